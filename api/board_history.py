@@ -19,11 +19,9 @@ from coordinator.api.queries import our_router
 from coordinator.api.reading import Reading
 from coordinator.api.times import zulu, zulu_or_none
 from coordinator.projections.views.snapshots import Snapshots
-from coordinator.streams.checkpoints.ranking import rank
-from coordinator.streams.contract.coverage import why_uncovered
+from coordinator.streams.checkpoints.ranking import rank_snapshots
 from coordinator.streams.contract.terms import score_alike
 from coordinator.streams.events import Terms
-from coordinator.streams.log.ids import is_ensemble
 from coordinator.streams.scores.units import to_float
 
 PERIODS_MAX = 96
@@ -76,14 +74,7 @@ class BoardHistory:
         if period is None and terms is not None:
             rows = [snapshot for _, snapshot in snapshots.newest(end, end)]
             units = {snapshot.model_id: snapshot.ranking_units.get(terms.ranking_key) for snapshot in rows}
-            covered = [
-                one
-                for one in rows
-                if not is_ensemble(one.model_id) and not why_uncovered(terms.coverage, one.coverage)
-            ]
-            ranked, _ = rank(
-                ((one.model_id, units[one.model_id]) for one in covered), terms.ranking_direction
-            )
+            ranked, _ = rank_snapshots(rows, terms)
             places = {model_id: place for place, model_id, _ in ranked}
             period = Period(end, terms, units, places)
             with self._lock:

@@ -17,11 +17,12 @@ from coordinator.infra.models.host.folder import ModelEntry
 from coordinator.streams.backtest.gather import Gathered, OfModel
 from coordinator.streams.backtest.models import ProcessModels
 from coordinator.streams.backtest.recorded import Beside
-from coordinator.streams.checkpoints.ranking import rank
+from coordinator.streams.checkpoints.ranking import rank_snapshots
 from coordinator.streams.contract import FRAC64_ONE, CrunchContract
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine import Ending, Engine, RecordedAnswers
 from coordinator.streams.engine.engine import Tap
+from coordinator.streams.events import Terms
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.stage import Draft
@@ -151,7 +152,7 @@ def run_backtest(
         )
     on_progress(gathered.rounds, engine.feeds.own.clock)
     ending = engine.end_now() if any(model.hours for model in gathered.models.values()) else None
-    return _result(plan, models, gathered, ending)
+    return _result(plan, terms, models, gathered, ending)
 
 
 def _both(first: Tap | None, second: Tap) -> Tap:
@@ -165,15 +166,14 @@ def _both(first: Tap | None, second: Tap) -> Tap:
     return tap
 
 
-def _result(plan: Plan, models: ProcessModels, gathered: Gathered, ending: Ending | None) -> Result:
+def _result(
+    plan: Plan, terms: Terms, models: ProcessModels, gathered: Gathered, ending: Ending | None
+) -> Result:
     aggregation = plan.contract.aggregation
     key, direction = aggregation.ranking_key, aggregation.ranking_direction.value
-    windows = {
-        snapshot.model_id: snapshot.ranking_units.get(key)
-        for snapshot in (ending.snapshots if ending else ())
-    }
-    names = sorted({entry.model_id for entry in plan.entries} | gathered.models.keys())
-    ranked, unranked = rank([(name, windows.get(name)) for name in names], direction)
+    ranked, _ = rank_snapshots(ending.snapshots if ending else (), terms)
+    names = {entry.model_id for entry in plan.entries} | gathered.models.keys()
+    unranked = sorted(names.difference(model_id for _, model_id, _ in ranked))
     shares = _shares(gathered, ending)
     budget_us = round(BUDGET_SHARE * plan.contract.deadline_seconds * 1e6)
     lines = []

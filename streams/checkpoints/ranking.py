@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from coordinator.streams.contract.coverage import why_uncovered
+from coordinator.streams.events import SnapshotTakenData, Terms
+from coordinator.streams.log.ids import is_ensemble
+
 
 def rank(
     keys: Iterable[tuple[str, int | None]], direction: str
@@ -34,3 +38,21 @@ def rank(
         is_tied = bool(with_ranks) and with_ranks[-1][2] == sign * signed_key
         with_ranks.append((with_ranks[-1][0] if is_tied else place, model_id, sign * signed_key))
     return with_ranks, sorted(unranked)
+
+
+def rank_snapshots(
+    snapshots: Iterable[SnapshotTakenData], terms: Terms
+) -> tuple[list[tuple[int, str, int]], list[str]]:
+    """The board at the end of a snapshot period, as `rank` gives it, by the `ranking_key` of the terms.
+
+    Ensembles take no place. A model that is below the coverage has no rank.
+    """
+    keys = (
+        (
+            one.model_id,
+            None if why_uncovered(terms.coverage, one.coverage) else one.ranking_units.get(terms.ranking_key),
+        )
+        for one in snapshots
+        if not is_ensemble(one.model_id)
+    )
+    return rank(keys, terms.ranking_direction)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from coordinator.streams.checkpoints.ranking import rank
+from coordinator.streams.checkpoints.ranking import rank_snapshots
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.engine.log import MemoryLog
@@ -332,8 +332,7 @@ def _side_by_side(
 
 
 def _board(side: Outcome, terms: Terms) -> dict[str, Standing]:
-    units = {model_id: one.ranking_units.get(terms.ranking_key) for model_id, one in side.snapshots.items()}
-    ranked, unranked = rank(units.items(), terms.ranking_direction)
+    ranked, unranked = rank_snapshots(side.snapshots.values(), terms)
     standings = {model_id: Standing(place, value) for place, model_id, value in ranked}
     return standings | {model_id: Standing() for model_id in unranked}
 

@@ -18,13 +18,13 @@ from typing import Any
 
 import msgspec
 
-from coordinator.streams.checkpoints.ranking import rank
+from coordinator.streams.checkpoints.ranking import rank_snapshots
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine.ending import Ending
 from coordinator.streams.engine.engine import Engine
 from coordinator.streams.engine.models import Functions
-from coordinator.streams.events import RoundScored, ScoreEntry
+from coordinator.streams.events import RoundScored, ScoreEntry, Terms
 from coordinator.streams.feeds.order import merge_by_time
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.log.counting import Decision
@@ -51,7 +51,9 @@ class Score(msgspec.Struct, frozen=True):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """One line of the board: by the contract's `ranking_key`, in units. Equal ranks are tied."""
+    """One line of the board: by the contract's `ranking_key`, in units. Equal ranks are tied. A key of the summary is
+    that of the snapshot period that was running at the end.
+    """
 
     rank: int
     model_id: str
@@ -120,14 +122,17 @@ def play(
                     scores[entry.model_id].append(score_of(event, entry))
 
     engine = Engine(lambda _: contract, Functions(models, players), taps={"scores": scored})
+    terms: Terms | None = None
     if first := next((of[0] for of in by_subject.values()), None):
         named = {"feed_source": first.source, "feed_kind": first.kind, "feed_granularity": first.granularity}
         node = Settings(**(named | {"feed_subjects": tuple(by_subject)} | settings))
-        engine.configure(make_terms(contract, ANY_HASH, node, 0))
+        terms = make_terms(contract, ANY_HASH, node, 0)
+        engine.configure(terms)
     for at, of_instant in merge_by_time(by_subject.values()):
         engine.feed(at, of_instant)
     ending = engine.end_now() if any(scores.values()) else None
-    return Played(engine, scores, _board(ending, contract), ending)
+    ranked = rank_snapshots(ending.snapshots, terms)[0] if ending and terms else []
+    return Played(engine, scores, [Place(*place) for place in ranked], ending)
 
 
 def score_of(event: RoundScored, entry: ScoreEntry) -> Score:
@@ -136,13 +141,3 @@ def score_of(event: RoundScored, entry: ScoreEntry) -> Score:
     return Score(
         data.point, data.subject, data.scope_key, data.resolvable_at, entry.status, entry.units, entry.reason
     )
-
-
-def _board(ending: Ending | None, contract: CrunchContract) -> list[Place]:
-    """Every model that has a number by which the contract ranks, as of the end; a key of the summary is that of the
-    snapshot period that was running.
-    """
-    key, direction = contract.aggregation.ranking_key, contract.aggregation.ranking_direction.value
-    taken = ending.snapshots if ending else ()
-    ranked, _ = rank(((one.model_id, one.ranking_units.get(key)) for one in taken), direction)
-    return [Place(place, model_id, units) for place, model_id, units in ranked]

@@ -11,6 +11,7 @@ from tests.streams.build import DEFAULT, MINUTE, T0
 from coordinator.infra.models.host.folder import models_of
 from coordinator.streams.backtest.run import Plan, run_backtest
 from coordinator.streams.backtest.tables import Tables
+from coordinator.streams.contract import Aggregation
 from coordinator.streams.engine import candles, play
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
@@ -40,13 +41,13 @@ def folder_of(tmp_path: Path, *names: str, body: str = "") -> Path:
     return tmp_path / "models"
 
 
-def played(folder: Path, tmp_path: Path, **options):
+def played(folder: Path, tmp_path: Path, contract=CONTRACT, **options):
     settings = Settings(
         feed_source="generated", snapshot_interval_seconds=60, checkpoint_interval_seconds=300
     )
     plan = Plan(
         models_of(folder),
-        CONTRACT,
+        contract,
         "c" * 64,
         settings,
         "coordinator.scaffolds.challenge.tracker.TrackerBase",
@@ -100,6 +101,23 @@ def test_the_numbers_are_those_of_the_engine(tmp_path):
     assert line.of.total[0] == sum(one.units.get("value", 0) for one in same.scores["counts"])
     assert (line.of.scored, result.rounds) == (11, 12)
     assert (result.first_point, result.last_point) == (T0, T0 + 11 * MINUTE)
+
+
+def test_the_board_by_a_key_of_the_summary_is_that_of_play(tmp_path):
+    contract = CONTRACT.model_copy(update={"aggregation": Aggregation(ranking_key="value")})
+    result, _ = played(folder_of(tmp_path, "counts", "prints", "nan"), tmp_path, contract)
+    n = iter(range(1, 13))
+    models = {
+        "counts": lambda data, call: {"value": next(n) / 100},
+        "prints": lambda data, call: {"value": 0.5},
+        "nan": lambda data, call: {"value": float("nan")},
+    }
+    same = play(contract, RECORDS, models, snapshot_interval_seconds=60)
+    assert len(same.board) == 2
+    assert [(line.rank, line.model_id, line.rank_units) for line in result.models] == [
+        *((place.rank, place.model_id, place.units) for place in same.board),
+        (None, "nan", None),
+    ]
 
 
 def test_a_slow_answer_is_told_and_costs_nothing_unless_asked_for(tmp_path):

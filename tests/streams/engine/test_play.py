@@ -9,13 +9,16 @@ from tests.streams.build import DEFAULT, UNIT
 
 from coordinator.streams.contract import (
     Aggregation,
+    Coverage,
     CrunchContract,
+    Ensemble,
     Metrics,
     PredictionScope,
     RankingDirection,
     ScheduledPrediction,
 )
 from coordinator.streams.engine import candles, play
+from coordinator.streams.log.ids import ensemble_id
 
 
 def test_five_lines_are_a_whole_challenge():
@@ -86,6 +89,30 @@ def test_the_board_by_any_key_is_the_ranking_of_a_checkpoint_of_one_snapshot_by_
     assert [(place.rank, place.model_id, place.units) for place in played.board] == [
         (entry.rank, entry.model_id, entry.key_units) for entry in ranking
     ]
+
+
+def test_who_is_below_the_coverage_has_no_place_on_the_board():
+    contract = CrunchContract(coverage=Coverage(share=0.5, rounds=4))
+    prices = candles([100, 101, 102, 104, 103])
+
+    def early(data, call):
+        if data["asof_ts"] > prices[0].at:
+            raise ValueError("no opinion")
+        return {"value": 1}
+
+    played = play(contract, prices, {"early": early, "always": lambda data, call: {"value": -1}})
+    assert {one.model_id: one.coverage.scored for one in played.ending.snapshots} == {"early": 1, "always": 4}
+    assert [(place.rank, place.model_id) for place in played.board] == [(1, "always")]
+
+
+def test_an_ensemble_is_scored_and_has_no_place_on_the_board():
+    contract = CrunchContract(ensembles=[Ensemble(name="all")])
+    models = {
+        name: lambda data, call, value=value: {"value": value} for name, value in (("up", 1), ("flat", 0))
+    }
+    played = play(contract, candles([100, 101, 102, 104]), models)
+    assert ensemble_id("all") in {one.model_id for one in played.ending.snapshots}
+    assert [(place.rank, place.model_id) for place in played.board] == [(1, "up"), (2, "flat")]
 
 
 @pytest.mark.parametrize(
