@@ -55,6 +55,7 @@ class ShadowProcess:
         self._feeds_end = 0
         self._kept_at = time.monotonic()
         self._clock_kept = -1
+        self._decided_shown: object = None
 
     async def run(self) -> None:
         """Follow the log. Kafka that does not answer is waited for; anything else ends it, and is told in the status.
@@ -98,13 +99,10 @@ class ShadowProcess:
                 for topic, followed in topics.items():
                     await self._read(shadow, topic, followed)
                 stepped = await asyncio.to_thread(_steps, shadow)
+                self._show()
                 self._say()
-                if time.monotonic() - self._kept_at >= KEPT_SECONDS or stepped < STEPS:
-                    self._show()
-                has_caught_up = stepped < STEPS
-                if time.monotonic() - self._kept_at >= KEPT_SECONDS or (
-                    has_caught_up and self._clock_kept < 0
-                ):
+                first = stepped < STEPS and self._clock_kept < 0  # it has caught up
+                if first or time.monotonic() - self._kept_at >= KEPT_SECONDS:
                     self._keep()
                 if stepped < STEPS:
                     await self._pause(LOOK_SECONDS)
@@ -151,18 +149,22 @@ class ShadowProcess:
 
     def _keep(self) -> None:
         self._kept_at = time.monotonic()
-        if self._shadow is None or self._shadow.clock == self._clock_kept:
-            return
-        self._show()
-        self._files.put_kept(self._log, self._shadow.keep())
-        self._clock_kept = self._shadow.clock
+        if self._shadow is not None and self._shadow.clock != self._clock_kept:
+            self._files.put_kept(self._log, self._shadow.keep())
+            self._clock_kept = self._shadow.clock
 
     def _show(self) -> None:
-        if self._shadow is not None:
-            shadow, key = self._shadow, self._order.rules.key
+        """Write the result if there is anything new in it: the report worker decodes it whenever it is written."""
+        shadow = self._shadow
+        if shadow is None:
+            return
+        needs, last = shadow.needs, shadow.new.periods[-1:]
+        decided = (shadow.new.board_end, last, needs["snapshots"].offset, needs["checkpoints"].offset)
+        if decided != self._decided_shown:
             self._files.put_result(
-                ShadowResult(key=key, clock=shadow.clock, new=shadow.new, live=shadow.live)
+                ShadowResult(key=self._order.rules.key, clock=shadow.clock, new=shadow.new, live=shadow.live)
             )
+            self._decided_shown = decided
 
     def _say(self, *, error: str = "", waiting: str = "", ended: bool = False) -> None:
         shadow = self._shadow

@@ -55,7 +55,7 @@ class ShadowStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShadowResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What was decided up to `clock` (event time, ms), beside what the live rules did."""
+    """What was decided, beside what the live rules did. `clock` (event time, ms) is when the last of it was decided."""
 
     key: str
     clock: int

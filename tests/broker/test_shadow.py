@@ -122,10 +122,10 @@ async def test_a_shadow_follows_the_live_log_is_killed_and_decides_what_a_plan_s
             event.at for event in MemoryLog({"feeds": log["feeds"][: ends[number]["feeds"]]}).events("feeds")
         )
         async with limit():
-            while (result := files.result()) is None or result.clock < clock:
+            while (status := files.status()) is None or status.clock < clock:
                 if runner.process is not None:
                     assert runner.process.poll() is None, runner.path.read_text()
-                    assert not (status := files.status()).error, status
+                    assert not (status and status.error), status
                 await asyncio.sleep(0.1)
                 if runner.process is None:
                     return
@@ -176,7 +176,7 @@ async def test_a_shadow_follows_the_live_log_is_killed_and_decides_what_a_plan_s
     new = load_contract("new_rules_of_shadow_again:CONTRACT")
     plan = plan_rules(
         whole, order.rules.terms, new, NodeContracts(settings).shelf,
-        crunch_id=settings.crunch_id, from_ms=order.rules.from_ms, until_ms=result.clock + 1,
+        crunch_id=settings.crunch_id, from_ms=order.rules.from_ms, until_ms=files.status().clock + 1,
     )  # fmt: skip
     assert len(plan.periods) >= 3
     assert_is_the_plan(result, plan)
