@@ -199,13 +199,13 @@ def _named(model_id: str, read: Readable) -> dict[str, str]:
 
 
 def _rows(result: ShadowResult, read: Readable) -> list[dict[str, Any]]:
-    rule = result.new.rule()
-    if rule is None:
+    terms = result.new.board_terms()
+    if terms is None:
         return []
-    live, live_rule = result.live.board(), result.live.rule()
+    live, live_terms = result.live.board(), result.live.board_terms()
     rows = []
     for model_id, standing in result.new.board().items():
-        scores = to_floats(result.new.numbers[model_id], rule.decimals)
+        scores = to_floats(result.new.snapshots[model_id].ranking_units, terms.score_decimals)
         before = live.get(model_id, NOBODY)
         rows.append(
             {
@@ -213,14 +213,14 @@ def _rows(result: ShadowResult, read: Readable) -> list[dict[str, Any]]:
                 "rank": standing.rank,
                 "score_metrics": scores,
                 "score_ranking": {
-                    "key": rule.key,
-                    "value": scores.get(rule.key),
-                    "direction": rule.direction,
+                    "key": terms.ranking_key,
+                    "value": scores.get(terms.ranking_key),
+                    "direction": terms.ranking_direction,
                 },
                 "live_rank": before.rank,
                 "live_ranking_score": None
-                if before.units is None or live_rule is None
-                else to_float(before.units, live_rule.decimals),
+                if before.units is None or live_terms is None
+                else to_float(before.units, live_terms.score_decimals),
             }
         )
     return rows

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.logs import START_MS, make_terms
+from tests.streams.build import snapshot
 
 from coordinator.api.shadow_loop import ShadowLoop
 from coordinator.infra.shadow_files import ShadowFiles, ShadowOrder, ShadowResult, ShadowStatus
 from coordinator.streams.engine.plan import Standing
-from coordinator.streams.engine.shadow import Bounds, PeriodDecided, RankedBy, ShadowRules, Side
+from coordinator.streams.engine.shadow import Bounds, PeriodDecided, ShadowRules, Side
 
 HOUR = 3_600_000
 END = START_MS + 6 * HOUR
@@ -33,8 +34,11 @@ def side(units: dict[str, int | None], shares: dict[str, int]) -> Side:
         for place, (model_id, share) in enumerate(shares.items(), start=1)
     }
     return Side(
-        ranked_by=[RankedBy(START_MS, "day", "desc", 6)],
-        numbers={model_id: {"day": value} for model_id, value in units.items()},
+        terms=[make_terms(effective_from=START_MS, ranking_key="day", score_decimals=6)],
+        snapshots={
+            model_id: snapshot(model_id, START_MS, 0, n=0, end=END, windows_units={"day": value}).data
+            for model_id, value in units.items()
+        },
         board_end=END,
         periods=[PeriodDecided(START_MS, END, models, "")],
     )

@@ -16,12 +16,12 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import takewhile
-from typing import Literal
 
 import msgspec
 
-from coordinator.streams.checkpoints.ranking import rank
+from coordinator.streams.checkpoints.ranking import rank_snapshots
 from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.terms import in_force
 from coordinator.streams.engine.engine import Engine, StaleStateError
 from coordinator.streams.engine.models import RecordedAnswers, RecordedRounds
 from coordinator.streams.engine.plan import Standing, question, standings
@@ -34,6 +34,7 @@ from coordinator.streams.events import (
     CrunchConfigured,
     InputReceived,
     SnapshotTaken,
+    SnapshotTakenData,
     Terms,
 )
 from coordinator.streams.log.counting import Decision
@@ -62,15 +63,6 @@ class ShadowRules(msgspec.Struct, frozen=True, kw_only=True):
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()
 
 
-class RankedBy(msgspec.Struct, frozen=True):
-    """How a board is ranked since `effective_from` (ms)."""
-
-    effective_from: int
-    key: str
-    direction: Literal["asc", "desc"]
-    decimals: int
-
-
 class PeriodDecided(msgspec.Struct, frozen=True):
     """A checkpoint of [start, end) in ms on one side; `note` is why it would be, or is, withheld."""
 
@@ -80,11 +72,14 @@ class PeriodDecided(msgspec.Struct, frozen=True):
     note: str
 
 
-class Side(msgspec.Struct):
-    """What one side decided last. `numbers`: all that a board may rank by, of each model, as of `board_end` (ms)."""
+class Side(msgspec.Struct, kw_only=True):
+    """What one side decided last. `terms` are the newest that it told; `snapshots` are its models' snapshots of the
+    period that ends at `board_end` (ms).
+    """
 
-    ranked_by: list[RankedBy] = []
-    numbers: dict[str, dict[str, int | None]] = {}
+    terms: list[Terms]
+    """No default here or in `snapshots`: so a file of an earlier version is refused, and not read without its board."""
+    snapshots: dict[str, SnapshotTakenData]
     board_end: int | None = None
     periods: list[PeriodDecided] = []
     """Oldest first, at most PERIODS_MAX."""
@@ -93,16 +88,12 @@ class Side(msgspec.Struct):
         """Look at one decision of `snapshots` or `checkpoints`; periods that begin before `from_ms` are left out."""
         for event in events:
             match event:
-                case CrunchConfigured(data=terms):
-                    ranked_by = RankedBy(
-                        terms.effective_from, terms.ranking_key, terms.ranking_direction, terms.score_decimals
-                    )
-                    if ranked_by not in self.ranked_by:
-                        self.ranked_by = [*self.ranked_by, ranked_by][-PERIODS_MAX:]
+                case CrunchConfigured(data=terms) if terms not in self.terms:
+                    self.terms = [*self.terms, terms][-PERIODS_MAX:]
                 case SnapshotTaken(data=data) if data.period_start >= from_ms:
                     if data.period_end != self.board_end:
-                        self.numbers, self.board_end = {}, data.period_end
-                    self.numbers[data.model_id] = data.ranking_units
+                        self.snapshots, self.board_end = {}, data.period_end
+                    self.snapshots[data.model_id] = data
                 case CheckpointOpened(data=data) if data.period_start >= from_ms:
                     self._decided(data, "")
                 case CheckpointWithheld(data=data) if data.checkpoint.period_start >= from_ms:
@@ -116,20 +107,18 @@ class Side(msgspec.Struct):
         others = [one for one in self.periods if (one.start, one.end) != (decided.start, decided.end)]
         self.periods = sorted([*others, decided], key=lambda one: one.start)[-PERIODS_MAX:]
 
-    def rule(self) -> RankedBy | None:
-        """How the board is ranked; None before the first."""
-        end = self.board_end
-        held = [] if end is None else [one for one in self.ranked_by if one.effective_from < end]
-        return max(held, key=lambda one: one.effective_from, default=None)
+    def board_terms(self) -> Terms | None:
+        """The terms that the board is ranked by: those of its snapshot period. None while there is no board."""
+        if self.board_end is None or not self.terms:
+            return None
+        return in_force(self.terms).at(self.board_end - 1)
 
     def board(self) -> dict[str, Standing]:
-        """model_id -> its place on the board, best first; who has no number last."""
-        rule = self.rule()
-        if rule is None:
+        """model_id -> its place on the board, best first; the models without a rank come last."""
+        terms = self.board_terms()
+        if terms is None:
             return {}
-        ranked, unranked = rank(
-            ((model_id, numbers.get(rule.key)) for model_id, numbers in self.numbers.items()), rule.direction
-        )
+        ranked, unranked = rank_snapshots(self.snapshots.values(), terms)
         board = {model_id: Standing(place, units) for place, model_id, units in ranked}
         return board | {model_id: Standing() for model_id in unranked}
 
@@ -168,7 +157,7 @@ class Shadow:
     ) -> None:
         self.rules = rules
         state = None if kept is None else _read(kept, rules)
-        self.new, self.live = (Side(), Side()) if state is None else (state.new, state.live)
+        self.new, self.live = (_empty_side(), _empty_side()) if state is None else (state.new, state.live)
         self.clock = 0 if state is None else state.clock
         self.needs = dict.fromkeys(TOPICS_READ, Need()) if state is None else state.needs
         """Topic -> where to read on, once this is taken up again."""
@@ -270,6 +259,10 @@ class Shadow:
                 live=self.live,
             )
         )
+
+
+def _empty_side() -> Side:
+    return Side(terms=[], snapshots={})
 
 
 def _read(kept: bytes, rules: ShadowRules) -> KeptShadow:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
-from tests.streams.build import MINUTE, T0
+from tests.logs import make_terms
+from tests.streams.build import MINUTE, T0, snapshot
 from tests.streams.engine.test_plan import (
     BOUNDARY,
     CONTRACT,
@@ -19,7 +20,7 @@ from tests.streams.engine.test_plan import (
     terms_of,
 )
 
-from coordinator.streams.contract import Aggregation, CrunchContract
+from coordinator.streams.contract import Aggregation, Coverage, CrunchContract, Ensemble
 from coordinator.streams.engine.engine import StaleStateError
 from coordinator.streams.engine.plan import Standing
 from coordinator.streams.engine.rerun import begin_of_last, recorded_terms
@@ -28,13 +29,13 @@ from coordinator.streams.engine.shadow import (
     TOPICS_READ,
     Bounds,
     PeriodDecided,
-    RankedBy,
     Shadow,
     ShadowRules,
     Side,
     divergence,
 )
 from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.log.ids import ensemble_id
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def assert_is_the_plan(shadow, plan):
     assert shadow.new.board() == {
         model_id: standing
         for model_id, standing in in_plan(plan.board, "").items()
-        if model_id in shadow.new.numbers
+        if model_id in shadow.new.snapshots
     }
 
 
@@ -99,7 +100,7 @@ def test_what_a_shadow_decides_is_what_the_plan_says(log, seed):
     new, chance = drawn(seed), random.Random(seed)
     shadow = follow(shadow_of(new), log, chance)
     plan = planned(log, new, from_ms=BOUNDARY, until_ms=shadow.clock + 1)
-    assert (len(plan.periods), len(shadow.new.numbers)) == (2, 3)
+    assert (len(plan.periods), len(shadow.new.snapshots)) == (2, 3)
     assert_is_the_plan(shadow, plan)
 
 
@@ -108,6 +109,18 @@ def test_a_board_by_a_key_of_the_summary_is_the_plans(log):
     shadow = follow(shadow_of(new), log, random.Random(1))
     assert_is_the_plan(shadow, planned(log, new, from_ms=BOUNDARY, until_ms=shadow.clock + 1))
     assert {one.rank for one in shadow.new.board().values()} == {1, 2, 3}
+
+
+def test_an_ensemble_takes_no_place_and_who_is_below_the_coverage_has_none(log):
+    new = CrunchContract(ensembles=[Ensemble(name="all")], coverage=Coverage(share=0.95, rounds=40))
+    shadow = follow(shadow_of(new), log, random.Random(1))
+    assert shadow.new.snapshots.keys() == {"one", "two", "calm", ensemble_id("all")}
+    assert {model_id: one.rank for model_id, one in shadow.new.board().items()} == {
+        "calm": 1,
+        "one": None,
+        "two": None,
+    }
+    assert_is_the_plan(shadow, planned(log, new, from_ms=BOUNDARY, until_ms=shadow.clock + 1))
 
 
 @pytest.mark.parametrize("seed", range(12, 20))
@@ -176,8 +189,11 @@ def side(places, shares=None):
     """A side whose board has these values, higher is better, and one checkpoint with these shares in percent."""
     models = {model_id: Standing(1, 1, int(share * 1e7)) for model_id, share in (shares or {}).items()}
     return Side(
-        ranked_by=[RankedBy(0, "day", "desc", 6)],
-        numbers={model_id: {"day": value} for model_id, value in places.items()},
+        terms=[make_terms(effective_from=0, ranking_key="day")],
+        snapshots={
+            model_id: snapshot(model_id, 0, 0, n=0, end=1000, windows_units={"day": value}).data
+            for model_id, value in places.items()
+        },
         board_end=1000,
         periods=[PeriodDecided(0, 1000, models, "")],
     )
