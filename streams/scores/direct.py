@@ -1,8 +1,9 @@
-"""The numbers of a score without pydantic, where it would change none of them.
+"""Reads the numbers of a score without pydantic, if pydantic would change none of them.
 
-Typing a result and looking through its fields take three times as long as the author's function. Most results are a
-dict of plain values, and which fields there are, and of which types, is known with the contract. Whatever is not known
-here goes pydantic's way: validators, constraints, aliases, other types, a missing field, numpy's numbers.
+Reads the contract's score_type once, and then each result of the author's function. Validating a result by pydantic
+takes three times as long as that function. Most results are a dict of plain values, whose fields and types are known
+from the contract. Everything else is left to pydantic: validators, constraints, aliases, other types, a missing field,
+numbers of numpy.
 """
 
 from __future__ import annotations
@@ -23,24 +24,27 @@ _UNCHANGED: dict[str, frozenset[type]] = {
     "str": frozenset({str}),
 }
 _ONE: dict[str, Number] = {"float": 1.0, "int": 1}
-"""Times this, a number has its field's type."""
+"""Pydantic type -> 1 of that type. A number times it has the type of its field: an int becomes a float."""
 _FAILED = "success"
-"""The field that says whether the author's function gave a score."""
+"""The field that is False if the author's function refuses a score."""
 
 
 class DirectNumbers(msgspec.Struct, frozen=True):
-    """What is known of a score type."""
+    """The fields of a score type whose values pydantic would leave unchanged."""
 
     unchanged: Mapping[str, frozenset[type]]
-    """Field -> the types whose values pydantic leaves as they are."""
+    """Field -> the types whose values pydantic leaves unchanged."""
     required: frozenset[str]
+    """The fields without a default."""
     numbers: tuple[tuple[str, Number | None, Number], ...]
     """(numeric field, its default or None, `_ONE` of its type), in the type's order."""
     alone: str
-    """The float field that may be all that a result holds, as it mostly is; "" where there is none."""
+    """The float field that may be the only field of a result, which is the most frequent case; "" if there is none."""
 
     def of(self, result: Any) -> dict[str, Number] | None:
-        """The numbers of a result, as typing it would give them. None: it must be typed, or it is no success."""
+        """The numbers of a result, equal to those that pydantic would give. None: pydantic must validate the result, or
+        its `success` is False.
+        """
         if type(result) is not dict:
             return None
         if len(result) == 1 and type(value := result.get(self.alone)) is float:
@@ -52,14 +56,17 @@ class DirectNumbers(msgspec.Struct, frozen=True):
         if not self.required <= result.keys() or not result.get(_FAILED, True):
             return None
         return {
-            name: value * one
-            for name, default, one in self.numbers
+            name: value * unit_of_type
+            for name, default, unit_of_type in self.numbers
             if (value := result.get(name, default)) is not None
         }
 
 
 def direct_numbers(score_type: type[BaseModel]) -> DirectNumbers | None:
-    """What is known of this type; None where pydantic does more than look at plain fields."""
+    """The reader of this type; None if pydantic does more than check plain fields.
+
+    It looks at pydantic's own schema. A key in it that is not expected here may change a value, so the answer is None.
+    """
     schema: Any = TypeAdapter(score_type).core_schema
     plain_model = schema["type"] == "model" and schema["schema"]["type"] == "model-fields"
     if not plain_model or schema.get("custom_init") or schema.get("root_model") or "post_init" in schema:
@@ -93,7 +100,8 @@ def direct_numbers(score_type: type[BaseModel]) -> DirectNumbers | None:
             numbers.append((name, default, _ONE[inner["type"]]))
         elif name == _FAILED and default is False:
             return None
+    # A result of one float field alone is complete only if no other field is required or adds a default number.
     by_default = [name for name, default, _ in numbers if default is not None]
-    floats = [name for name, _, one in numbers if name in required and type(one) is float]
+    floats = [name for name, _, unit_of_type in numbers if name in required and type(unit_of_type) is float]
     alone = floats[0] if len(required) == 1 and floats and not by_default else ""
     return DirectNumbers(unchanged, frozenset(required), tuple(numbers), alone)

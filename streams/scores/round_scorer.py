@@ -1,6 +1,8 @@
-"""A whole round of one scope through the contract's `score_round`: answers in, columns of units and carried state out.
+"""Scores a whole round of one scope by the contract's `score_round`.
 
-Pure. Models are in the order of their ids, whatever the order in which they answered: sums of floats depend on order.
+Reads the recorded answers, the ground truth and the state that earlier rounds left. Returns columns of integer units,
+the models without a score, and what changed of the state. Pure. Models are in the order of their ids and not in the
+order of their answers: a sum of floats depends on the order, and every machine must get the same one.
 """
 
 from __future__ import annotations
@@ -32,28 +34,28 @@ NO_SCORE = "score_round said NoScore"
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """Who was asked in a scope and what each answered, in the order of model ids; columns of n."""
+    """The models that were asked in a scope, and their answers: columns of n, in the order of model ids."""
 
     models: list[str]
     crunchers: list[str]
     outputs: list[msgspec.Raw]
     missed: dict[int, tuple[Any, Fault]]
-    """Place -> (status, fault) of who has no valid answer."""
+    """Place in the columns -> (status, fault), for each model without a valid answer."""
 
 
 def asked_in(parts: Iterable[ScopeAnsweredData], roster: Sequence[RosterEntry]) -> Asked:
-    """The answers of one scope, put in order. Raises IndexError for a model that is not on the roster."""
-    known = list(parts)
-    if len(known) == 1:
-        (data,) = known
+    """The answers of one scope, sorted by model id. Raises IndexError for a model that is not on the roster."""
+    answered = list(parts)
+    if len(answered) == 1:
+        (data,) = answered
         models = [roster[index].model_id for index in data.models]
-        if models == sorted(models):  # as a rule: a roster is in the order of ids, and a round in one part
+        if models == sorted(models):  # the usual case: a roster is sorted by id, and a round has one part
             crunchers = [roster[index].cruncher_id for index in data.models]
-            missing = {one.place: (one.status, one.fault) for one in data.unanswered}
-            return Asked(models, crunchers, data.outputs, missing)
+            missed_at = {missed.place: (missed.status, missed.fault) for missed in data.unanswered}
+            return Asked(models, crunchers, data.outputs, missed_at)
     rows: list[tuple[str, str, msgspec.Raw, Any, Fault]] = []
-    for data in known:
-        unanswered = {one.place: one for one in data.unanswered}
+    for data in answered:
+        unanswered = {missed.place: missed for missed in data.unanswered}
         for place, (index, output) in enumerate(zip(data.models, data.outputs, strict=True)):
             entry, missed = roster[index], unanswered.get(place)
             if missed is None:
@@ -70,13 +72,13 @@ def asked_in(parts: Iterable[ScopeAnsweredData], roster: Sequence[RosterEntry]) 
 
 
 class Carried(msgspec.Struct):
-    """The state that rounds of one holder left, as JSON."""
+    """The state that the rounds of one holder (`holder_of`) left, as JSON."""
 
     states: dict[str, msgspec.Raw] = {}
     shared: msgspec.Raw = FORGOTTEN
 
     def take(self, states: Mapping[str, msgspec.Raw], shared: Sequence[msgspec.Raw]) -> None:
-        """Take in what a round changed."""
+        """Apply the changes of one round. The state `null` removes that of a model."""
         for model_id, state in states.items():
             if bytes(state) == b"null":
                 self.states.pop(model_id, None)
@@ -86,34 +88,36 @@ class Carried(msgspec.Struct):
             self.shared = shared[0]
 
     def given(self) -> dict[str, Any]:
-        """As `RoundContext` takes it: new objects each time, which a function may change without harm."""
+        """The state as arguments of `RoundContext`. The objects are new each time: the function may change them."""
         return {
-            "states": {model_id: msgspec.json.decode(one) for model_id, one in sorted(self.states.items())},
+            "states": {
+                model_id: msgspec.json.decode(state) for model_id, state in sorted(self.states.items())
+            },
             "shared": msgspec.json.decode(self.shared),
         }
 
 
 def holder_of(contract: CrunchContract, subject: str, scope_key: str) -> str:
-    """Which rounds share their state with those of a scope (`StateCarriedData.holder`)."""
+    """The holder of the state that a scope's rounds share (`StateCarriedData.holder`): "" if all scopes share one."""
     return "" if contract.state_scope == "all" else f"{subject}/{scope_key}"
 
 
 class RoundOutcome(msgspec.Struct, frozen=True):
-    """A round scored: the columns of its RoundScored without charges, and what of the state changed."""
+    """The result of one round: the columns of its RoundScored without charges, and the states that changed."""
 
     units: dict[str, list[int | None]]
     unscored: dict[int, tuple[Any, Fault, str]]
-    """Place -> (status, fault, reason); the reason is empty where the answer is what was missing."""
+    """Place -> (status, fault, reason). The reason is empty if the answer itself was missing."""
     charges: dict[int, int]
-    """Place -> what the function gave for an answer that is missing, or that it failed, in units of the value field."""
+    """Place -> the number that the function returned for a missing or failed answer, in units of the value field."""
     states: dict[str, msgspec.Raw] = {}
     shared: list[msgspec.Raw] = []
     raised: bool = False
-    """The function made no round of it: nobody is scored, and no answer is to blame."""
+    """True: the function raised or returned no valid scores. Then no model is scored, and no answer is to blame."""
 
 
 class RoundScorer:
-    """A contract's `score_round` between its `output_type` and its `score_type`."""
+    """Calls a contract's `score_round`: with answers of its `output_type`, for results of its `score_type`."""
 
     def __init__(self, contract: CrunchContract) -> None:
         if contract.score_round is None:
@@ -126,7 +130,8 @@ class RoundScorer:
         fields = contract.score_type.model_fields
         self._fields = frozenset(fields)
         self._required = frozenset(
-            {name for name, one in fields.items() if one.is_required()} | {contract.aggregation.value_field}
+            {name for name, field in fields.items() if field.is_required()}
+            | {contract.aggregation.value_field}
         )
         self._open = contract.score_type.model_config.get("extra") == "allow"
         self._decimals = contract.score_decimals
@@ -134,22 +139,25 @@ class RoundScorer:
         self._state_bytes_max = contract.state_max_bytes
 
     def score(self, asked: Asked, truth: Any, context: RoundContext, before: Carried) -> RoundOutcome:
-        """Score one round. A function that raises, or gives what is no score of n models, fails it for everybody who
-        answered, by the node's fault, and leaves the state as it was.
+        """Score one round.
+
+        If the function raises, or does not return scores of n models, every model that answered fails by the node's
+        fault, and the state stays as it was.
         """
         outcome = self._scored(asked, truth, context, before)
         by_node = [place for place, (_, fault, why) in outcome.unscored.items() if why and fault == NODE]
         scored = len(outcome.unscored) < len(asked.models)
         if not by_node or outcome.raised or not (scored or self._can_score(asked, truth, context, before)):
             return outcome
-        # It scored another answer by the same truth: an absurd answer must not be a way out of a round.
+        # The function scored another answer by the same truth, so these answers are what it could not score. They fail
+        # by their models' fault: else a model could escape a bad round by an absurd answer.
         blamed = {
             place: (*outcome.unscored[place][:1], MODEL, outcome.unscored[place][2]) for place in by_node
         }
         return msgspec.structs.replace(outcome, unscored={**outcome.unscored, **blamed})
 
     def failed(self, asked: Asked, reason: str) -> RoundOutcome:
-        """Nobody who answered has a score, by the node's fault."""
+        """The outcome in which every model that answered fails by the node's fault."""
         unscored = {
             place: (*asked.missed[place], "")
             if place in asked.missed
@@ -160,35 +168,37 @@ class RoundScorer:
 
     def _scored(self, asked: Asked, truth: Any, context: RoundContext, before: Carried) -> RoundOutcome:
         n, missed = len(asked.models), asked.missed
-        # A list of its own: the function may change it.
+        # A copy of the ids: the function may change the list that it gets.
         answers = RoundAnswers(list(asked.models), asked.crunchers, missed, asked.outputs, self._typed)
         try:
-            said = self._function(answers, truth, context)
-            given = said if isinstance(said, RoundScores) else RoundScores(said)
-            named = given.failed or given.no_score or given.states
+            returned = self._function(answers, truth, context)
+            result = returned if isinstance(returned, RoundScores) else RoundScores(returned)
+            named = result.failed or result.no_score or result.states
             places = {model_id: place for place, model_id in enumerate(asked.models)} if named else {}
             failed: dict[int, tuple[Fault, str]] = {
-                places[model_id]: (MODEL, str(why)) for model_id, why in given.failed.items()
+                places[model_id]: (MODEL, str(why)) for model_id, why in result.failed.items()
             }
-            for model_id, why in given.no_score.items():
+            for model_id, why in result.no_score.items():
                 failed.setdefault(places[model_id], (NOBODY, str(why) or NO_SCORE))
-            units = self._units(given.scores, n, failed, missed)
-            states = self._changed(given.states, places, before, failed)
-            shared = None if given.shared is msgspec.UNSET else self._state("shared", given.shared)
+            units = self._units(result.scores, n, failed, missed)
+            states = self._changed(result.states, places, before, failed)
+            shared = None if result.shared is msgspec.UNSET else self._state("shared", result.shared)
         except AUTHORS_ERRORS as error:
             return self.failed(asked, f"score_round: {type(error).__name__}: {error}")
         values = units.get(self._value_field) or [None] * n
         charges: dict[int, int] = {}
         unscored: dict[int, tuple[Any, Fault, str]] = {}
+        # In the usual round every model has a score, and the loop over the models is not needed.
         if failed or missed or None in values:
             for place, value in enumerate(values):
                 if place in missed:
                     unscored[place] = (*missed[place], "")
+                    # The contract may charge a missing answer (absence_policy "scored").
                     if value is not None and place not in failed:
                         charges[place] = value
                 elif place in failed:
                     unscored[place] = ("FAILED", failed[place][0], as_reason(failed[place][1]))
-                    if value is not None and asked.models[place] in given.failed:
+                    if value is not None and asked.models[place] in result.failed:
                         charges[place] = value
                 elif value is None:
                     unscored[place] = (
@@ -196,18 +206,21 @@ class RoundScorer:
                         NODE,
                         f"score_round gave no number for {self._value_field!r}",
                     )
+            # No field of a model without a score may enter a sum.
             for column in units.values():
                 for place in unscored:
                     column[place] = None
         changed = [shared] if shared is not None and bytes(shared) != bytes(before.shared) else []
         return RoundOutcome(units, unscored, charges, states, changed)
 
-    # --- what the function gave ------------------------------------------------------------------------------
+    # --- what the function returned ------------------------------------------------------------------------------
 
     def _units(
         self, scores: Any, n: int, failed: dict[int, tuple[Fault, str]], missed: Mapping[int, Any]
     ) -> dict[str, list[int | None]]:
-        """Columns of units; whoever's number cannot be recorded is put into `failed`. Raises what makes no round."""
+        """Columns of units. A model whose number cannot be recorded is added to `failed`. Raises if there are not n
+        scores, or if they are not of the score_type.
+        """
         if isinstance(scores, Mapping):
             self._check_names(scores)
             columns = {str(name): column_to_units(values, self._decimals) for name, values in scores.items()}
@@ -219,32 +232,36 @@ class RoundScorer:
                     if place not in missed:
                         failed.setdefault(place, (NODE, why))
             return {name: column for name, (column, _) in columns.items()}
-        each = list(scores)
-        if len(each) != n:
-            message = f"{n} models were asked, and there are {len(each)} scores"
+        rows = list(scores)
+        if len(rows) != n:
+            message = f"{n} models were asked, and there are {len(rows)} scores"
             raise ValueError(message)
         units: dict[str, list[int | None]] = {}
-        for place, one in enumerate(each):
+        for place, score in enumerate(rows):
             fault, why = NODE, ""
             try:
-                fault, why = self._one(plain(one), place, n, units)
+                fault, why = self._put_score(plain(score), place, n, units)
             except NotRecordableError as error:
                 why = str(error)
             if why:
                 failed.setdefault(place, (fault, why))
         return units
 
-    def _one(self, one: Any, place: int, n: int, units: dict[str, list[int | None]]) -> tuple[Fault, str]:
-        """Put one model's score into the columns; or (fault, why it has none)."""
-        if one is None:
+    def _put_score(
+        self, score: Any, place: int, n: int, units: dict[str, list[int | None]]
+    ) -> tuple[Fault, str]:
+        """Put the score of one model into the columns. Returns (fault, why it has none); the reason is empty if it has
+        one, or if the function returned None.
+        """
+        if score is None:
             return NODE, ""
-        if isinstance(one, Failed):
-            return MODEL, one.reason or "score_round said Failed"
-        if isinstance(one, NoScore):
-            return NOBODY, one.reason or NO_SCORE
-        if isinstance(one, (int, float)) and not isinstance(one, bool):
-            one = {self._value_field: one}
-        fields = self._as_result(one).__dict__
+        if isinstance(score, Failed):
+            return MODEL, score.reason or "score_round said Failed"
+        if isinstance(score, NoScore):
+            return NOBODY, score.reason or NO_SCORE
+        if isinstance(score, (int, float)) and not isinstance(score, bool):
+            score = {self._value_field: score}
+        fields = self._as_result(score).__dict__
         if not fields.get("success", True):
             return MODEL, str(fields.get("failed_reason") or "score_round said success=False")
         for name, value in numbers_of(fields).items():
@@ -265,25 +282,27 @@ class RoundScorer:
         before: Carried,
         failed: dict[int, tuple[Fault, str]],
     ) -> dict[str, msgspec.Raw]:
-        """What of the states is another than before. A model whose state cannot be recorded fails and keeps its own."""
+        """The states that differ from those before. A model whose new state cannot be recorded fails, and keeps the old
+        one.
+        """
         changed: dict[str, msgspec.Raw] = {}
         for model_id in sorted(states):
             if model_id not in places and model_id not in before.states:
                 message = f"a state for {model_id!r}, who was not asked and has none"
                 raise ValueError(message)
             try:
-                now = self._state(model_id, states[model_id])
+                state = self._state(model_id, states[model_id])
             except (ValueError, TypeError, RecursionError) as error:
                 if model_id not in places:
                     raise
                 failed.setdefault(places[model_id], (NODE, str(error)))
                 continue
-            if bytes(now) != bytes(before.states.get(model_id, FORGOTTEN)):
-                changed[model_id] = now
+            if bytes(state) != bytes(before.states.get(model_id, FORGOTTEN)):
+                changed[model_id] = state
         return changed
 
     def _state(self, whose: str, value: Any) -> msgspec.Raw:
-        """A state as it is recorded. Raises ValueError, TypeError or RecursionError for what cannot be."""
+        """A state as JSON for the log. Raises ValueError, TypeError or RecursionError if it cannot be recorded."""
         state = plain(value)
         if bad := not_finite(state):
             message = f"the state of {whose}: {bad} is not finite"
@@ -296,7 +315,7 @@ class RoundScorer:
         return msgspec.Raw(recorded_state)
 
     def _can_score(self, asked: Asked, truth: Any, context: RoundContext, before: Carried) -> bool:
-        """Does the function score any other answers of the contract's type, in the same round?"""
+        """True if the function scores any other answer of the contract's type in the same round."""
         for answer in answers_to_try(self._output_type)[:ANSWERS_TRIED]:
             output = msgspec.Raw(msgspec.json.encode(recorded(answer)))
             others = msgspec.structs.replace(asked, outputs=[output] * len(asked.models), missed={})
@@ -306,7 +325,10 @@ class RoundScorer:
 
 
 def columns_of(asked: Asked, outcome: RoundOutcome, charges: Mapping[int, int]) -> dict[str, Any]:
-    """The columns of RoundScoredData: `RoundScoredData(.., **columns_of(..))`."""
+    """The columns of RoundScoredData: `RoundScoredData(.., **columns_of(..))`. `charges`: place -> units.
+
+    Equal reasons are recorded once, and each unscored model has the index of its reason.
+    """
     reasons: dict[str, int] = {}
     return {
         "models": asked.models,

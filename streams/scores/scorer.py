@@ -1,6 +1,8 @@
-"""One prediction through the contract: its output typed, scored, and the numbers of the score as integer units.
+"""Scores one prediction by the contract's `score_prediction`.
 
-Pure. Made once for a contract, since most of the time of a score is the way in and out of the author's function.
+Reads a recorded output and the ground truth. Returns the numbers of the score in integer units, or the reason and the
+fault why there is none. Pure. A scorer is made once for a contract: validating what goes into the author's function and
+comes out of it takes most of the time of a score.
 """
 
 from __future__ import annotations
@@ -24,13 +26,14 @@ NODE: Final[Fault] = "node"
 NOBODY: Final[Fault] = "nobody"
 
 ANSWERS_TRIED = 5
+"""How many other answers are scored to find out whether the answer or the function is at fault."""
 
 Scored = tuple[dict[str, int], str, Fault]
 """(units per numeric field, "", _) or ({}, reason, fault)."""
 
 
 class Scorer:
-    """A contract's scoring: `score_prediction` between its `output_type` and its `score_type`."""
+    """Calls a contract's `score_prediction`: with an answer of its `output_type`, for a result of its `score_type`."""
 
     def __init__(self, contract: CrunchContract) -> None:
         self._as_output = validator(contract.output_type)
@@ -42,7 +45,9 @@ class Scorer:
         self._output_type = contract.output_type
 
     def score(self, output: Any, truth: Any) -> Scored:
-        """Score one recorded output against a typed truth. One prediction's failure stays its own."""
+        """Score one recorded output against a typed truth. An error of the author's function is returned, not raised,
+        so it fails this prediction alone.
+        """
         try:
             result = self._score(self._as_output(output), truth)
             numbers = None if self._direct is None else self._direct.of(result)
@@ -69,12 +74,14 @@ class Scorer:
         return units, "", NODE
 
     def can_score(self, truth: Any) -> bool:
-        """Does the function score any answer of the contract's type by this truth?"""
+        """True if the function scores any answer of the contract's type by this truth."""
         others = answers_to_try(self._output_type)[:ANSWERS_TRIED]
-        return any(self.score(recorded(one), truth)[0] for one in others)
+        return any(self.score(recorded(answer), truth)[0] for answer in others)
 
 
 @cache
 def validator(model: type[BaseModel]) -> Any:
-    """What `model.model_validate` does to one object, without its keyword arguments: half its time."""
+    """The function behind `model.model_validate`. Called directly it takes half the time, since it has no keyword
+    arguments to handle.
+    """
     return TypeAdapter(model).validator.validate_python

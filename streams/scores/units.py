@@ -1,7 +1,7 @@
-"""Exact arithmetic of scores: floats are rounded once, then only integers are summed.
+"""Exact arithmetic of scores: each float is rounded once, and only integers are summed.
 
-Floating-point sums depend on the order of arrival and so cannot be replayed. A score becomes an
-integer number of units of 10**-score_decimals by `to_units`; sums are exact; a mean is one division.
+A sum of floats depends on the order in which they arrive, so a replay could get another one. `to_units` converts a
+score to an integer number of units of 10**-score_decimals. Sums of units are exact, and a mean is one division. Pure.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from typing import Any
 
 UNITS_MAX = 2**53  # beyond it a JSON reader in another language would lose digits
 _SURE = 2.0**40
+"""Below it the fast rounding of `to_units` is exact away from ties."""
 _FAR_FROM_TIE = 0.5 - 2.0**-11
-"""Twice what a product can be off by. A wider margin sends one value in fifty the slow way, and so most columns."""
+"""How near its nearest integer a product must be for the fast rounding: the margin to the tie, 2**-11, is twice the
+largest error of the product. A wider margin would send one value in fifty the slow way, and so most columns.
+"""
 
 
 class NotRecordableError(ValueError):
@@ -29,9 +32,9 @@ def to_units(value: float, decimals: int) -> int:
     scale: int = 10**decimals
     scaled = value * scale
     if -_SURE < scaled < _SURE:
-        # Five times faster, and exact: below 2**40 the product is off by at most 2**-12, half of it by its own rounding
-        # and half because the shortest decimal form is not the binary value. So away from a tie the nearest integer is
-        # the right one. Ties and large values take the decimal way below.
+        # This is five times faster than decimals, and exact. Below 2**40 the error of the product is at most 2**-12:
+        # half of it is the rounding of the product, half the difference of the shortest decimal form from the binary
+        # value. So away from a tie the nearest integer is correct. Ties and large values are rounded as decimals below.
         nearest = round(scaled)
         if abs(scaled - nearest) < _FAR_FROM_TIE:
             return nearest
@@ -49,14 +52,14 @@ def to_units(value: float, decimals: int) -> int:
 
 
 def to_float(units: int, decimals: int) -> float:
-    """The float nearest to `units` times 10**-decimals: for people and JSON, never for sums."""
+    """The float nearest to `units` times 10**-decimals. It is for display and JSON, never for sums."""
     scale: int = 10**decimals
     return units / scale
 
 
 def to_floats(units: Mapping[str, int | None], decimals: int) -> dict[str, float | None]:
     """`to_float` of each; None stays None."""
-    return {name: None if one is None else to_float(one, decimals) for name, one in units.items()}
+    return {name: None if value is None else to_float(value, decimals) for name, value in units.items()}
 
 
 def mean_units(sum_units: int, n: int) -> int:
@@ -69,9 +72,10 @@ def mean_units(sum_units: int, n: int) -> int:
 
 
 def weighted_mean_units(parts: Iterable[tuple[Fraction, Fraction | None]]) -> int | None:
-    """The weighted mean of (weight > 0, value in units), rounded half-even once; None where a value is None or none is.
+    """The weighted mean of (weight > 0, value in units), rounded half-even once; None if a value is None or there are
+    no parts.
 
-    Exact until the end: means of sums go in as fractions, so that nothing is rounded twice.
+    It is exact until that rounding: a part that is a mean is given as a fraction, so nothing is rounded twice.
     """
     total, weights = Fraction(0), Fraction(0)
     for weight, value in parts:
@@ -82,18 +86,18 @@ def weighted_mean_units(parts: Iterable[tuple[Fraction, Fraction | None]]) -> in
 
 
 def column_to_units(values: Any, decimals: int) -> tuple[list[int | None], dict[int, str]]:
-    """(`to_units` of each, place -> why it cannot be recorded) of a sequence or a numpy array of one dimension.
+    """(`to_units` of each value, place -> why it cannot be recorded), for a sequence or a numpy array of one dimension.
 
-    None, in a sequence, and NaN stand for no number: None without a reason. The values are those of `to_units`, digit
-    by digit; away from ties they are rounded all at once.
+    NaN, and None in a sequence, mean that there is no number: the result is None without a reason. The results equal
+    those of `to_units`; away from ties all are rounded at once. Raises ValueError for another number of dimensions.
     """
-    import numpy as np  # noqa: PLC0415 - who scores predictions one by one needs none of it
+    import numpy as np  # noqa: PLC0415 - a contract that scores each prediction alone does not need it
 
     column = np.array(values, dtype=np.float64)
     if column.ndim != 1:
         message = f"a column of scores has one dimension, not {column.ndim}"
         raise ValueError(message)
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows here is not sure, and looked at alone
+    with np.errstate(over="ignore", invalid="ignore"):  # a value that overflows is rounded alone below
         scaled = column * 10.0**decimals
         nearest = np.rint(scaled)
         sure = (np.abs(scaled) < _SURE) & (np.abs(scaled - nearest) < _FAR_FROM_TIE)

@@ -1,11 +1,11 @@
-"""Metrics over a snapshot period: every model's series side by side, aligned by round and scope.
+"""Computes metrics over a snapshot period from the series of every model, aligned by round and scope. Pure.
 
-All functions take a `PeriodSeries` and the model's column, and give a float, or None where the metric is
-undefined: too few rounds, a constant series, nobody to compare with. Undefined is never 0: a 0 would rank above every
-model that is worse than chance. They look only at the rounds in which the model was scored.
+Every metric takes a `PeriodSeries` and the column of a model. It returns a float, or None if it is undefined: too few
+rounds, a constant series, no other model to compare with. An undefined metric is never 0: a 0 would rank above every
+model that is worse than chance. A metric reads only the rounds in which the model was scored.
 
-Ranks give tied values the mean of their places, as `scipy.stats.rankdata(method="average")` does, so that a constant
-signal has no correlation instead of a perfect one.
+Tied values share the mean of their ranks, as in `scipy.stats.rankdata(method="average")`. So a constant signal has no
+correlation; with distinct ranks it could have a perfect one.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from coordinator.streams.contract.metrics import Metrics
 ROUNDS_MIN = 2
 """A correlation, and a deviation, need two values."""
 RESIDUAL_ROUNDS_MIN = 3
-"""Two points lie on every line: with fewer than three nothing is left of a signal."""
+"""A line goes through any two points, so with fewer than three the residual is always 0."""
 ROUNDING = 1e-12
-"""What is this small beside its series is rounding, not signal."""
+"""A value below this part of its series is a rounding error, not a signal."""
 
 Floats = NDArray[np.float64]
 Metric = Callable[["PeriodSeries", int], float | None]
@@ -34,29 +34,29 @@ Metric = Callable[["PeriodSeries", int], float | None]
 class PeriodSeries:
     """One period of n rounds and m models. Rounds are in the order of resolvable time, input and scope.
 
-    The columns hold whole units (value / `unit`), as the log does, NaN where there is none. Sums of them are exact, so
-    that the order of the models changes no tie: sums of floats would.
+    The columns hold integers in units (value / `unit`), as the log does, and NaN for no value. Sums of them are exact,
+    so the order of the models cannot break a tie; it could with sums of floats.
     """
 
     model_ids: Sequence[str]
-    """m ids: whose each column is."""
+    """m ids: the model of each column."""
     signal_units: Floats
-    """(n, m): what each model said; NaN where it was not scored."""
+    """(n, m): the signal of each model; NaN where it was not scored."""
     score_units: Floats
     """(n, m): the contract's value field; NaN where it was not scored."""
     outcome_units: Floats
-    """(n,): what happened; NaN where nobody was scored."""
+    """(n,): the outcome of each round; NaN where no model was scored."""
     unit: float = 1.0
-    """What one unit is worth: 1e-9 with 9 decimals."""
+    """The value of one unit: 1e-9 with 9 decimals."""
     chunks: int = 10
-    """Into how many pieces `ic_sharpe` cuts the period."""
+    """The number of pieces into which `ic_sharpe` cuts the period."""
     weights: Floats | None = None
-    """(n, m): what each model weighs in the declared ensemble, 0 where it is no member; None where metrics compare with
-    no declared one."""
+    """(n, m): the weight of each model in the declared ensemble, 0 where it is no member; None if the metrics name no
+    ensemble."""
 
     @cached_property
     def signals(self) -> Floats:
-        """(n, m): what each model said, in the contract's own numbers."""
+        """(n, m): the signal of each model, as the contract returned it."""
         return self.signal_units * self.unit
 
     @cached_property
@@ -66,75 +66,81 @@ class PeriodSeries:
 
     @cached_property
     def outcomes(self) -> Floats:
-        """(n,): what happened."""
+        """(n,): the outcome of each round, as the contract returned it."""
         return self.outcome_units * self.unit
 
     @cached_property
     def present(self) -> NDArray[np.bool_]:
-        """(n, m): was the model scored, with a signal and an outcome?"""
+        """(n, m): True where the model has a signal and the round an outcome."""
         return ~(np.isnan(self.signal_units) | np.isnan(self.outcome_units)[:, None])
 
     @cached_property
     def ranks(self) -> Floats:
-        """(n, m): each model's signals as ranks among its own; NaN where it has none."""
+        """(n, m): the rank of each signal among those of its model; NaN where there is none."""
         columns = [ranked(self.signal_units[:, i], self.present[:, i]) for i in range(len(self.model_ids))]
         return np.column_stack(columns) if columns else np.empty_like(self.signal_units)
 
     @cached_property
     def correlations(self) -> Floats:
-        """(m, m): the Spearman of every two models' signals over the rounds that both have; NaN where undefined."""
+        """(m, m): the Spearman correlation of the signals of two models over the rounds that both have; NaN where
+        undefined.
+        """
         m = len(self.model_ids)
-        out = np.full((m, m), np.nan)
+        matrix = np.full((m, m), np.nan)
         for i in range(m):
             for j in range(i):
                 correlation = _pair(self, i, j)
                 if correlation is not None:
-                    out[i, j] = out[j, i] = correlation
-        return out
+                    matrix[i, j] = matrix[j, i] = correlation
+        return matrix
 
     def own(self, i: int) -> tuple[Floats, Floats]:
         """(signals, outcomes) in units, of the rounds in which model i was scored."""
-        there = self.present[:, i]
-        return self.signal_units[there, i], self.outcome_units[there]
+        scored = self.present[:, i]
+        return self.signal_units[scored, i], self.outcome_units[scored]
 
     @cached_property
     def totals(self) -> tuple[Floats, Floats]:
-        """(n,) each: the sum of every round's signals in units, and how many there are."""
+        """(n,) each: the sum of the signals of each round in units, and their number."""
         return np.where(self.present, self.signal_units, 0.0).sum(axis=1), self.present.sum(axis=1).astype(
             float
         )
 
     def mean_signal(self, without: int | None = None) -> Floats:
-        """(n,): the equal mean of each round's signals in units, without one model if named; NaN where nobody is."""
+        """(n,): the mean of the signals of each round in units; NaN where there are none. `without`: the column of a
+        model to leave out.
+        """
         sums, counts = self.totals
         if without is not None:
-            # Whole units: taking one out of a sum is exact, so it is the sum of the others to the last digit.
-            there = self.present[:, without]
-            sums, counts = sums - np.where(there, self.signal_units[:, without], 0.0), counts - there
+            # Units are integers, so the subtraction is exact and leaves the sum of the others to the last digit.
+            scored = self.present[:, without]
+            sums, counts = sums - np.where(scored, self.signal_units[:, without], 0.0), counts - scored
         means: Floats = np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
         return means
 
     def ensemble_signal(self, without: int | None = None) -> Floats:
-        """(n,): the ensemble's signal in units, the weighted mean of its members', without one model if named: the
-        others keep their weights to each other. The equal mean of all where no ensemble is declared. NaN where nobody
-        is.
+        """(n,): the signal of the ensemble in units: the weighted mean of its members' signals; NaN where it has none.
+
+        `without`: the column of a model to leave out; the ratios of the other weights stay. If no ensemble is declared,
+        it is the equal mean of all models.
         """
         if self._weighted is None:
             return self.mean_signal(without)
         weights, products = self._weighted
         if without is not None:
-            # Summed anew and not by taking one out: what is left of a difference would be rounding that ranks.
+            # Weighted signals are not integers. So sum the others anew: a subtraction would leave a rounding error, and
+            # ranks would take it for a signal.
             weights, products = weights.copy(), products.copy()
             weights[:, without] = products[:, without] = 0.0
-        whole = weights.sum(axis=1)
+        weight_sums = weights.sum(axis=1)
         signals: Floats = np.divide(
-            products.sum(axis=1), whole, out=np.full(len(whole), np.nan), where=whole > 0
+            products.sum(axis=1), weight_sums, out=np.full(len(weight_sums), np.nan), where=weight_sums > 0
         )
         return signals
 
     @cached_property
     def _weighted(self) -> tuple[Floats, Floats] | None:
-        """(n, m) each: the declared ensemble's weights, and signals times weights; 0 where there is none."""
+        """(n, m) each: the weights of the declared ensemble, and weights times signals; 0 without a signal."""
         if self.weights is None:
             return None
         weights = np.where(self.present, self.weights, 0.0)
@@ -142,14 +148,14 @@ class PeriodSeries:
 
 
 def ranked(values: Floats, where: NDArray[np.bool_]) -> Floats:
-    """Ranks from 1 of the values that are there, tied ones with the mean of their places; NaN elsewhere."""
-    out = np.full(len(values), np.nan)
-    out[where] = rank(values[where])
-    return out
+    """`rank` of the values selected by `where`; NaN elsewhere."""
+    ranks = np.full(len(values), np.nan)
+    ranks[where] = rank(values[where])
+    return ranks
 
 
 def rank(values: Floats) -> Floats:
-    """Ranks from 1; tied values share the mean of their places."""
+    """Ranks from 1, the lowest value first; tied values share the mean of their ranks."""
     if not len(values):
         return values
     order = np.argsort(values, kind="stable")
@@ -158,13 +164,13 @@ def rank(values: Floats) -> Floats:
     group = np.cumsum(first) - 1
     starts = np.append(np.flatnonzero(first), len(values))
     means: Floats = (starts[:-1] + starts[1:] + 1) / 2
-    out = np.empty(len(values))
-    out[order] = means[group]
-    return out
+    ranks = np.empty(len(values))
+    ranks[order] = means[group]
+    return ranks
 
 
 def pearson(a: Floats, b: Floats) -> float | None:
-    """The linear correlation of two series of equal length; None below two values or where one is constant."""
+    """The linear correlation of two series of equal length; None below two values, or if one of them is constant."""
     if len(a) < ROUNDS_MIN or a.min() == a.max() or b.min() == b.max():
         return None
     x, y = a - a.mean(), b - b.mean()
@@ -184,44 +190,44 @@ def ic(series: PeriodSeries, i: int) -> float | None:
 def ic_sharpe(series: PeriodSeries, i: int) -> float | None:
     """Mean / standard deviation (n - 1) of the IC over equal pieces of the period.
 
-    None with fewer than two pieces that have an IC, or where all are equal: a deviation of 0 says nothing about skill.
+    None if fewer than two pieces have an IC, or if all are equal: a deviation of 0 says nothing about skill.
     """
     signals, outcomes = series.own(i)
     pieces = min(series.chunks, len(signals) // ROUNDS_MIN)
     if pieces < ROUNDS_MIN:
         return None
     coefficients = [
-        one
+        coefficient
         for a, b in zip(np.array_split(signals, pieces), np.array_split(outcomes, pieces), strict=True)
-        if (one := spearman(a, b)) is not None
+        if (coefficient := spearman(a, b)) is not None
     ]
     deviation = float(np.std(coefficients, ddof=1)) if len(coefficients) >= ROUNDS_MIN else 0.0
     return float(np.mean(coefficients)) / deviation if deviation > ROUNDING else None
 
 
 def hit_rate(series: PeriodSeries, i: int) -> float | None:
-    """The share of rounds in which signal and outcome have the same sign, of those in which both have one."""
+    """The share of rounds in which signal and outcome have the same sign, of those in which neither is 0."""
     signals, outcomes = series.own(i)
-    said = (signals != 0) & (outcomes != 0)
-    if not said.any():
+    signed = (signals != 0) & (outcomes != 0)
+    if not signed.any():
         return None
-    return float(np.mean(np.sign(signals[said]) == np.sign(outcomes[said])))
+    return float(np.mean(np.sign(signals[signed]) == np.sign(outcomes[signed])))
 
 
 def _returns(series: PeriodSeries, i: int) -> Floats:
-    """sign(signal) * outcome of each round, in units: what following the model's direction would have made."""
+    """sign(signal) * outcome of each round, in units: the return of a position in the direction of the signal."""
     signals, outcomes = series.own(i)
     return np.sign(signals) * outcomes
 
 
 def mean_return(series: PeriodSeries, i: int) -> float | None:
-    """mean(sign(signal) * outcome); a signal of 0 makes 0."""
+    """mean(sign(signal) * outcome); a signal of 0 has the return 0."""
     returns = _returns(series, i)
     return float(returns.mean()) * series.unit if len(returns) else None
 
 
 def max_drawdown(series: PeriodSeries, i: int) -> float | None:
-    """The deepest fall of the running sum of scores below its peak so far, the peak beginning at 0. In (-inf, 0]."""
+    """The largest fall of the running sum of scores below its peak so far. The peak starts at 0. In (-inf, 0]."""
     scores = series.score_units[~np.isnan(series.score_units[:, i]), i]
     if not len(scores):
         return None
@@ -231,10 +237,10 @@ def max_drawdown(series: PeriodSeries, i: int) -> float | None:
 
 
 def sortino_ratio(series: PeriodSeries, i: int) -> float | None:
-    """mean(r) / sqrt(mean(min(r, 0)**2)) over all rounds, r = sign(signal) * outcome. None where no r is negative.
+    """mean(r) / sqrt(mean(min(r, 0)**2)) over all rounds, r = sign(signal) * outcome. None if no r is negative.
 
-    Source: Sortino and van der Meer 1991, with a target of 0: the deviation is over all rounds, not over the losing
-    ones alone, else a model that loses rarely would look as risky as one that loses always.
+    Source: Sortino and van der Meer 1991, with a target of 0. The deviation is over all rounds and not over the losing
+    ones alone: else a model that loses rarely would look as risky as one that always loses.
     """
     returns = _returns(series, i)
     if not (returns < 0).any():
@@ -249,42 +255,47 @@ def turnover(series: PeriodSeries, i: int) -> float | None:
 
 
 def model_correlation(series: PeriodSeries, i: int) -> float | None:
-    """The mean Spearman of the model's signals with each other model's, over the rounds that both have."""
+    """The mean of the Spearman correlations with each other model's signals, over the rounds that both have."""
     others = np.delete(series.correlations[i], i)
     defined = others[~np.isnan(others)]
     return float(defined.mean()) if len(defined) else None
 
 
 def _pair(series: PeriodSeries, i: int, j: int) -> float | None:
-    mine, theirs = series.present[:, i], series.present[:, j]
-    both = mine & theirs
+    """The Spearman correlation of the signals of models i and j over the rounds that both have."""
+    present_i, present_j = series.present[:, i], series.present[:, j]
+    both = present_i & present_j
     common = np.count_nonzero(both)
-    # A model's ranks among its own rounds hold for the common ones where those are all that it has: ranking again is
-    # what costs.
+    # Ranking takes most of the time. If the common rounds are all rounds of a model, its ranks are computed already.
     a, b = (
-        series.ranks[both, one]
-        if common == np.count_nonzero(series.present[:, one])
-        else rank(series.signals[both, one])
-        for one in (i, j)
+        series.ranks[both, model]
+        if common == np.count_nonzero(series.present[:, model])
+        else rank(series.signals[both, model])
+        for model in (i, j)
     )
     return pearson(a, b)
 
 
 def fnc(series: PeriodSeries, i: int) -> float | None:
-    """Neutralised IC: Spearman of the outcome with what of the signal the mean of the others does not explain.
+    """Neutralised IC: Spearman of the outcome with the part of the signal that the mean of the other models does not
+    explain.
 
-    The residual of a least-squares line of the model's signal on the others' mean. None where there are no others.
+    That part is the residual of a least-squares line of the model's signal on the mean. None without other models.
     """
     others = series.mean_signal(without=i)
-    there = series.present[:, i] & ~np.isnan(others)
-    signals, outcomes, mean = series.signal_units[there, i], series.outcome_units[there], others[there]
+    compared = series.present[:, i] & ~np.isnan(others)
+    signals, outcomes, mean = (
+        series.signal_units[compared, i],
+        series.outcome_units[compared],
+        others[compared],
+    )
     if len(signals) < RESIDUAL_ROUNDS_MIN:
         return None
     x, y = mean - mean.mean(), signals - signals.mean()
     slope = (x @ y) / (x @ x) if x @ x > 0 else 0.0
     residual = y - slope * x
     if np.abs(residual).max() <= ROUNDING * max(1.0, np.abs(signals).max()):
-        return None  # a copy of the mean: what is left is rounding
+        return None  # the signal is a copy of the mean: the residual is a rounding error
     return spearman(residual, outcomes)
 
 
@@ -293,18 +304,18 @@ def contribution(series: PeriodSeries, i: int) -> float | None:
 
     The ensemble is the declared one (`Metrics.ensemble`), else the equal mean of all models.
     """
-    everybody, others = series.ensemble_signal(), series.ensemble_signal(without=i)
-    there = series.present[:, i] & ~np.isnan(others)
-    whole = spearman(everybody[there], series.outcome_units[there])
-    rest = spearman(others[there], series.outcome_units[there])
-    return None if whole is None or rest is None else whole - rest
+    ensemble, others = series.ensemble_signal(), series.ensemble_signal(without=i)
+    compared = series.present[:, i] & ~np.isnan(others)
+    ic_with = spearman(ensemble[compared], series.outcome_units[compared])
+    ic_without = spearman(others[compared], series.outcome_units[compared])
+    return None if ic_with is None or ic_without is None else ic_with - ic_without
 
 
 def ensemble_correlation(series: PeriodSeries, i: int) -> float | None:
-    """Spearman of the model's signals with those of the ensemble without it: the declared one, else the equal mean."""
+    """Spearman of the model's signals with those of the ensemble without it (declared, else the equal mean)."""
     others = series.ensemble_signal(without=i)
-    there = series.present[:, i] & ~np.isnan(others)
-    return spearman(series.signal_units[there, i], others[there])
+    compared = series.present[:, i] & ~np.isnan(others)
+    return spearman(series.signal_units[compared, i], others[compared])
 
 
 FUNCTIONS: dict[str, Metric] = {
@@ -323,9 +334,9 @@ FUNCTIONS: dict[str, Metric] = {
         ensemble_correlation,
     )
 }
-"""Every metric that comes with the node, by its name."""
+"""Name -> function, for every metric that comes with the node."""
 
 
 def functions_of(metrics: Metrics) -> dict[str, Metric]:
-    """Those that a contract asks for, by the summary key that each makes."""
+    """Summary key -> function, for the metrics that a contract asks for."""
     return {name: FUNCTIONS[name] for name in metrics.names} | metrics.own
