@@ -86,18 +86,18 @@ class PeriodSeries:
         undefined.
         """
         m = len(self.model_ids)
-        matrix = np.full((m, m), np.nan)
+        out = np.full((m, m), np.nan)
         for i in range(m):
             for j in range(i):
                 correlation = _pair(self, i, j)
                 if correlation is not None:
-                    matrix[i, j] = matrix[j, i] = correlation
-        return matrix
+                    out[i, j] = out[j, i] = correlation
+        return out
 
     def own(self, i: int) -> tuple[Floats, Floats]:
         """(signals, outcomes) in units, of the rounds in which model i was scored."""
-        scored = self.present[:, i]
-        return self.signal_units[scored, i], self.outcome_units[scored]
+        there = self.present[:, i]
+        return self.signal_units[there, i], self.outcome_units[there]
 
     @cached_property
     def totals(self) -> tuple[Floats, Floats]:
@@ -113,8 +113,8 @@ class PeriodSeries:
         sums, counts = self.totals
         if without is not None:
             # Units are integers, so the subtraction is exact and leaves the sum of the others to the last digit.
-            scored = self.present[:, without]
-            sums, counts = sums - np.where(scored, self.signal_units[:, without], 0.0), counts - scored
+            there = self.present[:, without]
+            sums, counts = sums - np.where(there, self.signal_units[:, without], 0.0), counts - there
         means: Floats = np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
         return means
 
@@ -132,9 +132,9 @@ class PeriodSeries:
             # ranks would take it for a signal.
             weights, products = weights.copy(), products.copy()
             weights[:, without] = products[:, without] = 0.0
-        weight_sums = weights.sum(axis=1)
+        whole = weights.sum(axis=1)
         signals: Floats = np.divide(
-            products.sum(axis=1), weight_sums, out=np.full(len(weight_sums), np.nan), where=weight_sums > 0
+            products.sum(axis=1), whole, out=np.full(len(whole), np.nan), where=whole > 0
         )
         return signals
 
@@ -149,9 +149,9 @@ class PeriodSeries:
 
 def ranked(values: Floats, where: NDArray[np.bool_]) -> Floats:
     """`rank` of the values selected by `where`; NaN elsewhere."""
-    ranks = np.full(len(values), np.nan)
-    ranks[where] = rank(values[where])
-    return ranks
+    out = np.full(len(values), np.nan)
+    out[where] = rank(values[where])
+    return out
 
 
 def rank(values: Floats) -> Floats:
@@ -164,9 +164,9 @@ def rank(values: Floats) -> Floats:
     group = np.cumsum(first) - 1
     starts = np.append(np.flatnonzero(first), len(values))
     means: Floats = (starts[:-1] + starts[1:] + 1) / 2
-    ranks = np.empty(len(values))
-    ranks[order] = means[group]
-    return ranks
+    out = np.empty(len(values))
+    out[order] = means[group]
+    return out
 
 
 def pearson(a: Floats, b: Floats) -> float | None:
@@ -197,9 +197,9 @@ def ic_sharpe(series: PeriodSeries, i: int) -> float | None:
     if pieces < ROUNDS_MIN:
         return None
     coefficients = [
-        coefficient
+        one
         for a, b in zip(np.array_split(signals, pieces), np.array_split(outcomes, pieces), strict=True)
-        if (coefficient := spearman(a, b)) is not None
+        if (one := spearman(a, b)) is not None
     ]
     deviation = float(np.std(coefficients, ddof=1)) if len(coefficients) >= ROUNDS_MIN else 0.0
     return float(np.mean(coefficients)) / deviation if deviation > ROUNDING else None
@@ -208,10 +208,10 @@ def ic_sharpe(series: PeriodSeries, i: int) -> float | None:
 def hit_rate(series: PeriodSeries, i: int) -> float | None:
     """The share of rounds in which signal and outcome have the same sign, of those in which neither is 0."""
     signals, outcomes = series.own(i)
-    signed = (signals != 0) & (outcomes != 0)
-    if not signed.any():
+    said = (signals != 0) & (outcomes != 0)
+    if not said.any():
         return None
-    return float(np.mean(np.sign(signals[signed]) == np.sign(outcomes[signed])))
+    return float(np.mean(np.sign(signals[said]) == np.sign(outcomes[said])))
 
 
 def _returns(series: PeriodSeries, i: int) -> Floats:
@@ -263,15 +263,15 @@ def model_correlation(series: PeriodSeries, i: int) -> float | None:
 
 def _pair(series: PeriodSeries, i: int, j: int) -> float | None:
     """The Spearman correlation of the signals of models i and j over the rounds that both have."""
-    present_i, present_j = series.present[:, i], series.present[:, j]
-    both = present_i & present_j
+    mine, theirs = series.present[:, i], series.present[:, j]
+    both = mine & theirs
     common = np.count_nonzero(both)
     # Ranking takes most of the time. If the common rounds are all rounds of a model, its ranks are computed already.
     a, b = (
-        series.ranks[both, model]
-        if common == np.count_nonzero(series.present[:, model])
-        else rank(series.signals[both, model])
-        for model in (i, j)
+        series.ranks[both, one]
+        if common == np.count_nonzero(series.present[:, one])
+        else rank(series.signals[both, one])
+        for one in (i, j)
     )
     return pearson(a, b)
 
@@ -283,11 +283,11 @@ def fnc(series: PeriodSeries, i: int) -> float | None:
     That part is the residual of a least-squares line of the model's signal on the mean. None without other models.
     """
     others = series.mean_signal(without=i)
-    compared = series.present[:, i] & ~np.isnan(others)
+    there = series.present[:, i] & ~np.isnan(others)
     signals, outcomes, mean = (
-        series.signal_units[compared, i],
-        series.outcome_units[compared],
-        others[compared],
+        series.signal_units[there, i],
+        series.outcome_units[there],
+        others[there],
     )
     if len(signals) < RESIDUAL_ROUNDS_MIN:
         return None
@@ -304,18 +304,18 @@ def contribution(series: PeriodSeries, i: int) -> float | None:
 
     The ensemble is the declared one (`Metrics.ensemble`), else the equal mean of all models.
     """
-    ensemble, others = series.ensemble_signal(), series.ensemble_signal(without=i)
-    compared = series.present[:, i] & ~np.isnan(others)
-    ic_with = spearman(ensemble[compared], series.outcome_units[compared])
-    ic_without = spearman(others[compared], series.outcome_units[compared])
-    return None if ic_with is None or ic_without is None else ic_with - ic_without
+    everybody, others = series.ensemble_signal(), series.ensemble_signal(without=i)
+    there = series.present[:, i] & ~np.isnan(others)
+    whole = spearman(everybody[there], series.outcome_units[there])
+    rest = spearman(others[there], series.outcome_units[there])
+    return None if whole is None or rest is None else whole - rest
 
 
 def ensemble_correlation(series: PeriodSeries, i: int) -> float | None:
     """Spearman of the model's signals with those of the ensemble without it (declared, else the equal mean)."""
     others = series.ensemble_signal(without=i)
-    compared = series.present[:, i] & ~np.isnan(others)
-    return spearman(series.signal_units[compared, i], others[compared])
+    there = series.present[:, i] & ~np.isnan(others)
+    return spearman(series.signal_units[there, i], others[there])
 
 
 FUNCTIONS: dict[str, Metric] = {
