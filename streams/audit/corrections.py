@@ -1,10 +1,11 @@
-"""What a checkpoint carries for earlier ones, computed again.
+"""Computes again what a checkpoint carries for earlier checkpoints.
 
-Each correction is held against what its checkpoint gave, and each credit against what was owed when the checkpoint was
-offered. Reads a `Chain`; gives words for the step `emission`, or raises ChainBrokenError. Pure.
+Reads a `Chain`; gives words for the step `emission`, or raises ChainBrokenError. Each correction is compared with what
+its checkpoint paid, and each credit with what was owed when its checkpoint was offered. The amounts are summed here
+without the checkpoint stage's state, so that a fault of that state shows. Pure.
 
-Whether the truths behind a correction are right is not checked: what was due may come from an operator's file, and the
-correction says so.
+The truths behind a correction are not checked: what was due may come from an operator's file, and the correction says
+so.
 """
 
 from __future__ import annotations
@@ -19,10 +20,14 @@ from coordinator.streams.events import CheckpointCorrected, CheckpointCorrectedD
 
 
 def check_credits(chain: Chain, checkpoint: CheckpointData) -> str:
-    """Every correction in the log, and what this checkpoint carries. Gives "" where it carries nothing."""
+    """Checks every correction in the log, and the credits of `checkpoint`. Gives "" if it carries nothing.
+
+    Raises ChainBrokenError.
+    """
     newest: dict[str, CheckpointCorrectedData] = {}
     carried: Count[tuple[str, str]] = Count()
     expected: list[Credits] = []
+    # In the order of the log: a checkpoint owes what was stated before it, minus what was carried before it.
     for event in chain.corrections:
         if isinstance(event, CheckpointCorrected):
             _check_statement(chain, event.data)
@@ -31,9 +36,9 @@ def check_credits(chain: Chain, checkpoint: CheckpointData) -> str:
         if event.data.checkpoint_id == checkpoint.checkpoint_id:
             expected = [
                 credit
-                for parent, said in sorted(newest.items())
+                for parent, correction in sorted(newest.items())
                 if chain.checkpoints[parent].rehearsal == checkpoint.rehearsal
-                and (credit := _owed(said, carried)).prizes
+                and (credit := _owed(correction, carried)).prizes
             ]
         for credit in event.data.credits:
             for model_id, amount in credit.prizes.items():
@@ -48,22 +53,24 @@ def check_credits(chain: Chain, checkpoint: CheckpointData) -> str:
     return f"; {total:,} micro-USDC on top for {len(expected)} earlier checkpoints" if expected else ""
 
 
-def _owed(said: CheckpointCorrectedData, carried: Count[tuple[str, str]]) -> Credits:
-    left = {
-        one.model_id: one.due - one.paid - carried[said.checkpoint_id, one.model_id] for one in said.models
+def _owed(correction: CheckpointCorrectedData, carried: Count[tuple[str, str]]) -> Credits:
+    """What is still owed because of a correction. `carried` is (checkpoint id, model id) -> micro-USDC."""
+    open_amounts = {
+        model.model_id: model.due - model.paid - carried[correction.checkpoint_id, model.model_id]
+        for model in correction.models
     }
     return Credits(
-        correction_id=said.correction_id,
-        checkpoint_id=said.checkpoint_id,
-        reason=said.reason,
-        prizes={model_id: amount for model_id, amount in left.items() if amount > 0},
+        correction_id=correction.correction_id,
+        checkpoint_id=correction.checkpoint_id,
+        reason=correction.reason,
+        prizes={model_id: amount for model_id, amount in open_amounts.items() if amount > 0},
     )
 
 
 def _check_statement(chain: Chain, data: CheckpointCorrectedData) -> None:
-    """Its id is of its content, and what it says was paid is what the checkpoint gave."""
+    """Checks that a correction's id follows from its content, and that the paid amounts are those of the checkpoint."""
     name = data.correction_id
-    amounts = "".join(f"\n{one.model_id} {one.paid} {one.due}" for one in data.models)
+    amounts = "".join(f"\n{model.model_id} {model.paid} {model.due}" for model in data.models)
     content = f"{data.checkpoint_id}\n{data.total_prize}{amounts}"
     if name != f"correction/{hashlib.sha256(content.encode()).hexdigest()[:24]}":
         broken("emission", f"{name} is not the id of what it says of {data.checkpoint_id}")
@@ -71,10 +78,10 @@ def _check_statement(chain: Chain, data: CheckpointCorrectedData) -> None:
     if parent is None:
         broken("emission", f"{name} corrects {data.checkpoint_id}, which was never offered")
     paid = dict(prize_amounts(parent, data.total_prize)[0])
-    for one in data.models:
-        if one.paid != paid.get(one.model_id, 0):
+    for model in data.models:
+        if model.paid != paid.get(model.model_id, 0):
             broken(
                 "emission",
-                f"{name}: it says that {one.model_id} was paid {one.paid}, {data.checkpoint_id} gives "
-                f"{paid.get(one.model_id, 0)} of {data.total_prize}",
+                f"{name}: it says that {model.model_id} was paid {model.paid}, {data.checkpoint_id} gives "
+                f"{paid.get(model.model_id, 0)} of {data.total_prize}",
             )

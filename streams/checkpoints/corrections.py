@@ -1,23 +1,25 @@
-"""Corrections: what a checkpoint that was offered or paid should have paid, and what is still owed because of it.
+"""Corrections: what an offered or paid checkpoint should have paid, and what is still owed because of it.
 
-A truth may turn out wrong after it was paid for: a candle that was corrected, a hole that was filled late, a fault of a
-contract. `coordinator checkpoint correct` computes the checkpoint again (`streams/engine/correct.py`), the operator
-sends what it gave (`CorrectCheckpoint`), and the checkpoint stage records it (`CheckpointCorrected`).
+A truth may turn out wrong after it was paid for: a candle was corrected, a gap was filled late, a contract had a fault.
+`coordinator checkpoint correct` computes the checkpoint again (`streams/engine/correct.py`), the operator sends the
+result (`CorrectCheckpoint`), and the checkpoint stage records it (`CheckpointCorrected`). The state here is folded from
+these events, and from the credits of the checkpoints that are offered. Pure.
 
-- A correction is a statement of what each model was paid and was due. Of one checkpoint the newest statement counts;
-  the same one again changes nothing. The stage does not compute it again, since it does not read the feed.
-- A model is owed what it was due, less what it was paid, less what later checkpoints have carried for it. The next
-  checkpoint that is offered carries all that is owed (`CheckpointData.credits`); what it carries counts as given. So
-  nothing is offered twice, however often a correction is stated and whoever is killed in between.
-- Credits are prizes on top. The emission stays what its own period earned and sums to exactly 1,000,000,000, so the
-  chain sees nothing new; taken out of the next pool, the fault would be paid by those who earn that one.
-- A withheld checkpoint carries nothing until it is released. What a rehearsal owes is carried by a rehearsal, and what
-  a real checkpoint owes by a real one.
-- A checkpoint that was offered and not submitted yet keeps its shares: somebody may be signing them at this moment. One
-  that is withheld is not corrected, since nothing was promised yet.
-- Who was paid too much keeps it: that is told, and nothing is taken back.
+- A correction states what each model was paid and what it was due. The newest statement about a checkpoint counts; the
+  same statement again changes nothing. The stage does not compute it again, since it does not read the feed.
+- A model is owed what it was due, minus what it was paid, minus what later checkpoints have carried for it. The next
+  checkpoint that is offered carries all that is owed (`CheckpointData.credits`), and what it carries counts as given.
+  So nothing is offered twice, however often a correction is stated, and whichever process is killed in between.
+- Credits are prizes on top of the pool. The emission remains what its own period earned, and sums to exactly
+  1,000,000,000, so nothing changes for the chain. If credits were taken out of the next pool, the models that earn that
+  pool would pay for the fault.
+- A withheld checkpoint carries nothing until it is released. A rehearsal carries what rehearsals owe, and a real
+  checkpoint carries what real ones owe.
+- A checkpoint that is offered and not submitted yet keeps its shares, since somebody may be signing them right now. A
+  withheld checkpoint is not corrected, since it has promised nothing yet.
+- A model that was paid too much keeps it. The correction says so, and nothing is taken back.
 
-Pure. Amounts are whole micro-USDC of the pool that the corrected checkpoint paid out, as `prizes.py` gives them.
+Amounts are whole micro-USDC of the pool that the corrected checkpoint paid out, as `prizes.py` computes them.
 """
 
 from __future__ import annotations
@@ -47,37 +49,46 @@ class Corrected(msgspec.Struct):
     reason: str = ""
     rehearsal: bool = False
     short: dict[str, int] = {}
-    """model_id -> by how much it was paid too little."""
+    """model_id -> by how much it was paid too little; only amounts above 0."""
     carried: dict[str, int] = {}
-    """model_id -> how much of that later checkpoints have carried."""
+    """model_id -> how much later checkpoints have carried for it. A newer correction leaves it as it is, so that
+    nothing is carried twice.
+    """
 
     def owed(self) -> dict[str, int]:
         """model_id -> what the next checkpoint must carry; only amounts above 0."""
-        left = {model_id: amount - self.carried.get(model_id, 0) for model_id, amount in self.short.items()}
-        return {model_id: amount for model_id, amount in sorted(left.items()) if amount > 0}
+        # Below 0 where a newer correction finds less due than was carried already: then nothing is owed.
+        open_amounts = {
+            model_id: amount - self.carried.get(model_id, 0) for model_id, amount in self.short.items()
+        }
+        return {model_id: amount for model_id, amount in sorted(open_amounts.items()) if amount > 0}
 
 
 class Corrections(msgspec.Struct):
-    """Every corrected checkpoint, by its id. A value."""
+    """Every corrected checkpoint, by its id. A value: it is copied, compared and written down."""
 
     of: dict[str, Corrected] = {}
 
     def correct(self, data: CheckpointCorrectedData, *, rehearsal: bool) -> None:
-        """Fold a correction: it takes the place of an earlier one of the same checkpoint."""
+        """Fold a correction. It replaces an earlier correction of the same checkpoint."""
         corrected = self.of.setdefault(data.checkpoint_id, Corrected())
         corrected.correction_id, corrected.reason = data.correction_id, data.reason
         corrected.rehearsal = rehearsal
-        corrected.short = {one.model_id: one.due - one.paid for one in data.models if one.due > one.paid}
+        corrected.short = {
+            model.model_id: model.due - model.paid for model in data.models if model.due > model.paid
+        }
 
     def carry(self, entries: Sequence[Credits]) -> None:
-        """Fold what a checkpoint that is offered carries."""
+        """Fold the credits of a checkpoint that is offered."""
         for credit in entries:
             carried = self.of[credit.checkpoint_id].carried
             for model_id, amount in credit.prizes.items():
                 carried[model_id] = carried.get(model_id, 0) + amount
 
     def owed(self, *, rehearsal: bool) -> list[Credits]:
-        """What the next checkpoint of this kind carries, by the corrected checkpoint's id."""
+        """The credits of the next checkpoint (a rehearsal, or a real one), in the order of the corrected checkpoints'
+        ids.
+        """
         return [
             Credits(
                 correction_id=corrected.correction_id,
@@ -90,7 +101,9 @@ class Corrections(msgspec.Struct):
         ]
 
     def states(self, data: CorrectCheckpointData) -> bool:
-        """Is this the newest statement already? That all was right is what holds before any."""
+        """Whether this is the newest statement already. Before any correction a statement without models is: all was
+        right.
+        """
         corrected = self.of.get(data.checkpoint_id)
         if corrected is None:
             return not data.models
@@ -98,14 +111,17 @@ class Corrections(msgspec.Struct):
 
 
 def correction_id(checkpoint_id: str, total_prize: int, models: Sequence[ModelCorrection]) -> str:
-    """The id of a statement: of the checkpoint and all amounts, and not of the reason's wording."""
-    amounts = [f"{one.model_id} {one.paid} {one.due}" for one in sorted(models, key=lambda one: one.model_id)]
+    """The id of a statement. It follows from the checkpoint and all amounts, and not from the wording of the reason."""
+    amounts = [
+        f"{model.model_id} {model.paid} {model.due}"
+        for model in sorted(models, key=lambda model: model.model_id)
+    ]
     return content_id("correction", checkpoint_id, str(total_prize), *amounts)
 
 
 def correction_fault(data: CorrectCheckpointData) -> str:
-    """What of a command cannot be a correction; "" where nothing."""
-    ids = [one.model_id for one in data.models]
+    """Why a command is no valid correction; "" if it is. It bounds all that the log would hold for ever."""
+    ids = [model.model_id for model in data.models]
     if not data.reason.strip() or len(data.reason) > REASON_CHARS:
         return f"a correction needs a reason, of at most {REASON_CHARS} characters"
     if any(len(text) > NAME_CHARS_MAX for text in (data.contract_hash, data.records_sha256)):
@@ -118,11 +134,11 @@ def correction_fault(data: CorrectCheckpointData) -> str:
         return "its models are not distinct and in the order of their ids"
     if any(not text or len(text) > NAME_CHARS_MAX or not text.isprintable() for text in ids):
         return f"a model_id is empty, longer than {NAME_CHARS_MAX} characters, or not printable"
-    if any(one.paid < 0 or one.due < 0 or one.paid == one.due for one in data.models):
+    if any(model.paid < 0 or model.due < 0 or model.paid == model.due for model in data.models):
         return "an amount is below 0, or was right"
     for name, total in (
-        ("paid", sum(one.paid for one in data.models)),
-        ("due", sum(one.due for one in data.models)),
+        ("paid", sum(model.paid for model in data.models)),
+        ("due", sum(model.due for model in data.models)),
     ):
         if total > data.total_prize:
             return f"what was {name} sums to {total}, more than the pool of {data.total_prize}"

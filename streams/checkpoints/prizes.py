@@ -1,6 +1,7 @@
-"""A checkpoint in money: whole micro-USDC per model. Pure.
+"""A checkpoint in money: whole micro-USDC of each model.
 
-One rule for what is paid and for what is corrected.
+Takes a recorded checkpoint and the size of the pool. What is paid, what a correction states and what the audit checks
+are all computed here, so the three cannot differ. Pure.
 """
 
 from __future__ import annotations
@@ -14,16 +15,22 @@ TOTAL_PRIZE_MAX = 10**18
 
 
 def prize_amounts(checkpoint: CheckpointData, total_prize: int) -> tuple[list[tuple[str, int]], int]:
-    """([(model_id, micro-USDC)] by place, what the contract's rules retain): together exactly `total_prize`.
+    """([(model_id, micro-USDC)] by place, micro-USDC that the contract's rules retain). They sum to exactly
+    `total_prize`.
 
-    By largest remainder; of a payout by rules it is of its exact parts, which are finer than shares.
+    The pool is divided by the largest remainder. A payout by rules is divided by its exact parts, because a share of
+    the emission is rounded to a billionth already.
     """
     if checkpoint.payout is not None:
         paid, retained = money(checkpoint.payout.pools, total_prize)
-        return [(checkpoint.ranking[i].model_id, amount) for i, amount in paid.items()], retained
-    # On a tie the better rank gets the odd unit, whatever order the emission lists them in.
+        return [(checkpoint.ranking[place].model_id, amount) for place, amount in paid.items()], retained
+    # `allocate` gives the odd units on a tie to the earlier entry. So the entries are sorted by place: otherwise the
+    # order of the emission's list would decide who gets a unit more.
     shares = sorted(
-        (each["cruncher_index"], each["reward_pct"]) for each in checkpoint.emission["cruncher_rewards"]
+        (reward["cruncher_index"], reward["reward_pct"]) for reward in checkpoint.emission["cruncher_rewards"]
     )
-    units = allocate([share for _, share in shares], total_prize)
-    return [(checkpoint.ranking[i].model_id, unit) for (i, _), unit in zip(shares, units, strict=True)], 0
+    amounts = allocate([share for _, share in shares], total_prize)
+    return [
+        (checkpoint.ranking[place].model_id, amount)
+        for (place, _), amount in zip(shares, amounts, strict=True)
+    ], 0
