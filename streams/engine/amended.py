@@ -1,10 +1,13 @@
 """The feed as it should have come: each record once, at its own time, with the values that are known now.
 
-A record that was corrected stands in its first place with the values of its last revision. One that came late, or that
-the operator gives, stands where it was due. A hole that was filled completely is none. What a hole of a feed without a
-cadence lacks nobody can tell, so such a hole stays unless it was closed as complete.
+Reads `feeds` of a log in memory, and emits nothing: it gives the events that stand in for those of each decision. A
+checkpoint that is computed again (`correct.py`) needs them, because a truth that was made of a wrong or missing record
+was paid for. Pure.
 
-Pure. Reads `feeds`.
+- A corrected record stands in its first place, with the values of its last revision.
+- A record that came late, or that the operator gives, stands where it was due.
+- A gap that was filled completely is left out. Nobody can tell what a gap of a feed without a cadence lacks, so such a
+  gap stays unless the log says that it was closed as complete.
 """
 
 from __future__ import annotations
@@ -34,14 +37,15 @@ Key = tuple[Name, int]
 
 
 class AmendedFeed:
-    """Give it each decision's events in order (`amended`); it is used for one run."""
+    """Amends the feed of one run. Call `amended` with the events of each decision, in the log's order."""
 
-    def __init__(self, log: MemoryLog, given: Iterable[FeedRecord] = ()) -> None:
+    def __init__(self, log: MemoryLog, operator_records: Iterable[FeedRecord] = ()) -> None:
+        """Reads all of `feeds`. The operator's records win over those of the log."""
         self._last: dict[Key, FeedRecordReceived] = {}
-        """What each record that was corrected, came late or is given says in the end."""
+        """The last version of each record that was corrected, came late, or comes from the operator."""
         self._filled: dict[Name, list[tuple[int, int]]] = {}
-        corrections = {_key(event.data): event for event in map(_event, given)}
-        late, met = set[Key](), set[Key]()
+        corrections = {_key(event.data): event for event in map(_event, operator_records)}
+        late, recorded = set[Key](), set[Key]()
         reader = LogReader(log, "feeds")
         while (decision := reader.next()) is not None:
             for event in decision.events:
@@ -50,36 +54,41 @@ class AmendedFeed:
                         key = _key(data)
                         if data.revision or data.backfilled:
                             before = self._last.get(key)
+                            # Only a first version that was fetched later makes the record late. A revision alone
+                            # does not: the record stands in its place already. The highest revision is what counts.
                             if before is None and not data.revision:
                                 late.add(key)
                             if before is None or before.data.revision < data.revision:
                                 self._last[key] = event
                         if key in corrections:
-                            met.add(key)
+                            recorded.add(key)
                     case FeedGapClosed(data=closed) if closed.complete:
                         self._filled.setdefault(_name(closed), []).append((closed.from_ms, closed.until_ms))
                     case _:
                         pass
         self._last |= corrections
-        late |= corrections.keys() - met
+        # A record of the operator that the log never had is due at its own time, as a late one is.
+        late |= corrections.keys() - recorded
         due = sorted((self._last[key] for key in late), key=lambda event: (event.at, event.id))
         self._due = deque(due)
         self._placed = late
-        """Whose records of the log are left out: those put where they were due, and those placed already."""
+        """Records that stand in their place already, or will be put where they were due. Their other versions in the
+        log are left out, so that each record is told once.
+        """
 
     def amended(self, events: list[AnyEvent]) -> list[AnyEvent]:
-        """What stands in for the events of the feed's next decision."""
+        """The events that stand in for those of the feed's next decision. The list may be empty."""
         at = max(event.at for event in events)
         due: list[AnyEvent] = []
         while self._due and self._due[0].at <= at:
             due.append(_as_due(self._due.popleft()))
-        kept: list[AnyEvent] = []
+        in_place: list[AnyEvent] = []
         for event in events:
             if isinstance(event, FeedRecordReceived):
-                kept += self._stand_in(event)
+                in_place += self._stand_in(event)
             elif not isinstance(event, FeedGapFound) or not self._is_filled(event.data):
-                kept.append(event)
-        return [*due, *kept]
+                in_place.append(event)
+        return [*due, *in_place]
 
     def _stand_in(self, event: FeedRecordReceived) -> list[AnyEvent]:
         key = _key(event.data)
@@ -97,7 +106,7 @@ class AmendedFeed:
 
 
 def _as_due(event: FeedRecordReceived) -> FeedRecordReceived:
-    """As it would have come, had it been right and in time."""
+    """The record as it would have come if it had been right and in time: the first version, by the stream."""
     return msgspec.structs.replace(
         event, data=msgspec.structs.replace(event.data, revision=0, backfilled=False)
     )

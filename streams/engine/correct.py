@@ -1,10 +1,12 @@
-"""What a checkpoint should have paid, by what is known of the feed now, or by mended rules; and the difference.
+"""What a checkpoint should have paid, by the feed as it is known now or by mended rules, and the difference in money.
 
-The recorded log is run again from its feed (`rerun.py`), with each record as it should have come (`amended.py`) and the
-answers as they were given. So only the truths change, and all that follows from them: scores, windows, ranking, shares.
-A model was shown what it was shown, and a round that was not asked then is not asked now.
+Reads `feeds`, `inputs` and `predictions` of a log in memory, and emits nothing. The operator sends the result as a
+correction (`streams/checkpoints/corrections.py`).
 
-Pure. Reads `feeds`, `inputs` and `predictions`; touches nothing.
+The log is run again from its feed (`rerun.py`), with each record as it should have come (`amended.py`) and with the
+recorded answers. So only the truths change, and what follows from them: scores, windows, ranking and shares. A model
+is not asked again, since it answered what it was shown at the time. A round that was not asked then is not asked now.
+Pure.
 """
 
 from __future__ import annotations
@@ -42,14 +44,16 @@ NOBODY = "nobody would have been ranked"
 
 
 class NewRules(NamedTuple):
-    """Rules that stand in for those of the period."""
+    """Rules in place of those of the period."""
 
     terms: Terms
     contract: CrunchContract
 
 
 class ModelDifference(msgspec.Struct, frozen=True):
-    """One model: its standing as it was paid and as it should have been, and both amounts in whole micro-USDC."""
+    """One model: its standing as it was paid (`old`) and as it should have been (`new`), and both amounts in whole
+    micro-USDC.
+    """
 
     model_id: str
     old: Standing
@@ -64,24 +68,24 @@ class Recomputed(msgspec.Struct, frozen=True):
     checkpoint_id: str
     total_prize: int
     truths_differ: int
-    """Truths of the period, or reasons why there is none, that are others now."""
+    """How many truths of the period, or reasons for a missing one, are different now."""
     models: list[ModelDifference]
-    """All of both sides, in the order of the new one."""
+    """Every model of both sides, in the order of the new one."""
     note: str = ""
-    """Why nobody is due anything, where that is so."""
+    """Why nobody is due anything; "" where somebody is."""
 
     @property
     def corrections(self) -> list[ModelCorrection]:
-        """The models whose amounts differ, as a correction states them."""
+        """The models whose amounts differ, by their ids, as a correction states them."""
         return [
-            ModelCorrection(model_id=one.model_id, paid=one.paid, due=one.due)
-            for one in sorted(self.models, key=lambda one: one.model_id)
-            if one.paid != one.due
+            ModelCorrection(model_id=model.model_id, paid=model.paid, due=model.due)
+            for model in sorted(self.models, key=lambda model: model.model_id)
+            if model.paid != model.due
         ]
 
 
 class _Run:
-    """What is made anew of one period."""
+    """What one run of the log decides of the checkpoint period [start, end) in ms."""
 
     def __init__(self, start: int, end: int) -> None:
         self._start, self._end = start, end
@@ -125,14 +129,15 @@ def recompute(
     rules: NewRules | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Recomputed:
-    """`parent` beside what it should have been, in micro-USDC of a pool of `total_prize`.
+    """The checkpoint `parent` beside what it should have been, in whole micro-USDC of a pool of `total_prize`.
 
-    `records` are the operator's, which win over the log's. `rules` stand in from the parent's period on; by default the
-    recorded ones hold. Raises OperatorError where that cannot be said: the rules ask something else, or what comes out
-    might not be offered; and what a stage raises.
+    The operator's `records` win over those of the log. `rules` hold from the start of the parent's period on; by
+    default the recorded rules hold. Raises OperatorError where the result cannot be known (the rules ask the models
+    something else, rounds are missing, the log ends too early) or might not be offered. Raises what a stage raises.
     """
     start, end = parent.period_start, parent.period_end
     recorded, again = _Run(start, end), _Run(start, end)
+    # The recorded inputs are enough here: they hold the truths that were paid for, and which rounds were asked.
     reader = LogReader(log, "inputs")
     while (decision := reader.next()) is not None:
         recorded.take(decision)
@@ -144,8 +149,9 @@ def recompute(
             f"{len(unasked):,} rounds of the period would not have been asked: nobody knows what to pay for them"
         )
     due, note = _due(parent, again.checkpoint, contracts, recorded_terms(log), rules)
-    paid = dict(prize_amounts(parent, total_prize)[0])
-    amounts = {} if due is None else dict(prize_amounts(due, total_prize)[0])
+    # Both sides are paid out of the same pool by the same function, so a difference is a difference of rank or share.
+    paid_amounts = dict(prize_amounts(parent, total_prize)[0])
+    due_amounts = {} if due is None else dict(prize_amounts(due, total_prize)[0])
     old, _ = standings((parent, ""))
     new, _ = standings(None if due is None else (due, ""))
     absent = Standing(unranked_reason="not in it")
@@ -158,8 +164,8 @@ def recompute(
                 model_id,
                 old.get(model_id, absent),
                 new.get(model_id, absent),
-                paid.get(model_id, 0),
-                amounts.get(model_id, 0),
+                paid_amounts.get(model_id, 0),
+                due_amounts.get(model_id, 0),
             )
             for model_id in {**new, **old}
         ],
@@ -199,7 +205,7 @@ def _run(
 
 
 def _other_period(log: MemoryLog, terms: Terms, parent: CheckpointData) -> str:
-    """Why these rules have no such checkpoint period, or ""."""
+    """Why the rules have no such checkpoint period; "" where they have it."""
     held = in_force(recorded_terms(log)).at(parent.period_start)
     new = msgspec.structs.replace(
         held,
@@ -212,27 +218,31 @@ def _other_period(log: MemoryLog, terms: Terms, parent: CheckpointData) -> str:
 
 def _due(
     parent: CheckpointData,
-    made: CheckpointData | None,
+    computed: CheckpointData | None,
     contracts: Callable[[str], CrunchContract],
-    told: list[Terms],
+    all_terms: list[Terms],
     rules: NewRules | None,
 ) -> tuple[CheckpointData | None, str]:
-    """What should have been offered, None where nobody is ranked. Raises OperatorError for what may not be offered."""
-    if made is None:
+    """(the checkpoint that should have been offered, ""), or (None, why) where nobody is ranked.
+
+    `computed` is what the run decided. Raises OperatorError for a checkpoint that may not be offered.
+    """
+    if computed is None:
         return None, NOBODY
     if rules is None and parent.emission_contract_hash not in ("", parent.contract_hash):
-        # A release needed a mended contract for the emission, and it makes this one too.
-        decimals = in_force(told).at(parent.period_start).score_decimals
+        # The operator released the parent with a mended contract, because its own could not build the emission. The
+        # same contract builds this one: otherwise the two sides would differ by a rule, and not by the truths.
+        decimals = in_force(all_terms).at(parent.period_start).score_decimals
         contract = contracts(parent.emission_contract_hash)
-        built = build_emission(contract, made.ranking, decimals, made.period_end)
+        built = build_emission(contract, computed.ranking, decimals, computed.period_end)
         if built.fault:
             raise OperatorError(f"what it should have been cannot be built: {built.fault}")
-        made = msgspec.structs.replace(
-            made,
+        computed = msgspec.structs.replace(
+            computed,
             emission=built.emission,
             emission_sha256=emission_sha256(built.emission),
             payout=built.payout,
         )
-    if faults := offer_faults(made, -1, made.period_end):
+    if faults := offer_faults(computed, -1, computed.period_end):
         raise OperatorError(f"what it should have been might not be offered: {'; '.join(faults)}")
-    return made, ""
+    return computed, ""

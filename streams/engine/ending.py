@@ -1,8 +1,10 @@
-"""What the running period would pay if it ended now: the stages that pay, on copies of their states.
+"""What the running period would pay if it ended now.
 
-A change of terms cuts every period. So terms that hold from right behind the last scored round are told to the stages:
-the running snapshot and checkpoint periods end there, and are closed by the only code that pays. Pure; the states that
-are handed in stay as they are.
+Takes the states of the stages `snapshots` and `checkpoints`, and runs both stages on copies; emits nothing. A preview
+by other code could differ from the payment, so this uses the only code that pays.
+
+A change of terms cuts every period. So the stages are told the same terms again, in force from right behind the last
+scored round on. The running snapshot and checkpoint periods end there. Pure: the given states are not changed.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from coordinator.streams.snapshots.state import SnapshotState
 
 NAME = "ending"
 FAR = 1 << 60
-"""An offset behind all that a log holds."""
+"""An offset behind every record of a log."""
 
 
 class Ending(msgspec.Struct, frozen=True):
@@ -53,12 +55,12 @@ class Ending(msgspec.Struct, frozen=True):
 
 
 class SeenSnapshotStage(SnapshotStage):
-    """The stage, and when the last round that it was told of became known (ms, -1 before the first)."""
+    """The snapshot stage, with `latest`: when the last round that it read became resolvable (ms; -1: none yet)."""
 
     latest = -1
 
     def absorb(self, decision: Decision) -> None:
-        """Fold, and look."""
+        """Fold the decision, and note the time of its rounds."""
         super().absorb(decision)
         for event in decision.events:
             if isinstance(event, RoundScored):
@@ -66,15 +68,17 @@ class SeenSnapshotStage(SnapshotStage):
 
 
 class _EndingStage(CheckpointStage):
-    """The stage, for terms that begin within the running period: it ends there. Real ones begin at a boundary."""
+    """The checkpoint stage for terms that begin within the running period, which ends there. Terms of a node begin at a
+    boundary, so the real stage has no such rule.
+    """
 
     def fold(self, state: CheckpointsState, told: Told) -> None:
-        """As the stage does; and the running period's new end."""
+        """Fold as the stage does, then move the end of the running period."""
         super().fold(state, told)
         if told.topic == self.topic and isinstance(told.event, CrunchConfigured):
-            for one in state.totals.values():
-                if one.start < told.event.data.effective_from < one.end:
-                    one.end = told.event.data.effective_from
+            for totals in state.totals.values():
+                if totals.start < told.event.data.effective_from < totals.end:
+                    totals.end = told.event.data.effective_from
 
 
 def end_now(
@@ -84,25 +88,25 @@ def end_now(
     crunch_id: str,
     contracts: Callable[[str], CrunchContract],
 ) -> Ending:
-    """The running period's checkpoint as of the last scored round, which became known at `latest` (ms, -1: none).
+    """The running period's checkpoint as of the last scored round, which became resolvable at `latest` (ms; -1: none).
 
-    Raises WorldError when nothing was scored yet, OperatorError for a contract that is not at hand.
+    Raises WorldError if nothing is scored yet, and OperatorError for a contract that is not at hand.
     """
     until = max(latest, snapshots.own.closed_until) + 1
     if until <= 0:
         raise WorldError("nothing has been scored yet")
-    from_here = msgspec.structs.replace(snapshots.own.terms.at(until), effective_from=until)
+    same_terms_from_now = msgspec.structs.replace(snapshots.own.terms.at(until), effective_from=until)
     told = [
-        CrunchConfigured(id=f"{NAME}/terms", at=until, data=from_here),
+        CrunchConfigured(id=f"{NAME}/terms", at=until, data=same_terms_from_now),
         ScoredUntil(id=f"{NAME}/{until}", at=until, data=ScoredUntilData(until=until, rehearsal=False)),
     ]
     aggregate = SnapshotStage(contracts)
     aggregate.state = deepcopy(snapshots)
     payment = _EndingStage(crunch_id, contracts)
     payment.state = deepcopy(checkpoints)
-    summed = list(_made(aggregate, told))
-    taken = [event.data for event in summed if isinstance(event, SnapshotTaken)]
-    for event in _made(payment, summed):
+    snapshot_events = list(_decided(aggregate, told))
+    taken = [event.data for event in snapshot_events if isinstance(event, SnapshotTaken)]
+    for event in _decided(payment, snapshot_events):
         if isinstance(event, CheckpointOpened) and event.data.period_end == until:
             return Ending(until, event.data, "", taken)
         if isinstance(event, CheckpointWithheld) and event.data.checkpoint.period_end == until:
@@ -110,8 +114,8 @@ def end_now(
     return Ending(until, None, "", taken)
 
 
-def _made(stage: AnyStage, events: Sequence[Event]) -> Iterator[AnyEvent]:
-    """What a stage decides of one more decision of its driving topic."""
+def _decided(stage: AnyStage, events: Sequence[Event]) -> Iterator[AnyEvent]:
+    """The events that a stage decides once its driving topic has one more decision, which consists of `events`."""
     body = msgspec.Raw(b"[" + b",".join(encode_event(event) for event in events) + b"]")
     stage.absorb(Decision(stage.drivers[0], FAR, FAR, FAR, Need(FAR), {}, {}, (body,)))
     while (draft := stage.step()) is not None:

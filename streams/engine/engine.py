@@ -5,12 +5,14 @@
     for at, records in merge_by_time(histories):
         engine.feed(at, records)
 
-The stages decide everything; Kafka only carries it. So this gives the very integers that a node gives. The same feed,
-models and contract give the same counted log, byte for byte: nothing here reads a clock or makes an id.
+Takes feed records, terms and commands; writes all topics of a `MemoryLog`. The stages decide everything and Kafka only
+carries it, so an engine gives the same integers as a node. The same feed, models and contract give the same counted
+log, byte for byte: nothing here reads a clock or draws an id.
 
-What it offers beside that: `taps` see each counted decision as it is made; a log that is not kept is trimmed behind
-what the stages still need, so that memory stays flat; `keep` gives the engine's state as bytes, and an engine that is
-given them goes on there. They are a cache: an engine that begins at the first event makes the same.
+- `taps` are told each counted decision of a topic.
+- With `keeps_log=False` the log is trimmed behind what the stages still need, so that memory stays flat.
+- `keep` gives the engine's state as bytes, and an engine with `kept=` resumes there. The bytes are a cache: an engine
+  that begins at the first event decides the same.
 """
 
 from __future__ import annotations
@@ -42,13 +44,16 @@ from coordinator.streams.topology import TOPICS
 CRUNCH_ID = "engine"
 BIRTH_ID = "e" * 32
 TRIMMED_EVERY = 256
-"""Instants of the feed between two looks at what a log that is not kept may forget."""
+"""How many instants of the feed pass between two trims of a log that is not kept."""
 
 Tap = Callable[[Decision], None]
 
 
 class KeptEngine(msgspec.Struct, frozen=True):
-    """An engine's state: each owner's, and what the topics hold that they still need."""
+    """An engine's state: the state of each owner (by topic), and the records that they still need.
+
+    `bases` is topic -> the offset of the first of these records; `latest` is that of `SeenSnapshotStage`.
+    """
 
     crunch_id: str
     owners: dict[str, Kept]
@@ -58,11 +63,11 @@ class KeptEngine(msgspec.Struct, frozen=True):
 
 
 class StaleStateError(LogError):
-    """A kept state is of another version or crunch: begin at the first event."""
+    """A kept state is of another version or crunch. The caller begins at the first event."""
 
 
 class Engine:
-    """All stages over one log. Raises what a stage raises; an engine that raised is not to be used again."""
+    """All stages over one log. Raises what a stage raises. An engine that raised must not be used again."""
 
     def __init__(
         self,
@@ -77,9 +82,11 @@ class Engine:
         keeps_log: bool = True,
         kept: bytes | None = None,
     ) -> None:
-        """`contracts` gives a contract by its hash, `terms_of` the terms of one that a command applies. `taps` are
-        called with each counted decision of a topic, once the instant's work is done. `scores` gives rounds that need
-        not be scored again. Raises StaleStateError.
+        """`contracts` gives a contract by its hash; `terms_of` gives the terms of a contract that a command applies.
+
+        `taps` (by topic) are called with each counted decision once the instant's work is done. `scores` gives the
+        recorded scores of a round that need not be scored again. `kept` is what an engine with the same stages gave by
+        `keep`. Raises StaleStateError.
         """
         self.crunch_id, self.log = crunch_id, MemoryLog()
         self._contracts, self._keeps_log = contracts, keeps_log
@@ -102,7 +109,7 @@ class Engine:
             Owner(log, self.snapshots),
             Owner(log, self.checkpoints),
         )
-        """In the order of the flow, so that one pass over them leaves nothing to decide."""
+        """In the order of the topology, so that one pass over them decides everything that is due."""
         if kept is None:
             self._begin()
         else:
@@ -119,42 +126,42 @@ class Engine:
             owner.start()
 
     def _end_of(self, topic: str) -> Need:
-        owner = next((one for one in self.owners if one.stage.topic == topic), None)
+        owner = next((owner for owner in self.owners if owner.stage.topic == topic), None)
         return Need(self.log.end(topic), owner.epoch if owner else 0, owner.seq if owner else 0)
 
     # --- what it is told ---------------------------------------------------------------------------
 
     @property
     def subscriptions(self) -> list[Subscription]:
-        """What the newest terms ask of a feed; empty before the first."""
-        told = self.feeds.own.terms.events
-        if not told:
+        """What the newest terms subscribe to; empty before the first terms."""
+        configured = self.feeds.own.terms.events
+        if not configured:
             return []
-        feed, subjects = told[-1].data.feed, told[-1].data.subjects
+        feed, subjects = configured[-1].data.feed, configured[-1].data.subjects
         return [Subscription(feed.source, subject, feed.kind, feed.granularity) for subject in subjects]
 
     def configure(self, terms: Terms) -> None:
-        """Put terms into the log: the first hold at once, others from the next checkpoint boundary on. Raises
-        OperatorError for terms whose scores could not stand beside those that are recorded.
+        """Put terms into the log. The first terms hold at once, later ones from the next checkpoint boundary on. Raises
+        OperatorError for terms whose scores cannot stand beside the recorded ones.
         """
         self.tell(self.feeds.configure(terms, max(self.feeds.own.clock, 0)))
 
     def feed(self, at: int, records: Sequence[FeedRecord]) -> None:
-        """One instant of history: the records with this `at` (ms), after which it is `at`."""
+        """Take the records of one instant (their `at`, in ms) and set the clock to it; then decide what is due."""
         self.tell(self.feeds.replayed(at, self.subscriptions, records))
 
     def tell(self, draft: Draft | None) -> None:
-        """A draft that the stage `feeds` made of what it heard; then everything that becomes due."""
+        """Append a draft of the stage `feeds`; then decide what is due."""
         if self._feeds.put(draft):
             self.run()
 
     def command(self, event: Event) -> None:
-        """An operator's command; then everything that becomes due."""
+        """Append an operator's command; then decide what is due."""
         self.log.append("commands", encode_event(event))
         self.run()
 
     def run(self) -> None:
-        """Decide everything that is due."""
+        """Decide everything that is due, tell the taps, and trim a log that is not kept."""
         for owner in self.owners:
             owner.run()
         for reader, tap in self._taps:
@@ -167,7 +174,7 @@ class Engine:
     # --- what it gives -----------------------------------------------------------------------------
 
     def end_now(self) -> Ending:
-        """What the running period would pay if it ended now; nothing is changed. Raises WorldError before a score."""
+        """What the running period would pay if it ended now. Changes nothing. Raises WorldError before a score."""
         return end_now(
             self.snapshots.state,
             self.snapshots.latest,
@@ -177,7 +184,7 @@ class Engine:
         )
 
     def keep(self) -> bytes:
-        """The engine's state, to go on from (`kept=`). Raises LogError while something waits to be decided."""
+        """The engine's state as bytes, for `kept=`. Raises LogError while something waits to be decided."""
         needs = self._needs()
         return msgspec.msgpack.encode(
             KeptEngine(
@@ -198,7 +205,10 @@ class Engine:
         except msgspec.DecodeError as error:
             raise StaleStateError(f"the kept state cannot be read: {error}") from error
         forms = {owner.stage.topic: form_of(owner.stage) for owner in self.owners}
-        if state.crunch_id != self.crunch_id or {key: one.form for key, one in state.owners.items()} != forms:
+        if (
+            state.crunch_id != self.crunch_id
+            or {topic: kept_owner.form for topic, kept_owner in state.owners.items()} != forms
+        ):
             raise StaleStateError("the kept state is of another version or crunch")
         self.log.topics.update({topic: list(records) for topic, records in state.topics.items()})
         self.log.bases.update(state.bases)
@@ -208,7 +218,7 @@ class Engine:
         self._fold_kept()
 
     def _fold_kept(self) -> None:
-        """Fold what the sources hold from the needs on: it is decided already, and makes nothing."""
+        """Fold what the sources hold from the needs on. All of it is decided already, so no topic may grow."""
         ends = {topic: self.log.end(topic) for topic in TOPICS}
         for owner in self.owners:
             owner.run()
@@ -216,7 +226,7 @@ class Engine:
             raise StaleStateError("the kept state decides anew what it had decided")
 
     def _needs(self) -> dict[str, int]:
-        """Topic -> the first offset that any stage still needs; of one that nobody folds its end."""
+        """Topic -> the first offset that any stage still needs; of a topic that no stage reads, its end."""
         needs = {topic: self.log.end(topic) for topic in TOPICS}
         for owner in self.owners:
             for source, need in owner.stage.need.items():

@@ -1,10 +1,13 @@
-"""The log in memory: topics as lists of records, where an offset is a place in a list. No broker, no I/O.
+"""The log in memory: each topic is a list of records, without a broker and without I/O.
 
-A log that is kept holds every record. Another is trimmed behind what its readers still need (`forget`), so that a run
-of any length takes the memory of its state alone; offsets go on as they would.
+The engine, plans, tests and the simulation write it and read it here. `LogReader` reads by the same counting rule as a
+reader of Kafka.
 
-`counted(topic)` is what every reader sees: the counted decisions' records with epochs set to 0. Two logs are equal
-when these are, byte for byte.
+`forget` trims a topic behind what its readers still need, so that a run of any length needs the memory of its state
+alone. Offsets stay as they were.
+
+`counted(topic)` is what every reader sees: the records of the counted decisions, with every epoch set to 0. Two logs
+are equal when these are equal, byte for byte.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from coordinator.streams.log.plain_topics import PlainCounter, counter_for
 from coordinator.streams.topology import BY_TOPIC
 
 DECISIONS_SHARED = 16
-"""How many of a topic's last decisions are handed to its readers as they were made or read."""
+"""How many of a topic's last decisions its readers share, so that each is decoded once."""
 
 
 class MemoryLog:
@@ -29,14 +32,14 @@ class MemoryLog:
             name: list(records) for name, records in (topics or {}).items()
         }
         self.bases: dict[str, int] = {}
-        """Topic -> the offset of the first record that is held."""
+        """Topic -> the offset of the first record that is still held; 0 where the topic is missing here."""
         self._shared: dict[str, dict[int, Decision]] = {}
 
     def __getitem__(self, topic: str) -> list[bytes]:
         return self.topics.setdefault(topic, [])
 
     def append(self, topic: str, record: bytes) -> int:
-        """Put a record at the end; gives its offset."""
+        """Append a record. Gives its offset."""
         self[topic].append(record)
         return self.end(topic) - 1
 
@@ -45,7 +48,7 @@ class MemoryLog:
         return self.bases.get(topic, 0) + len(self.topics.get(topic, ()))
 
     def record(self, topic: str, offset: int) -> bytes:
-        """The record at an offset. Raises IndexError for one that is forgotten, or not there yet."""
+        """The record at an offset. Raises IndexError for a record that is forgotten, or not there yet."""
         place = offset - self.bases.get(topic, 0)
         if place < 0:
             raise IndexError(f"{topic} offset {offset} is forgotten")
@@ -59,31 +62,31 @@ class MemoryLog:
             self.bases[topic] = before
 
     def copy(self, *topics: str) -> MemoryLog:
-        """A log with these topics only (all when none is named)."""
+        """A log with these topics only; with all topics if none is named."""
         log = MemoryLog({name: self[name] for name in topics or self.topics})
         log.bases = dict(self.bases)
         return log
 
     def decisions(self, topic: str, start: Need | None = None) -> list[Decision]:
-        """Every counted decision from a position on; of a topic of many writers each event is one."""
+        """Every counted decision from a position on. In a topic with many writers each event is a decision."""
         return [*self.walk(topic, start)]
 
     def walk(self, topic: str, start: Need | None = None) -> Iterator[Decision]:
-        """`decisions`, one after the other: what was decoded of one is not held behind it."""
+        """`decisions` one after another, so that only one decoded decision is in memory at a time."""
         return iter(LogReader(self, topic, start).next, None)
 
     def events(self, topic: str) -> list[AnyEvent]:
-        """Every counted event. Of a topic of many writers raises msgspec.DecodeError for what is none."""
+        """Every counted event. In a topic with many writers a record that is no event raises msgspec.DecodeError."""
         if not BY_TOPIC[topic].enveloped:
             return [decode_event(record) for record in self[topic]]
-        return [event for one in self.decisions(topic) for event in one.events]
+        return [event for decision in self.decisions(topic) for event in decision.events]
 
     def counted(self, topic: str) -> list[list[bytes]]:
-        """Per counted decision its records (parts), as bytes, with every epoch 0."""
-        return [canonical_records(one) for one in self.decisions(topic)]
+        """The records (parts) of each counted decision, as bytes, with every epoch set to 0."""
+        return [canonical_records(decision) for decision in self.decisions(topic)]
 
     def share(self, decision: Decision) -> None:
-        """Let readers at the place before it take it as it is."""
+        """Let the readers that stand right before a decision take it without decoding its records."""
         shared = self.shared(decision.topic)
         shared[decision.first_offset] = decision
         if len(shared) > DECISIONS_SHARED:
@@ -95,7 +98,7 @@ class MemoryLog:
 
 
 class LogReader:
-    """A place in a topic, by the counting rule."""
+    """Reads a topic from a position on, by the counting rule."""
 
     def __init__(self, log: MemoryLog, topic: str, start: Need | None = None) -> None:
         self.log, self.topic = log, topic
@@ -104,13 +107,13 @@ class LogReader:
 
     @property
     def at_end(self) -> bool:
-        """Is everything read?"""
+        """Whether every record has been read."""
         return self.counter.next_offset >= self.log.end(self.topic)
 
     def next(self) -> Decision | None:
         """The next counted decision; None at the end."""
         counter, topic, topics, bases = self.counter, self.topic, self.log.topics, self.log.bases
-        # Asked for every reader at every instant, so the log's end is looked up here and not by `end`.
+        # Called for every reader at every instant, so the log's end is computed here, without a call of `end`.
         while counter.next_offset < len(topics.get(topic, ())) + bases.get(topic, 0):
             decision = self.step()
             if decision is not None:
@@ -118,16 +121,18 @@ class LogReader:
         return None
 
     def step(self) -> Decision | None:
-        """Read one record, which is there: the decision that it completes, if any.
+        """Read the next record, which must be there. Gives the decision that it completes, or None.
 
-        What its owner handed on, or another reader has read, from the very same place is taken as it is: no events are
-        decoded that were just made.
+        If the owner or another reader has shared the decision that begins here, it is taken as it is. So events that
+        were just encoded are not decoded again.
         """
         counter = self.counter
         offset = counter.next_offset
-        known = self._shared.get(offset)
-        if known is not None and isinstance(counter, Counter) and counter.take(known):
-            return known
+        shared_decision = self._shared.get(offset)
+        # The counter still decides whether the decision counts (its epoch and sequence number): sharing saves the
+        # decoding alone, never the rule.
+        if shared_decision is not None and isinstance(counter, Counter) and counter.take(shared_decision):
+            return shared_decision
         decision = counter.read(offset, self.log.record(self.topic, offset))
         if decision is not None:
             self.log.share(decision)

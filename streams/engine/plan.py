@@ -1,8 +1,11 @@
-"""What other rules would have made of a recorded log: which figures differ, for whom, and from which payment on.
+"""What other rules would have decided of a recorded log: which figures differ, for whom, and from which payment on.
 
-A plan touches nothing. One side is what the log holds, the other is what the stages make of the same feed and answers
-under the new terms (`rerun.py`). What the models would have been asked must be the same: an answer to another question
-is not known, and such a change is told and not computed.
+Reads `feeds`, `inputs`, `predictions`, `scores` and `snapshots` of a log in memory; emits nothing. An
+operator runs it before rules are changed, since a change of rules changes who is paid.
+
+The old side is what the log holds. The new side is what the stages decide of the same feed and answers under the new
+terms (`rerun.py`). Both sides must have asked the models the same: nobody knows the answer to another question, so a
+plan says that such a change asks otherwise, and computes nothing.
 """
 
 from __future__ import annotations
@@ -38,12 +41,12 @@ from coordinator.streams.events import (
 from coordinator.streams.log.counting import Decision
 
 Change = Literal["none", "board", "payout", "inputs"]
-"""What differs, the weightiest: nothing; only the board; what is paid; what the models were asked."""
+"""The weightiest difference: none; only on the board; in what is paid; in what the models were asked."""
 Period = tuple[int, int]
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """One model on one side. `units` are of 10**-score_decimals of that side; None where it has no number."""
+    """One model on one side. `units` is its key in 10**-score_decimals of that side's terms; None if it has none."""
 
     rank: int | None = None
     units: int | None = None
@@ -60,12 +63,14 @@ class ModelChange(msgspec.Struct, frozen=True):
 
     @property
     def differs(self) -> bool:
-        """Is anything else?"""
+        """Whether the two sides differ."""
         return self.old != self.new
 
 
 class PeriodChange(msgspec.Struct, frozen=True):
-    """One checkpoint [start, end) on both sides; a side that has none, or withholds it, says why in `*_note`."""
+    """One checkpoint [start, end) in ms on both sides. `old_note` and `new_note` say why a side has none, or withholds
+    it.
+    """
 
     period_start: int
     period_end: int
@@ -76,7 +81,7 @@ class PeriodChange(msgspec.Struct, frozen=True):
 
 
 class TermChange(msgspec.Struct, frozen=True):
-    """A field of the terms, in JSON."""
+    """One field of the terms, as JSON values."""
 
     name: str
     old: Any
@@ -93,21 +98,21 @@ class RulesPlan(msgspec.Struct, frozen=True):
     answers_count: int
     inputs_count: int
     inputs_differ: int
-    """Of them, those that would have been asked otherwise, or not at all, or only then."""
+    """How many of the inputs would have been different, or missing, or new."""
     inputs_reason: str
     board_at: int | None = None
-    """The end of the last snapshot period; None where there was none."""
+    """The end of the last snapshot period; None if there was none."""
     board: list[ModelChange] = []
     periods: list[PeriodChange] = []
 
     @property
     def first_affected(self) -> int | None:
         """The start of the first period whose payment differs."""
-        return next((one.period_start for one in self.periods if one.differs), None)
+        return next((period.period_start for period in self.periods if period.differs), None)
 
 
 class Outcome:
-    """One side: the last snapshots, and each period's checkpoint, of the periods that begin in the span."""
+    """One side: the newest snapshots, and the checkpoint of each period, of periods within [from_ms, until_ms)."""
 
     def __init__(self, from_ms: int, until_ms: int) -> None:
         self._from, self._until = from_ms, until_ms
@@ -115,10 +120,10 @@ class Outcome:
         self.snapshots_end: int | None = None
         self.checkpoints: dict[Period, tuple[CheckpointData, str]] = {}
         self.windows: dict[tuple[int, str], object] = {}
-        """(end, model) -> what the board shows of it."""
+        """(end of the snapshot period, model) -> the numbers that the board shows."""
 
     def take(self, events: Iterable[AnyEvent]) -> None:
-        """Look at one decision of `snapshots` or `checkpoints`."""
+        """Take the events of one decision of `snapshots` or `checkpoints`."""
         for event in events:
             match event:
                 case SnapshotTaken(data=data) if self._holds(data.period_start, data.period_end):
@@ -151,17 +156,21 @@ def plan_rules(
     until_ms: int | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> RulesPlan:
-    """What `terms` of `contract` would have made of the log in [from_ms, until_ms).
+    """What `terms` of `contract` would have decided of the log in [from_ms, until_ms).
 
-    `log` holds `feeds`, `inputs`, `predictions`, `snapshots`, and `scores`, which are taken again where they mean the
-    same; `contracts` gives the recorded ones. `from_ms` is the end of a checkpoint period, by default where the rules
-    of today began; from there on the new ones stand in for all later ones. `until_ms` is by default where the recorded
-    snapshots end. Raises OperatorError for a time at which no rules can change, and what a stage raises.
+    `log` holds `feeds`, `inputs`, `predictions`, `snapshots` and `scores`; a recorded score is used again where it
+    means the same. `contracts` gives the recorded contracts. `from_ms` is the end of a checkpoint period, by default
+    the time at which the newest rules began; from there on `terms` replace all recorded terms. `until_ms` is by default
+    the end of the recorded snapshots. Raises OperatorError for a time at which no rules can change, and what a stage
+    raises.
     """
-    told = recorded_terms(log)
-    begin = begin_of_last(told) if from_ms is None else from_ms
-    refuse_between(told, begin)
-    held = max((one for one in told if one.effective_from <= begin), key=lambda one: one.effective_from)
+    all_terms = recorded_terms(log)
+    begin = begin_of_last(all_terms) if from_ms is None else from_ms
+    refuse_between(all_terms, begin)
+    held = max(
+        (earlier for earlier in all_terms if earlier.effective_from <= begin),
+        key=lambda earlier: earlier.effective_from,
+    )
     until = _closed_until(log) if until_ms is None else until_ms
     asked = _Asked(log, begin, until)
     new, old = Outcome(begin, until), Outcome(begin, until)
@@ -171,12 +180,16 @@ def plan_rules(
         "checkpoints": lambda decision: new.take(decision.events),
     }
     reason = asked_otherwise(contracts(held.contract_hash), contract)
-    held_by = {one.contract_hash: one for one in told}
+    terms_by_hash = {recorded.contract_hash: recorded for recorded in all_terms}
     scores = RecordedScores(
         log,
         asked.truths,
         truth_of,
-        cache(lambda key: key in held_by and scored_alike(contracts(key), held_by[key], contract, terms)),
+        cache(
+            lambda key: (
+                key in terms_by_hash and scored_alike(contracts(key), terms_by_hash[key], contract, terms)
+            )
+        ),
     )
     answers = RecordedAnswers(log.walk("predictions"))
     if not reason:
@@ -202,7 +215,7 @@ def plan_rules(
         return msgspec.structs.replace(plan, change="inputs", inputs_reason=reason)
     periods = [_period_change(period, old, new) for period in sorted({*old.checkpoints, *new.checkpoints})]
     change: Change = "none"
-    if any(one.differs for one in periods):
+    if any(period.differs for period in periods):
         change = "payout"
     elif old.windows != new.windows or _boards(held) != _boards(terms):
         change = "board"
@@ -232,36 +245,40 @@ def _closed_until(log: MemoryLog) -> int:
 def _take_recorded(
     old: Outcome, log: MemoryLog, contracts: Callable[[str], CrunchContract], crunch_id: str
 ) -> None:
-    """What the recorded snapshots say, and the checkpoints that follow from them: the recorded ones may lag behind."""
+    """Take the recorded snapshots, and the checkpoints that follow from them.
+
+    The recorded `checkpoints` are not read: those of a running node may be behind `snapshots`. The payment stage
+    decides them again here, on a copy.
+    """
     payment = Owner(log.copy("snapshots"), CheckpointStage(crunch_id, contracts))
     payment.start()
     for decision in payment.log.walk("snapshots"):
         old.take(decision.events)
         while payment.readers["snapshots"].counter.next_offset <= decision.offset:
-            payment.step("snapshots")  # beside it, so that each is decoded once
+            payment.step("snapshots")  # in step with the walk, so that it shares each decoded decision
     for decision in payment.log.walk("checkpoints"):
         old.take(decision.events)
 
 
 def term_changes(old: Terms, new: Terms) -> list[TermChange]:
-    """The fields that say something else, but for since when they hold."""
+    """The fields that differ, without those that say from when on the terms hold."""
     before, after = msgspec.to_builtins(old), msgspec.to_builtins(new)
-    apart = {"effective_from", "goes_on"}
+    times = {"effective_from", "goes_on"}
     return [
         TermChange(name, before.get(name), after.get(name))
         for name in before | after
-        if name not in apart and before.get(name) != after.get(name)
+        if name not in times and before.get(name) != after.get(name)
     ]
 
 
 class _Asked:
-    """What the recorded inputs asked, and how many of those made anew ask something else."""
+    """What the recorded inputs asked, and how many inputs of the run ask something else."""
 
     def __init__(self, log: MemoryLog, from_ms: int, until_ms: int) -> None:
         self._from, self._until = from_ms, until_ms
         self._recorded: dict[str, bytes] = {}
         self.truths: dict[tuple[str, int], bytes] = {}
-        """(input id, horizon in s) -> what was recorded of its truth."""
+        """(input id, horizon in s) -> `truth_of` of the recorded truth."""
         for decision in log.walk("inputs"):
             for event in decision.events:
                 if isinstance(event, InputReceived) and self._holds(event.data):
@@ -276,11 +293,11 @@ class _Asked:
 
     @property
     def differ(self) -> int:
-        """Those asked otherwise or only now, and those that were not asked again."""
+        """How many inputs differ: asked otherwise, asked only in the run, or asked only in the log."""
         return self._others + len(self._left)
 
     def take(self, events: Iterable[AnyEvent]) -> None:
-        """Look at one decision of the inputs that are made anew."""
+        """Compare the inputs of one decision of the run."""
         for event in events:
             if isinstance(event, InputReceived) and self._holds(event.data):
                 recorded = self._left.pop(event.data.input_id, None)
@@ -291,17 +308,17 @@ class _Asked:
 
 
 def question(data: InputReceivedData) -> bytes:
-    """All of an input but by which contract it is scored."""
+    """An input as bytes, without the contract that scores it. Equal bytes ask the models the same."""
     return msgspec.msgpack.encode(msgspec.structs.replace(data, contract_hash=""))
 
 
 def truth_of(data: InputResolvedData) -> bytes:
-    """What a score is made by: the truth, or why there is none."""
+    """What a score is computed from, as bytes: the truth, or the reason why there is none."""
     return msgspec.json.encode((data.truth, data.reason))
 
 
 def asked_otherwise(old: CrunchContract, new: CrunchContract) -> str:
-    """What of the question, or of what an answer may be, the new contract says otherwise; "" where nothing."""
+    """How the new contract changes what the models are asked, or what they may answer; "" if it does not."""
     if old.output_type.model_json_schema() != new.output_type.model_json_schema():
         return "output_type is another: the recorded answers were given to the old one"
     if old.call_method != new.call_method:
@@ -324,7 +341,7 @@ def _board_change(old: Outcome, held: Terms, new: Outcome, terms: Terms) -> list
 def _side_by_side(
     old: Mapping[str, Standing], new: Mapping[str, Standing], absent: Standing
 ) -> list[ModelChange]:
-    """Every model of either side, in the order of the new one; `absent` is who is on one side alone."""
+    """Every model of either side, in the order of the new side. `absent` stands for a model that a side lacks."""
     return [
         ModelChange(model_id, old.get(model_id, absent), new.get(model_id, absent))
         for model_id in {**new, **old}
@@ -342,7 +359,7 @@ def _period_change(period: Period, old: Outcome, new: Outcome) -> PeriodChange:
     after, new_note = standings(new.checkpoints.get(period))
     models = _side_by_side(before, after, Standing(unranked_reason="not in it"))
     differs = (
-        any(one.differs for one in models)
+        any(model.differs for model in models)
         or old_note != new_note
         or _paid(old.checkpoints.get(period)) != _paid(new.checkpoints.get(period))
     )
@@ -354,11 +371,12 @@ def _paid(checkpoint: tuple[CheckpointData, str] | None) -> object:
 
 
 def standings(checkpoint: tuple[CheckpointData, str] | None) -> tuple[dict[str, Standing], str]:
-    """model_id -> its standing, best first and the unranked last; and why nothing is offered."""
+    """(model_id -> its standing, the best first and the unranked last; why nothing is offered, or "")."""
     if checkpoint is None:
         return {}, "no checkpoint"
     data, note = checkpoint
-    shares = {one["cruncher_index"]: one["reward_pct"] for one in data.emission["cruncher_rewards"]}
+    # `cruncher_index` is the place in the ranking. A place without a reward is paid nothing.
+    shares = {reward["cruncher_index"]: reward["reward_pct"] for reward in data.emission["cruncher_rewards"]}
     standings = {
         entry.model_id: Standing(entry.rank, entry.key_units, shares.get(i, 0))
         for i, entry in enumerate(data.ranking)

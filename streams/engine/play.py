@@ -7,8 +7,9 @@
     assert played.board[0].model_id == "up"
     assert played.emission["cruncher_rewards"] == [{"cruncher_index": 0, "reward_pct": 10**9}]
 
-For authors of contracts and of models, and for their tests: the stages are the node's own, and no broker is there. The
-period ends right behind the last round that is scored, so that there is an emission whatever the node's intervals are.
+For authors of contracts and models, and for their tests. Takes feed records, a contract and models; gives scores, the
+board and the emission. The stages are those of a node, without a broker. The period ends right behind the last scored
+round, so that there is an emission whatever the node's intervals are.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ ANY_HASH = "0" * 64
 
 
 class Score(msgspec.Struct, frozen=True):
-    """One prediction's ending. `units` are its score's fields in units of 10**-score_decimals, empty unless SCORED;
-    times are in ms.
+    """How one prediction ended. `units` are the fields of its score in units of 10**-score_decimals, and empty unless
+    it is SCORED. Times are in ms.
     """
 
     point: int
@@ -51,8 +52,8 @@ class Score(msgspec.Struct, frozen=True):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """One line of the board: by the contract's `ranking_key`, in units. Equal ranks are tied. A key of the summary is
-    that of the snapshot period that was running at the end.
+    """One line of the board. `units` is the contract's `ranking_key`; models with equal ranks are tied. A key of the
+    snapshot summary is that of the snapshot period that was running at the end.
     """
 
     rank: int
@@ -61,17 +62,17 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Played(msgspec.Struct, frozen=True):
-    """What came of it. `scores` are by model, in the order of their resolving; `engine` has all the rest."""
+    """The result. `scores` are by model, in the order in which the rounds resolved. `engine` holds the whole log."""
 
     engine: Engine
     scores: dict[str, list[Score]]
     board: list[Place]
     ending: Ending | None
-    """What the running period would pay; None where nothing was scored."""
+    """What the running period would pay; None if nothing was scored."""
 
     @property
     def emission(self) -> dict[str, Any] | None:
-        """The emission in the shape of the chain; None where nobody would be ranked."""
+        """The emission in the shape of the chain; None if nobody would be ranked."""
         checkpoint = self.ending.checkpoint if self.ending else None
         return None if checkpoint is None else checkpoint.emission
 
@@ -83,15 +84,20 @@ def candles(
     granularity: str = "1m",
     start_ms: int = START_MS,
 ) -> list[FeedRecord]:
-    """Candles that close at these prices, one after the other without a hole; the first closes at `start_ms`."""
-    of, length = Subscription("generated", subject, "candle", granularity), granularity_ms(granularity)
+    """Candles that close at these prices, without a gap. The first closes at `start_ms`."""
+    subscription, length = (
+        Subscription("generated", subject, "candle", granularity),
+        granularity_ms(granularity),
+    )
     records: list[FeedRecord] = []
     before = closes[0] if closes else ""
     for number, close in enumerate(closes):
         at = start_ms + number * length
         low, high = sorted((before, close), key=float)
         values = {"open": before, "high": high, "low": low, "close": close, "volume": 1}
-        records.append(of.record(at - length, at, {name: str(value) for name, value in values.items()}))
+        records.append(
+            subscription.record(at - length, at, {name: str(value) for name, value in values.items()})
+        )
         before = close
     return records
 
@@ -104,24 +110,24 @@ def play(
     players: Mapping[str, str] | None = None,
     **settings: Any,
 ) -> Played:
-    """Play the records (any number of subjects, each in order of `at`) through the contract and the models.
+    """Play the records (of any number of subjects, each in the order of `at`) through the contract and the models.
 
-    `models` are functions `(data, call) -> output` or objects with the contract's methods, see `Functions`; `players`
-    says whose each is. `settings` are the node's, such as `snapshot_interval_seconds=600`. Raises OperatorError for
-    settings or terms that cannot be.
+    `models` are functions `(data, call) -> output`, or objects with the contract's methods (see `Functions`). `players`
+    is model -> cruncher. `settings` are those of a node, such as `snapshot_interval_seconds=600`. Raises OperatorError
+    for invalid settings or terms.
     """
     by_subject: dict[str, list[FeedRecord]] = {}
     for record in records:
         by_subject.setdefault(record.subject, []).append(record)
     scores: dict[str, list[Score]] = {model_id: [] for model_id in models}
 
-    def scored(decision: Decision) -> None:
+    def collect_scores(decision: Decision) -> None:
         for event in decision.events:
             if isinstance(event, RoundScored):
                 for entry in event.data.entries():
                     scores[entry.model_id].append(score_of(event, entry))
 
-    engine = Engine(lambda _: contract, Functions(models, players), taps={"scores": scored})
+    engine = Engine(lambda _: contract, Functions(models, players), taps={"scores": collect_scores})
     terms: Terms | None = None
     if first := next((of[0] for of in by_subject.values()), None):
         named = {"feed_source": first.source, "feed_kind": first.kind, "feed_granularity": first.granularity}
@@ -136,7 +142,7 @@ def play(
 
 
 def score_of(event: RoundScored, entry: ScoreEntry) -> Score:
-    """One entry of a scored round."""
+    """The ending of one prediction, from its entry in a scored round."""
     data = event.data
     return Score(
         data.point, data.subject, data.scope_key, data.resolvable_at, entry.status, entry.units, entry.reason

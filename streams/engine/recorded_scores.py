@@ -1,7 +1,8 @@
-"""The scores of a log taken again, where they mean what the rules would make them mean: then nobody scores twice.
+"""Recorded scores for a run under other rules, so that a round is not scored again where its scores would be the same.
 
-Reads `scores` of the log; what absence costs is not taken over, it follows from the rules. A score is taken only where
-its contract scores as the new one does, and the truth of its round is the recorded one.
+Reads `scores` of a log; emits nothing. The score stage of the run asks for each round. A recorded score is used only if
+its contract scores as the new one does, and if the round's truth is the recorded one. Charges are not used: the new
+rules say what absence costs.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from coordinator.streams.engine.log import MemoryLog
 from coordinator.streams.events import InputResolvedData, RoundScored, RoundScoredData, Terms
 
 Truths = Mapping[tuple[str, int], bytes]
-"""(input id, horizon in s) -> `truth_of` what was recorded."""
+"""(input id, horizon in s) -> `truth_of` of the recorded truth."""
 
 
 class RecordedScores:
-    """Rounds are read as they are asked for, and forgotten with that: they are asked for in the log's order."""
+    """Gives each round once. The stage asks in the order of the log, so rounds are read when they are needed and
+    dropped once they are given: memory stays flat.
+    """
 
     def __init__(
         self,
@@ -26,15 +29,15 @@ class RecordedScores:
         truth_of: Callable[[InputResolvedData], bytes],
         means_the_same: Callable[[str], bool],
     ) -> None:
-        """`means_the_same` is asked about the contract (its hash) by which a round was scored."""
+        """`means_the_same` says of a contract's hash whether its scores mean the same as those of the new rules."""
         self._ahead = log.walk("scores")
         self._truths, self._truth_of, self._means_the_same = truths, truth_of, means_the_same
         self._found: dict[tuple[str, str], RoundScoredData] = {}
         self.count = 0
-        """How many rounds were taken again."""
+        """How many rounds were not scored again."""
 
     def of(self, resolved: InputResolvedData, scope_key: str) -> RoundScoredData | None:
-        """The recorded scores of a round whose truth is this; None where they are not there or mean something else."""
+        """The recorded scores of a round with this truth; None if there are none, or if they mean something else."""
         key = (resolved.input_id, scope_key)
         while key not in self._found:
             decision = next(self._ahead, None)
@@ -52,9 +55,10 @@ class RecordedScores:
 
 
 def scored_alike(old: CrunchContract, old_terms: Terms, new: CrunchContract, new_terms: Terms) -> bool:
-    """Does a score of the old contract mean what one of the new would? Only where each answer is scored by itself: what
-    a whole round leaves behind for the next is not taken over. The answer's type is looked at as it is, since its own
-    validators are run before each score.
+    """Whether a score of the old contract means the same as one of the new contract.
+
+    Only a contract that scores each answer by itself can be alike: `score_round` carries state to the next round, and
+    that state is not taken over. The output type must be the same object, since its validators run before each score.
     """
     return (
         old.score_round is None

@@ -1,10 +1,10 @@
-"""A recorded log run again from its feed on, with its own answers, under other rules from a boundary on.
+"""Runs a recorded log again from its feed, with its own answers, and under other rules from a boundary on.
 
-Reads the records of `feeds` and `predictions` as they were recorded; makes `inputs`, `scores`, `snapshots` and
-`checkpoints` anew by the stages, so the rules decide here what they would have decided in the node. Nobody is asked: an
-answer is what the model said then, with its status and latency.
+Reads `feeds` and `predictions` of a log in memory. The stages of an `Engine` decide `inputs`, `scores`, `snapshots` and
+`checkpoints` again, so they decide what a node with these rules would have decided. No model is called: each answer is
+the recorded one, with its status and latency.
 
-Commands are left out: a ban shows in the recorded rosters, and how a checkpoint was paid changes nobody's share.
+Commands are left out. A ban shows in the recorded rosters, and how a checkpoint was paid changes nobody's share.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RERUN_TERMS = "rerun/terms"
 
 
 def recorded_terms(log: MemoryLog) -> list[Terms]:
-    """All terms that the feed tells, in the order in which they were told."""
+    """All terms in `feeds`, in the order of the log."""
     return [
         event.data
         for decision in log.walk("feeds")
@@ -39,7 +39,9 @@ def recorded_terms(log: MemoryLog) -> list[Terms]:
 
 
 def begin_of_last(told: Sequence[Terms]) -> int:
-    """Since when (ms) the rules hold that were told last: changes that only ask something else do not begin anew."""
+    """Since when (ms) the newest rules hold. Terms that `goes_on` change only what is asked, so no new rules begin with
+    them.
+    """
     spans = [(start, terms) for start, until, terms in in_force(told).spans() if start < until]
     while len(spans) > 1 and spans[-1][1].goes_on:
         spans.pop()
@@ -47,7 +49,7 @@ def begin_of_last(told: Sequence[Terms]) -> int:
 
 
 def refuse_between(told: Sequence[Terms], from_ms: int) -> None:
-    """Raises OperatorError where rules cannot change at `from_ms`: it is no end of a checkpoint period."""
+    """Raises OperatorError if rules cannot change at `from_ms`, because no checkpoint period ends there."""
     begin = told[0].effective_from
     held = in_force(told)
     if from_ms > begin and held.checkpoint_period(from_ms)[0] != from_ms:
@@ -74,11 +76,10 @@ def rerun(
 ) -> Engine:
     """The engine after the log's feed up to `until_ms` (exclusive; None: all of it).
 
-    `terms` hold from `from_ms` on (a boundary, see `refuse_between`) in place of all that were told for then or later;
-    None runs the log under its own. `answers` are by default the log's; `scores` gives those
-    that need not be made again, by default none. `amended` gives the events of the feed that
-    stand in for those of a decision, `ended` says after each that no more is wanted. `progress` is told each instant's
-    time. Raises what a stage raises.
+    `terms` hold from `from_ms` on (a boundary, see `refuse_between`), in place of all recorded terms of that time or
+    later. With None the log runs under its own terms. `answers` are those of the log by default. `scores` gives rounds
+    that need not be scored again. `amended` gives the events that stand in for those of a decision of the feed. The run
+    stops once `ended` says so. `progress` is told the time (ms) of each instant. Raises what a stage raises.
     """
     models = answers or RecordedAnswers(log.walk("predictions"))
     engine = Engine(contracts, models, crunch_id=crunch_id, taps=taps, scores=scores, keeps_log=taps is None)
@@ -95,7 +96,7 @@ def rerun(
 
 
 def _feed_of(log: MemoryLog, terms: Terms | None, from_ms: int) -> Iterator[list[AnyEvent]]:
-    """The decisions of the feed, with these terms told in place of those that would hold from `from_ms` on."""
+    """The events of each decision of the feed, with `terms` in place of those that would hold from `from_ms` on."""
     reader = LogReader(log, "feeds")
     retold = None if terms is None else RetoldFeed(terms, from_ms)
     while (decision := reader.next()) is not None:
@@ -105,28 +106,29 @@ def _feed_of(log: MemoryLog, terms: Terms | None, from_ms: int) -> Iterator[list
 
 
 class RetoldFeed:
-    """The feed's decisions, one after another, with `terms` in place of all that hold from `from_ms` on."""
+    """Replaces, decision by decision, all terms that hold from `from_ms` on by `terms`."""
 
     def __init__(self, terms: Terms, from_ms: int, *, told: bool = False) -> None:
-        """`told`: whether a decision before the first one here has told the terms already."""
+        """`told`: whether an earlier decision, before a restart, has told the terms already."""
         self._terms, self._from, self.told = terms, from_ms, told
 
     def events(self, decision: Decision) -> list[AnyEvent]:
-        """What stands in for the events of the next decision; may be none."""
-        events_told = decision.events
-        events = [one for one in events_told if not _replaced(one, self._from)]
-        if not self.told and any(_reaches(one, self._from) for one in events_told):
-            at = max(min(one.at for one in events_told), 0)
+        """The events that stand in for those of the next decision. The list may be empty."""
+        recorded = decision.events
+        events = [event for event in recorded if not _is_replaced(event, self._from)]
+        if not self.told and any(_is_due(event, self._from) for event in recorded):
+            # The terms come first in their decision, so that all that follows is decided under them.
+            at = max(min(event.at for event in recorded), 0)
             data = msgspec.structs.replace(self._terms, effective_from=self._from, goes_on=False)
             events.insert(0, CrunchConfigured(id=RERUN_TERMS, at=min(at, max(self._from, 0)), data=data))
             self.told = True
         return events
 
 
-def _replaced(event: AnyEvent, from_ms: int) -> bool:
+def _is_replaced(event: AnyEvent, from_ms: int) -> bool:
     return isinstance(event, CrunchConfigured) and event.data.effective_from >= from_ms
 
 
-def _reaches(event: AnyEvent, from_ms: int) -> bool:
-    """Is it time to tell new terms: before the first event of their time, or where those stood that they replace."""
-    return event.at >= from_ms or _replaced(event, from_ms)
+def _is_due(event: AnyEvent, from_ms: int) -> bool:
+    """Whether the new terms must be told with this event: it is the first of their time, or told the replaced terms."""
+    return event.at >= from_ms or _is_replaced(event, from_ms)

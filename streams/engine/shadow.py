@@ -1,13 +1,13 @@
-"""A plan that goes on with the log: other rules beside the live ones, decided as the log grows, and never paid.
+"""A shadow: a plan that follows the live log. It decides under other rules beside the live ones, and is never paid.
 
 Reads the counted decisions of `feeds`, `inputs` and `predictions`, and runs an engine under the other rules over them,
-as `rerun.py` runs a whole log; emits nothing. The live side is what `snapshots` and `checkpoints` say.
+as `rerun.py` does over a whole log. The live side is what `snapshots` and `checkpoints` say. Emits nothing.
 
-On a live log the feed is ahead of the answers. So a decision of the feed is told to the engine only once `inputs` has
-decided it and every input that was made until then is answered in `predictions`. What the models would have been asked
-must be the same as it was: the first difference raises OperatorError, since no answer to another question is known.
+On a live log the feed is ahead of the answers. So the engine is given a decision of the feed only once `inputs` has
+decided it, and `predictions` holds the answers to every input up to it. The other rules must ask the models the same:
+the first difference raises OperatorError, since nobody knows the answer to another question.
 
-What was decided so far can be kept and taken up again (`keep`): it is a cache, as an engine's state is.
+`keep` gives the shadow's state as bytes, to resume from. They are a cache, as an engine's state is.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ from coordinator.streams.log.stage import NOTHING_DECIDED, Draft
 
 TOPICS_READ = ("feeds", "inputs", "predictions", "snapshots", "checkpoints")
 AHEAD_MAX = 2_000
-"""Decisions of a topic that may wait for another one: more are not read, so that memory stays flat."""
+"""How many decisions of a topic may wait for another topic. No more are read, so that memory stays flat."""
 NO_CHECKPOINT = "no checkpoint"
 PERIODS_MAX = 30
 """The newest checkpoint periods that each side remembers."""
 
 
 class ShadowRules(msgspec.Struct, frozen=True, kw_only=True):
-    """What is decided beside the live rules: `terms` of a contract, in place of all that hold from `from_ms` on."""
+    """The other rules: `terms` of a contract, in place of all terms that hold from `from_ms` on."""
 
     crunch_id: str
     terms: Terms
@@ -59,12 +59,12 @@ class ShadowRules(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> str:
-        """Names these rules: what was kept of others is not taken up."""
+        """A hash of these rules. A state that was kept under other rules is refused by it."""
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()
 
 
 class PeriodDecided(msgspec.Struct, frozen=True):
-    """A checkpoint of [start, end) in ms on one side; `note` is why it would be, or is, withheld."""
+    """The checkpoint of [start, end) in ms on one side. `note` says why it is withheld; "" if it is not."""
 
     start: int
     end: int
@@ -85,7 +85,7 @@ class Side(msgspec.Struct, kw_only=True):
     """Oldest first, at most PERIODS_MAX."""
 
     def take(self, events: Iterable[AnyEvent], from_ms: int) -> None:
-        """Look at one decision of `snapshots` or `checkpoints`; periods that begin before `from_ms` are left out."""
+        """Take one decision of `snapshots` or `checkpoints`. Periods that begin before `from_ms` are left out."""
         for event in events:
             match event:
                 case CrunchConfigured(data=terms) if terms not in self.terms:
@@ -104,8 +104,10 @@ class Side(msgspec.Struct, kw_only=True):
     def _decided(self, data: CheckpointData, note: str) -> None:
         models, note = standings((data, note))
         decided = PeriodDecided(data.period_start, data.period_end, models, note)
-        others = [one for one in self.periods if (one.start, one.end) != (decided.start, decided.end)]
-        self.periods = sorted([*others, decided], key=lambda one: one.start)[-PERIODS_MAX:]
+        others = [
+            period for period in self.periods if (period.start, period.end) != (decided.start, decided.end)
+        ]
+        self.periods = sorted([*others, decided], key=lambda period: period.start)[-PERIODS_MAX:]
 
     def board_terms(self) -> Terms | None:
         """The terms that the board is ranked by: those of its snapshot period. None while there is no board."""
@@ -124,14 +126,16 @@ class Side(msgspec.Struct, kw_only=True):
 
 
 class AskedInput(msgspec.Struct, frozen=True):
-    """A recorded input that the engine has not made yet: a hash of what it asks, and the feed's position behind it."""
+    """A recorded input that the engine has not decided yet: a hash of what it asks, and up to where in `feeds` its
+    decision had read.
+    """
 
     question: str
     feed: Position
 
 
 class KeptShadow(msgspec.Struct, frozen=True):
-    """All that a shadow goes on from. `needs`: topic -> where to read on. `rounds` is JSON."""
+    """A shadow's whole state. `needs` is topic -> where to read on; `rounds` is JSON."""
 
     key: str
     engine: bytes
@@ -146,10 +150,10 @@ class KeptShadow(msgspec.Struct, frozen=True):
 
 
 class Shadow:
-    """`take` what the topics say, in order; `step` until nothing is ready; look at `new`, `live` and `clock`.
+    """Call `take` with each decision of each topic, in order; then `step` until it gives False. `new` and `live` are
+    the two sides, and `clock` is the event time (ms) up to which the other rules have decided.
 
-    `clock` is the event time (ms) up to which the other rules have decided. Raises StaleStateError for what was kept by
-    another version or of other rules.
+    Raises StaleStateError for a state that was kept by another version or under other rules.
     """
 
     def __init__(
@@ -160,7 +164,7 @@ class Shadow:
         self.new, self.live = (_empty_side(), _empty_side()) if state is None else (state.new, state.live)
         self.clock = 0 if state is None else state.clock
         self.needs = dict.fromkeys(TOPICS_READ, Need()) if state is None else state.needs
-        """Topic -> where to read on, once this is taken up again."""
+        """Topic -> where to read on after a restart."""
         self._asked = {} if state is None else state.asked
         self._covered = NOTHING_DECIDED if state is None else state.covered
         self._feed: deque[Decision] = deque()
@@ -181,7 +185,7 @@ class Shadow:
         )
 
     def wants(self, topic: str) -> bool:
-        """Whether more of a topic may be read: not while much of it waits for the others."""
+        """Whether more of a topic may be read. It may not while much of it waits for other topics."""
         match topic:
             case "feeds":
                 return len(self._feed) < AHEAD_MAX
@@ -193,11 +197,11 @@ class Shadow:
                 return True
 
     def take(self, decision: Decision) -> None:
-        """The next counted decision of one of TOPICS_READ."""
+        """Take the next counted decision of one of TOPICS_READ."""
         match decision.topic:
             case "feeds":
                 self._feed.append(decision)
-                return  # read again after a restart, until it is told
+                return  # its need moves in `step` alone, so after a restart it is read again
             case "inputs":
                 feed = decision.upto.get("feeds", self._covered)
                 for event in decision.events:
@@ -211,8 +215,8 @@ class Shadow:
         self.needs[decision.topic] = decision.after()
 
     def step(self) -> bool:
-        """Tell the engine the next decision of the feed, if it is ready. Raises OperatorError where the other rules ask
-        the models something else than they were asked, and what a stage raises.
+        """Give the engine the next decision of the feed, if it is ready. Says whether it was. Raises OperatorError if
+        the other rules ask the models something else than they were asked. Raises what a stage raises.
         """
         if not self._feed:
             return False
@@ -224,16 +228,19 @@ class Shadow:
             self._engine.tell(Draft(events, {}, {}))
         self.clock = max([self.clock, *(event.at for event in decision.events)])
         self.needs["feeds"] = decision.after()
+        # The engine has taken each input that it decided out of `_asked`. If one of this decision or an earlier one is
+        # still there, the other rules did not ask it.
         missed = next(iter(self._asked.items()), None)
         if missed is not None and missed[1].feed[0] <= decision.offset:
             raise _asked_otherwise(missed[0], "would not have been asked")
         return True
 
     def _is_ready(self, until: Position) -> bool:
-        """Is all known that was made of the feed up to this position: its inputs, and the answers to them?"""
-        made = takewhile(lambda one: one[1].feed[0] <= until[0], self._asked.items())
+        """Whether the inputs decided of the feed up to this position, and all answers to them, have been read."""
+        # `_asked` is in the order of the log, so the inputs up to the position come first.
+        inputs_due = takewhile(lambda item: item[1].feed[0] <= until[0], self._asked.items())
         return until <= self._covered and all(
-            input_id in self._answers.rounds.answered for input_id, _ in made
+            input_id in self._answers.rounds.answered for input_id, _ in inputs_due
         )
 
     def _compare(self, events: Iterable[AnyEvent]) -> None:
@@ -244,7 +251,7 @@ class Shadow:
                     raise _asked_otherwise(event.data.input_id, "was not asked so")
 
     def keep(self) -> bytes:
-        """What to go on from. Raises LogError while something waits to be decided."""
+        """The state as bytes, to resume from. Raises LogError while something waits to be decided."""
         return msgspec.msgpack.encode(
             KeptShadow(
                 key=self.rules.key,
@@ -287,17 +294,18 @@ def _asked_otherwise(input_id: str, how: str) -> OperatorError:
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """From how large a divergence on the operator is told; None: of no such one."""
+    """How large a divergence must be for the operator to be told. None: never told."""
 
     rank_moves: int | None = None
-    """Places on the board."""
+    """In places on the board."""
     share_frac64: int | None = None
-    """Of a checkpoint's emission, in billionths."""
+    """In billionths of a checkpoint's emission."""
 
 
 def divergence(new: Side, live: Side, bounds: Bounds) -> str:
-    """In words, how the newest board and the newest checkpoint that both sides have differ by as much as the bounds
-    say; "" where they do not.
+    """How the newest board and the newest checkpoint of both sides differ, in words; "" if by less than the bounds.
+
+    Only the model with the largest difference is named. A model without a rank counts as one place behind the last.
     """
     texts = []
     if bounds.rank_moves is not None and new.board_end == live.board_end:
@@ -330,16 +338,21 @@ def divergence(new: Side, live: Side, bounds: Bounds) -> str:
 
 
 def newest_of_both(new: Side, live: Side) -> tuple[PeriodDecided, PeriodDecided] | None:
-    """(the shadow's, the live one) of the newest live checkpoint that the shadow has decided, too: a checkpoint of the
-    same period, or that there is none. Periods that only overlap are not compared.
+    """(the shadow's, the live one) of the newest live checkpoint period that the shadow has decided, too.
+
+    The shadow's is a checkpoint of the same period, or says that the shadow has none. Periods that only overlap,
+    because the other rules cut them elsewhere, are not compared.
     """
-    for one in reversed(live.periods):
-        overlapping = [other for other in new.periods if other.start < one.end and one.start < other.end]
-        same = [other for other in overlapping if (other.start, other.end) == (one.start, one.end)]
+    for paid in reversed(live.periods):
+        overlapping = [
+            period for period in new.periods if period.start < paid.end and paid.start < period.end
+        ]
+        same = [period for period in overlapping if (period.start, period.end) == (paid.start, paid.end)]
         if same:
-            return same[0], one
-        if not overlapping and new.board_end is not None and new.board_end >= one.end:
-            return PeriodDecided(one.start, one.end, {}, NO_CHECKPOINT), one
+            return same[0], paid
+        # The shadow is past the period and has no checkpoint in it: under its rules nobody is paid.
+        if not overlapping and new.board_end is not None and new.board_end >= paid.end:
+            return PeriodDecided(paid.start, paid.end, {}, NO_CHECKPOINT), paid
     return None
 
 
