@@ -1,4 +1,7 @@
-"""What a missing answer counts as, where the contract names a score."""
+"""The values of `CrunchContract.absence_policy` that have a number: a fixed score, or a percentile of the round.
+
+The score stage reads them to compute the charge for a missing answer (`streams/scores/charges.py`).
+"""
 
 from __future__ import annotations
 
@@ -20,4 +23,4 @@ class AbsencePercentile(_Strict):
     """A missing answer counts as this percentile of the round's scores, from the worse end (nearest rank)."""
 
     percent: float = Field(gt=0, le=100)
-    """25: a quarter of the round's scores are no better."""
+    """25: a quarter of the round's scores are equal or worse."""

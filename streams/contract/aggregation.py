@@ -1,4 +1,8 @@
-"""How scores become the numbers that a board, a checkpoint or a pool ranks by: windows, boards, their rules."""
+"""The part of a contract that says how scores become the numbers of a ranking: windows, boards, metrics.
+
+The snapshot and checkpoint stages read it. The validators refuse a name that means two things, since a board, a
+checkpoint and a pool refer to these numbers by name. Pure.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +21,14 @@ class _Strict(BaseModel):
 
 
 class Ewma(_Strict):
-    """An exponentially weighted mean: each new value weighs `alpha`, all before it 1 - alpha. It begins with the first
-    value, is rounded to units at each step, and begins anew when nothing came for as long as its window is.
+    """An exponentially weighted mean: each new value has the weight `alpha`, the mean before it 1 - alpha.
+
+    It starts with the first value, and is rounded to units at each step. If there was no value for as long as its
+    window, it starts anew.
     """
 
     alpha: float = Field(gt=0, le=1)
-    """The weight of the newest value: 0.003 remembers some 300 of them."""
+    """The weight of the newest value. With 0.003 the mean covers about the last 300 values."""
 
 
 class AggregationWindow(_Strict):
@@ -35,20 +41,22 @@ class AggregationWindow(_Strict):
     """
 
     name: str = Field(min_length=1, max_length=100)
-    """Its name on the board, and what `ranking_key`, `checkpoint_key` and pools call it."""
+    """Its name on the board, and in `ranking_key`, `checkpoint_key` and the key of a pool."""
     hours: int | None = Field(default=None, gt=0, le=24 * 3660)
-    """What resolved within so many hours before a period's end. May be left out for `last`, `ewma` and `latest` (then
-    it is a year) and is for `combines`."""
+    """The window has what resolved in this many hours before the end of a period. It may be left out with `last`,
+    `Ewma` and `latest` (then it is a year). With `combines` it must be left out.
+    """
     last: int | None = Field(default=None, gt=0, le=10_000)
-    """Only the newest so many scores and charges within `hours`."""
+    """Only this many of the newest scores and charges within `hours`."""
     least: int = Field(default=0, ge=0)
-    """With fewer scores and charges the model has no number here, and is not ranked by it."""
+    """The least number of scores and charges. A model with fewer has no number in this window, and no rank by it."""
     rule: Literal["mean", "sum", "latest"] | Ewma = "mean"
-    """What becomes of the values: their mean, their sum, `Ewma(alpha=0.003)`, or the latest one alone. For a function
-    of your own see `metrics` and `aggregate_snapshot`."""
+    """How the values become one number: their mean, their sum, `Ewma(alpha=0.003)`, or the latest value alone. For your
+    own function see `metrics` and `aggregate_snapshot`."""
     combines: dict[str, float] = {}
-    """Name of a window before this one -> weight (above 0): the weighted mean of their numbers; none where one has
-    none."""
+    """Name of an earlier window -> weight (above 0). The number is the weighted mean of theirs. A model that has none
+    in one of them has none here.
+    """
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> AggregationWindow:
@@ -62,7 +70,7 @@ class AggregationWindow(_Strict):
             raise ValueError(
                 f"window {self.name!r}: of the last {self.last} there are never {self.least}; least is at most last"
             )
-        if any(not 0 < one < math.inf for one in self.combines.values()):
+        if any(not 0 < weight < math.inf for weight in self.combines.values()):
             raise ValueError(f"window {self.name!r}: a weight is a finite number above 0")
         return self
 
@@ -77,9 +85,10 @@ class RankingDirection(StrEnum):
 class Aggregation(_Strict):
     """How scores become a board and a payment.
 
-    `ranking_key` is what the live board ranks by: a window, a board over a window, or a key of the snapshot summary.
-    `checkpoint_key` is `period` (the mean over the whole checkpoint period), a window as of the period's end, a board,
-    or a key of the snapshot summary. `coordinator contract check` refuses a name that is nowhere or means two things.
+    The live board ranks by `ranking_key`: a window, a board over a window, or a key of the snapshot summary.
+    A checkpoint ranks by `checkpoint_key`: `period` (the mean over the whole checkpoint period), a window as of the end
+    of the period, a board, or a key of the snapshot summary. `coordinator contract check` refuses an unknown name, and
+    one that means two things.
     """
 
     windows: list[AggregationWindow] = [
@@ -87,19 +96,19 @@ class Aggregation(_Strict):
         AggregationWindow(name="score_steady", hours=72),
         AggregationWindow(name="score_anchor", hours=168),
     ]
-    """Trailing windows: each a number per model and a column of the board."""
+    """Trailing windows. Each gives a number per model, and is a column of the board."""
     boards: list[Board] = Field(default=[], max_length=BOARDS_MAX)
-    """Rankings of some scopes beside the whole one, each with a number that pools and `checkpoint_key` may rank by."""
+    """Rankings over some of the scopes, beside that over all. Pools and `checkpoint_key` may rank by their numbers."""
     value_field: str = "value"
-    """The field of score_type that windows and boards are made of."""
+    """The field of score_type from which windows and boards are computed."""
     ranking_key: str = "score_recent"
-    """What the live board ranks by: a window, a board over a window, or a key of the summary (of `aggregate_snapshot`,
-    or a metric). A window moves with each score. A key of the summary is as of the end of the last closed snapshot
-    period; the board says when that was, and a model without the number there has no rank."""
+    """The number that the live board ranks by: a window, a board over a window, or a key of the summary (from
+    `aggregate_snapshot`, or a metric). A window changes with each score. A key of the summary is as of the end of the
+    last closed snapshot period; the board shows that time. A model without the number has no rank."""
     checkpoint_key: str = "period"
-    """What a checkpoint ranks by: `period`, a window, a board, or a key of the summary."""
+    """The number that a checkpoint ranks by: `period`, a window, a board, or a key of the summary."""
     ranking_direction: RankingDirection = RankingDirection.DESC
-    """`desc`: more is better; `asc`: less is."""
+    """`desc`: more is better; `asc`: less is better."""
     metrics: Metrics | None = None
     """Metrics over the whole snapshot period (ic, max_drawdown, ..), each a key of the summary."""
 
@@ -110,14 +119,21 @@ class Aggregation(_Strict):
             message = f"aggregation.windows: two windows share a name: {names}"
             raise ValueError(message)
         for window in self.windows:
-            unknown = [one for one in window.combines if one not in names[: names.index(window.name)]]
+            unknown = [name for name in window.combines if name not in names[: names.index(window.name)]]
             if unknown:
                 message = (
                     f"aggregation.windows: {window.name!r} combines {unknown}, which are no windows before it"
                 )
                 raise ValueError(message)
-        means = [one.name for one in self.windows if one.hours and one.rule == "mean" and not one.last]
-        if unsummed := [one.window for one in self.boards if one.window in names and one.window not in means]:
+        # A board is computed from the sums of each scope, and only these windows have such sums.
+        means = [
+            window.name
+            for window in self.windows
+            if window.hours and window.rule == "mean" and not window.last
+        ]
+        if unsummed := [
+            board.window for board in self.boards if board.window in names and board.window not in means
+        ]:
             message = f"aggregation.boards: {unsummed} are no means over hours, and have no sums by scope"
             raise ValueError(message)
         boards = [board.name for board in self.boards]

@@ -1,8 +1,8 @@
-"""Where in the operator's own files an error arose: `path:line`, for a message that can be acted on.
+"""Finds the line of the operator's own files (`path:line`) that an error came from, for the error message.
 
-Pure: it looks at an exception and nothing else. A frame is the operator's when its module is neither ours nor of the
-standard library nor of what checks types between; the innermost one outside of installed packages is named, since an
-error inside of numpy is to be mended where numpy was called.
+Reads only the exception. A frame belongs to the operator if its module is neither ours, nor of the standard library,
+nor of a library that validates types. The innermost such frame outside of installed packages is named: an error inside
+numpy must be corrected where numpy was called. Pure.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from pydantic import ValidationError
 
 _NOT_THE_OPERATORS = frozenset({"coordinator", "pydantic", "pydantic_core", "msgspec", "_pytest"})
 AUTHORS_ERRORS = (Exception, SystemExit)
-"""What a function of a contract may raise at us: scripts say "bad submission" by `sys.exit`. Ctrl-C stays ours."""
+"""The errors of a contract's function that the node catches. SystemExit is one, since scripts refuse a bad submission
+by `sys.exit`. KeyboardInterrupt is none: Ctrl-C must stop the node.
+"""
 _INSTALLED = ("site-packages", "dist-packages")
 
 
 def where(error: BaseException) -> str:
-    """`path:line` of the operator's line that `error` came from; empty when no such line took part."""
+    """`path:line` of the operator's line that `error` came from; "" if no frame belongs to the operator."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     own, installed = "", ""
@@ -27,8 +29,9 @@ def where(error: BaseException) -> str:
     while trace is not None:
         code = trace.tb_frame.f_code
         package = str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
-        known = package in _NOT_THE_OPERATORS or package in sys.stdlib_module_names
-        if not (known and package != "__main__") and not code.co_filename.startswith("<"):
+        # Code in `<string>` and the like has no file that an operator could open.
+        is_library = package in _NOT_THE_OPERATORS or package in sys.stdlib_module_names
+        if not (is_library and package != "__main__") and not code.co_filename.startswith("<"):
             place = f"{code.co_filename}:{trace.tb_lineno}"
             if any(part in code.co_filename for part in _INSTALLED):
                 installed = place
@@ -39,13 +42,13 @@ def where(error: BaseException) -> str:
 
 
 def described(error: BaseException) -> str:
-    """The error in one line, with the operator's line it came from where there is one."""
+    """The error in one line of text, with the operator's line that it came from if there is one."""
     place = where(error)
     words = str(error)
     if isinstance(error, ValidationError):
         words = "; ".join(
-            f"{'.'.join(map(str, one['loc'])) or '?'}: {one['msg']}"
-            for one in error.errors(include_url=False)
+            f"{'.'.join(map(str, invalid['loc'])) or '?'}: {invalid['msg']}"
+            for invalid in error.errors(include_url=False)
         )
     text = f"{type(error).__name__}: {' '.join(words.split())}"
     return f"{text} ({place})" if place else text

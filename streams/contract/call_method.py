@@ -1,4 +1,7 @@
-"""The two methods of a model: their names, and what each is given."""
+"""The part of a contract that names the two methods of a model, and the arguments of each.
+
+The predict worker calls the models by it. Pure.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ PERFORMANCE = "performance"
 PREDICT_NAMES = frozenset(
     {"subject", "horizon_seconds", "step_seconds", "scope_key", "asof_ts", "params", PERFORMANCE}
 )
-"""What a prediction may be called with beside the params of its schedule."""
+"""The possible arguments of a prediction, beside the params of its schedule."""
 
 
 class _Strict(BaseModel):
@@ -20,30 +23,31 @@ class _Strict(BaseModel):
 
 
 class CallMethod(_Strict):
-    """The names of a model's two methods, and what each is given, in order.
+    """The names of a model's two methods, and the arguments of each, in order.
 
-    `data` is the model input, `asof_ts` the input's point in ms. Some challenges tick by `feed_update`. `performance`
-    is the model's own of the last closed snapshot period, `{}` where it has none: `{"period_end": ms, "windows":
-    {"score_recent": 0.1}, "boards": {}, "summary": {"value": 0.1}, "counts": {"scored": 6, "failed": 0, "absent": 1}}`.
+    `data` is the model input, `asof_ts` the point of the input in ms. In some challenges the tick is `feed_update`.
+    `performance` is that of the model itself in the last closed snapshot period, or `{}` if it has none:
+    `{"period_end": ms, "windows": {"score_recent": 0.1}, "boards": {}, "summary": {"value": 0.1}, "counts": {"scored":
+    6, "failed": 0, "absent": 1}}`.
     """
 
     tick: str = Field(default="tick", pattern=METHOD_NAME)
     """The method that receives each new input."""
     tick_arguments: tuple[Literal["data", "subject", "asof_ts", "performance"], ...] = ("data",)
-    """What `tick` is called with, in order."""
+    """The arguments of `tick`, in order."""
     predict: str = Field(default="predict", pattern=METHOD_NAME)
-    """The method that is asked for an answer, once for each scope."""
+    """The method that returns an answer. It is called once for each scope."""
     predict_arguments: tuple[str, ...] = ("subject", "horizon_seconds", "step_seconds")
-    """What `predict` is called with, in order: `subject`, `horizon_seconds`, `step_seconds`, `scope_key`, `asof_ts`,
-    `params` (the schedule's, as an object), or the name of one of them; `performance`."""
+    """The arguments of `predict`, in order: `subject`, `horizon_seconds`, `step_seconds`, `scope_key`, `asof_ts`,
+    `performance`, `params` (those of the schedule, as an object), or the name of one of the params."""
 
     @property
     def asks_performance(self) -> bool:
-        """Is a model given its own performance?"""
+        """True if a method gets the model's own performance."""
         return PERFORMANCE in (*self.tick_arguments, *self.predict_arguments)
 
     def tick_values(self, data: Any, subject: str, asof_ts: int, performance: Mapping[str, Any]) -> list[Any]:
-        """What one tick is called with, in order."""
+        """The values of the arguments of one tick, in order."""
         values = {"data": data, "subject": subject, "asof_ts": asof_ts, PERFORMANCE: performance}
         return [values[name] for name in self.tick_arguments]
 
@@ -57,7 +61,7 @@ class CallMethod(_Strict):
         params: Mapping[str, Any],
         performance: Mapping[str, Any],
     ) -> list[Any]:
-        """What one prediction is called with, in order. Raises KeyError for an argument that no param is."""
+        """The values of the arguments of one prediction, in order. Raises KeyError for an argument that is no param."""
         values: dict[str, Any] = {
             **params,
             "params": dict(params),

@@ -1,9 +1,9 @@
-"""The default challenge: which way the price goes over the horizon, scored so that honesty pays best.
+"""The default challenge: predict the direction of the price over the horizon.
 
-A model says v in [-1, 1], a signed confidence. With d the sign of the return, the score is
-2vd - v**2: the quadratic (Brier) rule up to a constant, so it is proper, bounded in [-3, 1], 0 for
-no opinion, and cannot be gamed by size (v is clipped). The expected score of a model that believes
-E[d] = m is greatest at v = m.
+These are the functions of a contract whose author sets none. A model answers with v in [-1, 1], a signed confidence.
+With d the sign of the return, the score is 2vd - v**2. This is the quadratic (Brier) rule up to a constant, so it is
+proper: a model that believes E[d] = m has its greatest expected score at v = m. The score is in [-3, 1] and 0 for no
+opinion. v is clipped, so a huge answer gains nothing.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from coordinator.streams.log.finite import is_number
 def build_input(feed_records: Sequence[Any]) -> dict[str, Any]:
     """`{symbol, asof_ts (ms), candles: [{ts (open, ms), open, high, low, close, volume}]}`, oldest first.
 
-    Ticks give `ticks: [{ts, price}]` instead. `feed_records` are raw inputs up to now: the last 120 where the contract
-    leaves `input_records` as it is.
+    Ticks give `ticks: [{ts, price}]` instead. `feed_records` are the raw inputs up to now: the last 120, unless the
+    contract sets `input_records`.
     """
     last = feed_records[-1]
     head = {"symbol": last.subject, "asof_ts": last.at}
@@ -34,7 +34,10 @@ def _price(record: Any) -> float:
 
 
 def resolve_ground_truth(feed_records: Sequence[Any]) -> dict[str, Any] | None:
-    """From entry (first record) to horizon (last): prices, return as a fraction, direction. None: no truth."""
+    """The prices at entry (first record) and horizon (last record), the return as a fraction, the direction.
+
+    None, which means no truth, if the entry price is 0.
+    """
     entry, resolved = _price(feed_records[0]), _price(feed_records[-1])
     if entry == 0:
         return None
@@ -51,7 +54,7 @@ def score_prediction(prediction: Any, ground_truth: Any) -> dict[str, Any]:
 
 
 def aggregate_snapshot(score_results: Sequence[Any]) -> dict[str, float]:
-    """The mean of every numeric field over successful scores. Booleans are not numbers."""
+    """The mean of every numeric field over the successful scores. Booleans are not numbers."""
     sums: dict[str, float] = {}
     counts: dict[str, int] = {}
     for result in score_results:
@@ -70,10 +73,11 @@ def build_emission(
     compute_provider: str | None = None,
     data_provider: str | None = None,
 ) -> dict[str, Any]:
-    """Tiers: rank 1 takes 35 %, 2-5 10 % each, 6-10 5 % each (seed); see `emission.tier_shares` for ties.
+    """Tiers: rank 1 gets 35 %, ranks 2-5 get 10 % each, ranks 6-10 get 5 % each (seed). For ties see
+    `emission.tier_shares`.
 
     `ranked_entries` are dicts with `model_id` and `rank` (equal rank means tied), usually in order of rank.
-    `cruncher_index` is the position in that list. A provider named takes all of its own pool.
+    `cruncher_index` is the position in that list. A provider that is named gets the whole pool of its kind.
     """
     by_rank = sorted(range(len(ranked_entries)), key=lambda i: ranked_entries[i]["rank"])
     shares = dict(zip(by_rank, tier_shares([ranked_entries[i]["rank"] for i in by_rank]), strict=True))

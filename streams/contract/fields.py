@@ -1,7 +1,8 @@
-"""What a contract can say, field by field: name, type, default and the docstring that stands under it.
+"""Reads the documentation of a contract's fields from the source: name, type, default and the docstring below each.
 
-The docstrings in the source are the one place where a field is explained; `coordinator contract fields` and the docs
-page print what is read here.
+The docstrings in the source are the only place where a field is explained. `coordinator contract fields` and the docs
+page `docs/contract-fields.md` print what this module returns. It parses the source, since Python does not keep the
+docstrings of attributes.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from pydantic_core import PydanticUndefined
 
 
 class FieldDoc(msgspec.Struct, frozen=True):
-    """One field. `path` is `aggregation.windows` for a field of a field; `default` is Python as an author writes it.
+    """One field. `path` is `aggregation.windows` for a field of a field; `default` is Python source.
 
-    Of what a contract's functions are given or may name, `path` is `RoundContext.point` or `top`, `type` is that of an
-    attribute or a function's signature, and `default` is empty where there is none.
+    For a class or function that a contract uses, `path` is `RoundContext.point` or `top`, `type` is the type of the
+    attribute or the signature of the function, and `default` is "" if there is none.
     """
 
     path: str
@@ -33,38 +34,40 @@ class FieldDoc(msgspec.Struct, frozen=True):
 
 
 def fields_of(model: type[BaseModel], prefix: str = "") -> list[FieldDoc]:
-    """Every field of a contract, and of the objects that its fields are made of, in the order of the source."""
+    """Every field of a contract, and of the models that its fields contain, in the order of the source."""
     docs = _docstrings(model)
     annotations = _annotations(model)
-    found: list[FieldDoc] = []
+    fields: list[FieldDoc] = []
     for name, field in model.model_fields.items():
         path = prefix + name
         doc = docs.get(name, "")
         default = field.get_default(call_default_factory=True)
         if callable(default) and not isinstance(default, type):
             doc = "\n\n".join(part for part in (doc, _function_doc(default)) if part)
-        found.append(FieldDoc(path, annotations.get(name, str(field.annotation)), _shown(default), doc))
+        fields.append(FieldDoc(path, annotations.get(name, str(field.annotation)), _shown(default), doc))
         for inner in _models_in(field.annotation):
-            found += fields_of(inner, f"{path}.")
-    return found
+            fields += fields_of(inner, f"{path}.")
+    return fields
 
 
 def parts_of(things: Mapping[str, Any]) -> list[FieldDoc]:
-    """What functions are given and what a contract may name, by the name that it is imported by: each function, and
-    each class with its public attributes and methods, in the order of the source.
+    """Every function and class in `things` (name of its import -> object), each class with its public attributes and
+    methods, in the order of the source.
     """
-    found: list[FieldDoc] = []
+    parts: list[FieldDoc] = []
     for name, thing in things.items():
         if isinstance(thing, type):
-            found += [FieldDoc(name, "class", "", inspect.getdoc(thing) or ""), *_members(name, thing)]
+            parts += [FieldDoc(name, "class", "", inspect.getdoc(thing) or ""), *_members(name, thing)]
         else:
             signature = name + _signature(thing).removeprefix(thing.__name__)
-            found.append(FieldDoc(name, signature, "", inspect.getdoc(thing) or ""))
-    return found
+            parts.append(FieldDoc(name, signature, "", inspect.getdoc(thing) or ""))
+    return parts
 
 
 def _members(name: str, owner: type) -> Iterator[FieldDoc]:
+    """The public attributes and methods of a class."""
     body = _class_body(owner)
+    # The docstring of an attribute is the statement after it. The last statement needs one after it for the pairs.
     for statement, after in pairwise([*body, ast.Pass()]):
         match statement:
             case ast.AnnAssign(target=ast.Name(id=attribute), annotation=annotation, value=value):
@@ -72,19 +75,19 @@ def _members(name: str, owner: type) -> Iterator[FieldDoc]:
                 default = "" if default.startswith("Field(") else default
                 yield FieldDoc(f"{name}.{attribute}", ast.unparse(annotation), default, _text(after))
             case ast.FunctionDef(name="__init__"):
-                kinds = {one.arg: one.annotation for one in statement.args.args}
+                kinds = {argument.arg: argument.annotation for argument in statement.args.args}
                 for inner, text in pairwise(statement.body):
                     match inner:
                         case ast.Assign(targets=[ast.Attribute(attr=attribute)]) if _text(text):
                             kind = kinds.get(attribute)
-                            said = ast.unparse(kind) if kind else ""
-                            yield FieldDoc(f"{name}.{attribute}", said, "", _text(text))
+                            type_text = ast.unparse(kind) if kind else ""
+                            yield FieldDoc(f"{name}.{attribute}", type_text, "", _text(text))
             case ast.FunctionDef(name=method) if not method.startswith("_"):
                 member = inspect.getattr_static(owner, method)
                 doc = inspect.getdoc(member) or ""
                 if isinstance(member, (property, cached_property)):
-                    said = ast.unparse(statement.returns) if statement.returns else ""
-                    yield FieldDoc(f"{name}.{method}", said, "", doc)
+                    type_text = ast.unparse(statement.returns) if statement.returns else ""
+                    yield FieldDoc(f"{name}.{method}", type_text, "", doc)
                 elif inspect.isfunction(member):
                     yield FieldDoc(f"{name}.{method}", _signature(member), "", doc)
 
@@ -97,21 +100,23 @@ class _Written(str):
 
 
 def _signature(function: Any) -> str:
-    told = inspect.signature(function)
+    signature = inspect.signature(function)
     parameters = [
-        one.replace(annotation=_Written(one.annotation)) if isinstance(one.annotation, str) else one
-        for one in told.parameters.values()
+        parameter.replace(annotation=_Written(parameter.annotation))
+        if isinstance(parameter.annotation, str)
+        else parameter
+        for parameter in signature.parameters.values()
     ]
-    gives = (
-        _Written(told.return_annotation)
-        if isinstance(told.return_annotation, str)
-        else told.return_annotation
+    returns = (
+        _Written(signature.return_annotation)
+        if isinstance(signature.return_annotation, str)
+        else signature.return_annotation
     )
-    return f"{function.__name__}{told.replace(parameters=parameters, return_annotation=gives)}"
+    return f"{function.__name__}{signature.replace(parameters=parameters, return_annotation=returns)}"
 
 
 def _text(statement: ast.stmt) -> str:
-    """The docstring that a statement is; empty for another one."""
+    """The text of a statement that is a docstring; "" for any other statement."""
     match statement:
         case ast.Expr(value=ast.Constant(value=str(text))):
             return inspect.cleandoc(text)
@@ -119,7 +124,9 @@ def _text(statement: ast.stmt) -> str:
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    """The declared objects in an annotation such as `list[AggregationWindow]`; not those of `type[BaseModel]`."""
+    """The models in an annotation such as `list[AggregationWindow]`; none for `type[BaseModel]`, whose value is a
+    class.
+    """
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if getattr(annotation, "__origin__", None) is type:
@@ -133,7 +140,7 @@ def _class_body(model: type) -> list[ast.stmt]:
 
 
 def _annotations(model: type[BaseModel]) -> dict[str, str]:
-    """Each field's type as the source writes it, without its bounds."""
+    """Field -> its type as in the source, without bounds. A subclass overrides its bases."""
     return {
         name: ast.unparse(statement.annotation)
         for owner in reversed(model.__mro__)
@@ -145,8 +152,8 @@ def _annotations(model: type[BaseModel]) -> dict[str, str]:
 
 
 def _docstrings(model: type[BaseModel]) -> dict[str, str]:
-    """The text under each field."""
-    found: dict[str, str] = {}
+    """Field -> the docstring below it. A subclass overrides its bases."""
+    docs: dict[str, str] = {}
     for owner in reversed(model.__mro__):
         if not issubclass(owner, BaseModel) or owner is BaseModel:
             continue
@@ -154,8 +161,8 @@ def _docstrings(model: type[BaseModel]) -> dict[str, str]:
         for statement, after in pairwise(body):
             match statement:
                 case ast.AnnAssign(target=ast.Name(id=name)) if text := _text(after):
-                    found[name] = text
-    return found
+                    docs[name] = text
+    return docs
 
 
 def _function_doc(function: Any) -> str:
@@ -165,6 +172,7 @@ def _function_doc(function: Any) -> str:
 
 
 def _shown(default: Any) -> str:
+    """A default value as Python source."""
     if default is PydanticUndefined:
         return "required"
     if isinstance(default, partial):
@@ -178,5 +186,5 @@ def _shown(default: Any) -> str:
     if isinstance(default, BaseModel):
         return f"{type(default).__name__}()"
     if isinstance(default, list) and default and isinstance(default[0], BaseModel):
-        return "[" + ", ".join(f"{type(one).__name__}(..)" for one in default) + "]"
+        return "[" + ", ".join(f"{type(item).__name__}(..)" for item in default) + "]"
     return repr(default)

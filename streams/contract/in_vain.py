@@ -1,6 +1,7 @@
-"""Fields that another field leaves without effect: a contract that sets such a pair does not do what its author thinks.
+"""Finds fields without effect: those that a contract sets although another of its fields disables them.
 
-A field counts as set where it differs from its default: a function that makes contracts may pass defaults on. Pure.
+Such a contract does not do what its author expects, so its validation refuses it with the text from here. A field
+counts as set if it differs from its default, since a function that makes contracts may pass defaults on. Pure.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def set_in_vain(contract: CrunchContract) -> str:
-    """The first such pair and what to change; "" where there is none."""
+    """The first field without effect and what to change; "" if there is none."""
     return next(_pairs(contract), "")
 
 
@@ -23,10 +24,10 @@ def _pairs(contract: CrunchContract) -> Iterator[str]:
     def is_set(name: str) -> bool:
         return bool(getattr(contract, name) != fields[name].default)
 
-    first, each = contract.input_records_first, contract.input_records
-    if 0 < first < each:
+    first, usual = contract.input_records_first, contract.input_records
+    if 0 < first < usual:
         yield (
-            f"input_records_first: {first} is less than input_records ({each}), which every tick has; give it "
+            f"input_records_first: {first} is less than input_records ({usual}), which every tick has; give it "
             "more, or 0 for as many as any other tick"
         )
     if contract.scheduled_predictions and is_set("scope"):

@@ -1,9 +1,9 @@
-"""Versions of what we bring ourselves to a contract: our defaults, strategies and types.
+"""Versions of the defaults, strategies and types that the node itself provides to contracts.
 
-A contract's hash names them with a version and does not look into their text, so that a release of ours leaves every
-contract what it was. A version goes up when, and only when, the meaning changes: the same call gives something else, or
-a field that a contract leaves unset stands for another value. `tests/streams/contract/test_contract_meaning.py` pins
-each meaning to its version, and fails when a text changed and nobody said whether its meaning did.
+The hash of a contract contains their names and versions, not their source. So a new release of the node does not change
+the hash of any contract. A version is raised if, and only if, the meaning changes: the same call returns another
+result, or the default of a field is another value. `tests/streams/contract/test_contract_meaning.py` pins a digest of
+the code to each version, and fails if the code changed and its digest was not updated.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from __future__ import annotations
 from typing import Any
 
 CHANGED: dict[str, int] = {}
-"""Version of what has changed its meaning; what is not in here has version 1.
+"""Key -> version, for each meaning that has changed. A key that is not in here has version 1.
 
-Keys: `module.name` of a function or class (`defaults.score_prediction`, `strategies._softmax`), or `Class.field` of a
-value that a contract may leave unset (`CrunchContract.grace_seconds`, `Aggregation.ranking_key`).
+A key is `module.name` of a function or class (`defaults.score_prediction`, `strategies._softmax`), or `Class.field` of
+a field with a default (`CrunchContract.grace_seconds`, `Aggregation.ranking_key`).
 """
 
 
 def version_of(key: str) -> int:
-    """The version of one meaning of ours."""
+    """The version of a function, class or default of the node."""
     return CHANGED.get(key, 1)
 
 
 def our_key(thing: Any) -> str:
-    """The key of a function or class of ours: without its folder, since folders move and meanings stay."""
+    """The key of a function or class of the node. It has no folder, so that moving a module changes no hash."""
     return f"{thing.__module__.rpartition('.')[2]}.{thing.__qualname__}"

@@ -1,9 +1,9 @@
-"""What a contract says about metrics: which of them, over which score fields.
+"""The part of a contract that says which metrics a snapshot has, and from which score fields they are computed.
 
-A metric looks at a whole snapshot period: every model's series side by side, aligned by round and scope.
-It reads two fields of the contract's score_type, which the log holds for every scored prediction: what the
-model said (`signal_field`) and what happened (`outcome_field`). So a metric needs nothing that is not on the log.
-The functions are in `coordinator.streams.snapshots.metrics`; numpy is loaded only where a contract has metrics.
+A metric is computed over a whole snapshot period, from the series of every model, aligned by round and scope. It reads
+two fields of the contract's score_type: the signal of the model (`signal_field`) and the outcome (`outcome_field`). The
+log holds both for every scored prediction, so a metric can be recomputed from the log alone. The functions are in
+`coordinator.streams.snapshots.metrics`; numpy is loaded only if a contract has metrics. Pure.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ METRIC_NAMES = (
     "contribution",
     "ensemble_correlation",
 )
-"""The metrics that come with the node; `coordinator.streams.snapshots.metrics` has a formula for each."""
+"""The metrics that come with the node. `coordinator.streams.snapshots.metrics` has the formula of each."""
 
 
 class Metrics(BaseModel):
-    """Which metrics a snapshot has beside the sums. Each is a key of its summary and can rank a board.
+    """The metrics that a snapshot has beside its sums. Each is a key of its summary, and a board can rank by it.
 
     Example: `Metrics(signal_field="signal", outcome_field="outcome", names=["ic", "max_drawdown"])`.
     """
@@ -38,21 +38,21 @@ class Metrics(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     signal_field: str = "signal"
-    """The field of score_type with what the model said, as a number: 0.4."""
+    """The field of score_type with the signal of the model, a number such as 0.4."""
     outcome_field: str = "outcome"
-    """The field of score_type with what happened, the same for every model of a round: -0.0012."""
+    """The field of score_type with the outcome, the same for every model of a round: -0.0012."""
     names: list[str] = []
-    """Of ic, ic_sharpe, hit_rate, mean_return, max_drawdown, sortino_ratio, turnover, model_correlation, fnc,
+    """Any of ic, ic_sharpe, hit_rate, mean_return, max_drawdown, sortino_ratio, turnover, model_correlation, fnc,
     contribution, ensemble_correlation."""
     own: dict[str, Callable[[Any, int], float | None]] = {}
     """Name -> function(series, i) -> float, or None for undefined. `series` is a `PeriodSeries` (signals and scores of
-    n rounds and m models, outcomes of n rounds), `i` the model's column in it. A function that raises leaves its metric
-    out of that snapshot, which says why."""
+    n rounds and m models, outcomes of n rounds), `i` the model's column in it. If the function raises, that snapshot
+    has no such metric, and says why."""
     ensemble: str = ""
-    """The name of a declared ensemble (`CrunchContract.ensembles`) whose weights, round by round, `contribution` and
-    `ensemble_correlation` go by. Without one all models weigh alike."""
+    """The name of a declared ensemble (`CrunchContract.ensembles`). `contribution` and `ensemble_correlation` use its
+    weights of each round. Empty: all models have the same weight."""
     chunks: int = Field(default=10, ge=2, le=1000)
-    """Into how many pieces, by time, `ic_sharpe` cuts the period."""
+    """The number of pieces, by time, into which `ic_sharpe` cuts the period."""
 
     @model_validator(mode="after")
     def _names_are_known_and_mean_one_thing(self) -> Metrics:
@@ -71,5 +71,5 @@ class Metrics(BaseModel):
 
     @property
     def keys(self) -> list[str]:
-        """The summary keys that these metrics make, in order."""
+        """The summary keys of these metrics, in order."""
         return [*self.names, *self.own]

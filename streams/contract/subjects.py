@@ -1,6 +1,6 @@
-"""What is given by subject where a contract asks several of them together.
+"""Applies a function to a value of one scope, or to that of each subject if the contract asks several together.
 
-Pure. Reads a contract and a value of one scope; gives it typed.
+Reads a contract and a value of a scope, such as a recorded ground truth, and returns the value typed. Pure.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from coordinator.streams.contract.contract import CrunchContract
 
 
 def by_subject(contract: CrunchContract, scope_key: str, value: Any, of_one: Callable[[Any], Any]) -> Any:
-    """`of_one(value)`; where several subjects are asked together, of each one's value. Raises KeyError for one that
-    lacks.
+    """`of_one(value)`, or subject -> `of_one(value of the subject)` if several subjects are asked together.
+
+    Raises KeyError if a subject is missing in `value`.
     """
     together = contract.together_in(scope_key)
-    return {one: of_one(value[one]) for one in together} if together else of_one(value)
+    return {subject: of_one(value[subject]) for subject in together} if together else of_one(value)
 
 
 def typed_truth(contract: CrunchContract, scope_key: str, truth: Mapping[str, Any]) -> Any:
-    """A recorded ground truth as the scoring gets it. Raises ValidationError."""
+    """A recorded ground truth as `ground_truth_type`, for scoring. Raises ValidationError."""
     return by_subject(contract, scope_key, truth, contract.ground_truth_type.model_validate)

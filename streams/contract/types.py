@@ -1,4 +1,7 @@
-"""The types that a contract has unless its author names others, and the emission in the shape of the chain."""
+"""The default types of a contract (records, input, output, ground truth, score), and the emission as the chain has it.
+
+The stages validate what a contract's functions return by these types, or by those that its author names instead.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +15,23 @@ class _Strict(BaseModel):
 
 
 class RawInput(BaseModel):
-    """One feed record as the callables get it. Override with Decimal values where floats lose too much."""
+    """One feed record, as the contract's functions get it. Override it with Decimal values if floats are too coarse."""
 
     source: str
-    """Where it came from: `binance`."""
+    """The source of the record: `binance`."""
     subject: str
-    """What it is about: `BTCUSDT`."""
+    """The subject of the record: `BTCUSDT`."""
     kind: str
-    """`candle` or `tick`, or what a source of your own says."""
+    """`candle` or `tick`, or a kind of your own source."""
     granularity: str
-    """How far apart records are: `1m`."""
+    """The time between records: `1m`."""
     ts_event: int
-    """When it began, in ms since the epoch: a candle's opening time."""
+    """When the record began, in ms since the epoch: the opening time of a candle."""
     at: int
-    """When it was known, in ms since the epoch: a candle's closing time. No input of an earlier point holds it."""
+    """When the record became known, in ms since the epoch: the closing time of a candle. No input of an earlier point
+    contains it."""
     values: dict[str, float]
-    """Its numbers by name: of a candle `open`, `high`, `low`, `close`, `volume`; of a tick `price`."""
+    """Name -> number. A candle has `open`, `high`, `low`, `close`, `volume`; a tick has `price`."""
 
 
 class ModelInput(BaseModel):
@@ -37,67 +41,67 @@ class ModelInput(BaseModel):
     symbol: str
     """The subject: `BTCUSDT`."""
     asof_ts: int
-    """The round's point, in ms since the epoch."""
+    """The point of the round, in ms since the epoch."""
 
 
 class InferenceOutput(BaseModel):
-    """A model's answer: `value` in [-1, 1] is a signed confidence; beyond is clipped by the scoring."""
+    """A model's answer: `value` is a signed confidence. Scoring clips it to [-1, 1]."""
 
     value: float
-    """In [-1, 1]: -1 is surely down, 0 no opinion, 1 surely up."""
+    """In [-1, 1]: -1 is certainly down, 0 no opinion, 1 certainly up."""
 
 
 class GroundTruth(BaseModel):
-    """What happened between entry and horizon."""
+    """The change of the price from entry to horizon."""
 
     model_config = ConfigDict(extra="allow")
     entry_price: float
-    """The price at the round's point."""
+    """The price at the point of the round."""
     resolved_price: float
     """The price at the horizon."""
     return_: float = Field(alias="return")
-    """The change as a fraction of the entry price: 0.001 is a tenth of a percent. Written `return` in JSON."""
+    """The change as a fraction of the entry price: 0.001 is 0.1 %. Its name in JSON is `return`."""
     direction_up: bool
-    """Is the return above 0?"""
+    """True if the return is above 0."""
 
 
 class ScoreResult(BaseModel):
-    """One score. More numeric fields may be added in a subclass; each is recorded and averaged."""
+    """One score. A subclass may add numeric fields; each is recorded and averaged."""
 
     value: float
     """The score. More is better, unless `aggregation.ranking_direction` says otherwise."""
     success: bool = True
-    """False: this answer deserves no score."""
+    """False: this answer gets no score."""
     failed_reason: str | None = None
-    """Why not: recorded and shown."""
+    """The reason for no score. It is recorded and shown."""
 
 
 class CruncherReward(_Strict):
     """`reward_pct` is the protocol's name for frac64: billionths of the pool."""
 
     cruncher_index: int = Field(ge=0, lt=65536)
-    """The entry's place in the ranked entries, from 0."""
+    """The position of the model in the ranked entries, from 0."""
     reward_pct: int = Field(gt=0, le=FRAC64_ONE)
-    """Its share in billionths."""
+    """The share in billionths."""
 
 
 class ProviderReward(_Strict):
     """A provider's share in frac64."""
 
     provider: str
-    """Its address (base58)."""
+    """The address of the provider (base58)."""
     reward_pct: int = Field(gt=0, le=FRAC64_ONE)
-    """Its share in billionths."""
+    """The share in billionths."""
 
 
 class EmissionCheckpoint(_Strict):
     """The emission in the shape of the on-chain protocol."""
 
     crunch: str
-    """The crunch's address (base58)."""
+    """The address of the crunch (base58)."""
     cruncher_rewards: list[CruncherReward]
     """The shares of the models; they sum to exactly 1,000,000,000."""
     compute_provider_rewards: list[ProviderReward] = []
-    """Those of who runs the models: empty, or of the same sum."""
+    """The shares of those who run the models: empty, or with the same sum."""
     data_provider_rewards: list[ProviderReward] = []
-    """Those of who gives the data: empty, or of the same sum."""
+    """The shares of those who provide the data: empty, or with the same sum."""
