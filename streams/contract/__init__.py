@@ -1,9 +1,9 @@
-"""What a challenge author imports: the contract, its parts and types, and the emission strategies.
+"""The names that a challenge author imports: the contract, its parts and types, and the emission strategies.
 
-The folder's files are `contract` (the object), `defaults` (the default challenge), `strategies` and `emission` (how a
-ranking becomes shares), `payout` with its rules and amounts (how it is paid by rules), `rounds` (what `score_round` is
-given and gives), `ensembles` (virtual models), `terms` and `periods` (which rules hold when), `meaning` (versions of
-what is ours in a contract's hash), and `checking/` (whether a contract can be played).
+The folder's files are `contract` (the object), `defaults` (the default challenge), `strategies` and `emission` (the
+shares of a ranking), `payout` with its rules and amounts (payment by rules), `rounds` (arguments and results of
+`score_round`), `ensembles` (virtual models), `terms` and `periods` (the rules in force and the periods they are for),
+`meaning` (versions of the node's own code in a contract's hash), and `checking/` (can a contract be played?).
 """
 
 from coordinator.streams.contract.contract import (

@@ -1,8 +1,8 @@
 """The contract: everything that makes one crunch different from another, in one object.
 
-A challenge author overrides fields in `runtime_definitions/contracts.py`; unknown fields are refused.
-Types are pydantic models, behaviour is plain functions. Only deciding calls the functions, once;
-what they returned is recorded, so folding and replay never call them again.
+A challenge author overrides fields in `runtime_definitions/contracts.py`; unknown fields are refused. Types are
+pydantic models, behaviour is plain functions. Only a stage that decides calls the functions, once. Their results are
+recorded, so folding and replay never call them again.
 
 The default challenge: the sign of the return over the horizon, scored by a quadratic rule (`defaults.py`).
 """
@@ -77,12 +77,12 @@ class _Strict(BaseModel):
 
 
 class PredictionScope(_Strict):
-    """What is predicted. `subject` None: one scope for each feed subject."""
+    """What the models predict: a subject, how far ahead, and in which steps."""
 
     subject: str | tuple[str, ...] | None = None
-    """One feed subject, such as `BTCUSD`; None: each subject of the feed, by itself; `("BTCUSD", "ETHUSD")`: these
-    together, in one tick and one answer, as the subject `BTCUSD+ETHUSD`. What a model's `tick` and the scoring get is
-    then by subject: `{"BTCUSD": .., "ETHUSD": ..}`, each as `build_input` and `resolve_ground_truth` give it."""
+    """One feed subject, such as `BTCUSD`; None: each subject of the feed separately; `("BTCUSD", "ETHUSD")`: these
+    together, in one tick and one answer, as the subject `BTCUSD+ETHUSD`. Then a model's `tick` and the scoring get an
+    object by subject: `{"BTCUSD": .., "ETHUSD": ..}`, each as `build_input` and `resolve_ground_truth` return it."""
     horizon_seconds: int = Field(default=60, gt=0)
     """How far ahead: the truth is known this long after the round's point."""
     step_seconds: int = Field(default=15, gt=0)
@@ -97,16 +97,16 @@ class PredictionScope(_Strict):
 
     @property
     def name(self) -> str | None:
-        """The subject that it is asked as; None: each of the feed."""
+        """The name of its subject, joined by `+` if there are several; None: each subject of the feed."""
         return JOINT.join(self.together) or self.subject  # type: ignore[return-value]
 
     def asks(self, subject: str) -> bool:
-        """Is it asked of this subject?"""
+        """True if models are asked about this subject."""
         return self.name == subject or (self.name is None and JOINT not in subject)
 
     @property
     def together(self) -> tuple[str, ...]:
-        """The subjects that are asked together; empty for one by itself."""
+        """The subjects that are asked together; empty if each is asked separately."""
         return self.subject if isinstance(self.subject, tuple) else ()
 
 
@@ -120,12 +120,13 @@ class ScheduledPrediction(_Strict):
     interval_seconds: int = Field(default=60, gt=0)
     """How often, counted from the epoch: 60 asks at every full minute of event time."""
     active: bool = True
-    """False: it is asked no more."""
+    """False: it is not asked any more."""
     order: int = 0
-    """Those of a lower order are asked first."""
+    """Schedules with a lower order are asked first."""
     params: dict[str, Any] = {}
-    """Free arguments, by name: plain JSON, at most 8 kB. `CallMethod.predict_arguments` may name each of them, or all
-    as `params`; `score_round` has them as `context.params`. For example `{"steps": [300, 3600], "asset": "BTC"}`."""
+    """Name -> free argument: plain JSON, at most 8 kB. `CallMethod.predict_arguments` may name each of them, or all of
+    them as `params`; `score_round` gets them as `context.params`. For example `{"steps": [300, 3600], "asset": "BTC"}`.
+    """
 
     @field_validator("params")
     @classmethod
@@ -143,118 +144,123 @@ class ScheduledPrediction(_Strict):
 
 
 class CrunchContract(BaseModel):
-    """One crunch. Unknown fields are refused, so that a typing mistake is not a silent default."""
+    """One crunch. Unknown fields are refused: else a misspelt field would silently have its default."""
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, validate_default=True)
 
     raw_input_type: type[BaseModel] = RawInput
     """The type of a feed record, as `build_input` and `resolve_ground_truth` get it: `values["close"]` is a float."""
     input_type: type[BaseModel] = ModelInput
-    """The type of what `build_input` gives and a model's `tick` receives; what does not fit is the author's fault."""
+    """The type of the result of `build_input`, which a model's `tick` receives. A result of another type is the
+    author's fault.
+    """
     output_type: type[BaseModel] = InferenceOutput
-    """The type of an answer: `{"value": 0.4}`, or whatever a `RootModel` describes, such as a list:
+    """The type of an answer: `{"value": 0.4}`, or any type that a `RootModel` describes, such as a list:
     `class Paths(RootModel[list[list[float]]]): model_config = ConfigDict(json_schema_extra={"examples": [[[1.0]]]})`.
-    Such examples, and those of single fields (`Field(examples=[..])`), are what `contract check` tries. An answer that
-    does not fit it is FAILED by its model's fault."""
+    Such examples, and those of single fields (`Field(examples=[..])`), are tried by `contract check`. An answer of
+    another type is FAILED by its model's fault."""
     ground_truth_type: type[BaseModel] = GroundTruth
-    """The type of what `resolve_ground_truth` gives and the scoring receives."""
+    """The type of the result of `resolve_ground_truth`, which the scoring receives."""
     score_type: type[BaseModel] = ScoreResult
     """The type of a score. Each of its numeric fields is recorded in units of 10**-score_decimals, shown and summed."""
 
     scope: PredictionScope = PredictionScope()
-    """What is asked each minute of each subject, where `scheduled_predictions` is empty: the horizon and the step."""
+    """The horizon and the step asked each minute about each subject, if `scheduled_predictions` is empty."""
     scheduled_predictions: list[ScheduledPrediction] = []
-    """What is asked when, as a list: several horizons, subjects or grids. Each needs a `scope_key` of its own."""
+    """The schedules, for several horizons, subjects or intervals. Each needs its own `scope_key`."""
     call_method: CallMethod = CallMethod()
-    """The names of a model's two methods, and what they are called with."""
+    """The names of a model's two methods, and their arguments."""
     aggregation: Aggregation = Aggregation()
     """How scores become a board and a payment."""
 
     input_records: int = Field(default=120, gt=0, le=INPUT_RECORDS_MAX)
-    """How many records up to its point an input is made of, at most: what `build_input` is given of a subject."""
+    """The greatest number of records of an input: `build_input` gets this many of a subject, up to the point."""
     input_records_first: int = Field(default=0, ge=0, le=INPUT_RECORDS_MAX)
-    """How many the first tick of a model is made of: of one that joined or was restarted, or that did not answer the
-    round before, and so may have missed its tick. At least `input_records`; 0: as many as any other."""
+    """The number of records for the first tick of a model: one that joined or was restarted, or that did not answer the
+    round before, and so may have missed its tick. At least `input_records`; 0: as many as for any other tick."""
     deadline_seconds: float = Field(default=10, gt=0, le=3600)
-    """How long a model may take, from the moment the input is made. What comes later is ABSENT by its model's fault."""
+    """The time that a model has for its answer, from the moment the input is made. A later answer is ABSENT by its
+    model's fault."""
     grace_seconds: float = Field(default=5, ge=0, le=86400)
-    """How long after a horizon the record at or past its end is waited for, before there is no truth."""
+    """How long after a horizon the node waits for a record at or past its end. Without one there is no truth."""
     gap_policy: Literal["wait", "accept"] = "wait"
-    """A truth whose window lacks records: `wait` for them up to `gap_wait_seconds`, then there is no truth, with that
-    reason; or `accept` what is there once the window has ended."""
+    """What happens if records are missing in the window of a truth. `wait`: the node waits for them up to
+    `gap_wait_seconds`; then there is no truth, with that reason. `accept`: the truth is computed from the records that
+    are there when the window has ended."""
     gap_wait_seconds: float = Field(default=21_600, ge=0, le=604_800)
-    """How long after its window's end a truth waits for missing records. Periods close no earlier than that, where
-    records are missing; a hole that history says will stay is not waited for."""
+    """How long after the end of its window a truth waits for missing records. A period in which records are missing
+    does not close earlier. The node does not wait for a gap that the source's history has too."""
     output_max_bytes: int = Field(default=65536, gt=0, le=4_000_000)
-    """What is recorded of one answer, as JSON. On the wire an answer may have 4 times that, and no more than 8 MB: one
-    with more is refused before it is decoded. What is refused is FAILED by its model's fault. Answers above 64 KiB are
-    in the log alone: the API says how large they are."""
+    """The greatest size of a recorded answer as JSON. On the wire an answer may have 4 times that, and at most 8 MB: a
+    larger one is refused before it is decoded. A refused answer is FAILED by its model's fault. Answers above 64 KiB
+    are only in the log; the API shows their size."""
     model_strikes_max: int = Field(default=100, ge=0)
-    """After so many rounds in a row without a valid prediction, by its own fault, a model is reported to the
+    """After this many rounds in a row without a valid prediction, by its own fault, a model is reported to the
     orchestrator, which stops it. 0: never."""
     score_decimals: int = Field(default=9, ge=0, le=12)
-    """The decimals of every recorded number: 9 means units of 1e-9. Sums of units are exact."""
+    """The number of decimals of every recorded number: 9 means units of 1e-9. Sums of units are exact."""
     absence_policy: (
         Literal["ignore", "zero", "worst", "worst_percentile", "scored"] | AbsenceConstant | AbsencePercentile
     ) = "ignore"
-    """What a round costs a model that did not answer it, by its own fault: nothing, a score of 0, the round's worst
-    score, the 10th percentile of the round's scores, `AbsenceConstant(value=-1)`, `AbsencePercentile(percent=25)`; or
-    `scored`, what `score_round` gives for it, whoever's fault it is."""
+    """The charge for a model that did not answer a round by its own fault: none, a score of 0, the worst score of the
+    round, the 10th percentile of its scores, `AbsenceConstant(value=-1)`, `AbsencePercentile(percent=25)`. Or `scored`:
+    the number that `score_round` returns for it, for any fault."""
     min_participation: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Who is scored in less than this share of the period's rounds is unpaid. All rounds that become known in the
-    period count, for everybody; only those that the node spoilt do not."""
+    """A model that is scored in less than this share of the period's rounds is not paid. All rounds whose truth becomes
+    known in the period count, for every model, except those that failed by the node's fault."""
     newcomer_excuse_max: float = Field(default=0.5, ge=0.0, le=1.0)
-    """A new player is excused the rounds that were asked both before it joined and before the period began: with a
-    horizon of a day, those of the day before. At most this share of the period's rounds is excused; 0 excuses nothing.
-    Another model of a player who was here before is excused nothing."""
+    """For a new player, rounds do not count that were asked both before it joined and before the period began: with a
+    horizon of a day, those of the day before. At most this share of the period's rounds is excused; 0: none. A further
+    model of a player who was here before is excused from no round."""
     newcomer_past: Literal["nothing", "worst", "median"] = "nothing"
-    """What a model has for the rounds before it joined, within the windows and the checkpoint period: nothing, so that
-    its first scores alone are its mean; or, for each round and scope, the worst or the median of the round's scores, as
-    if it had been charged that. It needs a score of its own to be ranked. With `worst` or `median` the live board shows
-    windows as of the end of the last snapshot period; summary keys have no such past."""
+    """The value of a round before a model joined, in the windows and the checkpoint period. `nothing`: its mean is that
+    of its own scores. `worst` or `median`: for each round and scope, the worst or the median of the round's scores, as
+    if the model had been charged that. It needs a score of its own to be ranked. With `worst` or `median` the live
+    board shows windows as of the end of the last snapshot period; summary keys have no such values.
+    """
     coverage: Coverage | None = None
-    """The least share of a trailing span's rounds that a model is scored in, to be ranked on the board and paid:
+    """The least share of the rounds of a trailing span in which a model must be scored to be ranked and paid:
     `Coverage(share=0.85, hours=336)`, or `Coverage(share=0.9, rounds=600)`. None: no such rule."""
     answers_hidden_until: Literal["resolvable", "recorded"] = "resolvable"
-    """Until when the API hides what a model answered: until its horizon has passed, so that no model can copy another;
-    or not at all once the round is recorded."""
+    """How long the API hides the answers of models. `resolvable`: until the horizon has passed, so that no model can
+    copy another. `recorded`: only until the round is recorded."""
 
     calendar: Calendar | None = None
-    """When checkpoint periods begin: by weekday, hour and zone, with a warm-up without pay and an end. Without one the
-    node's intervals say so."""
+    """When checkpoint periods begin: by weekday, hour and zone, with an unpaid warm-up and an end. None: the intervals
+    in the node's settings are used."""
 
     crunch_pubkey: str | None = None
-    """The crunch's address on chain (base58), as the emission names it."""
+    """The address of the crunch on chain (base58), for the emission."""
     compute_provider: str | None = None
-    """Who takes the whole pool of compute providers (base58); None: that pool is empty."""
+    """The address that gets the whole pool of compute providers (base58); None: that pool is empty."""
     data_provider: str | None = None
-    """Who takes the whole pool of data providers (base58); None: that pool is empty."""
+    """The address that gets the whole pool of data providers (base58); None: that pool is empty."""
 
     build_input: Callable[[list[Any]], Any] = defaults.build_input
-    """(feed records up to now, oldest first) -> input_type or its dict. Once for a round and subject, with the last
-    `input_records`; once more with `input_records_first` where a model needs those.
+    """(feed records up to now, oldest first) -> input_type or its dict. Called once for a round and subject, with
+    the last `input_records`, and once more with `input_records_first` if a model needs those.
 
-    Each record is a `raw_input_type`: see `RawInput`. What it gives is JSON without NaN, and all that a model is told.
+    Each record is a `raw_input_type`: see `RawInput`. The result must be JSON without NaN. A model gets nothing else.
 
         def build_input(records):
             return {"symbol": records[-1].subject, "asof_ts": records[-1].at,
-                    "closes": [one.values["close"] for one in records]}
+                    "closes": [record.values["close"] for record in records]}
     """
     resolve_ground_truth: Callable[[list[Any]], dict[str, Any] | None] = defaults.resolve_ground_truth
-    """(the records from the round's point to its horizon, oldest first) -> ground_truth_type or its dict; None:
-    there is no truth, and nobody is scored, by the node's fault. The first record is the newest one at the point, the
-    last one the newest at the horizon.
+    """(the records from the round's point to its horizon, oldest first) -> ground_truth_type or its dict. None:
+    there is no truth, and no model is scored, by the node's fault. The first record is the newest at the point, the
+    last is the newest at the horizon.
 
         def resolve_ground_truth(records):
-            closes = [one.values["close"] for one in records]
+            closes = [record.values["close"] for record in records]
             return {"entry_price": closes[0], "resolved_price": closes[-1], "return": closes[-1] / closes[0] - 1,
                     "direction_up": closes[-1] > closes[0]}
     """
     score_prediction: Callable[[Any, Any], Any] = defaults.score_prediction
-    """(prediction, ground truth) -> score_type. Where it raises, or gives what is not finite or above 2**53 units, that
-    prediction is FAILED: by its model's fault if the function scores another answer by the same truth, by the author's
-    if it scores none. `success=False` with a `failed_reason` says that an answer is to blame; `NoScore("why")`, in
-    place of a score, that nobody is.
+    """(prediction, ground truth) -> score_type. If it raises, or returns a number that is not finite or above 2**53
+    units, that prediction is FAILED: by its model's fault if the function scores another answer by the same truth, by
+    the author's fault if it scores none. To fail an answer by its model's fault, return `success=False` with a
+    `failed_reason`. For no score by nobody's fault, return `NoScore("why")`.
 
         def score_prediction(prediction, truth):
             return {"value": -abs(prediction.value - truth.return_)}
@@ -263,45 +269,45 @@ class CrunchContract(BaseModel):
     """(answers, ground truth, context) -> a score for each of the n models asked, instead of `score_prediction`: for
     scores that depend on the other answers, or on state that is carried from round to round.
 
-    `answers` are a `RoundAnswers` of one round and scope, in the order of model ids; `context` is a `RoundContext`. It
-    gives columns, `{"value": <n numbers: a numpy array or a list, NaN for no score>, ..}`, or a sequence of n: each a
-    number, a `score_type` or its dict, `Failed("why")`, `NoScore("why")`, or None; or a `RoundScores` of either, with
-    who failed, who has no score yet, and state. What is no number for an answer is FAILED, by its model's fault if the
-    function scores another in this round; a function that raises fails the round by the node's fault, and the state
-    stays as it was.
+    `answers` is a `RoundAnswers` of one round and scope, in the order of model ids; `context` is a `RoundContext`. The
+    result is columns, `{"value": <n numbers: a numpy array or a list, NaN for no score>, ..}`; or a sequence of n, each
+    a number, a `score_type` or its dict, `Failed("why")`, `NoScore("why")`, or None; or a `RoundScores` with either of
+    them, with failures and state. An answer without a number is FAILED, by its model's fault if the function scores
+    another one in this round. If the function raises, the round fails by the node's fault, and the state stays.
 
         def score_round(answers, truth, context):
-            value = answers.column("value")               # (n,) float64, NaN for who gave no answer
+            value = answers.column("value")               # (n,) float64, NaN without an answer
             return {"value": value * truth.return_ - np.nanmean(value) * truth.return_}
     """
     state_scope: Literal["scope", "all"] = "scope"
-    """What shares the state that `score_round` carries: each subject and scope_key its own, or all of them one."""
+    """The rounds that share the state of `score_round`: those of one subject and scope_key, or all."""
     state_max_bytes: int = Field(default=4096, gt=0, le=65536)
-    """What the state of one model, or the shared one, may have as JSON. A model whose state is larger is FAILED in that
-    round and keeps the state it had; a larger shared one fails the round."""
+    """The greatest size as JSON of the state of one model, or of the shared state. A model whose state is larger is
+    FAILED in that round and keeps its old state; a larger shared state fails the round."""
     aggregate_snapshot: Callable[[list[Any]], dict[str, Any]] = defaults.aggregate_snapshot
-    """(a model's scores of one snapshot period, by resolvable time) -> numbers by name. Each stands in the snapshot's
-    summary, and `checkpoint_key` may rank by it. Where it raises, the summary says why; sums and windows stay. Each
-    score is a `score_type`, also those that failed (`success=False`).
+    """(a model's scores of one snapshot period, by resolvable time) -> numbers by name. Each is in the snapshot's
+    summary, and `checkpoint_key` may rank by it. If it raises, the summary has the reason; sums and windows stay. Each
+    score is a `score_type`, also one that failed (`success=False`).
 
         def aggregate_snapshot(scores):
-            values = [one.value for one in scores if one.success]
+            values = [score.value for score in scores if score.success]
             return {"best": max(values)} if values else {}
     """
     build_emission: Callable[..., Any] = defaults.build_emission
     """(ranked entries, crunch_pubkey, compute_provider, data_provider) -> the emission on chain. An entry is a dict of
     `model_id`, `rank` (equal rank: tied) and its figures; shares are billionths and sum to 1,000,000,000. `tiers`,
-    `proportional`, `softmax` and `by_weights` are such functions ready made.
+    `proportional`, `softmax` and `by_weights` are such functions.
 
         def build_emission(ranked_entries, crunch_pubkey, compute_provider=None, data_provider=None):
             # ranked_entries: [{"model_id": "m1", "player": "p1", "rank": 1, "key": 0.42, ..}, ..], best first
             return {"crunch": crunch_pubkey, "cruncher_rewards": [{"cruncher_index": 0, "reward_pct": 1_000_000_000}]}
     """
     ensembles: list[Ensemble] = Field(default=[], max_length=ENSEMBLES_MAX)
-    """Virtual models made of a round's answers, scored beside the others: `[Ensemble(name="equal")]`. Without rank or
-    pay, and nothing that they do changes another score."""
+    """Virtual models that combine the answers of a round: `[Ensemble(name="equal")]`. They are scored as the models
+    are, but have no rank and no pay, and change no other score.
+    """
     payout: Payout | None = None
-    """Payout by rules: pools, places, benchmarks, a retained share. It stands instead of `build_emission`."""
+    """Payout by rules: pools, places, benchmarks, a retained share. It replaces `build_emission`."""
 
     @field_validator("scheduled_predictions")
     @classmethod
@@ -326,7 +332,7 @@ class CrunchContract(BaseModel):
 
     @model_validator(mode="after")
     def _ensembles_are_known(self) -> CrunchContract:
-        names = [one.name for one in self.ensembles]
+        names = [ensemble.name for ensemble in self.ensembles]
         if len(set(names)) != len(names):
             raise ValueError(f"ensembles: two share a name: {names}")
         metrics = self.aggregation.metrics
@@ -335,7 +341,7 @@ class CrunchContract(BaseModel):
                 f"aggregation.metrics.ensemble: {metrics.ensemble!r} is none of the ensembles {names}"
             )
         if self.payout is not None and (
-            virtual := [one for one in self.payout.benchmarks if is_ensemble(one)]
+            virtual := [model_id for model_id in self.payout.benchmarks if is_ensemble(model_id)]
         ):
             raise ValueError(
                 f"payout.benchmarks: {virtual} are ensembles, which stand in no checkpoint's ranking"
@@ -355,8 +361,8 @@ class CrunchContract(BaseModel):
     @model_validator(mode="after")
     def _arguments_are_known(self) -> CrunchContract:
         for schedule in self.schedules():
-            known = PREDICT_NAMES | schedule.params.keys()
-            if unknown := [name for name in self.call_method.predict_arguments if name not in known]:
+            possible = PREDICT_NAMES | schedule.params.keys()
+            if unknown := [name for name in self.call_method.predict_arguments if name not in possible]:
                 message = (
                     f"call_method.predict_arguments: {unknown} are neither of {sorted(PREDICT_NAMES)} nor params of "
                     f"the schedule {schedule.scope_key!r}"
@@ -365,17 +371,25 @@ class CrunchContract(BaseModel):
         return self
 
     def params_of(self, scope_key: str) -> dict[str, Any]:
-        """The params of a schedule; empty for a key that is none of them."""
-        return next((one.params for one in self.scheduled_predictions if one.scope_key == scope_key), {})
+        """The params of a schedule; empty for an unknown key."""
+        return next(
+            (schedule.params for schedule in self.scheduled_predictions if schedule.scope_key == scope_key),
+            {},
+        )
 
     def together_in(self, scope_key: str) -> tuple[str, ...]:
-        """The subjects that a schedule asks together; empty for a key that is none of them."""
+        """The subjects that a schedule asks together; empty for an unknown key."""
         if not self.scheduled_predictions:
-            return self.scope.together  # without making the schedule: this is asked for every score
-        return next((one.scope.together for one in self.schedules() if one.scope_key == scope_key), ())
+            return self.scope.together  # no schedule is made here, since this is called for every score
+        return next(
+            (schedule.scope.together for schedule in self.schedules() if schedule.scope_key == scope_key), ()
+        )
 
     def schedules(self) -> list[ScheduledPrediction]:
-        """The active schedules by `order`; without any, one made from `scope`."""
+        """The active schedules, sorted by `order`; one made from `scope` if the contract has no schedules."""
         if not self.scheduled_predictions:
             return [ScheduledPrediction(scope_key=f"{self.scope.horizon_seconds}s", scope=self.scope)]
-        return sorted((one for one in self.scheduled_predictions if one.active), key=lambda one: one.order)
+        return sorted(
+            (schedule for schedule in self.scheduled_predictions if schedule.active),
+            key=lambda schedule: schedule.order,
+        )

@@ -1,4 +1,4 @@
-"""Rules of a pool: which part of it each entry takes. A contract names one as a pool's `rule`.
+"""Rules of a pool: they compute the part of the pool for each entry. A contract names one as the `rule` of a pool.
 
     Pool(rule=top(4))                                   # e**(1/place) over four places
     Pool(rule=top(10, alpha=0.5, over="present"))
@@ -7,10 +7,10 @@
     Pool(rule=by_softmax(beta=0.1))
     Pool(rule=my_rule)                                  # your own
 
-A rule is a function `(entries) -> parts`. It gets the pool's entries, best first, as `payout.Entry` describes them. It
-gives as many parts, in the same order: numbers of 0 or more that sum to at most 1. What they leave is retained. Entries
-of the same rank should get the same part. Arithmetic is exact (`Fraction`) or correctly rounded (`Decimal`), since a
-checkpoint is checked on other machines than the one that built it.
+A rule is a function `(entries) -> parts`. Its argument is the pool's entries, best first, as `payout.Entry` describes
+them. It returns one part for each, in the same order: numbers of 0 or more that sum to at most 1. The rest of the pool
+is retained. Entries of the same rank should get equal parts. Arithmetic is exact (`Fraction`) or correctly rounded
+(`Decimal`), since a checkpoint is checked on other machines than the one that built it. Pure.
 """
 
 from __future__ import annotations
@@ -32,15 +32,17 @@ ALPHA_MAX = 100.0
 POWER_MAX = 100
 BETA_MAX = 1e6
 FAINT = -60
+"""The exponent below which a weight counts as 0: e**-60 is 1e-26."""
 _exact = Context(prec=30, rounding=ROUND_HALF_EVEN)
 
 
 def top(places: int, *, alpha: float = 1.0, over: Literal["all", "present"] = "all") -> Rule:
     """The first `places` share the pool with the weights exp(alpha / place), place = 1, 2, ..
 
-    `over="all"` divides by the weights of all places, so that a place without an entry is retained; `"present"` divides
-    by those of the places that are taken. Tied entries share the sum of their places equally, places behind the last
-    one count 0. `places` is in 1..10,000, `alpha` in -100..100 (0: all places alike), else ValueError.
+    `over="all"` divides by the weights of all places, so the part of a place without an entry is retained. `"present"`
+    divides by the weights of the occupied places. Tied entries share the sum of their places equally; places after the
+    last one have the weight 0. Raises ValueError if `places` is not in 1..10,000, or `alpha` not in -100..100 (0: all
+    places have the same weight).
 
     Source: the rewards of Crunch's Synth and Numinous challenges (their `rewards_function` and `checkpoint_service`).
     """
@@ -56,12 +58,12 @@ def top(places: int, *, alpha: float = 1.0, over: Literal["all", "present"] = "a
 def in_proportion(
     *, above: float = 0.0, above_place: int | None = None, power: int = 1, part_min: float = 0.0
 ) -> Rule:
-    """Parts in proportion to (distance from a baseline)**power of the entries that are better than the baseline.
+    """Parts in proportion to (distance from a baseline)**power, for the entries that are better than the baseline.
 
-    The baseline is `above`, in the key's own unit; or with `above_place=21` the key of the 21st best entry, of the last
-    one where there are fewer. Where less is better, better is below the baseline. While the smallest part is below
-    `part_min` (0..1), the last entry gives its part up to the others. With nobody above the baseline the whole pool is
-    retained. `power` is in 1..100. ValueError for anything else.
+    The baseline is `above`, in the unit of the key. With `above_place=21` it is the key of the 21st best entry, or of
+    the last one if there are fewer. If less is better, better is below the baseline. While the smallest part is below
+    `part_min` (0..1), the last entry loses its part to the others. If no entry is better than the baseline, the whole
+    pool is retained. `power` is in 1..100. Raises ValueError for any other argument.
 
     Sources: Numinous' re-forecast rule of 2026-08 (power 2, 21st place); Metaculus' tournaments (`take`, power 2).
     """
@@ -85,10 +87,11 @@ def in_proportion(
 
 
 def by_percentile(*, power: int = 20) -> Rule:
-    """Parts in proportion to (2 * (pct - 1/2))**power of the entries above the middle, the others nothing.
+    """Parts in proportion to (2 * (pct - 1/2))**power for the entries above the middle; the others get nothing.
 
-    pct is an entry's mean rank among n, counted from the worst (1) to the best (n), divided by n; tied entries have the
-    mean of their ranks. `power` is in 1..100, else ValueError. Where nobody is above the middle, all is retained.
+    pct is the rank of an entry among n, counted from the worst (1) to the best (n), divided by n. Tied entries have the
+    mean of their ranks. If no entry is above the middle, all is retained. Raises ValueError if `power` is not in
+    1..100.
 
     Source: DataCrunch 2 (`reward.py` of crunchdao/competitions), power 20.
     """
@@ -98,10 +101,10 @@ def by_percentile(*, power: int = 20) -> Rule:
 
 
 def by_softmax(*, beta: float = 1.0) -> Rule:
-    """Parts in proportion to exp(beta * key), or exp(-beta * key) where less is better: every entry has one.
+    """Parts in proportion to exp(beta * key), or exp(-beta * key) if less is better. Every entry gets a part.
 
-    `beta` is per unit of the key, in 0..1,000,000 (0: all alike), else ValueError. A part below 1e-26 of the best one's
-    is nothing.
+    `beta` is per unit of the key (0: equal parts). A part below 1e-26 of the best part is 0. Raises ValueError if
+    `beta` is not in 0..1,000,000.
 
     Source: the Synth subnet's weights (`compute_softmax` of its reward.py).
     """
@@ -128,6 +131,7 @@ def _top(entries: Entries, *, places: int, alpha: float, over: str) -> list[Frac
     parts: list[Fraction] = []
     for _, tied in groupby(entries, key=lambda one: one["rank"]):
         size = len(list(tied))
+        # Tied entries occupy `size` places from the next free one, and share the weights of these places equally.
         taken: Fraction = sum(weights[len(parts) : len(parts) + size], Fraction(0))
         parts += [taken / size / whole] * size
     return parts
@@ -148,7 +152,8 @@ def _in_proportion(
     baseline = key_of(entries[min(above_place, len(entries)) - 1]) if above_place else as_written(above)
     weights = [max(sign * (key_of(one) - baseline), Fraction(0)) ** power for one in entries]
     kept = sum(1 for one in weights if one)
-    # From the bottom, and all that are tied there: which of them would go first is nobody's merit.
+    # Remove entries from the last upwards, and all tied ones together: the order among them means nothing. Each removal
+    # makes the sum smaller, so the smallest part that is left is compared again.
     while kept and weights[kept - 1] < as_written(part_min) * sum(weights[:kept]):
         last = weights[kept - 1]
         while kept and weights[kept - 1] == last:
@@ -164,21 +169,23 @@ def _by_percentile(entries: Entries, *, power: int) -> list[Fraction]:
 
 
 def percentiles(entries: Entries) -> list[Fraction]:
-    """Of each entry its mean rank, counted from the worst (1) to the best (n), divided by n: above 0, at most 1."""
+    """The rank of each entry, counted from the worst (1) to the best (n), divided by n: above 0, at most 1. Tied
+    entries have the mean of their ranks.
+    """
     n = len(entries)
     found: list[Fraction] = []
     for _, tied in groupby(entries, key=lambda one: one["rank"]):
         size = len(list(tied))
-        first = n - len(found)  # the best has rank n, counted from the worst
+        first = n - len(found)  # the best of the tied entries has this rank, counted from the worst
         found += [Fraction(2 * first - size + 1, 2 * n)] * size
     return found
 
 
 def key_of(entry: dict[str, Any]) -> Fraction:
-    """An entry's key, exactly as it is written."""
+    """The key of an entry, exactly as it is written."""
     return as_written(entry["key"])
 
 
 def as_written(number: float) -> Fraction:
-    """The number as it is written: 0.1 is a tenth, not the binary neighbour of one."""
+    """The number as it is written in decimals: 0.1 is exactly a tenth, not the nearest binary fraction."""
     return Fraction(Decimal(repr(float(number))))

@@ -1,7 +1,8 @@
-"""What a contract's `score_round` is given and what it may give: a round of one scope, scored as a whole.
+"""The arguments and the results of a contract's `score_round`, which scores a round of one scope as a whole.
 
-Pure data. An author reads answers one by one (`for answer in answers`) or as numpy columns (`answers.column("value")`),
-and gives scores one by one or as columns.
+The round scorer (`streams/scores/round_scorer.py`) makes the arguments from recorded answers, and records the results.
+An author reads answers one by one (`for answer in answers`) or as numpy columns (`answers.column("value")`), and
+returns scores one by one or as columns. Pure data.
 """
 
 from __future__ import annotations
@@ -19,28 +20,28 @@ if TYPE_CHECKING:
 
 AnswerState = Literal["answered", "absent", "failed"]
 STATES: dict[str, AnswerState] = {"PENDING": "answered", "ABSENT": "absent", "FAILED": "failed"}
-"""How an author reads the statuses of the log."""
+"""Status in the log -> status as an author sees it."""
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
     """One model's answer."""
 
     model_id: str
-    """Whose it is: `m1`."""
+    """The id of the model: `m1`."""
     player: str
-    """The cruncher whose model it is; the model's own id where the orchestrator does not say."""
+    """The id of the cruncher who owns the model; the model's own id if the orchestrator names none."""
     status: AnswerState
     """answered, absent or failed."""
     fault: str
-    """Whose fault a missing answer is: "model" or "node"; empty where there is an answer."""
+    """The fault of a missing answer: "model" or "node"; "" if there is an answer."""
     output: Any
     """Of the contract's `output_type`; None unless `status` is answered."""
 
 
 class RoundAnswers:
-    """Every model that was asked in one scope of a round, in the order of model ids: n of them.
+    """The answers of the n models that were asked in one scope of a round, in the order of model ids.
 
-    Whatever the order in which answers came, this order is the same, so that a score never depends on it.
+    The order does not depend on that in which the answers arrived, so neither does a score.
     """
 
     def __init__(
@@ -51,21 +52,23 @@ class RoundAnswers:
         recorded: Sequence[bytes | msgspec.Raw],
         typed: Callable[[Any], Any],
     ) -> None:
-        """`missed` is place -> (status of the log, fault) of who has no answer; `recorded` is JSON, null for those."""
+        """`missed`: place -> (status in the log, fault) of each model without an answer. `recorded`: the answers as
+        JSON, null for those models. `typed` converts decoded JSON to the `output_type`.
+        """
         self.models = models
         """n model ids, ascending."""
         self._crunchers, self._missed, self._recorded, self._typed = crunchers, missed, recorded, typed
 
-    # Made at the first reading: a score of numbers alone needs none of them.
+    # These are computed when they are first read: a function that reads numeric columns alone needs none of them.
 
     @functools.cached_property
     def players(self) -> list[str]:
-        """N player ids; a model's own id where no player is known."""
+        """The n player ids; a model's own id if no player is known."""
         return [player or model_id for player, model_id in zip(self._crunchers, self.models, strict=True)]
 
     @functools.cached_property
     def statuses(self) -> list[AnswerState]:
-        """N of "answered", "absent", "failed"."""
+        """The n statuses: "answered", "absent" or "failed"."""
         statuses: list[AnswerState] = ["answered"] * len(self.models)
         for place, (status, _) in self._missed.items():
             statuses[place] = STATES[status]
@@ -73,7 +76,7 @@ class RoundAnswers:
 
     @functools.cached_property
     def faults(self) -> list[str]:
-        """N of "" (answered), "model", "node"."""
+        """The n faults: "" (answered), "model" or "node"."""
         faults = [""] * len(self.models)
         for place, (_, fault) in self._missed.items():
             faults[place] = fault
@@ -87,40 +90,42 @@ class RoundAnswers:
 
     @functools.cached_property
     def outputs(self) -> list[Any]:
-        """N answers of the contract's `output_type`; None where there is none. Typed at the first reading."""
-        return [None if one is None else self._typed(one) for one in self._json(Any)]
+        """The n answers as the contract's `output_type`; None if there is none. They are typed when first read."""
+        return [None if output is None else self._typed(output) for output in self._json(Any)]
 
     def column(self, name: str = "") -> Floats:
-        """One numeric field of every answer as float64: shape (n,), NaN where a model has none.
+        """One numeric field of every answer as float64: shape (n,), NaN for a model without an answer.
 
-        A field that is a list of k numbers in every answer (or lists of lists) gives shape (n, k, ..). Without a name
+        If the field is a list of k numbers in every answer (or lists of lists), the shape is (n, k, ..). Without a name
         it is the answer as a whole, for an `output_type` that is a list of numbers.
-        Raises KeyError for a field that no answer has; ValueError for one that is no number, or whose lists differ in
-        length: read `outputs` then.
+        Raises KeyError for a field that the answers do not have; ValueError for a field that is no number, or whose
+        lists differ in length: then read `outputs`.
         """
-        import numpy as np  # noqa: PLC0415 - contracts that score each prediction alone need none of it
+        import numpy as np  # noqa: PLC0415 - contracts that score each prediction alone do not need it
 
         if name:
+            # A field of plain numbers is decoded without making objects of the other fields. A field of another type
+            # does not fit that decoder, and takes the general way.
             try:
                 rows = self._json(_row_with(name))
             except msgspec.ValidationError:
                 rows = self._json(Any)
-                values = [None if one is None else one[name] for one in rows]
+                values = [None if row is None else row[name] for row in rows]
             else:
                 return np.fromiter(
-                    (np.nan if one is None else one.field for one in rows), np.float64, count=len(rows)
+                    (np.nan if row is None else row.field for row in rows), np.float64, count=len(rows)
                 )
         else:
             values = self._json(Any)
-        usual = next((one for one in values if one is not None), None)
-        shape = np.shape(usual) if usual is not None else ()
+        first = next((value for value in values if value is not None), None)
+        shape = np.shape(first) if first is not None else ()
         missing = np.full(shape, np.nan)
-        return np.array([missing if one is None else one for one in values], dtype=np.float64).reshape(
+        return np.array([missing if value is None else value for value in values], dtype=np.float64).reshape(
             len(values), *shape
         )
 
     def answered(self) -> NDArray[Any]:
-        """Shape (n,) of bool: who gave a valid answer."""
+        """Shape (n,) of bool: True for a model with a valid answer."""
         import numpy as np  # noqa: PLC0415
 
         answered = np.ones(len(self.models), dtype=bool)
@@ -133,7 +138,7 @@ class RoundAnswers:
 
 @functools.lru_cache(maxsize=256)
 def _row_with(name: str) -> Any:
-    """A row of which only one number is read. The others' JSON is passed over without making objects."""
+    """A type of row of which only one number is decoded. The decoder skips the other fields without making objects."""
     return msgspec.defstruct("Row", [("field", float)], rename={"field": name}, gc=False)
 
 
@@ -143,41 +148,41 @@ def _rows_decoder(kind: Any) -> msgspec.json.Decoder[list[Any]]:
 
 
 class RoundContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What a round is about beside its answers, and the state that earlier rounds left. Times are ms of event time."""
+    """The facts of a round beside its answers, and the state that earlier rounds left. Times: ms of event time."""
 
     scope_key: str
-    """Which schedule asked: `1h`; without schedules the horizon, `60s`."""
+    """The schedule that asked: `1h`; without schedules the horizon, `60s`."""
     subject: str
-    """What is predicted: `BTCUSDT`."""
+    """The subject of the predictions: `BTCUSDT`."""
     horizon_seconds: int
-    """How far ahead."""
+    """How far ahead the models predict."""
     step_seconds: int
     """The step that the models were told."""
     point: int
-    """When it was asked."""
+    """The time that the round is for."""
     resolvable_at: int
-    """When its horizon ended: `point` plus the horizon."""
+    """The end of its horizon: `point` plus the horizon."""
     params: Mapping[str, Any] = {}
     """The schedule's free arguments (`ScheduledPrediction.params`)."""
     states: Mapping[str, Any] = {}
-    """model id -> the JSON value that an earlier round left for it; of models that are not in this round too."""
+    """model id -> the JSON value that an earlier round left for it, also of models that are not in this round."""
     shared: Any = None
-    """The JSON value that an earlier round left for all; None before the first one."""
+    """The JSON value that an earlier round left for all models; None before the first."""
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """Instead of a score: this answer deserves none, by its model's fault. `reason` is recorded and shown."""
+    """In place of a score: the answer gets none, by its model's fault. `reason` is recorded and shown."""
 
     reason: str
-    """What an answer of this kind lacks: `bad parameters`."""
+    """What is wrong with the answer: `bad parameters`."""
 
 
 class NoScore(msgspec.Struct, frozen=True):
-    """Instead of a score: there is none, by nobody's fault; who never traded has no profit. `reason` is recorded and
-    shown.
+    """In place of a score: there is none, by nobody's fault. For example, a model that has not traded has no profit.
+    `reason` is recorded and shown.
 
-    It costs nothing, and the round does not count in the participation of this model. A model must not be able to
-    choose it where its score would be a bad one.
+    It costs the model nothing, and the round does not count in its participation. A model must not be able to choose it
+    to avoid a bad score.
     """
 
     reason: str
@@ -185,21 +190,21 @@ class NoScore(msgspec.Struct, frozen=True):
 
 
 class RoundScores(msgspec.Struct, frozen=True):
-    """What `score_round` may give where scores alone are not enough.
+    """A result of `score_round` with more than scores: failures, and state for later rounds.
 
-    `states` and `shared` stand for the next round of the same scope (`CrunchContract.state_scope`): JSON values, each
-    of at most `state_max_bytes`. Only what differs from before is recorded; a model that is not named keeps its state,
-    None forgets it.
+    `states` and `shared` are given to the next round of the same scope (`CrunchContract.state_scope`). They are JSON
+    values of at most `state_max_bytes` each. Only changes are recorded. A model that is not named keeps its state; None
+    removes it.
     """
 
     scores: Mapping[str, Any] | Sequence[Any]
-    """As `score_round` gives them without this."""
+    """The scores, in any form in which `score_round` may return them alone."""
     failed: Mapping[str, str] = {}
-    """model id -> why its answer deserves no score, by its model's fault. Where absence_policy is "scored", what stands
-    at its place in `scores` is what that costs; else it is not looked at."""
+    """model id -> the reason why its answer gets no score, by its model's fault. If absence_policy is "scored", the
+    number at its place in `scores` is the charge for that; else that number is ignored."""
     no_score: Mapping[str, str] = {}
-    """model id -> why it has no score, by nobody's fault (`NoScore`). Its place in `scores` is not looked at."""
+    """model id -> the reason why it has no score, by nobody's fault (`NoScore`). Its place in `scores` is ignored."""
     states: Mapping[str, Any] = {}
-    """model id -> its state from now on: `{"m1": {"wealth": 1000.5}}`. None forgets it."""
+    """model id -> its new state: `{"m1": {"wealth": 1000.5}}`. None removes it."""
     shared: Any = msgspec.UNSET
-    """The state of all from now on. Left out, it stays."""
+    """The new state of all models together. If it is left out, the state stays."""

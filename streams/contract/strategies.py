@@ -1,4 +1,4 @@
-"""Emission strategies: how a ranking becomes shares. A contract names one as its `build_emission`.
+"""Emission strategies: they compute the shares of a ranking. A contract names one as its `build_emission`.
 
     CrunchContract(build_emission=tiers)                    # the default
     CrunchContract(build_emission=proportional(above=0.1))
@@ -6,9 +6,10 @@
     CrunchContract(build_emission=floored(tiers, share_min=0.001))
     CrunchContract(build_emission=by_weights(my_weights))   # your own: a weight for each ranked entry
 
-A strategy only weighs; every weight goes through `emission.allocate`, which makes integers that sum to exactly
-1,000,000,000. Tied entries weigh the same. Weighing is exact or correctly rounded decimal arithmetic: `math.exp`
-differs between machines in the last digit, and a checkpoint is checked on other machines than the one that built it.
+A strategy reads the ranked entries and computes a weight for each. `emission.allocate` makes integers of the weights
+that sum to exactly 1,000,000,000. Tied entries have equal weights. Weights are computed by exact or correctly rounded
+decimal arithmetic: `math.exp` differs between machines in the last digit, and a checkpoint is checked on other machines
+than the one that built it. Pure.
 """
 
 from __future__ import annotations
@@ -26,34 +27,34 @@ from coordinator.streams.log.finite import plain
 __all__ = ["Entries", "Strategy", "by_weights", "floored", "proportional", "softmax", "tiers"]
 
 Entries = Sequence[dict[str, Any]]
-"""Ranked entries, best first: `model_id`, `player`, `rank` (equal rank means tied), `key` (what they are ranked by),
-`keys`, `counts`, .. as `Payout.pools` describes them."""
+"""Ranked entries, best first: `model_id`, `player`, `rank` (equal rank means tied), `key` (the number that
+they are ranked by), `keys`, `counts`, .. as `Payout.pools` describes them."""
 Strategy = Callable[..., dict[str, Any]]
 """(ranked_entries, crunch_pubkey, compute_provider, data_provider) -> the emission's fields."""
 
 BETA_MAX = 1e6
 _DIGITS = 30
 _FAINT = -60
-"""A weight of e**-60 of the best one's is 1e-26: it cannot reach a share of 1e-9, so it counts as nothing."""
+"""The exponent below which a weight counts as 0: e**-60 of the best weight is 1e-26, and the least share is 1e-9."""
 _exact = Context(prec=_DIGITS, rounding=ROUND_HALF_EVEN)
 
 
 def proportional(above: float = 0.0) -> Strategy:
-    """Shares in proportion to how much better than `above` an entry's key is; the others get nothing.
+    """Shares in proportion to the distance of an entry's key from `above`; an entry that is not better gets nothing.
 
-    Better is more where the ranking descends, less where it ascends (with an error as key, `above` is the error of a
-    baseline). When nobody is better than `above`, the period is paid by tiers. Raises ValueError for an `above` that
-    is not finite.
+    Better is more if the ranking descends, and less if it ascends (with an error as key, `above` is the error of a
+    baseline). If no entry is better than `above`, the period is paid by tiers. Raises ValueError if `above` is not
+    finite.
     """
     _finite("above", above)
     return partial(_proportional, above=float(above))
 
 
 def softmax(beta: float = 1.0) -> Strategy:
-    """Shares in proportion to exp(beta * key), or exp(-beta * key) where less is better.
+    """Shares in proportion to exp(beta * key), or exp(-beta * key) if less is better.
 
-    `beta` is per unit of the key: 0 pays all the same, a large one pays only the best. In [0, 1,000,000], else
-    ValueError.
+    `beta` is per unit of the key: 0 gives equal shares, a large value pays only the best. Raises ValueError if it is
+    not in [0, 1,000,000].
     """
     _finite("beta", beta)
     if not 0 <= beta <= BETA_MAX:
@@ -63,19 +64,20 @@ def softmax(beta: float = 1.0) -> Strategy:
 
 
 def by_weights(weigh: Callable[[Entries], Sequence[float | Fraction | Decimal]]) -> Strategy:
-    """Shares by your own weights: one number >= 0 for each entry, in order, not all 0.
+    """Shares by your own function: it returns one number >= 0 for each entry, in their order, not all 0.
 
-    When a checkpoint is built, a wrong number of weights, a negative one or one that is not finite is a ValueError: the
-    checkpoint is withheld with it. Use exact or correctly rounded arithmetic where others shall reach the same shares.
+    A wrong number of weights, a negative weight or one that is not finite raises ValueError when the checkpoint is
+    built, and the checkpoint is withheld with that reason. Use exact or correctly rounded arithmetic, so that others
+    compute the same shares.
     """
     return partial(_by_weights, weigh=weigh)
 
 
 def floored(strategy: Strategy, share_min: float) -> Strategy:
-    """The shares of another strategy, but none below `share_min` of the pool: what would be goes to the others in
-    proportion. Where nobody reaches it, all stay as they are.
+    """The shares of another strategy, without those below `share_min` of the pool. What these would have got goes to
+    the others in proportion. If no share reaches `share_min`, all stay as they are.
 
-    `share_min` is in [0, 1], else ValueError.
+    Raises ValueError if `share_min` is not in [0, 1].
     """
     _finite("share_min", share_min)
     if not 0 <= share_min <= 1:
@@ -98,7 +100,8 @@ def _floored(
     of_rank: dict[int, list[int]] = {}
     for i, entry in enumerate(ranked_entries):
         of_rank.setdefault(entry["rank"], []).append(given.get(i, 0))
-    # Of a rank and not of an entry: what rounding gave to one of those that are tied parts them no further.
+    # Compare the mean share of a rank and not that of an entry: rounding may have given one of two tied entries a unit
+    # more, and the limit must not separate them.
     means = {place: Fraction(sum(shares), len(shares)) for place, shares in of_rank.items()}
     weights = [means[entry["rank"]] for entry in ranked_entries]
     kept = [one if one >= _fraction(share_min) * FRAC64_ONE else Fraction(0) for one in weights]
@@ -133,6 +136,7 @@ def _softmax(
 ) -> dict[str, Any]:
     sign, factor = _direction(ranked_entries), Decimal(repr(beta))
     goodness = [sign * Decimal(repr(one["key"])) for one in ranked_entries]
+    # Exponents are relative to the best key, so the largest weight is 1 and none overflows.
     best = max(goodness, default=Decimal(0))
     known: dict[Decimal, int] = {}
     weights: list[Fraction | int] = []
@@ -167,7 +171,7 @@ def _emission(
 
 
 def _direction(entries: Entries) -> int:
-    """1 where more is better, -1 where less is: entries stand best first. Without a difference more is."""
+    """1 if more is better, -1 if less is. The entries are sorted best first; if all keys are equal it is 1."""
     return -1 if entries and _key(entries[0]) < _key(entries[-1]) else 1
 
 
@@ -176,7 +180,7 @@ def _key(entry: dict[str, Any]) -> Fraction:
 
 
 def _fraction(number: float) -> Fraction:
-    """The number as it is written: 0.1 is a tenth, not the binary neighbour of one."""
+    """The number as it is written in decimals: 0.1 is exactly a tenth, not the nearest binary fraction."""
     return Fraction(Decimal(repr(float(number))))
 
 
