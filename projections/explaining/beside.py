@@ -1,4 +1,8 @@
-"""The read models of a report worker, read beside it or without it: for commands on the machine that has its stores."""
+"""Opens the stores of a report worker for reading, while it runs or without it.
+
+For commands on the machine that holds the stores, such as `coordinator explain`. Reads the stores only, so it never
+blocks the worker that writes them.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ Kind = TypeVar("Kind", bound=Projection)
 
 
 class ReadBeside:
-    """A `Readable` whose stores are opened for reading when they are first asked for, as they are then."""
+    """A `Readable` that opens each store when it is first used, as the store is at that moment."""
 
     def __init__(self, data_dir: Path, log_identity: str, crunch_id: str, opened: ExitStack) -> None:
         self._folder, self._opened = data_dir / "projections", opened
@@ -80,8 +84,8 @@ class ReadBeside:
 
 @contextmanager
 def read_beside(data_dir: Path, log_identity: str, crunch_id: str) -> Iterator[ReadBeside]:
-    """The read models under `<data_dir>/projections`, until the end of the block. Raises OperatorError at the first use
-    of one that is not there, or is of another log.
+    """The read models under `<data_dir>/projections`, until the end of the block. The first use of a store that is
+    missing, or is of another log, raises OperatorError.
     """
     with ExitStack() as opened:
         yield ReadBeside(data_dir, log_identity, crunch_id, opened)

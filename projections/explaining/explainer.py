@@ -1,9 +1,9 @@
 """Explains a figure: finds where its events stand, reads them from the log, and hands them to the pure functions.
 
-Every row of a read model has the offset of the decision that wrote it (`projections/storage/versions.py`), so an id
-leads to positions without another index, also as of the past. The appends there are read from the log itself; of feed
-records and snapshots the rows hold all that there is. What the routes hide is hidden here by the same rule
-(`Predictions.round`).
+Reads the read models and the log; emits nothing. Every row of a read model has the offset of the decision that wrote it
+(`projections/storage/versions.py`), so an id leads to positions without another index, also as of the past. The
+decisions at these positions are read from the log itself. The rows of feed records and snapshots hold the whole event
+already. An answer that the routes hide is hidden here by the same rule (`Predictions.round`).
 """
 
 from __future__ import annotations

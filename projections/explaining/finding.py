@@ -1,4 +1,7 @@
-"""What a person names, as ids of ours. Raises UnknownFigureError, which says what ids look like and where they are."""
+"""Turns what a person typed into ids of the log.
+
+Reads `predictions` and `checkpoints`. Raises UnknownFigureError, which says what an id looks like and where to find it.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,18 @@ SHOWN_CHARS = 120
 
 
 class UnknownFigureError(OperatorError):
-    """Nothing of that name is known, now or at the moment that was asked about."""
+    """No figure has this name, now or as of the moment that was asked about."""
 
 
 def shown(text: str) -> str:
-    """What somebody sent us, as it may stand in a message."""
+    """Untrusted text, made printable and short enough for a message."""
     return repr(printable(text[:SHOWN_CHARS]))
 
 
 def parts_of(read: Readable, prediction_id: str) -> tuple[str, str, str]:
-    """(input_id, scope_key, model_id) of a prediction's id. Subjects, scopes and models may have slashes in them."""
+    """(input_id, scope_key, model_id) of a prediction's id. Subjects, scopes and models may contain slashes, so each
+    cut is tried against the inputs that exist, and the longest scope first.
+    """
     for input_id, rest in _inputs_in(prediction_id[:ID_CHARS_MAX]):
         row = read.predictions.input(input_id)
         if row is None:
@@ -41,7 +46,7 @@ def parts_of(read: Readable, prediction_id: str) -> tuple[str, str, str]:
 
 
 def _inputs_in(text: str) -> Iterator[tuple[str, str]]:
-    """Each (input_id, the rest) that the text may be cut into: an input's id ends in a time in ms."""
+    """Every (input_id, rest) that the text can be cut into. An input's id ends in a time in ms."""
     pieces = text.split("/")
     for i in range(2, len(pieces) - 2):
         if pieces[0] == "inp" and pieces[i].isascii() and pieces[i].isdigit():

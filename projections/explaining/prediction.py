@@ -1,4 +1,8 @@
-"""Gathers what the log tells of one prediction. While its answer is hidden, neither it nor what follows is gathered."""
+"""Gathers the recorded events of one prediction, for `streams/audit/explain`.
+
+Reads the rows of `predictions` and `feeds`, and the decisions that they name. While the answer is hidden, neither the
+answer nor what follows from it is gathered, so that it cannot leave by an explanation.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +41,7 @@ from coordinator.streams.log.errors import LogError
 from coordinator.streams.log.ids import is_ensemble
 
 WINDOW_RECORDS_MAX = 5_000
-"""A truth of more records is not made again: an answer must not take seconds."""
+"""A truth of more records is not computed again, since the request would take seconds."""
 EVERYTHING = 1 << 62
 OfKind = TypeVar("OfKind", InputReceived, RoundOpened)
 
@@ -92,17 +96,17 @@ def prediction_facts(
     asked = input_id, scope.horizon_seconds
     resolved = next(
         (
-            one
-            for one in of_kind(placed, InputResolved)
-            if (one.event.data.input_id, one.event.data.horizon_seconds) == asked
+            candidate
+            for candidate in of_kind(placed, InputResolved)
+            if (candidate.event.data.input_id, candidate.event.data.horizon_seconds) == asked
         ),
         None,
     )
     scored = next(
         (
-            one
-            for one in of_kind(placed, RoundScored)
-            if (one.event.data.input_id, one.event.data.scope_key) == (input_id, scope_key)
+            candidate
+            for candidate in of_kind(placed, RoundScored)
+            if (candidate.event.data.input_id, candidate.event.data.scope_key) == (input_id, scope_key)
         ),
         None,
     )
@@ -132,10 +136,10 @@ def prediction_facts(
 
 
 def _only(placed: Sequence[Placed[OfKind]], input_id: str) -> Placed[OfKind]:
-    """The one of this input: a decision may hold those of several. Raises LogError where it is missing."""
-    for one in placed:
-        if one.event.data.input_id == input_id:
-            return one
+    """The event of this input, as a decision may hold events of several inputs. Raises LogError if it is missing."""
+    for candidate in placed:
+        if candidate.event.data.input_id == input_id:
+            return candidate
     raise LogError(
         f"the log tells less of input {input_id} than the read model has read: coordinator replay --verify"
     )
@@ -144,12 +148,12 @@ def _only(placed: Sequence[Placed[OfKind]], input_id: str) -> Placed[OfKind]:
 def _answer(
     placed: Sequence[Placed[ScopeAnswered]], opened: RoundOpened, scope_key: str, model_id: str
 ) -> tuple[Placed[ScopeAnswered], AnswerEntry]:
-    for one in placed:
-        data = one.event.data
+    for answered in placed:
+        data = answered.event.data
         if (data.input_id, data.scope_key) == (opened.data.input_id, scope_key):
             for entry in data.entries(opened.data.roster):
                 if entry.model_id == model_id:
-                    return one, entry
+                    return answered, entry
     raise LogError(f"the log has no answer of model {model_id} where the read model has read one")
 
 
@@ -160,8 +164,8 @@ def _members(terms: Terms | None, subject: str) -> list[str]:
 def _records(
     read: Readable, terms: Terms | None, subject: str, since: int, until: int, offset: int, most: int
 ) -> list[Seen]:
-    """The newest `most` records of a subject that were told at an offset of `feeds`, with at <= `until` (ms), back to
-    the last with at <= `since`; in order of `at`.
+    """At most `most` records of a subject that were in `feeds` up to `offset`, in the order of `at`: the newest with
+    at <= `until` (ms), back to the first with at <= `since`.
     """
     if terms is None:
         return []

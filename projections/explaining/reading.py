@@ -1,4 +1,6 @@
-"""What the gathering of facts shares: the appends at given offsets, the contract of a hash, feed records as events."""
+"""What `prediction.py`, `share.py` and `snapshot.py` share: reading decisions at offsets, the contract of a hash, and
+feed records as events.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ Contracts = Callable[[str], CrunchContract]
 
 
 def read_placed(appends: ReadAppends, wanted: Wanted) -> list[Placed[Event]]:
-    """The events at these places, topic by topic, each in the order of the log."""
+    """The events at these offsets, topic by topic, in the order of the log."""
     return [
         Placed(topic, offset, event, dict(decision.upto))
         for (topic, offset), decision in sorted(appends(wanted).items())
@@ -39,7 +41,7 @@ def read_placed(appends: ReadAppends, wanted: Wanted) -> list[Placed[Event]]:
 
 
 def contract_of(contracts: Contracts, contract_hash: str) -> tuple[CrunchContract | None, str]:
-    """(the contract, "") or (None, why it is not to be had): then figures are shown as they are recorded."""
+    """(the contract, ""), or (None, why it cannot be loaded). Without it figures are shown as they are recorded."""
     try:
         return contracts(contract_hash), ""
     except CoordinatorError as error:
@@ -47,20 +49,22 @@ def contract_of(contracts: Contracts, contract_hash: str) -> tuple[CrunchContrac
 
 
 def terms_told(terms: TermsRows, contract_hash: str) -> list[int]:
-    """Where the terms of a contract were told first."""
+    """The offset at which the terms of a contract stand first; empty if they do not stand there."""
     return terms.told_at(contract_hash)[:1]
 
 
 def terms_source(placed: Collection[Placed[Event]], contract_hash: str) -> Source | None:
-    """The event that told them, of those that were read."""
-    told = of_kind(placed, CrunchConfigured)
-    return next((one.source for one in told if one.event.data.contract_hash == contract_hash), None)
+    """The event of a contract's terms, among the events that were read."""
+    configured = of_kind(placed, CrunchConfigured)
+    return next(
+        (terms.source for terms in configured if terms.event.data.contract_hash == contract_hash), None
+    )
 
 
 def snapshot_source(
     read: Readable, at: int, snapshot: SnapshotTakenData, offset: int | None = None
 ) -> Source:
-    """Where a snapshot stands."""
+    """The source of a snapshot."""
     if offset is None:
         row = read.snapshots.get(snapshot.model_id, snapshot.period_end)
         offset = row[2] if row else -1
@@ -69,7 +73,7 @@ def snapshot_source(
 
 
 def seen_records(subscription: Subscription, told: Iterator[tuple[int, TailRecord]]) -> Iterator[Seen]:
-    """Rows of feed records as the events that they were."""
+    """The events of rows of feed records."""
     source, subject, kind, granularity = subscription
     for offset, row in told:
         event = FeedRecordReceived(

@@ -1,4 +1,7 @@
-"""Gathers what the log tells of one model's share of a checkpoint."""
+"""Gathers the recorded events of one model's share of a checkpoint, for `streams/audit/explain`.
+
+Reads the rows of `checkpoints` and `snapshots`, and the decisions that they name.
+"""
 
 from __future__ import annotations
 
@@ -34,19 +37,19 @@ def share_facts(
     """The facts of one share. Raises UnknownFigureError, WorldError, LogError."""
     row = checkpoint_of(read, checkpoint_id)
     data = row.checkpoint
-    known = [entry.model_id for entry in data.ranking] + data.unranked
-    if model_id not in known:
-        some = ", ".join(known[:NEAR_MAX]) or "none"
+    model_ids = [entry.model_id for entry in data.ranking] + data.unranked
+    if model_id not in model_ids:
+        some = ", ".join(model_ids[:NEAR_MAX]) or "none"
         raise UnknownFigureError(
             f"checkpoint {data.checkpoint_id} neither ranks nor names model {shown(model_id[:ID_CHARS_MAX])}; it has "
-            f"{len(known)} models: {some}{' ..' if len(known) > NEAR_MAX else ''}"
+            f"{len(model_ids)} models: {some}{' ..' if len(model_ids) > NEAR_MAX else ''}"
         )
     if not told:
         raise LogError("`snapshots` tells no terms, but there is a checkpoint")
     terms = told.at(data.period_start)
     own = sorted(
         read.snapshots.newest(data.period_start + 1, data.period_end, {model_id}),
-        key=lambda one: one[1].period_start,
+        key=lambda row: row[1].period_start,
     )
     wanted = {
         "checkpoints": read.checkpoints.told_at(data.checkpoint_id),
@@ -62,12 +65,16 @@ def share_facts(
         model_id=model_id,
         status=row.status,
         moves=[
-            one
-            for one in placed
-            if one.topic == "checkpoints" and _is_of(getattr(one.event, "data", None), data)
+            move
+            for move in placed
+            if move.topic == "checkpoints" and _is_of(getattr(move.event, "data", None), data)
         ],
         snapshots=[(snapshot, snapshot_source(read, at, snapshot)) for at, snapshot in own],
-        closings=[one.event.data for one in of_kind(placed, PeriodClosed) if _inside(one.event.data, data)],
+        closings=[
+            closing.event.data
+            for closing in of_kind(placed, PeriodClosed)
+            if _inside(closing.event.data, data)
+        ],
         terms=terms,
         configured=terms_source(placed, terms.contract_hash),
         contract=contract,
@@ -76,7 +83,7 @@ def share_facts(
 
 
 def _needs_closings(terms: Terms) -> bool:
-    """Does a model's key depend on rounds that it has no snapshot of?"""
+    """Whether a model's key depends on rounds of which it has no snapshot."""
     return terms.min_participation > 0 or terms.newcomer_past != "nothing"
 
 

@@ -1,4 +1,8 @@
-"""Gathers what the log tells of one model's snapshot of a period."""
+"""Gathers the recorded events of one model's snapshot of a period, for `streams/audit/explain`.
+
+Reads the rows of `snapshots` and `predictions`, and the decisions that they name. The bounds on rounds and snapshots
+keep a request short; beyond them the recorded numbers are shown and not computed again.
+"""
 
 from __future__ import annotations
 
@@ -62,8 +66,10 @@ def snapshot_facts(
     return SnapshotFacts(
         snapshot=snapshot,
         source=snapshot_source(read, at, snapshot, offset),
-        rounds=[one for one in closed if (one.event.data.input_id, one.event.data.scope_key) in wanted],
-        past=[(one, snapshot_source(read, when, one)) for when, one in past],
+        rounds=[
+            scored for scored in closed if (scored.event.data.input_id, scored.event.data.scope_key) in wanted
+        ],
+        past=[(earlier, snapshot_source(read, taken_at, earlier)) for taken_at, earlier in past],
         told=told,
         configured=terms_source(placed, terms.contract_hash),
         contract=contract,
@@ -76,7 +82,7 @@ def snapshot_facts(
 
 
 def _opened_from(told: TermsInForce, start: int) -> int:
-    """When (ms) the first round may have been opened that is resolvable at `start`."""
+    """The earliest time (ms) at which a round that is resolvable at `start` can have been opened."""
     horizons = [scope.horizon_seconds for event in told.events for scope in event.data.scopes]
     return max(0, start - max(horizons, default=0) * 1000)
 
@@ -84,7 +90,9 @@ def _opened_from(told: TermsInForce, start: int) -> int:
 def _past(
     read: Readable, snapshot: SnapshotTakenData, terms: Terms, told: TermsInForce
 ) -> tuple[list[tuple[int, SnapshotTakenData]], str]:
-    """(the model's snapshots that windows look back on, oldest first; why that is not enough to make them again)."""
+    """(the snapshots of the model that its windows look back on, oldest first; why the windows cannot be computed
+    again, or "").
+    """
     if terms.newcomer_past != "nothing":
         return [], "not made again: newcomers have a past, which is in no snapshot"
     since = told.comparable_since(snapshot.period_start)

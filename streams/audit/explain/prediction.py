@@ -1,7 +1,8 @@
 """The life of one prediction: the rules, what the model was shown, the round, its answer, the truth, the score.
 
-Takes the events that tell of it, with their positions, and the contract; gives an `Explanation`. Pure. The numbers are
-made again by the product's own functions: `encode_model_input`, `Scorer`, `charge_of`, and the audit's `truth_again`.
+Takes the recorded events of the prediction with their positions, and the contract; gives an `Explanation`. Each number
+is computed again by the function that the node uses (`encode_model_input`, `Scorer`, `charge_of`, and the audit's
+`truth_again`), so that a step can say whether it agrees with the record. Pure.
 """
 
 from __future__ import annotations
@@ -50,10 +51,10 @@ from coordinator.streams.scores.stage import score_one
 
 
 class PredictionFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the log tells of one prediction. Whoever gathers it leaves out what is still hidden.
+    """What the log holds of one prediction. The caller leaves out what is still hidden.
 
-    `hidden_until_ms` is set while the answer is hidden; then `answer` has no output. `shown` and `window` are the
-    feed records of the input and of the truth, by subject, in order of `at`.
+    `hidden_until_ms` is set while the answer is hidden; `answer` then has no output. `shown` and `window` are the feed
+    records of the input and of the truth, by subject and in the order of `at`.
     """
 
     scope_key: str
@@ -80,7 +81,7 @@ class PredictionFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def scope(self) -> InputScope:
-        """The scope that the answer is to."""
+        """The scope that the model answered."""
         return next(scope for scope in self.input.scopes if scope.scope_key == self.scope_key)
 
     @property
@@ -90,7 +91,7 @@ class PredictionFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def explain_prediction(facts: PredictionFacts) -> Explanation:
-    """The explanation of one prediction, as far as it has come."""
+    """The explanation of one prediction, up to its newest recorded step."""
     data, scope = facts.input, facts.scope
     the_id = prediction_id(data.input_id, facts.scope_key, facts.model_id)
     title = (
@@ -116,7 +117,7 @@ def _steps(facts: PredictionFacts) -> Iterator[Step]:
 
 
 def rules_step(contract_hash: str, terms: Terms | None, source: Source | None) -> Step:
-    """Under which rules a figure was made."""
+    """The step that names the rules of a figure."""
     if terms is None:
         return Step(
             name="rules",
@@ -167,7 +168,7 @@ def _shown(facts: PredictionFacts) -> Step:
 
 
 def _payload_agrees(facts: PredictionFacts, contract: CrunchContract) -> tuple[bool | None, str]:
-    made: dict[str, Any] = {}
+    payloads: dict[str, Any] = {}
     for subject, seen in facts.shown.items():
         try:
             payload, fault = encode_model_input(contract, raw_inputs(contract, seen))
@@ -175,8 +176,9 @@ def _payload_agrees(facts: PredictionFacts, contract: CrunchContract) -> tuple[b
             payload, fault = b"", f"{type(error).__name__}: {error}"
         if fault:
             return None, f"not made again: {fault}"
-        made[subject] = msgspec.json.decode(payload)
-    again = made.get(facts.input.subject, made)
+        payloads[subject] = msgspec.json.decode(payload)
+    # An input that is asked together is about several subjects, and has the payload of each.
+    again = payloads.get(facts.input.subject, payloads)
     agrees = again == msgspec.json.decode(facts.input.payload)
     return agrees, "" if agrees else f"the records give {msgspec.json.encode(again).decode()[:500]}"
 
@@ -237,8 +239,8 @@ def _truth(facts: PredictionFacts) -> Step:
     agrees, note = None, facts.contract_fault
     if facts.contract is not None and data.truth is not None:
         try:
-            made = {one: truth_again(facts.contract, seen) for one, seen in facts.window.items()}
-            again = made.get(facts.input.subject, made)
+            truths = {subject: truth_again(facts.contract, seen) for subject, seen in facts.window.items()}
+            again = truths.get(facts.input.subject, truths)
             agrees = again == data.truth
             note = "" if agrees else f"the records give {msgspec.json.encode(again).decode()[:500]}"
         except AUTHORS_ERRORS as error:
@@ -311,20 +313,21 @@ def _score_again(
 def _charge(
     facts: PredictionFacts, data: RoundScoredData, entry: ScoreEntry, *, whole: bool
 ) -> tuple[list[Value], bool | None]:
-    """What a missing score costs, and whether the policy gives that again."""
+    """(the charge for a missing score; whether the policy gives the same charge, None if that is not computed)."""
     if entry.status == "SCORED" or facts.terms is None:
         return [], None
     policy = facts.terms.absence_policy
     values = [
-        one.units[facts.terms.value_field]
-        for one in data.entries()
-        if one.status == "SCORED" and facts.terms.value_field in one.units
+        scored.units[facts.terms.value_field]
+        for scored in data.entries()
+        if scored.status == "SCORED" and facts.terms.value_field in scored.units
     ]
-    said = [fact("absence_policy", policy), units("charge", entry.charge_units, facts.decimals)]
+    recorded = [fact("absence_policy", policy), units("charge", entry.charge_units, facts.decimals)]
     if whole or policy == "scored":
-        return said, None
+        return recorded, None
+    # Only a model that is at fault itself is charged.
     due = charge_of(values, facts.terms) if entry.fault == "model" else None
-    return said, entry.charge_units == due
+    return recorded, entry.charge_units == due
 
 
 def _goes_into(facts: PredictionFacts, start: int, end: int) -> Step:

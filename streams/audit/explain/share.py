@@ -1,7 +1,8 @@
 """A model's share of a checkpoint: its snapshots, its key, the ranking, the weights, and the allocator's remainders.
 
-Takes the recorded checkpoint, the model's snapshots and the contract; gives an `Explanation`. Pure. The numbers are
-made again by the product's own functions: `PeriodTotals` and `ranked_entries`, `rank`, `build_emission`, `allocation`.
+Takes the recorded checkpoint, the model's snapshots and the contract; gives an `Explanation`. Each number is computed
+again by the function that the node uses (`PeriodTotals`, `ranked_entries`, `rank`, `build_emission`, `allocation`), so
+that a step can say whether it agrees with the record. Pure.
 """
 
 from __future__ import annotations
@@ -48,10 +49,10 @@ ALLOCATED = (
 
 
 class ShareFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the log tells of one model in one checkpoint.
+    """What the log holds of one model in one checkpoint.
 
-    `moves` are the events of the checkpoint, the newest opening decides what is paid. `snapshots` are the model's own
-    of the period; `closings` what closed its periods, empty where nothing of the ranking depends on them.
+    `moves` are the events of the checkpoint; the newest opening decides what is paid. `snapshots` are the model's own
+    of the period. `closings` closed its snapshot periods, and are empty if the ranking does not depend on them.
     """
 
     checkpoint: CheckpointData
@@ -67,15 +68,15 @@ class ShareFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def place(self) -> int | None:
-        """Its position in the ranking; None where it is unranked."""
+        """The model's index in the ranking; None if it is unranked."""
         ids = [entry.model_id for entry in self.checkpoint.ranking]
         return ids.index(self.model_id) if self.model_id in ids else None
 
     @property
     def share(self) -> int:
-        """What it is paid of 1,000,000,000."""
+        """The model's share, of 1,000,000,000."""
         rewards = self.checkpoint.emission["cruncher_rewards"]
-        return next((one["reward_pct"] for one in rewards if one["cruncher_index"] == self.place), 0)
+        return next((reward["reward_pct"] for reward in rewards if reward["cruncher_index"] == self.place), 0)
 
 
 def explain_share(facts: ShareFacts) -> Explanation:
@@ -100,7 +101,7 @@ def _checkpoint(facts: ShareFacts) -> Step:
     return Step(
         name="checkpoint",
         rule="A checkpoint pays one period; its newest opening is what is offered",
-        sources=[one.source for one in facts.moves][-LISTED_MAX:],
+        sources=[move.source for move in facts.moves][-LISTED_MAX:],
         result=[
             fact("status", facts.status),
             time("period_start", data.period_start),
@@ -114,15 +115,15 @@ def _checkpoint(facts: ShareFacts) -> Step:
 
 
 def _key(facts: ShareFacts) -> Step:
-    """The number that the model is ranked by, or why it has none, from its snapshots."""
+    """The number that the model is ranked by, or why it has none. It is computed again from the model's snapshots."""
     terms, decimals = facts.terms, facts.terms.score_decimals
     totals = PeriodTotals(facts.checkpoint.period_start, facts.checkpoint.period_end, Need())
     for snapshot, _ in facts.snapshots:
         totals.add(snapshot)
     for closing in facts.closings:
         totals.closed(closing)
-    made, unranked = ranked_entries(totals, terms)
-    again = next((entry for entry in made if entry.model_id == facts.model_id), None)
+    ranked, unranked = ranked_entries(totals, terms)
+    again = next((entry for entry in ranked if entry.model_id == facts.model_id), None)
     place = facts.place
     result: list[Value] = []
     if place is None:
@@ -153,7 +154,7 @@ def _key(facts: ShareFacts) -> Step:
 
 
 def _comparable(entry: RankedEntry, facts: ShareFacts) -> RankedEntry:
-    """The entry without its rank, which the others decide, and without rounds where no closings were gathered."""
+    """The entry without its rank, which depends on the other models; without its rounds if no closings are there."""
     return msgspec.structs.replace(entry, rank=0, rounds_count=entry.rounds_count if facts.closings else 0)
 
 
@@ -215,12 +216,12 @@ def _ranking(facts: ShareFacts) -> Step:
 
 
 def _shares(facts: ShareFacts) -> Iterator[Step]:
-    """How the shares follow from the ranking, made again by the contract that made them."""
+    """How the shares follow from the ranking, computed again by the contract that built the emission."""
     data, place = facts.checkpoint, facts.place or 0
     if facts.contract is None:
         yield _share(facts, facts.contract_fault, agrees=None)
         return
-    with watched_allocations() as made:
+    with watched_allocations() as allocations:
         again = build_emission(facts.contract, data.ranking, facts.terms.score_decimals, data.period_end)
     if again.fault:
         yield _share(facts, again.fault, agrees=False)
@@ -231,9 +232,11 @@ def _shares(facts: ShareFacts) -> Iterator[Step]:
             yield from _pool(facts, pool, i, whole)
     else:
         rewards = again.emission["cruncher_rewards"]
-        shares = {one["cruncher_index"]: one["reward_pct"] for one in rewards}
+        shares = {reward["cruncher_index"]: reward["reward_pct"] for reward in rewards}
         column = [shares.get(i, 0) for i in range(len(data.ranking))]
-        fitting = [one for one in made if one.shares == column]
+        # A contract may allocate more than once, or not by `allocation` at all. Only an allocation that gave exactly
+        # these shares explains them.
+        fitting = [allocated for allocated in allocations if allocated.shares == column]
         if fitting:
             yield _allocated(
                 "allocation", f"The contract weighs each of the ranked, then {ALLOCATED}", fitting[-1], place
@@ -245,22 +248,26 @@ def _shares(facts: ShareFacts) -> Iterator[Step]:
     yield _share(facts, note, agrees=agrees)
 
 
-def _allocated(name: str, rule: str, made: Allocation, place: int, left_out: int = 0) -> Step:
-    """One allocation, and what it gives to the entry at `place`."""
-    share, floor = made.shares[place], made.floors[place]
+def _allocated(name: str, rule: str, allocated: Allocation, place: int, left_out: int = 0) -> Step:
+    """The step of one allocation, with what it gives to the entry at `place`."""
+    share, floor = allocated.shares[place], allocated.floors[place]
     return Step(
         name=name,
         rule=rule,
         inputs=[
-            fact("weight", made.numbers[place]),
-            fact("sum_of_weights", made.whole),
-            fact("total", made.total),
+            fact("weight", allocated.numbers[place]),
+            fact("sum_of_weights", allocated.whole),
+            fact("total", allocated.total),
         ],
         left_out=left_out,
         result=[
             fact("floor", floor),
-            fact("remainder", f"{made.rests[place]}/{made.whole}", f"{made.rests[place] / made.whole:.9f}"),
-            fact("units_left_by_the_floors", made.left),
+            fact(
+                "remainder",
+                f"{allocated.rests[place]}/{allocated.whole}",
+                f"{allocated.rests[place] / allocated.whole:.9f}",
+            ),
+            fact("units_left_by_the_floors", allocated.left),
             fact("one_more", share - floor, "yes" if share > floor else "no"),
             fact("allocated", share),
         ],
@@ -285,11 +292,11 @@ def _pool(facts: ShareFacts, pool: PoolPaid, i: int, whole: Allocation) -> Itera
         )
         return
     place = paid.index(facts.place)
-    made = allocation([*(parts for _, _, parts in pool.paid), pool.retained_parts], whole.shares[i])
+    in_pool = allocation([*(parts for _, _, parts in pool.paid), pool.retained_parts], whole.shares[i])
     step = _allocated(
         f"in pool {pool.name}",
         f"The parts (of 10**18) that the pool's rule gives, and the retained one, of the pool's part: {ALLOCATED}",
-        made,
+        in_pool,
         place,
     )
     yield msgspec.structs.replace(step, inputs=[*step.inputs, fact("rank_in_pool", pool.paid[place][1])])

@@ -1,7 +1,8 @@
 """A model's snapshot of one period: every score and charge in its sums, its summary, and each window at its end.
 
 Takes the recorded snapshot, the rounds that closed in its period and the model's earlier snapshots; gives an
-`Explanation`. Pure. The numbers are made again by `summaries`, `mean_units`, and `windows_again` of the audit.
+`Explanation`. The numbers are computed again by `summaries`, `mean_units`, and `windows_again` of the audit, so that a
+step can say whether it agrees with the record. Pure.
 """
 
 from __future__ import annotations
@@ -43,9 +44,11 @@ from coordinator.streams.snapshots.summary import summaries
 
 
 class SnapshotFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the log tells of one snapshot. `rounds` are the closed rounds that are resolvable in its period, whoever
-    answered; `past` are the model's snapshots up to and with this one, oldest first. `rounds_fault` and `past_fault`
-    say why they are not all here, and then nothing is made again of them.
+    """What the log holds of one snapshot.
+
+    `rounds` are all closed rounds that are resolvable in its period. `past` are the model's snapshots up to and
+    including this one, oldest first. `rounds_fault` and `past_fault` say why some are missing; then no number is
+    computed again of them.
     """
 
     snapshot: SnapshotTakenData
@@ -61,7 +64,7 @@ class SnapshotFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def terms(self) -> Terms:
-        """Those of the period."""
+        """The terms of the period."""
         return self.told.at(self.snapshot.period_start)
 
 
@@ -101,28 +104,28 @@ def _counted(facts: SnapshotFacts) -> list[Counted]:
     return sorted(counted, key=_place)
 
 
-def _place(one: Counted) -> tuple[int, str, str]:
-    return one[0].resolvable_at, one[0].input_id, one[0].scope_key
+def _place(entry: Counted) -> tuple[int, str, str]:
+    return entry[0].resolvable_at, entry[0].input_id, entry[0].scope_key
 
 
 def _counts(facts: SnapshotFacts, counted: Sequence[Counted]) -> Step:
     snapshot = facts.snapshot
-    of = Count(
+    by_status = Count(
         entry.status if entry.status == "SCORED" else f"{entry.status}_{entry.fault}"
         for _, entry, _ in counted
     )
     pairs = {
-        "scored_count": (snapshot.scored_count, of["SCORED"]),
-        "failed_count": (snapshot.failed_count, of["FAILED_model"] + of["FAILED_node"]),
-        "absent_model_count": (snapshot.absent_model_count, of["ABSENT_model"]),
-        "absent_node_count": (snapshot.absent_node_count, of["ABSENT_node"]),
-        "no_score_count": (snapshot.no_score_count, of["FAILED_nobody"]),
+        "scored_count": (snapshot.scored_count, by_status["SCORED"]),
+        "failed_count": (snapshot.failed_count, by_status["FAILED_model"] + by_status["FAILED_node"]),
+        "absent_model_count": (snapshot.absent_model_count, by_status["ABSENT_model"]),
+        "absent_node_count": (snapshot.absent_node_count, by_status["ABSENT_node"]),
+        "no_score_count": (snapshot.no_score_count, by_status["FAILED_nobody"]),
         "charged_count": (
             snapshot.charged_count,
             sum(entry.charge_units is not None for _, entry, _ in counted),
         ),
     }
-    agrees = None if facts.rounds_fault else all(said == again for said, again in pairs.values())
+    agrees = None if facts.rounds_fault else all(recorded == again for recorded, again in pairs.values())
     return Step(
         name="rounds",
         rule="The period has the rounds whose horizon ends in [start, end), if they are scored by its own scoring",
@@ -130,7 +133,7 @@ def _counts(facts: SnapshotFacts, counted: Sequence[Counted]) -> Step:
         result=[
             time("period_start", snapshot.period_start),
             time("period_end", snapshot.period_end),
-            *(fact(name, said) for name, (said, _) in pairs.items()),
+            *(fact(name, recorded) for name, (recorded, _) in pairs.items()),
             fact("filled_count", snapshot.filled_count),
         ],
         agrees=agrees,
@@ -140,8 +143,8 @@ def _counts(facts: SnapshotFacts, counted: Sequence[Counted]) -> Step:
 
 
 def _sum(facts: SnapshotFacts, name: str, counted: Sequence[Counted]) -> Step:
-    """One field's sum: every score, and in the value field every charge."""
-    decimals, said = facts.terms.score_decimals, facts.snapshot.sums[name]
+    """The sum of one field: of every score, and in the value field of every charge."""
+    decimals, recorded = facts.terms.score_decimals, facts.snapshot.sums[name]
     parts = []
     for data, entry, source in counted:
         charge = entry.charge_units if name == facts.terms.value_field else None
@@ -154,7 +157,7 @@ def _sum(facts: SnapshotFacts, name: str, counted: Sequence[Counted]) -> Step:
     note = facts.rounds_fault
     if filled:
         note = f"{facts.snapshot.filled_count} rounds of before it joined are in it: not made again"
-    agrees = None if note else again == (said.sum_units, said.n)
+    agrees = None if note else again == (recorded.sum_units, recorded.n)
     return Step(
         name=f"sum of {name}",
         rule="Every score of the period, and in the value field every charge, added up as whole units; the mean is one "
@@ -162,9 +165,9 @@ def _sum(facts: SnapshotFacts, name: str, counted: Sequence[Counted]) -> Step:
         inputs=[value for value, _ in parts[:LISTED_MAX]],
         left_out=max(0, len(parts) - LISTED_MAX),
         result=[
-            units("sum", said.sum_units, decimals),
-            fact("n", said.n),
-            units("mean", mean_units(said.sum_units, said.n) if said.n else None, decimals),
+            units("sum", recorded.sum_units, decimals),
+            fact("n", recorded.n),
+            units("mean", mean_units(recorded.sum_units, recorded.n) if recorded.n else None, decimals),
         ],
         agrees=agrees,
         note=note or ("" if agrees else f"the rounds give a sum of {again[0]} over {again[1]}"),
@@ -182,8 +185,8 @@ def _summary(facts: SnapshotFacts, counted: Sequence[Counted]) -> Step:
             for data, entry, _ in counted
             if entry.status == "SCORED"
         ]
-        made = summaries(contract, {snapshot.model_id: scores}).get(snapshot.model_id)
-        again = made.units if made else {}
+        summary = summaries(contract, {snapshot.model_id: scores}).get(snapshot.model_id)
+        again = summary.units if summary else {}
         agrees = again == snapshot.summary_units
         note = "" if agrees else f"the scores give {again}"
     return Step(
@@ -208,27 +211,31 @@ def _windows(facts: SnapshotFacts) -> Iterator[Step]:
     if not facts.past_fault:
         chain = Chain()
         chain.terms = facts.told
-        chain.snapshots = {one.snapshot_id: one for one, _ in facts.past}
+        chain.snapshots = {earlier.snapshot_id: earlier for earlier, _ in facts.past}
         again = windows_again(snapshot, chain)
     for window in terms.windows:
-        said = snapshot.windows_units.get(window.name)
+        recorded = snapshot.windows_units.get(window.name)
         first = snapshot.period_end - window.hours * 3_600_000
-        inside = [(one, source) for one, source in facts.past if one.period_start >= first]
-        agrees = None if facts.past_fault else again.get(window.name) == said
+        inside = [(earlier, source) for earlier, source in facts.past if earlier.period_start >= first]
+        agrees = None if facts.past_fault else again.get(window.name) == recorded
         yield Step(
             name=f"window {window.name}",
             rule=_window_rule(window),
             inputs=[
-                units(one.snapshot_id, total.sum_units, terms.score_decimals, source)
-                for one, source in inside[-LISTED_MAX:]
-                if (total := one.sums.get(terms.value_field)) is not None
+                units(earlier.snapshot_id, total.sum_units, terms.score_decimals, source)
+                for earlier, source in inside[-LISTED_MAX:]
+                if (total := earlier.sums.get(terms.value_field)) is not None
             ],
             left_out=max(0, len(inside) - LISTED_MAX),
             result=[
-                units(window.name, said, terms.score_decimals),
+                units(window.name, recorded, terms.score_decimals),
                 fact(
                     "n",
-                    sum(one.sums[terms.value_field].n for one, _ in inside if terms.value_field in one.sums),
+                    sum(
+                        earlier.sums[terms.value_field].n
+                        for earlier, _ in inside
+                        if terms.value_field in earlier.sums
+                    ),
                 ),
             ],
             agrees=agrees,

@@ -74,10 +74,10 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def explanation(kind: Any, figure_id: str, title: str, steps: Iterable[Step], **rest: Any) -> Explanation:
-    """An explanation of these steps; whether it agrees follows from theirs."""
+    """An explanation of these steps. It agrees if every step that was computed again agrees."""
     listed = list(steps)
-    said = [step.agrees for step in listed if step.agrees is not None]
-    agrees = all(said) if said else None
+    checked = [step.agrees for step in listed if step.agrees is not None]
+    agrees = all(checked) if checked else None
     return Explanation(kind=kind, id=figure_id, title=title, agrees=agrees, steps=listed, **rest)
 
 
@@ -106,12 +106,12 @@ class Placed(msgspec.Struct, Generic[OfKind], frozen=True):
 
 
 def of_kind(placed: Iterable[Placed[Event]], kind: type[Kind]) -> list[Placed[Kind]]:
-    """Those of one kind."""
-    return [cast("Placed[Kind]", one) for one in placed if isinstance(one.event, kind)]
+    """The events of one kind, with their positions."""
+    return [cast("Placed[Kind]", event) for event in placed if isinstance(event.event, kind)]
 
 
 def fact(name: str, value: Any, shown: str | None = None, source: Source | None = None) -> Value:
-    """A value as it is: text, a whole number, or JSON. What is very long is cut, and says so."""
+    """A value as text, as a whole number, or as JSON. A very long value is cut, and says how long it is."""
     exact = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     if shown is None:
         shown = (
@@ -139,7 +139,7 @@ def moment(at_ms: int) -> str:
 
 
 def units(name: str, number: int | None, decimals: int, source: Source | None = None) -> Value:
-    """A score, sum or key in units of 10**-decimals; None is none."""
+    """A score, sum or key in units of 10**-decimals. None is shown as "none"."""
     if number is None:
         return Value(name=name, exact="null", shown="none", source=source)
     return Value(
@@ -148,7 +148,7 @@ def units(name: str, number: int | None, decimals: int, source: Source | None = 
 
 
 def record_values(records: Sequence[Any]) -> tuple[list[Value], int]:
-    """(the newest LISTED_MAX feed records as values, how many more there are). `records` are `facts.Seen`."""
+    """(the newest LISTED_MAX feed records as values, how many others there are). `records` are `facts.Seen`."""
     listed = [
         Value(
             name=seen.event.id,
