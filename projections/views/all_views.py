@@ -1,4 +1,7 @@
-"""All projections by name, and opening them together."""
+"""All projections by name, and how they are opened together.
+
+The report worker opens them to fold the log; the API and the commands open them to read.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +25,14 @@ from coordinator.projections.views.snapshots import Snapshots
 from coordinator.streams.log.errors import OperatorError
 
 PROJECTIONS: dict[str, type[Projection]] = {
-    one.name: one
-    for one in (
+    projection.name: projection
+    for projection in (
         *(Leaderboard, Models, Predictions, Feeds, Snapshots, Checkpoints),
         *(DeadLetters, Checks, Evidence),
     )
 }
 SCHEMA = 3
-"""Of the stores as a whole: raise it when what all share changes; `Projection.schema` when one's rows do."""
+"""Raise it when something changes that all stores share. `Projection.schema` is raised when the rows of one change."""
 
 
 class ReadModels(msgspec.Struct, frozen=True):
@@ -46,7 +49,7 @@ class ReadModels(msgspec.Struct, frozen=True):
     evidence: Evidence
 
     def all(self) -> list[Projection]:
-        """As a list, in the registry's order."""
+        """All of them, in the order of PROJECTIONS."""
         return [getattr(self, name) for name in PROJECTIONS]
 
     def close(self) -> None:
@@ -56,12 +59,12 @@ class ReadModels(msgspec.Struct, frozen=True):
 
 
 def identity_of(name: str, cluster_id: str, crunch_id: str) -> Identity:
-    """Whose rows the projection `name` of this code would hold."""
+    """The identity of a store that this version would write for the projection `name`."""
     return Identity(cluster_id, crunch_id, SCHEMA * 1000 + PROJECTIONS[name].schema)
 
 
 def check_names(names: Iterable[str] | None) -> list[str]:
-    """The names asked for, or all. Raises OperatorError naming an unknown one."""
+    """The given names, or all if none are given. Raises OperatorError for an unknown name."""
     names_wanted = list(names or PROJECTIONS)
     for name in names_wanted:
         if name not in PROJECTIONS:
@@ -72,9 +75,7 @@ def check_names(names: Iterable[str] | None) -> list[str]:
 def open_projections(
     folder: Path, cluster_id: str, crunch_id: str, names: Iterable[str] | None = None
 ) -> list[Projection]:
-    """The projections under `folder`, one store each. A store of another cluster, crunch or schema is
-    rebuilt.
-    """
+    """The projections under `folder`, one store each. A store of another cluster, crunch or schema is rebuilt."""
     return [
         PROJECTIONS[name](Store.open(folder / name, identity_of(name, cluster_id, crunch_id)))
         for name in check_names(names)
@@ -82,9 +83,7 @@ def open_projections(
 
 
 def open_read_models(data_dir: Path, cluster_id: str, crunch_id: str) -> ReadModels:
-    """All projections under `<data_dir>/projections`. Raises OperatorError when another process has them
-    open.
-    """
+    """All projections under `<data_dir>/projections`. Raises OperatorError if another process has them open."""
     by_name: dict[str, Any] = {
         projection.name: projection
         for projection in open_projections(data_dir / "projections", cluster_id, crunch_id)

@@ -1,7 +1,7 @@
-"""What was set aside, and which commands were refused: nothing disappears. Folds `dead-letters` and
-`checkpoints`.
+"""Records that were set aside, and how many commands were refused, so that nothing is dropped silently.
 
-Ids are made of content, so a letter sent twice is one row.
+Folds `dead-letters` and `checkpoints`. The id of a letter follows from its content, so a letter that was sent twice is
+one row.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _letter_decoder = msgspec.msgpack.Decoder(tuple[str, int, DeadLetteredData])
 
 
 class DeadLetters(Projection):
-    """Letters `D` by time and id (with `L` from id to time). Of refused commands only how many: their rows are in
-    `checkpoints`.
+    """Rows `D` are letters by time and id, and rows `L` lead from an id to its time. Refused commands are only counted:
+    their rows are in `checkpoints`.
     """
 
     name = "dead_letters"
@@ -47,7 +47,7 @@ class DeadLetters(Projection):
         return self.counted("dead-letters", "letters")
 
     def newest(self, limit: int) -> list[tuple[str, int, DeadLetteredData]]:
-        """(id, at, letter), newest first."""
+        """(id, time in ms, letter) of at most `limit` letters, newest first."""
         letters: list[tuple[str, int, DeadLetteredData]] = []
         for _, raw in self.store.scan(b"D", backwards=True):
             if len(letters) >= limit:
@@ -56,7 +56,7 @@ class DeadLetters(Projection):
         return letters
 
     def get(self, letter_id: str) -> tuple[str, int, DeadLetteredData] | None:
-        """One letter by its id, or None."""
+        """(id, time in ms, letter) of one letter; None if there is none of this id."""
         at = self.store.get(b"L" + key(letter_id))
         raw = self.store.get(b"D" + at + key(letter_id)) if at else None
         return _letter_decoder.decode(raw) if raw else None

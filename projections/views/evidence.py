@@ -1,8 +1,10 @@
-"""What the tree over the log is made of: the leaves of each counted decision.
+"""The leaves of each counted decision, from which the tree over the log is built.
 
-Folds the topics whose appends are leaves (`streams/evidence/leaves.py`), each into rows of its own; the tree's order
-over topics is joined when it is asked for (`streams/evidence/extent.py`). It looks at every decision of the node, so it
-must cost next to nothing: a row holds many decisions, and those that fill none yet stand beside the positions.
+Folds the topics whose decisions are leaves (`streams/evidence/leaves.py`), each into rows of its own.
+`streams/evidence/extent.py` joins the topics in the order of the tree when a proof is asked for.
+
+It reads every decision of the node, so folding must cost very little. Therefore a row holds 16 decisions, and the
+decisions that do not fill a row yet (the tail) are kept in the store's notes, beside the positions.
 """
 
 from __future__ import annotations
@@ -25,13 +27,16 @@ ROWS = dict(zip(LEAF_TOPICS, (b"f", b"i", b"m", b"p", b"s", b"n", b"c"), strict=
 """Topic -> the first byte of its rows."""
 DECISIONS_IN_ROW = 16
 TAILS = "tails"
-Kept = tuple[int, Leafed]
-"""(the decision's offset, what is kept of it)"""
-_decoder = msgspec.msgpack.Decoder(list[Kept])
+OffsetLeaves = tuple[int, Leafed]
+"""(the decision's offset, its leaves)"""
+_decoder = msgspec.msgpack.Decoder(list[OffsetLeaves])
 
 
 class Evidence(Projection):
-    """Rows of 16 decisions each, by topic and the offset of the first. To be read where it is folded."""
+    """Rows of 16 decisions each, by topic and the offset of the first decision.
+
+    It must be read in the process that folds it: the newest decisions are in the tails, which no row holds.
+    """
 
     name = "evidence"
     topics = LEAF_TOPICS
@@ -40,7 +45,7 @@ class Evidence(Projection):
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
-        self._tails: dict[str, list[Kept]] = {topic: [] for topic in LEAF_TOPICS}
+        self._tails: dict[str, list[OffsetLeaves]] = {topic: [] for topic in LEAF_TOPICS}
         self._tail_notes: dict[str, str] = dict(store.notes.get(TAILS, {}))
         for topic, text in self._tail_notes.items():
             self._tails[topic] = _decoder.decode(base64.b64decode(text))
@@ -48,11 +53,11 @@ class Evidence(Projection):
 
     def _count_leaves(self, topic: str) -> int:
         last = self._tails[topic][-1:] or [
-            kept for _, raw in self._newest(topic) for kept in _decoder.decode(raw)[-1:]
+            entry for _, raw in self._newest_row(topic) for entry in _decoder.decode(raw)[-1:]
         ]
         return sum(row.first_leaf + len(row.entries) // HASH_BYTES for _, row in last)
 
-    def _newest(self, topic: str) -> list[tuple[bytes, bytes]]:
+    def _newest_row(self, topic: str) -> list[tuple[bytes, bytes]]:
         newest = next(self.store.scan(ROWS[topic], backwards=True), None)
         return [newest] if newest else []
 
@@ -62,7 +67,7 @@ class Evidence(Projection):
         self._leaves[topic] += len(row.entries) // HASH_BYTES
         tail = self._tails[topic]
         tail.append((decision.offset, row))
-        self._tail_notes.pop(topic, None)
+        self._tail_notes.pop(topic, None)  # encoded again at the next commit, and not at every decision
         if len(tail) == DECISIONS_IN_ROW:
             batch.put(ROWS[topic] + eight(tail[0][0]), encode_row(tail))
             self._tails[topic] = []
@@ -77,12 +82,13 @@ class Evidence(Projection):
         """See `LeafRows`."""
         return next((row for _, row in self.rows(topic, offset - 1, offset)), None)
 
-    def rows(self, topic: str, after: int, until: int | None = None) -> Iterator[Kept]:
+    def rows(self, topic: str, after: int, until: int | None = None) -> Iterator[OffsetLeaves]:
         """See `LeafRows`."""
         first = ROWS[topic]
         containing = next(self.store.scan(first, start=first + eight(after + 1), backwards=True), None)
         start = containing[0] if containing else first
-        in_rows = (kept for _, raw in self.store.scan(first, start=start) for kept in _decoder.decode(raw))
+        # The row that holds the first wanted decision may begin before it, so the scan begins at that row.
+        in_rows = (entry for _, raw in self.store.scan(first, start=start) for entry in _decoder.decode(raw))
         for offset, row in chain(in_rows, self._tails[topic]):
             if until is not None and offset > until:
                 return

@@ -1,12 +1,13 @@
-"""Which feeds deliver, how much and how lately, what they lack: the read model behind `/reports/feeds`. Folds `feeds`.
+"""What each feed has delivered, how recently, and its gaps: the read model behind `/reports/feeds`. Folds `feeds`.
 
     F subscription                     counts and times
-    G subscription number              a hole; the number counts the subscription's holes from 0
-    R subscription ts_event revision   a record; the newest is decided by these two alone, not by when it came
-    S source                           how the source stands
+    G subscription number              a gap; the number counts the subscription's gaps from 0
+    R subscription ts_event revision   a record; the newest follows from these two, and not from when it came
+    S source                           the state of the source
+    B                                  the first tick
     C                                  the last tick
 
-Nothing is removed, so that every past moment can be asked for: of records and holes only the newest are read.
+No row is removed, so that every past moment can be asked for. Of records and gaps only the newest are read.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ Subscription = tuple[str, str, str, str]
 
 
 class GapRow(msgspec.Struct, kw_only=True):
-    """One hole, (from_ms, until_ms] in `at`. `state`: open, filled, or missing for good."""
+    """One gap, (from_ms, until_ms] in `at`. `state` is open, filled, or missing (for good)."""
 
     from_ms: int
     until_ms: int
@@ -48,7 +49,7 @@ class GapRow(msgspec.Struct, kw_only=True):
 
 
 class StateRow(msgspec.Struct, frozen=True, array_like=True):
-    """How a source stands since `since_ms` (event time)."""
+    """The state of a source since `since_ms` (event time)."""
 
     source: str
     state: str
@@ -98,13 +99,13 @@ class Feeds(Projection):
         super().__init__(store)
         clock = store.get(b"C")
         self.clock = int.from_bytes(clock, "big") if clock else 0
-        """The last tick: every source has delivered up to it, or has a gap."""
+        """The last tick (ms; 0 before it). Every source has delivered up to it, or has a gap."""
         self.first_tick = int.from_bytes(store.get(b"B") or b"", "big")
-        """The clock's beginning (ms); 0 before it."""
+        """The first tick (ms; 0 before it)."""
         self._dirty: set[Subscription] = set()
         self._dirty_gaps: set[tuple[Subscription, int]] = set()
 
-    # Read when they are asked for: most questions about a past moment only want to know its clock.
+    # Read on first use: most questions about a past moment need only its clock.
 
     @cached_property
     def _rows(self) -> dict[Subscription, FeedRow]:
@@ -117,7 +118,7 @@ class Feeds(Projection):
 
     @cached_property
     def _gaps(self) -> dict[Subscription, dict[int, GapRow]]:
-        """The newest holes by their number, oldest first."""
+        """The newest GAPS_READ gaps of each subscription by their number, oldest first."""
         return {subscription: self._read_gaps(subscription, row) for subscription, row in self._rows.items()}
 
     def _read_gaps(self, subscription: Subscription, row: FeedRow) -> dict[int, GapRow]:
@@ -209,19 +210,19 @@ class Feeds(Projection):
         self._dirty_gaps.clear()
 
     def all(self) -> list[FeedRow]:
-        """Every subscription, in order of its four dimensions."""
+        """Every subscription, ordered by source, subject, kind and granularity."""
         return [self._rows[subscription] for subscription in sorted(self._rows)]
 
     def gaps(self, row: FeedRow) -> list[GapRow]:
-        """The newest GAPS_READ holes of a subscription, oldest first."""
+        """The newest GAPS_READ gaps of a subscription, oldest first."""
         return list(self._gaps[row.source, row.subject, row.kind, row.granularity].values())
 
     def open_gap_count(self, row: FeedRow) -> int:
-        """How many of these are open."""
+        """How many of the newest GAPS_READ gaps are open."""
         return sum(gap.state == "open" for gap in self.gaps(row))
 
     def states(self) -> list[StateRow]:
-        """How each source that says so stands, by name."""
+        """The state of each source that reports one, by name."""
         return [self._states[source] for source in sorted(self._states)]
 
     def tail(
@@ -235,14 +236,14 @@ class Feeds(Projection):
             if all(want in (None, have) for want, have in zip(filters, subscription, strict=True))
             for record in self._read_tail(subscription, limit)
         ]
-        tails.sort(key=lambda one: (one[1].ts_event, one[1].revision), reverse=True)
+        tails.sort(key=lambda tail: (tail[1].ts_event, tail[1].revision), reverse=True)
         return tails[:limit]
 
     def told(
         self, subscription: Subscription, newest_ts: int, offset: int
     ) -> Iterator[tuple[int, TailRecord]]:
-        """(where it stands in `feeds`, record) with ts_event <= `newest_ts`, newest first: each in the latest revision
-        that stands at or before `offset`.
+        """(offset in `feeds`, record) of the records with ts_event <= `newest_ts`, newest first. Each is given once, in
+        its latest revision at or before `offset`.
         """
         prefix = b"R" + key(*subscription)
         start = _record_key(subscription, newest_ts, _REVISION_MAX)
@@ -250,13 +251,16 @@ class Feeds(Projection):
         for name, raw in self.store.scan(prefix, start=start, backwards=True):
             record = _record_decoder.decode(raw)
             place = self.store.written_at(name)[0]
+            # Revisions of a record come newest first, so the first one that was known at `offset` is the one.
             if record.ts_event == before or record.ts_event > newest_ts or place > offset:
                 continue
             before = record.ts_event
             yield place, record
 
     def _read_tail(self, subscription: Subscription, limit: int) -> list[TailRecord]:
-        """From the newest record back: those that came later than a past moment are not even looked at."""
+        """The newest `limit` records. The scan begins at the newest one, so records that came after a past moment are
+        not read.
+        """
         prefix = b"R" + key(*subscription)
         start = _record_key(subscription, self._rows[subscription].newest, _REVISION_MAX)
         newest_first = self.store.scan(prefix, start=start, backwards=True)

@@ -1,7 +1,8 @@
-"""Until when answers that stand in the log up to some place are hidden: what holds that part of the log must wait.
+"""Until when the answers in the log up to an offset are hidden.
 
-Reads the rows of `predictions.py`: rounds by the time of their opening, each with the offset of the decision that
-opened it, which comes before its answers.
+Whoever publishes a part of the log must wait until every answer in it may be seen. Reads the rows of `predictions.py`:
+rounds by the time of their opening. Each row has the offset of the decision that opened the round, and a round's
+answers always come after it.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ _TIME_BYTES = 8
 
 
 def hidden_until(predictions: Predictions, offset: int) -> int | None:
-    """When (ms of event time) every answer may be seen that the topic `predictions` holds up to `offset`.
+    """The event time (ms) from which on every answer in `predictions` up to `offset` may be seen; None if all may be
+    now.
 
-    None where all may be seen now. Rounds are looked at from the newest back to where no horizon can be open.
+    Rounds are read from the newest back, until no horizon can be open any more.
     """
     horizons = (scope.horizon_seconds for terms in predictions.terms.in_order for scope in terms.scopes)
     longest_ms = 1000 * max(horizons, default=0)
@@ -33,7 +35,7 @@ def hidden_until(predictions: Predictions, offset: int) -> int | None:
         asked = predictions.input(name[1 + _TIME_BYTES : -1].decode())
         for scope_key in _scope_keys_decoder.decode(row):
             if predictions.is_closed(asked, scope_key):
-                # Of an input that is not folded yet nobody knows the horizon: the longest is the careful answer.
-                known = asked.scopes.get(scope_key) if asked else None
-                latest = max(latest or 0, known[2] if known else opened_at + longest_ms)
+                # If the input is not folded yet its horizon is not known. The longest one hides the answer long enough.
+                scope = asked.scopes.get(scope_key) if asked else None
+                latest = max(latest or 0, scope[2] if scope else opened_at + longest_ms)
     return latest

@@ -1,4 +1,7 @@
-"""Where in the log the rows of the read model of predictions were written: positions for an explanation."""
+"""The positions in the log of a round's events, and of a period's scored rounds, for an explanation.
+
+Reads the rows of `predictions.py`, each of which has the offset of the decision that wrote it.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ from coordinator.projections.views.predictions import Predictions
 
 
 def told_at(predictions: Predictions, input_id: str, scope_key: str) -> dict[str, list[int]]:
-    """Topic -> the offsets of the decisions that tell of one scope of a round: `inputs` of the input and its truths,
-    `predictions` of its opening and answers, `scores` of its closing.
+    """Topic -> the offsets of the decisions about one scope of a round: in `inputs` the input and its truths, in
+    `predictions` its opening and answers, in `scores` its scores.
     """
     both, written = key(input_id, scope_key), predictions.store.written_at
     return {
@@ -21,8 +24,8 @@ def told_at(predictions: Predictions, input_id: str, scope_key: str) -> dict[str
 def scored_at(
     predictions: Predictions, start: int, end: int, opened: tuple[int, int], most: int
 ) -> list[tuple[str, str, int]]:
-    """(input_id, scope_key, offset in `scores`) of the first `most` closed rounds that are resolvable in [start, end),
-    among those that were opened in the span `opened` (all ms).
+    """(input_id, scope_key, offset in `scores`) of about the first `most` closed rounds that are resolvable in
+    [start, end) and were opened in the span `opened` (all in ms). The scopes of one input are not separated.
     """
     closed: list[tuple[str, str, int]] = []
     for name, _ in predictions.store.scan(b"O", start=b"O" + key(opened[0])):

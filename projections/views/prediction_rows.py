@@ -1,6 +1,7 @@
-"""The rows of the predictions read model, and how their halves are joined when they are asked for.
+"""The rows of the read model of predictions, and how the two halves of a prediction are joined.
 
-`predictions.py` folds and reads; here is what a row holds and what a reader makes of two of them.
+`predictions.py` folds and reads them. Answers and scores come from different topics, in any order, so each half has
+rows of its own and a reader joins them.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from coordinator.streams.log.errors import IllegalTransitionError
 from coordinator.streams.log.lifecycle import PREDICTION, advance
 
 COUNTED = ("pending", "scored", "no_score", "failed", "absent")
-"""How predictions are counted. `no_score`: answered, without a score yet by nobody's fault. In the log it is FAILED
-with that fault.
+"""How predictions are counted. `no_score` is an answer without a score by nobody's fault; in the log it is FAILED with
+the fault `nobody`.
 """
 
 
@@ -31,7 +32,7 @@ class ScoresRow(msgspec.Struct, frozen=True, array_like=True):
     reasons: list[str]
 
     def by_model(self, model_ids: set[str] | None = None) -> dict[str, Score]:
-        """What became of each prediction; of some models where given."""
+        """The score of each model, or of `model_ids` only."""
         unscored = {entry.model: entry for entry in self.unscored}
         score_of_model: dict[str, Score] = {}
         for i, model_id in enumerate(self.models):
@@ -51,7 +52,7 @@ class ScoresRow(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Score(NamedTuple):
-    """A model's half of `scores`. `move` is empty where its prediction was never PENDING."""
+    """A model's half from `scores`. `move` is the lifecycle's transition, empty if the prediction was never PENDING."""
 
     move: str
     units: dict[str, int] | None
@@ -62,8 +63,8 @@ class Score(NamedTuple):
 
 
 class InputRow(msgspec.Struct, kw_only=True):
-    """An input without its payload, which is in the log. `truths`: horizon_seconds as text -> [truth,
-    reason].
+    """An input without its payload, which is in the log alone. `truths` is horizon_seconds as text -> [truth, reason];
+    `scopes` is scope_key -> (horizon in s, step in s, resolvable_at in ms).
     """
 
     subject: str
@@ -77,7 +78,7 @@ class InputRow(msgspec.Struct, kw_only=True):
 
 
 class StateRow(msgspec.Struct, frozen=True, array_like=True):
-    """What a model carries from round to round, and the round that left it so. JSON, for the state is."""
+    """What a model carries from round to round, as JSON, and the round that left it."""
 
     at: int
     input_id: str
@@ -124,9 +125,9 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def join(at: int, answer: AnswerEntry, score: Score | None, *, closed: bool, **rest: Any) -> Prediction:
-    """A prediction from its answer, recorded at `at`, and its score. `rest` is what all models of the round share.
-
-    `closed`: what is PENDING shows no answer.
+    """A prediction from its answer, which was recorded at `at` (ms), and its score. `rest` are the fields that all
+    models of the round share. `closed` hides the answer of a prediction that is PENDING, since others could still copy
+    it.
     """
     status: str = answer.status
     reason = answer.reason
@@ -139,7 +140,7 @@ def join(at: int, answer: AnswerEntry, score: Score | None, *, closed: bool, **r
         try:
             status = advance(PREDICTION, status, score.move)
         except IllegalTransitionError:
-            moved = False  # a score of what was never pending: the answer stands
+            moved = False  # the prediction was never PENDING, so its own ending stands
     if score is not None and moved:
         units, scored_at = score.units, score.at
         if status == "FAILED":
