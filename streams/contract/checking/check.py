@@ -1,6 +1,7 @@
-"""A contract is run once on sample data before the node starts; a wrong one is named by its field.
+"""Runs every function of a contract once on sample data, before the node starts.
 
-The samples are records of the feed's own kind, in a made-up market. No I/O here; `infra/contracts/loading.py` loads.
+Reads a contract and the kind of the feed's records. Raises ContractError that names the field at fault. The samples are
+records of that kind, in an invented market. No I/O: `infra/contracts/loading.py` loads the contract.
 """
 
 from __future__ import annotations
@@ -35,15 +36,15 @@ from coordinator.streams.snapshots.summary import summaries
 
 SAMPLE_PRICES = (20000.25, 20007.25, 20014.25, 20021.25, 20028.25)
 ROUND_ANSWERS = 12
-"""How many models a sample round has that answer."""
+"""The greatest number of models that answer in a sample round."""
 _MINUTE_MS = 60_000
 _WINDOW_MINUTES_MAX = 1440
 
 
 class Rehearsal:
-    """A contract run on sample data, one callable after the other; each step uses what the steps before it gave.
+    """Runs a contract's functions on sample data in order. Each step uses the results of the steps before it.
 
-    A step raises ContractError that names the field, and the operator's line where the error came from there.
+    A step raises ContractError with the field, and with the operator's line if the error came from there.
     """
 
     def __init__(self, contract: CrunchContract, kind: str = "candle") -> None:
@@ -56,7 +57,7 @@ class Rehearsal:
         self._scored: Any = None
 
     def steps(self) -> dict[str, Callable[[], str]]:
-        """The steps by the field they are about, in order; each gives a few words about what came out."""
+        """Field -> the step that tries it, in order. A step returns a few words about its result."""
         ensembles = {"ensembles": self._ensembles} if self.contract.ensembles else {}
         return {
             "build_input": self._input,
@@ -71,20 +72,20 @@ class Rehearsal:
         contract = self.contract
         self.records = sample_window(contract, self.kind)
         names, _ = self._built(self.records)
-        said = f"gives {', '.join(names) or 'nothing'}"
+        summary = f"gives {', '.join(names) or 'nothing'}"
         if not contract.input_records_first:
-            return said
+            return summary
         prices = [SAMPLE_PRICES[i % len(SAMPLE_PRICES)] for i in range(contract.input_records_first)]
         _, size = self._built(sample_records(contract, self.kind, prices))
-        return f"{said}; a first tick of {contract.input_records_first:,} records has {size:,} bytes"
+        return f"{summary}; a first tick of {contract.input_records_first:,} records has {size:,} bytes"
 
     def _built(self, records: list[Any]) -> tuple[list[str], int]:
-        """The names of what an input of these records holds, and how many bytes of JSON it is."""
+        """(field names, size in bytes of JSON) of the input that is built from these records."""
         contract = self.contract
         built = _step("build_input", lambda: contract.build_input(records))
         checked = _step("input_type", lambda: contract.input_type.model_validate(plain(built)))
         fields = checked.model_dump(by_alias=True)
-        _finite("build_input", fields)  # in JSON's form NaN would be null already
+        _finite("build_input", fields)  # before encoding: in JSON a NaN would be null
         body = _step(
             "input_type", lambda: msgspec.json.encode(checked.model_dump(mode="json", by_alias=True))
         )
@@ -97,18 +98,18 @@ class Rehearsal:
             raise ContractError(message)
         several = isinstance(self.truth, dict)
         of_one = next(iter(self.truth.values())) if several else self.truth
-        said = f"gives {', '.join(of_one.model_dump(by_alias=True)) or 'nothing'}"
-        return f"{said}, of each of {', '.join(self.truth)}" if several else said
+        summary = f"gives {', '.join(of_one.model_dump(by_alias=True)) or 'nothing'}"
+        return f"{summary}, of each of {', '.join(self.truth)}" if several else summary
 
     def _score(self) -> str:
         contract = self.contract
         usual = usual_answer(contract.output_type)
-        given = _step("output_type", lambda: contract.output_type.model_validate(usual))
+        usual_output = _step("output_type", lambda: contract.output_type.model_validate(usual))
         scored: Any = NoScore("not tried")
         for answer in [
-            given,
+            usual_output,
             *answers_to_try(contract.output_type),
-        ]:  # one may have no score, by nobody's fault
+        ]:  # more than one: the first may have no score by nobody's fault
             output = _step("output_type", partial(read_back, answer))
             scored = _step("score_prediction", partial(contract.score_prediction, output, self.truth))
             if not isinstance(scored, NoScore):
@@ -126,12 +127,12 @@ class Rehearsal:
             "score_prediction",
             lambda: {name: to_units(value, contract.score_decimals) for name, value in self.numbers.items()},
         )
-        # Only numbers are recorded: what is read back later has nothing else.
+        # Only numbers are recorded, so `aggregate_snapshot` gets a score that has nothing else.
         self._scored = _step("score_type", lambda: contract.score_type.model_validate(self.numbers))
         return f"gives {', '.join(sorted(self.numbers))}"
 
     def _round(self) -> str:
-        """Two rounds of different answers and an absent model, the second with the state that the first left."""
+        """Score two rounds of different answers and an absent model, the second with the state that the first left."""
         contract = self.contract
         answers = answers_to_try(contract.output_type)[:ROUND_ANSWERS] or [
             _step(
@@ -144,9 +145,9 @@ class Rehearsal:
             if units is not None:
                 columns = {name: column[place] for name, column in first.units.items()}
                 self.numbers = {
-                    name: to_float(one, contract.score_decimals)
-                    for name, one in columns.items()
-                    if one is not None
+                    name: to_float(value_units, contract.score_decimals)
+                    for name, value_units in columns.items()
+                    if value_units is not None
                 }
                 break
         self._scored = _step("score_type", lambda: contract.score_type.model_validate(self.numbers))
@@ -155,34 +156,40 @@ class Rehearsal:
         return f"gives {', '.join(sorted(self.numbers))} for {len(answers)} models in a round{state}"
 
     def _ensembles(self) -> str:
-        """Each over answers of the type that differ in every field, and what asks no function over any two of them."""
+        """Combine sample answers that differ in every field.
+
+        An ensemble without functions of the author is also tried on each pair of neighbouring answers.
+        """
         contract = self.contract
         own = {
-            one.name
-            for one in contract.ensembles
-            if any(map(callable, (one.weights, one.filter, one.combine)))
+            ensemble.name
+            for ensemble in contract.ensembles
+            if any(map(callable, (ensemble.weights, ensemble.filter, ensemble.combine)))
         }
-        for one in contract.ensembles:
-            if one.error_field and one.error_field not in self.numbers:
+        for ensemble in contract.ensembles:
+            if ensemble.error_field and ensemble.error_field not in self.numbers:
                 message = (
-                    f"contract field ensembles: {one.name!r} has the error_field {one.error_field!r}, which is none of "
-                    f"score_type's numbers {sorted(self.numbers)}"
+                    f"contract field ensembles: {ensemble.name!r} has the error_field {ensemble.error_field!r}, which "
+                    f"is none of score_type's numbers {sorted(self.numbers)}"
                 )
                 raise ContractError(message)
         answers = answers_to_try(contract.output_type)[:ROUND_ANSWERS]
         if not answers:
             return "not tried: give the output_type examples"
-        made: dict[str, Combined] = {}
+        combined_by_name: dict[str, Combined] = {}
         for some in (*map(list, pairwise(answers)), answers):
-            made = _step("ensembles", partial(sample_ensembles, contract, some))
-            for name, combined in made.items():
+            combined_by_name = _step("ensembles", partial(sample_ensembles, contract, some))
+            for name, combined in combined_by_name.items():
                 alone = f"ensemble {name}: "
                 if name in own and some is not answers:
                     continue
                 if combined.reason and not combined.reason.startswith(f"{alone}{NO_MEMBER}"):
                     message = f"contract field ensembles: {name!r}: {combined.reason.removeprefix(alone)}"
                     raise ContractError(message)
-        members = (f"{name} of {sum(1 for units in one.weights if units)}" for name, one in made.items())
+        members = (
+            f"{name} of {sum(1 for units in combined.weights if units)}"
+            for name, combined in combined_by_name.items()
+        )
         return f"{', '.join(members)} of {len(answers)} answers"
 
     def _summary(self) -> str:
@@ -193,12 +200,12 @@ class Rehearsal:
         if not isinstance(summary, dict):
             message = f"contract field aggregate_snapshot: gave a {type(summary).__name__}, not a dict"
             raise ContractError(message)
-        found = numbers_of(summary)
+        numbers = numbers_of(summary)
         _step(
             "aggregate_snapshot",
-            lambda: [to_units(value, contract.score_decimals) for value in found.values()],
+            lambda: [to_units(value, contract.score_decimals) for value in numbers.values()],
         )
-        self.summary_keys = [*found, *self._metrics(found)]
+        self.summary_keys = [*numbers, *self._metrics(numbers)]
         named = {PERIOD_KEY, *windows_and_boards(contract)}
         if double := sorted(named & {*self.numbers, *self.summary_keys}):
             message = (
@@ -206,14 +213,14 @@ class Rehearsal:
                 "and a score field or a summary key too"
             )
             raise ContractError(message)
-        for field, (key, known) in ranking_names(contract, self.summary_keys).items():
-            if key not in known:
-                message = f"contract field aggregation.{field}: {key!r} is none of {known}"
+        for field, (key, possible) in ranking_names(contract, self.summary_keys).items():
+            if key not in possible:
+                message = f"contract field aggregation.{field}: {key!r} is none of {possible}"
                 raise ContractError(message)
         return f"gives {', '.join(self.summary_keys) or 'no number'}"
 
     def _metrics(self, summary: Mapping[str, Any]) -> list[str]:
-        """The summary keys that the contract's metrics make, each tried on two rounds of one model."""
+        """The summary keys of the contract's metrics. Each metric is tried on two rounds of one model."""
         metrics = self.contract.aggregation.metrics
         if metrics is None:
             return []
@@ -236,10 +243,10 @@ class Rehearsal:
 
     def _emission(self) -> str:
         contract = self.contract
-        known = sorted({*self.numbers, *windows_and_boards(contract), *(self.summary_keys or [])})
+        keys = sorted({*self.numbers, *windows_and_boards(contract), *(self.summary_keys or [])})
         for pool in contract.payout.pools if contract.payout else []:
-            if pool.key and self.numbers and pool.key not in known:
-                message = f"contract field payout: pool {pool.name!r} ranks by {pool.key!r}, which is none of {known}"
+            if pool.key and self.numbers and pool.key not in keys:
+                message = f"contract field payout: pool {pool.name!r} ranks by {pool.key!r}, which is none of {keys}"
                 raise ContractError(message)
         left = _check_emission(contract)
         retained = f", and {left:,} is retained" if left else ""
@@ -249,13 +256,13 @@ class Rehearsal:
 def windows_and_boards(contract: CrunchContract) -> list[str]:
     """The names of the windows and the boards."""
     aggregation = contract.aggregation
-    return [*(one.name for one in aggregation.windows), *(one.name for one in aggregation.boards)]
+    return [*(window.name for window in aggregation.windows), *(board.name for board in aggregation.boards)]
 
 
 def ranking_names(contract: CrunchContract, summary_keys: Sequence[str]) -> dict[str, tuple[str, list[str]]]:
-    """Field of the aggregation that names what is ranked by -> (its name, all names that it may be).
+    """Field of the aggregation with a ranking key -> (the key, all possible keys).
 
-    The live board has no period of its own, and no number of a board that is over the checkpoint period.
+    The live board has no checkpoint period, so it cannot rank by `period` or by a board over it.
     """
     aggregation = contract.aggregation
     named = windows_and_boards(contract)
@@ -268,31 +275,32 @@ def ranking_names(contract: CrunchContract, summary_keys: Sequence[str]) -> dict
 
 
 def check_contract(contract: CrunchContract, *, kind: str = "candle") -> None:
-    """Run every callable of `contract` once. Raises ContractError naming the field and what is wrong."""
+    """Run every function of `contract` once. Raises ContractError that names the field and what is wrong."""
     for step in Rehearsal(contract, kind).steps().values():
         step()
 
 
 def truth_of(contract: CrunchContract, records: Sequence[Any]) -> Any:
-    """The ground truth of a window as the stages would have it, or None. Raises ContractError.
+    """The ground truth of a window, typed as in the stages; None if there is none. Raises ContractError.
 
-    Where the first schedule asks several subjects together it is by subject: the second, fourth .. have the course of
-    the records the other way round.
+    If the first schedule asks several subjects together, the truth is by subject. Every second subject has the records
+    in reverse order, so that the subjects differ.
     """
     schedules = contract.schedules()
     together = schedules[0].scope.together if schedules else ()
     if not together:
         return _truth_of(contract, records)
     truths = {
-        one: _truth_of(contract, _turned(records) if i % 2 else records) for i, one in enumerate(together)
+        subject: _truth_of(contract, _turned(records) if i % 2 else records)
+        for i, subject in enumerate(together)
     }
     return None if None in truths.values() else truths
 
 
 def _turned(records: Sequence[Any]) -> list[Any]:
     return [
-        one.model_copy(update={"values": other.values})
-        for one, other in zip(records, reversed(records), strict=True)
+        record.model_copy(update={"values": mirrored.values})
+        for record, mirrored in zip(records, reversed(records), strict=True)
     ]
 
 
@@ -307,7 +315,7 @@ def _truth_of(contract: CrunchContract, records: Sequence[Any]) -> Any:
 
 
 def sample_records(contract: CrunchContract, kind: str, prices: Sequence[float] = SAMPLE_PRICES) -> list[Any]:
-    """Raw inputs of a made-up market, a minute apart, with these prices. Raises ContractError."""
+    """Raw inputs of an invented market, a minute apart, with these prices. Raises ContractError."""
     return [
         _step("raw_input_type", partial(contract.raw_input_type.model_validate, _sample(kind, i, price)))
         for i, price in enumerate(prices)
@@ -315,9 +323,9 @@ def sample_records(contract: CrunchContract, kind: str, prices: Sequence[float] 
 
 
 def sample_window(contract: CrunchContract, kind: str, prices: Sequence[float] = SAMPLE_PRICES) -> list[Any]:
-    """`sample_records` that last as long as the horizon of the first schedule: the same course, in more minutes.
+    """`sample_records` over the horizon of the first schedule, at most a day. Raises ContractError.
 
-    At most a day of them; a horizon that the prices last for anyhow has the prices as they are. Raises ContractError.
+    For a longer horizon than `prices` has minutes, the prices are interpolated.
     """
     schedules = contract.schedules()
     seconds = (schedules[0].scope if schedules else contract.scope).horizon_seconds
@@ -335,17 +343,17 @@ def sample_entries(contract: CrunchContract) -> list[dict[str, Any]]:
     names = [contract.aggregation.value_field, *(pool.key for pool in pools if pool.key)]
     counts = {"prediction_count": 10_000, "failed_count": 0, "absent_count": 0, "rounds_count": 10_000}
     asc = contract.aggregation.ranking_direction == RankingDirection.ASC
-    found: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     for i in range(12):
         key = (i + 1.0) if asc else 1.0 / (i + 1)
         keys = dict.fromkeys(names, key)
         who = {"model_id": f"model-{i}", "player": f"player-{i}", "rank": i + 1, "key": key}
-        found.append(keys | who | {"keys": keys, "counts": {}, "hours_here": 10_000.0} | counts)
-    return found
+        entries.append(keys | who | {"keys": keys, "counts": {}, "hours_here": 10_000.0} | counts)
+    return entries
 
 
 def _check_emission(contract: CrunchContract) -> int:
-    """What the rules retain of 1,000,000,000."""
+    """Build an emission of the sample entries and check it. Returns how much of 1,000,000,000 is retained."""
     entries = sample_entries(contract)
     pubkey = contract.crunch_pubkey or SAMPLE_PUBKEY
     field = "build_emission" if contract.payout is None else "payout"

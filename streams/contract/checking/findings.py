@@ -1,9 +1,9 @@
-"""What `coordinator contract check` looks at beyond a dry run: is this contract one that can be played?
+"""The checks of `coordinator contract check` beyond a dry run: can this contract be played?
 
-Reads a contract and what the node takes from its feed; gives findings, each ok, a fault, or not known. Pure: the
-market is made up. A contract that runs may still be no challenge: a score that is the same whatever was answered, a
-horizon that ends before the next record comes, a question about a subject that no feed delivers. Each of these would
-show only after days, as a board that makes no sense; here it is a line.
+Reads a contract and the settings of the node. Returns findings, each ok, a fault or unknown. Pure: the market is
+invented. A contract that runs may still be no challenge: its score does not depend on the answer, its horizon ends
+before the next record, or no feed delivers its subject. Without these checks an operator would notice it only after
+days, from a board that makes no sense.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ CALLED_WITH: dict[str, tuple[str, ...]] = {
 
 
 class State(StrEnum):
-    """How a check came out. UNKNOWN: it could not be looked at, and that is said."""
+    """The result of a check. UNKNOWN: the check could not be made, and the finding says why."""
 
     OK = "ok"
     FAULT = "fault"
@@ -58,7 +58,7 @@ class State(StrEnum):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One check: what was looked at, how it came out, and what was seen or what to change."""
+    """One check: its name, its result, and what was seen or what to change."""
 
     check: str
     state: State
@@ -66,28 +66,28 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def examine(contract: CrunchContract, settings: Settings) -> list[Finding]:
-    """Every finding about `contract` under these settings. Raises nothing that the contract's functions raise."""
+    """Every finding about `contract` with these settings. An error that a contract's function raises is a finding."""
     rehearsal = Rehearsal(contract, settings.feed_kind)
-    found: list[Finding] = []
+    findings: list[Finding] = []
     steps = rehearsal.steps()
     for field, step in steps.items():
-        found.append(_looked_at(field, lambda field=field, step=step: _call(contract, field, step)))  # type: ignore[misc]
-        if found[-1].state is not State.OK:
+        findings.append(_looked_at(field, lambda field=field, step=step: _call(contract, field, step)))  # type: ignore[misc]
+        if findings[-1].state is not State.OK:
             break
-    reached = [one.check for one in found if one.state is State.OK]
+    reached = [finding.check for finding in findings if finding.state is State.OK]
     if scoring_field(contract) in reached:
-        found += _scoring(contract, settings.feed_kind)
-    found += [
+        findings += _scoring(contract, settings.feed_kind)
+    findings += [
         Finding(field, State.UNKNOWN, "not reached, since an earlier one has a fault")
         for field in steps
-        if field not in {one.check for one in found}
+        if field not in {finding.check for finding in findings}
     ]
-    found.append(_judged("ranking", lambda: _ranking(contract, rehearsal)))
-    found.append(_looked_at("schedule", lambda: _schedule(contract, settings)))
-    found.append(_looked_at("subjects", lambda: _subjects(contract, settings)))
-    found.append(_looked_at("deadline", lambda: _deadline(contract)))
-    found.append(_looked_at("chain", lambda: _chain(contract)))
-    return found
+    findings.append(_judged("ranking", lambda: _ranking(contract, rehearsal)))
+    findings.append(_looked_at("schedule", lambda: _schedule(contract, settings)))
+    findings.append(_looked_at("subjects", lambda: _subjects(contract, settings)))
+    findings.append(_looked_at("deadline", lambda: _deadline(contract)))
+    findings.append(_looked_at("chain", lambda: _chain(contract)))
+    return findings
 
 
 def _looked_at(check: str, look: Callable[[], str]) -> Finding:
@@ -105,7 +105,7 @@ def _call(contract: CrunchContract, field: str, step: Callable[[], str]) -> str:
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        return step()  # a builtin without one: the call itself tells
+        return step()  # a builtin without a signature: the call itself shows whether it fits
     try:
         signature.bind(*CALLED_WITH[field])
     except TypeError as error:
@@ -147,7 +147,7 @@ def _judged(check: str, look: Callable[[], tuple[State, str]]) -> Finding:
 
 
 def _varies(contract: CrunchContract, answers: Sequence[Any], truths: dict[str, Any]) -> tuple[State, str]:
-    """A fault when the score does not depend on the answer, or not on what happened."""
+    """A fault if the score does not depend on the answer, or does not depend on the outcome."""
     if len(answers) < 2 or len(truths) < 2:  # noqa: PLR2004 - one of a kind cannot vary
         return State.UNKNOWN, (
             f"not looked at: {len(answers)} different answers and {len(truths)} different ground truths could be made "
@@ -159,10 +159,12 @@ def _varies(contract: CrunchContract, answers: Sequence[Any], truths: dict[str, 
     table = {name: _scores(contract, answers, truth, name) for name, truth in truths.items()}
     different = {score for row in table.values() for score in row}
     pairs = len(answers) * len(truths)
-    looks = len(different) > 1 and any(len(set(column)) > 1 for column in zip(*table.values(), strict=True))
-    if not looks and contract.score_round is not None:
-        left = [sample_round(contract, answers, truth).states for truth in truths.values()]
-        if len({tuple(bytes(state) for state in states.values()) for states in left}) > 1:
+    by_outcome = len(different) > 1 and any(
+        len(set(column)) > 1 for column in zip(*table.values(), strict=True)
+    )
+    if not by_outcome and contract.score_round is not None:
+        states_left = [sample_round(contract, answers, truth).states for truth in truths.values()]
+        if len({tuple(bytes(state) for state in states.values()) for states in states_left}) > 1:
             return State.UNKNOWN, (
                 "not seen in one round: its scores are the same whatever happens, but the state that it leaves "
                 "differs, and later rounds score by that"
@@ -189,7 +191,7 @@ def _varies(contract: CrunchContract, answers: Sequence[Any], truths: dict[str, 
 
 
 def _size(contract: CrunchContract, truths: dict[str, Any]) -> tuple[State, str]:
-    """A fault when a larger answer scores better without an end, or so that it cannot be recorded."""
+    """A fault if the score grows with the size of the answer without limit, or cannot be recorded."""
     ladder = huge_answers(contract.output_type)
     if not ladder:
         return State.OK, "the output type allows no number without bounds"
@@ -207,15 +209,15 @@ def _size(contract: CrunchContract, truths: dict[str, Any]) -> tuple[State, str]
 
 
 def _place(contract: CrunchContract, answers: Sequence[Any], truths: dict[str, Any]) -> tuple[State, str]:
-    """A fault when the same answers score otherwise in another order: by the model's id or its place."""
+    """A fault if the scores of the same answers depend on their order: on the model's id or its place."""
     for name, truth in truths.items():
         forwards = _scores(contract, answers, truth, name)
         backwards = _scores(contract, answers[::-1], truth, name)[::-1]
-        for answer, one, other in zip(answers, forwards, backwards, strict=True):
-            if not math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-6):
+        for answer, score, other in zip(answers, forwards, backwards, strict=True):
+            if not math.isclose(score, other, rel_tol=1e-6, abs_tol=1e-6):
                 return State.FAULT, (
-                    f"score_round goes by a model's id or its place: after {name} {shown(answer)} scores {one:g}, and "
-                    f"{other:g} when the models exchange their answers; break ties by what was answered"
+                    f"score_round goes by a model's id or its place: after {name} {shown(answer)} scores {score:g}, "
+                    f"and {other:g} when the models exchange their answers; break ties by what was answered"
                 )
     return State.OK, "models that exchange their answers exchange their scores"
 
@@ -223,23 +225,23 @@ def _place(contract: CrunchContract, answers: Sequence[Any], truths: dict[str, A
 def _scores(
     contract: CrunchContract, answers: Sequence[Any], truth: Any, market: str, hint: str = ""
 ) -> list[float]:
-    """The score of each answer, of all in one round where the contract scores rounds. Raises ContractError."""
+    """The score of each answer; all are in one round if the contract scores rounds. Raises ContractError."""
     if contract.score_round is not None:
         return values_of(contract, answers, truth, f"after {market}: {hint}")
     return [_score(contract, answer, truth, market, hint) for answer in answers]
 
 
 def _score(contract: CrunchContract, answer: Any, truth: Any, market: str, hint: str = "") -> float:
-    """One score as it would be recorded, 0 where there is none by nobody's fault.
+    """One score as it would be recorded; 0 if there is none by nobody's fault.
 
-    Raises ContractError that says for which answer it cannot be.
+    Raises ContractError that names the answer without a score.
     """
     about = f"score_prediction, for {shown(answer)} after {market}: {hint}"
     try:
-        given = contract.score_prediction(read_back(answer), truth)
-        if isinstance(given, NoScore):
+        scored = contract.score_prediction(read_back(answer), truth)
+        if isinstance(scored, NoScore):
             return 0.0
-        result = contract.score_type.model_validate(plain(given))
+        result = contract.score_type.model_validate(plain(scored))
         value = float(numbers_of(result.__dict__)[contract.aggregation.value_field])
         to_units(value, contract.score_decimals)
     except NotRecordableError as error:
@@ -249,22 +251,22 @@ def _score(contract: CrunchContract, answer: Any, truth: Any, market: str, hint:
     return value
 
 
-# --- what is asked, and how it is ranked ---------------------------------------------------------------------
+# --- the schedule and the ranking -----------------------------------------------------------------------------
 
 
 def _ranking(contract: CrunchContract, rehearsal: Rehearsal) -> tuple[State, str]:
     aggregation = contract.aggregation
-    for field, (key, known) in ranking_names(contract, rehearsal.summary_keys or ()).items():
-        if key in known:
+    for field, (key, possible) in ranking_names(contract, rehearsal.summary_keys or ()).items():
+        if key in possible:
             continue
         if rehearsal.summary_keys is None:
             return State.UNKNOWN, f"aggregate_snapshot did not tell whether there is {key!r}"
         if field == "ranking_key" and key in (PERIOD_KEY, *(board.name for board in aggregation.boards)):
             raise ContractError(
                 f"aggregation.ranking_key {key!r} is over the checkpoint period, of which the live board has no "
-                f"number; it can rank by {known}"
+                f"number; it can rank by {possible}"
             )
-        raise ContractError(f"aggregation.{field} {key!r} is in no snapshot; there are {known}")
+        raise ContractError(f"aggregation.{field} {key!r} is in no snapshot; there are {possible}")
     absence = contract.absence_policy
     if (
         (absence == "zero" or (isinstance(absence, AbsenceConstant) and absence.value <= 0))
@@ -286,28 +288,28 @@ def _schedule(contract: CrunchContract, settings: Settings) -> str:
     if not schedules:
         raise ContractError("scheduled_predictions: none is active, so nothing would ever be asked")
     step_seconds = granularity_ms(settings.feed_granularity) / 1000
-    for one in schedules:
-        about = f"scheduled_predictions: scope {one.scope_key!r} has "
+    for schedule in schedules:
+        about = f"scheduled_predictions: scope {schedule.scope_key!r} has "
         record = f"a {settings.feed_granularity} {settings.feed_kind} ({step_seconds:g} s)"
-        if one.scope.horizon_seconds < step_seconds:
+        if schedule.scope.horizon_seconds < step_seconds:
             raise ContractError(
-                f"{about}horizon_seconds {one.scope.horizon_seconds}, shorter than {record}: no record would end it, "
-                "so there would be no ground truth"
+                f"{about}horizon_seconds {schedule.scope.horizon_seconds}, shorter than {record}: no record would end "
+                "it, so there would be no ground truth"
             )
-        if one.interval_seconds < step_seconds:
+        if schedule.interval_seconds < step_seconds:
             raise ContractError(
-                f"{about}interval_seconds {one.interval_seconds}, shorter than {record}: most of its points would be "
-                "skipped, since no record opens them"
+                f"{about}interval_seconds {schedule.interval_seconds}, shorter than {record}: most of its points would "
+                "be skipped, since no record opens them"
             )
     asked = ", ".join(
-        f"{one.scope_key} every {one.interval_seconds} s ({one.scope.horizon_seconds} s ahead)"
-        for one in schedules
+        f"{schedule.scope_key} every {schedule.interval_seconds} s ({schedule.scope.horizon_seconds} s ahead)"
+        for schedule in schedules
     )
     return f"{asked}; the feed is {settings.feed_granularity}"
 
 
 def _subjects(contract: CrunchContract, settings: Settings) -> str:
-    """What the node itself refuses at its start: a scope without a feed, a window that snapshots do not add up to."""
+    """The checks that the node makes at its start: each scope has a feed, each window is a sum of snapshot periods."""
     terms = make_terms(contract, "", settings, 0)
     wanted = sorted({scope.subject for scope in terms.scopes})
     asked = {subject for scope in terms.scopes for subject in scope.members}
@@ -316,7 +318,7 @@ def _subjects(contract: CrunchContract, settings: Settings) -> str:
 
 
 def _deadline(contract: CrunchContract) -> str:
-    shortest = min((one.scope.horizon_seconds for one in contract.schedules()), default=0)
+    shortest = min((schedule.scope.horizon_seconds for schedule in contract.schedules()), default=0)
     if shortest and contract.deadline_seconds >= shortest:
         raise ContractError(
             f"deadline_seconds {contract.deadline_seconds:g} is not shorter than the horizon of {shortest} s: an "

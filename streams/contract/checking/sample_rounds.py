@@ -1,4 +1,7 @@
-"""Rounds of sample answers, scored as the node would score them, for a contract that has `score_round`. Pure."""
+"""Scores rounds of sample answers by a contract's `score_round`, and combines them by its ensembles, as the node does.
+
+The checks of a contract use it. Nothing is recorded. Pure.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ _MINUTE_MS = 60_000
 
 
 def scoring_field(contract: CrunchContract) -> str:
-    """The field that scores: `score_round` where it is set, else `score_prediction`."""
+    """The field that scores: `score_round` if it is set, else `score_prediction`."""
     return "score_prediction" if contract.score_round is None else "score_round"
 
 
@@ -34,9 +37,9 @@ def sample_round(
     before: Carried | None = None,
     number: int = 0,
 ) -> RoundOutcome:
-    """The outcome of round `number` with these answers, each a model's and a player's own; one model more is absent.
+    """The outcome of round `number` with these answers, each of another model and player. One more model is absent.
 
-    Raises ContractError with the reason where the function fails the whole round.
+    Raises ContractError with the reason if the function fails the whole round.
     """
     n, asked = len(answers), _asked(answers)
     schedules = contract.schedules()
@@ -55,57 +58,59 @@ def sample_round(
         **carried.given(),
     )
     outcome = RoundScorer(contract).score(asked, truth, context, carried)
-    why = {reason for _, fault, reason in outcome.unscored.values() if reason and fault != NOBODY}
-    if n and len(outcome.unscored) == n + 1 and len(why) == 1:
-        raise ContractError(f"contract field score_round: {why.pop().removeprefix('score_round: ')}")
+    reasons = {reason for _, fault, reason in outcome.unscored.values() if reason and fault != NOBODY}
+    if n and len(outcome.unscored) == n + 1 and len(reasons) == 1:
+        raise ContractError(f"contract field score_round: {reasons.pop().removeprefix('score_round: ')}")
     return outcome
 
 
 def _asked(answers: Sequence[BaseModel]) -> Asked:
-    """A round with these answers, and one model more that is absent."""
+    """A round with these answers, and one more model that is absent."""
     n = len(answers)
     for answer in answers:
         read_back(answer)
     return Asked(
         models=[f"model-{i:03d}" for i in range(n + 1)],
         crunchers=[f"player-{i:03d}" for i in range(n + 1)],
-        outputs=[*(msgspec.Raw(msgspec.json.encode(recorded(one))) for one in answers), NO_OUTPUT],
+        outputs=[*(msgspec.Raw(msgspec.json.encode(recorded(answer))) for answer in answers), NO_OUTPUT],
         missed={n: _AWAY},
     )
 
 
 def sample_ensembles(contract: CrunchContract, answers: Sequence[BaseModel]) -> dict[str, Combined]:
-    """Ensemble's name -> what it makes of these answers. The first models have the better past, of one score each."""
+    """Ensemble name -> its combination of these answers. Each model has one past score; the first has the best."""
     asked, unit = _asked(answers), 10**contract.score_decimals
     sign = -1 if contract.aggregation.ranking_direction == RankingDirection.ASC else 1
     scores = {model_id: [-sign * i * unit // 100, 1] for i, model_id in enumerate(asked.models)}
     squares = {model_id: [((i + 1) * unit // 100) ** 2, 1] for i, model_id in enumerate(asked.models)}
-    past = {one.name: PastSums(scores, {one.error_field: squares}) for one in contract.ensembles}
+    past = {
+        ensemble.name: PastSums(scores, {ensemble.error_field: squares}) for ensemble in contract.ensembles
+    }
     return EnsembleScorer(contract).combined(asked, past)
 
 
 def after(before: Carried, outcome: RoundOutcome) -> Carried:
-    """The state that the round after `outcome` begins with."""
+    """The state at the start of the round after `outcome`."""
     carried = Carried(dict(before.states), before.shared)
     carried.take(outcome.states, outcome.shared)
     return carried
 
 
 def values_of(contract: CrunchContract, answers: Sequence[BaseModel], truth: Any, about: str) -> list[float]:
-    """The value of each answer in one round: its score, or what it costs where the function failed it and says so; 0
-    where it has no score by nobody's fault.
+    """The value of each answer in one round: its score, or its charge if the function failed it; 0 if it has no score
+    by nobody's fault.
 
-    Raises ContractError that says which answer has none; `about` is when.
+    Raises ContractError that names the answer without a value; `about` is the market, for that text.
     """
     outcome = sample_round(contract, answers, truth)
     if all(fault == NOBODY for place, (_, fault, _) in outcome.unscored.items() if place < len(answers)) and (
         len(outcome.unscored) > len(answers)
     ):
-        # Who has no score before there is a state may have one with it.
+        # A model may get its first score only when an earlier round has left a state.
         outcome = sample_round(contract, answers, truth, after(Carried(), outcome), number=1)
     for place, (_, fault, reason) in sorted(outcome.unscored.items()):
         if place < len(answers) and place not in outcome.charges and fault != NOBODY:
             raise ContractError(f"score_round, for {shown(answers[place])} {about}{reason}")
     column = outcome.units.get(contract.aggregation.value_field) or [None] * len(answers)
-    each = [outcome.charges.get(place, column[place]) for place in range(len(answers))]
-    return [to_float(units or 0, contract.score_decimals) for units in each]
+    values = [outcome.charges.get(place, column[place]) for place in range(len(answers))]
+    return [to_float(units or 0, contract.score_decimals) for units in values]
