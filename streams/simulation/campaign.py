@@ -1,4 +1,7 @@
-"""Many seeds, one after the other or in several processes: what each came to, and the failing ones made small."""
+"""Runs many seeds, one after another or in several processes, and makes the failing schedules small.
+
+`coordinator simulate` calls it. Gives the findings of each seed; emits nothing.
+"""
 
 from __future__ import annotations
 
@@ -27,18 +30,20 @@ EVENT_CHARS = 220
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """A schedule of which something does not hold; `shrunk` is the smallest found that breaks the same rule."""
+    """A schedule whose run breaks a rule. `shrunk` is the smallest schedule found that breaks the same rule."""
 
     schedule: Schedule
     findings: list[Finding]
     shrunk: Schedule
     shrunk_findings: list[Finding]
     last_events: list[str]
-    """Of the shrunk run, in the order of the log: those that say more than the time."""
+    """The newest events of the shrunk run in the order of the log, without those that say only the time."""
 
 
 def challenge_of(contract: str | None) -> Challenge:
-    """Of a contract's `module:attribute`, or of the simulation's own. Raises OperatorError, ContractError."""
+    """The challenge of a contract (`module:attribute`), or of the simulation's own contract. Raises OperatorError,
+    ContractError.
+    """
     return Challenge() if contract is None else Challenge(load_contract(contract))
 
 
@@ -48,7 +53,7 @@ def schedule_of(seed: int, rounds: int, challenge: Challenge) -> Schedule:
 
 
 def tried(schedule: Schedule, challenge: Challenge, new_node: NewNode = Node) -> list[Finding]:
-    """What does not hold of a run."""
+    """The findings of one run; empty if every rule holds."""
     try:
         return judge(play(schedule, challenge, new_node), challenge)
     except RunawayError as error:
@@ -58,11 +63,11 @@ def tried(schedule: Schedule, challenge: Challenge, new_node: NewNode = Node) ->
 def failure_of(
     schedule: Schedule, findings: list[Finding], challenge: Challenge, new_node: NewNode = Node
 ) -> Failure:
-    """A failing run, made small."""
-    rules = {one.rule for one in findings}
+    """The failure of a schedule, with the smallest schedule that still fails."""
+    rules = {finding.rule for finding in findings}
 
     def fails(smaller: Schedule) -> bool:
-        return bool(rules & {one.rule for one in tried(smaller, challenge, new_node)})
+        return bool(rules & {finding.rule for finding in tried(smaller, challenge, new_node)})
 
     shrunk = shrink(schedule, fails)
     try:
@@ -73,7 +78,7 @@ def failure_of(
 
 
 def last_events(outcome: Outcome) -> list[str]:
-    """The log's last counted events in the order of their records, but for those that say only the time."""
+    """The last counted events in the order of their records, without those that say only the time."""
     readers = {topic: counter_for(topic, None) for topic in outcome.log.topics}
     lines: list[str] = []
     for topic in outcome.order:
@@ -93,12 +98,12 @@ def last_events(outcome: Outcome) -> list[str]:
 def campaign(
     seeds: Iterable[int], rounds: int, contract: str | None = None, jobs: int = 1
 ) -> Iterator[tuple[Schedule, list[Finding]]]:
-    """(schedule, what does not hold) of each seed, in `jobs` processes, as they are done."""
+    """(schedule, findings) of each seed as it is done, in `jobs` processes."""
     each = partial(_one, rounds=rounds, contract=contract)
     if jobs <= 1:
         yield from map(each, seeds)
         return
-    # A forked child would have this process's threads' locks, and none of its threads.
+    # Spawned and not forked: a forked child inherits the locks of this process's threads, and none of the threads.
     with multiprocessing.get_context("spawn").Pool(jobs, quiet) as pool:
         yield from pool.imap_unordered(each, seeds)
 
@@ -114,5 +119,5 @@ def _one(seed: int, rounds: int, contract: str | None) -> tuple[Schedule, list[F
 
 
 def quiet() -> None:
-    """What the workers log of their faults is not what a simulation is read for."""
+    """Silence the workers' logging. They log every fault that the schedule makes, which hides the findings."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

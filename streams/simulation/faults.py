@@ -1,6 +1,6 @@
-"""The faults of a run as data: drawn from a seed, printed, kept in a file, left out one by one.
+"""The faults of a run as data, so that a schedule can be drawn from a seed, printed, kept in a file, and made smaller.
 
-Times are seconds since the run's start. The run's calm, in which the node must come to rest, begins when all are over.
+Times are in seconds since the run's start. After the last fault comes the calm, in which the node must come to rest.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Claimants(_Fault, frozen=True, tag="claimants"):
 
 
 class Delivered(_Fault, frozen=True, tag="delivered"):
-    """A stage's delivery goes on from other records: `back` of them again, or if negative some are skipped."""
+    """A stage's delivery continues elsewhere: `back` records are delivered again, or skipped if it is negative."""
 
     stage: str
     at: float
@@ -101,7 +101,7 @@ class Delivered(_Fault, frozen=True, tag="delivered"):
 
 
 class Garbage(_Fault, frozen=True, tag="garbage"):
-    """A record that is none of ours stands in a topic; `repeats` (0: none): the record that stood so many before."""
+    """A foreign record stands in a topic: garbage, or (`repeats` > 0) a copy of the record so many places before."""
 
     topic: str
     at: float
@@ -123,7 +123,7 @@ class ModelsAway(_Fault, frozen=True, tag="models_away"):
 
 
 class ModelDoes(_Fault, frozen=True, tag="model_does"):
-    """One model `hangs`, `raises`, answers `slow`ly or with what is no `number`, or has `left`, for a while."""
+    """For a while one model `hangs`, `raises`, is `slow`, answers something that is no `number`, or has `left`."""
 
     model: int
     at: float
@@ -150,7 +150,7 @@ class FeedAway(_Fault, frozen=True, tag="feed_away"):
 
 
 class RecordIs(_Fault, frozen=True, tag="record_is"):
-    """The record of an instant comes `late`, `twice`, not in the stream (`lost`), `never`, or is `corrected` later."""
+    """The record of an instant comes `late`, `twice`, in the history only (`lost`), `never`, or is `corrected`."""
 
     at: float
     what: str
@@ -162,7 +162,7 @@ class RecordIs(_Fault, frozen=True, tag="record_is"):
 
 
 class ClockJumps(_Fault, frozen=True, tag="clock_jumps"):
-    """The wall clock of every process is wrong `by_seconds`, for a while."""
+    """For a while the wall clock of every process is wrong by `by_seconds`."""
 
     at: float
     seconds: float
@@ -173,7 +173,7 @@ class ClockJumps(_Fault, frozen=True, tag="clock_jumps"):
 
 
 class OperatorDoes(_Fault, frozen=True, tag="operator_does"):
-    """The operator does something beside paying: `withhold`, `ban`, `readmit`, `twice` (every command again)."""
+    """The operator does more than pay: `withhold`, `ban`, `readmit`, or sends every command `twice` from then on."""
 
     at: float
     what: str
@@ -199,7 +199,7 @@ Fault = (
 
 
 class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All that a run is made of beside the contract: the same schedule and version give the same log."""
+    """Everything that decides a run, except the contract. The same schedule and version give the same log."""
 
     seed: int
     rounds: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
@@ -207,12 +207,12 @@ class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     latency_ms: float
     """How long a send is on its way."""
     has_clock: bool
-    """Can the source be asked for the time?"""
+    """Whether the source can be asked for the time."""
     faults: tuple[Fault, ...]
 
     @property
     def until_seconds(self) -> float:
-        """When the last fault that has a time is over."""
+        """The end of the last fault that has a time."""
         ends = (getattr(fault, "at", 0.0) + getattr(fault, "seconds", 0.0) for fault in self.faults)
         return max(ends, default=0.0)
 
@@ -260,7 +260,7 @@ def draw(seed: int, rounds: int, round_seconds: float, granularity_seconds: floa
         rng.choice((0.0, 2.0, 50.0, 700.0)),
         rng.choice((True, False)),
     )
-    # A seed that draws from few kinds shows more often what those do to each other.
+    # Some seeds draw from a few kinds of fault only, so that these meet each other more often.
     drawing = rng.sample(drawing, rng.choice((1, 3, len(drawing))))
     faults = tuple(rng.choice(drawing)() for _ in range(rng.choice((1, 2, 4, 8))))
     return Schedule(seed, rounds, models, latency_ms, has_clock, faults)

@@ -1,7 +1,8 @@
-"""The log's transport of a simulation: `LogIO` over the log in memory, with sends on their way and processes that die.
+"""The transport of a simulation: `LogIO` over a log in memory, with latency, failing sends and processes that die.
 
-Every process has a `Line` to the one log. What a line sends is on its way for a while and lands in order. A line may be
-cut (reads and sends wait, then go on) or dead (nothing more comes of it, but for what was on its way and still lands).
+Each process has its own `Line` to the shared log. A record that a line sends is in flight for a while, and records land
+in order. A line may be cut: reads and sends wait, and continue once it is mended. It may be dead: it does nothing more,
+but some records in flight may still land.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ PATIENCE_SECONDS = 0.5
 
 
 class SendFault(NamedTuple):
-    """What becomes of one send, beside landing: `dies`: the line ends in the middle of it; `fails`: it is reported as
-    failed; `lands`: it stands in the log all the same.
+    """What happens to one send. `dies`: the line dies during the send. `fails`: the send is reported as failed.
+    `lands`: a failed send is in the log all the same.
     """
 
     dies: bool = False
@@ -40,7 +41,7 @@ OnSend = Callable[["Line", str, int], SendFault | None]
 
 
 class Shared:
-    """The log that all lines lead to."""
+    """The log of all processes."""
 
     def __init__(self, log: MemoryLog | None = None, on_send: OnSend = lambda *_: None) -> None:
         self.log = log or MemoryLog()
@@ -49,12 +50,12 @@ class Shared:
         self.order: list[str] = []
         """The topic of each record that was appended here, in order."""
         self.records_max = 1 << 62
-        """The log takes no more: a stage that never ends would fill the memory."""
+        """The log takes no more records, since a stage that never ends would fill the memory."""
         self.runs_away = ""
         self._waiting: defaultdict[str, list[asyncio.Future[None]]] = defaultdict(list)
 
     def append(self, topic: str, record: bytes) -> int:
-        """Put a record into the log and wake who waits for it; gives its offset."""
+        """Append a record and wake the readers that wait for it. Gives its offset."""
         offset = self.log.append(topic, record)
         self.order.append(topic)
         for waiting in self._waiting.pop(topic, ()):
@@ -63,7 +64,9 @@ class Shared:
         return offset
 
     async def grown(self, topic: str, beyond: int, seconds: float | None = WAIT_SECONDS) -> bool:
-        """Wait until the topic is longer than `beyond`, at most for so long. Is it?"""
+        """Wait until the topic ends behind the offset `beyond`, at most `seconds` (None: for ever). Says whether it
+        does.
+        """
         try:
             async with asyncio.timeout(seconds):
                 while self.log.end(topic) <= beyond:
@@ -99,7 +102,7 @@ class Line:
         self._on_its_way: deque[_OnItsWay] = deque()
 
     async def ready(self) -> None:
-        """Return once the line is not cut; never if it is dead."""
+        """Wait while the line is cut. On a dead line wait for ever."""
         if self.dead:
             await asyncio.get_running_loop().create_future()
         if not self._open.is_set():
@@ -107,17 +110,17 @@ class Line:
             await self.ready()
 
     def cut(self) -> None:
-        """From now on everything waits."""
+        """Let all reads and sends wait."""
         self._open.clear()
 
     def mend(self) -> None:
-        """Go on; what was on its way lands now."""
+        """Let reads and sends continue. The records in flight land now."""
         self._open.set()
         while self._on_its_way and not self.dead:
             self._land()
 
     def die(self, landing: int = 0, late_seconds: float = 0.0) -> None:
-        """Nothing more comes of this line but the next `landing` records on their way, so much later."""
+        """End the line. Of the records in flight the first `landing` still land, `late_seconds` later."""
         self.dead = True
         self._open.set()
         late = [sent for sent in self._on_its_way if not sent.fault.fails][:landing]
@@ -142,7 +145,7 @@ class Line:
         return LineWriter(self)
 
     async def send(self, topic: str, record: bytes) -> asyncio.Future[int]:
-        """Put a record on its way."""
+        """Send a record. It lands after the line's latency, as its fault says."""
         await self.ready()
         loop = asyncio.get_running_loop()
         if len(self.shared.order) > self.shared.records_max:
@@ -228,5 +231,5 @@ class LineWriter:
         return await self._line.send(topic, value)
 
     async def close(self) -> None:
-        """See `Writer`; what is on its way goes on."""
+        """See `Writer`. Records in flight still land."""
         self.closed = True

@@ -1,6 +1,7 @@
-"""An event loop whose time jumps to the next timer when nothing else is to do: hours of waiting in a moment.
+"""An event loop in virtual time: when nothing is ready, its time jumps to the next timer. Hours of waiting take
+moments.
 
-Only for what waits by the loop or by its own threads (`asyncio.to_thread`), never by sockets.
+It is only for code that waits by the loop or by the loop's threads (`asyncio.to_thread`), and never by sockets.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 TURNS_MAX = 200_000
-"""Of the loop within one virtual second: some hundreds are usual."""
+"""The most turns of the loop within one virtual second. Some hundreds are usual."""
 
 
 class RunawayError(Exception):
-    """What runs does not come to an end."""
+    """The simulated program does not come to an end."""
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """Time begins at 0 and passes only when every task sleeps and no thread of the loop is at work.
+    """Time begins at 0, and passes only while every task sleeps and no thread of the loop works.
 
-    A thread takes real time: were the clock to jump meanwhile, an hour of waiting would end before a file of one
-    line was read, on a busy machine and not on a quiet one.
+    A thread takes real time. If the clock jumped meanwhile, an hour of waiting could end before a small file is read,
+    and only on a busy machine.
     """
 
     def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
@@ -38,7 +39,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def run_in_executor(  # type: ignore[override]
         self, executor: Any, func: Any, *args: Any
     ) -> asyncio.Future[Any]:
-        """In a thread, which time waits for."""
+        """Run a function in a thread. Virtual time waits for it."""
         future = super().run_in_executor(executor, func, *args)
         self._threads_at_work += 1
         future.add_done_callback(self._thread_done)
@@ -55,7 +56,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 class _Nothing(selectors.SelectSelector):
-    """A simulation waits for no socket and no thread, so nobody need be asked."""
+    """A selector of nothing: a simulation waits for no socket and no thread."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
@@ -64,10 +65,11 @@ class _Nothing(selectors.SelectSelector):
 
 
 class SimulationLoop(VirtualTimeLoop):
-    """The same run of the same program every time: no thread, and timers of one instant in the order of their making.
+    """Runs the same program the same way every time: without threads, and with timers of one instant in the order in
+    which they were set.
 
-    The loop's own heap compares times alone, so the order of two timers of one instant would hang on all others. Here
-    each is a millionth of a microsecond later than the one made before it.
+    The loop's heap compares times alone, so the order of two timers of one instant would depend on all other timers.
+    Here each timer is a millionth of a microsecond later than the one that was set before it.
     """
 
     def __init__(self) -> None:
@@ -78,7 +80,7 @@ class SimulationLoop(VirtualTimeLoop):
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Any = None
     ) -> asyncio.TimerHandle:
-        """As the loop does, behind every timer of that instant."""
+        """Set a timer behind every earlier timer of that instant."""
         self._timers += 1
         return super().call_at(when + self._timers * 1e-12, callback, *args, context=context)
 
@@ -97,7 +99,7 @@ class SimulationLoop(VirtualTimeLoop):
         func: Any,
         *args: Any,
     ) -> asyncio.Future[Any]:
-        """At once, here."""
+        """Run the function at once, in this thread."""
         future: asyncio.Future[Any] = self.create_future()
         try:
             future.set_result(func(*args))

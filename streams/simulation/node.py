@@ -1,8 +1,8 @@
 """The node of a simulation: its workers' processes, wired as `streams/agents/workers.py` does, over lines to one log.
 
-What runs is the product's own: claims, tenures, keepers, stages, the feed's and the models' shells. In place of Faust
-stands a group that deals each worker's partitions to one process and delivers records from about where it had
-committed; in place of the supervisor, a restart.
+Claims, tenures, keepers, stages and the shells of feed and models are those of a real node. Two things are replaced.
+Instead of Faust a group deals each worker's partitions to one process, and delivers records from about where it had
+committed. Instead of the supervisor a process that ended is started again.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Process:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Run every stage's keeper, and take what is delivered."""
+        """Run the keeper and the delivery of every stage."""
         loop = asyncio.get_running_loop()
         for stage in f.STAGES[self.worker]:
             new_tenure = partial(getattr(self.node, f"{stage}_tenure"), self)
@@ -78,7 +78,7 @@ class Process:
             self.node.ended(self, error)
 
     def assign(self, *, ours: bool) -> None:
-        """What the group tells this process."""
+        """Tell the process whether the partitions of its stages are dealt to it."""
         for stage, keeper in self.keepers.items():
             keeper.assigned(ours=ours)
             (self.assigned[stage].set if ours else self.assigned[stage].clear)()
@@ -102,18 +102,18 @@ class Process:
                 position = node.committed[stage] = end
 
     def kill(self, landing: int = 0, late_seconds: float = 0.0) -> None:
-        """As `kill -9`: nothing more comes of it but what is on its way."""
+        """End it as `kill -9` does. Of its records in flight `landing` still land, `late_seconds` later."""
         self.line.die(landing, late_seconds)
         for task in self._tasks:
             task.cancel()
 
     async def gone(self) -> None:
-        """Wait until all that it ran is cleared away."""
+        """Wait until all of its tasks have ended."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 class Node:
-    """All processes, and the group. A test exchanges one of the tenures for one with a known fault."""
+    """All processes, and the group. Tests of the judge replace a tenure by one with a known fault."""
 
     def __init__(
         self, world: World, shelf: ContractShelf, crunch_id: str, shared: Shared, calm_from: float
@@ -178,7 +178,7 @@ class Node:
     # --- processes -------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Every worker once, and the faults that have a time."""
+        """Start one process of each worker, and the faults that have a time."""
         loop = asyncio.get_running_loop()
         for worker in f.WORKERS:
             self._own(self._spawn(worker))
@@ -193,7 +193,7 @@ class Node:
                 self._beside.append(loop.create_task(self._garbage(fault)))
 
     def _spawn(self, worker: str) -> Process:
-        process = Process(self, worker, sum(one.worker == worker for one in self.processes) + 1)
+        process = Process(self, worker, sum(earlier.worker == worker for earlier in self.processes) + 1)
         self.processes.append(process)
         process.start()
         return process
@@ -207,13 +207,13 @@ class Node:
         process.assign(ours=True)
 
     def killed(self, process: Process) -> None:
-        """The send of a crash was reached."""
+        """Kill the process: it has reached the send at which a crash is due."""
         fault = self._killed_by[process]
         process.kill(fault.landing, fault.late_seconds)
         self._back(process, fault.back_seconds)
 
     def ended(self, process: Process, error: BaseException) -> None:
-        """A process ended by itself; it is started again, as the supervisor does."""
+        """A process ended by an error. Note the error if it is a bug of ours, and start the process again."""
         if process.line.dead:
             return
         if not isinstance(error, (*WORLD, StalledError)):
@@ -233,7 +233,7 @@ class Node:
         self._beside.append(asyncio.get_running_loop().create_task(back()))
 
     async def stop(self, *workers: str) -> None:
-        """End the processes of these workers, as `kill -9` does once nothing is on its way."""
+        """End all processes of these workers, as `kill -9` does, without any record in flight."""
         for process in self.processes:
             if process.worker in workers and not process.line.dead:
                 process.kill()
@@ -246,7 +246,7 @@ class Node:
             return None  # a number that only the calm reaches
         crash = self._crashes.get((topic, number))
         if crash is not None:
-            process = next((one for one in self.processes if one.line is line), None)
+            process = next((sender for sender in self.processes if sender.line is line), None)
             if process is not None:
                 self._killed_by[process] = crash
                 return SendFault(dies=True)

@@ -1,4 +1,7 @@
-"""The operator of a simulation: pays what the node offers, by commands, and gives others as the schedule says."""
+"""The operator of a simulation: pays every offered checkpoint, and does what the schedule says.
+
+Reads `checkpoints`; writes `commands`.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +22,18 @@ from coordinator.streams.simulation.world import World
 
 PAYS_SECONDS = 3.0
 FAILS_SHARE = 0.3
-"""Of the transactions."""
+"""The share of transactions that fail."""
 
 
 class Operator:
-    """Pays every checkpoint that is offered, by commands, and does what the schedule says beside."""
+    """Pays by commands. A transaction may fail, and then the operator pays again by another one."""
 
     def __init__(self, world: World, shared: Shared) -> None:
         self._world, self._shared = world, shared
         self._attempts: Tally[str] = Tally()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Work until cancelled."""
         await asyncio.gather(self._pay(), *(self._do(fault) for fault in self._world.of(f.OperatorDoes)))
 
     def _command(self, event: ev.Event) -> None:
@@ -45,7 +48,7 @@ class Operator:
         return kind(id=the_id, at=self._world.true_ms(), data=data)
 
     def _confirm(self, checkpoint_id: str) -> None:
-        """Pay it, by a transaction of its own for each attempt."""
+        """Confirm a payment, with a transaction of its own for each attempt."""
         self._attempts[checkpoint_id] += 1
         text = f"{self._world.schedule.seed} {checkpoint_id} {self._attempts[checkpoint_id]}"
         digest = hashlib.sha512(text.encode()).digest()

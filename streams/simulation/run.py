@@ -1,10 +1,10 @@
-"""One run: a schedule, a contract, the node under its faults in virtual time; then what is judged of it.
+"""One run: plays a schedule's faults against a whole node of a contract, in virtual time. `judging.py` judges it.
 
-    outcome = simulate(draw(7, 30, ...), challenge)
-    outcome.findings    # empty, or what does not hold
+    outcome = play(draw(7, 30, ...), challenge)
+    judge(outcome, challenge)    # empty, or each rule that does not hold
 
 A run has three parts: the rounds, in which faults happen; a calm, in which the node must come to rest; and an end, in
-which no new facts come and nobody may be behind.
+which no new facts come and no stage may be behind.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ CONTRACT = CrunchContract(
     gap_wait_seconds=60,
     absence_policy="worst",
 )
-"""What is played where no other contract is named: two horizons, rounds of seconds, a charge for absence."""
+"""The contract of a simulation that names no other: two horizons, rounds of seconds, and a charge for absence."""
 
 
 class Challenge:
-    """A contract and the node's settings for it: rounds as often as the shortest schedule asks."""
+    """A contract, and settings of a node that fit it. A round is asked as often as the shortest schedule says."""
 
     def __init__(self, contract: CrunchContract = CONTRACT) -> None:
         """Raises OperatorError for a contract that asks of named subjects, or together."""
@@ -102,12 +102,12 @@ NewNode = Callable[[World, ContractShelf, str, Shared, float], Node]
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What a run left: its log, the node's and the world's sides of it."""
+    """The result of a run: the log, the errors of the node, and the world that knows what really happened."""
 
     schedule: Schedule
     log: MemoryLog
     order: list[str]
-    """The topic of each record, in the order of their coming."""
+    """The topic of each record, in the order in which the records were appended."""
     world: World
     bugs: list[str]
     seconds: float
@@ -115,8 +115,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def play(schedule: Schedule, challenge: Challenge, new_node: NewNode = Node, seconds: float = 0.0) -> Outcome:
-    """Run it; the calm begins after the rounds and the faults, and no earlier than after `seconds`. The same arguments
-    give the same log.
+    """Play a schedule. The calm begins after the rounds and the faults, and at least `seconds` after the start. The
+    same arguments give the same log.
     """
     return run(_played(schedule, challenge, new_node, seconds), SimulationLoop)
 

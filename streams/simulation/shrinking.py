@@ -1,7 +1,7 @@
-"""A failing schedule made as small as it goes: fewer faults, rounds and models, no latency. Pure.
+"""Makes a failing schedule small: fewer faults, rounds and models, and no latency. Pure.
 
-`fails` says whether a schedule still breaks the rule; each step keeps what still does. A smaller case may break it in
-another way than the first: it is a fault all the same.
+`fails` says whether a schedule still breaks the rule, and each step takes a smaller schedule that does. A smaller
+schedule may break the rule in another way than the first one: that is a fault, too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ TRIES_MAX = 300
 
 
 def shrink(schedule: Schedule, fails: Callable[[Schedule], bool], tries_max: int = TRIES_MAX) -> Schedule:
-    """The smallest that was found, with at most so many tries. `schedule` fails."""
+    """The smallest failing schedule found with at most `tries_max` runs. `schedule` itself must fail."""
     tries = 0
     changed = True
     while changed:
@@ -32,7 +32,7 @@ def shrink(schedule: Schedule, fails: Callable[[Schedule], bool], tries_max: int
 
 
 def _smaller(schedule: Schedule) -> Iterator[Schedule]:
-    """Smaller ones, those first that leave out most."""
+    """Smaller schedules, first those that leave out most."""
     faults = schedule.faults
     size = (len(faults) + 1) // 2
     while size:

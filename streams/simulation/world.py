@@ -1,4 +1,8 @@
-"""What stands around the node in a simulation: the time, a market, the models. All by the schedule."""
+"""The world around the node in a simulation: the time, a market and the models, all as the schedule says.
+
+`Source` and `Gateway` are what a process of the node sees of it; `judging.py` compares the log with what really
+happened.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +43,7 @@ SOURCE = "simulated"
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """A record, when it comes (s), and whether by the stream and in the history."""
+    """A record and when it comes (s). `streamed`: the stream has it. `kept`: the history has it."""
 
     at: float
     record: FeedRecord
@@ -48,14 +52,16 @@ class Delivery(msgspec.Struct, frozen=True):
 
 
 class World:
-    """The outside of a run. Its time is the loop's; what it holds is a function of the schedule."""
+    """The world of one run. Its time is the event loop's; all else follows from the schedule."""
 
     def __init__(
         self, schedule: f.Schedule, contract: CrunchContract, settings: Settings, seconds: float
     ) -> None:
         self.schedule, self.contract, self.settings = schedule, contract, settings
-        self.deliveries = sorted(self._deliveries(seconds), key=lambda one: (one.at, one.record.subject))
-        """Of all subjects, in the order of their coming."""
+        self.deliveries = sorted(
+            self._deliveries(seconds), key=lambda delivery: (delivery.at, delivery.record.subject)
+        )
+        """Of all subjects, in the order in which the records come."""
         self.models = ModelsOutside(self)
 
     def of(self, kind: type[Any]) -> Iterator[Any]:
@@ -63,7 +69,7 @@ class World:
         return (fault for fault in self.schedule.faults if isinstance(fault, kind))
 
     def during(self, kind: type[Any]) -> Iterator[Any]:
-        """Those that last, and are on now."""
+        """The schedule's faults of one kind that last, and are going on now."""
         now = self.now
         return (fault for fault in self.of(kind) if fault.at <= now < fault.at + fault.seconds)
 
@@ -79,11 +85,11 @@ class World:
         return START_MS + self.uptime_ms()
 
     def uptime_ms(self) -> int:
-        """What nobody can set."""
+        """The time since the start, in ms. Unlike the wall clock it never jumps."""
         return int(self.now * 1000 + ROUNDING_MS)  # a timer may come a rounding early
 
     def wall_ms(self) -> int:
-        """What the processes' wall clock shows."""
+        """What the wall clock of the processes shows, in ms since 1970. It may be wrong."""
         return self.true_ms() + int(sum(jump.by_seconds for jump in self.during(f.ClockJumps)) * 1000)
 
     # --- the market --------------------------------------------------------------------------------
@@ -150,7 +156,7 @@ class Source:
         return self._world.true_ms()
 
     async def history(self, of: Subscription, start_ms: int, end_ms: int) -> AsyncIterator[FeedRecord]:
-        """The newest version of each record that has come by now."""
+        """The newest version of each record that has come so far, in the order of `at`."""
         await self._reached()
         newest: dict[int, FeedRecord] = {}
         for delivery in self._world.deliveries:
@@ -162,14 +168,14 @@ class Source:
             yield newest[at]
 
     async def stream(self, subscriptions: Sequence[Subscription]) -> AsyncIterator[FeedRecord]:
-        """What comes from now on, but for what comes while the source is away."""
+        """The records that come from now on, without those that come while the source is away."""
         world, health = self._world, self.health
-        subjects = {one.subject for one in subscriptions}
+        subjects = {subscription.subject for subscription in subscriptions}
         began = world.now
         upcoming = [
-            one
-            for one in world.deliveries
-            if one.at > began and one.streamed and one.record.subject in subjects
+            delivery
+            for delivery in world.deliveries
+            if delivery.at > began and delivery.streamed and delivery.record.subject in subjects
         ]
         away = sorted(
             {
@@ -198,7 +204,7 @@ class Source:
 
 
 class ModelsOutside:
-    """The models, m0 m1 ..; they outlive every process of the node. `given` is every answer that left a model."""
+    """The models m0, m1, .. They outlive every process of the node. `given` is model -> all answers that it gave."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -214,7 +220,7 @@ class ModelsOutside:
         return ModelInfo(model_id, model_id, f"{model_id}-1", f"{model_id}-cruncher", f"{model_id}-cruncher")
 
     def does(self, model_id: str) -> set[str]:
-        """What is the matter with a model now."""
+        """The faults that a model has now, as `ModelDoes.what`."""
         return {
             fault.what
             for fault in self.world.during(f.ModelDoes)
@@ -223,17 +229,17 @@ class ModelsOutside:
 
     @property
     def reachable(self) -> bool:
-        """Does the orchestrator answer?"""
+        """Whether the orchestrator answers now."""
         return not any(self.world.during(f.ModelsAway))
 
     def present(self) -> dict[str, None]:
-        """Who runs now, in order."""
+        """The models that run now, in order."""
         return {model_id: None for model_id in self.model_ids if "left" not in self.does(model_id)}
 
     async def call(
         self, model_id: str, method: str, arguments: Sequence[Any], timeout_seconds: float
     ) -> ModelReply:
-        """One call, as a gateway would tell it."""
+        """Call one model. Gives the reply that a gateway would give."""
         deployment = f"{model_id}-1"
         does = self.does(model_id)
         if not self.reachable or "left" in does:
@@ -268,12 +274,12 @@ class Gateway:
 
     @property
     def connected(self) -> bool:
-        """Does the orchestrator answer?"""
+        """Whether the orchestrator answers now."""
         return self._models.reachable
 
     @property
     def announced(self) -> Collection[str] | None:
-        """Whom the orchestrator named last."""
+        """The models that the orchestrator named last."""
         return list(self._known)
 
     async def start(self) -> None:
@@ -283,15 +289,19 @@ class Gateway:
         """Nothing to do."""
 
     def notices(self) -> list[ModelNotice]:
-        """Who came and who left."""
+        """The models that came or left since the last call; none while the orchestrator is away."""
         if not self._models.reachable:
             return []
         before, self._known = self._known, self._models.present()
-        seen = [ModelNotice("seen", self._models.info(one)) for one in self._known if one not in before]
+        seen = [
+            ModelNotice("seen", self._models.info(model_id))
+            for model_id in self._known
+            if model_id not in before
+        ]
         left = [
-            ModelNotice("left", self._models.info(one), reason="stopped")
-            for one in before
-            if one not in self._known
+            ModelNotice("left", self._models.info(model_id), reason="stopped")
+            for model_id in before
+            if model_id not in self._known
         ]
         return [*seen, *left]
 
@@ -303,9 +313,9 @@ class Gateway:
         model_ids: Collection[str],
         output_max_bytes: int = 0,  # noqa: ARG002 - every answer is small
     ) -> dict[str, ModelReply]:
-        """All side by side."""
+        """Call all models concurrently."""
         await self._line.ready()
-        calls = (self._models.call(one, method, arguments, timeout_seconds) for one in model_ids)
+        calls = (self._models.call(model_id, method, arguments, timeout_seconds) for model_id in model_ids)
         return {reply.model_id: reply for reply in await asyncio.gather(*calls)}
 
     async def report_failure(self, model_id: str, code: str, reason: str) -> bool:  # noqa: ARG002
