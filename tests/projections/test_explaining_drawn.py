@@ -65,6 +65,10 @@ def assert_explained(folder, seed):
                     continue
                 ranked += 1
                 assert {name for name, step in steps.items() if step.agrees} == MADE_OF_A_SHARE
+                shown = {value.name for value in steps["key"].result}
+                assert ("sum" in shown) is (
+                    "period" in shown
+                )  # no other key is made of the value field's sum
                 pools = [step for name, step in steps.items() if name.startswith("in pool ")]
                 assert bool(pools) is (data.payout is not None)
                 assert bool(pools) is not ("allocation" in steps)

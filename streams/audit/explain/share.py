@@ -134,11 +134,10 @@ def _key(facts: ShareFacts) -> Step:
         entry = facts.checkpoint.ranking[place]
         result = [units(terms.checkpoint_key, entry.key_units, decimals), *_counts(entry)]
         agrees = again is not None and _comparable(again, facts) == _comparable(entry, facts)
-    total = (
-        totals.models[facts.model_id].sums.get(terms.value_field, [0, 0])
-        if facts.model_id in totals.models
-        else [0, 0]
-    )
+    if terms.checkpoint_key == PERIOD_KEY:  # any other key is made of its own numbers, not of this sum
+        model = totals.models.get(facts.model_id)
+        total = model.sums.get(terms.value_field, [0, 0]) if model else [0, 0]
+        result = [units("sum", total[0], decimals), fact("n", total[1]), *result]
     return Step(
         name="key",
         rule=_key_rule(terms),
@@ -147,7 +146,7 @@ def _key(facts: ShareFacts) -> Step:
             for snapshot, source in facts.snapshots[-LISTED_MAX:]
         ],
         left_out=max(0, len(facts.snapshots) - LISTED_MAX),
-        result=[units("sum", total[0], decimals), fact("n", total[1]), *result],
+        result=result,
         agrees=agrees,
         note="" if agrees else f"the snapshots give {again if again is not None else unranked}",
     )
