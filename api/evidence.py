@@ -70,7 +70,11 @@ def router(loop: EvidenceLoop | None, bundles: KeptBundles, predictions: Predict
     async def evidence(limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 50) -> Response:
         """The signed notes of the tree over the log, newest first, each with the checkpoints that it was made for."""
         files = tree()
-        notes = [_noted(files, batch) for batch in islice(files.batches(), limit)]
+        notes: list[dict[str, Any]] = []
+        for batch in islice(files.batches(), limit):
+            # An earlier tree holds no round that a later one has not: once all may be seen, nothing is looked up again.
+            seen = bool(notes) and notes[-1]["bundle_from"] is None
+            notes.append(_noted(files, batch, None if seen else _hidden_until(batch)))
         key = files.key.verifier
         return shaped(Evidence, {"origin": key.name, "public_key": str(key), "notes": notes})
 
@@ -78,15 +82,15 @@ def router(loop: EvidenceLoop | None, bundles: KeptBundles, predictions: Predict
     async def of_checkpoint(checkpoint_id: CheckpointId) -> Response:
         """The signed note that commits to all that the checkpoint depends on."""
         files = tree()
-        return shaped(Noted, _noted(files, _batch_of(files, checkpoint_id)))
+        batch = _batch_of(files, checkpoint_id)
+        return shaped(Noted, _noted(files, batch, _hidden_until(batch)))
 
-    def _noted(files: TreeFiles, batch: Batch) -> dict[str, Any]:
-        at = _hidden_until(batch)
+    def _noted(files: TreeFiles, batch: Batch, hidden_until_ms: int | None) -> dict[str, Any]:
         return {
             "checkpoint_ids": batch.checkpoint_ids,
             "leaves": batch.size,
             "note": files.note(batch).decode(),
-            "bundle_from": None if at is None else zulu(at),
+            "bundle_from": None if hidden_until_ms is None else zulu(hidden_until_ms),
         }
 
     def _hidden_until(batch: Batch) -> int | None:
