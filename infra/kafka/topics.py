@@ -151,13 +151,15 @@ async def make_topics(
         created = await admin.create_topics(
             [NewTopic(name, 1, replication_factor, topic_configs=settings) for name in missing]
         )
+        made_by_others = len(missing) < len(status_of_topic)
         for name, code, *why in created.topic_errors:
             kind = for_code(code)
-            if code and kind is not TopicAlreadyExistsError:  # another process may have been faster
+            if code and kind is not TopicAlreadyExistsError:
                 raise OperatorError(f"topic {name} could not be made: {kind.__name__}: {_first_text(why)}")
-        if missing != [status.name for status in status_of_topic]:
+            made_by_others |= bool(code)  # another process was faster, or the first look was at old metadata
+        await _end_offsets(bootstrap, [topic_name(crunch_id, topic) for topic in TOPICS])
+        if made_by_others:  # looked at once they have leaders: what the first look did not see, this one does
             _refuse_wrong(await _statuses(admin, crunch_id, replication_factor))
-    await _end_offsets(bootstrap, [topic_name(crunch_id, topic) for topic in TOPICS])
 
 
 async def empty_topics(bootstrap: str, crunch_id: str, topics: Sequence[str]) -> None:

@@ -11,11 +11,13 @@ import subprocess
 import sys
 import time
 
+import msgspec
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from tests.waiting import LIMIT_SECONDS
 
 from coordinator.infra.fetch import ensure_runtime
+from coordinator.infra.kafka import topics
 from coordinator.infra.kafka.broker_settings import MESSAGE_BYTES_MAX
 from coordinator.infra.kafka.clients import make_producer, make_reader, read_range
 from coordinator.infra.kafka.embedded import EmbeddedBroker, free_ports
@@ -212,6 +214,28 @@ async def test_a_topic_that_would_lose_or_split_events_is_refused(
         await create_topics(kafka_bootstrap, crunch_id)
     listed = {status.topic: status.mismatches for status in await list_topics(kafka_bootstrap, crunch_id)}
     assert said in listed["scores"][0]
+
+
+async def test_a_topic_that_the_first_look_did_not_see_is_looked_at_before_it_is_used(
+    kafka_bootstrap, crunch_id, monkeypatch
+):
+    """A broker's metadata may be older than a topic that somebody has just made."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_bootstrap)
+    await admin.start()
+    await admin.create_topics([NewTopic(f"{crunch_id}.scores", 1, 1, topic_configs={"retention.ms": "1000"})])
+    await admin.close()
+    look, looks = topics._statuses, []
+
+    async def old_at_first(*arguments):
+        statuses = await look(*arguments)
+        looks.append(statuses)
+        if len(looks) > 1:
+            return statuses
+        return [msgspec.structs.replace(one, partitions=0, mismatches=()) for one in statuses]
+
+    monkeypatch.setattr(topics, "_statuses", old_at_first)
+    with pytest.raises(OperatorError, match=rf"{crunch_id}\.scores .*retention.ms is 1000 instead of -1"):
+        await create_topics(kafka_bootstrap, crunch_id)
 
 
 @pytest.mark.parametrize("bad", ["", "a b", "a/b", "x" * 201])
