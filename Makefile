@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Where it is set, each process of a test run that has no -I would compile every module again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup check format test test-all demo bench clean
+.PHONY: help setup check format test test-all demo bench observability docs docs-reference release clean
 
 help:
 	@echo "make demo      set up, then run the whole node here (Ctrl-C ends it)"
@@ -22,6 +22,8 @@ help:
 	@echo "make check     ruff and mypy"
 	@echo "make test      all but the long tests; make test-all: the long ones too"
 	@echo "make bench     the speed table"
+	@echo "make docs      the book, into api/book; make docs-reference: docs/reference out of the code"
+	@echo "make release   all that others need, into dist/"
 	@echo "make clean     remove .venv and what was built"
 
 setup: $(READY)
@@ -59,7 +61,7 @@ $(READY): pyproject.toml requirements.lock
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -p coordinator
+	$(BIN)/mypy -p coordinator -p documentation
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -69,7 +71,11 @@ format: $(READY)
 # tests in order; ARGS="-n 0" runs one after another.
 PYTEST := $(BIN)/python -Im pytest -n auto --dist loadfile --no-loadscope-reorder
 
+# Compiled once here: else each process of the run compiles all of it as it begins.
+COMPILED := api cli infra projections streams
+
 test: setup
+	@$(BIN)/python -Im compileall -q -j 0 $(COMPILED)
 	$(PYTEST) -m "not slow" $(ARGS) tests
 
 test-all: setup
@@ -81,6 +87,23 @@ demo: setup
 bench: setup
 	$(BIN)/python -I tests/bench/run.py $(ARGS)
 
+# Alert rules, dashboards, runbook pages and the AsyncAPI of the topics, out of the code.
+observability: $(READY)
+	$(BIN)/python -Im observability
+
+# After a change of a command, a setting, an event, a route, a metric, an alert or a message.
+docs-reference: $(READY)
+	$(BIN)/coordinator contract fields --markdown >docs/contract-fields.md
+	$(BIN)/python -Im observability
+	$(BIN)/python -Im documentation.reference
+
+docs: $(READY)
+	$(BIN)/python -Im documentation.book
+
+# Wheel with the book, sdist, files of an image, SBOM, sums: into dist/.
+release: $(READY)
+	$(BIN)/python -Im documentation.release
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist api/book .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

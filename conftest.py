@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
+from itertools import accumulate
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -56,6 +57,19 @@ sys.meta_path.insert(0, RefuseSecondImport())
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
+LONG_FILES = frozenset(
+    {
+        *("test_bench_smoke.py", "test_contract_apply.py", "test_crash_equivalence.py", "test_ownership.py"),
+        *("test_guard.py", "test_predict_crash.py", "test_tutorials.py", "test_up.py"),
+        "test_workspace.py",  # all these with a broker
+        *("test_canaries.py", "test_fuzz.py", "test_simulation.py", "test_survival.py"),  # without
+    }
+)
+"""Files that take longer than fifteen seconds."""
+LONG_FILE = 5
+"""How many others a long file stands for: two long ones that wait do not begin together."""
+BROKER_FILES_WITHIN = 0.7
+"""The part of a run in which the files that need a broker begin: behind it, no long one holds up the end."""
 said_at_the_end = pytest.StashKey[list[str]]()
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at before it is used
 FOLDER = "coordinator-tests-"
@@ -99,8 +113,20 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first, so that no process ends the run alone: those that need a broker."""
-    items.sort(key=lambda item: item.get_closest_marker("broker") is None)
+    """The longest files first, so that no process ends the run alone. Those that need a broker are spread among the
+    others: they mostly wait, the others compute, and side by side they keep the cores busy without fighting for them.
+    """
+    waits: dict[Path, bool] = {}  # file -> whether a test of it needs a broker
+    for item in items:
+        waits[item.path] = waits.get(item.path, False) or item.get_closest_marker("broker") is not None
+    place: dict[Path, float] = {}
+    for waiting, part in ((True, BROKER_FILES_WITHIN), (False, 1.0)):
+        files = [path for path, file_waits in waits.items() if file_waits == waiting]
+        files.sort(key=lambda path: path.name not in LONG_FILES)
+        lengths = [LONG_FILE if path.name in LONG_FILES else 1 for path in files]
+        begins = accumulate(lengths, initial=0)
+        place |= {path: part * begin / sum(lengths) for path, begin in zip(files, begins, strict=False)}
+    items.sort(key=lambda item: place[item.path])
 
 
 def pytest_collection_finish() -> None:
@@ -116,12 +142,19 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname if isinstance(val, bytes) and not (val.isascii() and val.decode().isprintable()) else None
 
 
+@pytest.fixture(scope="session")
+def logging_at_first() -> dict[str, Any]:
+    """How the log is set before any test, and before any fixture of a file."""
+    return structlog.get_config()
+
+
 @pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
-    """What a test, or a command that it runs in this process, sets for the log does not reach the next test."""
-    before = structlog.get_config()
+def logging_as_it_was(logging_at_first: dict[str, Any]) -> Iterator[None]:
+    """What a test, or a command that it runs in this process, sets for the log does not reach the next test; nor does
+    what a fixture of a whole file sets.
+    """
     yield
-    structlog.configure(**before)
+    structlog.configure(**logging_at_first)
 
 
 @pytest.fixture(scope="session")

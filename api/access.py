@@ -28,15 +28,20 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Asgi
 
-from coordinator.api.addresses import address_group, within
+from coordinator.api.callers import address_group, within
 from coordinator.api.keys import KeyRing, Scope, read_key_ring
 from coordinator.api.problems import problem, unexpected
 from coordinator.streams.setting_checks import Network, is_own_host, networks_of
 from coordinator.streams.settings import Settings
 
 BODY_BYTES_MAX = 64 * 1024
-TOO_LONG = f"a body may have {BODY_BYTES_MAX} bytes"
+POSTED_BYTES_MAX = 64 * 1024 * 1024
+"""The largest body of a post to rounds (tables of features and answers), which needs a key of scope admin or submit."""
 SETTLING = re.compile(r"/reports/checkpoints/[^/]+/(confirm|status)")
+POSTING = re.compile(r"/rounds(/[^/]+/(answers|resolve))?|/stakes")
+SUBMITTING = re.compile(r"/rounds/[^/]+/answers")
+KEY_ENTRY = "coordinator.key"
+"""The name in a request's scope under which the entry of its key is."""
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 ALWAYS_OPEN = frozenset({"/healthz", "/readyz"})
 """Containers ask these: they say no more than whether the node moves."""
@@ -117,7 +122,12 @@ def scope_needed(method: str, path: str) -> Scope:
         return Scope.NONE if path in ALWAYS_OPEN else Scope.READ
     if SETTLING.fullmatch(path):
         return Scope.SETTLE
-    return Scope.ADMIN
+    return Scope.SUBMIT if SUBMITTING.fullmatch(path) else Scope.ADMIN
+
+
+def bytes_max(path: str) -> int:
+    """How many bytes a body may have that is sent there."""
+    return POSTED_BYTES_MAX if POSTING.fullmatch(path) else BODY_BYTES_MAX
 
 
 def key_of(headers: Headers) -> str | None:
@@ -148,13 +158,13 @@ class Access:
         turned_away = (
             self._of_another_host(scope["path"], headers)
             or self._too_often(host, trusted=trusted)
-            or self._unknown(scope["method"], scope["path"], headers, trusted=trusted)
-            or self._too_long(headers)
+            or self._unknown(scope, headers, trusted=trusted)
+            or self._too_long(headers, scope["path"])
         )
         if turned_away is None and scope["method"] not in READING:
-            body = await _whole_body(receive)
+            body = await _whole_body(receive, bytes_max(scope["path"]))
             if body is None:
-                turned_away = self._refuse("body", 413, TOO_LONG)
+                turned_away = self._body_refused(scope["path"])
             else:
                 receive = _replayed(body, receive)
         if turned_away is not None:
@@ -186,14 +196,15 @@ class Access:
             {"Retry-After": "1"},
         )
 
-    def _unknown(self, method: str, path: str, headers: Headers, *, trusted: bool) -> Response | None:
-        needed = scope_needed(method, path)
+    def _unknown(self, scope: Asgi, headers: Headers, *, trusted: bool) -> Response | None:
+        needed = scope_needed(scope["method"], scope["path"])
         key = key_of(headers)
         if key is not None:
-            has = self._rules.keys.scope_of(key)
-            if has is Scope.NONE:
+            entry = self._rules.keys.entry_of(key)
+            if entry is None:
                 return self._refuse("key", 401, "this key is not known", {"WWW-Authenticate": "Bearer"})
-            if has >= needed:
+            if entry.scope.includes(needed):
+                scope[KEY_ENTRY] = entry
                 return None
             return self._refuse("scope", 403, f"this needs a key with scope {needed.name.lower()}")
         if needed is Scope.NONE or (needed is Scope.READ and (trusted or not self._rules.reads_need_key)):
@@ -210,11 +221,14 @@ class Access:
             {"WWW-Authenticate": "Bearer"},
         )
 
-    def _too_long(self, headers: Headers) -> Response | None:
+    def _too_long(self, headers: Headers, path: str) -> Response | None:
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or len(length) > 18 or int(length) > BODY_BYTES_MAX:  # noqa: PLR2004
-            return self._refuse("body", 413, TOO_LONG)
+        if not length.isdecimal() or len(length) > 18 or int(length) > bytes_max(path):  # noqa: PLR2004
+            return self._body_refused(path)
         return None
+
+    def _body_refused(self, path: str) -> Response:
+        return self._refuse("body", 413, f"a body may have {bytes_max(path)} bytes")
 
     def _refuse(
         self, reason: str, status: int, detail: str, headers: dict[str, str] | None = None
@@ -241,13 +255,13 @@ class _Answer:
         await self._send(message)
 
 
-async def _whole_body(receive: Receive) -> bytes | None:
+async def _whole_body(receive: Receive, most: int) -> bytes | None:
     """The body, None when it is longer than the bound. Its sender may not say how long it is (chunks)."""
     body = bytearray()
     while True:
         message = await receive()
         body += message.get("body", b"")
-        if len(body) > BODY_BYTES_MAX:
+        if len(body) > most:
             return None
         if not message.get("more_body", False):
             return bytes(body)

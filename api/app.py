@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from coordinator.api import (
     board_history,
+    book,
     checkpoints,
     commands,
     copies,
@@ -31,12 +32,20 @@ from coordinator.api import (
     model_metrics,
     models,
     page,
+    plans,
     pools,
     predictions,
     problems,
+    proofs,
+    round_answers,
+    round_posts,
+    rounds,
     schema,
     shadow,
     snapshots,
+)
+from coordinator.api import (
+    rules as rules_page,
 )
 from coordinator.api.access import Access, Rules, read_rules
 from coordinator.api.as_of import AsOf
@@ -44,12 +53,15 @@ from coordinator.api.commands import CommandPort, Sender
 from coordinator.api.head import Head
 from coordinator.api.leaderboard import LeaderboardRoute
 from coordinator.api.live_hub import Hub
-from coordinator.api.metrics import Measured, Metrics
 from coordinator.api.monitor import Monitor
 from coordinator.api.openapi import describe_access
 from coordinator.api.own_routes import OwnRoutes, mount_own_routes
+from coordinator.api.prometheus import Measured, Metrics
+from coordinator.infra.blobs.configured import store_of
 from coordinator.infra.connections import connections_max
 from coordinator.infra.evidence.kept_bundles import KeptBundles, own_bundles
+from coordinator.infra.rounds.checking import Checking
+from coordinator.infra.rules import rules_in_force
 from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.explaining.explainer import Explainer
 from coordinator.projections.folding.projector import Projector
@@ -68,15 +80,19 @@ def create_app(
     monitor: Monitor | None = None,
     bundles: KeptBundles | None = None,
     explainer: Explainer | None = None,
+    check: round_answers.Check | None = None,
+    rules_of_terms: rules_page.Making | None = None,
 ) -> FastAPI:
     """The application over a projector's read models, and the operator's own routes after all of ours. `sender`
     replaces the default one (bounds, clock) in tests, `rules` what the settings say of keys and networks. A `monitor`
     runs beside the application; without one its invariants are still answered, and nothing follows from them. `bundles`
-    are made from this log, which is Kafka's unless given; `explainer` reads it.
+    are made from this log, which is Kafka's unless given; `explainer` reads it. `check` judges what is handed in;
+    `rules_of_terms` makes what `/rules` shows.
 
     Raises OperatorError for keys or networks that cannot be read.
     """
     metrics = Metrics(projector)
+    sender = sender or Sender(projector, command_port)
     monitor = monitor or Monitor(projector, command_port, wall_ms)
     hub = Hub(projector, connections_max() // 2)
     monitor.side_tasks.append(hub.side_task)
@@ -86,12 +102,16 @@ def create_app(
     app = FastAPI(title=title, openapi_url="/openapi.json", docs_url=None, redoc_url=None)
     # A redirect would name http:// and the host of a request that came through TLS, and lose the key: 404 is honest.
     app.router.redirect_slashes = False
-    read, wallets = projector.read, WalletsFile(settings.wallets_file)
+    explainer = explainer or explain.node_explainer(settings)
+    read, wallets, blobs = projector.read, WalletsFile(settings.wallets_file), store_of(settings)
+    app.state.wallets, app.state.exports = wallets, exports.Exports()
+    app.state.board_history = board_history.BoardHistory()
     # Before all others: the most polled route is found first and costs nothing but itself.
     app.router.routes.insert(0, LeaderboardRoute(read.leaderboard))
     for routes in (
         page.router(),
         docs.router(),
+        book.router(),
         live.router(projector, hub, metrics.registry),
         leaderboard.router(),
         board_history.router(),
@@ -102,16 +122,22 @@ def create_app(
         exports.router(),
         feeds.router(),
         snapshots.router(),
-        checkpoints.router(wallets),
+        rounds.router(),
+        checkpoints.router(),
         evidence.router(monitor.evidence, bundles or own_bundles(settings), read.predictions),
+        proofs.router(monitor.evidence, explainer.appends, read),
         schema.router(),
         pools.router(),
         copies.router(),
         ensembles.router(),
         model_detail.router(),
         shadow.router(monitor.shadow),
-        explain.router(explainer or explain.node_explainer(settings)),
-        commands.router(sender or Sender(projector, command_port), wallets),
+        plans.router(projector.settings.data_dir),
+        explain.router(explainer),
+        rules_page.router(settings.crunch_id, rules_of_terms or partial(rules_in_force, settings)),
+        commands.router(sender, wallets),
+        round_posts.router(sender, blobs),
+        round_answers.router(sender, check or Checking(settings), blobs),
         invariants.router(monitor),
         metrics.router(),
     ):

@@ -1,6 +1,6 @@
 """`?as_of=TIME` and `?as_of_offsets=POSITION`: the reading routes as of a past time, or at a cut of the log.
 
-The routes run unchanged over views of the stores (`projections/folding/past.py`), in threads that have their own event
+The routes run unchanged over views of the stores (`projections/folding/as_of.py`), in threads that have their own event
 loop: the loop that folds and serves live answers never waits for a question about the past. THREADS questions run at a
 time, WAITING_MAX wait, more are refused with 503. Answers are cached by the position that they are of, up to
 CACHE_BYTES.
@@ -23,9 +23,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coordinator.api.positions import ContradictionError, headers_of, parse_position, position_text
 from coordinator.api.problems import problem
-from coordinator.api.reading import LIVE, READ, WINDOW, Looked
+from coordinator.api.read_models import LIVE, READ, WINDOW, Looked
 from coordinator.api.times import parse_ms, zulu
-from coordinator.projections.folding.past import (
+from coordinator.projections.folding.as_of import (
     Cut,
     Cuts,
     NotInThePastError,
@@ -49,12 +49,12 @@ MOMENT_PARAMETERS = ("as_of", "as_of_offsets")
 OK = 200
 HAS_A_PAST = re.compile(
     r"/reports/(leaderboard(/history)?|pools|models(/[^/]+(/state)?)?|predictions|ensembles|snapshots|feeds(/tail)?|schema|checkpoints(/[^/]+)?|"
-    r"explain/(predictions|checkpoints|snapshots)/.+)"
+    r"rounds(/.+)?|stakes|explain/(predictions|checkpoints|snapshots|board)/.+)|/events/overview"
 )
 """Not what pays (`emission`, `prizes`): nobody may sign for an old state."""
 EXPLAIN_PATHS = "/reports/explain/"
 """Their answers are not cached: each is about another figure, and hardly one is asked for twice."""
-IN_A_THREAD = re.compile(rf"/reports/predictions|{EXPLAIN_PATHS}.+")
+IN_A_THREAD = re.compile(rf"/reports/predictions|/reports/rounds/.+|/events/overview|{EXPLAIN_PATHS}.+")
 """These routes run in a thread beside the folds, so they get a view, whose rows stay as they are."""
 
 

@@ -6,17 +6,18 @@ any more, so each is read from the store once and kept.
 
 from __future__ import annotations
 
+from functools import cache
 from threading import Lock
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from coordinator.api.answers import shaped
 from coordinator.api.board_shapes import LeaderboardHistory
 from coordinator.api.queries import our_router
-from coordinator.api.reading import Reading
+from coordinator.api.read_models import Reading
+from coordinator.api.responses import shaped
 from coordinator.api.times import zulu, zulu_or_none
 from coordinator.projections.views.snapshots import Snapshots
 from coordinator.streams.checkpoints.ranking import rank_snapshots
@@ -84,13 +85,14 @@ class BoardHistory:
         return period
 
 
+@cache
 def router() -> APIRouter:
-    """The route."""
+    """The route; `app.state.board_history` is its BoardHistory."""
     routes = our_router()
-    history = BoardHistory()
 
     @routes.get("/reports/leaderboard/history", response_model=LeaderboardHistory)
     async def leaderboard_history(
+        request: Request,
         read: Reading,
         periods: Annotated[int, Query(ge=1, le=PERIODS_MAX)] = 24,
         compare_hours: Annotated[int, Query(ge=1, le=24 * 31)] = 24,
@@ -100,10 +102,11 @@ def router() -> APIRouter:
         `scores` has one value per end, null where the model had none. `change_from` is its rank at `change_since`: the
         period's end that lies `compare_hours` back from the newest, or the oldest of the `periods` where none does.
         """
-        found = history.last(read.snapshots, periods)
-        if not found:
+        history: BoardHistory = request.app.state.board_history
+        history_found = history.last(read.snapshots, periods)
+        if not history_found:
             return shaped(LeaderboardHistory, NOTHING)
-        return shaped(LeaderboardHistory, history_answer(found, compare_hours * HOUR_MS))
+        return shaped(LeaderboardHistory, history_answer(history_found, compare_hours * HOUR_MS))
 
     return routes
 
@@ -112,15 +115,19 @@ def history_answer(periods: list[Period], compare_ms: int) -> dict[str, Any]:
     """The body of the answer. `periods` is not empty. Periods ranked by another key have no values."""
     terms = periods[-1].terms
     back = periods[-1].end - compare_ms
-    base = max((one for one in periods if one.end <= back), key=lambda one: one.end, default=periods[0])
-    models = sorted({model_id for one in periods for model_id in one.units})
+    base = max(
+        (period for period in periods if period.end <= back),
+        key=lambda period: period.end,
+        default=periods[0],
+    )
+    models = sorted({model_id for period in periods for model_id in period.units})
     decimals = terms.score_decimals
     series = {
         model_id: {
             "scores": [
                 None if units is None else to_float(units, decimals)
                 for units in (
-                    one.units.get(model_id) if _alike(one.terms, terms) else None for one in periods
+                    period.units.get(model_id) if _alike(period.terms, terms) else None for period in periods
                 )
             ],
             "change_from": base.ranks.get(model_id),
@@ -128,7 +135,7 @@ def history_answer(periods: list[Period], compare_ms: int) -> dict[str, Any]:
         for model_id in models
     }
     return {
-        "ends": [zulu(one.end) for one in periods],
+        "ends": [zulu(period.end) for period in periods],
         "series": series,
         "change_since": zulu_or_none(base.end),
         "period_seconds": terms.snapshot_interval_ms // 1000,

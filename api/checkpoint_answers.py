@@ -28,10 +28,14 @@ canonical_json = msgspec.json.Encoder(order="deterministic").encode
 """Sorted keys, no blanks: the bytes over which `emission_sha256` was taken."""
 
 
-def checkpoint_answer(row: CheckpointRow, read: Checkpoints) -> dict[str, Any]:
-    """The web app's shape. A withheld one carries its reason; its status is never PENDING."""
+def checkpoint_answer(row: CheckpointRow, read: Checkpoints, decimals: int | None = None) -> dict[str, Any]:
+    """The web app's shape. A withheld one carries its reason; its status is never PENDING.
+
+    `decimals` are those of the scores, by default what the recorded terms of its contract say.
+    """
     checkpoint = row.checkpoint
-    decimals = read.terms.decimals(checkpoint.contract_hash)
+    if decimals is None:
+        decimals = read.terms.decimals(checkpoint.contract_hash)
     ranking = []
     for entry in checkpoint.ranking:
         model = read.models.get(entry.model_id)

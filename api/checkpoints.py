@@ -5,6 +5,7 @@ shapes.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from itertools import takewhile
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -13,7 +14,6 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from fastapi.responses import Response
 from msgspec import to_builtins
 
-from coordinator.api.answers import Span, json_answer, project_ids, shaped, span
 from coordinator.api.checkpoint_answers import (
     canonical_json,
     checkpoint_answer,
@@ -38,10 +38,11 @@ from coordinator.api.checkpoint_shapes import (
 from coordinator.api.paging import PAGED, Cursor, place_of, with_next
 from coordinator.api.problems import problem
 from coordinator.api.queries import our_router
-from coordinator.api.reading import Reading
+from coordinator.api.read_models import Reading
+from coordinator.api.responses import Span, json_answer, project_ids, shaped, span
 from coordinator.api.shapes import Status
 from coordinator.infra.wallets_file import WalletsFile
-from coordinator.projections.folding.past import Readable
+from coordinator.projections.folding.as_of import Readable
 from coordinator.projections.views.checkpoints import CheckpointRow
 from coordinator.streams.log.errors import OperatorError
 
@@ -62,8 +63,15 @@ HELD: dict[int | str, dict[str, Any]] = {
 }
 
 
-def router(wallets: WalletsFile) -> APIRouter:
-    """The reading routes about checkpoints; `wallets` is the operator's file."""
+async def wallets_file(request: Request) -> WalletsFile:
+    """The operator's file of wallets, which `create_app` leaves with the application."""
+    wallets: WalletsFile = request.app.state.wallets
+    return wallets
+
+
+@cache
+def router() -> APIRouter:
+    """The reading routes about checkpoints."""
     routes = our_router()
 
     @routes.get("/reports/checkpoints", response_model=list[Checkpoint], responses={200: {"headers": PAGED}})
@@ -75,8 +83,8 @@ def router(wallets: WalletsFile) -> APIRouter:
         cursor: Cursor = None,
     ) -> Response:
         """Newest first; with `cursor`, those before. A withheld one stands under its own status, with its reason."""
-        found, last = _page(read.checkpoints.newest(status, after=place_of(cursor, Place)), limit)
-        rows = [checkpoint_answer(row, read.checkpoints) for row in found]
+        page, last = _page(read.checkpoints.newest(status, after=place_of(cursor, Place)), limit)
+        rows = [checkpoint_answer(row, read.checkpoints) for row in page]
         return with_next(request, shaped(list[Checkpoint], rows), last)
 
     @routes.get("/reports/checkpoints/latest", response_model=Checkpoint, responses=NONE_YET)
@@ -110,8 +118,8 @@ def router(wallets: WalletsFile) -> APIRouter:
             read.checkpoints.newest(after=place_of(cursor, Place)),
         )
         offered = (row for row in rows if payable(row) and row.checkpoint.period_end <= when.end)
-        found, last = _page(offered, limit)
-        shares = [reward for row in reversed(found) for reward in rewards_of(row, read.checkpoints, wanted)]
+        page, last = _page(offered, limit)
+        shares = [reward for row in reversed(page) for reward in rewards_of(row, read.checkpoints, wanted)]
         return with_next(request, shaped(list[Reward], shares), last)
 
     @routes.get("/reports/checkpoints/{checkpoint_id}", response_model=Checkpoint, responses=UNKNOWN)
@@ -147,7 +155,9 @@ def router(wallets: WalletsFile) -> APIRouter:
     @routes.get(
         "/reports/checkpoints/{checkpoint_id}/emission/cli-format", response_model=CliFormat, responses=HELD
     )
-    async def emission_for_cli(read: Reading, checkpoint_id: CheckpointId) -> Response:
+    async def emission_for_cli(
+        read: Reading, checkpoint_id: CheckpointId, wallets: Annotated[WalletsFile, Depends(wallets_file)]
+    ) -> Response:
         """Percentages by wallet that sum to exactly 100. A model without a wallet keeps its id: such ids stand in
         `X-Unmapped-Models` (percent-encoded, by commas; `X-Unmapped-Models-Count` counts them all). Prizes for earlier
         checkpoints are not in it; `X-Credits-Beside` has their sum in whole micro-USDC.
@@ -226,8 +236,8 @@ def _beside(row: CheckpointRow) -> dict[str, str]:
 def _header_list(ids: list[str]) -> str:
     """As many whole ids as a header line may hold."""
     text = ""
-    for one in ids:
-        more = ("," if text else "") + quote(one, safe="")
+    for model_id in ids:
+        more = ("," if text else "") + quote(model_id, safe="")
         if len(text) + len(more) > UNMAPPED_CHARS_MAX:
             break
         text += more

@@ -18,14 +18,14 @@ from fastapi import APIRouter, Path
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from coordinator.api.answers import shaped
 from coordinator.api.checkpoint_answers import checkpoint_answer
 from coordinator.api.checkpoint_shapes import Checkpoint, CommandState, Undecided
 from coordinator.api.checkpoints import CheckpointId
 from coordinator.api.payees import bind_before_confirm
 from coordinator.api.problems import problem
 from coordinator.api.queries import our_router
-from coordinator.api.reading import Reading
+from coordinator.api.read_models import Reading
+from coordinator.api.responses import shaped
 from coordinator.api.shapes import Status
 from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.folding.projector import Projector
@@ -153,6 +153,7 @@ def router(sender: Sender, wallets: WalletsFile) -> APIRouter:
         """
         checkpoints = read.checkpoints
         refusal, done = checkpoints.refusal(command_id), checkpoints.done_by(command_id)
+        items = sender.projector.read.dead_letters.refused_of(command_id)
         state = {
             "command_id": command_id,
             "state": "undecided",
@@ -165,6 +166,11 @@ def router(sender: Sender, wallets: WalletsFile) -> APIRouter:
                 "state": "refused",
                 "checkpoint_id": refusal.checkpoint_id or None,
                 "reason": refusal.reason,
+            }
+        elif items:  # of a post: what else it asked for may be so
+            state |= {
+                "state": "refused",
+                "reason": "; ".join(": ".join(item) for item in items)[:2_000],
             }
         elif done is not None:
             state |= {"state": "done", "checkpoint_id": done[0], "status": done[1]}

@@ -5,16 +5,17 @@ It compares the newest rounds of a span, in a thread of its own, one question at
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
-from coordinator.api.answers import Span, shaped, span
 from coordinator.api.model_shapes import Copies
 from coordinator.api.queries import our_router
-from coordinator.api.reading import Reading
+from coordinator.api.read_models import Reading
+from coordinator.api.responses import Span, shaped, span
 from coordinator.api.turns import Turns
 
 ROUNDS = 500
@@ -22,6 +23,7 @@ ROUNDS_MAX = 3_000
 PAIRS_MAX = 1_000
 
 
+@cache
 def router() -> APIRouter:
     """The route."""
     routes = our_router()
@@ -46,18 +48,20 @@ def router() -> APIRouter:
             from coordinator.streams.audit.copies import CopyRules, find_copies  # noqa: PLC0415
 
             series, looked_at = answers_in_series(read.predictions, when.start, when.end, rounds)
-            found = find_copies(series, CopyRules(common_min=common_min, correlation_min=correlation_min))
+            pairs_found = find_copies(
+                series, CopyRules(common_min=common_min, correlation_min=correlation_min)
+            )
             pairs = [
                 msgspec.structs.asdict(pair)
                 | {
                     "earlier_name": read.models.get(pair.earlier).model_name,
                     "later_name": read.models.get(pair.later).model_name,
                 }
-                for pair in found[:PAIRS_MAX]
+                for pair in pairs_found[:PAIRS_MAX]
             ]
             return shaped(
                 Copies,
-                {"rounds": looked_at, "models": len(series), "pairs_found": len(found), "pairs": pairs},
+                {"rounds": looked_at, "models": len(series), "pairs_found": len(pairs_found), "pairs": pairs},
             )
 
         return await turns.run(request, look)

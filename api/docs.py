@@ -5,7 +5,6 @@ Plain HTML from this process alone: the usual viewers load their scripts from el
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from html import escape
@@ -14,33 +13,14 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
+from coordinator.api.book import WHERE, is_built
 from coordinator.api.openapi import ALWAYS
+from coordinator.api.plain_page import plain_page
 from coordinator.api.queries import our_router
+from coordinator.streams.contract.rules.shown import as_prose
 
-_CODE = re.compile(r"`([^`]+)`")
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<link rel="icon" href="/page/icon.svg" type="image/svg+xml">
-<link rel="stylesheet" href="/page/base.css">
-<link rel="stylesheet" href="/page/docs.css">
-</head>
-<body>
-<header class="top"><div class="wrap top-row"><a class="brand" href="/">{title}</a>
-<nav aria-label="Formats"><a href="/openapi.json">OpenAPI document</a></nav></div></header>
-<main class="wrap docs" id="main">
-<h1>Routes</h1>
-<p>Every route may also answer with these; errors are problem details (RFC 9457) with a <code>detail</code>.</p>
-{always}
-{routes}
-</main>
-</body>
-</html>
-"""
+_ALSO = """<h1>Routes</h1>
+<p>Every route may also answer with these; errors are problem details (RFC 9457) with a <code>detail</code>.</p>"""
 
 
 @cache
@@ -59,19 +39,21 @@ def router() -> APIRouter:
 def page(document: dict[str, Any]) -> str:
     """The page for an OpenAPI document."""
     operations = [
-        _operation(method, path, one)
-        for path, some in document["paths"].items()
-        for method, one in some.items()
+        _operation(method, path, operation)
+        for path, of_path in document["paths"].items()
+        for method, operation in of_path.items()
     ]
-    return _PAGE.format(
-        title=escape(document["info"]["title"]), always=_answers(ALWAYS), routes="\n".join(operations)
-    )
+    title = document["info"]["title"]
+    book = f'<a href="{WHERE}/">Book</a>' if is_built() else ""
+    links = f'{book}<a href="/openapi.json">OpenAPI document</a>'
+    main = "\n".join([_ALSO, _answers(ALWAYS), *operations])
+    return plain_page(title, title, "Formats", links, main)
 
 
 def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     parts = [
         f'<section><h2><span class="method">{method.upper()}</span> <code>{escape(path)}</code></h2>',
-        *(f"<p>{_prose(text)}</p>" for text in operation.get("description", "").split("\n\n") if text),
+        *(f"<p>{as_prose(text)}</p>" for text in operation.get("description", "").split("\n\n") if text),
     ]
     if {} not in operation["security"]:
         parts.append(
@@ -88,10 +70,6 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     if own:
         parts.append(f"<h3>Answers beside 200</h3>{_answers(own)}")
     return "".join([*parts, "</section>"])
-
-
-def _prose(text: str) -> str:
-    return _CODE.sub(r"<code>\1</code>", escape(text))
 
 
 def _answers(described: Mapping[str, str]) -> str:

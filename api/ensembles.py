@@ -9,12 +9,12 @@ import msgspec
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from coordinator.api.answers import shaped
 from coordinator.api.model_shapes import EnsembleRound
 from coordinator.api.queries import our_router
-from coordinator.api.reading import Reading
+from coordinator.api.read_models import Reading
+from coordinator.api.responses import shaped
 from coordinator.api.times import naive
-from coordinator.projections.folding.past import Readable
+from coordinator.projections.folding.as_of import Readable
 from coordinator.projections.views.ensemble_rows import EnsembleRow
 from coordinator.streams.log.ids import ensemble_name
 from coordinator.streams.scores.units import to_floats
@@ -41,7 +41,7 @@ def _row(row: EnsembleRow, read: Readable) -> dict[str, Any]:
     terms = read.predictions.terms
     made_by = terms.at(row.point)
     scores = to_floats(row.units, terms.decimals(row.contract_hash))
-    heaviest = sorted(row.members.items(), key=lambda one: (-one[1], one[0]))
+    heaviest = sorted(row.members.items(), key=lambda member: (-member[1], member[0]))
     return {
         "ensemble_id": row.ensemble_id,
         "name": ensemble_name(row.ensemble_id),

@@ -16,10 +16,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Path, Query
 from fastapi.responses import FileResponse, Response
 
-from coordinator.api.answers import shaped
 from coordinator.api.checkpoints import CheckpointId
 from coordinator.api.evidence_loop import EvidenceLoop
 from coordinator.api.queries import our_router
+from coordinator.api.responses import shaped
 from coordinator.api.shapes import Shape, Zulu
 from coordinator.api.times import zulu
 from coordinator.infra.evidence.kept_bundles import KeptBundles
@@ -27,10 +27,11 @@ from coordinator.infra.evidence.tree_files import LATEST, TreeFiles
 from coordinator.projections.views.hidden_answers import hidden_until
 from coordinator.projections.views.predictions import Predictions
 from coordinator.streams.evidence.extent import Batch
+from coordinator.streams.evidence.tiles import TILE_PATH
 
 LIMIT_MAX = 200
 RETRY_AFTER_SECONDS = "10"
-TILE = re.compile(r"([0-9]|[1-5][0-9]|6[0-3]|entries)/(x[0-9]{3}/){0,5}[0-9]{3}(\.p/[0-9]{1,3})?")
+_TILE = re.compile(TILE_PATH)
 FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 """A tile never changes: a partial one has its width in its path."""
 NO_CACHE = {"Cache-Control": "no-cache"}
@@ -62,9 +63,7 @@ def router(loop: EvidenceLoop | None, bundles: KeptBundles, predictions: Predict
     routes = our_router()
 
     def tree() -> TreeFiles:
-        if loop is None or loop.files is None:
-            raise HTTPException(404, "this node keeps no evidence, or has just started")
-        return loop.files
+        return kept_tree(loop)
 
     @routes.get("/reports/evidence", response_model=Evidence, responses=NONE_KEPT)
     async def evidence(limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 50) -> Response:
@@ -99,19 +98,23 @@ def router(loop: EvidenceLoop | None, bundles: KeptBundles, predictions: Predict
     @routes.get(
         "/reports/checkpoints/{checkpoint_id}/bundle", response_class=FileResponse, responses=BUNDLE_ANSWERS
     )
-    async def bundle(checkpoint_id: CheckpointId) -> Response:
-        """All that the checkpoint depends on in one file, for `coordinator verify FILE`. The first to ask for it waits
-        until it is made; one is made at a time.
+    async def bundle(
+        checkpoint_id: CheckpointId,
+        *,
+        whole: Annotated[bool, Query(description="The log from its first append on.")] = False,
+    ) -> Response:
+        """All that the checkpoint depends on in one file, for `coordinator verify FILE`: the log from where its period
+        looks back to. The first to ask for it waits until it is made; one is made at a time.
         """
         batch = _batch_of(tree(), checkpoint_id)
         if (at := _hidden_until(batch)) is not None:
             raise HTTPException(
                 409, f"the bundle holds answers that are hidden until {zulu(at)} in event time"
             )
-        if bundles.kept(checkpoint_id) is None and bundles.busy:
+        if bundles.kept(checkpoint_id, whole=whole) is None and bundles.busy:
             retry = {"Retry-After": RETRY_AFTER_SECONDS}
             raise HTTPException(503, "another bundle is being made; ask again", retry)
-        path = await bundles.make(checkpoint_id)
+        path = await bundles.make(checkpoint_id, whole=whole)
         return FileResponse(path, media_type="application/zip", filename=path.name)
 
     @routes.get("/evidence/checkpoint", response_class=Response, responses=TEXT)
@@ -127,14 +130,22 @@ def router(loop: EvidenceLoop | None, bundles: KeptBundles, predictions: Predict
     async def one_tile(tile: Annotated[str, Path(max_length=60, examples=["0/000.p/17"])]) -> Response:
         """A tile of the tree, by level and index: C2SP tlog-tiles."""
         try:
-            if not TILE.fullmatch(tile):
-                raise KeyError(tile)
-            content = tree().tile(f"tile/{tile}")
+            path = f"tile/{tile}"
+            if not _TILE.fullmatch(path):
+                raise KeyError(path)
+            content = tree().tile(path)
         except KeyError:
             raise HTTPException(404, "the tree has no such tile") from None
         return Response(content, media_type="application/octet-stream", headers=FOR_EVER)
 
     return routes
+
+
+def kept_tree(loop: EvidenceLoop | None) -> TreeFiles:
+    """The tree that the loop keeps. Raises HTTPException 404 if there is none."""
+    if loop is None or loop.files is None:
+        raise HTTPException(404, "this node keeps no evidence, or has just started")
+    return loop.files
 
 
 def _batch_of(files: TreeFiles, checkpoint_id: str) -> Batch:

@@ -9,7 +9,7 @@ import asyncio
 
 import structlog
 
-from coordinator.infra.evidence.key import signing_key
+from coordinator.infra.evidence.key import signing_keys
 from coordinator.infra.evidence.tree_files import TreeFiles
 from coordinator.projections.views.evidence import Evidence
 from coordinator.streams.settings import Settings
@@ -28,7 +28,7 @@ class EvidenceLoop:
 
     async def run(self) -> None:
         """Look for checkpoints until cancelled. Raises OperatorError: the key, or files of another log."""
-        self.files = TreeFiles(self._settings.data_dir, signing_key(self._settings))
+        self.files = TreeFiles(self._settings.data_dir, signing_keys(self._settings))
         seen = -1
         while True:
             version = self._evidence.version

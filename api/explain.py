@@ -1,25 +1,25 @@
 """`GET /reports/explain/...`: why a figure is what it is, from the recorded events on.
 
-One question at a time, in a thread beside the live answers: it reads some appends from the log, and runs the functions
-of the contract. What the other routes hide is hidden here by the same rule, also in questions about the past.
+One question at a time, in a thread beside the live answers: it reads some appends from the log. The functions of the
+contract run in a process of their own, which is ended if they hang (`infra/explaining.py`). What the other routes hide
+is hidden here by the same rule, also in questions about the past.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, HTTPException, Path, Request
+from fastapi import APIRouter, HTTPException, Path, Query, Request
 from fastapi.responses import Response
 
 from coordinator.api import explain_shapes as shapes
-from coordinator.api.answers import shaped
-from coordinator.api.reading import Reading
+from coordinator.api.read_models import Reading
+from coordinator.api.responses import shaped
 from coordinator.api.times import MOMENT_SCHEMA, parse_ms
 from coordinator.api.turns import Turns
-from coordinator.infra.contracts.node import NodeContracts
+from coordinator.infra.explaining import Explaining
 from coordinator.infra.log.appends import KafkaAppends
 from coordinator.projections.explaining.explainer import Explainer
 from coordinator.projections.explaining.finding import ID_CHARS_MAX, UnknownFigureError
@@ -29,6 +29,7 @@ from coordinator.streams.settings import Settings
 
 MODEL_CHARS_MAX = 200
 PERIOD_CHARS_MAX = 64
+SCOPE_CHARS_MAX = 300
 ANSWERS: dict[int | str, dict[str, Any]] = {
     404: {
         "description": "Nothing of that name is known; `detail` says what ids look like and where they are."
@@ -44,18 +45,15 @@ PredictionId = Annotated[
         examples=["inp/BTCUSDT/1678406400000/60s/7"],
     ),
 ]
+ScopeName = Annotated[
+    str, Query(max_length=SCOPE_CHARS_MAX, description="SUBJECT/SCOPE_KEY", examples=["BTCUSDT/60s"])
+]
 ModelId = Annotated[str, Path(max_length=MODEL_CHARS_MAX)]
 
 
 def node_explainer(settings: Settings) -> Explainer:
     """An explainer over the node's own Kafka and contracts. Both are only asked when a question comes."""
-
-    @cache  # reads and runs the contract on disk: not before somebody asks
-    def contracts() -> NodeContracts:
-        return NodeContracts(settings)
-
-    appends = KafkaAppends(settings.kafka_bootstrap, settings.crunch_id)
-    return Explainer(appends, lambda contract_hash: contracts().shelf(contract_hash))
+    return Explainer(KafkaAppends(settings.kafka_bootstrap, settings.crunch_id), Explaining(settings))
 
 
 def router(explainer: Explainer) -> APIRouter:
@@ -104,6 +102,30 @@ def router(explainer: Explainer) -> APIRouter:
         return await answer(request, lambda: explainer.share(read, checkpoint_id, model_id))
 
     @routes.get(
+        "/reports/explain/board/{model_id}",
+        response_model=shapes.Explanation,
+        responses=ANSWERS,
+    )
+    async def place(
+        request: Request,
+        read: Reading,
+        model_id: ModelId,
+        by: Annotated[
+            str,
+            Query(max_length=100, description="What ranks the board, as in `/reports/leaderboard?by=`."),
+        ] = "",
+        scope: ScopeName = "",
+    ) -> Response:
+        """Where a model stands on the board: each window from its closed periods and the scores since, and the rank.
+        With `scope` its windows in that scope alone, which have no rank.
+        """
+        if scope and by:
+            raise HTTPException(422, "give either `by` or `scope`: windows of a scope have no rank")
+        if scope:
+            return await answer(request, lambda: explainer.scope(read, model_id, scope))
+        return await answer(request, lambda: explainer.place(read, model_id, by))
+
+    @routes.get(
         "/reports/explain/snapshots/{model_id}/{period}",
         response_model=shapes.Explanation,
         responses=ANSWERS,
@@ -121,12 +143,17 @@ def router(explainer: Explainer) -> APIRouter:
                 examples=["2023-03-10T00:00:00Z"],
             ),
         ],
+        scope: ScopeName = "",
     ) -> Response:
-        """What one snapshot period adds up to for a model: each score and charge, the summary, and every window."""
+        """What one snapshot period adds up to for a model: each score and charge, the summary, and every window. With
+        `scope` the windows of that scope alone at the period's end, as `/reports/models/params` has them.
+        """
         try:
             at_ms = parse_ms(period)
         except ValueError as error:
             raise HTTPException(422, f"period: {error}") from error
+        if scope:
+            return await answer(request, lambda: explainer.scope(read, model_id, scope, at_ms))
         return await answer(request, lambda: explainer.snapshot(read, model_id, at_ms))
 
     return routes

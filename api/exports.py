@@ -13,6 +13,7 @@ import io
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import islice
 from typing import Annotated, Any, Literal
 
@@ -21,13 +22,14 @@ from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from coordinator.api.addresses import address_group
-from coordinator.api.answers import Span, project_ids, span
+from coordinator.api.callers import address_group
+from coordinator.api.model_shapes import PredictionStatus
 from coordinator.api.predictions import row_of
 from coordinator.api.queries import our_router
-from coordinator.api.reading import Reading
+from coordinator.api.read_models import Reading
+from coordinator.api.responses import Span, project_ids, span
 from coordinator.api.times import zulu, zulu_or_none
-from coordinator.projections.folding.past import Readable
+from coordinator.projections.folding.as_of import Readable
 from coordinator.projections.views.prediction_rows import Prediction
 from coordinator.streams.log.ids import prediction_id
 from coordinator.streams.scores.units import to_float
@@ -74,15 +76,24 @@ COLUMNS: dict[str, str] = {
 _encode = msgspec.json.Encoder().encode
 
 
+class Exports:
+    """Those of an application that run now: how many for each address, and the turns in which their pages are made."""
+
+    def __init__(self) -> None:
+        self.running: Counter[str] = Counter()
+        self.making = threading.BoundedSemaphore(PAGES_AT_ONCE_MAX)
+
+
+@cache
 def router() -> APIRouter:
-    """The routes of the three formats."""
+    """The routes of the three formats. `create_app` leaves the `Exports` with the application."""
     routes = our_router()
-    running: Counter[str] = Counter()
-    making = threading.BoundedSemaphore(PAGES_AT_ONCE_MAX)
 
     def export(
         request: Request, read: Readable, form: Format, when: Span, ids: set[str] | None, status: str | None
     ) -> StreamingResponse:
+        exports: Exports = request.app.state.exports
+        running = exports.running
         address = address_group(request.client.host if request.client else "")
         if running.total() >= EXPORTS_MAX or running[address] >= EXPORTS_PER_ADDRESS_MAX:
             raise HTTPException(
@@ -100,7 +111,7 @@ def router() -> APIRouter:
 
         predictions = read.predictions.oldest(when.start, when.end, ids, status)
         write = {"ndjson": _ndjson, "csv": _csv, "parquet": _parquet}[form]
-        return _Export(write(_pages(predictions, making)), release, form)
+        return _Export(write(_pages(predictions, exports.making)), release, form)
 
     @routes.get("/reports/predictions.ndjson", **_file("ndjson"))
     async def predictions_ndjson(
@@ -108,7 +119,7 @@ def router() -> APIRouter:
         read: Reading,
         when: Annotated[Span, Depends(span)],
         ids: Annotated[set[str] | None, Depends(project_ids)],
-        status: Literal["PENDING", "SCORED", "FAILED", "ABSENT"] | None = None,
+        status: PredictionStatus | None = None,
     ) -> StreamingResponse:
         """Predictions of rounds opened in [start, end], one JSON object a line, as in `/reports/predictions`."""
         return export(request, read, "ndjson", when, ids, status)
@@ -119,7 +130,7 @@ def router() -> APIRouter:
         read: Reading,
         when: Annotated[Span, Depends(span)],
         ids: Annotated[set[str] | None, Depends(project_ids)],
-        status: Literal["PENDING", "SCORED", "FAILED", "ABSENT"] | None = None,
+        status: PredictionStatus | None = None,
     ) -> StreamingResponse:
         """The same as CSV with a header (RFC 4180). A text that a spreadsheet would run begins with `'`."""
         return export(request, read, "csv", when, ids, status)
@@ -130,7 +141,7 @@ def router() -> APIRouter:
         read: Reading,
         when: Annotated[Span, Depends(span)],
         ids: Annotated[set[str] | None, Depends(project_ids)],
-        status: Literal["PENDING", "SCORED", "FAILED", "ABSENT"] | None = None,
+        status: PredictionStatus | None = None,
     ) -> StreamingResponse:
         """The same as Parquet, one row group a page."""
         return export(request, read, "parquet", when, ids, status)

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
-from coordinator.api.answers import shaped
 from coordinator.api.feed_shapes import Feed, FeedRecord
 from coordinator.api.queries import our_router
-from coordinator.api.reading import Reading
+from coordinator.api.read_models import Reading
+from coordinator.api.responses import shaped
 from coordinator.api.times import zulu
 from coordinator.projections.views.feeds import FeedRow, Feeds, StateRow
 from coordinator.streams.granularity import cadence_ms

@@ -8,9 +8,10 @@ import msgspec
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from coordinator.api.answers import shaped
 from coordinator.api.health_shapes import Healthz, Info, Readyz, Summary
+from coordinator.api.live_state import source_rows
 from coordinator.api.queries import our_router
+from coordinator.api.responses import shaped
 from coordinator.api.times import zulu, zulu_or_none
 from coordinator.infra.webhook import Alerts
 from coordinator.projections.folding.projector import Health, Projector
@@ -67,15 +68,7 @@ def router(projector: Projector, alerts: Alerts) -> APIRouter:
             "error": health.error,
             "clock_ts": zulu(read.feeds.clock) if read.feeds.clock > 0 else None,
             "stages": stage_rows(projector, wall_ms()),
-            "sources": [
-                {
-                    "source": state.source,
-                    "state": state.state,
-                    "reason": state.reason,
-                    "since": zulu(state.since_ms),
-                }
-                for state in read.feeds.states()
-            ],
+            "sources": source_rows(read),
             "alerts": [msgspec.structs.asdict(alert) for alert in alerts.current.values()],
             "open_gaps": sum(read.feeds.open_gap_count(row) for row in read.feeds.all()),
         }

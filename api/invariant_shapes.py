@@ -25,6 +25,7 @@ AlertKind = Literal[
     "webhook",
     "shadow",
     "clock",
+    "models",
 ]
 
 

@@ -13,11 +13,11 @@ from fastapi.responses import Response
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from coordinator.api.answers import shaped
 from coordinator.api.invariant_shapes import AlertKind, Chain, Invariants
 from coordinator.api.monitor import Monitor
 from coordinator.api.queries import our_router
-from coordinator.api.times import zulu
+from coordinator.api.responses import shaped
+from coordinator.api.times import zulu_or_none
 
 
 def router(monitor: Monitor) -> APIRouter:
@@ -34,13 +34,13 @@ def router(monitor: Monitor) -> APIRouter:
             Invariants,
             {
                 "ok": not broken,
-                "looked_at": _time(monitor.looked_at),
+                "looked_at": zulu_or_none(monitor.looked_at),
                 "withholding": [
                     finding.name for finding in monitor.findings if not finding.ok and finding.withholds
                 ],
                 "invariants": [msgspec.structs.asdict(finding) for finding in monitor.findings],
                 "alerts": [
-                    msgspec.structs.asdict(alert) | {"since": _time(monitor.alerts.since[which])}
+                    msgspec.structs.asdict(alert) | {"since": zulu_or_none(monitor.alerts.since[which])}
                     for which, alert in monitor.alerts.current.items()
                 ],
             },
@@ -52,7 +52,7 @@ def router(monitor: Monitor) -> APIRouter:
         loop = monitor.chain
         body = {
             "adapter": loop.chain.name if loop else None,
-            "checked_at": _time(loop.checked_at) if loop else None,
+            "checked_at": zulu_or_none(loop.checked_at) if loop else None,
             "error": (loop.error or None) if loop else None,
             "transactions": loop.transactions if loop else [],
             "concerns": [msgspec.structs.asdict(concern) for concern in loop.concerns] if loop else [],
@@ -60,10 +60,6 @@ def router(monitor: Monitor) -> APIRouter:
         return shaped(Chain, body)
 
     return routes
-
-
-def _time(at_ms: int | None) -> str | None:
-    return None if at_ms is None else zulu(at_ms)
 
 
 class GuardMetrics(Collector):

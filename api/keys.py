@@ -1,8 +1,9 @@
-"""Keys of the API: who may read, settle, or administrate.
+"""Keys of the API: who may read, settle, administrate, or submit a model's answers.
 
-An entry is `ID SCOPE SHA256`, one a line, `#` begins a remark: the key itself is in no file of ours. A key is
-`ID.SECRET`, the secret 256 random bits, so that a plain SHA-256 of the whole key cannot be guessed back. The id finds
-the entry, the hash is compared in constant time, and an unknown id is compared too.
+An entry is `ID SCOPE SHA256`, and for a key that submits `ID submit SHA256 MODEL CRUNCHER`: which model it answers for,
+and whose that is. One a line, `#` begins a remark: the key itself is in no file of ours. A key is `ID.SECRET`, the
+secret 256 random bits, so that a plain SHA-256 of the whole key cannot be guessed back. The id finds the entry, the
+hash is compared in constant time, and an unknown id is compared too.
 """
 
 from __future__ import annotations
@@ -21,25 +22,43 @@ from coordinator.streams.log.errors import OperatorError
 FILE_BYTES_MAX = 1_000_000
 ENTRIES_MAX = 1_000
 KEY_CHARS_MAX = 200
-_ENTRY = re.compile(r"(?P<id>[A-Za-z0-9_-]{1,64})\s+(?P<scope>\w+)\s+(?P<hash>[0-9a-f]{64})")
+_ENTRY = re.compile(
+    r"(?P<id>[A-Za-z0-9_-]{1,64})\s+(?P<scope>\w+)\s+(?P<hash>[0-9a-f]{64})"
+    r"(\s+(?P<model>\S{1,200})\s+(?P<cruncher>\S{1,200}))?"
+)
 _NOBODY = "0" * 64
 
 
 class Scope(enum.IntEnum):
-    """What a caller may do; each includes those before it."""
+    """What a caller may do; each includes those before it. SUBMIT stands beside them: it includes READ, and none
+    includes it, since its key says for whom it answers.
+    """
 
     NONE = 0
     READ = 1
     SETTLE = 2
     ADMIN = 3
+    SUBMIT = 4
+
+    def includes(self, needed: Scope) -> bool:
+        """Whether who has this scope may do what needs that one."""
+        if Scope.SUBMIT in (self, needed):
+            return self is needed or (self is Scope.SUBMIT and needed <= Scope.READ)
+        return self >= needed
+
+
+SCOPES = {scope.name.lower(): scope for scope in Scope if scope is not Scope.NONE}
+"""By their names."""
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One key: its public id, what it may do, and the hash (hex) of the whole key."""
+    """One key: its public id, what it may do, and the hash (hex) of the whole key; of one that submits, for whom."""
 
     key_id: str
     scope: Scope
     sha256: str
+    model_id: str = ""
+    cruncher_id: str = ""
 
 
 class KeyRing:
@@ -57,11 +76,16 @@ class KeyRing:
 
     def scope_of(self, key: str) -> Scope:
         """The scope of this key; NONE for a key that is not known."""
+        entry = self.entry_of(key)
+        return Scope.NONE if entry is None else entry.scope
+
+    def entry_of(self, key: str) -> Entry | None:
+        """The entry of this key; None for a key that is not known."""
         if len(key) > KEY_CHARS_MAX or not key.isascii():
-            return Scope.NONE
+            return None
         entry = self._by_id.get(key.partition(".")[0])
         same = hmac.compare_digest(hash_of(key), entry.sha256 if entry else _NOBODY)
-        return entry.scope if entry is not None and same else Scope.NONE
+        return entry if same else None
 
 
 def hash_of(key: str) -> str:
@@ -69,10 +93,15 @@ def hash_of(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def make_entry(key_id: str, scope: Scope, secret: str) -> tuple[str, str]:
-    """(the key to hand out, the line to keep). `secret` is random: 32 bytes as URL-safe text."""
+def make_entry(
+    key_id: str, scope: Scope, secret: str, model_id: str = "", cruncher_id: str = ""
+) -> tuple[str, str]:
+    """(the key to hand out, the line to keep). `secret` is random: 32 bytes as URL-safe text. A key that submits names
+    its model and cruncher.
+    """
     key = f"{key_id}.{secret}"
-    return key, f"{key_id} {scope.name.lower()} {hash_of(key)}"
+    whose = f" {model_id} {cruncher_id}" if scope is Scope.SUBMIT else ""
+    return key, f"{key_id} {scope.name.lower()} {hash_of(key)}{whose}"
 
 
 def parse_entries(text: str, where: str) -> list[Entry]:
@@ -85,15 +114,17 @@ def parse_entries(text: str, where: str) -> list[Entry]:
         if not entry_text:
             continue
         match = _ENTRY.fullmatch(entry_text)
-        scope = match["scope"].upper() if match else ""
-        if match is None or scope not in ("READ", "SETTLE", "ADMIN"):
+        scope = SCOPES.get(match["scope"]) if match else None
+        if match is None or scope is None or (scope is Scope.SUBMIT) is (match["model"] is None):
             raise OperatorError(
-                f"{where}, line {number}: an entry is ID SCOPE SHA256 with scope read, settle or admin; "
-                "`coordinator keys make` prints one"
+                f"{where}, line {number}: an entry is ID SCOPE SHA256 with scope read, settle or admin, or ID submit "
+                "SHA256 MODEL CRUNCHER; `coordinator keys make` prints one"
             )
         if match["id"] in entry_of:
             raise OperatorError(f"{where}, line {number}: the id {match['id']} stands there twice")
-        entry_of[match["id"]] = Entry(match["id"], Scope[scope], match["hash"])
+        entry_of[match["id"]] = Entry(
+            match["id"], scope, match["hash"], match["model"] or "", match["cruncher"] or ""
+        )
         if len(entry_of) > ENTRIES_MAX:
             raise OperatorError(f"{where} holds more than {ENTRIES_MAX} keys")
     return list(entry_of.values())

@@ -14,13 +14,13 @@ from starlette.datastructures import QueryParams
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
-from coordinator.api.answers import Ensembles, encoded, shaped
 from coordinator.api.board_shapes import LeaderboardRow
 from coordinator.api.positions import headers_of
 from coordinator.api.queries import check_names, our_router
-from coordinator.api.reading import Reading
+from coordinator.api.read_models import Reading
+from coordinator.api.responses import Ensembles, encoded, shaped
 from coordinator.api.times import naive
-from coordinator.projections.folding.past import cuts_of
+from coordinator.projections.folding.as_of import cuts_of
 from coordinator.projections.views.leaderboard import Board, BoardRow, Leaderboard
 from coordinator.streams.scores.units import to_floats
 

@@ -236,18 +236,23 @@ def checkpoint_line(row: CheckpointRow) -> dict[str, Any]:
     }
 
 
+def source_rows(read: ReadModels) -> list[dict[str, Any]]:
+    """Each source of the feeds with its state, its reason and since when."""
+    return [
+        {
+            "source": state.source,
+            "state": state.state,
+            "reason": state.reason,
+            "since": zulu(state.since_ms),
+        }
+        for state in read.feeds.states()
+    ]
+
+
 def feeds_line(read: ReadModels) -> dict[str, Any]:
     """The state of the sources and of each subscription."""
     return {
-        "sources": [
-            {
-                "source": state.source,
-                "state": state.state,
-                "reason": state.reason,
-                "since": zulu(state.since_ms),
-            }
-            for state in read.feeds.states()
-        ],
+        "sources": source_rows(read),
         "feeds": [
             {
                 "source": row.source,

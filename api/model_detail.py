@@ -13,13 +13,13 @@ import msgspec
 from fastapi import APIRouter, HTTPException, Path
 from fastapi.responses import Response
 
-from coordinator.api.answers import shaped
 from coordinator.api.model_shapes import CarriedState, Model
 from coordinator.api.models import model_row, places_of
 from coordinator.api.queries import our_router
-from coordinator.api.reading import Reading
+from coordinator.api.read_models import Reading
+from coordinator.api.responses import shaped
 from coordinator.api.times import naive
-from coordinator.projections.folding.past import Readable
+from coordinator.projections.folding.as_of import Readable
 from coordinator.projections.views.model_rows import ModelRow
 from coordinator.projections.views.prediction_rows import StateRow
 from coordinator.streams.log.ids import ensemble_id
@@ -60,7 +60,11 @@ def router() -> APIRouter:
 def _known(read: Readable, model_id: str) -> ModelRow:
     """The model, or ensemble. Raises HTTPException 404 for one that was never seen, or that no contract had."""
     row = read.models.get(model_id)
-    declared = {ensemble_id(one.name) for terms in read.leaderboard.terms.in_order for one in terms.ensembles}
+    declared = {
+        ensemble_id(ensemble.name)
+        for terms in read.leaderboard.terms.in_order
+        for ensemble in terms.ensembles
+    }
     if row == ModelRow(model_id=model_id) or (row.ensemble and model_id not in declared):
         raise HTTPException(404, f"there is no model {model_id}")
     return row

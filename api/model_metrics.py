@@ -9,20 +9,20 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
-from coordinator.api.answers import ROWS_MAX, Ensembles, Span, project_ids, shaped, span
 from coordinator.api.model_shapes import ModelMetrics
 from coordinator.api.paging import PAGED, Cursor, with_next
 from coordinator.api.queries import our_router
-from coordinator.api.reading import Reading
+from coordinator.api.read_models import Reading
+from coordinator.api.responses import ROWS_MAX, Ensembles, Span, project_ids, shaped, span
 from coordinator.api.snapshots import snapshots_page
 from coordinator.api.times import naive
-from coordinator.projections.folding.look import Look
-from coordinator.projections.folding.past import Readable
+from coordinator.projections.folding.as_of import Readable
+from coordinator.projections.folding.read_limit import Look
 from coordinator.streams.events import SnapshotTakenData
 from coordinator.streams.scores.units import to_float, to_floats
 
 LOOK_MAX = 20_000
-"""How many snapshots a summary looks at: a model without one among the newest so many is not in it."""
+"""A summary looks at this many of the newest snapshots. A model without one among them is not in it."""
 
 
 @cache
@@ -43,8 +43,8 @@ def router() -> APIRouter:
         cursor: Cursor = None,
     ) -> Response:
         """One row per model and period: counts, windows and the contract's own aggregates, oldest first."""
-        found, last = snapshots_page(read, when, ids, limit, cursor, ensembles=include_ensembles)
-        rows = [_row(snapshot, read) for _, snapshot in found]
+        page, last = snapshots_page(read, when, ids, limit, cursor, ensembles=include_ensembles)
+        rows = [_row(snapshot, read) for _, snapshot in page]
         return with_next(request, shaped(list[ModelMetrics], rows[::-1]), last)
 
     @routes.get("/reports/models/summary", response_model=list[ModelMetrics])

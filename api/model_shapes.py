@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from coordinator.api.shapes import Id, Naive, ScoreRanking, Shape, WithWindows, Zulu
 
+PredictionStatus = Literal["PENDING", "SCORED", "REPLACED", "FAILED", "ABSENT"]
+
 
 class Failure(Shape):
     """The newest failure that was the model's fault."""
@@ -122,7 +124,7 @@ class Prediction(Shape):
     subject: str
     horizon: int | None
     param: str
-    status: Literal["PENDING", "SCORED", "FAILED", "ABSENT"]
+    status: PredictionStatus
     output: Any
     output_bytes: int | None
     """The size of an answer above 64 KiB. Only the log holds such an answer; `output` is null."""

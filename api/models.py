@@ -9,14 +9,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
-from coordinator.api.answers import ROWS_MAX, Ensembles, Span, project_ids, shaped, span
 from coordinator.api.model_shapes import Model, ModelPoint, ModelScopePoint
 from coordinator.api.paging import PAGED, Cursor, place_of, with_next
 from coordinator.api.queries import our_router
-from coordinator.api.reading import Reading
+from coordinator.api.read_models import Reading
+from coordinator.api.responses import ROWS_MAX, Ensembles, Span, project_ids, shaped, span
 from coordinator.api.snapshots import snapshots_page
 from coordinator.api.times import naive
-from coordinator.projections.folding.look import Look
+from coordinator.projections.folding.read_limit import Look
 from coordinator.projections.views.leaderboard import Board, BoardRow
 from coordinator.projections.views.model_rows import ModelRow
 from coordinator.streams.events import Terms
@@ -61,8 +61,8 @@ def router() -> APIRouter:
     ) -> Response:
         """Each model's windows at each period's end, oldest first."""
         rows = []
-        found, last = snapshots_page(read, when, ids, limit, cursor, ensembles=include_ensembles)
-        for _at, snapshot in found:
+        page, last = snapshots_page(read, when, ids, limit, cursor, ensembles=include_ensembles)
+        for _at, snapshot in page:
             decimals = read.snapshots.terms.decimals(snapshot.contract_hash)
             scores = to_floats(snapshot.windows_units, decimals)
             rows.append(
@@ -101,8 +101,8 @@ def router() -> APIRouter:
         history = read.leaderboard.history(
             when.start, when.end, ids, after=after, look=look, ensembles=include_ensembles
         )
-        found = list(islice(history, limit + 1))
-        for row in found[:limit][::-1]:
+        newest = list(islice(history, limit + 1))
+        for row in newest[:limit][::-1]:
             now = terms.at(row.until - 1)
             asked = (terms_known for terms_known in (now, *terms.in_order) if terms_known is not None)
             scopes = (scope for terms_known in asked for scope in terms_known.scopes)
@@ -135,7 +135,7 @@ def router() -> APIRouter:
                     **_ranking(scores, now),
                 }
             )
-        last = found[limit - 1] if len(found) > limit else None
+        last = newest[limit - 1] if len(newest) > limit else None
         return with_next(
             request,
             shaped(list[ModelScopePoint], rows),

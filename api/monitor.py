@@ -16,20 +16,22 @@ import msgspec
 import structlog
 
 from coordinator.api.commands import CommandPort
+from coordinator.api.late_truths import late_truths
 from coordinator.api.price_jumps import PriceJumps
-from coordinator.api.progress import Progress, full_disk, silent_subjects
+from coordinator.api.progress import Progress, full_disk, letter_flood, silent_subjects
 from coordinator.api.replay_check import ReplayCheck
 from coordinator.api.shadow_loop import ShadowLoop
 from coordinator.api.side_tasks import SideTask
 from coordinator.api.watches import Watches, make_watches
+from coordinator.infra.kafka.groups import WORKER_OF, nobody
 from coordinator.infra.log.scrub import LogScrub
 from coordinator.infra.webhook import Alert, Alerts
 from coordinator.projections.folding.projector import Projector
-from coordinator.projections.views.checkpoints import CheckpointRow
+from coordinator.projections.views.checkpoints import UNSETTLED, CheckpointRow
 from coordinator.projections.views.checks import Finding
 from coordinator.streams.clock import wall_ms
 from coordinator.streams.events import WithholdCheckpoint, WithholdCheckpointData
-from coordinator.streams.feeds.witness import CLOCK, ClockState
+from coordinator.streams.feeds.clock_witness import CLOCK, ClockState
 from coordinator.streams.log.errors import WorldError
 from coordinator.streams.log.ids import content_id
 from coordinator.streams.log.reasons import as_reason
@@ -44,7 +46,6 @@ LETTERS_LOOKED_AT = 100
 LETTERS_MS = 900_000
 """A stage that stands still writes its letter every ten minutes."""
 REASON_CHARS_MAX = 400
-UNSETTLED = ("WITHHELD", "PENDING", "SUBMITTED")
 _log = structlog.get_logger()
 
 
@@ -91,10 +92,11 @@ class Monitor:
         self._standing: tuple[int, list[Standing]] = (-1, [])
         self._withheld: set[tuple[str, int]] = set()
         self._progress = Progress()
-        self._price_jumps = PriceJumps()
+        self._price_jumps = PriceJumps(int(self._settings.price_jump_told_seconds * 1000))
         self._ask_members = watches.members
         self._members: dict[str, int] = {}
         self._members_error = ""
+        self._broker_away = False
         self._send_error = ""
         self.side_tasks: list[SideTask] = []
         """What is supervised beside the projector: an error of one is an alert."""
@@ -251,10 +253,13 @@ class Monitor:
         for projection in self._projector.read.all():
             if aside := projection.store.set_aside:
                 yield Alert("store", projection.name, f"{aside}. Look at the disk, then delete that folder")
+        yield from full_disk(self._settings.data_dir)
+        self._broker_away = self._progress.broker_is_away(self._members_error, now)
         yield from self._standing_alerts(now)
         yield from self._feed_alerts(now)
         yield from self._lag_alerts(now)
         yield from self._checkpoint_alerts(now)
+        yield from late_truths(self._projector.read, self._settings.crunch_id)
         if self.chain is not None:
             for concern in self.chain.concerns:
                 yield Alert("chain", f"{concern.name} {concern.checkpoint_id}", concern.text)
@@ -271,17 +276,23 @@ class Monitor:
                 )
 
     def _standing_alerts(self, now: int) -> Iterator[Alert]:
-        """Stages, workers, subjects and the disk."""
+        """Stages, workers, models and subjects; not while the broker is away, since then all of them stand."""
         projector, read = self._projector, self._projector.read
         yield from self._progress.kafka(self._members_error, now)
+        if self._broker_away:
+            return
         if not self._members_error:
             yield from self._progress.workers(self._members, now)
         if projector.caught_up():
-            yield from self._progress.stages(projector.watch, now)
+            answered, *missed_by_status = (
+                read.predictions.counted("predictions", status) for status in ("recorded", "absent", "failed")
+            )
+            missing = {WORKER_OF[stage] for stage in nobody(self._members)}
+            yield from self._progress.stages(projector.watch, now, missing)
             yield from self._progress.checkpoint(read, now)
+            yield from self._progress.models(answered, sum(missed_by_status), now)
         stall_ms = int(self._settings.feed_stall_alert_seconds * 1000)
         yield from silent_subjects(read.feeds.all(), self._settings.feed_subjects, read.feeds.clock, stall_ms)
-        yield from full_disk(self._settings.data_dir)
 
     def _log_alerts(self, now: int) -> Iterator[Alert]:
         """What is wrong with the log itself, and what came from outside that nobody could take."""
@@ -297,6 +308,7 @@ class Monitor:
             for letter in self._projector.read.dead_letters.newest(LETTERS_LOOKED_AT)
             if now - letter[1] < LETTERS_MS
         ]
+        yield from letter_flood([(at, letter.reason) for _, at, letter in faults], now)
         newest: dict[str, Alert] = {}
         for _, _, letter in faults:
             if letter.origin == "log" and letter.position in WORKERS:
@@ -310,7 +322,7 @@ class Monitor:
 
     def _feed_alerts(self, now: int) -> Iterator[Alert]:
         feeds = self._projector.read.feeds
-        if feeds.clock != self._clock[0]:
+        if feeds.clock != self._clock[0] or self._broker_away:
             self._clock = (feeds.clock, now)
         stood_ms = now - self._clock[1]
         states = [state for state in feeds.states() if state.source != CLOCK]

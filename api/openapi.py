@@ -41,7 +41,7 @@ ALWAYS = {  # what the door may answer to any call
     "400": "It is no HTTP, or the body is no text.",
     "401": "A key is needed, or the one given is not known.",
     "403": "The key's scope does not reach so far.",
-    "413": "The body is longer than 64 KiB.",
+    "413": "The body is longer than 64 KiB; of posts to rounds, than 64 MiB.",
     "421": "The Host is none that this node answers to (API_ALLOWED_HOSTS).",
     "429": "Too many requests in this second.",
     "500": "Our fault; the log has the incident.",
@@ -49,6 +49,25 @@ ALWAYS = {  # what the door may answer to any call
 
 EXAMPLES: dict[str, Any] = msgspec.json.decode(Path(__file__).with_name("openapi_examples.json").read_bytes())
 """Path of a reading route -> an answer of it."""
+_COMMANDS = ["cmd/0b6a3b0f4c7d41c0a5f1e2d3"]
+_POSTED = {"round_id": "week-1", "command_ids": _COMMANDS, "accepted": 5, "undecided": 0, "detail": None}
+POSTED: dict[str, Any] = {
+    "/rounds": _POSTED,
+    **{f"/rounds/{{round_id}}/{what}": _POSTED for what in ("close", "void", "resolve")},
+    "/stakes": _POSTED | {"round_id": None, "accepted": 1},
+    "/rounds/{round_id}/answers": {
+        "round_id": "week-1",
+        "model_id": "m1",
+        "cruncher_id": "c1",
+        "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        "received_at": "2023-03-10T00:00:00.000Z",
+        "command_ids": _COMMANDS,
+        "questions": ["due"],
+        "recorded": 1,
+        "detail": None,
+    },
+}
+"""Path of a route that posts -> what it answers."""
 _ONE = "/reports/checkpoints/{checkpoint_id}"
 _NAMES_A_CHECKPOINT = {
     "/reports/checkpoints": "$response.body#/0/id",
@@ -67,11 +86,11 @@ _NAMES_A_MODEL = {
 
 def describe_access(app: FastAPI) -> None:
     """Let `app.openapi()` carry the security schemes, each operation's need, and the answers of the door."""
-    made = app.openapi
+    built_in = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _completed(made())
+            app.openapi_schema = _completed(built_in())
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -107,7 +126,10 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
 
 def _exemplify(path: str, method: str, answers: dict[str, Any]) -> None:
     content = answers["200"].get("content", {}).get("application/json")
-    example = EXAMPLES.get(_ONE if path.startswith(_ONE) and method != "get" else path)
+    if method == "post" and path in POSTED:
+        example: Any = POSTED[path]
+    else:
+        example = EXAMPLES.get(_ONE if path.startswith(_ONE) and method != "get" else path)
     if content is not None and example is not None:
         content["example"] = example
 

@@ -24,7 +24,9 @@ HEADERS = {
 }
 
 
-class _Files(StaticFiles):
+class Files(StaticFiles):
+    """Files that a browser asks for again each time."""
+
     def file_response(
         self,
         full_path: str | os.PathLike[str],
@@ -48,5 +50,5 @@ def router() -> APIRouter:
         """The page."""
         return FileResponse(FOLDER / "index.html", headers=HEADERS)
 
-    routes.routes.append(Mount("/page", _Files(directory=FOLDER), name="page"))
+    routes.routes.append(Mount("/page", Files(directory=FOLDER), name="page"))
     return routes

@@ -96,12 +96,16 @@ def unbound(row: CheckpointRow, read: Checkpoints, wallets: Mapping[str, str]) -
         ranking[reward["cruncher_index"]].model_id for reward in row.checkpoint.emission["cruncher_rewards"]
     ]
     paid += [model_id for credit in row.checkpoint.credits for model_id in credit.prizes]
-    wallet_of_model = {one: wallet_of(one, read, wallets) for one in paid if one not in row.payees}
+    wallet_of_model = {
+        paid_model: wallet_of(paid_model, read, wallets)
+        for paid_model in paid
+        if paid_model not in row.payees
+    }
     return {model_id: wallet for model_id, wallet in wallet_of_model.items() if wallet is not None}
 
 
 def in_parts(payees: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """The same mapping in parts of at most so many models, since a command has a bound in bytes."""
+    """The same mapping, cut into parts: a command has a limit in bytes."""
     pairs = iter(sorted(payees.items()))
     while part := dict(islice(pairs, PAYEES_MAX)):
         yield part

@@ -8,9 +8,9 @@ from typing import Any, Literal
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from coordinator.api.answers import shaped
 from coordinator.api.queries import our_router
-from coordinator.api.reading import Reading
+from coordinator.api.read_models import Reading
+from coordinator.api.responses import shaped
 from coordinator.api.shapes import Id, Shape
 from coordinator.projections.views.leaderboard import Board
 from coordinator.streams.scores.units import to_float
@@ -18,7 +18,7 @@ from coordinator.streams.scores.units import to_float
 GLOBAL = "global"
 POOLS_MAX = 64
 RANKED_MAX = 1000
-"""Of each pool the best so many: an answer has a few megabytes at most."""
+"""The number of models of a pool in an answer, the best first: so an answer has a few megabytes at most."""
 
 
 class PoolRanking(Shape):
@@ -72,7 +72,7 @@ def _pool(name: str, board: Board | None) -> dict[str, Any]:
     metric = "avg_brier" if board.direction == "asc" else "avg_pnl"
     rankings = []
     # Ensembles have no rank and stand among the models, where their number belongs.
-    for row in [one for one in board.rows if one.rank is not None][:RANKED_MAX]:
+    for row in [ranked for ranked in board.rows if ranked.rank is not None][:RANKED_MAX]:
         units = row.windows_units[board.ranking_key]
         if units is None:
             continue

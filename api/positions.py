@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from coordinator.projections.folding.base import Projection
-from coordinator.projections.folding.past import KEEPERS, Cut, Cuts
+from coordinator.projections.folding.as_of import KEEPERS, Cut, Cuts
+from coordinator.projections.folding.projection import Projection
 
 OFFSETS_CHARS_MAX = 6_000
 _OFFSET = "(?:0|[1-9][0-9]{0,17})"

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import islice
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
 from coordinator.api import model_shapes as shapes
-from coordinator.api.answers import ROWS_MAX, Span, project_ids, shaped, span
 from coordinator.api.paging import PAGED, Cursor, place_of, with_next
 from coordinator.api.queries import our_router
-from coordinator.api.reading import Reading
+from coordinator.api.read_models import Reading
+from coordinator.api.responses import ROWS_MAX, Span, project_ids, shaped, span
 from coordinator.api.times import naive
 from coordinator.api.turns import Turns
-from coordinator.projections.folding.look import Look
-from coordinator.projections.folding.past import Readable
+from coordinator.projections.folding.as_of import Readable
+from coordinator.projections.folding.read_limit import Look
 from coordinator.projections.views.prediction_rows import Prediction
 from coordinator.projections.views.spread import spread
 from coordinator.streams.log.ids import prediction_id
@@ -42,6 +43,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 
+@cache
 def router() -> APIRouter:
     """The route about predictions."""
     routes = our_router()
@@ -53,7 +55,7 @@ def router() -> APIRouter:
         read: Reading,
         when: Annotated[Span, Depends(span)],
         ids: Annotated[set[str] | None, Depends(project_ids)],
-        status: Literal["PENDING", "SCORED", "FAILED", "ABSENT"] | None = None,
+        status: shapes.PredictionStatus | None = None,
         limit: Annotated[int | None, Query(ge=1, le=ROWS_MAX)] = None,
         cursor: Cursor = None,
     ) -> Response:
@@ -92,14 +94,14 @@ def _answer(request: Request, read: Readable, asked: Question) -> Response:
     )
     page = list(islice(rounds, limit + 1))
     if asked.chart and (len(page) > limit or look.stopped_at is not None):
-        some = spread(read.predictions, when.start, when.end, asked.ids, limit, LOOKS_MAX)
-        answer = shaped(list[shapes.Prediction], [row_of(one) for one in some])
+        thinned = spread(read.predictions, when.start, when.end, asked.ids, limit, LOOKS_MAX)
+        answer = shaped(list[shapes.Prediction], [row_of(prediction) for prediction in thinned])
         answer.headers["X-Thinned"] = (
-            f"{len(some)} rows of rounds spread evenly over the time; with limit: the newest"
+            f"{len(thinned)} rows of rounds spread evenly over the time; with limit: the newest"
         )
         answer.headers["X-Truncated"] = "true"
         return answer
-    rows = [row_of(one) for one in page[:limit]]
+    rows = [row_of(prediction) for prediction in page[:limit]]
     last = page[limit - 1].place if len(page) > limit else look.stopped_at
     return with_next(request, shaped(list[shapes.Prediction], rows[::-1]), last)
 

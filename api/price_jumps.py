@@ -18,7 +18,6 @@ from coordinator.infra.webhook import Alert
 from coordinator.projections.views.feeds import Feeds, Subscription, TailRecord
 
 LOOKED_AT_MIN, LOOKED_AT_MAX = 200, 2_000
-TOLD_MS = 3_600_000
 APART_MS_MAX = 7 * 86_400_000
 """Over a longer hole a price may have gone anywhere."""
 NAMED_MAX = 3
@@ -39,9 +38,10 @@ class Jump(msgspec.Struct, frozen=True):
 
 
 class PriceJumps:
-    """One for each monitor. A jump is told for an hour of the wall's clock after it was first seen."""
+    """One for each monitor. A jump is told for `told_ms` of the wall's clock after it was first seen."""
 
-    def __init__(self) -> None:
+    def __init__(self, told_ms: int) -> None:
+        self._told_ms = told_ms
         self._counts: dict[Subscription, int] = {}
         self._seen: dict[Subscription, dict[Jump, int]] = {}
 
@@ -55,7 +55,7 @@ class PriceJumps:
                 limit = min(max(grown + 1, LOOKED_AT_MIN), LOOKED_AT_MAX)
                 newest = [record for _, record in feeds.tail(limit, *subscription)]
                 before = self._seen.get(subscription, {})
-                lasting_since = {jump: since for jump, since in before.items() if now - since < TOLD_MS}
+                lasting_since = {jump: since for jump, since in before.items() if now - since < self._told_ms}
                 since_of_jump = {jump: before.get(jump, now) for jump in jumps(newest, factor)}
                 self._seen[subscription] = dict(
                     [*lasting_since.items(), *since_of_jump.items()][-LOOKED_AT_MAX:]
@@ -63,7 +63,7 @@ class PriceJumps:
             lasting = {
                 jump: since
                 for jump, since in self._seen.get(subscription, {}).items()
-                if now - since < TOLD_MS
+                if now - since < self._told_ms
             }
             if told := sorted(lasting, key=lambda jump: jump.ts_event)[-NAMED_MAX:]:
                 what = "; ".join(

@@ -7,7 +7,7 @@ once it has lasted, since a worker that is started again is away for some second
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -22,14 +22,19 @@ from coordinator.projections.views.feeds import FeedRow, StateRow
 from coordinator.projections.views.snapshots import Snapshots
 from coordinator.projections.views.spread import is_rehearsing
 from coordinator.streams.contract.terms import in_force
+from coordinator.streams.feeds.clock_witness import CLOCK
 from coordinator.streams.feeds.listening import DEGRADED
-from coordinator.streams.feeds.witness import CLOCK
+from coordinator.streams.feeds.posts import KIND as QUESTION
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
 
 LASTING_MS = 45_000
+UNANSWERED_MS = 30_000
+BROKER_AWAY_MS = 5_000
 SILENT_GRANULES = 5
+FLOOD_LETTERS, FLOOD_MS = 100, 60_000
+"""One wrong line an hour is no flood."""
 OVERDUE_MS = 300_000
 LACKING_STATES, AWAY_STATES = (DEGRADED, "refused"), ("reconnecting", "connecting")
 DISK_BYTES_MIN, DISK_SHARE_MIN = 1024**3, 0.1
@@ -60,10 +65,20 @@ class Progress:
     def __init__(self) -> None:
         self._stages, self._workers = Standing(), Standing()
         self._away, self._periods, self._kafka = Standing(), Standing(), Standing()
+        self._unanswered = Standing()
+        self._answers = (-1, 0)
 
-    def stages(self, watch: PipelineWatch, now: int) -> Iterator[Alert]:
-        """Stages that have something to decide, and have decided nothing for longer than is natural."""
-        waits = watch.waiting_stages()
+    def stages(
+        self, watch: PipelineWatch, now: int, workers_missing: Collection[str] = ()
+    ) -> Iterator[Alert]:
+        """Stages that have something to decide, and have decided nothing for longer than is natural; not those of a
+        worker that is missing, which has an alert of its own.
+        """
+        waits = {
+            stage: text
+            for stage, text in watch.waiting_stages().items()
+            if WORKER_OF_TOPIC[stage] not in workers_missing
+        }
         marks = {stage: watch.mark_of(stage) for stage in waits}
         for stage, stood_ms in self._stages.lasting_ms(now, marks).items():
             if stood_ms >= LASTING_MS + watch.deadline_ms:
@@ -76,6 +91,17 @@ class Progress:
             if away_ms >= LASTING_MS:
                 yield Alert("worker", WORKER_OF[stage], missing[stage])
 
+    def broker_is_away(self, error: str, now: int) -> bool:
+        """Whether the broker has been silent for long enough that what stands still stands because of it. Then nothing
+        else is watched: it would be told beside the cause, and again at the instant at which the broker is back.
+        """
+        away = self._kafka.lasting_ms(now, {"kafka": 0} if error else {})
+        if all(silent_ms < BROKER_AWAY_MS for silent_ms in away.values()):
+            return False
+        for standing in (self._stages, self._workers, self._away, self._periods, self._unanswered):
+            standing.lasting_ms(now, {})
+        return True
+
     def kafka(self, error: str, now: int) -> Iterator[Alert]:
         """A broker that does not say who works; one that has just started does not know it yet. Empty: it said it."""
         for silent_ms in self._kafka.lasting_ms(now, {"kafka": 0} if error else {}).values():
@@ -84,12 +110,27 @@ class Progress:
 
     def sources(self, states: Iterable[StateRow], patience_ms: int, now: int) -> Iterator[Alert]:
         """Sources that lack something or are refused, and those that have long been away."""
-        told = list(states)
-        marks = {one.source: one.since_ms for one in told if one.state in AWAY_STATES}
+        source_states = list(states)
+        marks = {source.source: source.since_ms for source in source_states if source.state in AWAY_STATES}
         away = self._away.lasting_ms(now, marks)
-        for one in told:
-            if one.state in LACKING_STATES or away.get(one.source, -1) >= patience_ms:
-                yield Alert("feed", f"source {one.source}", f"{one.source} is {one.state}: {one.reason}")
+        for source in source_states:
+            if source.state in LACKING_STATES or away.get(source.source, -1) >= patience_ms:
+                yield Alert(
+                    "feed", f"source {source.source}", f"{source.source} is {source.state}: {source.reason}"
+                )
+
+    def models(self, answered: int, missed: int, now: int) -> Iterator[Alert]:
+        """Rounds that no model answers. `answered` and `missed` count answers, and those that did not come."""
+        if answered != self._answers[0]:
+            self._answers = (answered, missed)
+        standing = {"models": answered} if missed > self._answers[1] else {}
+        for silent_ms in self._unanswered.lasting_ms(now, standing).values():
+            if silent_ms >= UNANSWERED_MS:
+                yield Alert(
+                    "models",
+                    "silent",
+                    f"no model has answered any round for {silent_ms // 1000} s: is the orchestrator gone?",
+                )
 
     def checkpoint(self, read: ReadModels, now: int) -> Iterator[Alert]:
         """The oldest period that ought to have its checkpoint, or the stage's word that nobody is paid, and has not."""
@@ -137,16 +178,24 @@ def overdue(snapshots: Snapshots, decided_offset: int, first_tick: int, clock: i
 def silent_subjects(
     rows: Iterable[FeedRow], subjects: Iterable[str], clock: int, silent_ms: int
 ) -> Iterator[Alert]:
-    """Subjects of which nothing comes while something comes of others."""
+    """Subjects of which nothing comes while something comes of others, or of all together where nothing comes at all:
+    the clock goes on for a while without any. Questions come when they are posted.
+    """
     last: dict[str, int] = {}
     patience: dict[str, int] = {}
     for row in rows:
+        if row.kind == QUESTION:
+            continue
         try:
             length = granularity_ms(row.granularity)
         except OperatorError:
             continue  # of another node's settings: not ours to judge
         last[row.subject] = max(last.get(row.subject, 0), row.watermark)
         patience[row.subject] = max(silent_ms, SILENT_GRANULES * length)
+    silences = {subject: clock - at for subject, at in last.items()}
+    if silences and all(silence >= patience[subject] for subject, silence in silences.items()):
+        yield Alert("feed", "silent", f"nothing comes of any subject for {min(silences.values()) // 1000} s")
+        return
     for subject in subjects:
         behind_ms = clock - last.get(subject, 0)
         others = [clock - at for other, at in last.items() if other != subject]
@@ -183,6 +232,18 @@ def stands_still(progress: LogProgress, settings: Settings, now: int) -> Iterato
         for subject in settings.feed_subjects
     ]
     yield from silent_subjects(rows, settings.feed_subjects, feed.clock, stall_ms)
+
+
+def letter_flood(letters: Sequence[tuple[int, str]], now: int) -> Iterator[Alert]:
+    """Many records that were set aside within a minute: (time in ms, reason), newest first."""
+    if len(letters) >= FLOOD_LETTERS and now - letters[FLOOD_LETTERS - 1][0] < FLOOD_MS:
+        count, seconds, reason = FLOOD_LETTERS, FLOOD_MS // 1000, letters[0][1]
+        yield Alert(
+            "log",
+            "flood",
+            f"{count} records and more within {seconds} s could not be read and were set aside: look at "
+            f"`coordinator dead-letters`, and mend what the source sends; the last: {reason}",
+        )
 
 
 def _idle_stage(stage: str, waits: str, stood_ms: int) -> Alert:

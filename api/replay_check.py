@@ -1,7 +1,7 @@
 """Checks in the background that the log still gives the read models that we serve, one read model at a time.
 
-A process of its own (`projections/folding/verify.py`), at the lowest priority and bounded in time, rebuilds one read
-model from the first event, up to where ours stands, and compares three hashes.
+A process of its own (`projections/folding/verify_process.py`), at the lowest priority and bounded in time, rebuilds one
+read model from the first event, up to where ours stands, and compares three hashes.
 
 A read model that differs is an alert and withholds nothing: what is paid is decided from the log, and the read model
 may be rebuilt from it at any time. A log that the disk has altered withholds: what it says cannot be known any more. A
@@ -20,7 +20,7 @@ import msgspec
 import psutil
 import structlog
 
-from coordinator.projections.folding import verify
+from coordinator.projections.folding import verify_process
 from coordinator.projections.folding.replay import VerifyResult
 from coordinator.projections.views.all_views import PROJECTIONS
 from coordinator.projections.views.checks import Finding
@@ -49,7 +49,7 @@ class ReplayCheck:
     ) -> None:
         self._settings = settings
         self._folded = folded
-        self._command = command or (sys.executable, "-I", "-m", verify.__name__)
+        self._command = command or (sys.executable, "-I", "-m", verify_process.__name__)
         self._verdicts: dict[str, tuple[bool, str]] = {}
         self._damaged: dict[str, str] = {}
         """Read model -> why the log could not be folded into it."""
@@ -97,7 +97,7 @@ class ReplayCheck:
 
     def _judge(self, name: str, code: int | None, stdout: bytes, stderr: bytes) -> None:
         try:
-            if code not in (verify.EQUAL, verify.DIFFERENT):
+            if code not in (verify_process.EQUAL, verify_process.DIFFERENT):
                 raise ValueError(_last_words(stderr))
             result = _decoder.decode(stdout)
             verdict = None if result.log_fault else result.verdicts[0]

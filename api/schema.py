@@ -15,9 +15,9 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from coordinator.api.answers import shaped
 from coordinator.api.queries import our_router
-from coordinator.api.reading import Reading
+from coordinator.api.read_models import Reading
+from coordinator.api.responses import shaped
 from coordinator.api.shapes import Schema
 from coordinator.streams.events import Window
 from coordinator.streams.setting_checks import FAR_FUTURE_MS

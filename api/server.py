@@ -1,7 +1,7 @@
 """The report worker: projector and API in one process and one event loop.
 
 The port is taken first, so that a taken one is said before anything is opened, and answers from then on: 503 and the
-reason while the worker waits for Kafka (`door.py`). SIGTERM and SIGINT end it
+reason while the worker waits for Kafka (`until_ready.py`). SIGTERM and SIGINT end it
 cleanly. When the projector fails, the API ends with it: serving what no longer moves would look like health. Where a
 record of the log is the reason it stays, ill and saying so, for a start again would not help.
 """
@@ -19,9 +19,9 @@ from starlette.types import ASGIApp
 
 from coordinator.api.app import create_app
 from coordinator.api.as_of import let_live_answers_through
-from coordinator.api.door import Door
 from coordinator.api.monitor import Monitor, make_monitor
 from coordinator.api.own_routes import OwnRoutes, load_own_routes
+from coordinator.api.until_ready import Door
 from coordinator.infra.connections import BACKLOG, Connections, ask_for_files, connections_max
 from coordinator.infra.log.commands import KafkaCommandPort
 from coordinator.infra.log.own import OwnLog

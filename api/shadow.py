@@ -1,122 +1,68 @@
 """`GET /reports/shadow...`: what other rules decide beside the live ones. Never paid, and every answer says so.
 
 The answers come from what the shadow's process left in the data directory (`shadow_loop.py`), and the names of the
-models from the living read models. A window that only the other rules have stands here and on no other route.
+models from the living read models. `leaderboard`, `snapshots` and `checkpoints` have the shapes of the live routes, so
+that what draws those draws these; their headers say that they are a shadow's. `models` and `periods` have both sides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import islice
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, HTTPException, Query
 from fastapi.responses import Response
 
-from coordinator.api.answers import shaped
-from coordinator.api.checkpoint_shapes import Frac64
+from coordinator.api.board_shapes import LeaderboardRow
+from coordinator.api.checkpoint_answers import checkpoint_answer
+from coordinator.api.checkpoint_shapes import Checkpoint
+from coordinator.api.leaderboard import board_rows
+from coordinator.api.model_shapes import Snapshot
 from coordinator.api.queries import our_router
-from coordinator.api.reading import Reading
+from coordinator.api.read_models import Reading
+from coordinator.api.responses import shaped
 from coordinator.api.shadow_loop import ShadowLoop, ShadowSeen
-from coordinator.api.shapes import Id, ScoreRanking, Shape, Zulu
+from coordinator.api.shadow_shapes import ShadowModels, ShadowPeriods, ShadowState
+from coordinator.api.snapshots import snapshot_answer
 from coordinator.api.times import zulu, zulu_or_none
 from coordinator.infra.shadow_files import ShadowResult
-from coordinator.projections.folding.past import Readable
+from coordinator.projections.folding.as_of import Readable
+from coordinator.projections.views.checkpoints import WITHHELD, CheckpointRow
+from coordinator.projections.views.leaderboard import Board, BoardRow
+from coordinator.projections.views.model_rows import RUNNING
+from coordinator.streams.engine.divergence import newest_of_both
 from coordinator.streams.engine.plan import Standing
-from coordinator.streams.engine.shadow import NO_CHECKPOINT, PERIODS_MAX, PeriodDecided, Side, newest_of_both
-from coordinator.streams.scores.units import to_float, to_floats
+from coordinator.streams.engine.shadow import (
+    CHECKPOINTS_MAX,
+    NO_CHECKPOINT,
+    PERIODS_MAX,
+    CheckpointDecided,
+    PeriodDecided,
+    Side,
+)
+from coordinator.streams.events import Terms
+from coordinator.streams.scores.units import to_float
 
 NONE_STARTED: dict[int | str, dict[str, Any]] = {
     404: {"description": "No shadow was started, or it has decided nothing yet."}
 }
+SAYS: dict[str, dict[str, Any]] = {
+    "X-Shadow": {
+        "description": "The hash of the shadow's contract: what is here is a shadow's, and never paid.",
+        "schema": {"type": "string"},
+    },
+    "X-Shadow-Until": {
+        "description": "The event time up to which the shadow has decided.",
+        "schema": {"type": "string"},
+    },
+}
+AS_LIVE: dict[int | str, dict[str, Any]] = {**NONE_STARTED, 200: {"headers": SAYS}}
+ID_PREFIX = "shadow_"
+"""Before the id of a shadow's checkpoint, which is else that of the live one of its period: nobody can confirm it."""
+NEVER_PAID = "decided by a shadow: never offered, never paid"
 NOBODY = Standing()
-
-
-class ShadowHead(Shape):
-    """Of which rules an answer is. It is a shadow's, so nothing in it is paid."""
-
-    shadow: Literal[True]
-    paid: Literal[False]
-    contract: str
-    contract_hash: str
-    decided_from: Zulu
-    """The end of a checkpoint period, from which on the other rules hold in the shadow."""
-    decided_until: Zulu
-    """The event time up to which it has decided."""
-    state: Literal["runs", "waits", "stopped", "failed"]
-    reason: str
-    """Why it failed, or what it waits for."""
-    divergence: str
-    """How it differs by as much as the operator's bounds say; empty where it does not."""
-
-
-class ShadowRow(Shape):
-    """One model on the shadow's board, in display order, and its place on the live one."""
-
-    model_id: Id
-    model_name: str
-    cruncher_name: str
-    rank: int | None
-    score_metrics: dict[str, float | None]
-    score_ranking: ScoreRanking
-    live_rank: int | None
-    live_ranking_score: float | None
-
-
-class ShadowBoard(ShadowHead):
-    """The two boards need not be of the same time: `board_at` and `live_board_at` say of which."""
-
-    board_at: Zulu | None
-    live_board_at: Zulu | None
-    rows: list[ShadowRow]
-
-
-class ShadowModel(Shape):
-    """One model on both sides: its places on the boards, its shares of the newest checkpoint of both."""
-
-    model_id: Id
-    model_name: str
-    cruncher_name: str
-    rank: int | None
-    live_rank: int | None
-    share_frac64: Frac64 | None
-    live_share_frac64: Frac64 | None
-    unranked_reason: str | None
-    live_unranked_reason: str | None
-
-
-class ShadowModels(ShadowHead):
-    """`checkpoint_end` is of the newest checkpoint that both sides have decided; null where there is none."""
-
-    checkpoint_end: Zulu | None
-    models: list[ShadowModel]
-
-
-class ShadowPlace(Shape):
-    """One model in a checkpoint on both sides."""
-
-    model_id: Id
-    rank: int | None
-    share_frac64: Frac64
-    live_rank: int | None
-    live_share_frac64: Frac64
-
-
-class ShadowCheckpoint(Shape):
-    """A period on both sides. `note` says why there is no checkpoint, or why it would be withheld."""
-
-    period_start: Zulu
-    period_end: Zulu
-    note: str
-    live_note: str
-    differs: bool
-    models: list[ShadowPlace]
-
-
-class ShadowCheckpoints(ShadowHead):
-    """The newest first."""
-
-    checkpoints: list[ShadowCheckpoint]
 
 
 def router(loop: ShadowLoop) -> APIRouter:
@@ -133,16 +79,55 @@ def router(loop: ShadowLoop) -> APIRouter:
             raise HTTPException(404, "the shadow has decided nothing yet: `coordinator shadow status`")
         return seen, seen.result
 
-    @routes.get("/reports/shadow/leaderboard", response_model=ShadowBoard, responses=NONE_STARTED)
+    def as_live(shape: Any, body: Any, seen: ShadowSeen, result: ShadowResult) -> Response:
+        answer = shaped(shape, body)
+        answer.headers["X-Shadow"] = seen.order.rules.terms.contract_hash
+        answer.headers["X-Shadow-Until"] = zulu(_until(seen, result))
+        return answer
+
+    @routes.get("/reports/shadow", response_model=ShadowState)
+    async def shadow() -> Response:
+        """Whether a shadow was started, of which rules, how far it is, and whether it fails or diverges."""
+        seen = loop.seen
+        if seen is None:
+            nothing = dict.fromkeys(ShadowState.model_fields)
+            return shaped(ShadowState, nothing | {"started": False, "paid": False})
+        state = _head(loop, seen, seen.result) | {"started": True}
+        return shaped(ShadowState, {name: state[name] for name in ShadowState.model_fields})
+
+    @routes.get("/reports/shadow/leaderboard", response_model=list[LeaderboardRow], responses=AS_LIVE)
     async def shadow_leaderboard(read: Reading) -> Response:
-        """The board under the other rules, as far as they have decided, beside the live one."""
+        """The board under the other rules, as of the end of the last period that they have closed: `ranked_as_of`.
+        Rows as those of `/reports/leaderboard`.
+        """
         seen, result = decided()
-        board = {
-            "board_at": zulu_or_none(result.new.board_end),
-            "live_board_at": zulu_or_none(result.live.board_end),
-            "rows": _rows(result, read),
-        }
-        return shaped(ShadowBoard, _head(loop, seen, result) | board)
+        return as_live(
+            list[LeaderboardRow], board_rows(_board(result.new, read), ensembles=True), seen, result
+        )
+
+    @routes.get("/reports/shadow/snapshots", response_model=list[Snapshot], responses=AS_LIVE)
+    async def shadow_snapshots(read: Reading) -> Response:
+        """Each model's last closed period under the other rules. Rows as those of `/reports/snapshots`."""
+        seen, result = decided()
+        decimals = seen.order.rules.terms.score_decimals
+        rows = [
+            snapshot_answer(snapshot.period_end, snapshot, decimals, read)
+            for snapshot in result.new.snapshots.values()
+        ]
+        return as_live(list[Snapshot], rows, seen, result)
+
+    @routes.get("/reports/shadow/checkpoints", response_model=list[Checkpoint], responses=AS_LIVE)
+    async def shadow_checkpoints(
+        read: Reading, limit: Annotated[int, Query(ge=1, le=CHECKPOINTS_MAX)] = CHECKPOINTS_MAX
+    ) -> Response:
+        """What the newest periods would have paid under the other rules, newest first. Rows as those of
+        `/reports/checkpoints`. Every one is WITHHELD, with the reason that it is a shadow's.
+        """
+        seen, result = decided()
+        newest = islice(reversed(result.new.checkpoints), limit)
+        decimals = seen.order.rules.terms.score_decimals
+        rows = [checkpoint_answer(_withheld(checkpoint), read.checkpoints, decimals) for checkpoint in newest]
+        return as_live(list[Checkpoint], rows, seen, result)
 
     @routes.get("/reports/shadow/models", response_model=ShadowModels, responses=NONE_STARTED)
     async def shadow_models(read: Reading) -> Response:
@@ -150,29 +135,37 @@ def router(loop: ShadowLoop) -> APIRouter:
         seen, result = decided()
         both = newest_of_both(result.new, result.live)
         models = {
+            "board_at": zulu_or_none(result.new.board_end),
+            "live_board_at": zulu_or_none(result.live.board_end),
             "checkpoint_end": None if both is None else zulu(both[0].end),
             "models": _models(result, both, read),
         }
         return shaped(ShadowModels, _head(loop, seen, result) | models)
 
-    @routes.get("/reports/shadow/checkpoints", response_model=ShadowCheckpoints, responses=NONE_STARTED)
-    async def shadow_checkpoints(limit: Annotated[int, Query(ge=1, le=PERIODS_MAX)] = 10) -> Response:
+    @routes.get("/reports/shadow/periods", response_model=ShadowPeriods, responses=NONE_STARTED)
+    async def shadow_periods(limit: Annotated[int, Query(ge=1, le=PERIODS_MAX)] = 10) -> Response:
         """What each period would have paid under the other rules, beside what the live ones offered: newest first. None
         of it is offered for payment.
         """
         seen, result = decided()
-        periods = {(one.start, one.end) for side in (result.new, result.live) for one in side.periods}
+        periods = {
+            (period.start, period.end) for side in (result.new, result.live) for period in side.periods
+        }
         rows = [
-            _checkpoint(start, end, result)
+            _period(start, end, result)
             for start, end in islice(sorted(periods, reverse=True), limit)
             if end <= max(result.new.board_end or 0, 0)  # the live side may be ahead
         ]
-        return shaped(ShadowCheckpoints, _head(loop, seen, result) | {"checkpoints": rows})
+        return shaped(ShadowPeriods, _head(loop, seen, result) | {"periods": rows})
 
     return routes
 
 
-def _head(loop: ShadowLoop, seen: ShadowSeen, result: ShadowResult) -> dict[str, Any]:
+def _until(seen: ShadowSeen, result: ShadowResult | None) -> int:
+    return max(0 if result is None else result.clock, 0 if seen.status is None else seen.status.clock)
+
+
+def _head(loop: ShadowLoop, seen: ShadowSeen, result: ShadowResult | None) -> dict[str, Any]:
     failed = loop.concerns.get("failed", "")
     waiting = "" if seen.status is None else seen.status.waiting
     state = "failed" if failed else "stopped" if seen.order.stopped else "waits" if waiting else "runs"
@@ -181,12 +174,57 @@ def _head(loop: ShadowLoop, seen: ShadowSeen, result: ShadowResult) -> dict[str,
         "paid": False,
         "contract": seen.order.contract,
         "contract_hash": seen.order.rules.terms.contract_hash,
-        "decided_from": zulu(seen.order.rules.from_ms),
-        "decided_until": zulu(max(result.clock, 0 if seen.status is None else seen.status.clock)),
+        "decided_from": zulu(seen.order.rules.from_ms) if seen.order.rules.from_ms else None,
+        "decided_until": zulu(until) if (until := _until(seen, result)) else None,
         "state": state,
         "reason": failed or waiting,
         "divergence": loop.concerns.get("diverges", ""),
     }
+
+
+def _board(side: Side, read: Readable) -> Board | None:
+    terms, until = side.board_terms(), side.board_end
+    if terms is None or until is None:
+        return None
+    rows = []
+    for model_id, standing in side.board().items():
+        model, snapshot = read.models.get(model_id), side.snapshots[model_id]
+        scores: dict[str, int | None] = dict.fromkeys(
+            [*(window.name for window in terms.windows), terms.ranking_key]
+        )
+        rows.append(
+            BoardRow(
+                standing.rank,
+                model,
+                model.status == RUNNING,
+                scores | snapshot.ranking_units,
+                snapshot.scored_count,
+                unranked_reason="" if standing.rank is not None else "the other rules give it no place",
+            )
+        )
+    return Board(
+        until,
+        terms.ranking_key,
+        terms.ranking_direction,
+        terms.score_decimals,
+        rows,
+        [terms.contract_hash],
+        until,
+    )
+
+
+def _withheld(decided: CheckpointDecided) -> CheckpointRow:
+    note = f"{NEVER_PAID}; it would have been {decided.note}" if decided.note else NEVER_PAID
+    return CheckpointRow(
+        checkpoint=msgspec.structs.replace(
+            decided.data, checkpoint_id=ID_PREFIX + decided.data.checkpoint_id
+        ),
+        status=WITHHELD,
+        created_at=decided.at,
+        changed_at=decided.at,
+        reason=note,
+        moves=[(WITHHELD, decided.at)],
+    )
 
 
 def _named(model_id: str, read: Readable) -> dict[str, str]:
@@ -198,32 +236,8 @@ def _named(model_id: str, read: Readable) -> dict[str, str]:
     }
 
 
-def _rows(result: ShadowResult, read: Readable) -> list[dict[str, Any]]:
-    terms = result.new.board_terms()
-    if terms is None:
-        return []
-    live, live_terms = result.live.board(), result.live.board_terms()
-    rows = []
-    for model_id, standing in result.new.board().items():
-        scores = to_floats(result.new.snapshots[model_id].ranking_units, terms.score_decimals)
-        before = live.get(model_id, NOBODY)
-        rows.append(
-            {
-                **_named(model_id, read),
-                "rank": standing.rank,
-                "score_metrics": scores,
-                "score_ranking": {
-                    "key": terms.ranking_key,
-                    "value": scores.get(terms.ranking_key),
-                    "direction": terms.ranking_direction,
-                },
-                "live_rank": before.rank,
-                "live_ranking_score": None
-                if before.units is None or live_terms is None
-                else to_float(before.units, live_terms.score_decimals),
-            }
-        )
-    return rows
+def _score(standing: Standing, terms: Terms | None) -> float | None:
+    return None if standing.units is None or terms is None else to_float(standing.units, terms.score_decimals)
 
 
 def _models(
@@ -236,6 +250,8 @@ def _models(
             **_named(model_id, read),
             "rank": new.get(model_id, NOBODY).rank,
             "live_rank": live.get(model_id, NOBODY).rank,
+            "ranking_score": _score(new.get(model_id, NOBODY), result.new.board_terms()),
+            "live_ranking_score": _score(live.get(model_id, NOBODY), result.live.board_terms()),
             "share_frac64": None if both is None else paid.get(model_id, NOBODY).share_frac64,
             "live_share_frac64": None if both is None else live_paid.get(model_id, NOBODY).share_frac64,
             "unranked_reason": paid.get(model_id, NOBODY).unranked_reason or None,
@@ -245,7 +261,7 @@ def _models(
     ]
 
 
-def _checkpoint(start: int, end: int, result: ShadowResult) -> dict[str, Any]:
+def _period(start: int, end: int, result: ShadowResult) -> dict[str, Any]:
     models, note = _of_period(result.new, start, end)
     live_models, live_note = _of_period(result.live, start, end)
     return {
@@ -268,7 +284,7 @@ def _checkpoint(start: int, end: int, result: ShadowResult) -> dict[str, Any]:
 
 
 def _of_period(side: Side, start: int, end: int) -> tuple[Mapping[str, Standing], str]:
-    for one in side.periods:
-        if (one.start, one.end) == (start, end):
-            return one.models, one.note
+    for period in side.periods:
+        if (period.start, period.end) == (start, end):
+            return period.models, period.note
     return {}, NO_CHECKPOINT

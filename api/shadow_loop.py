@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from coordinator.infra.shadow_files import ShadowFiles, ShadowOrder, ShadowResult, ShadowStatus, why_ill
-from coordinator.streams.engine.shadow import divergence
+from coordinator.streams.engine.divergence import divergence
 from coordinator.streams.log.errors import OperatorError
 
 LOOK_SECONDS = 2.0

@@ -9,14 +9,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
-from coordinator.api.answers import Ensembles, Span, project_ids, shaped, span
 from coordinator.api.model_shapes import Snapshot
 from coordinator.api.paging import PAGED, Cursor, place_of, with_next
 from coordinator.api.queries import our_router
-from coordinator.api.reading import Reading
+from coordinator.api.read_models import Reading
+from coordinator.api.responses import Ensembles, Span, project_ids, shaped, span
 from coordinator.api.times import naive, zulu
-from coordinator.projections.folding.look import Look
-from coordinator.projections.folding.past import Readable
+from coordinator.projections.folding.as_of import Readable
+from coordinator.projections.folding.read_limit import Look
 from coordinator.streams.events import SnapshotTakenData
 from coordinator.streams.scores.units import to_float, to_floats
 
@@ -44,8 +44,11 @@ def router() -> APIRouter:
         """The newest `limit` snapshots with period end in [start, end], newest first; with `cursor`, those before."""
         wanted = {model_id} if model_id is not None else ids
         terms = read.snapshots.terms
-        found, last = snapshots_page(read, when, wanted, limit, cursor, ensembles=include_ensembles)
-        rows = [_row(at, snapshot, terms.decimals(snapshot.contract_hash), read) for at, snapshot in found]
+        page, last = snapshots_page(read, when, wanted, limit, cursor, ensembles=include_ensembles)
+        rows = [
+            snapshot_answer(at, snapshot, terms.decimals(snapshot.contract_hash), read)
+            for at, snapshot in page
+        ]
         return with_next(request, shaped(list[Snapshot], rows), last)
 
     return routes
@@ -56,7 +59,7 @@ def snapshots_page(
 ) -> tuple[list[tuple[int, SnapshotTakenData]], Place | None]:
     """(a page of snapshots, newest first, each with its `at`; the place where the next one begins, None at the end).
 
-    Of some models so many are looked for, not all of a history: the page may then hold fewer than `limit`.
+    For some models only, a limited number of snapshots is looked at, so the page may hold fewer than `limit`.
     """
     look = Look(SNAPSHOTS_LOOKED_MAX)
     rows = read.snapshots.newest(
@@ -69,7 +72,8 @@ def snapshots_page(
     return page, look.stopped_at
 
 
-def _row(at: int, snapshot: SnapshotTakenData, decimals: int, read: Readable) -> dict[str, Any]:
+def snapshot_answer(at: int, snapshot: SnapshotTakenData, decimals: int, read: Readable) -> dict[str, Any]:
+    """One model's period in the web app's shape; `at` is when it was taken, `decimals` are those of its scores."""
     model = read.models.get(snapshot.model_id)
     windows = to_floats(snapshot.windows_units | snapshot.boards_units, decimals)
     return {

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from coordinator.cli.shared import COLUMNS, STAMP, parse_time, time_text
+from coordinator.cli.shared import COLUMNS, STAMP, JsonOption, parse_time, print_json, time_text
 from coordinator.cli.terminal import Console, progress_bar
 from coordinator.infra.contracts.loading import load_contracts
 from coordinator.streams.backtest.door import PAGE
@@ -67,6 +67,7 @@ def backtest(
             show_default=False,
         ),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Play models through a market of the past, by the node's own stages: scores, board and payout to the unit.
 
@@ -103,12 +104,49 @@ def backtest(
             on_progress=lambda rounds, _at: advance(rounds, 0),
             on_refused=refused.append,
         )
+    if as_json:
+        print_json(facts_of(result) | {"rows_refused": len(refused)})
+        return
     show(result, console)
     if report is not None:
         console.print(Text(f"report: {report / PAGE}"))
     console.print(f"{result.rounds:,} rounds in {time.monotonic() - began:.1f} s", highlight=False)
     if refused:
         console.print(Text(f"{len(refused):,} rows or records were refused; the first: {refused[0]}"))
+
+
+def facts_of(result: Result) -> dict[str, Any]:
+    """The table for programs. Scores are numbers in the contract's units of 10^-`score_decimals`, shares frac64."""
+    return {
+        "rounds": result.rounds,
+        "first_point": result.first_point,
+        "until": result.until,
+        "checkpoints": result.checkpoints,
+        "ranking_key": result.ranking_key,
+        "score_decimals": result.score_decimals,
+        "models": [
+            {
+                "model_id": line.model_id,
+                "model_name": line.model_name,
+                "rank": line.rank,
+                "rank_units": line.rank_units,
+                "mean_units": line.mean_units,
+                "share_frac64": line.share,
+                "scored": line.of.scored,
+                "failed": line.of.failed,
+                "absent": line.of.absent,
+                "rounds_late": line.late_count,
+                "latency_us_p50": line.p50_us,
+                "latency_us_p95": line.p95_us,
+                "latency_us_max": line.max_us,
+                "missing": [
+                    {"status": status, "reason": reason, "count": count}
+                    for (status, reason), count in line.of.missing.most_common()
+                ],
+            }
+            for line in result.models
+        ],
+    }
 
 
 def show(result: Result, console: Console) -> None:

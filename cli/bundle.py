@@ -13,9 +13,20 @@ from coordinator.infra.evidence.bundling import write_bundle
 
 def bundle(
     checkpoint: Annotated[
-        str, typer.Argument(metavar="CHECKPOINT", help="Its id, as `checkpoint list` has it.")
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="Its id, as `checkpoint list` has it; `latest` is the newest one offered.",
+        ),
     ],
     out: OutOption,
+    whole: Annotated[
+        bool,
+        typer.Option(
+            "--whole",
+            help="The log from its first append on, so that nothing is taken on trust: each payout in it is judged.",
+        ),
+    ] = False,
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
@@ -23,16 +34,18 @@ def bundle(
     """Write all that a checkpoint depends on into one file: `coordinator verify FILE` judges it without this node.
 
     The log up to the checkpoint, append by append, the contracts in it, the tree's hashes, the signed note, and what is
-    paid. It is written as a whole or not at all.
+    paid. It begins where the period's windows look back to; --whole begins with the first append. The file is written
+    completely or not at all.
 
     Example: [bold]coordinator bundle ckp_1f0c5d2e --out june.bundle --data-dir node[/bold]
     """
     with source_for(out, data_dir, kafka) as (settings, source):
-        bundled = run(write_bundle(settings, source, checkpoint, out))
+        bundled = run(write_bundle(settings, source, checkpoint, out, whole=whole))
     if as_json:
         print_json(bundled)
         return
     typer.echo(
-        f"{out}: {out.stat().st_size:,} bytes, {bundled.appends:,} appends, a tree of {bundled.leaves:,} leaves\n"
+        f"{out}: {out.stat().st_size:,} bytes, {bundled.appends:,} appends, a tree of {bundled.leaves:,} leaves"
+        f"{f', begins after {bundled.after}' if bundled.after else ''}\n"
         f"judge it anywhere: coordinator verify {out}"
     )

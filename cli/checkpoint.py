@@ -16,7 +16,7 @@ from coordinator.api.checkpoint_answers import checkpoint_answer
 from coordinator.api.payees import PAYEES_MAX, unbound
 from coordinator.cli.checkpoint_correct import correct
 from coordinator.cli.checkpoint_log import CheckpointsLog
-from coordinator.cli.checkpoint_shapes import (
+from coordinator.cli.checkpoint_output import (
     in_shape,
     print_checkpoint,
     print_dry_run,
@@ -24,6 +24,7 @@ from coordinator.cli.checkpoint_shapes import (
     run_dry,
     wallet_rows,
 )
+from coordinator.cli.folded_log import ask_log
 from coordinator.cli.model_bans import nearest
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import (
@@ -31,7 +32,6 @@ from coordinator.cli.shared import (
     JsonOption,
     KafkaOption,
     print_json,
-    run,
 )
 from coordinator.cli.terminal import Console
 from coordinator.infra.wallets_file import WalletsFile
@@ -80,11 +80,15 @@ def list_(
         return
 
     table = Table(Column("id", no_wrap=True), "period (UTC)", "status", "transaction or reason")
-    for one in rows:
-        period = f"{one['period_start'][:16]} to {one['period_end'][:16]}".replace("T", " ")
-        why = one["reason"] if one["status"] == "WITHHELD" else one["tx_hash"] or one["reason"] or ""
-        rehearsal = " (rehearsal)" if one["meta"]["rehearsal"] else ""
-        table.add_row(one["id"], period, one["status"] + rehearsal, Text(why))
+    for checkpoint in rows:
+        period = f"{checkpoint['period_start'][:16]} to {checkpoint['period_end'][:16]}".replace("T", " ")
+        why = (
+            checkpoint["reason"]
+            if checkpoint["status"] == "WITHHELD"
+            else checkpoint["tx_hash"] or checkpoint["reason"] or ""
+        )
+        rehearsal = " (rehearsal)" if checkpoint["meta"]["rehearsal"] else ""
+        table.add_row(checkpoint["id"], period, checkpoint["status"] + rehearsal, Text(why))
     Console().print(table)
     if not rows:
         typer.echo("no checkpoint" + (f" stands at {status}" if status else " was opened yet"))
@@ -281,8 +285,8 @@ def wallets(
     if strangers := [row["model_id"] for row in rows if not row["seen"]]:
         names = {row["model_id"]: row["model_name"] for row in rows if row["seen"]}
         for stranger in strangers:
-            said = f"no model that was ever seen has the id {stranger}{nearest(stranger, names)}"
-            typer.echo(printable(said), err=True)
+            message = f"no model that was ever seen has the id {stranger}{nearest(stranger, names)}"
+            typer.echo(printable(message), err=True)
     if any(row["wallet"] is None for row in rows):
         raise typer.Exit(1)
 
@@ -306,13 +310,7 @@ def _bind(
 
 
 def _ask(data_dir: Path | None, kafka: str | None, question: Callable[[Any], Awaitable[Any]]) -> Any:
-    settings, _ = node_log(data_dir, kafka)
-
-    async def work() -> Any:
-        async with CheckpointsLog(settings) as log:
-            return await question(log)
-
-    return run(work())
+    return ask_log(CheckpointsLog, data_dir, kafka, question)
 
 
 def _command(
@@ -342,5 +340,5 @@ def _command(
     tx_hash = f", transaction {after['tx_hash']}" if after["tx_hash"] else ""
     typer.echo(f"checkpoint {after['id']} {moved}{tx_hash}")
     if after["meta"]["credits"] and after["status"] == "SUBMITTED":
-        said = "it carries prizes for earlier checkpoints too, which no emission has: `show ID --as prizes` has them"
-        typer.echo(said, err=True)
+        message = "it carries prizes for earlier checkpoints too, which no emission has: `show ID --as prizes` has them"
+        typer.echo(message, err=True)

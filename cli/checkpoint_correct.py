@@ -17,18 +17,21 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from coordinator.cli.checkpoint_log import CheckpointsLog
-from coordinator.cli.checkpoint_shapes import share_text
+from coordinator.cli.checkpoint_output import share_text
 from coordinator.cli.own_kafka import node_log
-from coordinator.cli.rules_plan import as_recorded
 from coordinator.cli.shared import DataDirOption, JsonOption, KafkaOption, print_json, run
-from coordinator.cli.terminal import Console, progress_bar
+from coordinator.cli.terminal import Console, counted, progress_bar
+from coordinator.infra.blobs.configured import store_of
+from coordinator.infra.contracts.in_force import NodeContracts
 from coordinator.infra.contracts.loading import load_contract
 from coordinator.infra.contracts.meaning import contract_hash, scoring_hash
-from coordinator.infra.contracts.node import NodeContracts
+from coordinator.infra.kept_runs import KeptRuns
+from coordinator.infra.log.own import log_identity
 from coordinator.infra.log.whole import read_whole
 from coordinator.projections.views.checkpoints import WITHHELD, CheckpointRow
 from coordinator.streams.checkpoints.corrections import REASON_CHARS, correction_id
 from coordinator.streams.checkpoints.prizes import TOTAL_PRIZE_MAX
+from coordinator.streams.contract.term_settings import settings_of, with_term_settings
 from coordinator.streams.contract.terms import in_force, make_terms
 from coordinator.streams.engine.correct import NewRules, Recomputed, recompute
 from coordinator.streams.engine.rerun import recorded_terms
@@ -144,25 +147,21 @@ def _recomputed(
     """(what it should have been, the hash of the mended rules, of the operator's records; "" where there is none)."""
     with progress_bar("records read") as on_progress:
         log = run(read_whole(settings.kafka_bootstrap, settings.crunch_id, TOPICS_READ, on_progress))
+    log.blobs = store_of(settings)
     told = recorded_terms(log)
     if not told:
         raise OperatorError("the log holds no rules yet: nothing was fed")
     held = in_force(told).at(row.checkpoint.period_start)
-    given, sha256 = ([], "") if records is None else _given(records, subject, held)
+    records_given, sha256 = ([], "") if records is None else _given(records, subject, held)
     rules = None if contract is None else _rules(settings, contract, held)
     shelf = NodeContracts(settings).shelf
-    total, count = log.end("feeds"), 0
+    runs = KeptRuns(settings.data_dir, run(log_identity(settings.kafka_bootstrap, settings.crunch_id)))
     with progress_bar("records run again") as on_progress:
-
-        def ran(_at: int) -> None:
-            nonlocal count
-            count += 1
-            if count % 50 == 0:
-                on_progress(count, total)
-
         result = recompute(
             log, row.checkpoint, shelf,
-            crunch_id=settings.crunch_id, total_prize=total_prize, records=given, rules=rules, progress=ran,
+            crunch_id=settings.crunch_id, total_prize=total_prize, records=records_given, rules=rules,
+            progress=counted(on_progress, log.end("feeds")),
+            run_before=runs.before, keep=runs.put,
         )  # fmt: skip
     return result, "" if rules is None else rules.terms.contract_hash, sha256
 
@@ -170,7 +169,13 @@ def _recomputed(
 def _rules(settings: Settings, path: str, held: Terms) -> NewRules:
     mended = load_contract(path)
     its_hash = contract_hash(mended)
-    terms = make_terms(mended, its_hash, as_recorded(settings, held), 0, scoring_hash=scoring_hash(mended))
+    terms = make_terms(
+        mended,
+        its_hash,
+        with_term_settings(settings, settings_of(held)),
+        0,
+        scoring_hash=scoring_hash(mended),
+    )
     return NewRules(terms, mended)
 
 
@@ -184,12 +189,12 @@ def _given(path: Path, subject: str | None, held: Terms) -> tuple[list[FeedRecor
         **({"subject": subject} if subject else {}),
     }
     digest = hashlib.sha256()
-    found: list[FeedRecord] = []
+    records: list[FeedRecord] = []
     for file in given_files(path):
         with file.open("rb") as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())
-        found += given_records(file, defaults)
-    for record in found:
+        records += given_records(file, defaults)
+    for record in records:
         if (record.source, record.kind, record.granularity) != (feed.source, feed.kind, feed.granularity) or (
             record.subject not in held.subjects
         ):
@@ -197,7 +202,7 @@ def _given(path: Path, subject: str | None, held: Terms) -> tuple[list[FeedRecor
                 f"{path} has {record.source}/{record.subject}/{record.kind}/{record.granularity}, "
                 "which the checkpoint's period was not fed from"
             )
-    return found, digest.hexdigest()
+    return records, digest.hexdigest()
 
 
 def _nothing_to_record(data: CorrectCheckpointData, row: CheckpointRow) -> str:
@@ -216,19 +221,19 @@ def print_recomputed(result: Recomputed, row: CheckpointRow) -> None:
     )
     if result.note:
         console.print(result.note, markup=False)
-    differing = [one for one in result.models if one.old != one.new or one.paid != one.due]
+    differing = [model for model in result.models if model.old != model.new or model.paid != model.due]
     if not differing:
         return
     whole = [Column(name, no_wrap=True) for name in ("paid", "due", "difference")]
     table = Table("model", "rank", "share", *whole, title=f"micro-USDC of {result.total_prize:,}")
-    for one in differing:
+    for model in differing:
         table.add_row(
-            Text(one.model_id),
-            f"{one.old.rank or '-'} -> {one.new.rank or '-'}",
-            f"{share_text(one.old.share_frac64)} -> {share_text(one.new.share_frac64)}",
-            f"{one.paid:,}",
-            f"{one.due:,}",
-            f"{one.due - one.paid:+,}",
+            Text(model.model_id),
+            f"{model.old.rank or '-'} -> {model.new.rank or '-'}",
+            f"{share_text(model.old.share_frac64)} -> {share_text(model.new.share_frac64)}",
+            f"{model.paid:,}",
+            f"{model.due:,}",
+            f"{model.due - model.paid:+,}",
         )
     console.print(table)
     for checkpoint_id, prizes in row.made_good.items():

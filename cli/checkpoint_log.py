@@ -8,79 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import tempfile
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
-
-from aiokafka import AIOKafkaConsumer
+from typing import Any
 
 from coordinator.api.payees import bind_before_confirm
+from coordinator.cli.folded_log import FoldedLog
 from coordinator.cli.own_kafka import refuse_undecided
-from coordinator.infra.kafka.clients import read_range
 from coordinator.infra.log.commands import KafkaCommandPort
-from coordinator.infra.log.positions import offsets, reading
 from coordinator.infra.wallets_file import WalletsFile
-from coordinator.projections.folding.decisions import Folder
-from coordinator.projections.storage.store import Store
-from coordinator.projections.views.all_views import identity_of
 from coordinator.projections.views.checkpoints import CheckpointRow, Checkpoints
 from coordinator.streams.clock import wall_ms
 from coordinator.streams.events import ConfirmCheckpoint
 from coordinator.streams.log.errors import CoordinatorError, OperatorError, WorldError
 from coordinator.streams.log.ids import content_id
 from coordinator.streams.settings import Settings
-from coordinator.streams.topology import topic_name
 
 DECIDED_SECONDS_MAX = 15.0
-COMMIT_RECORDS = 5_000
 
 
 class RefusedError(CoordinatorError):
     """The checkpoint stage refused the command; the message holds its reason and the state it met."""
 
 
-class CheckpointsLog:
-    """`async with CheckpointsLog(settings) as log`: `log.read_model` holds every checkpoint as of the last `read()`.
-
-    Raises WorldError when Kafka does not answer, OperatorError when the crunch has no topics.
-    """
+class CheckpointsLog(FoldedLog):
+    """`async with CheckpointsLog(settings) as log`: `log.read_model` holds every checkpoint as of the last `read()`."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._scratch = tempfile.TemporaryDirectory(prefix="coordinator-checkpoints-")
-        identity = identity_of(Checkpoints.name, "", settings.crunch_id)
-        self.read_model = Checkpoints(Store.open(Path(self._scratch.name), identity))
-        self._folder = Folder([self.read_model])
-        self._reading = reading(settings.kafka_bootstrap)
-        self._consumer: AIOKafkaConsumer | None = None
-
-    async def __aenter__(self) -> Self:
-        self._consumer = await self._reading.__aenter__()
-        await self.read()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._reading.__aexit__(kind, error, trace)
-        self.read_model.store.close()
-        self._scratch.cleanup()
-
-    async def read(self) -> None:
-        """Fold both topics to their ends as of now."""
-        if self._consumer is None:
-            raise RuntimeError
-        ends = await offsets(self._consumer, self._settings.crunch_id)
-        positions = self._folder.positions()
-        for topic in Checkpoints.topics:
-            first = max(ends[topic][0], positions[topic])
-            name = topic_name(self._settings.crunch_id, topic)
-            async for offset, record in read_range(self._consumer, name, first, ends[topic][1]):
-                self._folder.fold(topic, offset, record)
-                if offset % COMMIT_RECORDS == 0:
-                    self._folder.commit()
-        self._folder.commit()
+        super().__init__(settings, Checkpoints.name)
+        self.read_model = self._opened(Checkpoints)
 
     def find(self, beginning: str) -> CheckpointRow:
         """The checkpoint whose id is `beginning`, or the only one whose id begins so; `latest` is the newest one
@@ -96,7 +50,7 @@ class CheckpointsLog:
         matching = [
             row for row in self.read_model.newest() if row.checkpoint.checkpoint_id.startswith(beginning)
         ]
-        exact = [one for one in matching if one.checkpoint.checkpoint_id == beginning]
+        exact = [row for row in matching if row.checkpoint.checkpoint_id == beginning]
         if len(matching) != 1 and not exact:
             what = (
                 f"{len(matching)} checkpoints' ids begin with"
@@ -113,17 +67,17 @@ class CheckpointsLog:
         """
         at = wall_ms()
         the_id = content_id("cmd", kind.__name__, data.checkpoint_id, str(at), secrets.token_hex(8))
-        port = KafkaCommandPort(self._settings.kafka_bootstrap, self._settings.crunch_id)
+        port = KafkaCommandPort(self.settings.kafka_bootstrap, self.settings.crunch_id)
         await port.start()
         try:
             if kind is ConfirmCheckpoint:
                 row = self.read_model.get(data.checkpoint_id)
-                wallets = WalletsFile(self._settings.wallets_file)
+                wallets = WalletsFile(self.settings.wallets_file)
                 await bind_before_confirm(port, row, self.read_model, wallets, at)
             offset = await port.send(kind(id=the_id, at=at, data=data))
         finally:
             await port.stop()
-        refuse_undecided(self._settings, offset)
+        refuse_undecided(self.settings, offset)
         try:
             async with asyncio.timeout(DECIDED_SECONDS_MAX):
                 while self.read_model.commands_decided < (offset, 0):

@@ -151,8 +151,10 @@ async def ports(purpose_of_port: dict[int, tuple[str, str]]) -> list[Finding]:
 
 async def memory_here(models_dir: Path) -> Finding:
     """`memory`, of this machine now."""
-    found = psutil.virtual_memory()
-    return memory(await asyncio.to_thread(_count_models, models_dir), found.available, found.total)
+    machine_memory = psutil.virtual_memory()
+    return memory(
+        await asyncio.to_thread(_count_models, models_dir), machine_memory.available, machine_memory.total
+    )
 
 
 async def disk_here(data_dir: Path) -> Finding:

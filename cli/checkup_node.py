@@ -26,9 +26,9 @@ from coordinator.infra.contracts.loading import load_contracts
 from coordinator.infra.kafka.groups import nobody, stage_members
 from coordinator.infra.kafka.probe import why_silent
 from coordinator.infra.kafka.topics import list_topics
-from coordinator.infra.log.models import ModelsLog
+from coordinator.infra.log.models_state import ModelsLog
 from coordinator.infra.log.progress import look_at_ends
-from coordinator.infra.models.host.folder import models_of, read_models
+from coordinator.infra.models.host.model_folder import models_of, read_models
 from coordinator.infra.models.host.process import Limits
 from coordinator.infra.ntp import ntp_time_ms
 from coordinator.infra.wallets_file import WalletsFile
@@ -104,7 +104,7 @@ async def wallets(
 
 
 async def ids_in_log(settings: Settings, own: OwnCheck) -> Collection[str]:
-    """Of every model that this node has ever seen. Raises CoordinatorError."""
+    """The ids of all models that this node has ever seen. Raises CoordinatorError."""
     await own()
     async with ModelsLog(settings) as log:
         await log.read()
@@ -112,7 +112,7 @@ async def ids_in_log(settings: Settings, own: OwnCheck) -> Collection[str]:
 
 
 async def ids_in_folder(folder: Path) -> Collection[str]:
-    """Of the models that the node will run. Raises OperatorError."""
+    """The ids of the models that the node will run. Raises OperatorError."""
     return [entry.model_id for entry in read_models(folder, strict=False)]
 
 

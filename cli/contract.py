@@ -12,8 +12,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from coordinator.cli import contract_fields, contract_kept
-from coordinator.cli.groups import one_line
+from coordinator.cli import contract_fields, contract_kept, contract_rules
+from coordinator.cli.lazy_groups import one_line
 from coordinator.cli.shared import JsonOption, print_json
 from coordinator.cli.terminal import Console
 from coordinator.infra.contracts.trial import tried
@@ -29,6 +29,7 @@ MARKS = {"ok": ("ok", "green"), "fault": ("FAULT", "bold red"), "unknown": ("?",
 
 
 app.command("fields")(contract_fields.fields)
+app.command("rules")(contract_rules.rules)
 app.command("list")(contract_kept.list_)
 app.command("show")(contract_kept.show)
 app.command("diff")(contract_kept.diff)
@@ -64,7 +65,7 @@ def check(
     findings = [
         finding for path in settings.contract.split(",") for finding in examined(path.strip(), settings)
     ]
-    faults = sum(one.state == "fault" for one in findings)
+    faults = sum(finding.state == "fault" for finding in findings)
     if as_json:
         print_json({"contract": settings.contract, "faults": faults, "findings": findings})
     else:

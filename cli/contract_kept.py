@@ -14,19 +14,25 @@ from rich.table import Table
 from rich.text import Text
 
 from coordinator.cli.contract_reading import Kept, read_kept, refusal
-from coordinator.cli.groups import EXIT_DIFFERENT
+from coordinator.cli.lazy_groups import EXIT_DIFFERENT
 from coordinator.cli.letters import read_letters
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import DataDirOption, JsonOption, KafkaOption, print_json, run, time_text
 from coordinator.cli.terminal import Console
 from coordinator.infra.contracts.archive import Archive, differences, pack, read_archive
+from coordinator.infra.contracts.in_force import NodeContracts
 from coordinator.infra.contracts.loading import load_contract
-from coordinator.infra.contracts.node import NodeContracts
 from coordinator.infra.contracts.trial import tried
 from coordinator.infra.kafka.clients import read_range
 from coordinator.infra.log.commands import send_command
 from coordinator.infra.log.positions import offsets, reading
 from coordinator.streams.clock import wall_ms
+from coordinator.streams.contract.term_settings import (
+    TERM_SETTINGS,
+    settings_differ,
+    term_settings,
+    with_term_settings,
+)
 from coordinator.streams.contract.terms import TermsInForce, in_force
 from coordinator.streams.events import ApplyContract, CrunchConfigured
 from coordinator.streams.log.counting import TailCounter
@@ -48,9 +54,9 @@ def list_(kafka: KafkaOption = None, data_dir: DataDirOption = None, as_json: Js
     Example: [bold]coordinator contract list[/bold]
     """
     settings, _ = node_log(data_dir, kafka)
-    kept = run(read_kept(settings))
-    rows = _rows(kept)
-    remark = _on_disk(settings, kept)
+    contracts = run(read_kept(settings))
+    rows = _rows(contracts)
+    remark = _on_disk(settings, contracts)
     if as_json:
         print_json({"contracts": rows, "on_disk": remark})
         return
@@ -97,13 +103,13 @@ def show(
         typer.echo(printable(f"  refused by the node, so it never held: {applied.refused}"))
     for name, value in meaning.fields.items():
         typer.echo(printable(f"  {name} = {msgspec.json.encode(value).decode()}"))
-    for title, found in (
+    for title, names in (
         ("reaches", list(meaning.code)),
         ("files", list(files)),
         ("installed", [f"{name} {version}" for name, version in meaning.installed.items()]),
         ("of coordinator-node", [f"{name} {version}" for name, version in meaning.ours.items()]),
     ):
-        typer.echo(printable(f"  {title}: {', '.join(found) or 'nothing'}"))
+        typer.echo(printable(f"  {title}: {', '.join(names) or 'nothing'}"))
     for name, text in files.items() if source else ():
         typer.echo(printable(f"\n--- {name}\n{text}", lines=True))
 
@@ -124,9 +130,10 @@ def diff(
     Example: [bold]coordinator contract diff[/bold], [bold]coordinator contract diff 4c99 a010[/bold]
     """
     settings, _ = node_log(data_dir, kafka)
-    kept = run(read_kept(settings))
-    before = _opened(kept.newest() if old is None else kept.of(old).command)
-    after = _disk(with_path(settings, kept)) if new in (None, ON_DISK) else _opened(kept.of(str(new)).command)
+    contracts = run(read_kept(settings))
+    before = _opened(contracts.newest() if old is None else contracts.of(old).command)
+    from_disk = new in (None, ON_DISK)
+    after = _disk(with_path(settings, contracts)) if from_disk else _opened(contracts.of(str(new)).command)
     differences_said = _differences(before, after)
     if as_json:
         print_json({"old": before.meaning.hash, "new": after.meaning.hash, "differences": differences_said})
@@ -135,8 +142,8 @@ def diff(
             f"{before.meaning.hash[:12]} -> {after.meaning.hash[:12]}: "
             f"{'another' if differences_said else 'the same'} contract"
         )
-        for one in differences_said:
-            typer.echo(printable(f"  {one}"))
+        for difference in differences_said:
+            typer.echo(printable(f"  {difference}"))
         for name in sorted(before.files.keys() | after.files.keys()):
             a, b = (
                 side.files.get(name, b"").decode(errors="replace").splitlines() for side in (before, after)
@@ -164,23 +171,28 @@ def apply(
     starts. What was asked before is scored by the contract that it was asked under. To take a change back, apply the
     old text again. On a node that is not running it is applied at the next start.
 
-    Examples: [bold]coordinator contract apply[/bold], [bold]coordinator contract apply --yes --json[/bold]
+    Settings that are part of the rules are applied with it where the environment or `.env` sets them: FEED_SOURCE,
+    FEED_KIND, FEED_GRANULARITY and FEED_SUBJECTS hold at once, SNAPSHOT_INTERVAL_SECONDS, CHECKPOINT_INTERVAL_SECONDS
+    and CHECKPOINT_OFFSET_SECONDS from the next period on. What is not set stays as it is.
+
+    Examples: [bold]coordinator contract apply[/bold], [bold]coordinator contract apply --yes --json[/bold],
+    [bold]CHECKPOINT_INTERVAL_SECONDS=86400 coordinator contract apply[/bold]
     """
     settings, node = node_log(data_dir, kafka)
     started = node is not None and settings.kafka_bootstrap != node.bootstrap and kafka is None
-    kept = run(read_kept(settings))
-    before = _opened(kept.newest())
-    settings = with_path(settings, kept, contract)
+    contracts = run(read_kept(settings))
+    before = _opened(contracts.newest())
+    settings, settings_said = with_wanted_settings(with_path(settings, contracts, contract), contracts)
     after = _disk(settings)
-    if before.meaning.hash == after.meaning.hash:
+    if before.meaning.hash == after.meaning.hash and not settings_said:
         _end(
             as_json,
             {"applied": False, "contract": after.meaning.hash},
             "nothing to apply: it is the one applied last",
         )
     refuse_faults(settings)
-    differences_said = _differences(before, after)
-    from_ms = boundary_of(kept)
+    differences_said = [*_differences(before, after), *settings_said]
+    from_ms = boundary_of(contracts)
     if not as_json:
         typer.echo(f"{before.meaning.hash[:12]} -> {after.meaning.hash[:12]}, {settings.contract}")
         for line in differences_said:
@@ -190,7 +202,7 @@ def apply(
         if not sys.stdin.isatty():
             raise OperatorError("nobody can be asked here: say --yes")
         typer.confirm("apply it?", abort=True)
-    holds = run(put_in_force(settings, kept, running=not started))
+    holds = run(put_in_force(settings, contracts, running=not started))
     answer = {
         "applied": True,
         "contract": after.meaning.hash,
@@ -212,44 +224,44 @@ def _end(as_json: bool, answer: dict[str, Any], text: str) -> None:
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
-def _in_force(kept: Kept) -> TermsInForce:
-    return in_force([event.data for event in kept.terms])
+def _in_force(contracts: Kept) -> TermsInForce:
+    return in_force([event.data for event in contracts.terms])
 
 
-def boundary_of(kept: Kept) -> int | None:
+def boundary_of(contracts: Kept) -> int | None:
     """Where the running checkpoint period ends, in ms; None before the first record."""
-    terms = _in_force(kept)
-    if not terms or kept.clock < 0:
+    terms = _in_force(contracts)
+    if not terms or contracts.clock < 0:
         return None
-    return terms.boundary_after(kept.clock)
+    return terms.boundary_after(contracts.clock)
 
 
-def _rows(kept: Kept) -> list[dict[str, Any]]:
-    terms = _in_force(kept)
-    now = terms.at(kept.clock).contract_hash if terms else None
+def _rows(contracts: Kept) -> list[dict[str, Any]]:
+    terms = _in_force(contracts)
+    now = terms.at(contracts.clock).contract_hash if terms else None
     rows = []
-    for one in {applied.hash: applied for applied in kept.applied}.values():
-        data = one.command.data
+    for contract in {applied.hash: applied for applied in contracts.applied}.values():
+        data = contract.command.data
         since = [
             event.data.effective_from
-            for event in kept.terms
+            for event in contracts.terms
             if event.data.contract_hash == data.contract_hash
         ]
-        later = bool(since) and since[-1] > kept.clock
+        later = bool(since) and since[-1] > contracts.clock
         if data.contract_hash == now:
             state = "in force"
         elif since:
             state = "later" if later else "before"
         else:
-            state = "refused" if one.refused else "waits"
+            state = "refused" if contract.refused else "waits"
         rows.append(
             {
                 "hash": data.contract_hash,
                 "path": data.path,
-                "applied_at": one.command.at,
+                "applied_at": contract.command.at,
                 "effective_from": since[-1] if since else None,
                 "state": state,
-                "refused": one.refused or None,
+                "refused": contract.refused or None,
             }
         )
     return rows
@@ -259,12 +271,30 @@ def _opened(command: ApplyContract) -> Archive:
     return read_archive(bytes(command.data.archive))
 
 
-def with_path(settings: Settings, kept: Kept, path: str | None = None) -> Settings:
+def with_path(settings: Settings, contracts: Kept, path: str | None = None) -> Settings:
     """The settings with the path of a contract: the one named, else CONTRACT, else that of the one applied last."""
     chosen = path or (
-        settings.contract.split(",")[-1].strip() if os.environ.get("CONTRACT") else kept.newest().data.path
+        settings.contract.split(",")[-1].strip()
+        if os.environ.get("CONTRACT")
+        else contracts.newest().data.path
     )
     return settings.changed(contract=chosen)
+
+
+def with_wanted_settings(settings: Settings, contracts: Kept) -> tuple[Settings, list[str]]:
+    """(the settings with those of the newest rules, where the environment does not set others; what differs, in words).
+
+    Only what the environment sets is wanted: a default of this command must not change the rules.
+    """
+    held = contracts.settings()
+    if held is None:
+        return settings, []
+    wanted = {name for name in TERM_SETTINGS if os.environ.get(name.upper())}
+    if "feed_source" in wanted:
+        wanted |= {"feed_kind", "feed_granularity"}  # what is not said of them follows from the source
+    own = term_settings(settings)
+    told = msgspec.structs.replace(held, **{name: getattr(own, name) for name in wanted})
+    return with_term_settings(settings, told), settings_differ(held, told)
 
 
 def _disk(settings: Settings) -> Archive:
@@ -275,23 +305,31 @@ def _differences(before: Archive, after: Archive) -> list[str]:
     return [] if before.meaning.hash == after.meaning.hash else differences(before.meaning, after.meaning)
 
 
+def with_held_settings(settings: Settings, contracts: Kept) -> Settings:
+    """The settings with those of the newest rules, as far as they are part of the rules."""
+    held = contracts.settings()
+    return settings if held is None else with_term_settings(settings, held)
+
+
 async def applied_and_disk(settings: Settings) -> str:
     """One line: the contract applied last, what was refused since, and whether the text on disk is the applied one.
 
     Raises CoordinatorError.
     """
-    kept = await read_kept(settings)
-    return f"contract {kept.newest().data.contract_hash[:12]} was applied last; {_on_disk(settings, kept)}"
+    contracts = await read_kept(settings)
+    return f"contract {contracts.newest().data.contract_hash[:12]} was applied last; {_on_disk(settings, contracts)}"
 
 
-def _on_disk(settings: Settings, kept: Kept) -> str:
-    refused = kept.refused_since()
+def _on_disk(settings: Settings, contracts: Kept) -> str:
+    refused = contracts.refused_since()
     since = f"; {refused.hash[:12]} was refused: {refused.refused}" if refused is not None else ""
     try:
-        hash_on_disk = _disk(with_path(settings, kept)).meaning.hash
+        if differ := with_wanted_settings(settings, contracts)[1]:
+            since += f"; settings that `coordinator contract apply` would apply: {'; '.join(differ)}"
+        hash_on_disk = _disk(with_path(settings, contracts)).meaning.hash
     except OperatorError as error:
         return f"the text on disk cannot be applied: {error}{since}"
-    if hash_on_disk == kept.newest().data.contract_hash:
+    if hash_on_disk == contracts.newest().data.contract_hash:
         return f"the text on disk is the contract applied last{since}"
     if refused is not None and hash_on_disk == refused.hash:
         return (
@@ -312,22 +350,22 @@ def refuse_faults(settings: Settings) -> None:
         raise OperatorError(f"{settings.contract} has {len(faults)} faults; it is not applied")
 
 
-async def put_in_force(settings: Settings, kept: Kept, *, running: bool) -> int | None:
+async def put_in_force(settings: Settings, contracts: Kept, *, running: bool) -> int | None:
     """Send the command that applies the text on disk. Gives from when on (ms) it holds, None where no feed worker runs
     to decide that. Raises OperatorError when the node refuses it, WorldError.
     """
-    contracts = NodeContracts(settings)
-    command = contracts.apply_proposed(wall_ms())
+    node_contracts = NodeContracts(settings)
+    told = None if contracts.settings() is None else term_settings(settings)
+    command = node_contracts.apply_proposed(wall_ms(), told)
     offset = await send_command(settings.kafka_bootstrap, settings.crunch_id, command)
     if not running:
         return None
     try:
         async with asyncio.timeout(DECIDED_SECONDS_MAX):
             while True:
-                if (
-                    fault := await _decided(settings, kept.feeds_end, command.data.contract_hash)
-                ) is not None:
-                    return fault.data.effective_from
+                configured = await _decided(settings, contracts.feeds_end, command.data.contract_hash)
+                if configured is not None:
+                    return configured.data.effective_from
                 await _refuse_dead(settings, offset)
                 await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
@@ -343,9 +381,13 @@ async def _decided(settings: Settings, start: int, contract_hash: str) -> Crunch
         _, end = (await offsets(consumer, settings.crunch_id))["feeds"]
         async for offset, record in read_range(consumer, topic_name(settings.crunch_id, "feeds"), start, end):
             decision = counter.read(offset, record)
-            for event in [] if decision is None else decision.events:
-                if isinstance(event, CrunchConfigured) and event.data.contract_hash == contract_hash:
-                    return event
+            told = [
+                event
+                for event in ([] if decision is None else decision.events)
+                if isinstance(event, CrunchConfigured) and event.data.contract_hash == contract_hash
+            ]
+            if told:
+                return told[-1]  # before it stands what holds at once: another feed
     return None
 
 

@@ -29,14 +29,14 @@ As `build_emission`, or as the `rule` of a `Pool`.
 """
 
 
-def page(fields: Iterable[FieldDoc], given: Iterable[FieldDoc], named: Iterable[FieldDoc]) -> str:
+def page(fields: Iterable[FieldDoc], given_fields: Iterable[FieldDoc], named: Iterable[FieldDoc]) -> str:
     """The whole page."""
     sections = [
         HEAD,
         "## Fields\n",
         *map(_entry, fields),
         GIVEN,
-        *map(_entry, given),
+        *map(_entry, given_fields),
         NAMED,
         *map(_entry, named),
     ]

@@ -6,10 +6,12 @@ import dataclasses
 from typing import Any
 
 from coordinator.cli.letters import read_letters
-from coordinator.infra.contracts.log import read_applied, read_terms
+from coordinator.infra.contracts.from_log import read_applied, read_terms
 from coordinator.infra.kafka.clients import read_range
 from coordinator.infra.log.positions import offsets, reading
-from coordinator.streams.events import ApplyContract, CrunchConfigured
+from coordinator.streams.contract.term_settings import settings_of
+from coordinator.streams.contract.terms import in_force
+from coordinator.streams.events import ApplyContract, CrunchConfigured, TermSettings
 from coordinator.streams.log.counting import TailCounter
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
@@ -47,6 +49,18 @@ class Kept:
                 + (f". One was refused: {self.applied[-1].refused}" if self.applied else "")
             )
         return taken[-1]
+
+    def settings(self) -> TermSettings | None:
+        """The settings that were applied last; None in a log of an earlier version whose rules have not come through to
+        the checkpoints yet.
+        """
+        if (told := self.newest().data.settings) is not None:
+            return told
+        return (
+            settings_of(in_force([event.data for event in self.terms]).events[-1].data)
+            if self.terms
+            else None
+        )
 
     def refused_since(self) -> Applied | None:
         """The last command if the node refused it, else None. What was applied before still holds then."""

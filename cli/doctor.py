@@ -17,7 +17,7 @@ from rich.text import Text
 
 from coordinator.cli import checkup, checkup_node
 from coordinator.cli.checkup import Finding, State
-from coordinator.cli.groups import one_line
+from coordinator.cli.lazy_groups import one_line
 from coordinator.cli.own_kafka import is_stopped, running_log
 from coordinator.cli.shared import DataDirOption, JsonOption, KafkaOption, print_json, read_node_file, run
 from coordinator.cli.start_checks import check_start
@@ -171,10 +171,10 @@ def _examples() -> Path:
 
 
 def _report(findings: AsyncIterator[Finding], when: str, *, as_json: bool) -> None:
-    found = run(_gather(findings, None if as_json else _say))
-    faults = sum(finding.bad for finding in found)
+    findings_made = run(_gather(findings, None if as_json else _say))
+    faults = sum(finding.bad for finding in findings_made)
     if as_json:
-        print_json({"when": when, "faults": faults, "findings": found})
+        print_json({"when": when, "faults": faults, "findings": findings_made})
     else:
         text = f"{faults} {'thing needs' if faults == 1 else 'things need'} you" if faults else "all is well"
         Console().print(text, style="bold red" if faults else "green")

@@ -35,7 +35,7 @@ def read_values(text: str, environ: Mapping[str, str]) -> dict[str, str]:
     """Name -> value. `$NAME` is taken from `environ`, else from a line above. Raises ValueError naming the line."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     values: dict[str, str] = {}
-    known = ChainMap(dict(environ), values)
+    defined = ChainMap(dict(environ), values)
     at, number, counted = 0, 1, 0
     while at < len(text):
         if (nothing := _NO_LINE.match(text, at)) is not None:
@@ -47,19 +47,19 @@ def read_values(text: str, environ: Mapping[str, str]) -> dict[str, str]:
         if line is None or (after and not after.startswith("#")):
             raise ValueError(f"line {number}: cannot be read; write KEY=VALUE")
         try:
-            values[line["name"]] = _value(line, known)
+            values[line["name"]] = _value(line, defined)
         except ValueError as error:
             raise ValueError(f"line {number}: {line['name']} {error}; {LITERAL}") from None
         at = line.end()
     return values
 
 
-def _value(line: re.Match[str], known: Mapping[str, str]) -> str:
+def _value(line: re.Match[str], defined: Mapping[str, str]) -> str:
     if (single := line["single"]) is not None:
         return _PAIR.sub(lambda pair: "'" if pair[1] == "'" else pair[0], single)
     if (double := line["double"]) is not None:
-        return _replaced(_PAIR.sub(_unescaped, double), known)
-    return _replaced(line["plain"].partition(" #")[0].rstrip(), known)
+        return _replaced(_PAIR.sub(_unescaped, double), defined)
+    return _replaced(line["plain"].partition(" #")[0].rstrip(), defined)
 
 
 def _unescaped(pair: re.Match[str]) -> str:
@@ -68,14 +68,14 @@ def _unescaped(pair: re.Match[str]) -> str:
     return _ESCAPES.get(pair[1], pair[0])
 
 
-def _replaced(text: str, known: Mapping[str, str]) -> str:
+def _replaced(text: str, defined: Mapping[str, str]) -> str:
     def one(dollar: re.Match[str]) -> str:
         if dollar["dollar"]:
             return "$"
         if dollar["odd"]:
             raise ValueError("has ${ without a name, or with more than :-default behind it")
         name, default = dollar["name"] or dollar["braced"], dollar["default"]
-        value = known.get(name)
+        value = defined.get(name)
         if default is not None:
             unset_only = not dollar[0].startswith(f"${{{name}:")
             return default if value is None or (not value and not unset_only) else value

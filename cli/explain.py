@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from coordinator.cli.groups import EXIT_DIFFERENT
+from coordinator.cli.lazy_groups import EXIT_DIFFERENT
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import (
     DataDirOption,
@@ -23,12 +23,14 @@ from coordinator.cli.shared import (
     run,
 )
 from coordinator.cli.terminal import Console
-from coordinator.infra.contracts.node import NodeContracts
+from coordinator.infra.blobs.configured import store_of
+from coordinator.infra.contracts.in_force import NodeContracts
 from coordinator.infra.log.appends import KafkaAppends
 from coordinator.infra.log.own import log_identity
 from coordinator.projections.explaining.beside import read_beside
 from coordinator.projections.explaining.explainer import Explainer
-from coordinator.projections.folding.past import PastReadModels, Readable, cuts_at, folded_until
+from coordinator.projections.folding.as_of import PastReadModels, Readable, cuts_at, folded_until
+from coordinator.streams.audit.explain.again import explain_again
 from coordinator.streams.audit.explain.steps import SHOWN_CHARS_MAX, Explanation, Source, Step
 from coordinator.streams.log.errors import OperatorError
 
@@ -41,15 +43,16 @@ def explain(
         str,
         typer.Argument(
             metavar="FIGURE",
-            help="A prediction's id (inp/SUBJECT/POINT/SCOPE/MODEL); a checkpoint's id or `latest`; or a model's id.",
+            help="A prediction's id (inp/SUBJECT/POINT/SCOPE/MODEL); a checkpoint's id or `latest`; `board`; or a "
+            "model's id.",
         ),
     ],
     of: Annotated[
         str | None,
         typer.Argument(
             metavar="[MODEL|PERIOD]",
-            help="For a checkpoint: the model whose share it is. For a model: a time in the period, ISO 8601 with a "
-            "zone or epoch ms.",
+            help="For a checkpoint or `board`: the model. For a model: a time in the period, ISO 8601 with a zone or "
+            "epoch ms.",
             show_default=False,
         ),
     ] = None,
@@ -57,6 +60,15 @@ def explain(
         str | None,
         typer.Option("--as-of", help="As it was known at this time: ISO 8601 with a zone, or epoch ms."),
     ] = None,
+    by: Annotated[
+        str, typer.Option("--by", help="With `board`: the window, board or key of the summary that ranks it.")
+    ] = "",
+    scope: Annotated[
+        str,
+        typer.Option(
+            "--scope", help="With `board`, or a model and a period: its windows in SUBJECT/SCOPE_KEY alone."
+        ),
+    ] = "",
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
@@ -68,7 +80,8 @@ def explain(
     [bold]coordinator verify-e2e[/bold].
 
     Examples: [bold]coordinator explain inp/BTCUSDT/1677628800000/60s/7[/bold],
-    [bold]coordinator explain latest 7[/bold], [bold]coordinator explain 7 2026-11-28T12:00:00Z --json[/bold]
+    [bold]coordinator explain latest 7[/bold], [bold]coordinator explain board 7 --by long[/bold],
+    [bold]coordinator explain 7 2026-11-28T12:00:00Z --json[/bold]
     """
     at_ms = None if as_of is None else parse_time(as_of)
     is_prediction, is_share = figure.startswith("inp/"), figure.startswith("ckp_") or figure == "latest"
@@ -78,16 +91,23 @@ def explain(
         raise OperatorError(
             f"name the MODEL whose share of {figure} it is (`coordinator checkpoint show {figure}` lists them)"
             if is_share
-            else "name a prediction (inp/SUBJECT/POINT/SCOPE/MODEL), a checkpoint and a MODEL, or a model and a "
-            "time in the PERIOD: coordinator explain 7 2026-11-28T12:00:00Z"
+            else "name a prediction (inp/SUBJECT/POINT/SCOPE/MODEL), a checkpoint or `board` and a MODEL, or a model "
+            "and a time in the PERIOD: coordinator explain 7 2026-11-28T12:00:00Z"
         )
-    period_ms = parse_time(of) if of is not None and not is_share else 0
+    is_place = figure == "board"
+    if by and (not is_place or scope):
+        raise OperatorError("--by is for `board`, without --scope: coordinator explain board MODEL --by NAME")
+    if scope and (is_prediction or is_share):
+        raise OperatorError(
+            "--scope is for `board` or for a model and a period: coordinator explain board MODEL --scope SUBJECT/SCOPE"
+        )
+    period_ms = parse_time(of) if of is not None and not (is_share or is_place) else 0
     settings, _ = node_log(data_dir, kafka)
     identity = run(log_identity(settings.kafka_bootstrap, settings.crunch_id))
     quiet_libraries()
-    explainer = Explainer(
-        KafkaAppends(settings.kafka_bootstrap, settings.crunch_id), NodeContracts(settings).shelf
-    )
+    shelf, blobs = NodeContracts(settings).shelf, store_of(settings)
+    appends = KafkaAppends(settings.kafka_bootstrap, settings.crunch_id)
+    explainer = Explainer(appends, lambda facts: explain_again(facts, shelf, blobs))
     with read_beside(settings.data_dir, identity, settings.crunch_id) as live:
         read: Readable = live
         if at_ms is not None:
@@ -96,6 +116,14 @@ def explain(
             explanation = explainer.prediction(read, figure)
         elif is_share:
             explanation = explainer.share(read, figure, of or "")
+        elif scope:
+            explanation = (
+                explainer.scope(read, of or "", scope)
+                if is_place
+                else explainer.scope(read, figure, scope, period_ms)
+            )
+        elif is_place:
+            explanation = explainer.place(read, of or "", by)
         else:
             explanation = explainer.snapshot(read, figure, period_ms)
     if as_json:

@@ -26,6 +26,7 @@ from coordinator.streams.events import (
     RecordFeedData,
 )
 from coordinator.streams.feeds.stage import FeedStage
+from coordinator.streams.feeds.state import subscription_of
 from coordinator.streams.log.errors import WorldError
 from coordinator.streams.log.ids import content_id
 from coordinator.streams.ports import FeedRecord, Subscription
@@ -186,8 +187,3 @@ class FeedGiver:
 def digest(values: Mapping[str, str]) -> int:
     """A hash of a record's values as numbers: 1.0 and 1.00 have the same one."""
     return hash(tuple(sorted((name, Decimal(text)) for name, text in values.items())))
-
-
-def subscription_of(record: FeedRecord) -> Subscription:
-    """The subscription that the record belongs to."""
-    return Subscription(record.source, record.subject, record.kind, record.granularity)

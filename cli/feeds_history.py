@@ -14,21 +14,24 @@ from typing import Annotated, Any
 
 import typer
 
-from coordinator.cli.feed_log import FeedGiver, FeedLog, digest, subscription_of
+from coordinator.cli.feed_log import FeedGiver, FeedLog, digest
 from coordinator.cli.feeds_export import export_days
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import (
     COLUMNS,
     STAMP,
     DataDirOption,
+    JsonOption,
     KafkaOption,
     parse_time,
+    print_done,
     run,
     time_text,
 )
 from coordinator.cli.terminal import progress_bar
 from coordinator.infra.log.commands import KafkaCommandPort
 from coordinator.streams.clock import wall_ms
+from coordinator.streams.feeds.state import subscription_of
 from coordinator.streams.granularity import cadence_ms, granularity_ms
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import Subscription
@@ -66,6 +69,7 @@ def backfill(
     to: Annotated[str | None, typer.Option(help="Up to this time. Default: now.", show_default=False)] = None,
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Ask a source's history for the records that the feed lacks, and put them into the log, marked as backfilled.
 
@@ -84,10 +88,13 @@ def backfill(
     settings, _ = node_log(data_dir, kafka)
     with progress_bar("days") as advance:
         giver = run(_backfill(settings, feed, subscription, start, end, advance))
-    typer.echo(
-        f"{source}/{subject}/{kind}/{granularity}: {giver.given:,} records given, "
-        f"{giver.known:,} were there already{_late(giver)}"
-    )
+    feed_name = f"{source}/{subject}/{kind}/{granularity}"
+    text = f"{feed_name}: {giver.given:,} records given, {giver.known:,} were there already{_late(giver)}"
+    print_done(text, {"feed": feed_name, **_counts(giver)}, as_json=as_json)
+
+
+def _counts(giver: FeedGiver) -> dict[str, int]:
+    return {"records_given": giver.given, "records_there_already": giver.known, "records_too_old": giver.late}
 
 
 def _late(giver: FeedGiver) -> str:
@@ -147,6 +154,7 @@ def import_(
     ] = False,
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Put the records of CSV, JSON-lines or Parquet files, also gzipped or zipped, into the log, marked as backfilled.
 
@@ -172,20 +180,27 @@ def import_(
     settings, _ = node_log(data_dir, kafka)
     with progress_bar("records") as advance:
         giver = run(_import(settings, files, account.records, advance))
-    typer.echo(
-        f"{path}: {giver.given:,} records given ({giver.corrected:,} of them corrections), "
-        f"{giver.known:,} were there already{_late(giver)}"
-    )
-    typer.echo(f"read: {account.text()}; about {', '.join(sorted(giver.subjects)) or 'nothing new'}")
-    for leap in account.leaps[:BAD_ROWS_SHOWN]:
-        typer.echo(f"is this price right? {leap}")
+    corrected = f" ({giver.corrected:,} of them corrections)"
+    lines = [
+        f"{path}: {giver.given:,} records given{corrected}, {giver.known:,} were there already{_late(giver)}",
+        f"read: {account.text()}; about {', '.join(sorted(giver.subjects)) or 'nothing new'}",
+        *(f"is this price right? {leap}" for leap in account.leaps[:BAD_ROWS_SHOWN]),
+    ]
+    facts = {
+        "path": str(path),
+        **_counts(giver),
+        "corrections": giver.corrected,
+        "subjects": sorted(giver.subjects),
+        "prices_that_leap": account.leaps,
+    }
+    print_done("\n".join(lines), facts, as_json=as_json)
 
 
 def _looked_through(
     files: list[Path], defaults: dict[str, str], reading: Reading, *, skip_bad_rows: bool
 ) -> list[GivenFile]:
     """The files, each looked through. Raises OperatorError for the first that cannot be taken."""
-    found: list[GivenFile] = []
+    looked_through: list[GivenFile] = []
     with progress_bar("files checked") as advance:
         for number, path in enumerate(files, start=1):
             bad: list[BadRow] = []
@@ -198,11 +213,11 @@ def _looked_through(
                     f"{path}: {file.account.refused:,} rows are no records, the first in line {bad[0].line_number}; "
                     "nothing was changed: mend them, or leave them out with --skip-bad-rows"
                 )
-            found.append(file)
+            looked_through.append(file)
             advance(number, len(files))
-    if len(found) > 1:
-        _refuse_contradictions(found)
-    return found
+    if len(looked_through) > 1:
+        _refuse_contradictions(looked_through)
+    return looked_through
 
 
 def _refuse_contradictions(files: list[GivenFile]) -> None:
@@ -255,6 +270,7 @@ def export(
     to: Annotated[str | None, typer.Option(help="Up to this time. Default: all.", show_default=False)] = None,
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write the records of a feed into files, one a day: OUT/source=../subject=../kind=../granularity=../date=../.
 
@@ -274,4 +290,5 @@ def export(
         raise OperatorError(
             f"the log holds no record of {source}/{subject}/{kind}/{granularity} in that time"
         )
-    typer.echo(f"{records:,} records of {days:,} days are in {out}")
+    facts = {"folder": str(out), "records": records, "days": days}
+    print_done(f"{records:,} records of {days:,} days are in {out}", facts, as_json=as_json)

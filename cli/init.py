@@ -31,6 +31,7 @@ def init(
     ),
     output: OutputOption = Path(),
     force: ForceOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Make a workspace for a challenge of your own: the node's folder and the participants' package.
 
@@ -41,40 +42,50 @@ def init(
     Examples: [bold]coordinator init my-challenge[/bold],
     [bold]coordinator init eth-minutes --pack realtime --output ~/crunches[/bold]
     """
-    _make(name, pack, output, force=force)
+    _make(name, pack, output, force=force, as_json=as_json)
 
 
-def demo(output: OutputOption = Path(), force: ForceOption = False) -> None:
+def demo(output: OutputOption = Path(), force: ForceOption = False, as_json: JsonOption = False) -> None:
     """Make the workspace `btc-up`: the realtime pack with its example models, ready to run.
 
     The same as [bold]coordinator init btc-up --pack realtime[/bold].
     """
-    _make(DEMO_NAME, DEMO_PACK, output, force=force)
+    _make(DEMO_NAME, DEMO_PACK, output, force=force, as_json=as_json)
 
 
 def list_packs(as_json: JsonOption = False) -> None:
     """List the packs: the kinds of challenge that `coordinator init --pack` can start from."""
-    found = packs()
+    pack_of_name = packs()
     if as_json:
         print_json(
             [
                 {"name": pack.name, "about": pack.about, "default": pack.name == DEFAULT_PACK}
-                for pack in found.values()
+                for pack in pack_of_name.values()
             ]
         )
         return
-    width = max(map(len, found))
-    for pack in found.values():
+    width = max(map(len, pack_of_name))
+    for pack in pack_of_name.values():
         default = " (the default)" if pack.name == DEFAULT_PACK else ""
         typer.echo(f"{pack.name:{width}}  {pack.about}{default}")
 
 
-def _make(name: str, pack: str, output: Path, *, force: bool) -> None:
+def _make(name: str, pack: str, output: Path, *, force: bool, as_json: bool) -> None:
     try:
         workspace = render(name, pack, output, version=version("coordinator-node"), force=force)
     except RenderError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(EXIT_REFUSED) from error
+    if as_json:
+        print_json(
+            {
+                "node": str(workspace.node),
+                "challenge": str(workspace.challenge),
+                "package": workspace.package,
+                "kept_aside": None if workspace.kept_aside is None else str(workspace.kept_aside),
+            }
+        )
+        return
     _say(workspace)
 
 

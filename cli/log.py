@@ -16,7 +16,7 @@ from coordinator.infra.log.positions import offsets, reading
 from coordinator.streams.log.counting import Counter
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.errors import OperatorError
-from coordinator.streams.log.recorded import StatesRead, joined
+from coordinator.streams.log.recorded_state import StatesRead, joined
 from coordinator.streams.log.transitions import Rosters, transitions
 from coordinator.streams.topology import BY_TOPIC, TOPICS, topic_name
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from coordinator.cli.groups import lazy_group
+from coordinator.cli.lazy_groups import lazy_group
 from coordinator.cli.node_folder import take_over_settings
 
 COMMANDS = {
@@ -44,12 +44,16 @@ COMMANDS = {
         "doctor:doctor",
         "Look at a node that runs: Docker, disk, contract, clock, feed, Kafka and its topics, each stage, the API.",
     ),
+    "plan-capacity": (
+        "plan_capacity:plan_capacity",
+        "Say what disk, memory, cores and broker settings a challenge needs, from what its contract costs here.",
+    ),
     "replay": (
         "replay:replay",
         "Rebuild the read models from the first event on; print events, events/s and each state_hash.",
     ),
     "plan": (
-        "rules_plan:plan",
+        "rules_plan:app",
         "Show what other rules would have made of what is recorded: scores, ranks, shares, and who would fall out.",
     ),
     "apply": (
@@ -64,6 +68,10 @@ COMMANDS = {
     "simulate": (
         "simulate:simulate",
         "Run the whole node in memory, without Kafka, under faults drawn from a seed; then check that all holds.",
+    ),
+    "drill": (
+        "drill:drill",
+        "Break a scratch node on purpose: see the alert come, do what its runbook says, and see it end.",
     ),
     "topology": (
         "topology:topology",
@@ -87,8 +95,9 @@ COMMANDS = {
     ),
     "witness": (
         "witness:witness",
-        "Watch a node: each new checkpoint's bundle is computed again, and its note cosigned if everything holds.",
+        "Watch a node: its newest note is cosigned if every payout in the log, computed again, holds.",
     ),
+    "evidence": ("evidence:app", "The key that signs the notes about the log."),
     "deploy-files": (
         "deploy_files:deploy_files",
         "Write this installation's wheel, the lists of its libraries, and the chosen feed, for `docker compose build`.",
@@ -98,7 +107,12 @@ COMMANDS = {
     "log": ("log:app", "Read the log itself."),
     "dead-letters": ("dead_letters:app", "Look at what was set aside because it could not be read."),
     "feeds": ("feeds:app", "Sources of market data, and the past of a feed."),
-    "keys": ("keys:app", "Keys for the report API: read, settle, admin."),
+    "keys": ("keys:app", "Keys for the report API: read, settle, admin, submit."),
+    "rounds": ("rounds:app", "Questions that you post: rounds of them, their truths and stakes."),
+    "submit": (
+        "submit:submit",
+        "Hand in answers to the open questions of a round; the last ones before the close count.",
+    ),
     "models": ("models:app", "Run models on this machine."),
     "backtest": (
         "backtest:backtest",
@@ -106,12 +120,12 @@ COMMANDS = {
     ),
     "checkpoint": ("checkpoint:app", "Look at checkpoints, and bring them to PAID."),
 }
-"""What `cli/groups.py` takes; a test compares each line with the help of the command itself."""
+"""What `cli/lazy_groups.py` takes; a test compares each line with the help of the command itself."""
 
 app = typer.Typer(
     cls=lazy_group(COMMANDS),
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help=(

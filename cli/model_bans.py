@@ -5,20 +5,20 @@ The predict worker decides it; this waits for that decision, so that what it pri
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from difflib import SequenceMatcher
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from coordinator.cli.own_kafka import node_log, refuse_undecided
-from coordinator.cli.shared import DataDirOption, KafkaOption, run
+from coordinator.cli.shared import DataDirOption, JsonOption, KafkaOption, print_done, run
 from coordinator.infra.log.commands import send_command
-from coordinator.infra.log.models import ModelsLog
+from coordinator.infra.log.models_state import ModelsLog
 from coordinator.streams import events as ev
 from coordinator.streams.clock import wall_ms
-from coordinator.streams.log.errors import OperatorError, WorldError
+from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.ids import content_id
 from coordinator.streams.log.reasons import printable
 from coordinator.streams.settings import Settings
@@ -32,7 +32,13 @@ ModelId = Annotated[str, typer.Argument(metavar="ID", help="The model's id, as `
 Reason = Annotated[str, typer.Option("--reason", help="Why, for the model's owner and for the log.")]
 
 
-def ban(model_id: ModelId, reason: Reason, kafka: KafkaOption = None, data_dir: DataDirOption = None) -> None:
+def ban(
+    model_id: ModelId,
+    reason: Reason,
+    kafka: KafkaOption = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Take a model off the roster, until it is readmitted, whatever the orchestrator says of it.
 
     It is asked no more from the next round on; what it earned before stays. The ban is an event in the log. A model
@@ -40,19 +46,21 @@ def ban(model_id: ModelId, reason: Reason, kafka: KafkaOption = None, data_dir: 
 
     Example: [bold]coordinator models ban 17 --reason "copies model 3"[/bold]
     """
-    settings, _ = node_log(data_dir, kafka)
-    typer.echo(run(_decide(settings, model_id, reason, lift=False)))
+    _ban_or_readmit(model_id, reason, kafka, data_dir, as_json=as_json, lift=False)
 
 
 def readmit(
-    model_id: ModelId, reason: Reason, kafka: KafkaOption = None, data_dir: DataDirOption = None
+    model_id: ModelId,
+    reason: Reason,
+    kafka: KafkaOption = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Lift a model's ban; it is asked again as soon as it runs.
 
     Example: [bold]coordinator models readmit 17 --reason "cleared by its owner"[/bold]
     """
-    settings, _ = node_log(data_dir, kafka)
-    typer.echo(run(_decide(settings, model_id, reason, lift=True)))
+    _ban_or_readmit(model_id, reason, kafka, data_dir, as_json=as_json, lift=True)
 
 
 def nearest(wanted: str, names: Mapping[str, str]) -> str:
@@ -60,17 +68,33 @@ def nearest(wanted: str, names: Mapping[str, str]) -> str:
     if not names:
         return "; none was yet"
     alike = {
-        model_id: max(SequenceMatcher(None, wanted.lower(), one.lower()).ratio() for one in (model_id, name))
+        model_id: max(
+            SequenceMatcher(None, wanted.lower(), text.lower()).ratio() for text in (model_id, name)
+        )
         for model_id, name in names.items()
     }
-    best = sorted((one for one in alike if alike[one] >= ALIKE_MIN), key=lambda one: (-alike[one], one))
+    similar = (model_id for model_id in alike if alike[model_id] >= ALIKE_MIN)
+    best = sorted(similar, key=lambda model_id: (-alike[model_id], model_id))
     shown = (best or sorted(names))[:SHOWN_MAX]
     more = "" if best or len(names) <= SHOWN_MAX else f" and {len(names) - SHOWN_MAX:,} more"
-    names_shown = ", ".join(f"{one} ({printable(names[one])})" for one in shown)
+    names_shown = ", ".join(f"{model_id} ({printable(names[model_id])})" for model_id in shown)
     return f"; {'nearest' if best else 'known'}: {names_shown}{more}"
 
 
-async def _decide(settings: Settings, model_id: str, reason: str, *, lift: bool) -> str:
+def _ban_or_readmit(
+    model_id: str, reason: str, kafka: str | None, data_dir: Path | None, *, as_json: bool, lift: bool
+) -> None:
+    settings, _ = node_log(data_dir, kafka)
+    changed = run(_decide(settings, model_id, reason, lift=lift))
+    if changed:
+        text = f"model {model_id} is {'readmitted' if lift else 'banned'}: {reason.strip()}"
+    else:
+        text = f"model {model_id} is {'not banned' if lift else 'banned already'}; nothing changes"
+    print_done(text, {"model_id": model_id, "banned": not lift, "changed": changed}, as_json=as_json)
+
+
+async def _decide(settings: Settings, model_id: str, reason: str, *, lift: bool) -> bool:
+    """Ban or readmit. False where that is so already, and nothing was sent. Raises OperatorError."""
     reason = reason.strip()
     if not reason or len(reason) > REASON_CHARS_MAX:
         raise OperatorError(f"--reason needs words, at most {REASON_CHARS_MAX} characters")
@@ -80,7 +104,7 @@ async def _decide(settings: Settings, model_id: str, reason: str, *, lift: bool)
         if model_id not in log.names and model_id not in banned:
             raise OperatorError(f"no model {model_id!r} was ever seen here{nearest(model_id, log.names)}")
         if (model_id in banned) is not lift:
-            return f"model {model_id} is {'not banned' if lift else 'banned already'}; nothing changes"
+            return False
         at = wall_ms()
         the_id = content_id("cmd", "readmit" if lift else "ban", model_id, reason, str(at))
         command: Any = (
@@ -90,13 +114,5 @@ async def _decide(settings: Settings, model_id: str, reason: str, *, lift: bool)
         )
         offset = await send_command(settings.kafka_bootstrap, settings.crunch_id, command)
         refuse_undecided(settings, offset)
-        try:
-            async with asyncio.timeout(DECIDED_SECONDS_MAX):
-                while not log.decided(offset):
-                    await log.read()
-        except TimeoutError:
-            raise WorldError(
-                f"the command stands in the log (offset {offset}), but no predict worker has decided it in "
-                f"{DECIDED_SECONDS_MAX:g} s; it will when one runs"
-            ) from None
-    return f"model {model_id} is {'readmitted' if lift else 'banned'}: {reason}"
+        await log.until_decided(offset, "predict", DECIDED_SECONDS_MAX)
+    return True

@@ -16,10 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from coordinator.cli.model_trial import Check, ModelTrial, Tick, Trial
+from coordinator.cli.shared import JsonOption, print_json
 from coordinator.cli.terminal import Console, progress_bar
 from coordinator.infra.contracts.loading import load_contracts
 from coordinator.infra.contracts.meaning import contract_hash
-from coordinator.infra.models.host.folder import ModelEntry, models_of
+from coordinator.infra.models.host.model_folder import ModelEntry, models_of
 from coordinator.infra.models.host.process import Limits
 from coordinator.streams.backtest.run import Plan, run_backtest
 from coordinator.streams.contract import CrunchContract
@@ -56,6 +57,7 @@ def check(
         typer.Option(min=0.1, help="Seconds a round may take. Default: the contract's deadline."),
     ] = None,
     memory_mb: Annotated[int, typer.Option(min=128, help="Address space of the model's process.")] = 2048,
+    as_json: JsonOption = False,
 ) -> None:
     """Try a model as the node would run it, before you submit it.
 
@@ -80,11 +82,13 @@ def check(
     if not any(schedule.scope.asks(subject) for schedule in schedules):
         raise OperatorError(f"the challenge asks nothing about {subject}; choose another with --subject")
     ticks = make_ticks(challenge, candles, subject, rounds)
-    console = Console()
+    console = Console(stderr=as_json)
     market = "the made-up market" if candles is None else str(candles)
     console.print(f"{len(ticks)} rounds on {market}, {subject}", highlight=False)
-    failed = asyncio.run(_check_all(entries, challenge, settings, ticks, memory_mb, console))
-    raise typer.Exit(EXIT_FAULT if failed else 0)
+    trials = asyncio.run(_check_all(entries, challenge, settings, ticks, memory_mb, console))
+    if as_json:
+        print_json([_facts(trial) for trial in trials])
+    raise typer.Exit(EXIT_FAULT if any(trial.reason for trial in trials) else 0)
 
 
 class Ticks(Sequence[Tick]):
@@ -118,30 +122,34 @@ class Ticks(Sequence[Tick]):
         first = max(contract.input_records, contract.input_records_first)
         seen = contract.input_records if index else first
         data: dict[str, Any] = {}
-        for one, known in self.records.items():
-            window = [msgspec.structs.asdict(record) for record in known[max(0, end - seen) : end]]
+        for subject, records_of_subject in self.records.items():
+            window = [
+                msgspec.structs.asdict(record) for record in records_of_subject[max(0, end - seen) : end]
+            ]
             payload, fault = encode_model_input(
                 contract, list(map(contract.raw_input_type.model_validate, window))
             )
             if fault:
                 raise OperatorError(f"the contract cannot make an input: {fault}")
-            data[one] = msgspec.json.decode(payload)
-        at = max(known[end - 1].at for known in self.records.values())
+            data[subject] = msgspec.json.decode(payload)
+        at = max(records_of_subject[end - 1].at for records_of_subject in self.records.values())
         return Tick(self._subject, at, data if len(data) > 1 else data[self._subject])
 
 
 def make_ticks(contract: CrunchContract, candles: Path | None, subject: str, rounds: int) -> Ticks:
     """The ticks of `rounds` consecutive minutes, made as the node makes them. Raises OperatorError."""
     first = max(contract.input_records, contract.input_records_first)
-    together = next((one.scope.together for one in contract.schedules() if one.scope.name == subject), ())
-    records = {one: _records(candles, one, first + rounds - 1) for one in together or (subject,)}
+    together = next(
+        (schedule.scope.together for schedule in contract.schedules() if schedule.scope.name == subject), ()
+    )
+    records = {name: _records(candles, name, first + rounds - 1) for name in together or (subject,)}
     ticks = Ticks(contract, subject, records, rounds)
     _ = ticks[0]  # what the contract cannot make is told before a model is begun
     return ticks
 
 
 def _records(candles: Path | None, subject: str, count: int) -> list[FeedRecord]:
-    """The first so many records of a file, or as many of a made-up market. Raises OperatorError."""
+    """The first records of a file, or the same number from a generated market. Raises OperatorError."""
     if candles is None:
         market = Subscription("generated", subject, "candle", "1m")
         start = MARKET_END_MS - (count - 1) * MINUTE_MS
@@ -161,11 +169,10 @@ async def _check_all(
     ticks: Ticks,
     memory_mb: int,
     console: Console,
-) -> int:
-
+) -> list[Trial]:
     hard = contract.deadline_seconds + 1
     limits = Limits(call_limit_seconds=hard, setup_limit_seconds=max(hard, 30.0), memory_limit_mb=memory_mb)
-    failed = 0
+    trials = []
     for entry in entries:
         with (
             tempfile.TemporaryDirectory(prefix="coordinator-check-") as scratch,
@@ -177,8 +184,8 @@ async def _check_all(
             if not trial.reason:
                 trial.checks.append(_score_of(entry, contract, settings, ticks, Path(scratch) / "score"))
         _show(trial, console)
-        failed += bool(trial.reason)
-    return failed
+        trials.append(trial)
+    return trials
 
 
 def _score_of(
@@ -209,6 +216,17 @@ def _score_of(
     return Check(
         "score", ok=True, measured=f"mean {mean:.6f} of {line.of.scored:,} answers, as `backtest` scores"
     )
+
+
+def _facts(trial: Trial) -> dict[str, Any]:
+    return {
+        "model_id": trial.entry.model_id,
+        "folder": str(trial.entry.folder),
+        "ok": not trial.reason,
+        "reason": trial.reason,
+        "log_tail": trial.log_tail,
+        "checks": trial.checks,
+    }
 
 
 def _show(trial: Trial, console: Console) -> None:

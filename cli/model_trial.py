@@ -16,7 +16,7 @@ import msgspec
 from model_runner_client.grpc.generated import dynamic_subclass_pb2, dynamic_subclass_pb2_grpc
 
 from coordinator.infra.models.host import variants
-from coordinator.infra.models.host.folder import ModelEntry
+from coordinator.infra.models.host.model_folder import ModelEntry
 from coordinator.infra.models.host.process import (
     Child,
     ChildFailedError,
@@ -30,7 +30,7 @@ from coordinator.infra.rotated_log import read_end
 from coordinator.streams.contract import CrunchContract, ScheduledPrediction
 from coordinator.streams.net.outbound import keep_this_machine_from_proxies
 from coordinator.streams.predictions.calls import NONE
-from coordinator.streams.predictions.judging import check_output
+from coordinator.streams.predictions.replies import check_output
 from coordinator.streams.predictions.sendable import VariantError
 from coordinator.streams.predictions.stage import BUDGET_SHARE
 

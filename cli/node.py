@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import signal
+import subprocess
 import sys
 import tempfile
 from contextlib import suppress
@@ -34,6 +35,7 @@ from coordinator.infra.processes.fork_server import ForkServer
 from coordinator.infra.processes.open_files import OPEN_FILES_WANTED, allow_open_files, too_few_open_files
 from coordinator.infra.processes.sockets import HeldPorts, told
 from coordinator.infra.processes.supervisor import Supervisor
+from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import environment
 from coordinator.streams.topology import WORKERS
 
@@ -84,6 +86,7 @@ class Node:
         self._models_listen = asyncio.Event()
         self._api_answers = asyncio.Event()  # before this its port answers 503
         self._began = monotonic()
+        self._shadow: subprocess.Popen[bytes] | None = None
         # Not in the data directory: on a full disk every worker would look as if it hung.
         self._alive_folder = tempfile.TemporaryDirectory(prefix="coordinator-alive-")
         self._alive = Path(self._alive_folder.name)
@@ -131,6 +134,9 @@ class Node:
             self.screen.say("ending every process")
             await self.supervisor.stop()
             self._workers.stop()
+            if self._shadow is not None:
+                self._shadow.terminate()
+                self._shadow.wait()
             self._ports.close()
             self._alive_folder.cleanup()
             self.screen.say("ended")
@@ -191,6 +197,21 @@ class Node:
         self.screen.say(f"the page is http://{self.settings.api_host}:{self.settings.api_port}/")
         await told(self._models_listen, "the model host", LISTEN_SECONDS_MAX)
         self.screen.say(f"the whole node listens, {monotonic() - self._began:.1f} s after the start")
+        self._resume_shadow()
+
+    def _resume_shadow(self) -> None:
+        """Begin a shadow again that was on when its process ended. It is no child to keep: the node needs none."""
+        if not (self.settings.data_dir / "shadow").exists():
+            return
+        from coordinator.cli.shadow_spawn import resume_shadow  # noqa: PLC0415 - brings the engine, seldom needed
+
+        try:
+            self._shadow = resume_shadow(self.settings.data_dir)
+        except OperatorError as error:
+            self.screen.say(f"the shadow is not begun again: {error}")
+            return
+        if self._shadow is not None:
+            self.screen.say("the shadow is begun again: `coordinator shadow status`")
 
     def _worker(self, name: str) -> LoggedProcess:
         settings = self.settings

@@ -41,7 +41,7 @@ async def write_summary(settings: Settings, restarts: Mapping[str, int], path: P
 
     `restarts`: child -> how often it was restarted. The file appears whole or not at all.
     """
-    from coordinator.cli.summary import make_summary  # noqa: PLC0415
+    from coordinator.cli.run_summary import make_summary  # noqa: PLC0415
 
     summary = await make_summary(settings.kafka_bootstrap, settings.crunch_id, restarts)
     write_whole(path, (json.dumps(summary, indent=2) + "\n").encode())

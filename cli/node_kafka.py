@@ -9,7 +9,7 @@ from time import monotonic
 
 from coordinator.cli.up_plan import port_is_free
 from coordinator.infra.kafka.embedded import HOST, EmbeddedBroker, PortTakenError
-from coordinator.infra.log.look import ask_cluster
+from coordinator.infra.log.cluster_state import ask_cluster
 from coordinator.infra.processes.sockets import listens
 from coordinator.infra.processes.supervisor import ChildState
 from coordinator.streams.log.errors import WorldError

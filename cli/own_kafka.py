@@ -14,7 +14,7 @@ from pathlib import Path
 
 import typer
 
-from coordinator.cli.groups import command_ends
+from coordinator.cli.lazy_groups import command_ends
 from coordinator.cli.shared import NodeFile, node_settings, run
 from coordinator.infra.kafka.embedded import EmbeddedBroker
 from coordinator.infra.log.own import OwnLog

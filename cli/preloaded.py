@@ -15,10 +15,10 @@ import typer
 import coordinator.api.server
 import coordinator.infra.models.gateway
 import coordinator.streams.agents.workers  # noqa: F401
-from coordinator.cli.groups import clear_end
+from coordinator.cli.lazy_groups import clear_end
 from coordinator.cli.worker import run
 from coordinator.infra.models.host.confine import hide_from_others
-from coordinator.infra.processes.fork_server import forked
+from coordinator.infra.processes.forking import forked
 from coordinator.infra.processes.sockets import handed_on
 
 IMPORTED_LATE = (

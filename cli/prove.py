@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.evidence_out import OutOption, source_for
-from coordinator.cli.shared import DataDirOption, KafkaOption, run
+from coordinator.cli.shared import DataDirOption, JsonOption, KafkaOption, print_done, run
 from coordinator.infra.evidence.proving import write_proof
 
 
@@ -18,6 +18,7 @@ def prove(
     out: OutOption,
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write a text that proves one prediction: `coordinator verify FILE` checks it with the node's public key.
 
@@ -27,4 +28,5 @@ def prove(
     """
     with source_for(out, data_dir, kafka) as (settings, source):
         count = run(write_proof(settings, source, prediction, out))
-    typer.echo(f"{out}: {count} appends prove it; check: coordinator verify {out} --policy KEYS")
+    text = f"{out}: {count} appends prove it; check: coordinator verify {out} --policy KEYS"
+    print_done(text, {"file": str(out), "prediction": prediction, "appends": count}, as_json=as_json)

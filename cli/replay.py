@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from coordinator.cli.groups import EXIT_DIFFERENT
+from coordinator.cli.lazy_groups import EXIT_DIFFERENT
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import DataDirOption, JsonOption, KafkaOption, parse_time, print_json, run
 from coordinator.cli.terminal import progress_bar

@@ -11,23 +11,20 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 
-from coordinator.cli.contract_kept import boundary_of, put_in_force, refuse_faults
+from coordinator.cli.contract_kept import boundary_of, put_in_force, refuse_faults, with_held_settings
 from coordinator.cli.contract_reading import Kept, read_kept
 from coordinator.cli.own_kafka import node_log
-from coordinator.cli.rules_plan import PlanFile
 from coordinator.cli.shared import DataDirOption, JsonOption, KafkaOption, print_json, run, time_text
 from coordinator.infra.contracts.loading import load_contract
 from coordinator.infra.contracts.meaning import contract_hash
 from coordinator.infra.kafka.clients import read_range
 from coordinator.infra.log.positions import offsets, reading
+from coordinator.infra.plan_files import PlanFile, read_plan
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
 from coordinator.streams.topology import topic_name
-
-PLAN_BYTES_MAX = 256 * 1024 * 1024
 
 
 def apply(
@@ -47,21 +44,21 @@ def apply(
     file = read_plan(plan)
     settings, node = node_log(data_dir, kafka)
     running = node is None or settings.kafka_bootstrap == node.bootstrap or kafka is not None
-    kept = run(read_kept(settings))
-    settings = settings.changed(contract=file.contract)
-    if moved := [*what_moved(file, settings, kept), *run(_other_log(file, settings))]:
+    contracts = run(read_kept(settings))
+    settings = with_held_settings(settings.changed(contract=file.contract), contracts)
+    if moved := [*what_moved(file, settings, contracts), *run(_other_log(file, settings))]:
         raise OperatorError(f"the plan no longer holds: {'; '.join(moved)}. Make it again: coordinator plan")
     refuse_faults(settings)
     if not as_json:
         typer.echo(
             f"{file.made_on.contract_hash[:12]} -> {file.contract_hash[:12]}, {file.contract}, "
-            f"from {time_text(boundary_of(kept))} on"
+            f"from {time_text(boundary_of(contracts))} on"
         )
     if not yes:
         if not sys.stdin.isatty():
             raise OperatorError("nobody can be asked here: say --yes")
         typer.confirm("apply it?", abort=True)
-    holds = run(put_in_force(settings, kept, running=running))
+    holds = run(put_in_force(settings, contracts, running=running))
     if as_json:
         print_json({"applied": True, "contract": file.contract_hash, "effective_from": holds})
     else:
@@ -71,17 +68,7 @@ def apply(
         typer.echo(f"contract {file.contract_hash[:12]} is applied and kept; {since}")
 
 
-def read_plan(path: Path) -> PlanFile:
-    """The plan in a file. Raises OperatorError for none."""
-    try:
-        if path.stat().st_size > PLAN_BYTES_MAX:
-            raise OperatorError(f"{path} is larger than any plan")
-        return msgspec.json.decode(path.read_bytes(), type=PlanFile)
-    except (OSError, msgspec.DecodeError) as error:
-        raise OperatorError(f"{path} is no plan: {error}") from error
-
-
-def what_moved(file: PlanFile, settings: Settings, kept: Kept) -> list[str]:
+def what_moved(file: PlanFile, settings: Settings, contracts: Kept) -> list[str]:
     """In words, what is no longer as it was when the plan was made; all but the log itself."""
     made_on, moved = file.made_on, []
     if file.values_set:
@@ -89,13 +76,13 @@ def what_moved(file: PlanFile, settings: Settings, kept: Kept) -> list[str]:
         moved.append(f"{names} was set for the plan alone (--set): write it into the contract's text")
     if made_on.crunch_id != settings.crunch_id:
         return [*moved, f"it is about crunch {made_on.crunch_id}, and this is {settings.crunch_id}"]
-    newest = kept.newest().data.contract_hash
+    newest = contracts.newest().data.contract_hash
     if newest != made_on.contract_hash:
         moved.append(f"contract {newest[:12]} was applied since, in place of {made_on.contract_hash[:12]}")
     on_disk = contract_hash(load_contract(file.contract))
     if on_disk != file.contract_hash and not file.values_set:
         moved.append(f"the text of {file.contract} is another one now, {on_disk[:12]}")
-    now = boundary_of(kept)
+    now = boundary_of(contracts)
     if (
         now is not None and now != made_on.holds_from_ms
     ):  # None: no rules have come through to the checkpoints yet

@@ -15,64 +15,65 @@ from typing import Annotated, Any
 import msgspec
 import typer
 from pydantic import ValidationError
+from typer.core import TyperCommand
+from typer.exceptions import TyperException
 
 from coordinator.cli.contract_kept import with_path
 from coordinator.cli.contract_reading import read_kept
-from coordinator.cli.groups import one_line
+from coordinator.cli.lazy_groups import one_line
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.rules_shown import print_plan
-from coordinator.cli.shared import DataDirOption, JsonOption, KafkaOption, parse_time, print_json, run
-from coordinator.cli.terminal import progress_bar
+from coordinator.cli.shared import (
+    DataDirOption,
+    JsonOption,
+    KafkaOption,
+    RulesFromOption,
+    parse_time,
+    print_json,
+    run,
+)
+from coordinator.cli.terminal import counted, progress_bar
+from coordinator.infra.blobs.configured import store_of
+from coordinator.infra.contracts.in_force import NodeContracts
 from coordinator.infra.contracts.loading import load_contract, wrong_fields
 from coordinator.infra.contracts.meaning import contract_hash, scoring_hash
-from coordinator.infra.contracts.node import NodeContracts
+from coordinator.infra.kept_runs import KeptRuns
+from coordinator.infra.log.own import log_identity
 from coordinator.infra.log.whole import read_whole
-from coordinator.infra.whole_file import write_whole
+from coordinator.infra.plan_files import MadeOn, PlanFile, plan_path, write_plan
 from coordinator.streams.clock import wall_ms
 from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.term_settings import settings_of, with_term_settings
 from coordinator.streams.contract.terms import in_force, make_terms
 from coordinator.streams.engine import MemoryLog
-from coordinator.streams.engine.plan import RulesPlan, plan_rules
+from coordinator.streams.engine.plan import plan_rules
 from coordinator.streams.engine.rerun import recorded_terms
 from coordinator.streams.events import Terms
 from coordinator.streams.log.errors import CoordinatorError, OperatorError
 from coordinator.streams.settings import Settings
 
 TOPICS_READ = ("feeds", "inputs", "predictions", "scores", "snapshots")
-FOLDER = "plans"
 EXIT_SAME, EXIT_ERROR, EXIT_DIFFERENCE = 0, 1, 2
-MS = 1000
 SETTABLE = ("snapshot_interval_seconds", "checkpoint_interval_seconds", "checkpoint_offset_seconds")
 """Settings of the node that are part of the terms."""
 
 
-class MadeOn(msgspec.Struct, frozen=True, kw_only=True):
-    """What a plan rests on: apply asks whether it still holds."""
+class _PlanCommand(TyperCommand):
+    """A command whose wrong options end with 1, since 2 says that the plan has a difference."""
 
-    crunch_id: str
-    contract_hash: str
-    """Of the contract that was told last."""
-    feeds_offset: int
-    """Of the newest record of `feeds`, -1 for none."""
-    feeds_sha256: str
-    """Over that record's bytes."""
-    holds_from_ms: int | None
-    """The next end of a checkpoint period, from which on the new rules would hold."""
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """As every command's. Raises TyperException with this command's exit code."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except TyperException as error:
+            error.exit_code = EXIT_ERROR
+            raise
 
 
-class PlanFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A plan as it is kept. `values_set` are those of `--set`: they stand in no text, so they cannot be applied."""
-
-    format: int = 1
-    made_at_ms: int
-    made_on: MadeOn
-    contract: str
-    contract_hash: str
-    values_set: dict[str, Any]
-    plan: RulesPlan
-    seconds: float
+app = typer.Typer(add_completion=False, rich_markup_mode="rich")
 
 
+@app.command("plan", cls=_PlanCommand)
 def plan(
     contract: Annotated[
         str | None,
@@ -91,14 +92,7 @@ def plan(
             show_default=False,
         ),
     ] = None,
-    from_: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            help="An end of a checkpoint period, ISO 8601 with a zone or epoch ms. Default: where today's rules began.",
-            show_default=False,
-        ),
-    ] = None,
+    from_: RulesFromOption = None,
     until: Annotated[
         str | None, typer.Option(help="Default: the newest closed snapshot.", show_default=False)
     ] = None,
@@ -174,53 +168,40 @@ def _planned(
     from_ms = None if from_ is None else parse_time(from_)
     until_ms = None if until is None else parse_time(until)
     settings, _ = node_log(data_dir, kafka)
-    path = with_path(settings, run(read_kept(settings)), contract).contract
+    named = with_path(settings, run(read_kept(settings)), contract).contract
     began = time.monotonic()
     with progress_bar("records read") as on_progress:
         log = run(read_whole(settings.kafka_bootstrap, settings.crunch_id, TOPICS_READ, on_progress))
+    log.blobs = store_of(settings)
     told = recorded_terms(log)
     if not told:
         raise OperatorError("the log holds no rules yet: nothing was fed")
-    new, settings, values = with_sets(load_contract(path), as_recorded(settings, told[-1]), sets)
+    new, settings, values = with_sets(
+        load_contract(named), with_term_settings(settings, settings_of(told[-1])), sets
+    )
     new_hash = contract_hash(new)
     terms = make_terms(new, new_hash, settings, 0, scoring_hash=scoring_hash(new))
     shelf = NodeContracts(settings).shelf
+    runs = KeptRuns(settings.data_dir, run(log_identity(settings.kafka_bootstrap, settings.crunch_id)))
     with progress_bar("records run through the new rules") as on_progress:
-        total, count = log.end("feeds"), 0
-
-        def ran(_at: int) -> None:
-            nonlocal count
-            count += 1
-            if count % 50 == 0:
-                on_progress(count, total)
-
         result = plan_rules(
             log, terms, new, shelf,
-            crunch_id=settings.crunch_id, from_ms=from_ms, until_ms=until_ms, progress=ran,
+            crunch_id=settings.crunch_id, from_ms=from_ms, until_ms=until_ms,
+            progress=counted(on_progress, log.end("feeds")),
+            run_before=runs.before, keep=runs.put,
         )  # fmt: skip
     file = PlanFile(
         made_at_ms=wall_ms(),
         made_on=made_on(settings.crunch_id, log, told),
-        contract=path,
+        contract=named,
         contract_hash=new_hash,
         values_set=values,
         plan=result,
         seconds=time.monotonic() - began,
     )
-    return file, _keep(file, out or settings.data_dir / FOLDER / f"{new_hash[:12]}-{file.made_at_ms}.json")
-
-
-def as_recorded(settings: Settings, terms: Terms) -> Settings:
-    """The settings that these terms were made with, as far as they are part of them."""
-    return settings.changed(
-        feed_source=terms.feed.source,
-        feed_kind=terms.feed.kind,
-        feed_granularity=terms.feed.granularity,
-        feed_subjects=tuple(terms.subjects),
-        snapshot_interval_seconds=terms.snapshot_interval_ms // MS,
-        checkpoint_interval_seconds=terms.checkpoint_interval_ms // MS,
-        checkpoint_offset_seconds=terms.checkpoint_offset_ms // MS,
-    )
+    path = out or plan_path(settings.data_dir, new_hash, file.made_at_ms)
+    write_plan(path, file)
+    return file, path
 
 
 def with_sets(
@@ -230,14 +211,14 @@ def with_sets(
     values: dict[str, Any] = {}
     fields: dict[str, Any] = {name: getattr(contract, name) for name in contract.model_fields_set}
     for text in sets:
-        name, equals, given = text.partition("=")
+        name, equals, value_text = text.partition("=")
         name = name.strip()
         if not equals:
             raise OperatorError(f"--set {text}: write NAME=VALUE")
         try:
-            value = msgspec.json.decode(given)
+            value = msgspec.json.decode(value_text)
         except msgspec.DecodeError:
-            value = given
+            value = value_text
         values[name] = value
         field, _, inner = name.partition(".")
         if name in SETTABLE:
@@ -259,9 +240,9 @@ def with_sets(
 
 
 def _changed(holder: Any, name: str, value: Any, text: str) -> Any:
-    known = getattr(type(holder), "model_fields", {})
-    if name not in known:
-        raise OperatorError(f"--set {text}: there is no such field; it has {', '.join(known) or 'none'}")
+    fields = getattr(type(holder), "model_fields", {})
+    if name not in fields:
+        raise OperatorError(f"--set {text}: there is no such field; it has {', '.join(fields) or 'none'}")
     return type(holder)(**{key: getattr(holder, key) for key in holder.model_fields_set} | {name: value})
 
 
@@ -269,7 +250,7 @@ def made_on(crunch_id: str, log: MemoryLog, told: Sequence[Terms]) -> MadeOn:
     """What of the log a plan rests on."""
     end = log.end("feeds")
     newest = log.record("feeds", end - 1) if end else b""
-    clock = max((event.at for one in log.decisions("feeds") for event in one.events), default=0)
+    clock = max((event.at for decision in log.decisions("feeds") for event in decision.events), default=0)
     return MadeOn(
         crunch_id=crunch_id,
         contract_hash=told[-1].contract_hash,
@@ -277,9 +258,3 @@ def made_on(crunch_id: str, log: MemoryLog, told: Sequence[Terms]) -> MadeOn:
         feeds_sha256=hashlib.sha256(newest).hexdigest(),
         holds_from_ms=in_force(told).boundary_after(clock),
     )
-
-
-def _keep(file: PlanFile, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, msgspec.json.format(msgspec.json.encode(file)) + b"\n")
-    return path

@@ -5,22 +5,28 @@ Reads a kept plan; writes HTML, whole or not at all. Whatever a model or a contr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import plotly.graph_objects as go
 
-from coordinator.cli.checkpoint_shapes import share_text
+from coordinator.cli.checkpoint_output import share_text
 from coordinator.cli.rules_shown import SAYS
+from coordinator.infra.plan_files import PlanFile
 from coordinator.infra.whole_file import write_whole
-from coordinator.streams.backtest.page import COLORS, heading, picture, section, table, time_of, whole_page
+from coordinator.streams.backtest.html_page import (
+    COLORS,
+    heading,
+    picture,
+    section,
+    table,
+    time_of,
+    whole_page,
+)
 from coordinator.streams.engine.plan import ModelChange, PeriodChange, RulesPlan, Standing
 from coordinator.streams.log.errors import OperatorError
-
-if TYPE_CHECKING:
-    from coordinator.cli.rules_plan import PlanFile
 
 PERIODS_SHOWN = 50
 MODELS_DRAWN = 40
@@ -64,13 +70,13 @@ def _head(file: PlanFile) -> Iterator[str]:
 
 
 def _parts(plan: RulesPlan) -> Iterator[str]:
-    rows = [(one.name, _json(one.old), _json(one.new)) for one in plan.terms]
+    rows = [(change.name, _json(change.old), _json(change.new)) for change in plan.terms]
     yield section(
         "Terms",
         "What the new rules say otherwise." if rows else "Both say the same.",
         f'<div class="reasons">{table(("term", *SIDES), rows)}</div>' if rows else "",
     )
-    differing = [one for one in plan.periods if one.differs]
+    differing = [change for change in plan.periods if change.differs]
     if plan.periods:
         yield section(
             "Payments",
@@ -84,11 +90,15 @@ def _parts(plan: RulesPlan) -> Iterator[str]:
     if plan.board:
         at = f" at {time_of(plan.board_at)}" if plan.board_at is not None else ""
         board = [
-            (one.model_id, *_pair(one.old.rank, one.new.rank), *_pair(one.old.units, one.new.units))
-            for one in plan.board
+            (
+                change.model_id,
+                *_pair(change.old.rank, change.new.rank),
+                *_pair(change.old.units, change.new.units),
+            )
+            for change in plan.board
         ]
         names = ("model", "old rank", "new rank", "old units", "new units")
-        yield section(f"The board{at}", "By each side's own ranking key.", table(names, board))
+        yield section(f"The board{at}", "By each side's own ranking key.", _numbers(names, board))
 
 
 def _period(period: PeriodChange, number: int) -> str:
@@ -104,14 +114,14 @@ def _period(period: PeriodChange, number: int) -> str:
     )
     rows = [
         (
-            one.model_id,
-            *_pair(one.old.rank, one.new.rank),
-            *_pair(one.old.units, one.new.units),
-            share_text(one.old.share_frac64),
-            share_text(one.new.share_frac64),
-            _why(one.new),
+            change.model_id,
+            *_pair(change.old.rank, change.new.rank),
+            *_pair(change.old.units, change.new.units),
+            share_text(change.old.share_frac64),
+            share_text(change.new.share_frac64),
+            _why(change.new),
         )
-        for one in period.models
+        for change in period.models
     ]
     notes = [
         f"{side}: {note}"
@@ -120,8 +130,13 @@ def _period(period: PeriodChange, number: int) -> str:
     ]
     title = f"{time_of(period.period_start)} to {time_of(period.period_end)}"
     return section(
-        title, "; ".join(notes) or f"Payment {number + 1} of those that differ.", table(names, rows)
+        title, "; ".join(notes) or f"Payment {number + 1} of those that differ.", _numbers(names, rows)
     )
+
+
+def _numbers(names: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose first column is a name and whose others are numbers."""
+    return f'<div class="numbers">{table(names, rows)}</div>'
 
 
 def _why(standing: Standing) -> str:
@@ -133,20 +148,20 @@ def _shares(period: PeriodChange) -> str:
     models = sorted(period.models, key=_most, reverse=True)[:MODELS_DRAWN]
     figure = go.Figure()
     for color, side in zip(COLORS, SIDES, strict=False):
-        shares = [getattr(one, side).share_frac64 / 1e7 for one in models]
-        figure.add_bar(x=[one.model_id for one in models], y=shares, name=side, marker={"color": color})
+        shares = [getattr(change, side).share_frac64 / 1e7 for change in models]
+        figure.add_bar(x=[change.model_id for change in models], y=shares, name=side, marker={"color": color})
     figure.update_layout(
         xaxis={"type": "category"}, yaxis={"title": f"share in %, {time_of(period.period_start)}"}
     )
     return picture(figure, "shares")
 
 
-def _most(one: ModelChange) -> int:
-    return max(one.old.share_frac64, one.new.share_frac64)
+def _most(change: ModelChange) -> int:
+    return max(change.old.share_frac64, change.new.share_frac64)
 
 
 def _pair(old: int | None, new: int | None) -> Sequence[str]:
-    return ["-" if one is None else f"{one:,}" for one in (old, new)]
+    return ["-" if number is None else f"{number:,}" for number in (old, new)]
 
 
 def _json(value: Any) -> str:

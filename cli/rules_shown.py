@@ -9,7 +9,7 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from coordinator.cli.checkpoint_shapes import share_text
+from coordinator.cli.checkpoint_output import share_text
 from coordinator.cli.shared import time_text
 from coordinator.cli.terminal import Console
 from coordinator.streams.engine.plan import ModelChange, PeriodChange, RulesPlan
@@ -32,7 +32,7 @@ def print_plan(plan: RulesPlan) -> None:
     if plan.inputs_reason:
         console.print(plan.inputs_reason, markup=False)
     _print_terms(console, plan)
-    differing = [one for one in plan.periods if one.differs]
+    differing = [change for change in plan.periods if change.differs]
     if plan.periods:
         console.print(f"{len(differing)} of {len(plan.periods)} payments differ")
     for period in differing[:PERIODS_SHOWN]:
@@ -47,18 +47,18 @@ def _print_terms(console: Console, plan: RulesPlan) -> None:
     if not plan.terms:
         return
     table = Table("of the rules", "old", "new")
-    for one in plan.terms:
-        table.add_row(one.name, Text(_short(one.old)), Text(_short(one.new)))
+    for change in plan.terms:
+        table.add_row(change.name, Text(_short(change.old)), Text(_short(change.new)))
     console.print(table)
 
 
 def _print_period(console: Console, period: PeriodChange) -> None:
     title = f"{time_text(period.period_start)} to {time_text(period.period_end)}"
     table = Table("model", "rank", "key, in units", "share", "", title=title)
-    for one in period.models:
-        old, new = one.old, one.new
+    for change in period.models:
+        old, new = change.old, change.new
         table.add_row(
-            Text(one.model_id),
+            Text(change.model_id),
             _pair(old.rank, new.rank),
             _pair(old.units, new.units),
             _pair(share_text(old.share_frac64), share_text(new.share_frac64)),
@@ -72,9 +72,11 @@ def _print_period(console: Console, period: PeriodChange) -> None:
 
 def _board(models: Sequence[ModelChange], title: str) -> Table:
     table = Table("model", "rank", "units", title=title)
-    for one in models:
+    for change in models:
         table.add_row(
-            Text(one.model_id), _pair(one.old.rank, one.new.rank), _pair(one.old.units, one.new.units)
+            Text(change.model_id),
+            _pair(change.old.rank, change.new.rank),
+            _pair(change.old.units, change.new.units),
         )
     return table
 
@@ -82,7 +84,8 @@ def _board(models: Sequence[ModelChange], title: str) -> Table:
 def _pair(old: Any, new: Any) -> str:
     """`3 -> 1`, or what both are; `-` for none."""
     before, after = (
-        "-" if one is None else f"{one:,}" if isinstance(one, int) else str(one) for one in (old, new)
+        "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+        for value in (old, new)
     )
     return before if before == after else f"{before} -> {after}"
 

@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from coordinator.cli.groups import one_line
+from coordinator.cli.lazy_groups import one_line
 from coordinator.cli.terminal import Console
 from coordinator.infra.processes.supervisor import ChildState
 from coordinator.streams.log.finite import is_number

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -19,12 +17,13 @@ import typer
 from coordinator.cli.contract_kept import with_path
 from coordinator.cli.contract_reading import read_kept
 from coordinator.cli.own_kafka import running_log
-from coordinator.cli.rules_plan import as_recorded
 from coordinator.cli.shadow_run import ShadowProcess
+from coordinator.cli.shadow_spawn import spawn_shadow
 from coordinator.cli.shared import (
     DataDirOption,
     JsonOption,
     KafkaOption,
+    RulesFromOption,
     node_settings,
     parse_time,
     print_json,
@@ -33,18 +32,20 @@ from coordinator.cli.shared import (
 )
 from coordinator.cli.terminal import progress_bar
 from coordinator.infra.contracts.archive import pack
+from coordinator.infra.contracts.in_force import NodeContracts
 from coordinator.infra.contracts.loading import load_contract
 from coordinator.infra.contracts.meaning import contract_hash, scoring_hash
-from coordinator.infra.contracts.node import NodeContracts
 from coordinator.infra.log.whole import read_whole
 from coordinator.infra.processes.ending import end_when_told
 from coordinator.infra.processes.json_logs import set_up_logging
 from coordinator.infra.shadow_files import ShadowFiles, ShadowOrder, ShadowStatus, why_ill
 from coordinator.streams.clock import wall_ms
+from coordinator.streams.contract.term_settings import settings_of, with_term_settings
 from coordinator.streams.contract.terms import make_terms
-from coordinator.streams.engine.plan import asked_otherwise
+from coordinator.streams.engine.asked_inputs import asked_otherwise
+from coordinator.streams.engine.divergence import Bounds, divergence
 from coordinator.streams.engine.rerun import begin_of_last, recorded_terms, refuse_between
-from coordinator.streams.engine.shadow import Bounds, ShadowRules, divergence
+from coordinator.streams.engine.shadow import ShadowRules
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
 
@@ -81,14 +82,7 @@ def start_shadow(
             show_default=False,
         ),
     ] = None,
-    from_: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            help="An end of a checkpoint period, ISO 8601 with a zone or epoch ms. Default: where today's rules began.",
-            show_default=False,
-        ),
-    ] = None,
+    from_: RulesFromOption = None,
     process: Annotated[
         bool,
         typer.Option(
@@ -135,7 +129,7 @@ def start_shadow(
         files.put_order(order)
         files.put_status(ShadowStatus(key=order.rules.key, pid=0, at_ms=wall_ms()))
     if process:
-        _spawn(files, kafka, data_dir)
+        spawn_shadow(files, kafka, data_dir)
     if as_json:
         print_json(_told(order))
         return
@@ -164,10 +158,15 @@ def _order(
     refuse_between(told, begin)
     new = load_contract(path)
     new_hash = contract_hash(new)
-    held = max((one for one in told if one.effective_from <= begin), key=lambda one: one.effective_from)
+    held = max(
+        (before for before in told if before.effective_from <= begin),
+        key=lambda before: before.effective_from,
+    )
     if reason := asked_otherwise(NodeContracts(settings).shelf(held.contract_hash), new):
         raise OperatorError(f"{reason}: such rules cannot be shadowed")
-    terms = make_terms(new, new_hash, as_recorded(settings, told[-1]), 0, scoring_hash=scoring_hash(new))
+    terms = make_terms(
+        new, new_hash, with_term_settings(settings, settings_of(told[-1])), 0, scoring_hash=scoring_hash(new)
+    )
     files.folder.mkdir(parents=True, exist_ok=True)
     files.contracts.put(new_hash, pack(new, path))
     return ShadowOrder(
@@ -176,19 +175,6 @@ def _order(
         bounds=bounds,
         started_at_ms=wall_ms(),
     )
-
-
-def _spawn(files: ShadowFiles, kafka: str | None, data_dir: Path | None) -> None:
-    """Start `coordinator shadow run` as a process that outlives this one."""
-    options = [*(("--kafka", kafka) if kafka else ()), *(("--data-dir", str(data_dir)) if data_dir else ())]
-    with files.log.open("ab") as out:
-        subprocess.Popen(
-            [sys.executable, "-m", "coordinator.cli.main", "shadow", "run", *options],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
 
 
 @app.command("run")
@@ -227,7 +213,7 @@ def stop_shadow(data_dir: DataDirOption = None, as_json: JsonOption = False) -> 
         raise OperatorError("no shadow was started here")
     files.put_order(msgspec.structs.replace(order, stopped=True))
     until = time.monotonic() + STOP_SECONDS_MAX
-    while _runs(files):
+    while files.is_held():
         if time.monotonic() > until:
             raise OperatorError(f"its process has not ended yet; it will, or look at {files.log}")
         time.sleep(0.2)
@@ -235,14 +221,6 @@ def stop_shadow(data_dir: DataDirOption = None, as_json: JsonOption = False) -> 
         print_json({"stopped": True})
     else:
         typer.echo("the shadow is stopped; what it decided stays")
-
-
-def _runs(files: ShadowFiles) -> bool:
-    try:
-        with files.held():
-            return False
-    except OperatorError:
-        return True
 
 
 @app.command("status")

@@ -15,17 +15,20 @@ from pathlib import Path
 import structlog
 
 from coordinator.cli.shared import node_settings
+from coordinator.infra.blobs.configured import store_of
 from coordinator.infra.contracts.archive import unpack
-from coordinator.infra.contracts.node import NodeContracts
+from coordinator.infra.contracts.in_force import NodeContracts
+from coordinator.infra.kept_runs import KeptRuns
 from coordinator.infra.log.followed import FollowedTopic
 from coordinator.infra.log.own import OwnLog
 from coordinator.infra.shadow_files import ShadowFiles, ShadowOrder, ShadowResult, ShadowStatus
 from coordinator.streams.clock import wall_ms
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.engine.engine import StaleStateError
-from coordinator.streams.engine.shadow import TOPICS_READ, Shadow
+from coordinator.streams.engine.shadow import TOPICS_READ, Shadow, begun_with
 from coordinator.streams.log.errors import ContractError, OperatorError, WorldError
 from coordinator.streams.log.reasons import as_reason
+from coordinator.streams.ports import Blobs
 
 LOOK_SECONDS = 1.0
 RETRY_SECONDS = 5.0
@@ -51,7 +54,7 @@ class ShadowProcess:
             )
         self._order: ShadowOrder = order
         self._shadow: Shadow | None = None
-        self._log = ""
+        self._log, self._data = "", files.folder.parent
         self._feeds_end = 0
         self._kept_at = time.monotonic()
         self._clock_kept = -1
@@ -86,8 +89,8 @@ class ShadowProcess:
             )
         own = OwnLog(settings.kafka_bootstrap, settings.crunch_id, None)
         await own.check()
-        self._log = own.identity
-        shadow = self._shadow = self._begun(NodeContracts(settings))
+        self._log, self._data = own.identity, settings.data_dir
+        shadow = self._shadow = self._begun(NodeContracts(settings), store_of(settings))
         async with AsyncExitStack() as stack:
             topics = {
                 topic: await stack.enter_async_context(
@@ -116,7 +119,7 @@ class ShadowProcess:
             async for decision in followed.decisions(progress, lambda: not shadow.wants(topic)):
                 shadow.take(decision)
 
-    def _begun(self, contracts: NodeContracts) -> Shadow:
+    def _begun(self, contracts: NodeContracts, blobs: Blobs) -> Shadow:
         rules = self._order.rules
         key = rules.terms.contract_hash
         archive = self._files.contracts.get(key)
@@ -127,11 +130,13 @@ class ShadowProcess:
         def contract_of(contract_hash: str) -> CrunchContract:
             return new if contract_hash == key else contracts.shelf(contract_hash)
 
+        state = self._files.kept(self._log)
+        run = None if state else KeptRuns(self._data, self._log).before(rules.from_ms)
         try:
-            shadow = Shadow(rules, contract_of, self._files.kept(self._log))
+            shadow = Shadow(rules, contract_of, state if run is None else begun_with(rules, run), blobs)
         except StaleStateError as error:
             _log.info("shadow_begins_at_the_first_event", reason=str(error))
-            shadow = Shadow(rules, contract_of)
+            shadow = Shadow(rules, contract_of, blobs=blobs)
         _log.info("shadow_reads_on", feeds_offset=shadow.needs["feeds"].offset)
         return shadow
 
@@ -142,9 +147,11 @@ class ShadowProcess:
         return order is None or order.stopped or order.rules != self._order.rules
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, or until it is told to stop by a signal."""
+        """Wait, or until it is told to stop."""
+        until = time.monotonic() + seconds
         waited = asyncio.ensure_future(self._stop.wait())
-        await asyncio.wait((waited,), timeout=seconds)
+        while not self._told_to_stop() and (left := until - time.monotonic()) > 0:
+            await asyncio.wait((waited,), timeout=min(left, LOOK_SECONDS))
         waited.cancel()
 
     def _keep(self) -> None:

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -48,6 +48,14 @@ STAMP = typer.Option(
     help="Which end of a candle its time is: `open` (the default, also of a bare `timestamp`) or `close`.",
     show_default=False,
 )
+RulesFromOption = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        help="An end of a checkpoint period, ISO 8601 with a zone or epoch ms. Default: where today's rules began.",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
@@ -179,6 +187,14 @@ def node_settings(data_dir: Path | None, kafka: str | None = None) -> tuple[Sett
 def print_json(value: Any) -> None:
     """JSON on stdout, indented, and nothing else there."""
     typer.echo(json.dumps(msgspec.to_builtins(value), indent=2))
+
+
+def print_done(text: str, facts: Mapping[str, Any], *, as_json: bool) -> None:
+    """What a command has done: a line for people, or the facts as JSON for programs."""
+    if as_json:
+        print_json(facts)
+    else:
+        typer.echo(text)
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:

@@ -26,7 +26,7 @@ from coordinator.streams.simulation.campaign import (
     tried,
 )
 from coordinator.streams.simulation.faults import Schedule
-from coordinator.streams.simulation.judging import Finding
+from coordinator.streams.simulation.judge_run import Finding
 
 ROUNDS = 20
 SEEDS = "1..200"
@@ -70,11 +70,13 @@ def simulate(
 
     The node's own workers run over a log in memory, in virtual time: minutes pass in a fraction of a second. Processes
     are killed in the middle of a send and come back, are cut off and return as zombies, claim a topic twice, are
-    delivered records again; models hang, raise, leave; the feed is away, late, corrected; the clock jumps.
+    delivered records again; models hang, raise, leave; the feed is away, late, corrected; the clock jumps. The node is
+    built anew from its log. The operator pays, bans, applies other rules, and corrects what was paid.
 
     After each run: every prediction ends once, the sums add up, every decision and every payout can be computed again,
-    each checkpoint is offered and paid once, nobody pays for another's fault, and the node has come to rest. The same
-    seed and version give the same log, byte for byte.
+    each checkpoint is offered and paid once, what a correction owes is offered once, other rules hold from the end of a
+    period, nobody pays for another's fault, and the node has come to rest. The same seed and version give the same log,
+    byte for byte.
 
     A seed that fails is made small (fewer faults, rounds, models), printed as a list, and kept as a file.
 
@@ -87,7 +89,7 @@ def simulate(
       [bold]coordinator simulate --contract runtime_definitions.contracts:CONTRACT[/bold]
     """
     quiet()
-    if sum(given is not None for given in (seed, seeds, schedule)) > 1:
+    if sum(option is not None for option in (seed, seeds, schedule)) > 1:
         raise OperatorError("--seed, --seeds and --schedule each say what to play: give one of them")
     began = time.monotonic()
     played, failures = _played(seed, seeds, schedule, rounds, contract, jobs or os.cpu_count() or 1)
@@ -116,8 +118,8 @@ def _played(
     runs: Iterable[tuple[Schedule, list[Finding]]]
     total = 1
     if schedule is not None or seed is not None:
-        one = schedule_of(seed, rounds, challenge) if seed is not None else _read(schedule)
-        runs = [(one, tried(one, challenge))]
+        planned = schedule_of(seed, rounds, challenge) if seed is not None else _read(schedule)
+        runs = [(planned, tried(planned, challenge))]
     else:
         first, last = _range(seeds or SEEDS)
         total = last - first + 1

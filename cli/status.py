@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import msgspec
 from rich.table import Table
+from rich.text import Text
 
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import (
@@ -55,7 +56,10 @@ def status(
         records = row["end_offset"] - row["start_offset"]
         topics.add_row(row["topic"], f"{records:,}", f"{row['decisions']:,}", str(row["epoch"] or "-"))
     console.print(topics)
-    stages = Table("stage", "driven by", "decided up to", "end", "lag")
+    stages = Table(
+        "stage", "driven by", "decided up to", "end", "lag",
+        caption="lag: records since the last decision, also such that need none (up to 1,000)",
+    )  # fmt: skip
     for row in node_state["stages"]:
         done = "-" if row["decided_offset"] < 0 else f"{row['decided_offset']:,}"
         stages.add_row(row["stage"], row["source"], done, f"{row['end_offset']:,}", f"{row['lag_records']:,}")
@@ -74,8 +78,40 @@ def status(
         f"API {answer['address']}: {answer['health']['status'] if answer['ok'] else answer['reason']}",
         highlight=False,
     )
-    for name, value in (answer["health"] or {}).items():
-        console.print(f"  {name}: {value}", highlight=False)
+    if answer["health"]:
+        print_health(answer["health"], console)
+
+
+def print_health(health: dict[str, Any], console: Console) -> None:
+    """What /healthz says, for people: single figures, then the stages and the alerts as tables."""
+    for name, value in health.items():
+        if isinstance(value, dict):
+            console.print(
+                f"  {name}: {', '.join(f'{key} {number:,}' for key, number in value.items())}",
+                highlight=False,
+            )
+        elif not isinstance(value, list):
+            console.print(f"  {name}: {'-' if value is None else value}", highlight=False)
+    for source in health["sources"]:
+        reason = f" ({source['reason']})" if source["reason"] else ""
+        console.print(
+            f"  source {source['source']}: {source['state']}{reason} since {source['since']}", highlight=False
+        )
+    stages = Table("stage", "decided up to (event time)", "behind the feed", "last record")
+    for stage in health["stages"]:
+        behind, written = stage["behind_seconds"], stage["last_written_seconds_ago"]
+        stages.add_row(
+            stage["stage"],
+            stage["decided_ts"] or "-",
+            "-" if behind is None else f"{behind:,.0f} s",
+            "-" if written is None else f"{written:,.0f} s ago",
+        )
+    console.print(stages)
+    if health["alerts"]:
+        alerts = Table("alert", "name", "what it says")
+        for alert in health["alerts"]:
+            alerts.add_row(alert["kind"], Text(alert["name"]), Text(alert["text"]))
+        console.print(alerts)
 
 
 async def gather(bootstrap: str, crunch_id: str, api: str) -> dict[str, Any]:
@@ -88,7 +124,9 @@ async def gather(bootstrap: str, crunch_id: str, api: str) -> dict[str, Any]:
         "topics": msgspec.to_builtins(tails),
         "stages": msgspec.to_builtins(stage_positions(tails)),
         "checkpoints": len(checkpoints),
-        "last_checkpoint": max(checkpoints.values(), key=lambda one: one["period_end"], default=None),
+        "last_checkpoint": max(
+            checkpoints.values(), key=lambda checkpoint: checkpoint["period_end"], default=None
+        ),
         "api": await ask_api(api),
     }
 

@@ -24,7 +24,7 @@ from rich.text import Text
 from coordinator.streams.log.reasons import printable
 
 COLUMN_CHARS_MIN = 8
-"""Of a column whose words are longer: with less it cannot be read."""
+"""The least width of a column whose words are longer: a narrower one cannot be read."""
 
 
 class Console(rich.console.Console):
@@ -68,6 +68,19 @@ class Console(rich.console.Console):
 
     def _text(self, cell: Any) -> Text:
         return self.render_str(cell) if isinstance(cell, str) else cell
+
+
+def counted(on_progress: Callable[[int, int], None], total: int) -> Callable[[int], None]:
+    """Called once a record (with its time), it shows every fiftieth step of `total`: drawing each would cost more."""
+    done = 0
+
+    def step(_at: int) -> None:
+        nonlocal done
+        done += 1
+        if done % 50 == 0:
+            on_progress(done, total)
+
+    return step
 
 
 @contextmanager

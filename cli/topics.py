@@ -14,17 +14,20 @@ from coordinator.cli.shared import (
     DataDirOption,
     JsonOption,
     KafkaOption,
+    print_done,
     print_json,
     run,
 )
 from coordinator.cli.terminal import Console, progress_bar
+from coordinator.infra.blobs.configured import store_of
 from coordinator.infra.kafka.topics import create_topics, list_topics, mend_settings
+from coordinator.infra.log.cluster_state import look_at_log
 from coordinator.infra.log.copy import read_backup, write_backup
-from coordinator.infra.log.look import look_at_log
+from coordinator.infra.log.copy_file import Tail
 from coordinator.infra.log.memory import LogMemoryFile
 from coordinator.infra.log.positions import reading
-from coordinator.streams.log.check import check_log
 from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.log.integrity import check_log
 from coordinator.streams.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Make or look at the crunch's topics.")
@@ -37,6 +40,7 @@ def create(
     replication: Annotated[
         int, typer.Option(min=1, help="Copies of each topic; 3 survives the loss of a broker.")
     ] = 1,
+    as_json: JsonOption = False,
 ) -> None:
     """Begin a crunch: make its topics, one partition each, kept for ever, each with its birth record.
 
@@ -47,7 +51,9 @@ def create(
     settings, _ = node_log(data_dir, kafka, checked=False)
     memory = LogMemoryFile(settings.data_dir, settings.crunch_id).read() if data_dir is not None else None
     run(create_topics(settings.kafka_bootstrap, settings.crunch_id, replication, memory=memory))
-    typer.echo(f"the topics of crunch {settings.crunch_id} are on {settings.kafka_bootstrap}")
+    text = f"the topics of crunch {settings.crunch_id} are on {settings.kafka_bootstrap}"
+    facts = {"crunch_id": settings.crunch_id, "bootstrap": settings.kafka_bootstrap}
+    print_done(text, facts, as_json=as_json)
 
 
 @app.command("list")
@@ -80,6 +86,7 @@ def mend(
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
     replication: Annotated[int, typer.Option(min=1, help="Copies of each topic, as it was made with.")] = 1,
+    as_json: JsonOption = False,
 ) -> None:
     """Put the topics' settings back: kept for ever, never compacted. Then see that the topics are whole.
 
@@ -88,11 +95,10 @@ def mend(
     settings, _ = node_log(data_dir, kafka, checked=False)
     where = settings.kafka_bootstrap, settings.crunch_id
     mended = run(mend_settings(*where, replication))
-    for topic in mended:
-        typer.echo(topic)
     memory = LogMemoryFile(settings.data_dir, settings.crunch_id).read() if data_dir is not None else None
     run(create_topics(*where, replication, memory=memory))
-    typer.echo(f"{len(mended)} topics were mended, and all are whole")
+    text = "\n".join([*mended, f"{len(mended)} topics were mended, and all are whole"])
+    print_done(text, {"topics_mended": mended}, as_json=as_json)
 
 
 @app.command("backup")
@@ -100,25 +106,47 @@ def backup(
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Default: standard output.")] = None,
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Copy every record of every topic into one file, while the node runs.
+    """Copy every record of every topic into one file, while the node runs, and the tables and answers beside them.
+
+    One that is lost is named and left out, and the command ends with 1: the file is whole but for it.
 
     Example: [bold]coordinator topics backup btc-up.backup[/bold]
     """
     settings, _ = node_log(data_dir, kafka)
+    blobs = store_of(settings)
+    if file is None and as_json:
+        raise OperatorError("--json needs a FILE: standard output is the backup")
     if file is None and sys.stdout.isatty():
         raise OperatorError("name a file, or send standard output into one")
     with progress_bar("records") as on_progress:
         if file is None:
             tail = run(
-                write_backup(settings.kafka_bootstrap, settings.crunch_id, sys.stdout.buffer, on_progress)
+                write_backup(
+                    settings.kafka_bootstrap, settings.crunch_id, sys.stdout.buffer, on_progress, blobs
+                )
             )
         else:
             partial = file.with_name(file.name + ".partial")
             with partial.open("wb") as out:
-                tail = run(write_backup(settings.kafka_bootstrap, settings.crunch_id, out, on_progress))
+                tail = run(
+                    write_backup(settings.kafka_bootstrap, settings.crunch_id, out, on_progress, blobs)
+                )
             partial.replace(file)
-    typer.echo(f"{tail.records:,} records, sha256 {tail.sha256}", err=True)
+    if as_json and file is not None:
+        print_json({"file": str(file), **counts_of(tail)})
+    else:
+        typer.echo(f"{tail.records:,} records, {tail.blobs:,} of them blobs, sha256 {tail.sha256}", err=True)
+        for reason in tail.lost:
+            typer.echo(f"left out: {reason}", err=True)
+    if tail.lost:
+        raise typer.Exit(1)
+
+
+def counts_of(tail: Tail) -> dict[str, Any]:
+    """What a backup holds, for programs."""
+    return {"records": tail.records, "sha256": tail.sha256, "blobs": tail.blobs, "lost": tail.lost}
 
 
 @app.command("restore")
@@ -129,6 +157,7 @@ def restore(
     ] = False,
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Put a backup back, each record at the offset that it had: into topics that are lost, or hold only their birth.
 
@@ -143,14 +172,22 @@ def restore(
     with source, progress_bar("records") as on_progress:
         tail = run(
             read_backup(
-                settings.kafka_bootstrap, settings.crunch_id, source, on_progress, other_crunch=other_crunch
+                settings.kafka_bootstrap,
+                settings.crunch_id,
+                source,
+                on_progress,
+                store_of(settings),
+                other_crunch=other_crunch,
             )
         )
+    if data_dir is not None:
+        _remember(settings)
+    if as_json:
+        print_json(counts_of(tail))
+        return
     typer.echo(
         f"{tail.records:,} records in the backup, sha256 {tail.sha256}; the topics hold them", err=True
     )
-    if data_dir is not None:
-        _remember(settings)
 
 
 def _remember(settings: Settings) -> None:

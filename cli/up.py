@@ -108,13 +108,13 @@ def up(
     if summary is not None and not summary.absolute().parent.is_dir():
         raise OperatorError(f"--summary {summary}: there is no directory {summary.absolute().parent}")
 
-    # What the workers import takes longest of all: it begins before the plan is made.
+    from coordinator.cli.node import run_node  # noqa: PLC0415
+    from coordinator.cli.up_plan import UpOptions, make_plan  # noqa: PLC0415
     from coordinator.infra.processes.fork_server import ForkServer  # noqa: PLC0415
 
+    # What the workers import takes longest of all: it begins before the plan is made.
     workers = ForkServer([sys.executable, "-Ium", "coordinator.cli.preloaded"], os.environ)
-    workers.start()
-    from coordinator.cli.up_plan import UpOptions, make_plan  # noqa: PLC0415
-
+    workers.start(_fork_workers)
     options = UpOptions(
         data_dir=data_dir,
         replay_speed=parse_speed(speed),
@@ -134,7 +134,11 @@ def up(
         stamp=stamp,
         summary=summary,
     )
-    plan = make_plan(options)
-    from coordinator.cli.node import run_node  # noqa: PLC0415
+    run_node(make_plan(options), workers)
 
-    run_node(plan, workers)
+
+def _fork_workers() -> None:
+    """In the process that workers are forked from."""
+    from coordinator.cli.preloaded import serve  # noqa: PLC0415 - `up` itself needs nothing of it
+
+    serve()

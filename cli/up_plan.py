@@ -18,7 +18,7 @@ from coordinator.cli.shared import NodeFile, read_node_file, time_text
 from coordinator.cli.start_checks import check_start
 from coordinator.infra.kafka.embedded import free_ports
 from coordinator.infra.kafka.security import read_security
-from coordinator.infra.models.host.folder import left_out, read_models
+from coordinator.infra.models.host.model_folder import left_out, read_models
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings, read_settings
 
@@ -170,7 +170,9 @@ def _feed(feed: str | None, candles: Path | None, before: NodeFile | None, remar
     if os.environ.get("FEED_SOURCE"):
         return os.environ["FEED_SOURCE"]
     if before is not None and before.feed_chosen:
-        remarks.append(f"feed: {before.feed_source}, as before in this data directory (choose with --feed)")
+        remarks.append(
+            f"feed: {before.feed_source}, as before in this data directory (another: coordinator contract apply)"
+        )
         return before.feed_source
     return None
 

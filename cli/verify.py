@@ -20,17 +20,20 @@ from coordinator.cli.shared import JsonOption, print_json, time_text
 from coordinator.cli.terminal import Console
 from coordinator.infra.evidence.bundle_file import BundleFile
 from coordinator.infra.evidence.key import known_keys
+from coordinator.infra.evidence.recompute import ROUNDING
 from coordinator.infra.evidence.verdict import verdict
 from coordinator.streams.audit.facts import ChainBrokenError, broken
-from coordinator.streams.evidence.bundle import MANIFEST, BundleRefusedError, decode_manifest
-from coordinator.streams.evidence.judging import Trust, paid_by, topic_of
-from coordinator.streams.evidence.notes import NOTE_BYTES_MAX, NoteError, VerifierKey
-from coordinator.streams.evidence.participation import Part, parts_of
+from coordinator.streams.evidence.bundle import MANIFEST, decode_manifest
+from coordinator.streams.evidence.bundle_judging import Trust
+from coordinator.streams.evidence.notes import NOTE_BYTES_MAX
+from coordinator.streams.evidence.participation import Part, Participation
 from coordinator.streams.evidence.prediction_proof import proved
 from coordinator.streams.evidence.proof import HEADER, PROOF_BYTES_MAX
 from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.signing.note_keys import NoteError, VerifierKey
 
 EXIT_BROKEN = 1
+EXIT_ROUNDING = 4
 PREDICTIONS_SHOWN = 200
 
 
@@ -72,7 +75,11 @@ def verify(
     """Judge a bundle without its node: is the payout right, and if not, at which step and figure? Exit 1: not.
 
     Everything is computed again: truths from records, scores from answers and truth by the contract in the bundle,
-    snapshots, ranking, emission. The contract's code runs in a process without network and files.
+    snapshots, ranking, emission. The contract's code runs in a process without network and files. In a bundle of the
+    whole log every earlier payout is judged too, oldest first; a shorter one says where it begins.
+
+    Exit codes: 0 all is equal; 4 all holds, but figures differ by one unit of rounding, as another processor's exp
+    gives it: the last line says how many, how close the ranking is, and whom it favours; 1 something is different.
 
     With --model it says what one model did in the period: these are all its rounds and all its answers.
 
@@ -87,49 +94,45 @@ def verify(
         _read_note(note) if note else None,
     )
     console = Console(stderr=as_json, highlight=False, soft_wrap=True)
+    participation = Participation(model) if model else None
     done: list[dict[str, str]] = []
     failed, reason = "", ""
     with console.status("reading the bundle"):
         try:
-            for step, said in _steps(file, trust, minutes * 60):
-                done.append({"step": step, "said": said})
-                console.print(Text("  ok ", style="green"), Text(f"{step:<12}"), Text(said))
+            for step, result_text in _steps(file, trust, minutes * 60, participation):
+                done.append({"step": step, "said": result_text})
+                console.print(Text("  ok ", style="green"), Text(f"{step:<12}"), Text(result_text))
         except ChainBrokenError as error:
             failed, reason = error.step, error.reason
             console.print(Text("FAIL ", style="bold red"), Text(f"{failed:<12}"), Text(reason))
-    parts = [] if failed or not model else _parts(file, model)
-    if model and not failed:
+    parts: list[Part] = []
+    if participation is not None and not failed:
+        parts = participation.parts(decode_manifest(BundleFile(file).read(MANIFEST)).checkpoint_id)
         _print_parts(console, model, parts)
+    rounded = any(step["step"] == ROUNDING for step in done)
     seconds = monotonic() - began
-    verdict = f"{failed} does not hold" if failed else "everything holds"
+    equal = "everything holds" + (", but for one unit of rounding" if rounded else "")
+    verdict = f"{failed} does not hold" if failed else equal
     console.print(f"verify: {verdict} ({seconds:.1f} s)")
     if as_json:
         result: dict[str, Any] = {"ok": not failed, "steps": done, "failed_step": failed, "reason": reason}
+        result["verdict"] = "different" if failed else "rounding" if rounded else "equal"
         of_model = {"model": model, "rounds": msgspec.to_builtins(parts)} if model else {}
         print_json(result | {"seconds": round(seconds, 3)} | of_model)
-    raise typer.Exit(EXIT_BROKEN if failed else 0)
+    raise typer.Exit(EXIT_BROKEN if failed else EXIT_ROUNDING if rounded else 0)
 
 
-def _steps(file: Path, trust: Trust, seconds_max: float) -> Iterator[tuple[str, str]]:
+def _steps(
+    file: Path, trust: Trust, seconds_max: float, participation: Participation | None
+) -> Iterator[tuple[str, str]]:
     with file.open("rb") as content:
         is_proof = content.read(len(HEADER)) == HEADER.encode()
     if is_proof:
+        if participation is not None:
+            raise OperatorError("--model needs a bundle: a proof of single predictions has no whole period")
         yield from _proof_steps(file, list(trust.keys))
         return
-    yield from verdict(file, trust, seconds_max)
-
-
-def _parts(file: Path, model: str) -> list[Part]:
-    """What a model did in the period of a bundle that holds. Raises OperatorError for a proof of single predictions."""
-    try:
-        bundle = BundleFile(file)
-    except BundleRefusedError:
-        raise OperatorError(
-            "--model needs a bundle: a proof of single predictions has no whole period"
-        ) from None
-    checkpoint = paid_by(bundle, decode_manifest(bundle.read(MANIFEST)).checkpoint_id)
-    period = (checkpoint.period_start, checkpoint.period_end)
-    return parts_of(topic_of(bundle, "predictions"), topic_of(bundle, "scores"), model, *period)
+    yield from verdict(file, trust, seconds_max, None if participation is None else participation.take)
 
 
 def _print_parts(console: Console, model: str, parts: list[Part]) -> None:
@@ -142,8 +145,10 @@ def _print_parts(console: Console, model: str, parts: list[Part]) -> None:
     )
     for part in parts[:PREDICTIONS_SHOWN]:
         ending = ", ".join(f"{name} {units}" for name, units in part.units.items()) or part.reason
-        said = f"answered {part.answer}, {part.status}: {ending}" if part.asked else "was not asked"
-        console.print(f"  {time_text(part.point)}  {part.input_id}/{part.scope_key}  {said}", markup=False)
+        text = f"answered {part.answer}, {part.status}: {ending}" if part.asked else "was not asked"
+        text += "".join(f"; not counted: {answer} in {name}" for name, answer in part.other_answers.items())
+        text += "; by a corrected truth" if part.corrected else ""
+        console.print(f"  {time_text(part.point)}  {part.input_id}/{part.scope_key}  {text}", markup=False)
     if len(parts) > PREDICTIONS_SHOWN:
         console.print(f"  and {len(parts) - PREDICTIONS_SHOWN} more; --json has all")
 
@@ -159,13 +164,16 @@ def _proof_steps(file: Path, keys: list[VerifierKey]) -> Iterator[tuple[str, str
     except NoteError as error:
         broken("proof", str(error))
     yield "note", f"signed by {', '.join(key.name for key in keys)}, a tree of {predictions[0].leaves} leaves"
-    for one in predictions[:PREDICTIONS_SHOWN]:
-        units = ", ".join(f"{name} {number}" for name, number in one.units.items()) or one.reason
+    for prediction in predictions[:PREDICTIONS_SHOWN]:
+        units = (
+            ", ".join(f"{name} {number}" for name, number in prediction.units.items()) or prediction.reason
+        )
         yield (
             "prediction",
             (
-                f"{one.prediction_id}: asked {time_text(one.asked_at)}, answered {one.answer}, the truth was "
-                f"{one.truth}, {one.status}: {units}"
+                f"{prediction.prediction_id}: asked {time_text(prediction.asked_at)}, answered {prediction.answer}, "
+                f"the {'corrected ' if prediction.revision else ''}truth was {prediction.truth}, "
+                f"{prediction.status}: {units}"
             ),
         )
     if len(predictions) > PREDICTIONS_SHOWN:

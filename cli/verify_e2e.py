@@ -26,13 +26,14 @@ from coordinator.cli.shared import (
 )
 from coordinator.cli.terminal import Console
 from coordinator.cli.verify_log import found_in, read_chain, topics_of
-from coordinator.infra.contracts.node import NodeContracts
+from coordinator.infra.blobs.configured import store_of
+from coordinator.infra.contracts.in_force import NodeContracts
 from coordinator.projections.folding.replay import replay_async
 from coordinator.streams.audit.checkpoint import check_log
-from coordinator.streams.audit.facts import ChainBrokenError
+from coordinator.streams.audit.facts import AuditBlobs, ChainBrokenError
 from coordinator.streams.events import CheckpointData
 from coordinator.streams.log.errors import CoordinatorError
-from coordinator.streams.log.recorded import WrongStateError
+from coordinator.streams.log.recorded_state import WrongStateError
 from coordinator.streams.net.outbound import http_client
 from coordinator.streams.settings import Settings
 
@@ -109,9 +110,9 @@ async def _verify(
 
     with console.status("looking") as status:
         try:
-            async for step, said in _walk(settings, own, address, waiting, timeout_seconds, checkpoint_id):
-                done.append({"step": step, "said": said})
-                console.print(Text("  ok ", style="green"), Text(f"{step:<12}"), Text(said))
+            async for step, result in _walk(settings, own, address, waiting, timeout_seconds, checkpoint_id):
+                done.append({"step": step, "said": result})
+                console.print(Text("  ok ", style="green"), Text(f"{step:<12}"), Text(result))
         except ChainBrokenError as error:
             failed, reason = error.step, error.reason
         except TimeoutError:
@@ -164,10 +165,11 @@ async def _walk(
         waiting(at, "reading the topics, and computing again what they say")
         await own()  # an address of node.json may be another node's by now
         chain = await read_chain(bootstrap, crunch_id, checkpoint_id, told)
+        chain.blobs = AuditBlobs(store_of(settings))
         checkpoint = found_in(chain, checkpoint_id)
         topics = topics_of(bootstrap, crunch_id, told)
-        async for step, said in check_log(topics, chain, checkpoint, contracts, crunch_id):
-            yield step, said
+        async for step, result in check_log(topics, chain, checkpoint, contracts, crunch_id):
+            yield step, result
             at = STEPS[min(STEPS.index(step) + 1, len(STEPS) - 1)]
         waiting("api", "asking for the emission")
         yield "api", await _offered(client, checkpoint)
@@ -222,7 +224,7 @@ async def _checkpoint(client: Any) -> str | tuple[str, str]:
     if no_answer or status != OK:
         return "checkpoint", no_answer or f"/reports/checkpoints says {status}"
     if body:
-        return str(max(body, key=lambda one: str(one["period_end"]))["id"])
+        return str(max(body, key=lambda checkpoint: str(checkpoint["period_end"]))["id"])
     _, counts, no_answer = await _get(client, "/reports/summary")
     if no_answer or counts is None:
         return "checkpoint", no_answer

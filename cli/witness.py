@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -10,13 +11,16 @@ import typer
 from rich.text import Text
 
 from coordinator.cli.shared import run
-from coordinator.cli.terminal import Console
+from coordinator.cli.terminal import Console, progress_bar
+from coordinator.infra.evidence.from_topics import FromTopics
 from coordinator.infra.evidence.key import kept_key, known_keys
 from coordinator.infra.evidence.witness import NOTES, REFUSED, Witness
+from coordinator.infra.webhook import Alert, Alerts, Webhook
 from coordinator.streams.audit.facts import ChainBrokenError
 from coordinator.streams.clock import wall_ms
-from coordinator.streams.evidence.notes import COSIGNATURE
-from coordinator.streams.log.errors import WorldError
+from coordinator.streams.log.errors import OperatorError, WorldError
+from coordinator.streams.settings import Settings, read_settings
+from coordinator.streams.signing.note_keys import COSIGNATURE
 
 EXIT_BROKEN = 1
 
@@ -36,57 +40,106 @@ def witness(
             show_default=False,
         ),
     ] = None,
+    kafka: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Read the log from the topics there, not from the node: all that is asked of it then is its note. "
+            "Rights to read are enough. TLS and SASL: KAFKA_SECURITY_PROTOCOL.",
+            show_default=False,
+        ),
+    ] = None,
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact",
+            help="Sign nothing if a figure differs by one unit of rounding; else that is signed, and said.",
+        ),
+    ] = False,
     once: Annotated[bool, typer.Option("--once", help="Look once, then end.")] = False,
     every: Annotated[float, typer.Option(metavar="SECONDS", min=1, help="How often it looks.")] = 60.0,
     minutes: Annotated[
         float, typer.Option(min=0.01, help="The most that computing one bundle again may take.")
     ] = 30.0,
 ) -> None:
-    """Watch a node: each new checkpoint's bundle is computed again, and its note cosigned if everything holds.
+    """Watch a node: its newest note is cosigned if every payout in the log, computed again, holds.
 
-    It needs no Kafka and no credentials, only the node's address. A note must go on from the last one signed here, so a
-    past that was rewritten is found. At the first difference nothing is signed: it says which step and figure, keeps
-    the bundle, and ends with code 1, for whatever runs it to raise the alarm.
+    A note that it missed is judged with the next one, because that one's bundle holds the whole log. It needs no Kafka
+    and no credentials, only the node's address; with --kafka it computes from the topics themselves. A note must go on
+    from the last one signed here, so a past that was rewritten is found. At the first difference nothing is signed: it
+    says which step and figure, keeps the bundle, posts an alert to WEBHOOK_URL if that is set, and ends with code 1.
+
+    One unit of rounding, as another processor's exp gives it, is signed: a node and its witness need not have the same
+    processor. With --exact it is a difference like any other.
 
     Whoever judges a bundle may ask for its signature too: coordinator verify FILE --policy KEYS --note NOTE
 
     Example: [bold]coordinator witness http://127.0.0.1:8000 --folder witness --name witness.example[/bold]
     """
+    settings = read_settings(os.environ, kafka_bootstrap=kafka)
+    webhook = _webhook(settings)
     key = kept_key(folder / "key", name, COSIGNATURE)
-    looker = Witness(node, folder, key, tuple(known_keys(policy)) if policy else ())
     console = Console(highlight=False, soft_wrap=True)
+    topics = FromTopics(settings, lambda: progress_bar("records")) if kafka else None
+    looker = Witness(node, folder, key, tuple(known_keys(policy)) if policy else (), topics, exact=exact)
     console.print(f"witness: signs as {key.verifier}")
-    raise typer.Exit(run(_watch(looker, console, folder, once=once, every=every, seconds_max=minutes * 60)))
+    code = run(_watch(looker, webhook, console, folder, once=once, every=every, seconds_max=minutes * 60))
+    raise typer.Exit(code)
+
+
+def _webhook(settings: Settings) -> Webhook | None:
+    url = settings.webhook_url.get_secret_value()
+    return Webhook(url, settings.webhook_secret.get_secret_value(), wall_ms=wall_ms) if url else None
+
+
+async def _alert(webhook: Webhook, witness: Witness, error: ChainBrokenError, console: Console) -> None:
+    """Post the first difference. The exit code says it too, so a receiver that is away changes nothing but a line."""
+    text = f"{witness.node_url}: {error.step} does not hold: {error.reason}; nothing is signed"
+    (notice,) = Alerts(witness.name).update([Alert("witness", error.step, text)], wall_ms())
+    try:
+        await webhook.post(notice)
+    except (WorldError, OperatorError) as failed:
+        console.print(f"witness: the alert did not arrive at {webhook.host}: {failed}", markup=False)
 
 
 async def _watch(
-    looker: Witness, console: Console, folder: Path, *, once: bool, every: float, seconds_max: float
+    looker: Witness,
+    webhook: Webhook | None,
+    console: Console,
+    folder: Path,
+    *,
+    once: bool,
+    every: float,
+    seconds_max: float,
 ) -> int:
     while True:
         try:
             signed = await looker.look(
                 wall_ms() // 1000,
                 seconds_max,
-                lambda step, said: console.print(f"  ok {step:<12}{said}", markup=False),
+                lambda step, result: console.print(f"  ok {step:<12}{result}", markup=False),
             )
         except ChainBrokenError as error:
             console.print(Text("FAIL ", style="bold red"), Text(f"{error.step:<12}"), Text(error.reason))
+            bundle_note = f", the bundle is {folder / REFUSED}" if (folder / REFUSED).exists() else ""
             console.print(
-                f"witness: {error.step} does not hold; nothing is signed, the bundle is {folder / REFUSED}"
+                f"witness: {error.step} does not hold; nothing is signed{bundle_note}", markup=False
             )
+            if webhook is not None:
+                await _alert(webhook, looker, error, console)
             return EXIT_BROKEN
         except WorldError as error:
             if once:
                 raise
             console.print(f"witness: {error}; asked again in {every:g} s", markup=False)
         else:
-            said = (
+            text = (
                 "nothing new to sign"
                 if signed is None
                 else f"signed {', '.join(signed.checkpoint_ids)}: {folder / NOTES / str(signed.leaves)}"
             )
             if signed is not None or once:
-                console.print(f"witness: {said}", markup=False)
+                console.print(f"witness: {text}", markup=False)
         if once:
             return 0
         await asyncio.sleep(every)

@@ -64,8 +64,8 @@ class Connections:
     def admit(self, new: BoundedProtocol) -> None:
         """Take it in, in the place of the one that is idle for longest when there is no room."""
         if len(self.open) >= self.most:
-            idle = [one for one in self.open if one.is_idle]
-            self.drop(min(idle, key=lambda one: one.since) if idle else new)
+            idle = [connection for connection in self.open if connection.is_idle]
+            self.drop(min(idle, key=lambda connection: connection.since) if idle else new)
         self.open.add(new)
 
     def drop(self, connection: BoundedProtocol) -> None:

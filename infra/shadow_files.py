@@ -16,7 +16,8 @@ import msgspec
 
 from coordinator.infra.contracts.archive import ArchiveFolder
 from coordinator.infra.whole_file import write_whole
-from coordinator.streams.engine.shadow import Bounds, ShadowRules, Side
+from coordinator.streams.engine.divergence import Bounds
+from coordinator.streams.engine.shadow import ShadowRules, Side
 from coordinator.streams.log.errors import OperatorError
 
 FOLDER = "shadow"
@@ -112,9 +113,9 @@ class ShadowFiles:
         """Write down what is decided."""
         self._write("result.json", result)
 
-    def put_kept(self, log: str, kept: bytes) -> None:
+    def put_kept(self, log: str, state_bytes: bytes) -> None:
         """Write down what to go on from: positions in this very log."""
-        write_whole(self.folder / "state", log.encode() + b"\n" + kept)
+        write_whole(self.folder / "state", log.encode() + b"\n" + state_bytes)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -126,6 +127,14 @@ class ShadowFiles:
             except BlockingIOError:
                 raise OperatorError("a shadow runs already: `coordinator shadow stop` ends it") from None
             yield
+
+    def is_held(self) -> bool:
+        """Whether a process is the shadow now."""
+        try:
+            with self.held():
+                return False
+        except OperatorError:
+            return True
 
     def _write(self, name: str, content: object) -> None:
         write_whole(self.folder / name, msgspec.json.encode(content) + b"\n")

@@ -75,13 +75,13 @@ class Alerts:
         """Take all alerts of now (not only new ones); the notices that are due, in order."""
         alert_of = {(alert.kind, alert.name): alert for alert in alerts}
         due: list[Notice] = []
-        for which, one in alert_of.items():
+        for which, alert in alert_of.items():
             self.since.setdefault(which, now_ms)
             told_ms = self._told.get(which)
             if told_ms is None or now_ms - told_ms >= self._repeat_ms:
                 self._told[which] = now_ms
-                due.append(self._notice("firing", one, now_ms))
-        for which in [one for one in self.current if one not in alert_of]:
+                due.append(self._notice("firing", alert, now_ms))
+        for which in [ended for ended in self.current if ended not in alert_of]:
             due.append(self._notice("resolved", self.current[which], now_ms))
             del self.since[which], self._told[which]
         self.current = alert_of
@@ -152,6 +152,11 @@ class Webhook:
                     self.failed += 1
                     self.error = f"alerts do not arrive at {self.host}: {error} ({self.failed} posts failed)"
                     _log.error("webhook_failed", host=self.host, alert=notice.id, reason=str(error))
+
+    async def post(self, notice: Notice) -> None:
+        """Post one notice now, for who ends afterwards. Raises WorldError if it did not arrive, OperatorError."""
+        async with http_client(self._url, timeout=POST_SECONDS_MAX) as client:
+            await self._deliver(client, notice)
 
     async def _deliver(self, client: httpx.AsyncClient, notice: Notice) -> None:
         body = _encode(notice)

@@ -50,6 +50,7 @@ class Pack:
     package_from: str
     scored_by: str
     subjects: str
+    posted: bool
     folder: Path
 
 
@@ -60,6 +61,8 @@ class _PackFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What of the contract's module must be the function of the same name in the participants' `scoring`."""
     subjects: str = "BTCUSDT"
     """FEED_SUBJECTS of the new node."""
+    posted: bool = False
+    """Whether its questions are posted, and no market is needed: `questions/example.jsonl` has some."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,13 @@ class Workspace:
 
 def packs() -> dict[str, Pack]:
     """Every pack by its name, sorted."""
-    found = {}
+    pack_of_name = {}
     for path in sorted(PACKS.glob("*/pack.yaml")):
-        said = msgspec.yaml.decode(path.read_bytes(), type=_PackFile)
-        found[path.parent.name] = Pack(path.parent.name, folder=path.parent, **msgspec.structs.asdict(said))
-    return found
+        fields = msgspec.yaml.decode(path.read_bytes(), type=_PackFile)
+        pack_of_name[path.parent.name] = Pack(
+            path.parent.name, folder=path.parent, **msgspec.structs.asdict(fields)
+        )
+    return pack_of_name
 
 
 def package_name(slug: str) -> str:
@@ -97,29 +102,30 @@ def render(slug: str, pack: str, output: Path, *, version: str, force: bool = Fa
             f"the name {slug!r} must be lower-case words and digits joined by '-', of at most {SLUG_CHARS_MAX} "
             "characters, e.g. btc-up"
         )
-    known = packs()
-    if pack not in known:
-        raise RenderError(f"there is no pack {pack!r}; known are {', '.join(known)}")
+    all_packs = packs()
+    if pack not in all_packs:
+        raise RenderError(f"there is no pack {pack!r}; known are {', '.join(all_packs)}")
     output = output.absolute()
     target = output / slug
     if os.path.lexists(target) and not force:
         raise RenderError(f"{target} exists; choose another name or --output, or --force to put it aside")
     package = package_name(slug)
-    answers: dict[str, str | int] = {
+    answers: dict[str, str | int | bool] = {
         "slug": slug,
         "package": package,
         "pack": pack,
-        "scored_by": known[pack].scored_by,
-        "subjects": known[pack].subjects,
+        "scored_by": all_packs[pack].scored_by,
+        "subjects": all_packs[pack].subjects,
+        "posted": all_packs[pack].posted,
         "coordinator_version": version,
         "cluster_id": _cluster_id(slug),
         "models_dir": f"../crunch-{slug}/examples",
-        "models_count": len(list((HERE / known[pack].package_from / "examples").glob("*/main.py"))),
+        "models_count": len(list((HERE / all_packs[pack].package_from / "examples").glob("*/main.py"))),
     }
     with _working_folder(output, slug) as work:
-        made = _render_into(work, known[pack], answers)
+        rendered = _render_into(work, all_packs[pack], answers)
         aside = _put_aside(target) if force else None
-        made.rename(target)
+        rendered.rename(target)
     return Workspace(target, target / f"crunch-node-{slug}", target / f"crunch-{slug}", package, aside)
 
 
@@ -133,7 +139,7 @@ def _cluster_id(slug: str) -> str:
 @contextmanager
 def _working_folder(output: Path, slug: str) -> Iterator[Path]:
     """A hidden folder beside the target, on the same file system, gone in the end. So is an `output` made for it."""
-    missing = [one for one in (output, *output.parents) if not os.path.lexists(one)]
+    missing = [folder for folder in (output, *output.parents) if not os.path.lexists(folder)]
     work: Path | None = None
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -150,17 +156,19 @@ def _working_folder(output: Path, slug: str) -> Iterator[Path]:
             shutil.rmtree(work, ignore_errors=True)
 
 
-def _render_into(work: Path, pack: Pack, answers: dict[str, str | int]) -> Path:
+def _render_into(work: Path, pack: Pack, answers: dict[str, str | int | bool]) -> Path:
     from copier import Settings, run_copy  # noqa: PLC0415 - a third of a second
 
-    source, made = work / "source", work / "made"
+    source, rendered = work / "source", work / "made"
     _lay_together(source, pack, str(answers["package"]))
     # Settings(): what this user answers to other templates has no say here.
-    run_copy(str(source), made, dict(answers), settings=Settings(), defaults=True, overwrite=True, quiet=True)
+    run_copy(
+        str(source), rendered, dict(answers), settings=Settings(), defaults=True, overwrite=True, quiet=True
+    )
     pristine = work / "pristine"
-    shutil.copytree(made, pristine)
-    pristine.rename(made / f"crunch-node-{answers['slug']}" / SCAFFOLD_DIR / "pristine")
-    return made
+    shutil.copytree(rendered, pristine)
+    pristine.rename(rendered / f"crunch-node-{answers['slug']}" / SCAFFOLD_DIR / "pristine")
+    return rendered
 
 
 def _lay_together(source: Path, pack: Pack, package: str) -> None:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from coordinator.streams.events import Fault
+from coordinator.streams.events import ApplyContract, Blob, Fault, Terms, TermSettings
+
+if TYPE_CHECKING:
+    from coordinator.streams.settings import Settings
 
 
 class Subscription(msgspec.Struct, frozen=True):
@@ -27,6 +30,14 @@ class Subscription(msgspec.Struct, frozen=True):
         return FeedRecord(
             self.source, self.subject, self.kind, self.granularity, ts_event, at, values, revision
         )
+
+
+def subscriptions_of(settings: Settings) -> list[Subscription]:
+    """What these settings follow."""
+    return [
+        Subscription(settings.feed_source, subject, settings.feed_kind, settings.feed_granularity)
+        for subject in settings.feed_subjects
+    ]
 
 
 class FeedRecord(msgspec.Struct, frozen=True):
@@ -90,6 +101,30 @@ class FeedSource(Protocol):
         ...
 
 
+class AppliedContracts(Protocol):
+    """The contracts that the feed worker applies (`infra/contracts/in_force.py`)."""
+
+    def apply_proposed(self, at: int, told: TermSettings | None) -> ApplyContract:
+        """The command that applies the first contract of a new crunch; `at` in ms. Raises OperatorError."""
+        ...
+
+    def terms_of(self, command: ApplyContract, held: Terms | None = None) -> Terms:
+        """The terms of the contract that a command applies; `held` are those before. Raises OperatorError."""
+        ...
+
+    def terms_under(self, contract_hash: str, told: TermSettings | None) -> Terms:
+        """The terms of a contract that was applied, with these settings. Raises OperatorError."""
+        ...
+
+    def settings_remark(self, held: Terms) -> str:
+        """What to tell the operator of settings that are not applied; "" if there is nothing to say."""
+        ...
+
+    def remark(self, applied: str) -> str:
+        """What to tell the operator of a contract that is not applied; "" if there is nothing to say."""
+        ...
+
+
 class Outcome(StrEnum):
     """How one call to one model ended. Whose fault that is says the reply, not the outcome."""
 
@@ -146,6 +181,34 @@ class ModelReply(msgspec.Struct, frozen=True):
             raise ValueError(message)
 
 
+TABLE_BYTES_MAX = 60_000_000
+"""Of a table for models: with the rest of a call it must fit into one message of 64 MiB, which a model's host takes."""
+
+
+class Table(msgspec.Struct, frozen=True, eq=False, weakref=True):
+    """A table for models: a whole Parquet file. It travels as the keyword `table`, which a method without a parameter
+    of this name does not get.
+    """
+
+    parquet: bytes
+
+
+class BlobReader(Protocol):
+    """Bytes that are kept outside of the log (`infra/blobs/`)."""
+
+    def read(self, blob: Blob) -> bytes:
+        """Whole and unaltered. Raises BlobLostError; WorldError where the store is out of reach."""
+        ...
+
+
+class Blobs(BlobReader, Protocol):
+    """The store of them."""
+
+    def put(self, content: bytes) -> str:
+        """Keep them; their SHA-256. Raises OperatorError, WorldError."""
+        ...
+
+
 class ModelGateway(Protocol):
     """The way to the models. One caller; calls to one model never overlap.
 
@@ -184,8 +247,8 @@ class ModelGateway(Protocol):
         decoded. 0: what the method returns is not looked at, and `output` is None.
 
         Arguments are plain Python values (str, int, float, dict/list as JSON) or the JSON itself (`msgspec.Raw`), sent
-        in order; the same object given again soon is not encoded again, and must not have changed. An empty
-        `model_ids` calls nobody.
+        in order; a `Table` is no argument by position, wherever it stands. The same object given again soon is not
+        encoded again, and must not have changed. An empty `model_ids` calls nobody.
         """
         ...
 

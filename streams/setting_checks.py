@@ -35,8 +35,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _SUBJECT = re.compile(r"""[^\s;|,"'`\[\]{}()\\]{1,100}""")
 _PRIVATE = tuple(
-    ip_network(one)
-    for one in (
+    ip_network(network)
+    for network in (
         "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10",
         "::1/128", "fc00::/7", "fe80::/10",
     )
@@ -89,10 +89,10 @@ def is_own_host(host: str, names: Collection[str] = ()) -> bool:
     """
     if host == "" or "*" in names:
         return True
-    found = _HOST_HEADER.fullmatch(host)
-    if found is None:
+    match = _HOST_HEADER.fullmatch(host)
+    if match is None:
         return False
-    bare = found["name"].lower().removesuffix(".")
+    bare = match["name"].lower().removesuffix(".")
     if bare.startswith("[") or "." not in bare or _is_address(bare):
         return True
     return bare in names or bare.endswith((".localhost", ".docker.internal"))
@@ -189,6 +189,20 @@ def http_host(variable: str, url: str) -> tuple[str, int]:
     return url_host(variable, url, ("http", "https"))
 
 
+def check_store(variable: str, url: str) -> None:
+    """A folder or an object store: SCHEME://WHERE. The message says nothing of the URL: there may be a key in it."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if not _PRINTABLE.fullmatch(url) or "://" not in url or not _SCHEME.fullmatch(parts.scheme):
+        raise OperatorError(
+            f"{variable} is no URL: give file:///FOLDER, or SCHEME://WHERE as fsspec reads it"
+        )
+    if parts.scheme in ("file", "local") and (parts.netloc or len(parts.path) < len("/x")):
+        raise OperatorError(f"{variable} names no folder: give file:///FOLDER, its whole path")
+
+
 def url_host(variable: str, url: str, schemes: tuple[str, ...] = ()) -> tuple[str, int]:
     """Host and port of a URL with one of `schemes`, of any without them. A message says nothing of the URL: there may
     be a key in it.
@@ -202,7 +216,7 @@ def url_host(variable: str, url: str, schemes: tuple[str, ...] = ()) -> tuple[st
         if not _PRINTABLE.fullmatch(url):
             raise ValueError("it holds blanks or characters that are not ASCII")
         if schemes and parts.scheme not in schemes:
-            raise ValueError(f"it does not begin with {' or '.join(f'{one}://' for one in schemes)}")
+            raise ValueError(f"it does not begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
         if "://" not in url or not _SCHEME.fullmatch(parts.scheme):
             raise ValueError("it does not begin with SCHEME://HOST, e.g. https://example.org")
         if not host or port == 0:
@@ -236,15 +250,15 @@ def check_subjects(variable: str, subjects: tuple[str, ...]) -> None:
     if not subjects:
         raise OperatorError(f"{variable} is empty; name at least one, e.g. {variable}=BTCUSDT")
     spelt: dict[str, int] = {}
-    for number, one in enumerate(subjects):
-        if not _SUBJECT.fullmatch(one) or not one.isprintable():
+    for number, subject in enumerate(subjects):
+        if not _SUBJECT.fullmatch(subject) or not subject.isprintable():
             raise OperatorError(
-                f"{variable}: {one[:80]!r} is no subject; join several by commas: BTCUSDT,ETHUSDT"
+                f"{variable}: {subject[:80]!r} is no subject; join several by commas: BTCUSDT,ETHUSDT"
             )
-        first = spelt.setdefault(_without_spelling(one), number)
+        first = spelt.setdefault(_without_spelling(subject), number)
         if first != number:
             raise OperatorError(
-                f"{variable} names a subject twice: {subjects[first]} and {one} are one symbol; keep one of them"
+                f"{variable} names a subject twice: {subjects[first]} and {subject} are one symbol; keep one of them"
             )
 
 
@@ -256,13 +270,13 @@ def _without_spelling(subject: str) -> str:
 
 def networks_of(variable: str, text: str) -> list[Network]:
     """Networks of a comma list, e.g. `127.0.0.0/8,::1`. Raises OperatorError naming the part that is none."""
-    found = []
-    for part in filter(None, (one.strip() for one in text.split(","))):
+    networks = []
+    for part in filter(None, (item.strip() for item in text.split(","))):
         try:
-            found.append(ip_network(part))
+            networks.append(ip_network(part))
         except ValueError as error:
             raise OperatorError(f"{variable}: {error}; write e.g. 127.0.0.0/8,::1") from error
-    return found
+    return networks
 
 
 def is_private(network: Network) -> bool:
@@ -270,7 +284,7 @@ def is_private(network: Network) -> bool:
     if network.prefixlen == network.max_prefixlen:
         return True
     return any(
-        network.subnet_of(one)  # type: ignore[arg-type]
-        for one in _PRIVATE
-        if one.version == network.version
+        network.subnet_of(private)  # type: ignore[arg-type]
+        for private in _PRIVATE
+        if private.version == network.version
     )

@@ -8,25 +8,20 @@ the core reads this: what decisions depend on goes into the log as CrunchConfigu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
-    BeforeValidator,
     Field,
     SecretStr,
     ValidationError,
-    ValidationInfo,
     model_validator,
 )
-from pydantic_core import PydanticKnownError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
@@ -42,68 +37,30 @@ from coordinator.streams.setting_checks import (
     check_class,
     check_contracts,
     check_crunch_id,
-    check_host,
     check_hosts,
-    check_moment,
-    check_name,
     check_secret,
     check_signing_secret,
-    check_subjects,
+    check_store,
     check_text,
     host_port,
-    http_host,
     is_private,
     networks_of,
     url_host,
 )
+from coordinator.streams.setting_types import (
+    Host,
+    Moment,
+    Name,
+    Networks,
+    Number,
+    SecretUrl,
+    Subjects,
+    Whole,
+    held_by,
+    revealed,
+)
 
 YEAR_SECONDS = 366 * DAY_SECONDS
-
-
-def _held_by(check: Callable[[str, Any], object], *, may_be_empty: bool = False) -> AfterValidator:
-    """A field's validator: `check(variable, value)`, which raises OperatorError naming the variable."""
-
-    def validate(value: Any, info: ValidationInfo) -> Any:
-        plain = _revealed(value)
-        if plain or not may_be_empty:
-            check(str(info.field_name).upper(), plain)
-        return value
-
-    return AfterValidator(validate)
-
-
-def _revealed(value: Any) -> Any:
-    return value.get_secret_value() if isinstance(value, SecretStr) else value
-
-
-def _split(value: Any) -> Any:
-    """The parts of a comma list; what is no text is left to the type."""
-    return (
-        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-    )
-
-
-def _plain(kind: Literal["int_parsing", "float_parsing"]) -> BeforeValidator:
-    """Refuses a text that is a number to the library and not to people: `604_800`, digits of another script."""
-
-    def validate(value: Any) -> Any:
-        if isinstance(value, str) and ("_" in value or not value.isascii()):
-            raise PydanticKnownError(kind)
-        return value
-
-    return BeforeValidator(validate)
-
-
-Whole = Annotated[int, _plain("int_parsing")]
-Number = Annotated[float, _plain("float_parsing")]
-Moment = Annotated[Whole, _held_by(check_moment)]
-"""Milliseconds since 1970."""
-Host = Annotated[str, _held_by(check_host)]
-Name = Annotated[str, _held_by(check_name)]
-Networks = Annotated[str, _held_by(networks_of)]
-SecretUrl = Annotated[SecretStr, _held_by(http_host, may_be_empty=True)]
-"""An http or https URL that may hold a key."""
-Subjects = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), _held_by(check_subjects)]
 
 
 class Settings(BaseSettings):
@@ -115,16 +72,26 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    crunch_id: Annotated[str, _held_by(check_crunch_id)] = "btc-up"
-    kafka_bootstrap: Annotated[str, _held_by(check_bootstrap)] = "127.0.0.1:9092"
+    crunch_id: Annotated[str, held_by(check_crunch_id)] = "btc-up"
+    """Names the crunch: the prefix of its topics on the broker, in the API's title and in notes about the log."""
+    kafka_bootstrap: Annotated[str, held_by(check_bootstrap)] = "127.0.0.1:9092"
+    """HOST:PORT of a broker, or several with commas. `coordinator up` starts one of its own where it is not set."""
     data_dir: Path = Path("coordinator-data")
-    contract: Annotated[str, _held_by(check_contracts)] = "coordinator.streams.contract:CrunchContract"
+    """Where topics (of an own broker), read models, kept contracts, logs and keys are kept."""
+    blobs_url: Annotated[SecretStr, held_by(check_store, may_be_empty=True)] = SecretStr("")
+    """Where large tables and answers are kept: `file:///FOLDER`, or an object store that fsspec has a way to, such as
+    `s3://BUCKET/PREFIX`. All workers must have the same. Empty: `blobs/` of the data directory. May hold a key."""
+    contract: Annotated[str, held_by(check_contracts)] = "coordinator.streams.contract:CrunchContract"
     """`module:attribute` of a CrunchContract (class or instance), or a comma list, the last one current."""
 
     feed_source: Name = "binance"
+    """Where records come from: `coordinator feeds list` names the sources."""
     feed_subjects: Subjects = ("BTCUSDT",)
+    """What is taken from the source, with commas."""
     feed_kind: Name = "candle"
-    feed_granularity: Annotated[str, _held_by(partial(check_choice, choices=GRANULARITIES_MS))] = "1m"
+    """Kind of the records: candle, tick, depth or funding, as far as the source has it. Unset: of `pyth` tick."""
+    feed_granularity: Annotated[str, held_by(partial(check_choice, choices=GRANULARITIES_MS))] = "1m"
+    """How far apart records are. Unset: 1s for whatever is no candle."""
     feed_candles_file: str = ""
     """Candles to replay; `{subject}` in it stands for the subject."""
     feed_columns: str = ""
@@ -134,8 +101,11 @@ class Settings(BaseSettings):
     feed_any_price: bool = False
     """Prices in that file may be zero or negative, as those of power or spreads are."""
     feed_seed: Whole = Field(1, ge=-(2**63), le=2**63 - 1)
+    """Chooses the market of the source `generated`: the same seed gives the same prices."""
     replay_from_ms: Moment | None = Field(None, ge=0, le=FAR_FUTURE_MS)
+    """The replay begins at this time."""
     replay_until_ms: Moment | None = Field(None, ge=0, le=FAR_FUTURE_MS)
+    """The replay ends at this time, and so does the feed."""
     replay_days: Number = Field(0.0, ge=0, le=3_660)
     """A node that has not been live yet first replays so many days; its time is then a rehearsal."""
     replay_speed: Number = Field(0.0, ge=0, le=1e9)
@@ -145,21 +115,26 @@ class Settings(BaseSettings):
 
     clock_ahead_seconds_max: Number = Field(120.0, ge=10, le=3600)
     """How far this machine's clock may run ahead of what sources confirm before time stands and waits for them."""
-    ntp_server: Annotated[str, _held_by(partial(host_port, port=123), may_be_empty=True)] = ""
+    ntp_server: Annotated[str, held_by(partial(host_port, port=123), may_be_empty=True)] = ""
     """HOST or HOST:PORT that is asked for the time too; nobody is asked unless it is set."""
 
     snapshot_interval_seconds: Whole = Field(3600, ge=1, le=YEAR_SECONDS)
+    """How long a snapshot period is: after each, scores are summed and windows move on."""
     checkpoint_interval_seconds: Whole = Field(604_800, ge=1, le=YEAR_SECONDS)
+    """How long a checkpoint period is: after each, an emission is offered. A multiple of the snapshot interval."""
     checkpoint_offset_seconds: Whole = Field(0, ge=0, le=YEAR_SECONDS)
     """Periods begin at multiples of the interval since Thursday 1970-01-01 00:00 UTC, plus this: with weeks, 345600
     (four days) is a Monday."""
     settle_rehearsals: bool = False
+    """Checkpoints over replayed time may be settled too, as in the demo."""
     wallets_file: str = ""
     """CSV `model_id,wallet`: where models are paid to, over what the orchestrator tells."""
 
     model_runner_node_host: Host = "127.0.0.1"
+    """The orchestrator that names the models: its host."""
     model_runner_node_port: Whole = Field(9091, ge=1, le=PORT_MAX)
-    model_runner_node_token: Annotated[SecretStr, _held_by(check_secret)] = SecretStr("")
+    """The orchestrator's port."""
+    model_runner_node_token: Annotated[SecretStr, held_by(check_secret)] = SecretStr("")
     """A secret that a model host of ours knows too: it then takes reports of failures from nobody else."""
     model_runner_timeout_seconds: Number = Field(60.0, ge=0.001, le=3_600)
     """The most that one call may take, whatever the deadline still allows."""
@@ -167,12 +142,15 @@ class Settings(BaseSettings):
     """Folder with ca.crt, tls.crt and tls.key: mutual TLS to each model."""
     gateway_cert_dir: str = ""
     """Folder with key.pem: TLS to a gateway that stands before the models."""
-    model_base_classname: Annotated[str, _held_by(check_class)] = (
+    model_base_classname: Annotated[str, held_by(check_class)] = (
         "coordinator.scaffolds.challenge.tracker.TrackerBase"
     )
+    """Full name of the class that models are subclasses of, as the orchestrator is told it."""
 
     api_host: Host = "127.0.0.1"
+    """The address that the API and the page listen on. Beyond this machine only if you say so."""
     api_port: Whole = Field(8000, ge=0, le=PORT_MAX)
+    """Their port; 0 takes any free one."""
     api_keys: str = ""
     """Entries `ID SCOPE SHA256`, joined by `;`: hashes, no keys. `coordinator keys make` prints one."""
     api_keys_file: str = ""
@@ -186,7 +164,7 @@ class Settings(BaseSettings):
     """The web app sends no key: with this, whoever calls from API_TRUSTED_NETWORKS may settle. They must be private."""
     api_trusted_proxies: Networks = ""
     """Networks of proxies whose X-Forwarded-For is believed; of anybody else it is not."""
-    api_allowed_hosts: Annotated[str, _held_by(check_hosts)] = ""
+    api_allowed_hosts: Annotated[str, held_by(check_hosts)] = ""
     """Host names that the API answers to, besides addresses, names without a dot and localhost; `*` is any."""
     api_requests_per_second: Whole = Field(50, ge=0, le=1_000_000)
     """The most that one address outside of the trusted networks may ask; 0 is no limit."""
@@ -199,30 +177,39 @@ class Settings(BaseSettings):
     chain: Literal["", "solana", "fake"] = ""
     """How the chain is watched: empty (not at all), `solana`, or `fake` (rehearsals only)."""
     chain_poll_seconds: Number = Field(15.0, ge=0.1, le=DAY_SECONDS)
+    """How often the chain is looked at."""
     solana_rpc_url: SecretUrl = SecretStr("")
     """May hold a key: only its host is ever logged."""
     solana_finalized_is_claimable: bool = False
     """The operator's word that a final transaction makes prizes claimable; the node cannot see it."""
     webhook_url: SecretUrl = SecretStr("")
     """Told of broken invariants, a stalled feed, lag, a checkpoint unpaid or withheld. May hold a key."""
-    webhook_secret: Annotated[SecretStr, _held_by(check_signing_secret, may_be_empty=True)] = SecretStr("")
+    webhook_secret: Annotated[SecretStr, held_by(check_signing_secret, may_be_empty=True)] = SecretStr("")
     """Signs what is posted, as Standard Webhooks says: `whsec_` and the base64 of 24 to 64 bytes."""
-    evidence_key: Annotated[SecretStr, _held_by(check_secret, may_be_empty=True)] = SecretStr("")
+    evidence_key: Annotated[SecretStr, held_by(check_secret, may_be_empty=True)] = SecretStr("")
     """Signs notes about the log, `PRIVATE+KEY+coordinator/<crunch>+..`; empty: the one in the data directory, which the
     first start makes."""
     monitor_seconds: Number = Field(5.0, ge=0.1, le=3_600)
+    """How often the node looks at itself: invariants and alerts."""
     replay_check_seconds: Number = Field(3600.0, ge=0, le=YEAR_SECONDS)
     """One read model is rebuilt from the log and compared every so often; 0 never."""
     scrub_mb_per_minute: Number = Field(60.0, ge=0, le=100_000)
     """How fast the topics are read again for what the disk has altered; 0 never."""
     feed_stall_alert_seconds: Number = Field(300.0, ge=1, le=YEAR_SECONDS)
+    """A feed or a subject from which nothing comes for so long is an alert."""
     price_jump_alert_factor: Number = Field(2.0, ge=1.001, le=1e12)
     """A price that is so many times the one before it, or its part, is believed and is an alert."""
+    price_jump_told_seconds: Number = Field(3600.0, ge=1, le=YEAR_SECONDS)
+    """For how long such a price is an alert; after that somebody has looked at it, or nobody will."""
     lag_alert_records: Whole = Field(20_000, ge=1, le=10**12)
+    """So many records that wait to be folded for 30 s are an alert."""
     unpaid_alert_seconds: Number = Field(172_800.0, ge=1, le=YEAR_SECONDS)
+    """A checkpoint that is not paid for so long is an alert."""
 
     session_timeout_seconds: Number = Field(10.0, ge=1, le=1_800)
+    """A worker that Kafka has not heard from for so long is gone, and its standby takes over."""
     heartbeat_seconds: Number = Field(2.0, ge=0.1, le=600)
+    """How often a worker tells Kafka that it lives; less than the session timeout, better a fifth of it."""
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -249,7 +236,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _check_texts(self) -> Self:
         for name, value in self:
-            if isinstance(text := _revealed(value), (str, Path)):
+            if isinstance(text := revealed(value), (str, Path)):
                 check_text(name.upper(), str(text))
         return self
 
@@ -343,7 +330,7 @@ def read_settings(environ: Mapping[str, str], **overrides: Any) -> Settings:
 def environment(settings: Settings) -> dict[str, str]:
     """The same settings as environment variables, secrets too: how a supervisor hands them to its children."""
     return {
-        name.upper(): ",".join(value) if isinstance(value, tuple) else str(_revealed(value))
+        name.upper(): ",".join(value) if isinstance(value, tuple) else str(revealed(value))
         for name, value in settings
         if value is not None
     }
@@ -360,18 +347,18 @@ def bounds_of(name: str) -> tuple[float, float] | None:
 def _refused(error: ValidationError) -> OperatorError:
     """The first fault in the operator's words: the variable, what was given (unless secret), and what it may be."""
     fault = error.errors(include_url=False)[0]
-    name, given = str(fault["loc"][0]), str(fault["input"])[:200]
+    name, value = str(fault["loc"][0]), str(fault["input"])[:200]
     variable = name.upper()
     field = Settings.model_fields.get(name)
     if field is None:
         return OperatorError(f"{variable} is no setting")
     if fault["type"] in _OUT_OF_BOUNDS and (bounds := bounds_of(name)) is not None:
         low, high = (str(int(bound)) if bound == int(bound) else f"{bound:g}" for bound in bounds)
-        return OperatorError(f"{variable}={given} must be a number between {low} and {high}")
+        return OperatorError(f"{variable}={value} must be a number between {low} and {high}")
     if fault["type"] == "literal_error":
         return OperatorError(
-            f"{variable}={given!r} is unknown: choose {fault['ctx']['expected']}. {field.description or ''}"
+            f"{variable}={value!r} is unknown: choose {fault['ctx']['expected']}. {field.description or ''}"
         )
     may_be = _MAY_BE.get(fault["type"].partition("_")[0], "a text")
-    shown = "" if field.annotation is SecretStr else f"={given!r}"
+    shown = "" if field.annotation is SecretStr else f"={value!r}"
     return OperatorError(f"{variable}{shown} cannot be read: it must be {may_be}")

@@ -1,7 +1,7 @@
 """The page: how all flows. Each topic is declared once, with its writer, its events and what drives it.
 
-`coordinator topology` prints this table and draws the diagram from it; the README holds the same
-diagram (a test compares them); `infra/kafka/topics.py` creates what stands here.
+`coordinator topology` prints this table and draws the diagram from it; docs/reference/topics.md holds both (a test
+compares them); `infra/kafka/topics.py` creates what stands here.
 """
 
 from __future__ import annotations
@@ -34,6 +34,12 @@ STREAMS: tuple[Stream, ...] = (
             "FeedGapClosed",
             "FeedStateChanged",
             "ClockTicked",
+            "PostReceived",
+            "QuestionPosted",
+            "QuestionClosed",
+            "QuestionResolved",
+            "QuestionVoided",
+            "StakesPosted",
         ),
     ),
     Stream(
@@ -41,18 +47,30 @@ STREAMS: tuple[Stream, ...] = (
         "feed",
         ("feeds",),
         (),
-        ("CrunchConfigured", "InputReceived", "InputOpenedOverGap", "InputResolved", "InputsUntil"),
+        (
+            "CrunchConfigured",
+            "QuestionPosted",
+            "QuestionVoided",
+            "StakesPosted",
+            "InputReceived",
+            "InputOpenedOverGap",
+            "InputClosed",
+            "InputResolved",
+            "TruthRefused",
+            "InputsUntil",
+        ),
     ),
     Stream(
         "predictions",
         "predict",
-        ("inputs",),
+        ("inputs", "commands"),
         ("feeds", "models"),
         (
             "RoundOpened",
             "ScopeAnswered",
             "RoundAnsweredInPart",
             "RoundAnswered",
+            "AnswersClosed",
         ),
     ),
     Stream(
@@ -67,7 +85,14 @@ STREAMS: tuple[Stream, ...] = (
         "score",
         ("inputs",),
         ("predictions",),
-        ("CrunchConfigured", "RoundScored", "StateCarried", "EnsemblesScored", "ScoredUntil"),
+        (
+            "CrunchConfigured",
+            "RoundScored",
+            "RoundRescored",
+            "StateCarried",
+            "EnsemblesScored",
+            "ScoredUntil",
+        ),
     ),
     Stream("snapshots", "score", ("scores",), (), ("CrunchConfigured", "SnapshotTaken", "PeriodClosed")),
     Stream(
@@ -85,6 +110,7 @@ STREAMS: tuple[Stream, ...] = (
             "CheckpointClaimable",
             "CheckpointPaid",
             "CheckpointCorrected",
+            "EvidenceKeyRotated",
             "CommandRefused",
         ),
     ),
@@ -101,10 +127,17 @@ STREAMS: tuple[Stream, ...] = (
             "ReleaseCheckpoint",
             "FailCheckpointSubmission",
             "CorrectCheckpoint",
+            "RotateEvidenceKey",
             "RecordFeed",
             "ApplyContract",
             "BanModel",
             "ReadmitModel",
+            "PostQuestions",
+            "CloseQuestions",
+            "ResolveQuestions",
+            "VoidQuestions",
+            "PostStakes",
+            "SubmitAnswers",
         ),
         enveloped=False,
     ),

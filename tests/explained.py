@@ -8,6 +8,7 @@ from coordinator.infra.contracts.loading import ContractShelf
 from coordinator.projections.explaining.explainer import Explainer
 from coordinator.projections.folding.decisions import Folder
 from coordinator.projections.views.all_views import open_read_models
+from coordinator.streams.audit.explain.again import explain_again
 from coordinator.streams.engine import MemoryLog
 
 
@@ -39,7 +40,7 @@ class _AsBuilt(MemoryAppends):
 
 def explainer_over(log):
     """An explainer over a `LogBuilder`, whose contract nobody has."""
-    return Explainer(_AsBuilt(log), ContractShelf())
+    return Explainer(_AsBuilt(log), lambda facts: explain_again(facts, ContractShelf()))
 
 
 def fold(log, folder, crunch_id="engine"):
@@ -57,5 +58,17 @@ def explained(log, folder, contracts, crunch_id="engine"):
     """`.explainer`, `.read`, `.appends` over a log; `contracts` gives the contract of a hash."""
     appends = MemoryAppends(log)
     return SimpleNamespace(
-        explainer=Explainer(appends, contracts), read=fold(log, folder, crunch_id), appends=appends
+        explainer=Explainer(appends, lambda facts: explain_again(facts, contracts)),
+        read=fold(log, folder, crunch_id),
+        appends=appends,
     )
+
+
+def the(explanation, name):
+    """The step of this name."""
+    return next(step for step in explanation.steps if step.name == name)
+
+
+def values(step):
+    """Name -> exact value, of what a step takes and gives."""
+    return {value.name: value.exact for value in [*step.inputs, *step.result]}

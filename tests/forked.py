@@ -24,7 +24,7 @@ from typing import IO
 
 PARENT = Path(__file__).with_name("forking_parent.py")
 LENGTH = struct.Struct("!I")
-"""The head of a request, as `infra/processes/fork_server.py` reads it."""
+"""The head of a request, as `infra/processes/forking.py` reads it."""
 
 
 class ForkedProcess:
@@ -133,8 +133,6 @@ def start(
 
     `piped`: its stdin is a pipe, `process.stdin`; else there is nothing to read.
     """
-    if not _parent:
-        _parent.append(ForkingParent())
     request = {
         "name": script.stem if script else f"test-{arguments[0]}",
         "script": str(script or ""),
@@ -144,7 +142,7 @@ def start(
     }
     reading, writing = os.pipe() if piped else (os.open(os.devnull, os.O_RDONLY), None)
     try:
-        child = _parent[0].fork(request, (reading, out.fileno(), (errors or out).fileno()))
+        child = start_with(request, (reading, out.fileno(), (errors or out).fileno()))
     finally:
         os.close(reading)
     if writing is not None:
@@ -152,16 +150,24 @@ def start(
     return child
 
 
+def start_with(request: Mapping[str, object], fds: Sequence[int]) -> ForkedProcess:
+    """A fork for `arguments` of a request, with its `environ` and `cwd`; `fds` are its stdin, stdout and stderr."""
+    if not _parent:
+        _parent.append(ForkingParent())
+    return _parent[0].fork(request, fds)
+
+
 def run(
     arguments: Sequence[str | Path],
     *,
     env: Mapping[str, str],
+    script: Path | None = None,
     cwd: Path | None = None,
     timeout_seconds: float = 300.0,
 ) -> subprocess.CompletedProcess[str]:
-    """`coordinator ARGUMENTS` to its end. Raises subprocess.TimeoutExpired, and kills it then."""
+    """`coordinator ARGUMENTS`, or `script` with these arguments, to its end. Raises subprocess.TimeoutExpired, and kills it then."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
-        child = start(arguments, env=env, out=out, errors=errors, cwd=cwd)
+        child = start(arguments, env=env, out=out, errors=errors, script=script, cwd=cwd)
         try:
             code = child.wait(timeout_seconds)
         finally:

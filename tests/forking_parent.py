@@ -9,13 +9,13 @@ from typer.main import get_command
 
 from coordinator.cli import preloaded
 from coordinator.cli.main import app
-from coordinator.infra.processes.fork_server import forked
+from coordinator.infra.processes.forking import forked
 
 preloaded.import_all()
 command = get_command(app)
 if (fork := forked(sys.argv)) is not None:
     request, _ = fork
-    script = request["script"]
+    script = request.get("script", "")
     sys.argv = [script or "coordinator", *request["arguments"]]
     if script:
         runpy.run_path(script, run_name="__main__")

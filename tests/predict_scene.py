@@ -12,7 +12,7 @@ from tests.waiting import limit
 
 from coordinator.infra.models.in_hand import InHand
 from coordinator.streams import events as ev
-from coordinator.streams.agents.owning.tenure import Tenure
+from coordinator.streams.agents.owning.tenure import OnGarbage, Tenure
 from coordinator.streams.agents.predict.worker import PredictTenure
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.inputs.stage import InputStage
@@ -26,7 +26,7 @@ from coordinator.streams.log.envelope import (
     encode_event,
 )
 from coordinator.streams.log.transitions import Rosters, transitions
-from coordinator.streams.ports import ModelNotice
+from coordinator.streams.ports import Blobs, ModelNotice
 
 
 class Scene:
@@ -40,6 +40,8 @@ class Scene:
         self.now = 0.0
         self.tenure: PredictTenure | None = None
         self.in_hand: InHand | None = None
+        self.blobs: Blobs | None = None
+        self.on_garbage: OnGarbage | None = None
         self._seq = 0
         self._next = 0
         self._feeds = 0
@@ -54,8 +56,10 @@ class Scene:
             self.gateway,
             lambda _: self.contract,
             self.noticed,
+            self.on_garbage,
             monotonic=self.clock,
             in_hand=self.in_hand,
+            blobs=self.blobs,
         )
         await self.tenure.start()
 
@@ -74,7 +78,7 @@ class Scene:
     def clock(self) -> float:
         return asyncio.get_running_loop().time() + self.now
 
-    def asked(self, *inputs: ev.InputReceived) -> None:
+    def asked(self, *inputs: ev.InputReceived | ev.InputClosed) -> None:
         """Inputs come, each a decision of its own."""
         records = self.log.records["inputs"]
         if not records:

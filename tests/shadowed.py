@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.logs import START_MS, make_terms
+from tests.logs import START_MS, LogBuilder, make_terms
 from tests.streams.build import snapshot
 
 from coordinator.api.shadow_loop import ShadowLoop
 from coordinator.infra.shadow_files import ShadowFiles, ShadowOrder, ShadowResult, ShadowStatus
+from coordinator.streams.engine.divergence import Bounds
 from coordinator.streams.engine.plan import Standing
-from coordinator.streams.engine.shadow import Bounds, PeriodDecided, ShadowRules, Side
+from coordinator.streams.engine.shadow import CheckpointDecided, PeriodDecided, ShadowRules, Side
 
 HOUR = 3_600_000
 END = START_MS + 6 * HOUR
@@ -27,7 +28,7 @@ def order_of(bounds: Bounds = BOUNDS, **changes) -> ShadowOrder:
     return ShadowOrder(**(values | changes))
 
 
-def side(units: dict[str, int | None], shares: dict[str, int]) -> Side:
+def side(units: dict[str, int | None], shares: dict[str, int], *, withheld: bool = False) -> Side:
     """A board by these units of 10**-6, and a checkpoint of these shares in billionths."""
     models = {
         model_id: Standing(place, units[model_id], share)
@@ -41,6 +42,9 @@ def side(units: dict[str, int | None], shares: dict[str, int]) -> Side:
         },
         board_end=END,
         periods=[PeriodDecided(START_MS, END, models, "")],
+        checkpoints=[
+            CheckpointDecided(END, LogBuilder().checkpoint_data(0, shares), "withheld: a" if withheld else "")
+        ],
     )
 
 
@@ -51,7 +55,9 @@ def write_shadow(data_dir: Path, order: ShadowOrder | None = None, **said) -> Sh
     files.put_order(order)
     status = {"key": order.rules.key, "pid": 7, "at_ms": NOW - 2_000, "clock": END + HOUR, "feeds_end": 1}
     files.put_status(ShadowStatus(**(status | said)))
-    new = side({"m1": 300_000, "m2": 500_000, "m3": None}, {"m2": 650_000_000, "m1": 350_000_000})
+    new = side(
+        {"m1": 300_000, "m2": 500_000, "m3": None}, {"m2": 650_000_000, "m1": 350_000_000}, withheld=True
+    )
     live = side({"m1": 400_000, "m2": 200_000, "m3": None}, {"m1": 600_000_000, "m2": 400_000_000})
     files.put_result(ShadowResult(key=order.rules.key, clock=END + HOUR, new=new, live=live))
     return files

@@ -1,4 +1,4 @@
-"""Style that is a test: which folder may import which, what the core may not call, and that the README is true."""
+"""Style that is a test: which folder may import which, what the core may not call."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.streams.topology import BIRTH, STREAMS, mermaid
+from coordinator.streams.topology import BIRTH, STREAMS
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("streams", "projections", "api", "cli", "scaffolds", "infra")
@@ -35,6 +35,7 @@ CORE = (
     "streams/engine",
     "streams/audit",
     "streams/evidence",
+    "streams/signing",
 )
 """What is pure: no I/O, no clock, no chance."""
 
@@ -50,10 +51,17 @@ ALLOWED = {
     "streams/predictions": {"streams", "streams/log", "streams/contract"},
     "streams/scores": {"streams", "streams/log", "streams/contract"},
     "streams/snapshots": {"streams", "streams/log", "streams/contract", "streams/scores"},
-    "streams/checkpoints": {"streams", "streams/log", "streams/contract", "streams/scores"},
+    "streams/checkpoints": {
+        "streams",
+        "streams/log",
+        "streams/contract",
+        "streams/scores",
+        "streams/signing",
+    },
     # What tries a contract or computes a checkpoint again runs the stages' own parts.
     "streams/contract/checking": {"streams", "streams/log", "streams/contract", *PIPELINE},
-    "streams/evidence": {"streams", "streams/log", "streams/contract", "streams/audit"},
+    "streams/evidence": {"streams", "streams/log", "streams/contract", "streams/audit", "streams/signing"},
+    "streams/signing": {"streams", "streams/log"},
     "streams/engine": {"streams", "streams/log", "streams/contract", *PIPELINE},
     "streams/audit": {"streams", "streams/log", "streams/contract", *PIPELINE, "streams/engine"},
     # The shells. infra implements ports and imports no stage (below); scaffolds imports nothing.
@@ -90,6 +98,33 @@ BANNED_IN_CORE = {
     r"\bopen\(|\.read_text\(|\.write_text\(": "files belong to infra/ or streams/sources/",
     r"^\s*(import|from) (faust|aiokafka|asyncio|httpx|websockets)\b": "I/O belongs to streams/agents or infra/",
 }
+LAYERS = {
+    "api": "routes about it",
+    "cli": "a command about it",
+    "streams/events": "its events",
+    "streams/contract": "what the contract says about it",
+    "streams/contract/rules": "its section in the rules in words",
+    "streams/audit": "it, computed again",
+    "streams/audit/explain": "how it came about",
+    "projections/views": "its read model",
+    "projections/explaining": "what its explanation reads",
+    ".dev/documentation": "its page in the book",
+}
+"""What a folder has of a topic. A module here may be called as the one that it belongs to; elsewhere a name is free once."""
+SHARED_NAMES = {
+    "__init__": "Python's",
+    "__main__": "Python's",
+    "stage": "each folder of the pipeline has its stage; streams/log has the frame of them all",
+    "state": "what the stage beside it folds",
+    "questions": "posted questions in the state of the stage beside it",
+    "catalog": "what can be named in a setting or a command: sources, drills",
+    "market": "prices by time: what the input stage still needs of them, and what the drills play",
+    "source": "each folder of sources has its source",
+    "messages": "each source that converts messages has them",
+    "worker": "each worker that is not a stage alone, and the command that starts it",
+}
+"""Names that modules of several folders share, and why nobody looks for them in the wrong one."""
+VAGUE_NAMES = {"one", "said", "known", "given", "found", "kept", "made"}
 CLOCK = ROOT / "streams" / "clock.py"
 """The one shell at the top of streams/: api, infra and the sources have no other folder in common."""
 
@@ -193,6 +228,59 @@ def test_every_module_says_what_it_is_for() -> None:
     assert not silent, silent
 
 
+def test_a_variable_is_named_after_what_it_holds() -> None:
+    """`one`, `known` or `made` fit every value, so they hide the type where money is summed. Fields of classes are the
+    stored format, and have a class that says what they are of: they are free.
+    """
+    files = [path for path, _ in _modules()] + sorted((ROOT / ".dev").rglob("*.py"))
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in files
+        for line, name in _bound(_tree(path))
+        if name in VAGUE_NAMES
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def _bound(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """(line, name) of each variable and parameter that a module binds, the fields of its classes left out."""
+    fields = {
+        target
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        for statement in node.body
+        if isinstance(statement, ast.Assign | ast.AnnAssign)
+        for target in (statement.targets if isinstance(statement, ast.Assign) else [statement.target])
+    }
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) if node not in fields:
+                yield node.lineno, name
+            case ast.arg(arg=name):
+                yield node.lineno, name
+            case (
+                ast.MatchAs(name=str(name))
+                | ast.MatchStar(name=str(name))
+                | ast.MatchMapping(rest=str(name))
+                | ast.ExceptHandler(name=str(name))
+            ):
+                yield node.lineno, name
+
+
+def test_a_module_is_named_as_no_other_unless_both_are_of_one_topic() -> None:
+    files = [path for path, part in _modules() if part != "scaffolds"] + sorted(
+        (ROOT / ".dev").glob("*/*.py")
+    )
+    homes: dict[str, set[str]] = {}
+    for path in files:
+        if ".dev/coordinator" not in str(path):
+            homes.setdefault(path.stem, set()).add(str(path.parent.relative_to(ROOT)))
+    double = {name: sorted(folders) for name, folders in homes.items() if len(folders - set(LAYERS)) > 1}
+    surplus = {name: folders for name, folders in double.items() if name not in SHARED_NAMES}
+    assert not surplus, surplus
+    assert set(double) == set(SHARED_NAMES), "SHARED_NAMES lists a name that is not double any more"
+
+
 def test_no_file_has_grown_past_400_lines() -> None:
     long = {
         str(path.relative_to(ROOT)): len(path.read_text().splitlines())
@@ -224,18 +312,13 @@ def test_no_market_data_is_in_the_repository() -> None:
     assert not re.findall(r"(?im)^.*\.(?:csv|csv\.gz|parquet|feather)$", files)
 
 
-def test_the_readme_holds_the_diagram_of_the_topology() -> None:
-    readme = (ROOT / "README.md").read_text()
-    assert f"```mermaid\n{mermaid()}```" in readme, "run: coordinator topology"
-
-
-def test_the_topology_names_every_event_of_the_format_once_or_as_terms_passed_on() -> None:
+def test_the_topology_names_every_event_of_the_format_once_or_as_passed_on() -> None:
     from coordinator.streams.log.envelope import KINDS
 
     named = [kind for stream in STREAMS for kind in stream.events]
     assert {BIRTH, *named} == set(KINDS)
     twice = {kind for kind in named if named.count(kind) > 1}
-    assert twice == {"CrunchConfigured"}
+    assert twice == {"CrunchConfigured", "QuestionPosted", "QuestionVoided", "StakesPosted"}
 
 
 def test_importing_streams_from_the_root_is_prevented() -> None:

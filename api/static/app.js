@@ -10,10 +10,12 @@ import { feedsView } from "./feeds.js";
 import { minute } from "./format.js";
 import { connect, moveTo, onChange, store } from "./live.js";
 import { modelView } from "./model.js";
+import { haveRounds, roundsView } from "./rounds.js";
+import { rulesView } from "./rules.js";
 import { timebar } from "./timebar.js";
 
-const VIEWS = { "": boardView, models: modelView, feeds: feedsView, checkpoints: checkpointsView, checks: checksView, explain: explainView };
-const TITLES = { "": "Leaderboard", models: "Model", feeds: "Feeds", checkpoints: "Checkpoints", checks: "Checks", explain: "Explained" };
+const VIEWS = { "": boardView, models: modelView, feeds: feedsView, checkpoints: checkpointsView, checks: checksView, explain: explainView, rules: rulesView, rounds: roundsView };
+const TITLES = { "": "Leaderboard", models: "Model", feeds: "Feeds", checkpoints: "Checkpoints", checks: "Checks", explain: "Explained", rules: "Rules", rounds: "Rounds" };
 const main = byId("main");
 let view = null;
 let shown = null;
@@ -25,13 +27,23 @@ function readRoute() {
     parts: path.split("/").map(decodeURIComponent),
     asOf: Number.isNaN(asOf) ? null : asOf,
     query: () => (when.asOf === null ? "" : `?as_of=${new Date(when.asOf).toISOString()}`),
+    // What a view itself keeps in the address: a search, a second model.
+    get: (name) => new URLSearchParams(location.hash.split("?")[1]).get(name),
+    keep,
   };
 }
 
+function keep(name, value) {
+  const [path, query] = (location.hash || "#/").split("?");
+  const all = new URLSearchParams(query);
+  if (value) all.set(name, value);
+  else all.delete(name);
+  // A time keeps its colons: people read it.
+  history.replaceState(null, "", path + (all.size ? `?${all.toString().replaceAll("%3A", ":")}` : ""));
+}
+
 function goTo(asOf) {
-  const path = location.hash.split("?")[0] || "#/";
-  const query = asOf === null ? "" : `?as_of=${new Date(asOf).toISOString()}`;
-  history.replaceState(null, "", path + query);
+  keep("as_of", asOf === null ? null : new Date(asOf).toISOString());
   apply();
 }
 
@@ -52,6 +64,7 @@ function apply() {
     shown = path;
     title(route);
   }
+  if (route.parts[0] === "rounds") linkToRounds.hidden = false;
   for (const link of byId("nav").querySelectorAll("a")) {
     const current = link.dataset.view === ({ "": "board", models: "board", explain: route.parts[1] === "checkpoints" ? "checkpoints" : "board" }[route.parts[0]] ?? route.parts[0]);
     if (current) link.setAttribute("aria-current", "page");
@@ -98,6 +111,8 @@ addEventListener("keydown", (event) => {
   const search = main.querySelector("input[type=search]");
   if (search) { event.preventDefault(); search.focus(); }
 });
+const linkToRounds = byId("nav").querySelector("[data-view=rounds]");
+haveRounds().then((some) => { linkToRounds.hidden &&= !some; }, () => {}); // the view itself says what is wrong
 themes();
 connect();
 apply();

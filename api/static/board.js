@@ -3,6 +3,7 @@
 import { h, hidden, put, state } from "./dom.js";
 import { count, minute, ms, score, span, windowName } from "./format.js";
 import { sparkline } from "./charts.js";
+import { downloadButton } from "./csv.js";
 import { when } from "./api.js";
 import { refreshHistory, store } from "./live.js";
 import { VirtualRows } from "./virtual.js";
@@ -10,7 +11,8 @@ import { VirtualRows } from "./virtual.js";
 const ASK_MS_MIN = 3_000;
 
 export function boardView(root, route) {
-  let wanted = "";
+  let wanted = (route.get("find") ?? "").trim().toLowerCase();
+  let shown = [];
   let columns = "";
   let rows = null;
   let compared = null;
@@ -19,9 +21,9 @@ export function boardView(root, route) {
   const mixed = h("p", { class: "soft", role: "note", hidden: "" });
   const found = h("p", { class: "soft found", role: "status" });
   const search = h("input", { type: "search", placeholder: "Find a model or cruncher", "aria-label": "Find a model or cruncher",
-    oninput: () => { wanted = search.value.trim().toLowerCase(); fill(); } });
+    value: route.get("find"), oninput: () => { wanted = search.value.trim().toLowerCase(); route.keep("find", search.value.trim()); fill(); } });
   const place = h("div");
-  put(root, h("div", { class: "head" }, title, until, h("div", { class: "end tools" }, found, search)), mixed, place);
+  put(root, h("div", { class: "head" }, title, until, h("div", { class: "end tools" }, found, downloadButton("leaderboard", () => lines(store.board, shown)), search)), mixed, place);
 
   const table = (board) => {
     rows?.close();
@@ -96,7 +98,7 @@ export function boardView(root, route) {
     if (shape !== columns) { columns = shape; table(board); }
     const since = store.history?.change_since;
     compared.title = since ? `Places gained or lost since ${minute(since)} UTC` : "Nothing to compare with yet";
-    const shown = wanted
+    shown = wanted
       ? board.rows.filter((row) => `${row.model_name} ${row.model_id} ${row.cruncher_name}`.toLowerCase().includes(wanted))
       : board.rows;
     found.textContent = wanted ? `${count(shown.length)} of ${count(board.rows.length)}` : `${count(board.rows.filter((row) => !row.ensemble).length)} models`;
@@ -124,6 +126,11 @@ export function boardView(root, route) {
     },
     close() { rows?.close(); },
   };
+}
+
+function lines(board, rows) {
+  return [["rank", "model_id", "model_name", "cruncher_name", ...(board?.windows ?? []), "scored_count", "last_scored_at", "unranked_reason"],
+    ...rows.map((row) => [row.rank, row.model_id, row.model_name, row.cruncher_name, ...row.scores, row.scored_count, row.last_scored_at, row.unranked_reason])];
 }
 
 export function status(row) {

@@ -112,7 +112,7 @@ function show(body, one, route) {
         h("div", { role: "rowheader", class: "model" }, h("a", { href: `#/models/${encodeURIComponent(entry.model_id)}${route.query()}` }, entry.model_name || entry.model_id), h("span", { class: "cruncher" }, entry.cruncher_name)),
         h("div", { role: "cell", class: "number period" }, score(entry.checkpoint_score)),
         h("div", { role: "cell", class: "number other predictions" }, count(entry.prediction_count)),
-        h("div", { role: "cell", class: "number key" }, entry.reward ? h("a", { href: explained("checkpoints", one.id, entry.model_id) + route.query(), title: "Explain this share" }, share(entry.reward)) : [h("span", { class: "soft", "aria-hidden": "true" }, "–"), hidden("not paid")]),
+        h("div", { role: "cell", class: "number key" }, h("a", { href: explained("checkpoints", one.id, entry.model_id) + route.query(), title: "Explain this share" }, entry.reward ? share(entry.reward) : [h("span", { class: "soft", "aria-hidden": "true" }, "–"), hidden("not paid")])),
         h("div", { role: "cell", class: "bar" }, h("div", { class: "meter", "aria-hidden": "true" }, bar)));
     },
   });
@@ -137,7 +137,7 @@ function show(body, one, route) {
       h("div", { role: "rowgroup", class: "board-head" }, h("div", { role: "row", class: "row", "aria-rowindex": "1" },
         column("Rank", "rank"), column("Model", "model"), column("Period's score", "number period"), column("Predictions", "number predictions"), column("Share", "number key"), column("", "bar"))),
       rows.element),
-    one.meta.unranked?.length ? h("p", { class: "soft" }, `Not ranked, not paid: ${one.meta.unranked.slice(0, 50).join(", ")}${one.meta.unranked.length > 50 ? " …" : ""}`) : null,
+    one.meta.unranked?.length ? h("p", { class: "soft" }, "Not ranked, not paid: ", one.meta.unranked.slice(0, 50).map((model, i) => [i ? ", " : "", h("a", { href: explained("checkpoints", one.id, model) + route.query() }, model)]), one.meta.unranked.length > 50 ? " …" : "") : null,
     evidence(one.id));
   rows.set(entries);
   return rows;

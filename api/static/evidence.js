@@ -46,6 +46,6 @@ function dropped() {
   const chosen = h("input", { type: "file", onchange: (event) => event.target.files[0] && look(event.target.files[0]) });
   const area = h("div", { class: "drop", ondragover: (event) => event.preventDefault(), ondrop: (event) => { event.preventDefault(); if (event.dataTransfer.files[0]) look(event.dataTransfer.files[0]); } },
     h("label", null, "Check a bundle in this browser: drop it here, or ", chosen),
-    h("p", { class: "soft" }, "Checked here: the hashes, the tree, the signature, that nothing is missing, and that the shares sum. The contract's scores are left to the command: they need its code."));
+    h("p", { class: "soft" }, "Checked here: the hashes, the tree, the signature, that nothing is missing, and that the shares sum. The contract's scores, and earlier payouts, are left to the command: they need its code."));
   return [area, told];
 }

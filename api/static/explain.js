@@ -5,11 +5,18 @@ import { h, put, state } from "./dom.js";
 import { count, second, short } from "./format.js";
 
 const SHOWN = 12;
-const KINDS = new Set(["predictions", "checkpoints", "snapshots"]);
+const KINDS = new Set(["predictions", "checkpoints", "snapshots", "board"]);
 const WORDS = { input: "What it was shown", rules: "Rules", round: "The round", answer: "The answer", truth: "The truth", score: "The score" };
 
 // The address of the view, from the parts of the route's path.
 export const explained = (kind, ...names) => `#/explain/${kind}/${names.map(encodeURIComponent).join("/")}`;
+
+// The same of one board or scope among several: `of` is `{ by }` or `{ scope }`.
+export function explainedOf(route, of, ...figure) {
+  const query = new URLSearchParams(route.query().slice(1));
+  for (const [name, value] of Object.entries(of)) query.set(name, value);
+  return `${explained(...figure)}?${query}`;
+}
 
 export function explainView(root, route) {
   const [, kind, ...names] = route.parts;
@@ -29,7 +36,7 @@ export function explainView(root, route) {
     if (!body.childElementCount) put(body, state("Loading", "The node reads the log."));
     try {
       const path = names.map((name) => name.split("/").map(encodeURIComponent).join("/")).join("/");
-      show(body, await ask(`/reports/explain/${kind}/${path}`, {}, stopped.signal), route);
+      show(body, await ask(`/reports/explain/${kind}/${path}`, { by: route.get("by"), scope: route.get("scope") }, stopped.signal), route);
     } catch (error) {
       if (error.name === "AbortError") return undefined;
       put(body, state(error.status === 404 ? "Not known" : "It cannot be explained", error.message));
@@ -49,7 +56,14 @@ function show(body, one) {
     : one.agrees === null ? h("div", { class: "notice" }, "Nothing could be made again here; the steps say why.")
       : one.agrees ? h("div", { class: "notice good" }, h("strong", null, "Made again and equal. "), "Every step that was made again gives the recorded figure.")
         : h("div", { class: "notice bad" }, h("strong", null, "It differs. "), "A step gives another figure than the recorded one.");
-  put(body, h("h1", null, one.title), h("p", { class: "soft mono" }, one.id), verdict, h("ol", { class: "steps", "aria-label": "Steps" }, one.steps.map(stepItem)));
+  put(body, h("h1", null, one.title), h("p", { class: "soft mono" }, one.id), verdict, proof(one), h("ol", { class: "steps", "aria-label": "Steps" }, one.steps.map(stepItem)));
+}
+
+// The node's own words are one thing; this file is in the tree that it signed, and anybody can check it offline.
+function proof(one) {
+  if (one.kind !== "prediction" || one.hidden_until_ms !== null || !one.steps.some((step) => step.name === "score")) return null;
+  const address = `/reports/predictions/${one.id.split("/").map(encodeURIComponent).join("/")}/proof`;
+  return h("p", null, h("a", { href: address }, "Proof of it"), h("span", { class: "soft" }, " as a file, once a checkpoint holds the score. To check it anywhere, offline: "), h("code", { class: "mono" }, "coordinator verify proof.txt --policy KEYS"));
 }
 
 function stepItem(step) {

@@ -3,8 +3,10 @@
 import { ask, page, when } from "./api.js";
 import { status } from "./board.js";
 import { lineChart, stackedBars } from "./charts.js";
+import { compareChoice, comparison } from "./compare.js";
+import { downloadButton } from "./csv.js";
 import { h, put, stamp, state } from "./dom.js";
-import { explained } from "./explain.js";
+import { explained, explainedOf } from "./explain.js";
 import { count, iso, minute, ms, score, second, short, windowName } from "./format.js";
 import { store } from "./live.js";
 
@@ -27,6 +29,7 @@ export function modelView(root, route) {
   const head = h("div");
   const facts = h("div");
   const carried = h("div");
+  const choice = h("div");
   const chart = h("div");
   const byScope = h("div");
   const answers = h("div");
@@ -34,10 +37,19 @@ export function modelView(root, route) {
   const members = h("div");
   const numbers = h("div");
   const isEnsemble = id.startsWith("__ensemble_");
-  put(root, crumb, head, facts, carried, h("h2", null, "Scores over time"), chart, byScope, numbers, h("h2", null, isEnsemble ? "Rounds" : "Answers"), answers,
+  put(root, crumb, head, facts, carried, h("h2", null, "Scores over time"), choice, chart, byScope, numbers, h("h2", null, isEnsemble ? "Rounds" : "Answers"), answers,
     isEnsemble ? [h("h2", null, "Members and weights"), members] : [copies(id), h("h2", null, "Predictions"), predictions]);
 
+  // The models that it can be compared with are those of the board, which comes when it comes.
+  let offered = -1;
+  const showChoice = () => {
+    const models = store.board?.rows.length ?? 0;
+    if (models === offered) return;
+    offered = models;
+    put(choice, compareChoice(id, route.get("with"), (other) => { route.keep("with", other); loadScores(); }));
+  };
   const showHead = () => {
+    showChoice();
     const row = store.board?.rows.find((one) => one.model_id === id);
     if (!row) {
       put(head, store.failed ? state("That time cannot be shown", store.failed) : store.board
@@ -50,8 +62,9 @@ export function modelView(root, route) {
       h("div", { class: "head" }, h("h1", null, row.model_name || id), h("p", { class: "soft" }, row.ensemble ? "an ensemble: made of the models' answers, scored beside them, neither ranked nor paid" : ["by ", row.cruncher_name || "–"]), h("p", { class: "end" }, status(row))),
       h("dl", { class: "tiles" },
         row.ensemble ? null : tile("Rank", row.rank ?? "–", h("small", null, ` of ${count(store.board.rows.filter((one) => one.rank !== null).length)}`)),
-        store.board.windows.map((name, i) => tile(windowName(name) + (name === store.board.key ? " · ranks" : ""), score(row.scores[i]))),
-        tile("Scored", count(row.scored_count))));
+        store.board.windows.map((name, i) => tile([h("a", { href: explainedOf(route, { by: name }, "board", id), title: `Explain this place by ${name}` }, windowName(name)), name === store.board.key ? " · ranks" : null], score(row.scores[i]))),
+        tile("Scored", count(row.scored_count))),
+      h("p", { class: "soft" }, h("a", { href: explained("board", id) + route.query() }, "Explain this place")));
   };
 
   const part = async (place, wait, make) => {
@@ -76,12 +89,16 @@ export function modelView(root, route) {
   const loadScores = () => {
     loaded = Date.now();
     const { signal } = stopped;
-    if (isEnsemble) part(members, "Loading its members…", async () => ensembleRounds((await ask("/reports/ensembles", {}, signal)).filter((one) => one.ensemble_id === id)));
+    if (isEnsemble) part(members, "Loading its members…", async () => ensembleRounds((await ask("/reports/ensembles", {}, signal)).filter((one) => one.ensemble_id === id), route));
     else part(facts, "", async () => modelFacts(await ask(`/reports/models/${encodeURIComponent(id)}`, {}, signal)));
     part(carried, "", async () => stateTable(await ask(`/reports/models/${encodeURIComponent(id)}/state`, {}, signal)));
-    part(byScope, "", async () => scopesTable(await ask("/reports/models/params", { projectIds: id, limit: SCOPES_MAX }, signal)));
-    part(numbers, "", async () => numbersTable(await ask("/reports/snapshots", { model_id: id, limit: NUMBERS_PERIODS }, signal)));
-    part(chart, "Loading the scores…", async () => scoresChart(await ask("/reports/models/global", { projectIds: id, limit: PERIODS }, signal), id, route));
+    part(byScope, "", async () => scopesTable(await ask("/reports/models/params", { projectIds: id, limit: SCOPES_MAX }, signal), id, route));
+    part(numbers, "", async () => numbersTable(await ask("/reports/snapshots", { model_id: id, limit: NUMBERS_PERIODS }, signal), id, route));
+    part(chart, "Loading the scores…", async () => {
+      const other = route.get("with");
+      return other ? comparison(id, other, PERIODS, signal)
+        : scoresChart(await ask("/reports/models/global", { projectIds: id, limit: PERIODS }, signal), id, route);
+    });
     part(answers, "Loading the answers…", async () => {
       const clock = when.asOf ?? store.clock;
       const start = clock ? iso(clock - MISSES_HOURS * 3_600_000) : null;
@@ -139,11 +156,12 @@ function stateTable(rows) {
 }
 
 // Who was in an ensemble's newest round of each scope, and what each weighed.
-function ensembleRounds(rows) {
+function ensembleRounds(rows, route) {
   if (!rows.length) return h("p", { class: "soft" }, "It stands here once a round is scored.");
   const answer = (row) => (typeof row.output?.value === "number" ? score(row.output.value) : JSON.stringify(row.output ?? null).slice(0, 60));
   return h("div", null, rows.map((row) => h("div", null,
-    h("h3", { class: "sub" }, `${row.subject} · ${row.scope_key} · ${minute(row.performed_at)} UTC`),
+    h("h3", { class: "sub" }, `${row.subject} · ${row.scope_key} · ${minute(row.performed_at)} UTC`, " ",
+      h("a", { href: explained("predictions", `${row.input_id}/${row.scope_key}/${row.ensemble_id}`) + route.query(), title: "Explain this answer" }, "explain")),
     row.failed_reason ? h("div", { class: "notice bad" }, h("strong", null, "Not made. "), row.failed_reason)
       : h("p", null, "Answered ", h("strong", null, answer(row)), ", scored ", h("strong", null, score(row.score_value)), h("span", { class: "soft" }, ` · ${count(row.members.length)} members`)),
     row.members.length ? h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Members" }, h("table", null,
@@ -153,13 +171,13 @@ function ensembleRounds(rows) {
 
 // What the contract makes of each period beside the windows: its aggregates and metrics. One number alone is what the chart
 // of the score says already.
-function numbersTable(rows) {
+function numbersTable(rows, id, route) {
   const names = [...new Set(rows.flatMap((row) => Object.keys(row.result_summary)))].sort();
   if (names.length < 2) return null;
   return h("div", null, h("h3", { class: "sub" }, "Numbers of the contract, by period"),
     h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Numbers of the contract" }, h("table", null,
       h("thead", null, h("tr", null, h("th", null, "Up to (UTC)"), names.map((name) => h("th", { class: "number" }, name.replaceAll("_", " "))))),
-      h("tbody", null, rows.map((row) => h("tr", null, h("td", { class: "when" }, stamp(minute(row.period_end))),
+      h("tbody", null, rows.map((row) => h("tr", null, h("td", { class: "when" }, h("a", { href: explained("snapshots", id, String(ms(row.period_end) - 1)) + route.query(), title: "Explain this period" }, stamp(minute(row.period_end)))),
         names.map((name) => h("td", { class: "number" }, score(row.result_summary[name])))))))));
 }
 
@@ -196,7 +214,7 @@ function copiesTable(id, pairs, rounds) {
 }
 
 // The last period's windows of each scope; with one scope the chart says the same.
-function scopesTable(rows) {
+function scopesTable(rows, id, route) {
   const last = rows.at(-1)?.performed_at;
   const scopes = rows.filter((row) => row.performed_at === last);
   if (scopes.length < 2) return null;
@@ -204,7 +222,7 @@ function scopesTable(rows) {
   return h("div", null, h("h3", { class: "sub" }, "By scope, at the last period's end"),
     h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Scores by scope" }, h("table", null,
       h("thead", null, h("tr", null, h("th", null, "Subject"), h("th", null, "Scope"), names.map((name) => h("th", { class: "number" }, windowName(name))))),
-      h("tbody", null, scopes.map((row) => h("tr", null, h("td", null, row.subject), h("td", null, row.scope_key),
+      h("tbody", null, scopes.map((row) => h("tr", null, h("td", null, row.subject), h("td", null, h("a", { href: explainedOf(route, { scope: `${row.subject}/${row.scope_key}` }, "snapshots", id, String(ms(row.performed_at) - 1)), title: "Explain the windows of this scope" }, row.scope_key)),
         names.map((name) => h("td", { class: "number" }, score(row.score_metrics[name])))))))));
 }
 
@@ -267,10 +285,11 @@ async function predictionsTable(id, signal, route) {
   let filter = null;
   const trail = [];
   const place = h("div");
+  let seen = [];
   const newer = h("button", { type: "button", onclick: () => { trail.pop(); show(); } }, "Newer");
   const older = h("button", { type: "button", onclick: () => { trail.push(older.next); show(); } }, "Older");
   const choice = h("select", { "aria-label": "Which predictions", onchange: () => { filter = choice.value || null; trail.length = 0; show(); } },
-    [["", "All"], ["SCORED", "Scored"], ["PENDING", "Pending"], ["ABSENT", "Absent"], ["FAILED", "Failed"]].map(([value, name]) => h("option", { value }, name)));
+    [["", "All"], ["SCORED", "Scored"], ["REPLACED", "Replaced"], ["PENDING", "Pending"], ["ABSENT", "Absent"], ["FAILED", "Failed"]].map(([value, name]) => h("option", { value }, name)));
 
   const show = async () => {
     older.disabled = newer.disabled = true;
@@ -284,6 +303,7 @@ async function predictionsTable(id, signal, route) {
       return;
     }
     const rows = [...got.rows].sort((a, b) => (a.performed_at < b.performed_at ? 1 : -1));
+    seen = rows;
     older.next = got.next ? { path: got.next } : rows.length >= PER_PAGE ? { end: iso(ms(rows.at(-1).performed_at) - 1) } : null;
     older.disabled = !older.next;
     newer.disabled = !trail.length;
@@ -293,13 +313,18 @@ async function predictionsTable(id, signal, route) {
   };
   await show();
   return {
-    element: h("div", null, h("p", null, choice), place, h("div", { class: "pager" }, newer, older)),
+    element: h("div", null, h("p", { class: "tools" }, choice, downloadButton(`predictions-${id}`, () => predictionLines(seen))), place, h("div", { class: "pager" }, newer, older)),
     refresh() { if (!trail.length) show(); },
   };
 }
 
+function predictionLines(rows) {
+  const names = ["id", "performed_at", "subject", "scope_key", "status", "output", "score_value", "score_failed_reason", "exec_time_us"];
+  return [names, ...rows.map((row) => names.map((name) => row[name]))];
+}
+
 function predictionRow(row, route) {
-  const kind = { SCORED: "up", PENDING: "accent", ABSENT: "warn", FAILED: "down" }[row.status];
+  const kind = { SCORED: "up", REPLACED: "accent", PENDING: "accent", ABSENT: "warn", FAILED: "down" }[row.status];
   const answer = row.output && typeof row.output.value === "number" ? score(row.output.value) : row.output ? JSON.stringify(row.output).slice(0, 60) : row.output_hidden ? "hidden" : row.output_bytes ? `${count(row.output_bytes)} bytes` : "–";
   return h("tr", null,
     h("td", { class: "when" }, h("a", { href: explained("predictions", row.id) + route.query(), title: "Explain this prediction" }, stamp(second(row.performed_at)))), h("td", { class: "wide" }, row.subject), h("td", { class: "wide" }, row.scope_key),

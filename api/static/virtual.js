@@ -13,12 +13,18 @@ export class VirtualRows {
     this.element = h("div", { role: "rowgroup", class: "rows" });
     this.onScroll = () => { this.frame ??= requestAnimationFrame(() => { this.frame = null; this.render(false); }); };
     this.onKey = (event) => this.move(event);
+    // Paper does not scroll: all rows stand on it.
+    this.onPrint = (event) => { this.whole = event.type === "beforeprint"; this.render(true); };
+    addEventListener("beforeprint", this.onPrint);
+    addEventListener("afterprint", this.onPrint);
     addEventListener("scroll", this.onScroll, { passive: true });
     addEventListener("resize", this.onScroll, { passive: true });
     this.element.addEventListener("keydown", this.onKey);
   }
 
   close() {
+    removeEventListener("beforeprint", this.onPrint);
+    removeEventListener("afterprint", this.onPrint);
     removeEventListener("scroll", this.onScroll);
     removeEventListener("resize", this.onScroll);
     cancelAnimationFrame(this.frame);
@@ -41,8 +47,8 @@ export class VirtualRows {
       this.height = height;
     }
     const top = this.element.getBoundingClientRect().top;
-    const first = Math.max(0, Math.floor(-top / height) - SPARE);
-    const last = Math.min(this.items.length, Math.ceil((innerHeight - top) / height) + SPARE);
+    const first = this.whole ? 0 : Math.max(0, Math.floor(-top / height) - SPARE);
+    const last = this.whole ? this.items.length : Math.min(this.items.length, Math.ceil((innerHeight - top) / height) + SPARE);
     const wanted = new Map();
     for (let i = first; i < last; i++) wanted.set(this.key(this.items[i]), i);
     for (const [key, row] of this.shown) {

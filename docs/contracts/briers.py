@@ -6,45 +6,65 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-LOW, HIGH, UNKNOWN = 0.01, 0.99, 0.5
+LOW, HIGH, UNKNOWN, DAY_MS = 0.01, 0.99, 0.5, 86_400_000
 
 
-class Run(BaseModel):
-    """What stands on each day: {day: probability}. `failed`: a run of the model failed. `registered` is a day, too."""
+class Answer(BaseModel):
+    """The chance of a yes. It stands for each later day; None withdraws what stood."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"predictions": {"0": p}} for p in (0.3, 0.8)]})
-    predictions: dict[int, Any] = {}
-    failed: bool = False
-    registered: int = 0
+    model_config = ConfigDict(json_schema_extra={"examples": [{"prediction": p} for p in (0.3, 0.8)]})
+    prediction: float | None = Field(allow_inf_nan=False)
+    reasoning: str = ""
 
 
 class Ended(BaseModel):
-    """`outcome` is 1 or 0. With marks (or scores) of each model given, those count."""
+    """`outcome` is 1 or 0. `registered` names the models that registered after the question opened; they are not
+    scored. With marks (or scores) of each model given, those count.
+    """
 
-    days: int = 1
-    outcome: float = 0.0
+    model_config = ConfigDict(json_schema_extra={"examples": [{"outcome": 0.0}, {"outcome": 1.0}]})
+    outcome: float = Field(default=0.0, ge=0, le=1)
+    registered: list[str] = []
     marks: dict[str, float] = {}
 
 
-def brier(run: Run, days: int, outcome: float) -> float | None:
+def by_day(history: Mapping[str, Any]) -> dict[int, float]:
+    """{day: what stood at its end}, of a model's answers with their times (ms); a day is a day from the opening."""
+    opens_at, days = history["opens_at"], days_of(history["opens_at"], history["closes_at"])
+    stood: dict[int, float | None] = {}
+    for one in history["answers"]:
+        since = max((one["at"] - opens_at) // DAY_MS, 0)
+        stood |= dict.fromkeys(range(since, days), one["output"]["prediction"])
+    return {day: p for day, p in stood.items() if p is not None}
+
+
+def days_of(opens_at: int, closes_at: int) -> int:
+    """How many days a question runs, the last one begun; at least one. Times: ms."""
+    return max(-((opens_at - closes_at) // DAY_MS), 1)
+
+
+def brier(said: Mapping[int, float], days: int, outcome: float) -> float | None:
     """The squared error of the mean over the days, each weighted 1 - (day / last day)**2; None: not scored."""
-    said = {
-        day: one
-        for day, one in run.predictions.items()
-        if type(one) in (int, float) and math.isfinite(one) and 0 <= day < days
-    }
-    if run.registered > 0:
-        return None
-    if not said:
-        return (UNKNOWN - outcome) ** 2 if run.failed else None
     weights = {day: 1 - (day / (days - 1)) ** 2 if days > 1 else 1.0 for day in said}
     whole = math.fsum(weights.values())
     if not whole:
         return None
     clipped = {day: min(max(one, LOW), HIGH) for day, one in said.items()}
     return (math.fsum(weights[day] * one for day, one in clipped.items()) / whole - outcome) ** 2
+
+
+def event_score(answer: Any, days: int, truth: Ended) -> float | None:
+    """The score of one model's answers to an event: that of 0.5 if its runs failed and nothing stood, none if it was
+    silent or registered too late.
+    """
+    if answer.model_id in truth.registered:
+        return None
+    said = by_day(answer.output) if answer.output else {}
+    if not said:
+        return (UNKNOWN - truth.outcome) ** 2 if answer.status == "failed" else None
+    return brier(said, days, truth.outcome)
 
 
 def means(scores: Mapping[str, list[float]], pools: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
@@ -61,10 +81,3 @@ def means(scores: Mapping[str, list[float]], pools: Mapping[str, Mapping[str, fl
         "counts": counts,
         "weighted": math.fsum(parts) / whole if len(parts) == len(pools) else None,
     }
-
-
-def resolve(records: list[Any]) -> dict[str, Any]:
-    """A record has `days` and `outcome`, or the marks as `mark:MODEL`."""
-    values = records[-1].values
-    marks = {name.partition(":")[2]: one for name, one in values.items() if name.startswith("mark:")}
-    return {name: one for name, one in values.items() if name in ("days", "outcome")} | {"marks": marks}

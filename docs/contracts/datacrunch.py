@@ -1,6 +1,7 @@
 """DataCrunch: a weekly table of stocks, one number for each, Pearson's correlation with what they did.
 
-The truth has the table's moon and each id's target. A week is ranked and paid by itself.
+The question is the week's table, of any size; the truth has its moon and each id's target, four weeks later. A week is
+ranked and paid by itself, in the week in which it is resolved.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, RootModel
+from docs.contracts.moons import Moon, Table
 
 from coordinator.streams.contract import (
     Aggregation,
@@ -18,35 +19,12 @@ from coordinator.streams.contract import (
     Failed,
     Payout,
     Pool,
-    PredictionScope,
-    ScheduledPrediction,
+    Questions,
     by_percentile,
 )
 
-WEEK_SECONDS = 7 * 86_400
 RULES: dict[str, Any] = {"power": 20, "limit": 10.0}
 COLUMNS = 3
-
-
-class Table(RootModel[list[Any]]):
-    """[[moon, id, prediction], ..], a row for each id."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [[[501, 1, 0.5], [501, 2, -0.5]], [[501, 1, -0.25], [501, 2, 0.75]]]}
-    )
-
-
-class Moon(BaseModel):
-    """A week's targets by id."""
-
-    moon: int
-    target: dict[str, float]
-
-
-def resolve(records: list[Any]) -> dict[str, Any]:
-    """A record has the moon, and the target of each id under its name."""
-    target = dict(records[-1].values)
-    return {"moon": int(target.pop("moon")), "target": target}
 
 
 def column_of(rows: list[Any], truth: Moon, limit: float) -> list[float] | str:
@@ -91,9 +69,7 @@ def contract(pubkey: str | None, rules: Mapping[str, Any]) -> CrunchContract:
     pool = Pool(name="week", rule=by_percentile(power=rules["power"]))
     return CrunchContract(
         crunch_pubkey=pubkey, output_type=Table, ground_truth_type=Moon, score_round=score_round,
-        resolve_ground_truth=resolve, output_max_bytes=1_000_000,
-        scheduled_predictions=[ScheduledPrediction(
-            scope_key="moon", scope=PredictionScope(horizon_seconds=WEEK_SECONDS), interval_seconds=WEEK_SECONDS)],
+        questions=Questions(), output_max_bytes=1_000_000,
         aggregation=Aggregation(checkpoint_key="period"),
         payout=Payout(pools=[pool], retained="prizes_only"),
     )  # fmt: skip

@@ -5,58 +5,75 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 SUM_TOLERANCE = 1e-9
 
 
-class Forecasts(BaseModel):
-    """[{"p": a probability for each option, "start": s, "end": s or None}, ..], in order of time."""
+class Forecast(BaseModel):
+    """A probability for each option. It stands until the next one, or until the close; None withdraws what stood."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"forecasts": [{"p": p, "start": 0, "end": None}]} for p in ([0.3, 0.7], [0.6, 0.4])]
-        }
-    )
-    forecasts: list[dict[str, Any]]
+    model_config = ConfigDict(json_schema_extra={"examples": [{"p": p} for p in ([0.3, 0.7], [0.6, 0.4])]})
+    p: list[float] | None
+
+    @field_validator("p")
+    @classmethod
+    def _is_one(cls, p: list[float] | None) -> list[float] | None:
+        if p is not None and not all(math.isfinite(one) for one in p):
+            raise ValueError("not a probability for each outcome")
+        if p is not None and abs(sum(p) - 1) > SUM_TOLERANCE:
+            raise ValueError("does not sum to 1")
+        return p
 
 
-class Question(BaseModel):
-    """`scheduled` is when it should have closed, `closed` when it did. Without an outcome it is annulled."""
+class Truth(BaseModel):
+    """Which option came true, by its place. A question that is annulled is void and has no truth. `scheduled` (s) is
+    when it should have closed, where it was closed early.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"outcome": 0}, {"outcome": 1}]})
+    outcome: int = Field(ge=0)
+    scheduled: float | None = None
+    weight: float = 1.0
+
+
+class Question(NamedTuple):
+    """When a question was open (s), when it should have closed, what came true, and how many options it has."""
 
     open: float
     scheduled: float
     closed: float
+    outcome: int
     options: int
-    outcome: int | None = None
-    weight: float = 1.0
 
 
-def refusal(forecast: Mapping[str, Any], truth: Question, rules: Mapping[str, float]) -> str:
+def refusal(p: list[float], options: int, rules: Mapping[str, float]) -> str:
     """Why a forecast is as none; empty where it counts."""
-    p = forecast["p"]
-    numbers = isinstance(p, list) and all(type(one) in (int, float) and math.isfinite(one) for one in p)
-    if not numbers or len(p) != truth.options:
+    if len(p) != options:
         return "not a probability for each outcome"
-    if not all(rules["p_min"] <= one <= rules["p_max"] for one in p):
-        return f"beyond {rules['p_min']:.1%} to {rules['p_max']:.1%}"
-    if abs(sum(p) - 1) > SUM_TOLERANCE:
-        return "does not sum to 1"
-    return "after the close" if forecast["start"] >= truth.closed else ""
+    return (
+        ""
+        if all(rules["p_min"] <= one <= rules["p_max"] for one in p)
+        else f"beyond {rules['p_min']:.1%} to {rules['p_max']:.1%}"
+    )
 
 
-def standing(forecasts: list[dict[str, Any]], truth: Question) -> list[tuple[float, float, float]]:
-    """[from, until, probability of what came true], without what lies outside of open and close."""
-    ends = [*(one["start"] for one in forecasts[1:]), math.inf][: len(forecasts)]
-    found = []
-    for one, replaced in zip(forecasts, ends, strict=True):
-        end = replaced if one["end"] is None else min(one["end"], replaced)
-        since, until = max(one["start"], truth.open), min(end, truth.closed)
-        if since < until:
-            found.append((since, until, float(one["p"][truth.outcome or 0])))
-    return found
+def standing(
+    answers: list[dict[str, Any]], question: Question, rules: Mapping[str, float]
+) -> list[tuple[float, float, float]]:
+    """[from, until (s), probability of what came true], without what lies outside of open and close. `answers` are a
+    model's with their times, in order.
+    """
+    told = [(one["at"] / 1000, one["output"]["p"]) for one in answers]
+    counted = [(at, p) for at, p in told if p is None or not refusal(p, question.options, rules)]
+    ends = [*(at for at, _ in counted[1:]), math.inf]
+    spans = [
+        (max(at, question.open), min(end, question.closed), p)
+        for (at, p), end in zip(counted, ends, strict=False)
+    ]
+    return [(since, until, float(p[question.outcome])) for since, until, p in spans if p and since < until]
 
 
 def peers(stood: Mapping[str, list[tuple[float, float, float]]]) -> dict[str, float]:

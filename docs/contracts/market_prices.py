@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Forecasts(BaseModel):
-    """[[event, day, probability], ..]"""
+    """{event: probability}, of the day that is asked."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"forecasts": [["e", 0, p]]} for p in (0.3, 0.8)]}
-    )
-    forecasts: list[tuple[str, int, float]]
+    model_config = ConfigDict(json_schema_extra={"examples": [{"forecasts": {"e": p}} for p in (0.3, 0.8)]})
+    forecasts: dict[str, Annotated[float, Field(ge=0, le=1)]]
 
 
 class Market(BaseModel):
-    """`resolved` is event -> (day, outcome)."""
+    """The market as it is known `today`, the day after the one that was asked: each event's prices by day, what is
+    resolved (event -> (day, outcome)), and the day on which each model was activated.
+    """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"today": 1, "prices": {"e": {"0": 0.5, "1": 0.5}}, "resolved": {"e": [1, p]}} for p in (0, 1)
+            ]
+        }
+    )
     today: int
     prices: dict[str, dict[int, float]]
     resolved: dict[str, tuple[int, float]] = {}
@@ -44,11 +52,23 @@ def cells(truth: Market, since: int, days: int) -> set[tuple[str, int]]:
     }
 
 
-def judged(
-    told: list[tuple[str, int, float]], since: int, truth: Market, rules: dict[str, Any]
-) -> dict[str, Any]:
+Said = dict[str, dict[str, float]]
+"""Day -> event -> probability: what a model said, as its state holds it."""
+
+
+def remembered(said: Said, forecasts: Mapping[str, float], truth: Market, rules: Mapping[str, Any]) -> Said:
+    """What a model said, with that of the last day, as far back as anything may still ask for it."""
+    of_day = {event: p for event, p in forecasts.items() if event in truth.prices}
+    since = truth.today - rules["coverage_days"] - rules["horizon_days"]
+    told = said | ({str(truth.today - 1): of_day} if of_day else {})
+    return {day: of for day, of in told.items() if int(day) >= since}
+
+
+def judged(told: Said, since: int, truth: Market, rules: Mapping[str, Any]) -> dict[str, Any]:
     """The mean of each event's latest score of the last week, the coverage, and what keeps the model off the board."""
-    said = {(event, day): p for event, day, p in told if event in truth.prices}
+    said = {
+        (event, int(day)): p for day, of in told.items() for event, p in of.items() if event in truth.prices
+    }
     asked = cells(truth, since, rules["coverage_days"])
     coverage = len(asked & said.keys()) / len(asked) if asked else 0.0
     latest: dict[str, tuple[int, float]] = {}
@@ -67,19 +87,3 @@ def judged(
     few = "no scores" if mean is None else "scored days" if len(days) < rules["scored_days_min"] else None
     gated = few or ("coverage" if coverage < rules["coverage_min"] else None)
     return {"mean": mean, "coverage": coverage, "gated": gated}
-
-
-def resolve(records: list[Any]) -> dict[str, Any]:
-    """A record has `today`, `price:EVENT:DAY`, `resolved:EVENT` with `outcome:EVENT`, `activated:MODEL`."""
-    values = records[-1].values
-    told: dict[str, Any] = {"today": values["today"], "prices": {}, "resolved": {}, "activated": {}}
-    for name, value in values.items():
-        kind, _, of = name.partition(":")
-        if kind == "price":
-            event, _, day = of.rpartition(":")
-            told["prices"].setdefault(event, {})[day] = value
-        elif kind == "resolved":
-            told["resolved"][of] = (value, values[f"outcome:{of}"])
-        elif kind == "activated":
-            told["activated"][of] = value
-    return told

@@ -1,6 +1,7 @@
 """Metaculus: forecasts stand until they are replaced, withdrawn or closed; scores are over the time that they stood.
 
-The truth has the question's times in seconds, how many options it has, which came true, and its weight.
+A question's payload names its `options`; every hosted model is asked once a day while it is open, and an answer may be
+handed in at any time. The truth says which option came true. One that is closed early was `scheduled` for longer.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from docs.contracts.forecasts import Forecasts, Question, peers, refusal, standing
+from docs.contracts.forecasts import Forecast, Question, Truth, peers, standing
 
 from coordinator.streams.contract import (
     Aggregation,
@@ -18,14 +19,14 @@ from coordinator.streams.contract import (
     NoScore,
     Payout,
     Pool,
-    PredictionScope,
-    ScheduledPrediction,
+    Questions,
     ScoreResult,
     in_proportion,
 )
 
 RULES = {"prize_pool_usd": 10_000.0, "minimum_prize_usd": 50.0, "p_min": 0.001, "p_max": 0.999}
-COVERAGE_MIN, DAY_SECONDS = 30, 86_400
+COVERAGE_MIN = 30
+YES_OR_NO = ("yes", "no")
 TIED_DECIMALS = 9
 """Who agrees to so many is tied."""
 TOTAL = AggregationWindow(name="total", hours=365 * 24, rule="sum")
@@ -56,12 +57,18 @@ def aggregate(scores: list[Any]) -> dict[str, float]:
 def contract(pubkey: str | None, rules: Mapping[str, float]) -> CrunchContract:
     """Who is above 0 shares by the square; shares below the least prize are given up from the bottom."""
 
-    def score_round(answers: Any, truth: Question, _context: Any) -> list[Any]:
-        stood = {}
-        for one in answers:
-            told = one.output.forecasts if one.output and truth.outcome is not None else []
-            stood[one.model_id] = standing([each for each in told if not refusal(each, truth, rules)], truth)
-        whole, peer = truth.scheduled - truth.open, peers(stood)
+    def score_round(answers: Any, truth: Truth, context: Any) -> list[Any]:
+        asked = context.question
+        options = asked.payload.get("options", YES_OR_NO)
+        closed = asked.closes_at / 1000
+        question = Question(
+            asked.opens_at / 1000, truth.scheduled or closed, closed, truth.outcome, len(options)
+        )
+        stood = {
+            one.model_id: standing(one.output["answers"] if one.output else [], question, rules)
+            for one in answers
+        }
+        whole, peer = question.scheduled - question.open, peers(stood)
         found: list[Any] = []
         for model, of in stood.items():
             if not of:
@@ -69,7 +76,7 @@ def contract(pubkey: str | None, rules: Mapping[str, float]) -> CrunchContract:
                 continue
             seconds = sum(until - since for since, until, _ in of)
             chances = math.fsum(
-                math.log(p) / math.log(truth.options) * (until - since) for since, until, p in of
+                math.log(p) / math.log(question.options) * (until - since) for since, until, p in of
             )
             mean = peer[model] / whole
             found.append(
@@ -86,11 +93,9 @@ def contract(pubkey: str | None, rules: Mapping[str, float]) -> CrunchContract:
 
     least = rules["minimum_prize_usd"] / rules["prize_pool_usd"]
     return CrunchContract(
-        crunch_pubkey=pubkey, score_decimals=12, output_type=Forecasts, ground_truth_type=Question, score_type=Score,
+        crunch_pubkey=pubkey, score_decimals=12, output_type=Forecast, ground_truth_type=Truth, score_type=Score,
         score_round=score_round, aggregate_snapshot=aggregate,
-        resolve_ground_truth=lambda records: dict(records[-1].values),
-        scheduled_predictions=[ScheduledPrediction(
-            scope_key="question", scope=PredictionScope(horizon_seconds=DAY_SECONDS), interval_seconds=DAY_SECONDS)],
+        questions=Questions(counts="history", ask_again_seconds=86_400),
         aggregation=Aggregation(windows=[TOTAL], ranking_key="total", checkpoint_key="total"),
         payout=Payout(pools=[Pool(name="prizes", rule=in_proportion(power=2, part_min=least))], retained="prizes_only"),
     )  # fmt: skip

@@ -1,7 +1,8 @@
 """Numerai: a posted table of ids, an answer between 0 and 1 for each, paid by stake, correlation and contribution.
 
-The truth has the round's targets by id, the stakes that were posted, and who answered late. A stake is the state of its
-model: what a round pays or burns stands in the next one, and what is posted later for a known model changes nothing.
+The question is the table of features, posted each week; the truth has the targets by id, weeks later. A model's stake
+is what stood in the posted table when its first round closed. From then on it is the state of its model: what a round
+pays or burns stands in the next one, and what is posted later changes nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from docs.contracts.gauss import contribution, correlation, gauss_ranked, weighted
-from docs.contracts.stake_tables import Answer, Resolved, refusal, resolve
+from docs.contracts.stake_tables import Answer, Resolved, refusal
 
 from coordinator.streams.contract import (
     Aggregation,
@@ -19,14 +20,12 @@ from coordinator.streams.contract import (
     CrunchContract,
     Payout,
     Pool,
-    PredictionScope,
+    Questions,
     RoundScores,
-    ScheduledPrediction,
     ScoreResult,
     in_proportion,
 )
 
-DAY_SECONDS = 86_400
 RULES = {
     "corr_multiplier": 0.5,
     "mmc_multiplier": 2.0,
@@ -49,7 +48,7 @@ def contract(pubkey: str | None, rules: Mapping[str, float]) -> CrunchContract:
     def score_round(answers: Any, truth: Resolved, context: Any) -> RoundScores:
         given = {one.model_id: one.output.root for one in answers if one.output is not None}
         failed = {model: why for model, one in given.items() if (why := refusal(one, truth.target))}
-        stakes = {model: {"stake": one} for model, one in truth.stakes.items()} | dict(context.states)
+        stakes = {model: {"stake": one} for model, one in context.stakes.items()} | dict(context.states)
         known = [one for one, value in truth.target.items() if value is not None]
         targets = [truth.target[one] for one in known]
         valid = given.keys() - failed.keys()
@@ -79,9 +78,7 @@ def contract(pubkey: str | None, rules: Mapping[str, float]) -> CrunchContract:
 
     return CrunchContract(
         crunch_pubkey=pubkey, output_type=Answer, ground_truth_type=Resolved, score_type=Score, score_round=score_round,
-        resolve_ground_truth=resolve, state_scope="all", output_max_bytes=1_000_000, state_max_bytes=65_536,
-        scheduled_predictions=[ScheduledPrediction(
-            scope_key="round", scope=PredictionScope(horizon_seconds=24 * DAY_SECONDS), interval_seconds=DAY_SECONDS)],
+        questions=Questions(), state_scope="all", output_max_bytes=1_000_000, state_max_bytes=65_536,
         aggregation=Aggregation(windows=[AggregationWindow(name="year", hours=365 * 24)], ranking_key="year"),
         payout=Payout(pools=[Pool(name="round", rule=in_proportion())], retained="prizes_only"),
     )  # fmt: skip

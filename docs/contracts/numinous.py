@@ -1,6 +1,7 @@
 """Numinous: an answer to a question stands for each later day until the question ends; three pools make one number.
 
-The truth has the outcome, how many days the question ran, and, for the pool of marks, each model's mark. The state of a
+An event is a question, asked as it opens; those of the tag Geopolitics have a pool of their own. The truth has the
+outcome. A question of the tag Reasoning is for the pool of marks, and its truth has each model's mark. The state of a
 model is the last scores of each pool, oldest first; with each event it gets the weighted mean anew. Less is better.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from docs.contracts.briers import Ended, Run, brier, means, resolve
+from docs.contracts.briers import Answer, Ended, days_of, event_score, means
 
 from coordinator.streams.contract import (
     Aggregation,
@@ -18,9 +19,9 @@ from coordinator.streams.contract import (
     NoScore,
     Payout,
     Pool,
-    PredictionScope,
+    Questions,
+    QuestionScope,
     RoundScores,
-    ScheduledPrediction,
     ScoreResult,
     top,
 )
@@ -31,7 +32,9 @@ POOLS: dict[str, dict[str, float]] = {
     "reasoning": {"weight": 0.1, "last": 200, "least": 100},
 }
 LAST = AggregationWindow(name="last", rule="latest")
-MARK_MAX, DAY_SECONDS = 5.0, 86_400
+MARK_MAX = 5.0
+TAGS = {"geopolitics_brier": ("Geopolitics",), "reasoning": ("Reasoning",)}
+"""Pool -> the tags of its questions; every other question is of the global one."""
 
 
 class Score(ScoreResult):
@@ -47,16 +50,15 @@ def scorer(pools: Mapping[str, Mapping[str, float]]) -> Any:
         scores: list[Any] = []
         states = {}
         name = context.scope_key
+        days = days_of(context.question.opens_at, context.question.closes_at)
         for one in answers:
             mark = truth.marks.get(one.model_id)
-            event = mark if mark is not None else brier(one.output or Run(), truth.days, truth.outcome)
+            event = mark if mark is not None else event_score(one, days, truth)
             if event is not None and mark is not None and name == "reasoning":
                 event = (MARK_MAX - mark) / (MARK_MAX - 1)
             state = dict(context.states.get(one.model_id) or {})
             if event is not None:
-                state[context.scope_key] = [*state.get(context.scope_key, []), event][
-                    -int(pools[context.scope_key]["last"]) :
-                ]
+                state[name] = [*state.get(name, []), event][-int(pools[name]["last"]) :]
             states[one.model_id] = state
             weighted = means(state, pools)["weighted"]
             scores.append(
@@ -86,12 +88,12 @@ def contract(
             return ""
         return f"a Brier score is not below {brier_below}"
 
+    in_order = sorted(pools, key=lambda name: name not in TAGS)  # the scope without tags fits every question
+    scopes = tuple(QuestionScope(scope_key=name, tags=TAGS.get(name, ())) for name in in_order)
     return CrunchContract(
-        crunch_pubkey=pubkey, output_type=Run, ground_truth_type=Ended, score_type=Score, score_round=scorer(pools),
-        resolve_ground_truth=resolve, state_scope="all", state_max_bytes=65_536, absence_policy="ignore",
-        scheduled_predictions=[ScheduledPrediction(
-            scope_key=name, scope=PredictionScope(horizon_seconds=DAY_SECONDS), interval_seconds=DAY_SECONDS)
-            for name in pools],
+        crunch_pubkey=pubkey, output_type=Answer, ground_truth_type=Ended, score_type=Score, score_round=scorer(pools),
+        state_scope="all", state_max_bytes=65_536, absence_policy="scored", deadline_seconds=240,
+        questions=Questions(counts="history", scopes=scopes),
         aggregation=Aggregation(windows=[LAST], ranking_key="last", checkpoint_key="last", ranking_direction="asc"),
         payout=Payout(
             pools=[Pool(name="week", rule=top(top_k, alpha=alpha), eligible=eligible)], best_model_only=True,

@@ -1,13 +1,14 @@
 """Numinous' subnet (rule of 2026-08): a forecast each day for each open event, scored against the market's price.
 
-The truth has today, each event's prices by day, what is resolved, and when each model was activated. Less is better.
+A question is a day: its payload has the open events with their prices, and its truth, the day after, the market as it
+is known then. What a model said on earlier days is its state, so that nobody can say it anew. Less is better.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from docs.contracts.market_prices import Forecasts, Market, judged, resolve
+from docs.contracts.market_prices import Forecasts, Market, judged, remembered
 
 from coordinator.streams.contract import (
     Aggregation,
@@ -16,26 +17,26 @@ from coordinator.streams.contract import (
     NoScore,
     Payout,
     Pool,
-    PredictionScope,
+    Questions,
     RoundScores,
-    ScheduledPrediction,
     in_proportion,
 )
 
-DAY_SECONDS = 86_400
 RULES = {"horizon_days": 7, "coverage_days": 14, "coverage_min": 0.85, "scored_days_min": 3, "place": 21}
-LAST = AggregationWindow(name="last", rule="latest")
+LAST = AggregationWindow(name="last", hours=24, rule="latest")
+"""Of one day: who was ranked yesterday and has too little coverage today has no number today."""
 
 
 def contract(pubkey: str | None, rules: dict[str, Any]) -> CrunchContract:
     """The squared distance to the 21st best; nobody above it: burnt."""
 
-    def score_round(answers: Any, truth: Market, _context: Any) -> RoundScores:
-        states = {
-            one.model_id: judged(one.output.forecasts if one.output else [], truth.activated.get(one.model_id, 0),
-                                 truth, rules)
-            for one in answers
-        }  # fmt: skip
+    def score_round(answers: Any, truth: Market, context: Any) -> RoundScores:
+        states = {}
+        for one in answers:
+            before = (context.states.get(one.model_id) or {}).get("said", {})
+            said = remembered(before, one.output.forecasts if one.output else {}, truth, rules)
+            found = judged(said, truth.activated.get(one.model_id, 0), truth, rules)
+            states[one.model_id] = {"said": said, **found}
         scores = [
             NoScore(one["gated"]) if one["gated"] else {"value": one["mean"]} for one in states.values()
         ]
@@ -43,9 +44,7 @@ def contract(pubkey: str | None, rules: dict[str, Any]) -> CrunchContract:
 
     return CrunchContract(
         crunch_pubkey=pubkey, output_type=Forecasts, ground_truth_type=Market, score_round=score_round,
-        resolve_ground_truth=resolve, state_max_bytes=1024, output_max_bytes=262_144,
-        scheduled_predictions=[ScheduledPrediction(
-            scope_key="day", scope=PredictionScope(horizon_seconds=DAY_SECONDS), interval_seconds=DAY_SECONDS)],
+        questions=Questions(), state_scope="all", state_max_bytes=65_536, absence_policy="scored",
         aggregation=Aggregation(windows=[LAST], ranking_key="last", checkpoint_key="last", ranking_direction="asc"),
         payout=Payout(pools=[Pool(name="week", rule=in_proportion(above_place=rules["place"], power=2))],
                       retained="prizes_only"),

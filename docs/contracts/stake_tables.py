@@ -5,23 +5,53 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, RootModel
+from pydantic import BaseModel, ConfigDict, RootModel, model_validator
+
+
+def by_id(table: Any, column: str) -> Any:
+    """{id: its cell} of a table `{"columns": {"id": [..], column: [..]}}`, which is what a file is sent as; anything
+    else as it is. Raises ValueError for an id that stands twice, or a column that is missing or too short.
+    """
+    if not isinstance(table, dict) or not isinstance(columns := table.get("columns"), dict):
+        return table
+    ids, cells = columns.get("id"), columns.get(column)
+    if not isinstance(ids, list) or not isinstance(cells, list) or len(ids) != len(cells):
+        raise ValueError(f"a table has the columns id and {column}, with a cell in each row")
+    if len({str(one) for one in ids}) != len(ids):
+        raise ValueError("duplicate ids")
+    return {str(one): cell for one, cell in zip(ids, cells, strict=True)}
 
 
 class Answer(RootModel[dict[str, Any]]):
-    """{id: a number from 0 to 1}, for each id of the round."""
+    """{id: a number from 0 to 1}, for each id of the round; or a table with the columns id and prediction."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"n1": 0.25, "n2": 0.5}, {"n1": 0.75, "n2": 0.5}]}
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_table(cls, value: Any) -> Any:
+        return by_id(value, "prediction")
+
 
 class Resolved(BaseModel):
-    """`target` has None where nobody knows it. `stakes` by model."""
+    """`target` has None where nobody knows it, or it is a table with the columns id and target. `late`: the models
+    whose answers came after the operator's own close; they are scored, and nothing of theirs is at risk.
+    """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"target": {"n1": 0.0, "n2": 1.0}}, {"target": {"n1": 1.0, "n2": 0.25}}]
+        }
+    )
     target: dict[str, float | None]
-    stakes: dict[str, float] = {}
     late: list[str] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_table(cls, value: Any) -> Any:
+        return {"target": by_id(value, "target")} if isinstance(value, dict) and "columns" in value else value
 
 
 def refusal(answer: Mapping[str, Any], ids: Mapping[str, Any]) -> str:
@@ -32,13 +62,3 @@ def refusal(answer: Mapping[str, Any], ids: Mapping[str, Any]) -> str:
     if not all(type(one) in (int, float) and 0 <= one <= 1 for one in numbers):
         return "a value is not in [0, 1]"
     return "all values are the same" if len(set(numbers)) == 1 else ""
-
-
-def resolve(records: list[Any]) -> dict[str, Any]:
-    """A record has the target of each id as `target:ID`, the stakes as `stake:MODEL`, and `late:MODEL`."""
-    told: dict[str, dict[str, float]] = {"target": {}, "stake": {}, "late": {}, "missing": {}}
-    for name, value in records[-1].values.items():
-        kind, _, of = name.partition(":")
-        told[kind][of] = value
-    target: dict[str, float | None] = told["target"] | dict.fromkeys(told["missing"])  # type: ignore[assignment]
-    return {"target": target, "stakes": told["stake"], "late": list(told["late"])}

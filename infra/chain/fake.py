@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from coordinator.infra.whole_file import write_whole
 from coordinator.streams.ports import ChainCheckpoint, ChainState, TxState, TxStatus
 
 ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
@@ -66,9 +67,7 @@ class FakeChain:
             return
         self.settlements[tx_hash] = Settlement(crunch, checkpoint_id, self._now(), fails)
         if self._path is not None:
-            partial = self._path.with_suffix(".partial")
-            partial.write_bytes(msgspec.json.encode(self.settlements))
-            partial.replace(self._path)
+            write_whole(self._path, msgspec.json.encode(self.settlements))
 
     async def status_of(self, tx_hashes: Sequence[str]) -> dict[str, TxStatus]:
         """See `ChainPort`."""

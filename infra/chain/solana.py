@@ -123,15 +123,15 @@ class SolanaChain:
             if before is not None:
                 options["before"] = before
             page = await self._call("getSignaturesForAddress", [crunch, options], list[_Signature])
-            for one in page:
-                at_ms = None if one.block_time is None else one.block_time * 1000
+            for signature in page:
+                at_ms = None if signature.block_time is None else signature.block_time * 1000
                 if at_ms is not None and at_ms < since_ms:
                     return checkpoints
                 # Until its block is final, the same transaction may still succeed in another block: an early FAILED
                 # would let it be paid twice.
-                failed = one.err is not None and one.confirmation_status == FINALIZED
+                failed = signature.err is not None and signature.confirmation_status == FINALIZED
                 state = ChainState.FAILED if failed else ChainState.SUBMITTED
-                checkpoints.append(ChainCheckpoint(one.signature, state, at_ms=at_ms))
+                checkpoints.append(ChainCheckpoint(signature.signature, state, at_ms=at_ms))
             if len(page) < PAGE:
                 return checkpoints
             before = page[-1].signature

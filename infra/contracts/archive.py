@@ -17,6 +17,7 @@ import structlog
 from coordinator.infra.contracts.loading import load_contract
 from coordinator.infra.contracts.meaning import Meaning, meaning_of, sources_of_contract
 from coordinator.infra.contracts.sources import SOURCES_BYTES_MAX, Sources, gather
+from coordinator.infra.whole_file import write_whole
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.log.errors import ContractError
 
@@ -155,9 +156,8 @@ class ArchiveFolder:
             if not self.folder.parent.is_dir() or self.get(contract_hash) == content:
                 return
             self.folder.mkdir(exist_ok=True)
-            partial = self.folder / f"{contract_hash}.partial"
-            partial.write_bytes(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
-            partial.replace(self.folder / contract_hash)
+            digest = hashlib.sha256(content).hexdigest().encode()
+            write_whole(self.folder / contract_hash, digest + b"\n" + content)
         except OSError as error:
             log.info("contract_kept_in_the_log_alone", contract=contract_hash[:12], reason=error.strerror)
 

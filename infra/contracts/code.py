@@ -25,7 +25,7 @@ from coordinator.infra.contracts.sources import (
     version_of_distribution,
     whose,
 )
-from coordinator.streams.contract.meaning import our_key, version_of
+from coordinator.streams.contract.provided_versions import our_key, version_of
 
 Text = tuple[bytes, bool]
 """(the content of a module's file, whether the module is a package)"""

@@ -2,9 +2,9 @@
 
 What counts: the fields that it sets; the code in the operator's own packages that its functions and types depend on, as
 trees (`code.py`); the values that functions hold (closures, partials, objects); the versions of installed packages that
-this code imports; the version of each default, strategy and type of ours (`streams/contract/meaning.py`). What does not
-count: comments, docstrings, layout, the order of imports, code that it does not depend on, fields that it leaves unset,
-and fields that a later version of ours adds.
+this code imports; the version of each default, strategy and type of ours (`streams/contract/provided_versions.py`).
+What does not count: comments, docstrings, layout, the order of imports, code that it does not depend on, fields that it
+leaves unset, and fields that a later version of ours adds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from coordinator.infra.contracts.sources import (
     whose,
 )
 from coordinator.streams.contract import Aggregation, CrunchContract, ScheduledPrediction
-from coordinator.streams.contract.meaning import CHANGED, our_key, version_of
+from coordinator.streams.contract.provided_versions import CHANGED, our_key, version_of
 from coordinator.streams.log.errors import ContractError
 
 SCORING = (
@@ -137,8 +137,8 @@ class _Reader:
         for name in metrics.names if metrics else ():
             key = f"metrics.{name}"  # a contract names a metric as text: no value of a field leads to its function
             reach.ours[key] = version_of(key)
-        for one in contract.ensembles:
-            for rule in (one.weights, "weighted_mean" if one.combine is None else ""):
+        for ensemble in contract.ensembles:
+            for rule in (ensemble.weights, "weighted_mean" if ensemble.combine is None else ""):
                 if isinstance(rule, str) and rule:
                     key = f"ensemble_rules.{rule}"
                     reach.ours[key] = version_of(key)

@@ -40,9 +40,12 @@ from coordinator.streams.settings import Settings, environment, read_settings
 CALL_CPU_SECONDS_MAX = 10.0
 LOAD_CPU_SECONDS_MAX = 60.0
 """For the import of the contract's module with all that it imports, and for EXAMINED, which makes many calls."""
-SILENT_SECONDS_MAX = 120.0
+CALL_SILENT_SECONDS_MAX = 120.0
 """By the clock on the wall, for a call that waits. Far above the limits of CPU time, which a busy machine stretches."""
+LOAD_SILENT_SECONDS_MAX = 300.0
+"""By the clock on the wall, until the first call begins: a busy machine takes long to start Python and to import."""
 TRIAL_SECONDS_MAX = 900.0
+LOADED = "being loaded"
 IMPORTED = "its file, when it is imported"
 EXAMINED = "its functions, on sample data"
 ELSEWHERE_SECONDS = 211 * 24 * 3600 + 7 * 3600 + 13 * 60 + 37
@@ -225,7 +228,7 @@ def _run(path: str, settings: Settings, *, other: bool) -> Trial:
 
 def _listen(child: subprocess.Popen[bytes], task: Task) -> Trial:
     """Write the task to a child and read its reports until it ends, or until it reports nothing for too long."""
-    trial, doing = Trial(), "being loaded"
+    trial, doing = Trial(), LOADED
     if child.stdin is None or child.stdout is None:
         raise RuntimeError
     child.stdin.write(msgspec.json.encode(task))
@@ -233,11 +236,10 @@ def _listen(child: subprocess.Popen[bytes], task: Task) -> Trial:
     ends = time.monotonic() + TRIAL_SECONDS_MAX
     done = False
     lines = _Lines(child.stdout)
-    while (line := lines.next(min(SILENT_SECONDS_MAX, max(0.1, ends - time.monotonic())))) != b"":
+    while (line := lines.next(min(_silent_seconds_max(doing), max(0.1, ends - time.monotonic())))) != b"":
         if line is None:
-            trial.broke = (
-                f"{doing}: did not come back within {min(SILENT_SECONDS_MAX, TRIAL_SECONDS_MAX):g} s"
-            )
+            silent_seconds = min(_silent_seconds_max(doing), TRIAL_SECONDS_MAX)
+            trial.broke = f"{doing}: did not come back within {silent_seconds:g} s"
             return trial
         report = msgspec.json.decode(line, type=Report)
         if report.doing:
@@ -261,6 +263,10 @@ def _listen(child: subprocess.Popen[bytes], task: Task) -> Trial:
             end = f"signal {-code}" if code < 0 else f"exit code {code}"
             trial.broke = f"{doing}: ended the whole process ({end})"
     return trial
+
+
+def _silent_seconds_max(doing: str) -> float:
+    return LOAD_SILENT_SECONDS_MAX if doing in (LOADED, IMPORTED, EXAMINED) else CALL_SILENT_SECONDS_MAX
 
 
 class _Lines:

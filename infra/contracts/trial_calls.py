@@ -11,10 +11,17 @@ import msgspec
 from coordinator.streams.addresses import SAMPLE_PUBKEY
 from coordinator.streams.checkpoints.offering import emission_for
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.contract.checking.check import sample_entries, sample_window, truth_of
 from coordinator.streams.contract.checking.findings import MARKETS
-from coordinator.streams.contract.checking.sample_rounds import after, sample_ensembles, sample_round
-from coordinator.streams.contract.trial_answers import answers_to_try, more_answers, read_back, shown
+from coordinator.streams.contract.checking.posted_truths import posted_truths
+from coordinator.streams.contract.checking.sample_rounds import (
+    after,
+    as_scored,
+    is_posted,
+    sample_ensembles,
+    sample_round,
+)
+from coordinator.streams.contract.checking.samples import sample_entries, sample_window, truth_of
+from coordinator.streams.contract.trial_answers import answers_to_try, more_answers, shown
 from coordinator.streams.log.finite import numbers_of, plain
 from coordinator.streams.scores.round_scorer import Carried
 from coordinator.streams.scores.units import NotRecordableError, to_units
@@ -23,19 +30,26 @@ from coordinator.streams.scores.units import NotRecordableError, to_units
 def calls_of(contract: CrunchContract, kind: str) -> Iterator[tuple[str, Callable[[], str]]]:
     """(name, call) of each function. Each call makes its data again, because a function may change its arguments."""
     answers = [*answers_to_try(contract.output_type), *more_answers(contract.output_type)]
-    for market, prices in MARKETS.items():
-        records = partial(sample_window, contract, kind, prices)
-        yield f"build_input, for {market}", partial(_input, contract, records)
-        yield f"resolve_ground_truth, for {market}", partial(_truth, contract, records)
+    truths: dict[str, Callable[[], Any]] = {}
+    """What resolved, in words -> a function that makes the truth."""
+    if is_posted(contract):
+        truths = {name: partial(_posted, contract, name) for name in posted_truths(contract)}
+    else:
+        for market, prices in MARKETS.items():
+            records = partial(sample_window, contract, kind, prices)
+            yield f"build_input, for {market}", partial(_input, contract, records)
+            yield f"resolve_ground_truth, for {market}", partial(_truth, contract, records)
+            truths[market] = partial(_resolved, contract, records)
+    for about, truth in truths.items():
         if contract.score_round is not None:
             yield (
-                f"score_round, for {len(answers)} models after {market}",
-                partial(_round, contract, answers, records),
+                f"score_round, for {len(answers)} models after {about}",
+                partial(_round, contract, answers, truth),
             )
             continue
         for answer in answers:
-            name = f"score_prediction, for {shown(answer)} after {market}"
-            yield name, partial(_score, contract, answer, records)
+            name = f"score_prediction, for {shown(answer)} after {about}"
+            yield name, partial(_score, contract, answer, truth)
     if contract.ensembles:
         yield f"ensembles, for {len(answers)} answers", partial(_ensembles, contract, answers)
     yield "aggregate_snapshot, for two scores", lambda: _summary(contract)
@@ -51,17 +65,27 @@ def _truth(contract: CrunchContract, records: Callable[[], list[Any]]) -> str:
     return _json(truth_of(contract, records()))
 
 
-def _score(contract: CrunchContract, answer: Any, records: Callable[[], list[Any]]) -> str:
-    truth = truth_of(contract, records())
+def _resolved(contract: CrunchContract, records: Callable[[], list[Any]]) -> Any:
+    return truth_of(contract, records())
+
+
+def _posted(contract: CrunchContract, name: str) -> Any:
+    return posted_truths(contract)[name]
+
+
+def _score(contract: CrunchContract, answer: Any, make_truth: Callable[[], Any]) -> str:
+    truth = make_truth()
     if truth is None:
         return "no truth"
-    score = contract.score_type.model_validate(plain(contract.score_prediction(read_back(answer), truth)))
+    score = contract.score_type.model_validate(
+        plain(contract.score_prediction(as_scored(contract, answer), truth))
+    )
     return _units(contract, score.__dict__)
 
 
-def _round(contract: CrunchContract, answers: list[Any], records: Callable[[], list[Any]]) -> str:
+def _round(contract: CrunchContract, answers: list[Any], make_truth: Callable[[], Any]) -> str:
     """What would be recorded of two rounds, the second with the state that the first left."""
-    truth = truth_of(contract, records())
+    truth = make_truth()
     if truth is None:
         return "no truth"
     first = sample_round(contract, answers, truth)
@@ -105,7 +129,7 @@ def _emission(contract: CrunchContract) -> str:
 
 def _json(model: Any) -> str:
     if isinstance(model, dict):
-        return " ".join(f"{name} {_json(one)}" for name, one in model.items())
+        return " ".join(f"{name} {_json(value)}" for name, value in model.items())
     return (
         "none"
         if model is None

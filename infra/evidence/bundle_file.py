@@ -15,9 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from coordinator.infra.blobs.content import check_name, checked, name_of
+from coordinator.streams.events import Blob
 from coordinator.streams.evidence.bundle import LOG_TOPICS, BundleRefusedError
+from coordinator.streams.evidence.tiles import HASH_TILE_PATH
+from coordinator.streams.log.errors import BlobLostError
 
-MEMBERS_MAX = 200_000
+MEMBERS_MAX = 50_000
+"""Most are tiles of 256 hashes: some twelve million appends, whose hashes fit into the memory."""
 UNPACKED_BYTES_MAX = 8 * 1024**3
 RATIO_MAX = 200
 """Logs are compressed to about a tenth. A member that is compressed far more was made to fill the memory."""
@@ -25,8 +30,7 @@ SMALL_BYTES_MAX = 64 * 1024 * 1024
 """The largest size of a member that is read as a whole."""
 _NAMES = re.compile(
     r"manifest\.json|note|payout/[a-z0-9_-]{1,40}\.(json|csv|jsonl)"
-    r"|tile/(\d|[1-5]\d|6[0-3])/(x\d{3}/){0,5}\d{3}(\.p/\d{1,3})?"
-    rf"|log/({'|'.join(LOG_TOPICS)})"
+    rf"|{HASH_TILE_PATH}|log/({'|'.join(LOG_TOPICS)})|blob/[0-9a-f]{{64}}"
 )
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -52,10 +56,19 @@ def put(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
         member.write(content)
 
 
-def adding(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+def put_blob(archive: zipfile.ZipFile, content: bytes) -> None:
+    """Add a blob, unless it is there. One that would be compressed as much as a bomb is, is not compressed."""
+    name = f"blob/{name_of(content)}"
+    if name not in archive.NameToInfo:
+        plain = len(zlib.compress(content, 1)) * RATIO_MAX // 2 < len(content)
+        with adding(archive, name, zipfile.ZIP_STORED if plain else zipfile.ZIP_DEFLATED) as member:
+            member.write(content)
+
+
+def adding(archive: zipfile.ZipFile, name: str, compress_type: int = zipfile.ZIP_DEFLATED) -> IO[bytes]:
     """Add a member as a file to write in pieces."""
     info = zipfile.ZipInfo(name, _EPOCH)
-    info.compress_type = zipfile.ZIP_DEFLATED
+    info.compress_type = compress_type
     return archive.open(info, "w", force_zip64=True)
 
 
@@ -88,6 +101,13 @@ class BundleFile:
         with self.reading(name) as member:
             content: bytes = member.read(SMALL_BYTES_MAX)
         return content
+
+    def blob(self, blob: Blob) -> bytes:
+        """A large answer, whole and unaltered. Raises BlobLostError too."""
+        name = f"blob/{check_name(blob)}"
+        if name not in self.sizes:
+            raise BlobLostError(f"blob {blob.sha256} is missing")
+        return checked(blob, self.read(name))
 
     @contextmanager
     def reading(self, name: str) -> Iterator[Any]:

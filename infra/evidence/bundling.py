@@ -1,4 +1,5 @@
-"""Makes a bundle from the log. Reads it twice: once to find how far the checkpoint reaches, once to write.
+"""Makes a bundle from the log. Reads it twice: once to find how far the checkpoint reaches, once to write. Between them
+`beginning.py` reads the topics of stages, to find where the bundle may begin.
 
 Reads a `LogSource` (the topics of Kafka) and the key in the data directory; writes the bundle, whole or not at all.
 Also writes the tiles and notes of the tree that are not there yet (`tree_files.py`); every process makes the same ones.
@@ -6,25 +7,33 @@ Also writes the tiles and notes of the tree that are not there yet (`tree_files.
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import platform
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
+from coordinator.infra.blobs.configured import store_of
 from coordinator.infra.contracts.archive import read_archive
-from coordinator.infra.evidence.bundle_file import adding, put, writing
-from coordinator.infra.evidence.key import signing_key
+from coordinator.infra.evidence.bundle_file import adding, put, put_blob, writing
+from coordinator.infra.evidence.key import signing_keys
 from coordinator.infra.evidence.tree_files import TreeFiles
 from coordinator.infra.log.positions import offsets, reading
 from coordinator.infra.log.whole import whole_topic
+from coordinator.streams.contract.terms import TermsInForce
 from coordinator.streams.events import (
     ApplyContract,
     ApplyContractData,
+    Blob,
     CheckpointData,
+    CheckpointOpened,
+    CrunchConfigured,
 )
+from coordinator.streams.evidence.beginning import plan_of
 from coordinator.streams.evidence.bundle import (
     FORMAT,
     LOG_TOPICS,
@@ -34,21 +43,29 @@ from coordinator.streams.evidence.bundle import (
     encode_manifest,
     frames_of,
 )
+from coordinator.streams.evidence.bundle_judging import CHECKPOINT, EMISSION, built_in
+from coordinator.streams.evidence.cut import RULES, Cut, Earlier, tiles_after
 from coordinator.streams.evidence.extent import Batch
-from coordinator.streams.evidence.judging import CHECKPOINT, EMISSION, built_in
 from coordinator.streams.evidence.leaves import LEAF_TOPICS
 from coordinator.streams.evidence.rows_in_memory import RowsInMemory
-from coordinator.streams.evidence.tiles import paths_of
+from coordinator.streams.evidence.tiles import subtrees_of, tile_path, tile_width
+from coordinator.streams.large_answers import blobs_of
 from coordinator.streams.log.birth import read_birth
 from coordinator.streams.log.counting import Decision
-from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.log.errors import BlobLostError, OperatorError
 from coordinator.streams.log.plain_topics import counter_for
+from coordinator.streams.ports import BlobReader
 from coordinator.streams.settings import Settings
 
 ALWAYS_SAID = ("coordinator-node", "msgspec", "numpy", "pydantic", "pydantic-core")
+LATEST = "latest"
 TELL_EVERY = 500
 OnRead = Callable[[int, int], None]
 """(records read, records in all)"""
+
+
+class NotInLogError(OperatorError):
+    """The topics do not hold the checkpoint, or not all that it was made of."""
 
 
 class LogSource(Protocol):
@@ -67,6 +84,8 @@ class Bundled(msgspec.Struct, frozen=True):
     checkpoint_id: str
     appends: int
     leaves: int
+    after: str = ""
+    """The checkpoint after which it begins; "" for one that holds the whole log."""
 
 
 class KafkaSource:
@@ -96,28 +115,53 @@ class KafkaSource:
                     yield decision
 
 
-async def write_bundle(settings: Settings, source: LogSource, checkpoint_id: str, path: Path) -> Bundled:
-    """Write the bundle of a checkpoint to `path`. Raises OperatorError (no such checkpoint, no key), WorldError,
-    LogError.
+async def write_bundle(
+    settings: Settings,
+    source: LogSource,
+    checkpoint_id: str,
+    path: Path,
+    blobs: BlobReader | None = None,
+    *,
+    whole: bool = False,
+) -> Bundled:
+    """Write the bundle of a checkpoint to `path`; of `latest`, that of the newest one offered. It begins where the
+    checkpoint's period looks back to, or with the first append if `whole`. `blobs` are those of the settings by
+    default; a large answer that is lost is left out, and whoever verifies is told its name. Raises OperatorError (no
+    such checkpoint, no key), WorldError, LogError.
     """
     if not settings.data_dir.is_dir():
         raise OperatorError(
             f"there is no data directory {settings.data_dir}, and the key that signs is in it: run this where the "
             "report worker's directory is, or name it with --data-dir"
         )
-    rows, paid = RowsInMemory(), dict[str, CheckpointData]()
+    rows, paid, terms = RowsInMemory(), dict[str, CheckpointData](), TermsInForce()
+    offered = ""
     for topic in LEAF_TOPICS:
         async for decision in source.decisions(topic):
+            if topic == "inputs" and decision.may_hold(RULES):
+                for event in decision.events:
+                    if isinstance(event, CrunchConfigured):
+                        terms.add(event)
             if rows.add(decision).names and topic == "checkpoints":
                 paid |= {data.checkpoint_id: data for data in built_in(decision)}
+                opened = [event.data for event in decision.events if isinstance(event, CheckpointOpened)]
+                offered = opened[-1].checkpoint_id if opened else offered
+    if checkpoint_id == LATEST:
+        checkpoint_id = offered
+    if not checkpoint_id:
+        raise OperatorError("no checkpoint has been offered yet")
     if checkpoint_id not in paid:
-        raise OperatorError(
+        raise NotInLogError(
             f"the topics have no checkpoint {checkpoint_id} (`coordinator checkpoint list` names them)"
         )
-    files = TreeFiles(settings.data_dir, signing_key(settings))
+    files, store = TreeFiles(settings.data_dir, signing_keys(settings)), blobs or store_of(settings)
     batch = _grown(files, rows, checkpoint_id)
+    batches = [older for older in files.batches() if older.number <= batch.number][::-1]
+    plan = None if whole else await plan_of(source, batches, paid, paid[checkpoint_id], terms)
+    begins, earlier = dict[str, int](), dict[str, list[Earlier]]()
+    subtrees = subtrees_of(files.tile, batch.size)
     with writing(path) as archive:
-        appends, applied = 0, list[ApplyContractData]()
+        appends, applied, large = 0, list[ApplyContractData](), dict[str, Blob]()
         for topic in LOG_TOPICS:
             with adding(archive, f"log/{topic}") as member:
                 async for decision in source.decisions(topic):
@@ -127,22 +171,52 @@ async def write_bundle(settings: Settings, source: LogSource, checkpoint_id: str
                         ]
                     elif decision.offset > batch.runs[topic].end:
                         break
+                    if plan is not None:
+                        if not plan.holds(decision):
+                            continue
+                        if topic != "commands" and decision.offset <= plan.batch.runs[topic].end:
+                            of = earlier.setdefault(topic, [])
+                            of += (
+                                Earlier.of(subtrees, index, batch.size)
+                                for index in _leaves_of(decision, rows, batches)
+                            )
+                        else:
+                            begins.setdefault(topic, decision.seq)
+                    if topic == "predictions":
+                        large |= {blob.sha256: blob for blob in blobs_of(decision)}
                     for frame in frames_of(decision):
                         member.write(frame)
                         appends += 1
-        key, copy_of = str(files.key.verifier), source.copy_of
-        batches = [earlier for earlier in files.batches() if earlier.number <= batch.number][::-1]
+        for blob in large.values():
+            with suppress(BlobLostError):
+                put_blob(archive, await asyncio.to_thread(store.read, blob))
+        key, copy_of = str(files.signer(batch).verifier), source.copy_of
+        cut = None if plan is None else Cut(plan.batch, begins, earlier)
+        later = batches if cut is None else batches[batches.index(cut.batch) + 1 :]
         manifest = Manifest(
-            FORMAT, settings.crunch_id, checkpoint_id, copy_of, key, _versions(applied), batches
+            FORMAT, settings.crunch_id, checkpoint_id, copy_of, key, _versions(applied), later, cut
         )
         put(archive, MANIFEST, encode_manifest(manifest))
         put(archive, NOTE, files.note(batch))
-        for name in paths_of(batch.size):
-            put(archive, name, files.tile(name))
+        for level, indexes in tiles_after(cut.batch.size if cut else 0, batch.size):
+            for index in indexes:
+                name = tile_path(level, index, tile_width(level, index, batch.size))
+                put(archive, name, files.tile(name))
         data = paid[checkpoint_id]
         put(archive, EMISSION, msgspec.json.encode(data.emission, order="deterministic"))
         put(archive, CHECKPOINT, msgspec.json.encode(data, order="deterministic"))
-    return Bundled(checkpoint_id, appends, batch.size)
+    return Bundled(checkpoint_id, appends, batch.size, cut.batch.checkpoint_ids[-1] if cut else "")
+
+
+def _leaves_of(decision: Decision, rows: RowsInMemory, batches: list[Batch]) -> list[int]:
+    """The indexes in the tree of a decision's appends."""
+    topic = decision.topic
+    row = rows.row(topic, decision.offset)
+    of = next((batch for batch in batches if decision.offset <= batch.runs[topic].end), None)
+    if row is None or of is None:
+        message = f"{topic} offset {decision.offset} was read and is not there any more"
+        raise NotInLogError(message)
+    return [of.index_of(topic, row, part) for part in range(1, len(decision.bodies) + 1)]
 
 
 def _grown(files: TreeFiles, rows: RowsInMemory, checkpoint_id: str) -> Batch:
@@ -153,7 +227,7 @@ def _grown(files: TreeFiles, rows: RowsInMemory, checkpoint_id: str) -> Batch:
         files.keep(*pending)
     batch = files.batch_of(checkpoint_id)
     if batch is None:
-        raise OperatorError(f"not all that {checkpoint_id} was made of is in the topics")
+        raise NotInLogError(f"not all that {checkpoint_id} was made of is in the topics")
     return batch
 
 

@@ -1,7 +1,7 @@
 """Bundles that are asked for over HTTP: each is made once, one at a time, and the newest few are kept as files.
 
-Reads the log through a `LogSource`; writes `<data_dir>/evidence/bundles/<checkpoint id>.bundle`, each as a whole or not
-at all. They can be made again from the log, so removing the folder loses nothing.
+Reads the log through a `LogSource`; writes `<data_dir>/evidence/bundles/<checkpoint id>[.whole].bundle`, each as a
+whole or not at all. They can be made again from the log, so removing the folder loses nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from coordinator.infra.evidence.key import FOLDER
 from coordinator.streams.settings import Settings
 
 KEPT_MAX = 4
-"""A bundle holds the log from its first record on, so many of them would fill the disk."""
+"""A bundle may hold the log from its first record on, so many of them would fill the disk."""
 
 
 def own_bundles(settings: Settings) -> KeptBundles:
@@ -45,39 +45,41 @@ class KeptBundles:
         """Whether one is being made now."""
         return self._one_at_a_time.locked()
 
-    def kept(self, checkpoint_id: str) -> Path | None:
-        """The bundle of a checkpoint, if it was made."""
-        path = self._path(checkpoint_id)
+    def kept(self, checkpoint_id: str, *, whole: bool = False) -> Path | None:
+        """The bundle of a checkpoint, if it was made; `whole`: that of the whole log."""
+        path = self._path(checkpoint_id, whole=whole)
         return path if path.exists() else None
 
-    async def make(self, checkpoint_id: str) -> Path:
+    async def make(self, checkpoint_id: str, *, whole: bool = False) -> Path:
         """The bundle of a checkpoint, made now if it is not kept. Raises OperatorError, WorldError, LogError.
 
         Who asked may go away meanwhile: it is made all the same, since the thread that writes cannot be stopped.
         """
-        self._making = making = asyncio.create_task(self._make(checkpoint_id))
+        self._making = making = asyncio.create_task(self._make(checkpoint_id, whole=whole))
         return await asyncio.shield(making)
 
-    async def _make(self, checkpoint_id: str) -> Path:
+    async def _make(self, checkpoint_id: str, *, whole: bool) -> Path:
         """In a thread with an event loop of its own: packing takes long, and other questions go on meanwhile."""
         async with self._one_at_a_time:
-            if (path := self.kept(checkpoint_id)) is not None:
+            if (path := self.kept(checkpoint_id, whole=whole)) is not None:
                 return path
-            return await self._write(checkpoint_id)
+            return await self._write(checkpoint_id, whole=whole)
 
-    async def _write(self, checkpoint_id: str) -> Path:
+    async def _write(self, checkpoint_id: str, *, whole: bool) -> Path:
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self._path(checkpoint_id)
+        path = self._path(checkpoint_id, whole=whole)
         await asyncio.to_thread(
-            lambda: asyncio.run(write_bundle(self._settings, self._source(), checkpoint_id, path))
+            lambda: asyncio.run(
+                write_bundle(self._settings, self._source(), checkpoint_id, path, whole=whole)
+            )
         )
         self._remove_oldest()
         return path
 
-    def _path(self, checkpoint_id: str) -> Path:
-        return self.folder / f"{quote(checkpoint_id, safe='')}.bundle"
+    def _path(self, checkpoint_id: str, *, whole: bool) -> Path:
+        return self.folder / f"{quote(checkpoint_id, safe='')}{'.whole' if whole else ''}.bundle"
 
     def _remove_oldest(self) -> None:
-        made = sorted(self.folder.glob("*.bundle"), key=lambda path: path.stat().st_mtime_ns)
-        for path in made[:-KEPT_MAX]:
+        oldest_first = sorted(self.folder.glob("*.bundle"), key=lambda path: path.stat().st_mtime_ns)
+        for path in oldest_first[:-KEPT_MAX]:
             path.unlink(missing_ok=True)  # who is being sent it keeps it open

@@ -9,20 +9,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from coordinator.infra.evidence.bundling import LogSource
-from coordinator.infra.evidence.key import signing_key
+from coordinator.infra.evidence.key import signing_keys
 from coordinator.infra.evidence.tree_files import TreeFiles
 from coordinator.infra.whole_file import write_whole
 from coordinator.streams.evidence.extent import Batch
 from coordinator.streams.evidence.leaves import LEAF_TOPICS, Leafed
 from coordinator.streams.evidence.merkle import inclusion_proof
-from coordinator.streams.evidence.notes import NoteError
-from coordinator.streams.evidence.prediction_proof import joined, proved
+from coordinator.streams.evidence.prediction_proof import is_about, joined, proved
 from coordinator.streams.evidence.proof import Proof
 from coordinator.streams.evidence.rows_in_memory import RowsInMemory
 from coordinator.streams.evidence.tiles import subtrees_of
 from coordinator.streams.log.counting import Decision, canonical_records
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
+from coordinator.streams.signing.note_keys import NoteError
 
 TELLING = ("inputs", "predictions", "scores")
 Told = list[tuple[Decision, Leafed]]
@@ -39,25 +39,35 @@ async def write_proof(settings: Settings, source: LogSource, prediction_id: str,
     for topic in LEAF_TOPICS:
         async for decision in source.decisions(topic):
             row = rows.add(decision)
-            if topic in TELLING and any(prediction_id.startswith(f"{name}/") for name in row.names):
+            tells = topic in TELLING and any(is_about(prediction_id, name) for name in row.names)
+            if tells or (topic == "checkpoints" and row.ends):  # or it rotates the key
                 told.append((decision, row))
-    files = TreeFiles(settings.data_dir, signing_key(settings))
+    files = TreeFiles(settings.data_dir, signing_keys(settings))
     while (pending := files.next(rows)) is not None:
         files.keep(*pending)
-    batches = list(files.batches())[::-1]
-    for batch in batches:
-        content = joined(_proofs(files, batches[: batch.number], told))
-        try:
-            proved(content, [files.key.verifier], prediction_id)
-        except NoteError:
-            continue  # this tree does not have all of it yet
+    if (content := proof_from(files, told, prediction_id)) is not None:
         write_whole(path, content)
         return len(told)
-    if not told:
+    if not any(decision.topic in TELLING for decision, _ in told):
         raise OperatorError(f"the topics know nothing of prediction {prediction_id}")
     raise OperatorError(
         f"no checkpoint holds the score of {prediction_id} yet: the next one that pays for it will"
     )
+
+
+def proof_from(files: TreeFiles, told: Told, prediction_id: str) -> bytes | None:
+    """The proof in the newest tree, which holds all that earlier ones hold; None if it does not prove the prediction
+    yet. `told`: the decisions about the prediction, and those that rotate the key.
+    """
+    batches = list(files.batches())[::-1]
+    if not batches:
+        return None
+    content = joined(_proofs(files, batches, told))
+    try:
+        proved(content, [files.signer(batches[-1]).verifier], prediction_id)
+    except NoteError:
+        return None
+    return content
 
 
 def _proofs(files: TreeFiles, batches: list[Batch], told: Told) -> Iterator[Proof]:

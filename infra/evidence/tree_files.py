@@ -12,13 +12,15 @@ from pathlib import Path
 
 import msgspec
 
-from coordinator.infra.evidence.key import FOLDER
+from coordinator.infra.evidence.key import FOLDER, Keys, publish
+from coordinator.infra.whole_file import write_whole
 from coordinator.streams.evidence.extent import Batch, LeafRows, entries_of, next_batch
 from coordinator.streams.evidence.merkle import root
-from coordinator.streams.evidence.notes import Checkpoint, SignerKey, signed_note
+from coordinator.streams.evidence.notes import Checkpoint, signed_note
 from coordinator.streams.evidence.tiles import ENTRIES, WIDTH, grown, subtrees_of, tile_path
 from coordinator.streams.evidence.tiles import entries_of as entries_in
 from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.signing.note_keys import SignerKey
 
 BATCHES, NOTES, LATEST = "batches", "notes", "checkpoint"
 
@@ -26,10 +28,21 @@ BATCHES, NOTES, LATEST = "batches", "notes", "checkpoint"
 class TreeFiles:
     """The tree of one data directory. Only one process may write it; any may read."""
 
-    def __init__(self, data_dir: Path, key: SignerKey) -> None:
+    def __init__(self, data_dir: Path, keys: Keys) -> None:
         self.folder = data_dir / FOLDER
-        self.key = key
+        self._keys = keys
         self.last = self._newest()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        publish(self.folder, self.key)
+
+    @property
+    def key(self) -> SignerKey:
+        """The key in force at the end of the tree. Raises OperatorError if it is not held here."""
+        return self.signer(self.last)
+
+    def signer(self, batch: Batch | None) -> SignerKey:
+        """The key that signs the note of the tree that ends with a batch. Raises OperatorError if it is not held."""
+        return self._keys.signer(batch.key_successors if batch else {})
 
     def next(self, rows: LeafRows) -> tuple[Batch, list[bytes]] | None:
         """(next batch, its entries); None if its checkpoint, or something that it was made from, is not there yet.
@@ -46,7 +59,9 @@ class TreeFiles:
         for path, content in grown(self.tile, batch.first, entries):
             self._write(path, content)
         computed = root(subtrees_of(self.tile, batch.size), batch.size)
-        note = signed_note(Checkpoint(self.key.verifier.name, batch.size, computed), self.key)
+        key = self.signer(batch)
+        note = signed_note(Checkpoint(key.verifier.name, batch.size, computed), key)
+        publish(self.folder, key)
         self._write(f"{NOTES}/{batch.number}", note)
         self._write(LATEST, note)
         # Last, because this file says that all others of the batch are complete.
@@ -104,6 +119,4 @@ class TreeFiles:
     def _write(self, name: str, content: bytes) -> None:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_bytes(content)
-        partial.replace(path)
+        write_whole(path, content)

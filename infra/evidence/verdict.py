@@ -7,23 +7,29 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from coordinator.infra.evidence.bundle_file import BundleFile
 from coordinator.infra.evidence.recompute import recompute
 from coordinator.streams.audit.facts import broken
 from coordinator.streams.evidence.bundle import BundleRefusedError
-from coordinator.streams.evidence.judging import Judged, Trust, judge_bundle
+from coordinator.streams.evidence.bundle_judging import Judged, Trust, judge_bundle
+from coordinator.streams.log.counting import Decision
 
 
-def verdict(file: Path, trust: Trust, seconds_max: float) -> Iterator[tuple[str, str]]:
-    """(step, what was checked) in the order of trust. Raises ChainBrokenError: the first step that does not hold."""
+def verdict(
+    file: Path, trust: Trust, seconds_max: float, on_decision: Callable[[Decision], None] | None = None
+) -> Iterator[tuple[str, str]]:
+    """(step, what was checked) in the order of trust. Raises ChainBrokenError: the first step that does not hold.
+
+    `on_decision` is given every decision as the log is read; what it was given counts once all steps hold.
+    """
     try:
         members = BundleFile(file)
     except BundleRefusedError as error:
         broken("bundle", str(error))
-    for step in judge_bundle(members, trust):
+    for step in judge_bundle(members, trust, on_decision):
         if isinstance(step, Judged):
             yield "versions", _differences(step.manifest.versions)
         else:

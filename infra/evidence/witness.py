@@ -1,8 +1,10 @@
 """A witness: it asks a node for its newest note, judges the bundle as any stranger would, and signs what holds.
 
-Reads the node's HTTP routes alone: no Kafka, no credentials. Writes below its own folder: `node.pub` (the node's key as
-the first look found it, unless a policy names it), `notes/<leaves>` (the note with this witness's cosignature),
-`latest`, and a bundle that did not hold as `refused.bundle`.
+Reads the node's HTTP routes alone: no Kafka, no credentials. With `topics` it takes only the note from the node, and
+all else from the crunch's topics (`from_topics.py`): then the node cannot show it another log than the one that it
+works by, and no hidden answer has to be waited for. Writes below its own folder: `node.pub` (the node's key as the
+first look found it, unless a policy names it), `notes/<leaves>` (the note with this witness's cosignature), `latest`,
+and a bundle that did not hold as `refused.bundle`.
 
 Each note must go on from the last one that was signed here, so the node cannot show one history to this witness and a
 shorter or another one later.
@@ -18,13 +20,17 @@ import httpx
 import msgspec
 
 from coordinator.infra.evidence.bundle_file import UNPACKED_BYTES_MAX, BundleFile
+from coordinator.infra.evidence.from_topics import FromTopics
+from coordinator.infra.evidence.recompute import ROUNDING
 from coordinator.infra.evidence.verdict import verdict
 from coordinator.infra.whole_file import write_whole
-from coordinator.streams.evidence.bundle import NOTE
-from coordinator.streams.evidence.judging import Trust
-from coordinator.streams.evidence.notes import Note, NoteError, SignerKey, VerifierKey
+from coordinator.streams.audit.facts import ChainBrokenError, broken
+from coordinator.streams.evidence.bundle import MANIFEST, NOTE, decode_manifest
+from coordinator.streams.evidence.bundle_judging import Trust
+from coordinator.streams.evidence.notes import Note
 from coordinator.streams.log.errors import OperatorError, WorldError
 from coordinator.streams.net.outbound import http_client
+from coordinator.streams.signing.note_keys import NoteError, SignerKey, VerifierKey
 
 ANSWER_BYTES_MAX = 1024 * 1024
 PIECE_BYTES = 1024 * 1024
@@ -52,15 +58,27 @@ class Listed(msgspec.Struct, frozen=True):
 
 
 class Witness:
-    """`trusted` are the keys that the node's notes must have; with none, the key of the first look."""
+    """`trusted` are the keys that the node's notes must have; with none, the key of the first look. `topics` makes the
+    bundles, where they are not the node's. `exact`: sign nothing in which a figure differs by one unit of rounding.
+    """
 
     def __init__(
-        self, node_url: str, folder: Path, key: SignerKey, trusted: tuple[VerifierKey, ...] = ()
+        self,
+        node_url: str,
+        folder: Path,
+        key: SignerKey,
+        trusted: tuple[VerifierKey, ...] = (),
+        topics: FromTopics | None = None,
+        *,
+        exact: bool = False,
     ) -> None:
-        self._url = node_url
+        self.node_url = node_url
         self._folder = folder
         self._key = key
+        self._exact = exact
+        self.name = key.verifier.name
         self._trusted = trusted
+        self._topics = topics
         (folder / NOTES).mkdir(parents=True, exist_ok=True)
 
     async def look(self, now_seconds: int, seconds_max: float, on_step: OnStep) -> Noted | None:
@@ -68,22 +86,44 @@ class Witness:
 
         `now_seconds` (POSIX) stands in the cosignature. Raises ChainBrokenError: the first step that does not hold;
         nothing is signed then. WorldError: the node does not answer. OperatorError: it is no node, or has another key
-        than before.
+        than before, to which no rotation leads.
         """
-        async with http_client(self._url, timeout=CONNECT_SECONDS_MAX) as client:
+        async with http_client(self.node_url, timeout=CONNECT_SECONDS_MAX) as client:
             listed = await self._listed(client)
             newest = listed.notes[0] if listed.notes else None
-            if newest is None or newest.bundle_from is not None or not newest.checkpoint_ids:
+            if newest is None or not newest.checkpoint_ids:
+                return None
+            if newest.bundle_from is not None and self._topics is None:
                 return None
             earlier = self._earlier()
             if earlier is not None and Note.parse(earlier).text == _text_of(newest.note):
                 return None
             bundle = self._folder / REFUSED  # until it has been seen to hold
-            await _download(client, newest.checkpoint_ids[-1], bundle)
-        trust = Trust(self._trusted or (self._known_key(listed.public_key),), earlier)
-        for step, said in verdict(bundle, trust, seconds_max):
-            on_step(step, said)
-        content = BundleFile(bundle).read(NOTE)
+            checkpoint_id = newest.checkpoint_ids[-1]
+            if self._topics is None:
+                await _download(client, checkpoint_id, bundle)
+            else:
+                bundle.unlink(missing_ok=True)  # of an earlier look; this one may end before there is another
+                await self._topics.write(newest.note, checkpoint_id, bundle)
+        trusted = self._trusted or (self._known_key(listed.public_key),)
+        try:
+            told = None if self._topics is None else newest.note.encode()
+            for step, result in verdict(bundle, Trust(trusted, earlier, told), seconds_max):
+                if step == ROUNDING and self._exact:
+                    broken(ROUNDING, f"{result}; this witness signs only what is equal (--exact)")
+                on_step(step, result)
+        except ChainBrokenError as error:
+            if error.step == "note" and not self._trusted and str(trusted[0]) != listed.public_key:
+                raise self._another_key(listed.public_key) from error
+            raise
+        held = BundleFile(bundle)
+        if decode_manifest(held.read(MANIFEST)).cut is not None:
+            broken(
+                "beginning",
+                "the bundle leaves the past out, though the whole log was asked for: what was left out nobody has "
+                "computed again",
+            )
+        content = held.read(NOTE) if told is None else told
         note = Note.parse(content)
         cosigned = content + self._key.sign(note.text, now_seconds).encode()
         write_whole(self._folder / NOTES / str(note.checkpoint.size), cosigned)
@@ -99,13 +139,13 @@ class Witness:
         path = self._folder / NODE_KEY
         if not path.exists():
             write_whole(path, f"{VerifierKey.parse(told)}\n".encode())
-        known = VerifierKey.parse(path.read_text(encoding="ascii"))
-        if str(known) != told:
-            raise OperatorError(
-                f"{self._url} has another key than before ({path}): {told[:200]!r}. If its operator says that it was "
-                "changed, name the new one with --policy"
-            )
-        return known
+        return VerifierKey.parse(path.read_text(encoding="ascii"))
+
+    def _another_key(self, told: str) -> OperatorError:
+        return OperatorError(
+            f"{self.node_url} has another key than before ({self._folder / NODE_KEY}): {told[:200]!r}, and no "
+            "rotation in its log leads to it. If its operator says that it was changed, name the new one with --policy"
+        )
 
     async def _listed(self, client: httpx.AsyncClient) -> Listed:
         try:
@@ -114,15 +154,17 @@ class Witness:
                 async for piece in answer.aiter_bytes():
                     content += piece
                     if len(content) > ANSWER_BYTES_MAX:
-                        raise OperatorError(f"{self._url} answers with more than {ANSWER_BYTES_MAX} bytes")
+                        raise OperatorError(
+                            f"{self.node_url} answers with more than {ANSWER_BYTES_MAX} bytes"
+                        )
         except httpx.HTTPError as error:
-            raise WorldError(f"{self._url} does not answer: {type(error).__name__}") from error
+            raise WorldError(f"{self.node_url} does not answer: {type(error).__name__}") from error
         if answer.status_code != httpx.codes.OK:
-            raise WorldError(f"{self._url} answers {answer.status_code} to /reports/evidence")
+            raise WorldError(f"{self.node_url} answers {answer.status_code} to /reports/evidence")
         try:
             return msgspec.json.decode(content, type=Listed)
         except msgspec.DecodeError as error:
-            raise OperatorError(f"{self._url} is no node that keeps evidence: {error}") from error
+            raise OperatorError(f"{self.node_url} is no node that keeps evidence: {error}") from error
 
 
 def _text_of(note: str) -> bytes:
@@ -136,7 +178,9 @@ async def _download(client: httpx.AsyncClient, checkpoint_id: str, path: Path) -
     size = 0
     try:
         address = f"/reports/checkpoints/{quote(checkpoint_id, safe='')}/bundle"
-        async with client.stream("GET", address, timeout=BUNDLE_SECONDS_MAX) as answer:
+        # From the first append on: what a witness signs must rest on nobody's word.
+        query = {"whole": "true"}
+        async with client.stream("GET", address, params=query, timeout=BUNDLE_SECONDS_MAX) as answer:
             if answer.status_code != httpx.codes.OK:
                 raise WorldError(f"the node answers {answer.status_code} to {address}")
             with path.open("wb") as file:

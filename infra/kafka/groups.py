@@ -24,7 +24,7 @@ from aiokafka.errors import (
 
 from coordinator.infra.kafka.clients import PARTITION
 from coordinator.infra.kafka.security import connection_options
-from coordinator.streams.log.errors import OperatorError, WorldError
+from coordinator.streams.log.errors import OperatorError, WorldError, text_of
 
 WORKER_OF = {
     "input": "feed",
@@ -73,9 +73,7 @@ async def _described(bootstrap: str, names: Sequence[str]) -> list[Any]:
             # One request per group: aiokafka 0.14 misreads an answer that describes several.
             return [await _described_group(admin, name) for name in names]
     except (KafkaError, OSError) as error:  # TimeoutError is an OSError
-        raise WorldError(
-            f"Kafka at {bootstrap} does not say which workers run: {error or type(error).__name__}"
-        ) from error
+        raise WorldError(f"Kafka at {bootstrap} does not say which workers run: {text_of(error)}") from error
     finally:
         await admin.close()
 

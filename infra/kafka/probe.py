@@ -22,6 +22,7 @@ from aiokafka.errors import (
 )
 
 from coordinator.infra.kafka.security import connection_options, process_security
+from coordinator.streams.log.errors import text_of
 
 PROBE_SECONDS_MAX = 5.0
 
@@ -55,9 +56,9 @@ async def why_silent(bootstrap: str) -> str:
     except TimeoutError:
         return f"no answer within {PROBE_SECONDS_MAX:g} s"
     except (KafkaConnectionError, ConnectionResetError, asyncio.IncompleteReadError) as error:
-        return f"it ended the connection ({str(error) or type(error).__name__}){_hint()}"
+        return f"it ended the connection ({text_of(error)}){_hint()}"
     except (KafkaError, OSError, EOFError) as error:
-        return str(error) or type(error).__name__
+        return text_of(error)
     connection.close()
     return ""
 

@@ -25,11 +25,11 @@ from coordinator.infra.kafka.broker_settings import MESSAGE_BYTES_MAX, min_insyn
 from coordinator.infra.kafka.clients import PARTITION, make_producer, make_reader, offsets_of, stop_reader
 from coordinator.infra.kafka.probe import until_kafka_answers, why_silent
 from coordinator.infra.kafka.security import connection_options
-from coordinator.infra.log.look import look_at_log
+from coordinator.infra.log.cluster_state import look_at_log
 from coordinator.streams.clock import wall_ms
 from coordinator.streams.log.birth import Birth, birth_records
-from coordinator.streams.log.check import LogFound, LogMemory, check_log, unfinished_birth
 from coordinator.streams.log.errors import OperatorError, WorldError, WrongLogError
+from coordinator.streams.log.integrity import LogFound, LogMemory, check_log, unfinished_birth
 from coordinator.streams.topology import TOPICS, topic_name
 
 NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -77,8 +77,9 @@ async def create_topics(
 ) -> str:
     """Create all topics of a crunch that has none, each with its birth record; returns the birth id.
 
-    If the crunch has topics, none is created, and they are checked (`streams/log/check.py`): a new topic in place of a
-    lost one would be a history in which nothing was paid. What an interrupted `create_topics` left undone is completed.
+    If the crunch has topics, none is created, and they are checked (`streams/log/integrity.py`): a new topic in place
+    of a lost one would be a history in which nothing was paid. What an interrupted `create_topics` left undone is
+    completed.
 
     Raises OperatorError for a crunch id that cannot be part of a topic's name; WrongLogError for topics that are not
     ours or incomplete, have several partitions, compaction or a limited retention; WorldError when the broker does not

@@ -15,11 +15,11 @@ from aiokafka.errors import KafkaError
 from coordinator.infra.kafka.clients import PARTITION, fetched, make_reader, stop_reader
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Append, Need, decode_append, record_named
-from coordinator.streams.log.errors import TruncatedTopicError, WorldError
+from coordinator.streams.log.errors import TruncatedTopicError, WorldError, text_of
 from coordinator.streams.topology import topic_name
 
 FETCH_BYTES = 32 * 1024
-"""Of the appends behind the wanted one as few as may be: the broker sends at least one batch."""
+"""Small, so that few appends behind the wanted one are fetched. The broker sends at least one batch."""
 READ_SECONDS_MAX = 10.0
 WAIT_MS = 200
 APART_MAX = 8
@@ -51,14 +51,12 @@ class KafkaAppends:
                 await consumer.start()
                 return await self._found(consumer, wanted)
         except (KafkaError, OSError) as error:  # TimeoutError is an OSError
-            raise WorldError(
-                f"Kafka at {self._bootstrap} does not answer: {error or type(error).__name__}"
-            ) from error
+            raise WorldError(f"Kafka at {self._bootstrap} does not answer: {text_of(error)}") from error
         finally:
             await stop_reader(consumer)
 
     async def _found(self, consumer: AIOKafkaConsumer, wanted: Wanted) -> Found:
-        found: Found = {}
+        decisions: Found = {}
         cut: dict[str, list[int]] = {}
         for wave in waves_of(wanted):
             spans = {topic: (run[0], run[-1]) for topic, run in wave.items()}
@@ -68,13 +66,13 @@ class KafkaAppends:
                     if offset in appends and appends[offset].part[1] > 1:
                         cut.setdefault(topic, []).append(offset)
                     else:
-                        found[topic, offset] = decision_at(topic, offset, appends)
+                        decisions[topic, offset] = decision_at(topic, offset, appends)
         for topic, offsets in cut.items():
             for offset in offsets:
                 first = max(0, offset - PARTS_SEARCHED_MAX)
                 records = (await self._records(consumer, {topic: (first, offset)}))[topic]
-                found[topic, offset] = decision_at(topic, offset, _decoded(topic, records))
-        return found
+                decisions[topic, offset] = decision_at(topic, offset, _decoded(topic, records))
+        return decisions
 
     async def _records(
         self, consumer: AIOKafkaConsumer, spans: Mapping[str, tuple[int, int]]

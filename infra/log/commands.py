@@ -18,7 +18,7 @@ from coordinator.infra.kafka.clients import make_producer
 from coordinator.infra.kafka.probe import why_silent
 from coordinator.streams.events import Event
 from coordinator.streams.log.envelope import encode_event
-from coordinator.streams.log.errors import OutcomeUnknownError, WorldError
+from coordinator.streams.log.errors import OutcomeUnknownError, WorldError, text_of
 from coordinator.streams.topology import topic_name
 
 SEND_SECONDS_MAX = 10.0
@@ -64,14 +64,14 @@ class KafkaCommandPort:
             KafkaError,
             TimeoutError,
         ) as error:  # it waited for the topic or for room: nothing is queued
-            raise WorldError(f"the command was not written to Kafka: {_text_of(error)}") from error
+            raise WorldError(f"the command was not written to Kafka: {text_of(error)}") from error
         try:
             async with asyncio.timeout_at(ends_at):
                 sent = await asyncio.shield(queued)
         except (KafkaError, TimeoutError) as error:
             queued.add_done_callback(lambda done: _log_outcome(command, done))
             raise OutcomeUnknownError(
-                f"Kafka has not confirmed the command: {_text_of(error)}; it may still arrive"
+                f"Kafka has not confirmed the command: {text_of(error)}; it may still arrive"
             ) from error
         return int(sent.offset)
 
@@ -86,14 +86,10 @@ async def send_command(bootstrap: str, crunch_id: str, command: Event) -> int:
         await port.stop()
 
 
-def _text_of(error: BaseException) -> str:
-    return str(error) or type(error).__name__
-
-
 def _log_outcome(command: Event, done: asyncio.Future[Any]) -> None:
     """Log what became of a command after its caller got an OutcomeUnknownError."""
     if done.cancelled() or (error := done.exception()) is not None:
-        reason = "cancelled" if done.cancelled() else _text_of(error)  # type: ignore[arg-type]
+        reason = "cancelled" if done.cancelled() else text_of(error)  # type: ignore[arg-type]
         _log.warning("command_not_confirmed", command_id=command.id, reason=reason)
     else:
         _log.warning("command_arrived_late", command_id=command.id, offset=done.result().offset)

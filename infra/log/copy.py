@@ -1,4 +1,4 @@
-"""Back up the topics into one file while the node runs, and restore them: every record with its offset.
+"""Back up the topics into one file while the node runs, and restore them: every record with its offset, and its blobs.
 
 The file is a gzip stream of length-prefixed MessagePack: a head, the records topic by topic, and a tail with their
 number and sha256. A restore writes each record at its old offset, because decisions name offsets of other topics. It
@@ -10,6 +10,7 @@ copy too; what a stage had not decided by then, it decides after the restore, as
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
@@ -22,18 +23,34 @@ from aiokafka.errors import KafkaError
 from coordinator.infra.kafka.clients import PARTITION, fetched, make_producer
 from coordinator.infra.kafka.groups import refuse_working
 from coordinator.infra.kafka.topics import empty_topics, new_birth
-from coordinator.infra.log.copy_file import FORMAT, LENGTH, Copied, Head, Tail, read_entries
-from coordinator.infra.log.look import look_at_log
+from coordinator.infra.log.cluster_state import look_at_log
+from coordinator.infra.log.copy_file import (
+    FORMAT,
+    FORMATS_READ,
+    LENGTH,
+    Copied,
+    CopiedBlob,
+    Entry,
+    Head,
+    Tail,
+    read_entries,
+)
 from coordinator.infra.log.positions import reading
+from coordinator.streams.events import Blob
+from coordinator.streams.large_answers import blobs_of
 from coordinator.streams.log.birth import birth_records, read_birth
-from coordinator.streams.log.check import check_log
-from coordinator.streams.log.errors import LogError, OperatorError, WorldError
+from coordinator.streams.log.errors import BlobLostError, LogError, OperatorError, WorldError
+from coordinator.streams.log.integrity import check_log
+from coordinator.streams.log.plain_topics import counter_for
+from coordinator.streams.ports import BlobReader, Blobs
 from coordinator.streams.topology import TOPICS, topic_name
 
 DOWNSTREAM_FIRST = (
     *("checkpoints", "snapshots", "scores", "predictions", "models", "inputs", "feeds", "commands"),
     "dead-letters",
 )
+BLOBS_IN = ("commands", "feeds", "inputs", "predictions")
+"""The topics whose events may name a blob."""
 STALL_SECONDS_MAX = 30.0
 IN_FLIGHT_MAX = 500
 OnProgress = Callable[[int, int], None]
@@ -42,11 +59,15 @@ OnProgress = Callable[[int, int], None]
 _encode = msgspec.msgpack.Encoder().encode
 
 
-async def write_backup(bootstrap: str, crunch_id: str, out: IO[bytes], on_progress: OnProgress) -> Tail:
-    """Copy all topics as they are now.
+async def write_backup(
+    bootstrap: str, crunch_id: str, out: IO[bytes], on_progress: OnProgress, blobs: BlobReader
+) -> Tail:
+    """Copy all topics as they are now, and the blobs that they name. A blob that is lost does not stop the copy: the
+    tail names it.
 
     Raises WorldError, WrongLogError (topics are missing or incomplete), LogError (a topic has gaps).
     """
+    named: dict[str, Blob] = {}
     birth_id = check_log(crunch_id, await look_at_log(bootstrap, crunch_id), None, bootstrap)
     async with reading(bootstrap) as consumer:
         ends = await _ends(consumer, crunch_id)
@@ -54,6 +75,7 @@ async def write_backup(bootstrap: str, crunch_id: str, out: IO[bytes], on_progre
         with gzip.GzipFile(fileobj=out, mode="wb", mtime=0) as file:
             _put(file, Head(FORMAT, crunch_id, birth_id, ends))
             for topic in TOPICS:
+                counter = counter_for(topic)
                 async for record in _records(consumer, topic_name(crunch_id, topic), ends[topic]):
                     value = record.value
                     encoded = _encode(Copied(topic, record.offset, record.timestamp, value))
@@ -61,15 +83,34 @@ async def write_backup(bootstrap: str, crunch_id: str, out: IO[bytes], on_progre
                     file.write(LENGTH.pack(len(encoded)) + encoded)
                     count += 1
                     on_progress(count, total)
-            tail = Tail(count, digest.hexdigest())
+                    if topic in BLOBS_IN and (decision := counter.read(record.offset, value)) is not None:
+                        named |= {blob.sha256: blob for blob in blobs_of(decision)}
+            lost: list[str] = []
+            for blob in named.values():
+                try:
+                    encoded = _encode(CopiedBlob(await asyncio.to_thread(blobs.read, blob)))
+                except BlobLostError as error:
+                    lost.append(str(error))
+                    continue
+                digest.update(encoded)
+                file.write(LENGTH.pack(len(encoded)) + encoded)
+            copied = len(named) - len(lost)
+            tail = Tail(count + copied, digest.hexdigest(), copied, lost)
             _put(file, tail)
     return tail
 
 
 async def read_backup(
-    bootstrap: str, crunch_id: str, source: IO[bytes], on_progress: OnProgress, *, other_crunch: bool = False
+    bootstrap: str,
+    crunch_id: str,
+    source: IO[bytes],
+    on_progress: OnProgress,
+    blobs: Blobs,
+    *,
+    other_crunch: bool = False,
 ) -> Tail:
-    """Restore a backup, each record at its offset, into topics that are missing or hold only their birth record.
+    """Restore a backup, each record at its offset, into topics that are missing or hold only their birth record, and
+    its blobs into `blobs`.
 
     A topic that holds a history stays as it is. It must be the topic that was copied, and be at least as long. Finally
     the topics are checked against each other: a topic that is shorter than the decisions of another topic say is an
@@ -81,7 +122,7 @@ async def read_backup(
     """
     entries = read_entries(source)
     head = next(entries, None)
-    if not isinstance(head, Head) or head.format != FORMAT:
+    if not isinstance(head, Head) or head.format not in FORMATS_READ:
         raise OperatorError("this is no backup of topics")
     if head.crunch_id != crunch_id and not other_crunch:
         raise OperatorError(f"this is a backup of crunch {head.crunch_id}, not of {crunch_id}")
@@ -108,7 +149,7 @@ async def read_backup(
     producer = make_producer(bootstrap)
     try:
         await producer.start()
-        writer = _Restore(producer, crunch_id, firsts, births)
+        writer = _Restore(producer, crunch_id, firsts, births, blobs)
         tail = await writer.write(entries, sum(head.ends.values()), on_progress)
     except KafkaError as error:
         raise WorldError(f"Kafka at {bootstrap} took no more records: {error!r}") from error
@@ -131,15 +172,15 @@ class _Restore:
         crunch_id: str,
         firsts: Mapping[str, bytes | None],
         births: Mapping[str, bytes] | None,
+        blobs: Blobs,
     ) -> None:
+        self._blobs = blobs
         self._producer = producer
         self._crunch_id = crunch_id
         self._firsts = firsts
         self._births = births
 
-    async def write(
-        self, entries: Iterator[Head | Copied | Tail], total: int, on_progress: OnProgress
-    ) -> Tail:
+    async def write(self, entries: Iterator[Entry], total: int, on_progress: OnProgress) -> Tail:
         """Write every record to its topic; returns the backup's tail. Raises LogError, OperatorError, KafkaError."""
         digest = hashlib.sha256()
         waiting: list[tuple[Copied, Any]] = []
@@ -149,6 +190,10 @@ class _Restore:
                 if (entry.records, entry.sha256) != (count, digest.hexdigest()):
                     raise LogError("the backup was altered: its records are not those that were copied")
                 return entry
+            if isinstance(entry, CopiedBlob):
+                digest.update(_encode(entry))
+                await asyncio.to_thread(self._blobs.put, entry.content)
+                continue
             if isinstance(entry, Head) or entry.topic not in TOPICS:
                 raise LogError("the backup is damaged: something else than a record stands among the records")
             digest.update(_encode(entry))

@@ -1,6 +1,7 @@
 """The file that a copy of the topics is: a gzip stream of length-prefixed MessagePack. No broker is needed to read it.
 
-A head, the records topic by topic, a tail with their number and sha256. `copy.py` writes and restores it.
+A head, the records topic by topic, the blobs that they name, a tail with their number and sha256. `copy.py` writes and
+restores it.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from typing import IO
 
 import msgspec
 
-from coordinator.streams.engine.log import MemoryLog
+from coordinator.streams.engine.memory_log import MemoryLog
 from coordinator.streams.log.errors import LogError, OperatorError
+from coordinator.streams.ports import Blobs
 
-FORMAT = "coordinator-log/2"
+FORMAT = "coordinator-log/3"
+FORMATS_READ = ("coordinator-log/2", FORMAT)
+"""The second has no blobs."""
 RECORD_BYTES_MAX = 64 * 1024 * 1024
 LENGTH = struct.Struct(">I")
 
@@ -40,18 +44,29 @@ class Copied(msgspec.Struct, frozen=True, tag="record"):
     value: bytes | None
 
 
+class CopiedBlob(msgspec.Struct, frozen=True, tag="blob"):
+    """A large table or answer that the records name; its name is its SHA-256."""
+
+    content: bytes
+
+
 class Tail(msgspec.Struct, frozen=True, tag="tail"):
-    """The end of the file: the number of records before it, and the sha256 (hex) of their encoded bytes."""
+    """The end of the file: the number of records and blobs before it, and the sha256 (hex) of their encoded bytes."""
 
     records: int
     sha256: str
+    blobs: int = 0
+    """How many of them are blobs."""
+    lost: list[str] = []
+    """The names of the blobs that were lost when the copy was made: it lacks them."""
 
 
+Entry = Head | Copied | CopiedBlob | Tail
 _encode = msgspec.msgpack.Encoder().encode
-_decoder = msgspec.msgpack.Decoder(Head | Copied | Tail)
+_decoder = msgspec.msgpack.Decoder(Entry)
 
 
-def read_entries(source: IO[bytes]) -> Iterator[Head | Copied | Tail]:
+def read_entries(source: IO[bytes]) -> Iterator[Entry]:
     """What the file holds, in order. Raises OperatorError (no copy), LogError (cut or damaged)."""
     try:
         with gzip.GzipFile(fileobj=source, mode="rb") as file:
@@ -66,15 +81,18 @@ def read_entries(source: IO[bytes]) -> Iterator[Head | Copied | Tail]:
         raise LogError(f"the backup was cut or damaged: {error}") from error
 
 
-def read_topics(path: Path, topics: Collection[str]) -> MemoryLog:
-    """Some topics of a copy, in memory. Raises OperatorError (no copy), LogError (cut, damaged or altered)."""
-    log = MemoryLog(dict.fromkeys(topics, ()))
+def read_topics(path: Path, topics: Collection[str], blobs: Blobs | None = None) -> MemoryLog:
+    """Some topics of a copy, in memory; its blobs are put into `blobs`.
+
+    Raises OperatorError (no copy), LogError (cut, damaged or altered).
+    """
+    log = MemoryLog(dict.fromkeys(topics, ()), blobs)
     count, digest = 0, hashlib.sha256()
     try:
         with path.open("rb") as file:
             entries = read_entries(file)
             head = next(entries, None)
-            if not isinstance(head, Head) or head.format != FORMAT:
+            if not isinstance(head, Head) or head.format not in FORMATS_READ:
                 raise OperatorError(f"{path} is no backup of topics")
             for entry in entries:
                 if isinstance(entry, Tail):
@@ -85,7 +103,10 @@ def read_topics(path: Path, topics: Collection[str]) -> MemoryLog:
                     raise LogError(f"{path} is damaged: a second head stands among the records")
                 digest.update(_encode(entry))
                 count += 1
-                if entry.topic in topics:
+                if isinstance(entry, CopiedBlob):
+                    if blobs is not None:
+                        blobs.put(entry.content)
+                elif entry.topic in topics:
                     log.append(entry.topic, entry.value or b"")
     except OSError as error:
         raise OperatorError(f"{path} cannot be read: {error.strerror or error}") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Self
@@ -12,6 +14,7 @@ from coordinator.infra.kafka.clients import read_range
 from coordinator.infra.log.positions import offsets, reading
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need
+from coordinator.streams.log.errors import WorldError
 from coordinator.streams.log.plain_topics import counter_for
 from coordinator.streams.topology import topic_name
 
@@ -22,7 +25,8 @@ OnProgress = Callable[[int, int], None]
 class FollowedTopic:
     """`async with FollowedTopic(bootstrap, crunch_id, topic) as followed`: `followed.decisions()` yields what is new.
 
-    Raises WorldError when Kafka does not answer, OperatorError when the crunch has no topics.
+    Raises WorldError when Kafka does not answer, at once or later (what aiokafka raises within becomes one at its end),
+    OperatorError when the crunch has no topics.
     """
 
     def __init__(self, bootstrap: str, crunch_id: str, topic: str, start: Need | None = None) -> None:
@@ -60,3 +64,42 @@ class FollowedTopic:
                 yield decision
                 if enough():
                     return
+
+
+class CommandedTopic(FollowedTopic, ABC):
+    """A topic whose owner decides commands, followed by somebody who sends one and waits for its decision.
+
+    `read` gives each new decision to `take`, which a subclass extends by what it folds.
+    """
+
+    def __init__(self, bootstrap: str, crunch_id: str, topic: str) -> None:
+        super().__init__(bootstrap, crunch_id, topic)
+        self._decided = -1
+
+    async def read(self) -> None:
+        """Read up to the topic's end as of now. Raises as `FollowedTopic` does."""
+        async for decision in self.decisions():
+            self.take(decision)
+
+    @abstractmethod
+    def take(self, decision: Decision) -> None:
+        """Fold one decision of the topic, in order."""
+        self._decided = max(self._decided, decision.upto.get("commands", (-1, -1))[0])
+
+    def decided(self, command_offset: int) -> bool:
+        """Whether the owner has decided the command at this offset."""
+        return self._decided >= command_offset
+
+    async def until_decided(
+        self, command_offset: int, worker: str, seconds_max: float, more: str = ""
+    ) -> None:
+        """Read on until the command is decided. Raises WorldError after `seconds_max`; `more` ends its text."""
+        try:
+            async with asyncio.timeout(seconds_max):
+                while not self.decided(command_offset):
+                    await self.read()
+        except TimeoutError:
+            raise WorldError(
+                f"the command stands in the log (offset {command_offset}), but no {worker} worker has decided it in "
+                f"{seconds_max:g} s; it will when one runs{more}"
+            ) from None

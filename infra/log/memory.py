@@ -13,8 +13,9 @@ from pathlib import Path
 import msgspec
 
 from coordinator.infra.processes.data_dir import exclusive
-from coordinator.streams.log.check import LogFound, LogMemory, TopicSeen
+from coordinator.infra.whole_file import write_whole
 from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.log.integrity import LogFound, LogMemory, TopicSeen
 
 FILE = "topics.json"
 
@@ -62,7 +63,5 @@ class LogMemoryFile:
             now = LogMemory(self._crunch_id, log_found.cluster_id, birth_id, topics)
             if now == self._written:
                 return
-            partial = self.path.with_suffix(".partial")
-            partial.write_bytes(msgspec.json.encode(now))
-            partial.replace(self.path)
+            write_whole(self.path, msgspec.json.encode(now))
             self._written = now

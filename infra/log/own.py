@@ -1,9 +1,9 @@
 """A process's own log: checked before the first read or write, and watched from then on.
 
-`check` compares the topics on the broker with what the data directory remembers (`streams/log/check.py`). After it, the
-process uses no connection to another cluster (`kafka/guard.py`). `watch` looks again every few seconds: if a topic was
-deleted, made again or cut under the running node, the process ends with an error that names it, and does not take the
-topic for a new one. The same happens if a topic's settings would delete its past, before Kafka's next sweep.
+`check` compares the topics on the broker with what the data directory remembers (`streams/log/integrity.py`). After it,
+the process uses no connection to another cluster (`kafka/guard.py`). `watch` looks again every few seconds: if a topic
+was deleted, made again or cut under the running node, the process ends with an error that names it, and does not take
+the topic for a new one. The same happens if a topic's settings would delete its past, before Kafka's next sweep.
 """
 
 from __future__ import annotations
@@ -20,10 +20,17 @@ from aiokafka.errors import KafkaError
 from coordinator.infra.kafka.clients import PARTITION, make_reader, offsets_of, stop_reader
 from coordinator.infra.kafka.guard import expect_cluster, foreign_cluster
 from coordinator.infra.kafka.topics import refuse_wrong_settings
-from coordinator.infra.log.look import ask_cluster, look_at_log
+from coordinator.infra.log.cluster_state import ask_cluster, look_at_log
 from coordinator.infra.log.memory import LogMemoryFile
-from coordinator.streams.log.check import LogFound, LogMemory, TopicFound, TopicSeen, check_log, check_seen
-from coordinator.streams.log.errors import WorldError, WrongLogError
+from coordinator.streams.log.errors import WorldError, WrongLogError, text_of
+from coordinator.streams.log.integrity import (
+    LogFound,
+    LogMemory,
+    TopicFound,
+    TopicSeen,
+    check_log,
+    check_seen,
+)
 from coordinator.streams.topology import topic_name
 
 LOOK_SECONDS = 3.0
@@ -95,7 +102,7 @@ class OwnLog:
                         await consumer.start()
                     await self._look(consumer)
                 except (KafkaError, OSError, WorldError) as error:
-                    log.info("log_not_seen", reason=str(error) or type(error).__name__)
+                    log.info("log_not_seen", reason=text_of(error))
                     if consumer is not None:
                         await stop_reader(consumer)
                         consumer = None

@@ -100,9 +100,16 @@ class TopicTail(msgspec.Struct, frozen=True):
     """Wall-clock time (ms) at which its last record was written."""
 
 
+def event_time(decision: Decision) -> int | None:
+    """Event time (ms) of a decision; None for one without events, or before all time: the first terms of a crunch."""
+    return decision.events[-1].at or None if decision.events else None
+
+
 @asynccontextmanager
 async def reading(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
-    """A started reader without a group. Raises WorldError if the broker does not answer in CONNECT_SECONDS_MAX."""
+    """A started reader without a group. Raises WorldError if the broker does not answer in CONNECT_SECONDS_MAX, and for
+    what the reader raises of a broker that stopped answering later: who goes on after an outage waits for that alone.
+    """
     consumer = make_reader(bootstrap)
     try:
         async with asyncio.timeout(CONNECT_SECONDS_MAX):
@@ -113,6 +120,8 @@ async def reading(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
         raise WorldError(f"Kafka at {bootstrap} does not answer ({reason})") from error
     try:
         yield consumer
+    except KafkaError as error:
+        raise WorldError(f"Kafka at {bootstrap} stopped answering: {error}") from error
     finally:
         await stop_reader(consumer)
 
@@ -155,8 +164,7 @@ async def read_tails(bootstrap: str, crunch_id: str, records_max: int = TAIL_REC
                     if (decision := counter.read(record.offset, record.value)) is not None:
                         decisions = decision.seq
                         upto.update(decision.upto)
-                        if decision.events:
-                            decided_at = decision.events[-1].at
+                        decided_at = event_time(decision) or decided_at
             else:
                 decisions = end - start
             tails.append(TopicTail(topic, start, end, counter.epoch, decisions, upto, decided_at, written_at))
@@ -302,9 +310,6 @@ async def pipeline_waits_for(bootstrap: str, crunch_id: str, watch: PipelineWatc
     Raises WorldError, OperatorError (no topics), LogError.
     """
     watch = watch or PipelineWatch(crunch_id)
-    try:
-        async with reading(bootstrap) as consumer:
-            await watch.refresh(consumer)
-    except KafkaError as error:
-        raise WorldError(f"Kafka at {bootstrap} stopped answering: {error}") from error
+    async with reading(bootstrap) as consumer:
+        await watch.refresh(consumer)
     return watch.waiting()

@@ -11,11 +11,16 @@ import asyncio
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 
 from coordinator.infra.kafka.clients import PARTITION, fetched, stand_at
 from coordinator.infra.log.positions import offsets, reading
-from coordinator.streams.log.errors import CorruptTopicError, OperatorError, TruncatedTopicError, WorldError
+from coordinator.streams.log.errors import (
+    CorruptTopicError,
+    OperatorError,
+    TruncatedTopicError,
+    WorldError,
+    text_of,
+)
 from coordinator.streams.topology import topic_name
 
 PASS_SECONDS_MIN = 20.0
@@ -57,17 +62,13 @@ class LogScrub:
             try:
                 await self.read_all()
                 await asyncio.sleep(PASS_SECONDS_MIN)
-            except (
-                KafkaError,
-                OSError,
-                WorldError,
-                OperatorError,
-            ) as error:  # the log's watch reports a broker or a topic that is gone
-                log.info("scrub_waits", reason=str(error) or type(error).__name__)
+            # The log's watch reports a broker or a topic that is gone.
+            except (OSError, WorldError, OperatorError) as error:
+                log.info("scrub_waits", reason=text_of(error))
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def read_all(self) -> None:
-        """One pass. Raises WorldError, KafkaError, OperatorError (a missing topic)."""
+        """One pass. Raises WorldError, OperatorError (a missing topic)."""
         async with reading(self._bootstrap) as consumer:
             for topic in ORDER:
                 _, end = (await offsets(consumer, self._crunch_id))[topic]

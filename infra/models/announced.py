@@ -27,7 +27,7 @@ class AnnouncedModels:
         self._seen: dict[str, ModelInfo] = {}  # as last noticed
         self._recovering: set[str] = set()
         self._reported: dict[str, str] = {}  # the code that the announced deployment was reported with
-        self._called: set[str] = set()  # could be called at some time in this process's life
+        self._called: set[str] = set()  # could be called since the orchestrator's last whole list
         self._unlisted: set[str] = set()  # left because a new list of the orchestrator did not name them
         self._told: set[str] = set()  # seen at some time and not left since: only they can recover or leave
         self._notices: list[ModelNotice] = []
@@ -52,16 +52,17 @@ class AnnouncedModels:
 
         It is the model's fault once this node could call it: it crashed, was reported, was replaced or stopped by its
         owner, or lost its setup. Before that it is the node's fault: the connection is being made, or cannot be made.
+        A new list of the orchestrator begins this anew: a model host that died has ended its models with it.
         """
         if model_id in self._recovering:
             return "model", "recovering"
         code = self._reported.get(model_id)
         if code is not None and (code != NOT_CONNECTED or model_id in self._called):
             return "model", f"reported: {code}"
-        if model_id not in self._called:
-            return "node", "not connected yet"
         if model_id in self._unlisted:
             return "node", UNLISTED
+        if model_id not in self._called:
+            return "node", "not connected yet"
         return "model", "being set up anew" if model_id in self._infos else "stopped"
 
     def latest_of_each(self, states: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -75,8 +76,9 @@ class AnnouncedModels:
         return list(latest.values())
 
     def only(self, model_ids: Collection[str]) -> None:
-        """A new list: who is not on it was stopped while we were not connected."""
-        for model_id in [known for known in self._infos if known not in model_ids]:
+        """A new list: who is not on it was stopped while we were not connected, and the others are connected anew."""
+        self._called.clear()
+        for model_id in [running_id for running_id in self._infos if running_id not in model_ids]:
             self._leave(model_id, UNLISTED)
             self._unlisted.add(model_id)
 
@@ -103,10 +105,12 @@ class AnnouncedModels:
     def set_up(self, model_id: str, deployment_id: str, *, reported: bool = False) -> None:
         """The model can be called, or was `reported` before it could. A change of name too is `seen`."""
         info = self._infos.get(model_id)
-        if info is None or info.deployment_id != deployment_id or self._seen.get(model_id) == info:
+        if info is None or info.deployment_id != deployment_id:
             return
         if not reported:
             self._called.add(model_id)
+        if self._seen.get(model_id) == info:
+            return
         self._seen[model_id] = info
         self._told.add(model_id)
         self._notices.append(ModelNotice("seen", info))

@@ -18,13 +18,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Collection, Coroutine, Sequence
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import grpc
 import msgspec
 from model_runner_client.grpc.generated.dynamic_subclass_pb2 import CallRequest
 
 from coordinator.infra.models.announced import NOT_CONNECTED, AnnouncedModels
+from coordinator.infra.models.host import variants
 from coordinator.infra.models.orchestrator import take_over
 from coordinator.infra.models.outcomes import (
     BAD_IMPLEMENTATION,
@@ -37,7 +39,7 @@ from coordinator.infra.models.setup import keep_reasons, reason_of
 from coordinator.infra.models.shared_values import SharedValues
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.net.outbound import keep_this_machine_from_proxies
-from coordinator.streams.ports import ModelNotice, ModelReply, Outcome
+from coordinator.streams.ports import ModelNotice, ModelReply, Outcome, Table
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +66,22 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     token: str = ""
 
 
+class _WithTable(NamedTuple):
+    """A call with a table, and what it was made of."""
+
+    method: str
+    positional: Sequence[Any]
+    request: CallRequest
+
+    def is_of(self, method: str, positional: Sequence[Any]) -> bool:
+        """Whether it was made of the same values. To compare what is large would cost more than to send it."""
+        same = len(positional) == len(self.positional) and all(
+            value is other or (isinstance(value, str | int | float) and value == other)
+            for value, other in zip(positional, self.positional, strict=True)
+        )
+        return same and method == self.method
+
+
 class RunnerClientGateway:
     """`ModelGateway` over websocket and gRPC, for a local model host and the hosted orchestrator alike."""
 
@@ -88,6 +106,8 @@ class RunnerClientGateway:
         self._call_seconds_max = call_seconds_max
         self._token = credentials.token
         self._encode = SharedValues().encode_arguments
+        self._with_table: WeakKeyDictionary[Table, _WithTable] = WeakKeyDictionary()
+        """The last call with each table; it goes with the table."""
         self._runner: Any = None
         self._report: Any = None
         self._connection: asyncio.Task[None] | None = None
@@ -166,18 +186,35 @@ class RunnerClientGateway:
         """
         if not model_ids or self._runner is None:
             return {model_id: self._absent(model_id) for model_id in model_ids}
-        encoded = self._encode(arguments)
+        request = self._request(method, arguments)
         timeout_seconds = min(timeout_seconds, self._call_seconds_max)
         if len(model_ids) == 1:
             (model_id,) = model_ids
-            return {
-                model_id: await self._call_one(model_id, method, encoded, timeout_seconds, output_max_bytes)
-            }
+            return {model_id: await self._call_one(model_id, request, timeout_seconds, output_max_bytes)}
         calls = (
-            self._call_one(model_id, method, encoded, timeout_seconds, output_max_bytes)
+            self._call_one(model_id, request, timeout_seconds, output_max_bytes)
             for model_id in dict.fromkeys(model_ids)
         )
         return {reply.model_id: reply for reply in await asyncio.gather(*calls)}
+
+    def _request(self, method: str, arguments: Sequence[Any]) -> CallRequest:
+        """The call on the wire. One with a table is made once for all models that get the same arguments: it holds a
+        copy of the table as long as the call lasts. Raises VariantError.
+        """
+        tables = [argument for argument in arguments if isinstance(argument, Table)]
+        positional = [argument for argument in arguments if not isinstance(argument, Table)]
+        for table in tables:
+            before = self._with_table.get(table)
+            if before is not None and before.is_of(method, positional):
+                return before.request
+        request = CallRequest(
+            methodName=method,
+            methodArguments=self._encode(positional),
+            methodKwArguments=[variants.table_argument(table.parquet) for table in tables],
+        )
+        for table in tables:
+            self._with_table[table] = _WithTable(method, positional, request)
+        return request
 
     async def report_failure(self, model_id: str, code: str, reason: str) -> bool:
         """Ask the orchestrator to stop a model; False if it is not connected. Gives a `failed` notice."""
@@ -187,7 +224,7 @@ class RunnerClientGateway:
         return runner is not None
 
     async def _call_one(
-        self, model_id: str, method: str, encoded: Any, timeout_seconds: float, output_max_bytes: int
+        self, model_id: str, request: CallRequest, timeout_seconds: float, output_max_bytes: int
     ) -> ModelReply:
         runner = self._runner.model_cluster.models_run.get(model_id)
         if runner is None:
@@ -199,7 +236,7 @@ class RunnerClientGateway:
             )
         began = time.monotonic()
         try:
-            response = await self._send(runner, method, encoded, timeout_seconds)
+            response = await self._send(runner, request, timeout_seconds)
         except AuthError as error:
             self._spawn(self._on_failure(runner, NOT_CONNECTED, str(error)))
             return ModelReply(
@@ -233,9 +270,8 @@ class RunnerClientGateway:
             self._spawn(self._on_failure(runner, BAD_IMPLEMENTATION, reply.detail))
         return reply
 
-    async def _send(self, runner: Any, method: str, encoded: Any, timeout_seconds: float) -> Any:
+    async def _send(self, runner: Any, request: CallRequest, timeout_seconds: float) -> Any:
         """The model's response, or None where its channel was closed. Raises AioRpcError and AuthError."""
-        request = CallRequest(methodName=method, methodArguments=encoded)
         try:
             return await runner.grpc_stub.Call(request, timeout=timeout_seconds, wait_for_ready=True)
         except grpc.aio.UsageError:

@@ -18,13 +18,15 @@ from pathlib import Path
 
 import msgspec
 
-from coordinator.infra.models.host.folder import ModelEntry
+from coordinator.infra.models.host.model_folder import ModelEntry
 from coordinator.infra.models.host.process import ENVIRONMENT_KEPT, SCRATCH, fresh_copy, log_path
-from coordinator.infra.models.piped_child import Answered, Question, receive, send
+from coordinator.infra.models.piped_child import Answered, Question, Receiver, send
 from coordinator.infra.rotated_log import RotatedLog
 
 LOG_BYTES_MAX = 1024 * 1024
 SETUP_SECONDS_MAX = 120.0
+REST_SECONDS = 1.0
+"""How long the next piece of a message may take."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Answered).decode
@@ -50,6 +52,8 @@ class PipedModel:
         )
         self._process: subprocess.Popen[bytes] | None = None
         self._to = self._from = -1
+        self._answers = Receiver(-1)
+        self._poll = select.poll()
 
     def start(self) -> None:
         """Begin a new process on a fresh copy. Raises BadModelError, OSError for a folder that cannot be copied."""
@@ -76,16 +80,19 @@ class PipedModel:
         finally:
             os.close(their_in)
             os.close(their_out)
+        self._answers, self._poll = Receiver(self._from), select.poll()
+        self._poll.register(self._from, select.POLLIN)
         log = RotatedLog(log_path(self._work_dir, self.entry.model_id), LOG_BYTES_MAX // 2)
         threading.Thread(target=_keep_said, args=(self._process, log), daemon=True).start()
-        if not self._readable(SETUP_SECONDS_MAX):
+        try:
+            fault = self._next(time.monotonic() + SETUP_SECONDS_MAX).decode(errors="replace")
+        except TimeoutError:
+            fault = f"its construction took longer than {SETUP_SECONDS_MAX:g} s"
+        except GoneError as error:
+            fault = str(error)
+        if fault:
             self.end()
-            raise BadModelError(f"its construction took longer than {SETUP_SECONDS_MAX:g} s")
-        head = _read_first(self._from)
-        if head is None or head:
-            why = head.decode(errors="replace") if head else f"its process ended with {self._ended()}"
-            self.end()
-            raise BadModelError(why)
+            raise BadModelError(fault)
 
     def ask(self, question: bytes) -> None:
         """Send a round (`encoded`). Raises GoneError."""
@@ -96,12 +103,10 @@ class PipedModel:
 
     def answer(self, until: float) -> Answered:
         """The answer to what was asked. Raises TimeoutError past `until` (monotonic s), GoneError."""
-        if not self._readable(max(0.0, until - time.monotonic())):
-            raise TimeoutError
-        message = receive(self._from)
-        if not message:
-            raise GoneError(f"its process ended with {self._ended()}")
-        return _decode(message)
+        try:
+            return _decode(self._next(until))
+        except msgspec.DecodeError as error:  # the model's code wrote to the pipe
+            raise GoneError(f"its process sent what is no answer: {error}") from error
 
     def end(self) -> None:
         """End the process, and what it started."""
@@ -113,10 +118,20 @@ class PipedModel:
             os.close(self._to)
             os.close(self._from)
 
-    def _readable(self, seconds: float) -> bool:
-        poll = select.poll()
-        poll.register(self._from, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
+    def _next(self, until: float) -> bytes:
+        """The next message of the process. One larger than the pipe comes in pieces, and the next piece only once this
+        side has read the one before. So a message that began to come has REST_SECONDS for each piece, also past
+        `until`: the caller may have waited for another process until then. But it need not come to its end, because the
+        model's code can write to the pipe, too.
+        """
+        seconds_min = 0.0
+        while (message := self._answers.whole()) is None:
+            if not self._poll.poll(max(seconds_min, until - time.monotonic()) * 1000):
+                raise TimeoutError
+            if not self._answers.read():
+                raise GoneError(f"its process ended with {self._ended()}")
+            seconds_min = REST_SECONDS
+        return message
 
     def _ended(self) -> int | None:
         return None if self._process is None else self._process.wait()
@@ -132,18 +147,9 @@ def encoded(question: Question) -> bytes:
     return _encode(question)
 
 
-def _read_first(fd: int) -> bytes | None:
-    """What a process says once its model is made: nothing, or what is wrong; None where it ended before."""
-    head = os.read(fd, 4)
-    if len(head) < 4:  # noqa: PLR2004 - the length of a message
-        return None
-    length = int.from_bytes(head, "big")
-    return os.read(fd, length) if length else b""
-
-
 def _keep_said(process: subprocess.Popen[bytes], log: RotatedLog) -> None:
-    said = process.stdout
-    assert said is not None  # noqa: S101 - it is a pipe
-    with contextlib.closing(log), said:
-        while data := os.read(said.fileno(), 65_536):
+    output = process.stdout
+    assert output is not None  # noqa: S101 - it is a pipe
+    with contextlib.closing(log), output:
+        while data := os.read(output.fileno(), 65_536):
             log.write(data)

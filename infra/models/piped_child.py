@@ -28,18 +28,24 @@ from coordinator.infra.models.host.discovery import (
 )
 from coordinator.infra.models.host.limits import die_with_parent, limit_resources
 from coordinator.infra.models.host.refusals import told
+from coordinator.streams.predictions.frames import TABLE, frame_of, takes_table
 from coordinator.streams.predictions.sendable import as_json, sendable
 
 LENGTH = struct.Struct(">I")
+READ_BYTES = 1 << 16
+"""What a pipe holds. More in one read costs a large buffer each time, which is given back to the system at once."""
 
 
 class Question(msgspec.Struct, frozen=True):
-    """One round: the method and arguments of its tick, the method of a prediction, the arguments of each."""
+    """One round: the method and arguments of its tick, the method of a prediction, the arguments of each, and where the
+    table is that goes with the tick.
+    """
 
     tick: str
     tick_values: list[Any]
     predict: str
     predict_values: list[list[Any]]
+    table: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -72,21 +78,30 @@ def send(fd: int, message: bytes) -> None:
         data = data[os.write(fd, data) :]
 
 
-def receive(fd: int) -> bytes:
-    """The next message; empty at the end of the pipe."""
-    head = _exactly(fd, LENGTH.size)
-    return _exactly(fd, LENGTH.unpack(head)[0]) if head else b""
+class Receiver:
+    """The messages that come out of a pipe."""
 
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._came = bytearray()
 
-def _exactly(fd: int, count: int) -> bytes:
-    parts: list[bytes] = []
-    while count:
-        part = os.read(fd, min(count, 1 << 20))
-        if not part:
-            return b""
-        parts.append(part)
-        count -= len(part)
-    return b"".join(parts)
+    def read(self) -> bool:
+        """Take what is in the pipe, and wait if nothing is. False at its end."""
+        part = os.read(self._fd, READ_BYTES)
+        self._came += part
+        return bool(part)
+
+    def whole(self) -> bytes | None:
+        """The next message, if all of it has come; else None."""
+        came = self._came
+        if len(came) < LENGTH.size:
+            return None
+        end = LENGTH.size + LENGTH.unpack_from(came)[0]
+        if len(came) < end:
+            return None
+        message = bytes(memoryview(came)[LENGTH.size : end])
+        del came[:end]
+        return message
 
 
 def _made(folder: Path, base_classname: str) -> tuple[Any, str]:
@@ -100,13 +115,14 @@ def _made(folder: Path, base_classname: str) -> tuple[Any, str]:
         return None, f"its construction failed: {told(error)}"
 
 
-def _called(model: Any, name: str, values: list[Any], *, looked_at: bool = True) -> Answer:
+def _called(model: Any, name: str, values: list[Any], table: str = "", *, looked_at: bool = True) -> Answer:
     try:
         method = method_of(model, name)
     except BadImplementationError as error:
         return Answer(fault=str(error))
     try:
-        output = method(*values)
+        keywords = {TABLE: frame_of(table)} if table and takes_table(method) else {}
+        output = method(*values, **keywords)
         return Answer(packed(output) if looked_at else "null")
     except (*ModelFault, RecursionError) as error:
         traceback.print_exc()
@@ -115,11 +131,19 @@ def _called(model: Any, name: str, values: list[Any], *, looked_at: bool = True)
 
 def _answered(model: Any, question: Question) -> Answered:
     began = time.perf_counter_ns()
-    tick = _called(model, question.tick, question.tick_values, looked_at=False)
+    tick = _called(model, question.tick, question.tick_values, question.table, looked_at=False)
     predicts = (
         [] if tick.fault else [_called(model, question.predict, values) for values in question.predict_values]
     )
     return Answered(tick, predicts, (time.perf_counter_ns() - began) // 1000)
+
+
+def _next(receiver: Receiver) -> bytes | None:
+    """The next message; None at the end of the pipe."""
+    while (message := receiver.whole()) is None:
+        if not receiver.read():
+            return None
+    return message
 
 
 def main() -> None:
@@ -137,7 +161,8 @@ def main() -> None:
     questions = msgspec.json.Decoder(Question)
     encode = msgspec.json.Encoder().encode
     send(int(writing), fault.encode())
-    while model is not None and (message := receive(int(reading))):
+    receiver = Receiver(int(reading))
+    while model is not None and (message := _next(receiver)) is not None:
         send(int(writing), encode(_answered(model, questions.decode(message))))
 
 

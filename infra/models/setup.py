@@ -19,8 +19,8 @@ def keep_reasons(cluster: Any) -> None:
     """Let every runner that the library's `cluster` makes keep what its model says of a setup, as `said`."""
     make = cluster.model_factory
 
-    def made(**given: Any) -> Any:
-        runner = make(**given)
+    def made(**options: Any) -> Any:
+        runner = make(**options)
         runner.said = ""
         setup = runner.setup
 
@@ -47,8 +47,8 @@ class _Heard:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._channel, name)
 
-    def unary_unary(self, method: str, *given: Any, **named: Any) -> Any:
-        call = self._channel.unary_unary(method, *given, **named)
+    def unary_unary(self, method: str, *positional: Any, **named: Any) -> Any:
+        call = self._channel.unary_unary(method, *positional, **named)
         if not method.endswith("/Setup"):
             return call
 

@@ -36,12 +36,12 @@ class SharedValues:
     def _encode(self, value: Any) -> Variant:
         if not isinstance(value, dict | list | msgspec.Raw):
             return encode(value)
-        known = self._encoded.get(id(value))
-        if known is None:
+        encoded = self._encoded.get(id(value))
+        if encoded is None:
             while len(self._encoded) >= SHARED_MAX:
                 del self._encoded[next(iter(self._encoded))]
-            known = self._encoded[id(value)] = (value, _on_the_wire(value))
-        return known[1]
+            encoded = self._encoded[id(value)] = (value, _on_the_wire(value))
+        return encoded[1]
 
 
 def _on_the_wire(value: Any) -> Variant:

@@ -284,7 +284,6 @@ class BrokerProcess:
         self.is_known = False
         """Do clients know its port? Until then it may take another."""
         self._waits = ""
-        self._ended_with = 0
 
     @property
     def pid(self) -> int | None:

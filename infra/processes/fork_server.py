@@ -3,9 +3,9 @@
 A node runs five workers and as many processes as it has models. Started one by one, each imports for a second of CPU
 and keeps 40 MB of its own. Here one process imports, and each worker is a fork of it.
 
-`ForkServer` is the asking side: asyncio, in the process that supervises. `forked()` is the other one: a program calls
-it after its imports, and it returns in every fork, which then does what it was asked to. A server has one thread and
-holds no secret of its own; the kernel kills its forks with it (Linux), and it with the process that asks.
+This is the asking side: asyncio, in the process that supervises. `forking.py` is the other one. A server has one thread
+and holds no secret of its own; the kernel kills its forks with it (Linux), and it with the process that asks. It may
+itself begin as a fork of that process, and then shares with it what both import.
 
 Elsewhere than on Linux, where libraries do not survive a fork, the same program is started anew for every request.
 """
@@ -13,29 +13,21 @@ Elsewhere than on Linux, where libraries do not survive a fork, the same program
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import gc
 import json
 import os
-import select
 import signal
 import socket
-import struct
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from coordinator.infra.processes.forking import ANSWERS, CHANNEL, FORKS, LENGTH, ForkOfThis, fork_this
 from coordinator.streams.log.errors import WorldError
 
-FORKS = sys.platform == "linux"
-FDS_MAX = 8
 TRIES = 3
-PR_SET_NAME, PR_SET_PDEATHSIG = 15, 1
-_LENGTH = struct.Struct("!I")
-_CHANNEL, _ANSWERS = "--fork-channel", "--fork-answers"
 
 # Runs in the child before its program does: asks the kernel to kill this process when its parent dies (1 is
 # PR_SET_PDEATHSIG), and gives up if the parent is gone already. A `preexec_fn` would not be safe beside threads.
@@ -90,10 +82,14 @@ class ForkServer:
         self._asking = asyncio.Lock()
         self._one: _One | None = None
 
-    def start(self) -> None:
-        """Let it import from now on, also before there is an event loop. The thread that starts it must outlive it."""
+    def start(self, program: Callable[[], None] | None = None) -> None:
+        """Let it import from now on, also before there is an event loop. The thread that starts it must outlive it.
+
+        With `program`, which does what the command does, its first life is a fork of this process. Call it before this
+        process has another thread or a secret, and after the imports that both need.
+        """
         if FORKS:
-            self._one = _One(self._command, self._environ)
+            self._one = _One(self._command, self._environ, program)
 
     async def fork(self, request: Mapping[str, Any], fds: Sequence[int]) -> Forked:
         """A process in a session of its own, for which `forked()` returns `request` and its copies of `fds`.
@@ -104,8 +100,13 @@ class ForkServer:
         async with self._asking:
             for _ in range(TRIES):
                 server = await self._running()
-                with suppress(ConnectionError):
+                try:
                     return await server.fork(request, fds)
+                except ConnectionError:
+                    # A write can fail before the event loop hears that the server has ended: without this, every try
+                    # would be with the dead one.
+                    server.stop()
+                    server.has_ended = True
         raise WorldError(f"processes could not be started: {self._command} ends before it has started one")
 
     def stop(self) -> None:
@@ -123,24 +124,34 @@ class ForkServer:
 class _One(asyncio.Protocol):
     """One life of a server; a protocol for its answers."""
 
-    def __init__(self, command: Sequence[str], environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        program: Callable[[], None] | None = None,
+    ) -> None:
         self.has_ended = False
         self._rest = b""
         self._starting: deque[asyncio.Future[Forked]] = deque()
         self._forked: dict[int, Forked] = {}
         self._channel, theirs = socket.socketpair()
         self._channel.setblocking(False)
-        self._answers: int | None
-        self._answers, answers = os.pipe()
+        reading, answers = os.pipe()
+        self._answers: int | None = reading
+        arguments = [*command, CHANNEL, str(theirs.fileno()), ANSWERS, str(answers)]
+        self._process: subprocess.Popen[bytes] | ForkOfThis
         try:
             with theirs:
-                self._process = subprocess.Popen(
-                    bound_to_us([*command, _CHANNEL, str(theirs.fileno()), _ANSWERS, str(answers)]),
-                    stdin=subprocess.DEVNULL,
-                    pass_fds=(theirs.fileno(), answers),
-                    env=environ,
-                    start_new_session=True,
-                )
+                if program is not None:
+                    self._process = fork_this(program, arguments, environ, (theirs.fileno(), answers))
+                else:
+                    self._process = subprocess.Popen(
+                        bound_to_us(arguments),
+                        stdin=subprocess.DEVNULL,
+                        pass_fds=(theirs.fileno(), answers),
+                        env=environ,
+                        start_new_session=True,
+                    )
         finally:
             os.close(answers)
 
@@ -157,8 +168,13 @@ class _One(asyncio.Protocol):
         started: asyncio.Future[Forked] = asyncio.get_running_loop().create_future()
         self._starting.append(started)
         body = json.dumps(request).encode()
-        socket.send_fds(self._channel, [_LENGTH.pack(len(body))], fds)
-        await asyncio.get_running_loop().sock_sendall(self._channel, body)
+        try:
+            socket.send_fds(self._channel, [LENGTH.pack(len(body))], fds)
+            await asyncio.get_running_loop().sock_sendall(self._channel, body)
+        except ConnectionError:
+            if started in self._starting:
+                self._starting.remove(started)
+            raise
         return await started
 
     def stop(self) -> None:
@@ -195,102 +211,3 @@ class _One(asyncio.Protocol):
         if FORKS:
             for pid in list(self._forked):
                 self._ended(pid, -signal.SIGKILL)
-
-
-# --- the other side ----------------------------------------------------------------------------------------
-
-
-def forked(arguments: list[str]) -> tuple[dict[str, Any], list[int]] | None:
-    """Serve, and return in every fork: (request, its file descriptors from the fourth on); None at the server's end.
-
-    Call it in a program's main thread, before any other exists. `arguments` are the program's: None also where they
-    name no channel, that is where nobody asks for forks.
-    """
-    if _CHANNEL not in arguments:
-        return None
-    channel = socket.socket(fileno=int(arguments[arguments.index(_CHANNEL) + 1]))
-    answers = int(arguments[arguments.index(_ANSWERS) + 1])
-    for fd in (channel.fileno(), answers):
-        os.set_inheritable(fd, False)
-    # What is imported lives as long as the process. A collector that walked it would copy the pages that are shared.
-    gc.collect()
-    gc.freeze()
-    waking, wakes = os.pipe()
-    for fd in (waking, wakes):
-        os.set_blocking(fd, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
-    server = os.getpid()
-    while True:
-        ready, _, _ = select.select([channel.fileno(), waking], [], [])
-        if waking in ready:
-            os.read(waking, 4096)
-            _reap(answers)
-        if channel.fileno() not in ready:
-            continue
-        if (request := _receive(channel)) is None:
-            return None
-        pid = os.fork() if FORKS else 0
-        if pid == 0:
-            if not FORKS:
-                _answer(answers, server, None)
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for fd in (channel.detach(), answers, waking, wakes):
-                os.close(fd)
-            return _become(server, *request)
-        for fd in request[1]:
-            os.close(fd)
-        _answer(answers, pid, None)
-
-
-def _receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
-    head, fds, _, _ = socket.recv_fds(channel, _LENGTH.size, FDS_MAX)
-    if len(head) < _LENGTH.size:
-        return None
-    left = _LENGTH.unpack(head)[0]
-    parts = []
-    while left:
-        part = channel.recv(left)
-        if not part:
-            return None
-        parts.append(part)
-        left -= len(part)
-    return json.loads(b"".join(parts)), fds
-
-
-def _become(server: int, request: dict[str, Any], fds: list[int]) -> tuple[dict[str, Any], list[int]]:
-    if FORKS:
-        os.setsid()
-        libc = ctypes.CDLL(None)
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != server:
-            os._exit(1)
-        libc.prctl(PR_SET_NAME, str(request.get("name", "")).encode()[:15], 0, 0, 0)
-    for fd, standard in zip(fds, (0, 1, 2), strict=False):
-        os.dup2(fd, standard)
-    for fd in fds[:3]:
-        os.close(fd)
-    if (environ := request.get("environ")) is not None:
-        os.environ.clear()
-        os.environ.update(environ)
-    if (cwd := request.get("cwd")) is not None:
-        os.chdir(cwd)
-    return request, fds[3:]
-
-
-def _reap(answers: int) -> None:
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            return
-        _answer(answers, pid, os.waitstatus_to_exitcode(status))
-
-
-def _answer(answers: int, pid: int, code: int | None) -> None:
-    """Shorter than a pipe writes in one piece."""
-    with suppress(BrokenPipeError):
-        os.write(answers, json.dumps([pid, code]).encode() + b"\n")

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from coordinator.projections.folding.base import Projection
+from coordinator.projections.folding.projection import Projection
 from coordinator.projections.storage.database import StoreDamagedError
 from coordinator.projections.storage.store import Store
 from coordinator.projections.views.all_views import identity_of
@@ -21,6 +21,7 @@ from coordinator.projections.views.feeds import Feeds
 from coordinator.projections.views.leaderboard import Leaderboard
 from coordinator.projections.views.models import Models
 from coordinator.projections.views.predictions import Predictions
+from coordinator.projections.views.rounds import Rounds
 from coordinator.projections.views.snapshots import Snapshots
 from coordinator.streams.log.errors import OperatorError
 
@@ -80,6 +81,11 @@ class ReadBeside:
     def checkpoints(self) -> Checkpoints:
         """What is paid."""
         return self._open(Checkpoints)
+
+    @cached_property
+    def rounds(self) -> Rounds:
+        """Where posted questions stand."""
+        return self._open(Rounds)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Explains a figure: finds where its events stand, reads them from the log, and hands them to the pure functions.
+"""Explains a figure: finds where its events stand, reads them from the log, and hands them on to be explained.
 
 Reads the read models and the log; emits nothing. Every row of a read model has the offset of the decision that wrote it
 (`projections/storage/versions.py`), so an id leads to positions without another index, also as of the past. The
@@ -11,37 +11,48 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from coordinator.projections.explaining.finding import parts_of
+from coordinator.projections.explaining.place import place_facts, scope_facts
 from coordinator.projections.explaining.prediction import prediction_facts
 from coordinator.projections.explaining.reading import ReadAppends
 from coordinator.projections.explaining.share import share_facts
 from coordinator.projections.explaining.snapshot import snapshot_facts
-from coordinator.projections.folding.past import Readable
-from coordinator.streams.audit.explain.prediction import explain_prediction
-from coordinator.streams.audit.explain.share import explain_share
-from coordinator.streams.audit.explain.snapshot import explain_snapshot
+from coordinator.projections.folding.as_of import Readable
+from coordinator.streams.audit.explain.again import Facts
 from coordinator.streams.audit.explain.steps import Explanation
-from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.terms import in_force
 
 
 class Explainer:
     """Explains from read models, of now or of the past. Blocking: call it in a thread."""
 
-    def __init__(self, appends: ReadAppends, contracts: Callable[[str], CrunchContract]) -> None:
-        self._appends = appends
-        self._contracts = contracts
+    def __init__(self, appends: ReadAppends, explain: Callable[[Facts], Explanation]) -> None:
+        """`explain` makes the explanation of gathered facts: it is what runs functions of the contract."""
+        self.appends = appends
+        self._explain = explain
 
     def prediction(self, read: Readable, prediction_id: str) -> Explanation:
         """A prediction's whole life. Raises UnknownFigureError, WorldError, LogError."""
         parts = parts_of(read, prediction_id)
-        return explain_prediction(prediction_facts(read, *parts, self._appends, self._contracts))
+        return self._explain(prediction_facts(read, *parts, self.appends))
 
     def share(self, read: Readable, checkpoint_id: str, model_id: str) -> Explanation:
         """A model's share of a checkpoint. Raises UnknownFigureError, WorldError, LogError."""
         told = in_force(read.snapshots.terms.in_order)
-        return explain_share(share_facts(read, checkpoint_id, model_id, self._appends, self._contracts, told))
+        return self._explain(share_facts(read, checkpoint_id, model_id, self.appends, told))
 
     def snapshot(self, read: Readable, model_id: str, at_ms: int) -> Explanation:
         """A model's snapshot of the period that holds a time. Raises UnknownFigureError, WorldError, LogError."""
         told = in_force(read.snapshots.terms.in_order)
-        return explain_snapshot(snapshot_facts(read, model_id, at_ms, self._appends, self._contracts, told))
+        return self._explain(snapshot_facts(read, model_id, at_ms, self.appends, told))
+
+    def place(self, read: Readable, model_id: str, by: str = "") -> Explanation:
+        """A model's row of the live board, by the contract's ranking key or another. Raises UnknownFigureError,
+        WorldError, LogError.
+        """
+        return self._explain(place_facts(read, model_id, by, self.appends))
+
+    def scope(self, read: Readable, model_id: str, scope: str, at_ms: int | None = None) -> Explanation:
+        """A model's windows in one scope, now or at the end of the period that holds a time. Raises
+        UnknownFigureError, WorldError, LogError.
+        """
+        return self._explain(scope_facts(read, model_id, scope, at_ms, self.appends))

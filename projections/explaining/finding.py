@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from coordinator.projections.folding.past import Readable
+from coordinator.projections.folding.as_of import Readable
 from coordinator.projections.views.checkpoints import CheckpointRow
 from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.log.ids import input_of_question, question_of
 from coordinator.streams.log.reasons import printable
 
 ID_CHARS_MAX = 600
@@ -30,7 +31,8 @@ def parts_of(read: Readable, prediction_id: str) -> tuple[str, str, str]:
     cut is tried against the inputs that exist, and the longest scope first.
     """
     for input_id, rest in _inputs_in(prediction_id[:ID_CHARS_MAX]):
-        row = read.predictions.input(input_id)
+        # Answers that were handed in stand in a round without an input of its own.
+        row = read.predictions.input(input_id) or read.predictions.input(question_of(input_id))
         if row is None:
             continue
         for scope_key in sorted(row.scopes, key=len, reverse=True):
@@ -40,14 +42,17 @@ def parts_of(read: Readable, prediction_id: str) -> tuple[str, str, str]:
             f"input {shown(input_id)} was asked for the scopes {', '.join(row.scopes)}: an id ends in /SCOPE/MODEL"
         )
     raise UnknownFigureError(
-        f"no prediction {shown(prediction_id)} is known: an id is inp/SUBJECT/POINT_MS/SCOPE/MODEL, as `id` in "
+        f"no prediction {shown(prediction_id)} is known: an id is inp/SUBJECT/POINT_MS/SCOPE/MODEL, or "
+        "inp/questions/ROUND/QUESTION/question/MODEL, as `id` in "
         "/reports/predictions?projectIds=MODEL, or on a model's page"
     )
 
 
 def _inputs_in(text: str) -> Iterator[tuple[str, str]]:
-    """Every (input_id, rest) that the text can be cut into. An input's id ends in a time in ms."""
+    """Every (input_id, rest) that the text can be cut into. An input's id ends in a time in ms, or is a question's."""
     pieces = text.split("/")
+    if asked := input_of_question(text):
+        yield asked, text[len(asked) + 1 :]
     for i in range(2, len(pieces) - 2):
         if pieces[0] == "inp" and pieces[i].isascii() and pieces[i].isdigit():
             yield "/".join(pieces[: i + 1]), "/".join(pieces[i + 1 :])

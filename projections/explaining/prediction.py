@@ -7,23 +7,29 @@ answer nor what follows from it is gathered, so that it cannot leave by an expla
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 import msgspec
 
+from coordinator.projections.explaining.ensemble import ensemble_facts
 from coordinator.projections.explaining.finding import UnknownFigureError, shown
+from coordinator.projections.explaining.question import ROUNDS_MAX, places_of, question_facts
 from coordinator.projections.explaining.reading import (
-    Contracts,
+    EVERYTHING,
+    WINDOW_RECORDS_MAX,
     ReadAppends,
-    contract_of,
+    members_of,
+    only_of,
+    parts_of_scope,
     read_placed,
-    seen_records,
+    records_between,
     terms_source,
     terms_told,
+    truth_window,
 )
-from coordinator.projections.folding.past import Readable
+from coordinator.projections.folding.as_of import Readable
 from coordinator.projections.views.prediction_places import told_at
-from coordinator.streams.audit.explain.prediction import PredictionFacts
+from coordinator.streams.audit.explain.ensemble import EnsembleFacts
+from coordinator.streams.audit.explain.gathered import PredictionFacts
 from coordinator.streams.audit.explain.steps import Placed, of_kind
 from coordinator.streams.audit.facts import Seen
 from coordinator.streams.contract.terms import in_force
@@ -35,44 +41,42 @@ from coordinator.streams.events import (
     RoundOpened,
     RoundScored,
     ScopeAnswered,
-    Terms,
+    StateCarried,
 )
 from coordinator.streams.log.errors import LogError
-from coordinator.streams.log.ids import is_ensemble
-
-WINDOW_RECORDS_MAX = 5_000
-"""A truth of more records is not computed again, since the request would take seconds."""
-EVERYTHING = 1 << 62
-OfKind = TypeVar("OfKind", InputReceived, RoundOpened)
+from coordinator.streams.log.ids import is_ensemble, is_question, question_of
 
 
 def prediction_facts(
-    read: Readable, input_id: str, scope_key: str, model_id: str, appends: ReadAppends, contracts: Contracts
-) -> PredictionFacts:
-    """The facts of one prediction. Raises UnknownFigureError, WorldError, LogError."""
-    if is_ensemble(model_id):
-        raise UnknownFigureError(
-            f"{shown(model_id)} is an ensemble: its answers are made of its members' and not asked for, see "
-            "/reports/ensembles"
-        )
+    read: Readable, input_id: str, scope_key: str, model_id: str, appends: ReadAppends
+) -> PredictionFacts | EnsembleFacts:
+    """The facts of one prediction, or of an ensemble's answer. Raises UnknownFigureError, WorldError, LogError."""
     rows = read.predictions.round(input_id, scope_key, {model_id})
-    input_row = read.predictions.input(input_id)
+    asked_by = input_id if read.predictions.input(input_id) else question_of(input_id)  # or it was handed in
+    input_row = read.predictions.input(asked_by)
+    if is_ensemble(model_id) and not rows:
+        return ensemble_facts(read, input_id, scope_key, model_id, appends)
     if not rows or input_row is None:
         raise UnknownFigureError(
             f"input {shown(input_id)} has no answer of model {shown(model_id)} in scope {scope_key}: it was not asked, "
             "or its answer is not recorded yet"
         )
     row, terms_rows, contract_hash = rows[0], read.predictions.terms, input_row.contract_hash
-    told = told_at(read.predictions, input_id, scope_key)
+    told = (
+        places_of(read, input_id, scope_key, hidden=row.hidden)
+        if is_question(input_id)
+        else told_at(read.predictions, input_id, scope_key)
+    )
     told["scores"] = [*terms_told(terms_rows, contract_hash), *told["scores"]]
     placed = read_placed(appends, told)
-    received = _only(of_kind(placed, InputReceived), input_id)
-    opened = _only(of_kind(placed, RoundOpened), input_id)
+    received = only_of(of_kind(placed, InputReceived), asked_by)
+    opened = only_of(of_kind(placed, RoundOpened), input_id)
     answered, answer = _answer(of_kind(placed, ScopeAnswered), opened.event, scope_key, model_id)
     scope = next(scope for scope in received.event.data.scopes if scope.scope_key == scope_key)
     terms = terms_rows.by_hash.get(contract_hash)
-    contract, fault = contract_of(contracts, contract_hash)
-    shown_max = contract.input_records if contract else terms.input_records_max if terms else 0
+    # As many as a model may be shown; the contract says how many of them an input is made of (`again.py`).
+    shown_max = terms.input_records_max if terms else 0
+    fault = ""
     point, feeds_read = received.event.data.point, received.upto.get("feeds", (EVERYTHING, 0))[0]
     facts = PredictionFacts(
         scope_key=scope_key,
@@ -82,17 +86,23 @@ def prediction_facts(
         answered=answered,
         answer=msgspec.structs.replace(answer, output=NO_OUTPUT) if row.hidden else answer,
         shown={
-            subject: _records(read, terms, subject, 0, point, feeds_read, shown_max)
-            for subject in _members(terms, received.event.data.subject)
+            subject: records_between(read, terms, subject, 0, point, feeds_read, shown_max)
+            for subject in members_of(terms, received.event.data.subject)
         },
+        question=question_facts(read, placed, input_id, scope_key, hidden=row.hidden)
+        if is_question(input_id)
+        else None,
         terms=terms,
         configured=terms_source(placed, contract_hash),
         hidden_until_ms=scope.resolvable_at if row.hidden else None,
-        contract=contract,
-        contract_fault=fault,
+        contract_hash=contract_hash,
     )
-    if row.hidden:
-        return facts
+    if row.hidden or facts.question is not None:
+        too_many = facts.question is not None and len(facts.question.rounds) >= ROUNDS_MAX
+        fault = f"not made again: the question has {ROUNDS_MAX:,} rounds or more" if too_many else ""
+        return msgspec.structs.replace(
+            facts, contract_hash="" if fault else contract_hash, contract_fault=fault
+        )
     asked = input_id, scope.horizon_seconds
     resolved = next(
         (
@@ -112,74 +122,32 @@ def prediction_facts(
     )
     window: dict[str, list[Seen]] = {}
     if resolved is not None and resolved.event.data.truth is not None:
-        feeds_read = resolved.upto.get("feeds", (EVERYTHING, 0))[0]
-        window = {
-            subject: _records(
-                read, terms, subject, point, scope.resolvable_at, feeds_read, WINDOW_RECORDS_MAX
-            )
-            for subject in _members(terms, received.event.data.subject)
-        }
+        window = truth_window(read, terms, received.event.data.subject, point, resolved)
         if any(len(records) >= WINDOW_RECORDS_MAX for records in window.values()):
-            contract, fault = (
-                None,
-                f"not made again: its truth is made of {WINDOW_RECORDS_MAX:,} records or more",
-            )
+            fault = f"not made again: its truth is made of {WINDOW_RECORDS_MAX:,} records or more"
     return msgspec.structs.replace(
         facts,
         resolved=resolved,
         window=window,
         scored=scored,
+        parts=[
+            part.event.data for part in parts_of_scope(of_kind(placed, ScopeAnswered), input_id, scope_key)
+        ],
+        carried=any(
+            (placed_event.event.data.input_id, placed_event.event.data.scope_key) == (input_id, scope_key)
+            for placed_event in of_kind(placed, StateCarried)
+        ),
         snapshot_period=in_force(terms_rows.in_order).snapshot_period(scope.resolvable_at) if terms else None,
-        contract=contract,
+        contract_hash="" if fault else contract_hash,
         contract_fault=fault,
-    )
-
-
-def _only(placed: Sequence[Placed[OfKind]], input_id: str) -> Placed[OfKind]:
-    """The event of this input, as a decision may hold events of several inputs. Raises LogError if it is missing."""
-    for candidate in placed:
-        if candidate.event.data.input_id == input_id:
-            return candidate
-    raise LogError(
-        f"the log tells less of input {input_id} than the read model has read: coordinator replay --verify"
     )
 
 
 def _answer(
     placed: Sequence[Placed[ScopeAnswered]], opened: RoundOpened, scope_key: str, model_id: str
 ) -> tuple[Placed[ScopeAnswered], AnswerEntry]:
-    for answered in placed:
-        data = answered.event.data
-        if (data.input_id, data.scope_key) == (opened.data.input_id, scope_key):
-            for entry in data.entries(opened.data.roster):
-                if entry.model_id == model_id:
-                    return answered, entry
+    for answered in parts_of_scope(placed, opened.data.input_id, scope_key):
+        for entry in answered.event.data.entries(opened.data.roster):
+            if entry.model_id == model_id:
+                return answered, entry
     raise LogError(f"the log has no answer of model {model_id} where the read model has read one")
-
-
-def _members(terms: Terms | None, subject: str) -> list[str]:
-    return terms.members(subject) if terms else [subject]
-
-
-def _records(
-    read: Readable, terms: Terms | None, subject: str, since: int, until: int, offset: int, most: int
-) -> list[Seen]:
-    """At most `most` records of a subject that were in `feeds` up to `offset`, in the order of `at`: the newest with
-    at <= `until` (ms), back to the first with at <= `since`.
-    """
-    if terms is None:
-        return []
-    subscription = terms.feed.source, subject, terms.feed.kind, terms.feed.granularity
-    records: list[Seen] = []
-    told = read.feeds.told(subscription, until, offset)
-    for seen in seen_records(subscription, told):
-        if seen.at > until:
-            continue
-        records.append(seen)
-        if len(records) >= most or seen.at <= since:
-            break
-    return sorted(records, key=_at)
-
-
-def _at(seen: Seen) -> int:
-    return seen.at

@@ -1,34 +1,46 @@
-"""What `prediction.py`, `share.py` and `snapshot.py` share: reading decisions at offsets, the contract of a hash, and
-feed records as events.
+"""What `prediction.py`, `share.py` and `snapshot.py` share: reading decisions at offsets, and feed records as
+events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from operator import attrgetter
+from typing import TypeVar
 
-from coordinator.projections.folding.base import TermsRows
-from coordinator.projections.folding.past import Readable
+from coordinator.projections.folding.as_of import Readable
+from coordinator.projections.folding.projection import TermsRows
 from coordinator.projections.views.feeds import Subscription, TailRecord
 from coordinator.streams.audit.explain.steps import Placed, Source, of_kind
 from coordinator.streams.audit.facts import Seen
-from coordinator.streams.contract import CrunchContract
 from coordinator.streams.events import (
     CrunchConfigured,
     Event,
     FeedRecordData,
     FeedRecordReceived,
+    InputReceived,
+    InputResolved,
+    PeriodClosed,
+    PeriodClosedData,
+    RoundOpened,
+    ScopeAnswered,
     SnapshotTaken,
     SnapshotTakenData,
+    Terms,
 )
 from coordinator.streams.log.counting import Decision
-from coordinator.streams.log.errors import CoordinatorError
+from coordinator.streams.log.errors import LogError
 from coordinator.streams.log.ids import feed_record_id
 
+OfInput = TypeVar("OfInput", InputReceived, RoundOpened)
 Wanted = Mapping[str, Collection[int]]
 """topic -> offsets"""
+WINDOW_RECORDS_MAX = 5_000
+"""A truth of more records is not computed again, since the request would take seconds."""
+EVERYTHING = 1 << 62
+"""An offset behind every record."""
 ReadAppends = Callable[[Wanted], Mapping[tuple[str, int], Decision]]
 """The decisions that end at these offsets. Blocking. Raises WorldError, LogError."""
-Contracts = Callable[[str], CrunchContract]
 
 
 def read_placed(appends: ReadAppends, wanted: Wanted) -> list[Placed[Event]]:
@@ -38,14 +50,6 @@ def read_placed(appends: ReadAppends, wanted: Wanted) -> list[Placed[Event]]:
         for (topic, offset), decision in sorted(appends(wanted).items())
         for event in decision.events
     ]
-
-
-def contract_of(contracts: Contracts, contract_hash: str) -> tuple[CrunchContract | None, str]:
-    """(the contract, ""), or (None, why it cannot be loaded). Without it figures are shown as they are recorded."""
-    try:
-        return contracts(contract_hash), ""
-    except CoordinatorError as error:
-        return None, f"not made again: contract {contract_hash[:12]} is not to be had here: {error}"
 
 
 def terms_told(terms: TermsRows, contract_hash: str) -> list[int]:
@@ -72,6 +76,12 @@ def snapshot_source(
     return Placed("snapshots", offset, event).source
 
 
+def closing_source(at: int, closing: PeriodClosedData, offset: int) -> Source:
+    """The source of a closed period."""
+    event = PeriodClosed(id=f"period-closed/{closing.from_ms}-{closing.until_ms}", at=at, data=closing)
+    return Placed("snapshots", offset, event).source
+
+
 def seen_records(subscription: Subscription, told: Iterator[tuple[int, TailRecord]]) -> Iterator[Seen]:
     """The events of rows of feed records."""
     source, subject, kind, granularity = subscription
@@ -91,3 +101,62 @@ def seen_records(subscription: Subscription, told: Iterator[tuple[int, TailRecor
             ),
         )
         yield Seen(row.at, offset, event)
+
+
+def records_between(
+    read: Readable, terms: Terms | None, subject: str, since: int, until: int, offset: int, most: int
+) -> list[Seen]:
+    """At most `most` records of a subject that were in `feeds` up to `offset`, in the order of `at`: the newest with
+    at <= `until` (ms), back to the first with at <= `since`.
+    """
+    if terms is None:
+        return []
+    subscription = terms.feed.source, subject, terms.feed.kind, terms.feed.granularity
+    records: list[Seen] = []
+    told = read.feeds.told(subscription, until, offset)
+    for seen in seen_records(subscription, told):
+        if seen.at > until:
+            continue
+        records.append(seen)
+        if len(records) >= most or seen.at <= since:
+            break
+    return sorted(records, key=attrgetter("at"))
+
+
+def truth_window(
+    read: Readable, terms: Terms | None, subject: str, since: int, resolved: Placed[InputResolved]
+) -> dict[str, list[Seen]]:
+    """Subject -> the records that a truth was made of: from the last with at <= `since` (ms) to its horizon's end."""
+    feeds_read = resolved.upto.get("feeds", (EVERYTHING, 0))[0]
+    return {
+        member: records_between(
+            read, terms, member, since, resolved.event.data.resolvable_at, feeds_read, WINDOW_RECORDS_MAX
+        )
+        for member in members_of(terms, subject)
+    }
+
+
+def members_of(terms: Terms | None, subject: str) -> list[str]:
+    """The subjects that are asked together under this one."""
+    return terms.members(subject) if terms else [subject]
+
+
+def only_of(placed: Sequence[Placed[OfInput]], input_id: str) -> Placed[OfInput]:
+    """The event of this input, as a decision may hold events of several inputs. Raises LogError if it is missing."""
+    for candidate in placed:
+        if candidate.event.data.input_id == input_id:
+            return candidate
+    raise LogError(
+        f"the log tells less of input {input_id} than the read model has read: coordinator replay --verify"
+    )
+
+
+def parts_of_scope(
+    placed: Sequence[Placed[ScopeAnswered]], input_id: str, scope_key: str
+) -> list[Placed[ScopeAnswered]]:
+    """The answers of one scope of a round, which may be recorded in several parts."""
+    return [
+        part
+        for part in placed
+        if (part.event.data.input_id, part.event.data.scope_key) == (input_id, scope_key)
+    ]

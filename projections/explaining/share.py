@@ -7,23 +7,20 @@ from __future__ import annotations
 
 from coordinator.projections.explaining.finding import ID_CHARS_MAX, UnknownFigureError, checkpoint_of, shown
 from coordinator.projections.explaining.reading import (
-    Contracts,
     ReadAppends,
-    contract_of,
+    closing_source,
     read_placed,
     snapshot_source,
     terms_source,
     terms_told,
 )
-from coordinator.projections.folding.past import Readable
-from coordinator.streams.audit.explain.share import ShareFacts
-from coordinator.streams.audit.explain.steps import of_kind
+from coordinator.projections.folding.as_of import Readable
+from coordinator.streams.audit.explain.gathered import ShareFacts
 from coordinator.streams.contract.terms import TermsInForce
-from coordinator.streams.events import CheckpointData, PeriodClosed, PeriodClosedData, Terms
+from coordinator.streams.events import CheckpointData, Terms
 from coordinator.streams.log.errors import LogError
 
 NEAR_MAX = 5
-CLOSINGS_MAX = 2_000
 
 
 def share_facts(
@@ -31,7 +28,6 @@ def share_facts(
     checkpoint_id: str,
     model_id: str,
     appends: ReadAppends,
-    contracts: Contracts,
     told: TermsInForce,
 ) -> ShareFacts:
     """The facts of one share. Raises UnknownFigureError, WorldError, LogError."""
@@ -55,15 +51,16 @@ def share_facts(
         "checkpoints": read.checkpoints.told_at(data.checkpoint_id),
         "snapshots": terms_told(read.snapshots.terms, terms.contract_hash),
     }
-    closings = read.snapshots.closed_at(data.period_start, data.period_end) if _needs_closings(terms) else []
-    wanted["snapshots"] += closings[:CLOSINGS_MAX]
+    closings = (
+        list(read.snapshots.closings(data.period_start, data.period_end)) if _needs_closings(terms) else []
+    )
     placed = read_placed(appends, wanted)
-    made_by = data.emission_contract_hash or data.contract_hash
-    contract, fault = contract_of(contracts, made_by)
     return ShareFacts(
         checkpoint=data,
         model_id=model_id,
         status=row.status,
+        made_good={later: prizes[model_id] for later, prizes in row.made_good.items() if model_id in prizes},
+        owed=row.owed().get(model_id, 0),
         moves=[
             move
             for move in placed
@@ -71,24 +68,17 @@ def share_facts(
         ],
         snapshots=[(snapshot, snapshot_source(read, at, snapshot)) for at, snapshot in own],
         closings=[
-            closing.event.data
-            for closing in of_kind(placed, PeriodClosed)
-            if _inside(closing.event.data, data)
+            (closing, closing_source(at, closing, offset)) for at, closing, offset in reversed(closings)
         ],
         terms=terms,
         configured=terms_source(placed, terms.contract_hash),
-        contract=contract,
-        contract_fault=fault,
+        contract_hash=data.emission_contract_hash or data.contract_hash,
     )
 
 
 def _needs_closings(terms: Terms) -> bool:
     """Whether a model's key depends on rounds of which it has no snapshot."""
     return terms.min_participation > 0 or terms.newcomer_past != "nothing"
-
-
-def _inside(closing: PeriodClosedData, data: CheckpointData) -> bool:
-    return data.period_start <= closing.from_ms < data.period_end
 
 
 def _is_of(event_data: object, data: CheckpointData) -> bool:

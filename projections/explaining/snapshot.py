@@ -10,21 +10,27 @@ from collections.abc import Sequence
 
 from coordinator.projections.explaining.finding import UnknownFigureError, shown
 from coordinator.projections.explaining.reading import (
-    Contracts,
     ReadAppends,
-    contract_of,
+    closing_source,
     read_placed,
     snapshot_source,
     terms_source,
     terms_told,
 )
-from coordinator.projections.folding.past import Readable
+from coordinator.projections.folding.as_of import Readable
 from coordinator.projections.views.prediction_places import scored_at
-from coordinator.streams.audit.explain.snapshot import SnapshotFacts
-from coordinator.streams.audit.explain.steps import Placed, moment, of_kind
+from coordinator.streams.audit.explain.gathered import SnapshotFacts
+from coordinator.streams.audit.explain.steps import Placed, Source, moment, of_kind
 from coordinator.streams.contract.terms import TermsInForce
-from coordinator.streams.events import EnsemblesScored, RoundScored, SnapshotTakenData, Terms
-from coordinator.streams.log.ids import is_ensemble
+from coordinator.streams.events import (
+    EnsemblesScored,
+    Event,
+    PeriodClosedData,
+    RoundRescored,
+    RoundScored,
+    SnapshotTakenData,
+    Terms,
+)
 
 ROUNDS_MAX = 3_000
 SNAPSHOTS_MAX = 3_000
@@ -32,7 +38,7 @@ HOUR_MS = 3_600_000
 
 
 def snapshot_facts(
-    read: Readable, model_id: str, at_ms: int, appends: ReadAppends, contracts: Contracts, told: TermsInForce
+    read: Readable, model_id: str, at_ms: int, appends: ReadAppends, told: TermsInForce
 ) -> SnapshotFacts:
     """The facts of the snapshot whose period holds a time (ms). Raises UnknownFigureError, WorldError, LogError."""
     start, end = told.snapshot_period(at_ms) if told else (at_ms, at_ms)
@@ -49,42 +55,48 @@ def snapshot_facts(
         )
     at, snapshot, offset = row
     terms = told.at(snapshot.period_start)
-    rounds = scored_at(read.predictions, start, end, (_opened_from(told, start), at), ROUNDS_MAX)
+    first = min((earlier.period_start for earlier in snapshot.restated), default=start)
+    scored = scored_at(read.predictions, first, end, ROUNDS_MAX)
     placed = read_placed(
         appends,
         {
-            "scores": sorted({place for _, _, place in rounds}),
+            "scores": sorted(set(scored)),
             "snapshots": terms_told(read.snapshots.terms, terms.contract_hash),
         },
     )
-    wanted = {(input_id, scope_key) for input_id, scope_key, _ in rounds}
-    closed: Sequence[Placed[RoundScored] | Placed[EnsemblesScored]] = (
-        of_kind(placed, EnsemblesScored) if is_ensemble(model_id) else of_kind(placed, RoundScored)
-    )
     past, past_fault = _past(read, snapshot, terms, told)
-    contract, fault = contract_of(contracts, terms.contract_hash)
+    closings = _closings(read, snapshot, terms, told)
     return SnapshotFacts(
         snapshot=snapshot,
         source=snapshot_source(read, at, snapshot, offset),
-        rounds=[
-            scored for scored in closed if (scored.event.data.input_id, scored.event.data.scope_key) in wanted
-        ],
+        rounds=rounds_counted(placed, first, end),
         past=[(earlier, snapshot_source(read, taken_at, earlier)) for taken_at, earlier in past],
+        closings=closings,
         told=told,
         configured=terms_source(placed, terms.contract_hash),
-        contract=contract,
-        contract_fault=fault,
-        rounds_fault=f"not made again: the period has {ROUNDS_MAX:,} rounds or more"
-        if len(rounds) >= ROUNDS_MAX
+        contract_hash=terms.contract_hash,
+        rounds_fault=f"not made again: the period has {ROUNDS_MAX:,} rounds or more, with those that it restates"
+        if len(scored) >= ROUNDS_MAX
         else "",
-        past_fault=past_fault,
+        past_fault=past_fault
+        or (
+            f"not made again: it rests on {SNAPSHOTS_MAX:,} closed periods or more"
+            if len(closings) >= SNAPSHOTS_MAX
+            else ""
+        ),
     )
 
 
-def _opened_from(told: TermsInForce, start: int) -> int:
-    """The earliest time (ms) at which a round that is resolvable at `start` can have been opened."""
-    horizons = [scope.horizon_seconds for event in told.events for scope in event.data.scopes]
-    return max(0, start - max(horizons, default=0) * 1000)
+def rounds_counted(
+    placed: Sequence[Placed[Event]], start: int, end: int
+) -> list[Placed[RoundScored] | Placed[RoundRescored] | Placed[EnsemblesScored]]:
+    """The events that score rounds which count in [start, end) (ms), in the order of the log."""
+    scored: list[Placed[RoundScored] | Placed[RoundRescored] | Placed[EnsemblesScored]] = [
+        *of_kind(placed, RoundScored),
+        *of_kind(placed, RoundRescored),
+        *of_kind(placed, EnsemblesScored),
+    ]
+    return [scored_round for scored_round in scored if start <= scored_round.event.data.resolvable_at < end]
 
 
 def _past(
@@ -93,19 +105,47 @@ def _past(
     """(the snapshots of the model that its windows look back on, oldest first; why the windows cannot be computed
     again, or "").
     """
-    if terms.newcomer_past != "nothing":
-        return [], "not made again: newcomers have a past, which is in no snapshot"
-    since = told.comparable_since(snapshot.period_start)
-    hours = max((window.hours for window in terms.windows), default=0)
-    # A number of the rule `ewma` follows from all values since the last long silence.
-    first = (
-        since
-        if any(window.rule == "ewma" for window in terms.windows)
-        else max(since, snapshot.period_end - hours * HOUR_MS)
-    )
+    first = looks_back_to(read, snapshot.period_start, snapshot.period_end, terms, told)
     past: list[tuple[int, SnapshotTakenData]] = []
     for row in read.snapshots.newest(first + 1, snapshot.period_end, {snapshot.model_id}):
         if len(past) >= SNAPSHOTS_MAX:
             return past[::-1], f"not made again: windows look back on {SNAPSHOTS_MAX:,} snapshots or more"
         past.append(row)
     return past[::-1], ""
+
+
+def looks_back_to(read: Readable, start: int, end: int, terms: Terms, told: TermsInForce) -> int:
+    """The start (ms) of the oldest period that a window, a board or the coverage of the period [start, end) needs."""
+    since = told.comparable_since(start)
+    hours = max((window.hours for window in terms.windows), default=0)
+    # A number of the rule `ewma` follows from all values since the last long silence.
+    windows_from = (
+        since if any(window.rule == "ewma" for window in terms.windows) else max(since, end - hours * HOUR_MS)
+    )
+    if (coverage := terms.coverage) is None:
+        return windows_from
+    if coverage.hours:
+        return min(windows_from, end - coverage.hours * HOUR_MS)
+    rounds_count, covered_from = 0, start
+    for _, closing, _ in read.snapshots.closings(0, end):
+        if rounds_count >= coverage.rounds:
+            break
+        rounds_count += closing.rounds_count
+        covered_from = closing.from_ms
+    return min(windows_from, covered_from)
+
+
+def _closings(
+    read: Readable, snapshot: SnapshotTakenData, terms: Terms, told: TermsInForce
+) -> list[tuple[PeriodClosedData, Source]]:
+    """How the periods were closed that the windows of a newcomer, or the coverage, rest on; at most SNAPSHOTS_MAX."""
+    joined = snapshot.joined.period_start if snapshot.joined is not None else 0
+    if terms.coverage is None and not joined:
+        return []
+    first = looks_back_to(read, snapshot.period_start, snapshot.period_end, terms, told)
+    until = snapshot.period_end if terms.coverage else joined
+    rows = read.snapshots.closings(first, until)
+    return [
+        (closing, closing_source(at, closing, offset))
+        for (at, closing, offset), _ in zip(rows, range(SNAPSHOTS_MAX), strict=False)
+    ][::-1]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from coordinator.projections.folding.base import Projection
+from coordinator.projections.folding.projection import Projection
 from coordinator.projections.storage.batch import Batch
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need

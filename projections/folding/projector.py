@@ -21,11 +21,12 @@ from aiokafka.errors import KafkaError
 
 from coordinator.infra.kafka.clients import PARTITION, fetched, make_reader, offsets_of, stop_reader
 from coordinator.infra.kafka.probe import until_kafka_answers, why_silent
-from coordinator.infra.log.positions import PipelineWatch, read_tails
+from coordinator.infra.log.positions import PipelineWatch, event_time, read_tails
 from coordinator.projections.folding.decisions import Folder
 from coordinator.projections.storage.database import StoreDamagedError
 from coordinator.projections.views.all_views import ReadModels
 from coordinator.projections.views.prediction_rows import COUNTED
+from coordinator.streams.events import RoundScored
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.errors import (
     CoordinatorError,
@@ -117,6 +118,8 @@ class Projector:
         """What each stage must decide and has decided, of the records read since this start."""
         self.folder.on_decision = self._watch
         self.stages = {stream.topic: StageFigures() for stream in STREAMS if stream.enveloped}
+        self.on_scored: Callable[[RoundScored], None] | None = None
+        """Called with each round that is scored, as it is folded."""
         self.error: BaseException | None = None
         self._ends: dict[str, int] = {}
         self._last_fold: float | None = None
@@ -224,8 +227,12 @@ class Projector:
     def _watch(self, decision: Decision) -> None:
         if BY_TOPIC[decision.topic].enveloped:
             self.watch.take(decision)
-            if decision.events:
-                self.stages[decision.topic].decided_at = decision.events[-1].at
+            if (decided_at := event_time(decision)) is not None:
+                self.stages[decision.topic].decided_at = decided_at
+            if self.on_scored is not None and decision.topic == "scores":
+                for event in decision.events:
+                    if isinstance(event, RoundScored):
+                        self.on_scored(event)
 
     def _commit(self) -> None:
         self.folder.commit()
@@ -308,6 +315,11 @@ class Projector:
     def events_folded(self) -> int:
         """How many events were folded since this start."""
         return self.folder.events
+
+    @property
+    def uncounted(self) -> int:
+        """How many records do not count: repeated sends, late appends of former owners, garbage."""
+        return self.folder.uncounted
 
     def has_folded(self, read_model: str) -> bool:
         """Whether the read model of this name has read anything, in this start or an earlier one."""

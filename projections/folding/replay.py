@@ -23,9 +23,9 @@ from coordinator.projections.folding.projector import assign_from
 from coordinator.projections.storage.database import StoreDamagedError
 from coordinator.projections.storage.store import Store
 from coordinator.projections.views.all_views import PROJECTIONS, check_names, identity_of, open_projections
-from coordinator.streams.audit.states import state_checks
+from coordinator.streams.audit.recorded_states import state_checks
 from coordinator.streams.log.errors import CorruptTopicError, WorldError
-from coordinator.streams.log.recorded import StateCheck, WrongStateError
+from coordinator.streams.log.recorded_state import StateCheck, WrongStateError
 
 OnProgress = Callable[[int, int], None]
 """(records read, records in all)"""

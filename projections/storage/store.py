@@ -37,7 +37,7 @@ from rocksdict import (
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.storage.changes import MODULUS, Changes, row_hash
 from coordinator.projections.storage.database import Database, StoreDamagedError, judged
-from coordinator.projections.storage.versions import MARK, ROW, value_of, versions_of
+from coordinator.projections.storage.versions import MARK, ROW, value_of, version_of, versions_of
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.errors import OperatorError
 
@@ -123,6 +123,8 @@ class Store:
             rocksdb = Rdict(str(path), _options())
         except FileExistsError as error:
             raise StoreDamagedError(f"{path} is not a folder") from error
+        except IsADirectoryError as error:
+            raise StoreDamagedError(f"{path} holds a folder in the place of a file") from error
         except OSError as error:
             raise OperatorError(f"{path} cannot be used: {error.strerror or error}") from error
         except Exception as error:  # rocksdict raises nothing finer
@@ -207,6 +209,11 @@ class Store:
         """The offsets (in the topic that owns the row) of the decisions that wrote it, oldest first; empty if none."""
         return versions_of(self.database, key)
 
+    def written_last_at(self, key: bytes) -> int | None:
+        """The last of these. A row that each round writes has as many versions as there are rounds."""
+        stored = self.database.get(ROW + key)
+        return None if stored is None else version_of(stored)
+
     def scan(
         self, prefix: bytes, *, start: bytes | None = None, backwards: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
@@ -246,6 +253,14 @@ class Store:
         self.database.write(write)
         self._meta, self._hash = meta, total
         batch.clear()
+
+    def bytes_on_disk(self) -> int:
+        """The size of its files."""
+        size = 0
+        for file in self.path.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # RocksDB has just replaced it
+                size += file.stat().st_size
+        return size
 
     def recompute_hash(self) -> str:
         """The state hash computed from all stored rows. Raises StoreDamagedError for rows that cannot be read."""

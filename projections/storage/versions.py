@@ -107,22 +107,24 @@ def find_before(database: Any, key: bytes, cut: int) -> bytes | None:
 
 def value_at(database: Any, key: bytes, stored: bytes | None, cut: int) -> bytes | None:
     """As `find_before`, for a caller that has read the row's newest version, `stored`."""
-    if stored is None:
+    return value_of(stored_at(database, key, stored, cut))
+
+
+def stored_at(database: Any, key: bytes, stored: bytes | None, cut: int) -> bytes | None:
+    """As `value_at`, with its version; None if the row was first written after the cut."""
+    if stored is None or version_of(stored) < cut:
+        return stored
+    # The oldest version from the cut on replaced the row that we want.
+    cursor = database.iter()
+    first = undo_key(key, cut)
+    cursor.seek(first)
+    if not cursor.valid():
         return None
-    if version_of(stored) >= cut:
-        # The oldest version from the cut on replaced the row that we want.
-        cursor = database.iter()
-        first = undo_key(key, cut)
-        cursor.seek(first)
-        if not cursor.valid():
-            return None
-        version_key = cursor.key()
-        if len(version_key) != len(first) or version_key[:-8] != first[:-8]:
-            return None
-        stored = cursor.value()
-        if version_of(stored) >= cut:
-            return None  # it was first written after the cut
-    return value_of(stored)
+    version_key = cursor.key()
+    if len(version_key) != len(first) or version_key[:-8] != first[:-8]:
+        return None
+    before: bytes = cursor.value()
+    return before if version_of(before) < cut else None
 
 
 def versions_of(database: Any, key: bytes) -> list[int]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from coordinator.projections.folding.base import Projection
+from coordinator.projections.folding.projection import Projection
 from coordinator.projections.storage.store import Identity, Store
 from coordinator.projections.views.checkpoints import Checkpoints
 from coordinator.projections.views.checks import Checks
@@ -21,6 +21,7 @@ from coordinator.projections.views.feeds import Feeds
 from coordinator.projections.views.leaderboard import Leaderboard
 from coordinator.projections.views.models import Models
 from coordinator.projections.views.predictions import Predictions
+from coordinator.projections.views.rounds import Rounds
 from coordinator.projections.views.snapshots import Snapshots
 from coordinator.streams.log.errors import OperatorError
 
@@ -28,7 +29,7 @@ PROJECTIONS: dict[str, type[Projection]] = {
     projection.name: projection
     for projection in (
         *(Leaderboard, Models, Predictions, Feeds, Snapshots, Checkpoints),
-        *(DeadLetters, Checks, Evidence),
+        *(DeadLetters, Checks, Evidence, Rounds),
     )
 }
 SCHEMA = 3
@@ -36,7 +37,7 @@ SCHEMA = 3
 
 
 class ReadModels(msgspec.Struct, frozen=True):
-    """The nine projections of one crunch."""
+    """The ten projections of one crunch."""
 
     leaderboard: Leaderboard
     models: Models
@@ -47,6 +48,7 @@ class ReadModels(msgspec.Struct, frozen=True):
     dead_letters: DeadLetters
     checks: Checks
     evidence: Evidence
+    rounds: Rounds
 
     def all(self) -> list[Projection]:
         """All of them, in the order of PROJECTIONS."""

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from coordinator.projections.folding.base import Projection, TermsRows, eight, encode_row, key
+from coordinator.projections.folding.projection import Projection, TermsRows, eight, encode_row, key
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.storage.store import Store
 from coordinator.projections.views.model_rows import ModelRows
@@ -47,6 +47,8 @@ CHANGES_KEPT = 256
 """How many changes are kept for live listeners. One that was away for longer gets everything anew."""
 PENDING = "PENDING"
 WITHHELD = "WITHHELD"
+UNSETTLED = ("WITHHELD", "PENDING", "SUBMITTED")
+"""The statuses in which somebody still has to act."""
 
 
 class CheckpointRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +77,7 @@ class CheckpointRow(msgspec.Struct, frozen=True, kw_only=True):
         if not self.corrections:
             return {}
         _, newest = self.corrections[-1]
-        left = {one.model_id: one.due - one.paid for one in newest.models}
+        left = {model.model_id: model.due - model.paid for model in newest.models}
         for prizes in self.made_good.values():
             for model_id, amount in prizes.items():
                 left[model_id] = left.get(model_id, 0) - amount

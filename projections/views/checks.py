@@ -3,6 +3,7 @@
 
     O input_id             a round under way: who was asked, what is recorded         from `predictions`
     A input_id scope_key   a complete round waits for its scores                      from `predictions`
+    Q question             its scope, while it still takes answers                    from `predictions`
     S input_id scope_key   a scored round waits for its predictions to be folded      from `scores`
     K checkpoint_id, H tx_hash, P, L: what was offered, paid by, closed               from one topic each
     B name id              what does not hold, with the time and the reason
@@ -18,13 +19,15 @@ from typing import Any
 
 import msgspec
 
-from coordinator.projections.folding.base import Projection, encode_row, key
+from coordinator.projections.folding.projection import Projection, encode_row, key
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.storage.store import Store
+from coordinator.projections.views.check_rows import Closed, OpenRound, closed_by
 from coordinator.streams.checkpoints.offering import retained_frac64
 from coordinator.streams.contract.emission import FRAC64_ONE, emission_faults, emission_sha256
 from coordinator.streams.contract.payout_amounts import frac64_shares
 from coordinator.streams.events import (
+    AnswersClosed,
     AnyEvent,
     CheckpointData,
     CheckpointOpened,
@@ -37,6 +40,7 @@ from coordinator.streams.events import (
     ScopeAnswered,
 )
 from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.ids import is_question, question_of
 
 PREDICTIONS, REWARDS, PERIODS, SETTLEMENTS = "predictions", "rewards", "periods", "settlements"
 BROKEN_SHOWN = 3
@@ -57,26 +61,10 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     withholds: bool = True
 
 
-class OpenRound(msgspec.Struct, array_like=True):
-    """A round under way: how many models were asked, and scope_key -> [recorded, absent, failed] so far."""
-
-    roster: int
-    tallies: dict[str, list[int]]
-
-
-class Closed(msgspec.Struct, array_like=True):
-    """One scope of a round as `scores` closed it: counts of the final statuses, and of the scores and reasons given."""
-
-    scored: int
-    failed: int
-    absent: int
-    scored_events: int
-    failed_events: int
-
-
 _open_decoder = msgspec.msgpack.Decoder(OpenRound)
 _answers_decoder = msgspec.msgpack.Decoder(list[int])
 _closed_decoder = msgspec.msgpack.Decoder(Closed)
+_scope_decoder = msgspec.msgpack.Decoder(str)
 _text_decoder = msgspec.msgpack.Decoder(tuple[int, str])
 
 
@@ -85,6 +73,7 @@ class Checks(Projection):
 
     name = "checks"
     topics = ("predictions", "scores", "snapshots", "checkpoints")
+    schema = 2
     keeps_past = False  # what holds is asked of now alone
 
     def __init__(self, store: Store) -> None:
@@ -122,6 +111,8 @@ class Checks(Projection):
             elif kind is RoundAnswered:
                 self._answered(data.input_id, event.at, batch)
                 touched.discard(data.input_id)
+            elif kind is AnswersClosed:
+                self._question_answered(data.input_id, batch)
         for round_key in touched:
             if round_key in self._open:
                 batch.put(b"O" + key(round_key), encode_row(self._open[round_key]))
@@ -152,6 +143,9 @@ class Checks(Projection):
                 what = f"{input_id} {scope_key}: {the_round.roster} were asked, {sum(tally)} are recorded"
                 self._broken(batch, PREDICTIONS, f"{input_id}/{scope_key}/answers", at, what)
             where = key(input_id, scope_key)
+            if is_question(input_id):
+                self._answered_question(question_of(input_id), scope_key, tally, batch)
+                continue
             closed = batch.get(b"S" + where)
             if closed is None:
                 batch.put(b"A" + where, encode_row(tally))
@@ -159,25 +153,42 @@ class Checks(Projection):
                 batch.delete(b"S" + where)
                 self._balance(batch, input_id, scope_key, tally, _closed_decoder.decode(closed))
 
+    def _answered_question(self, question: str, scope_key: str, tally: list[int], batch: Batch) -> None:
+        """Add one round of a question to its sums. A model that missed a round has that as its end there."""
+        recorded, absent, failed = tally
+        self.count("predictions", "absent", absent)
+        self.count("predictions", "failed", failed)
+        name = b"A" + key(question, scope_key)
+        row = batch.get(name)
+        before = _answers_decoder.decode(row)[0] if row else 0
+        batch.put(name, encode_row([before + recorded, 0, 0]))
+        batch.put(b"Q" + key(question), encode_row(scope_key))
+
+    def _question_answered(self, question: str, batch: Batch) -> None:
+        """No more answers of a question come: if it is scored already, its sums must be equal now."""
+        row = batch.get(b"Q" + key(question))
+        scope_key = _scope_decoder.decode(row) if row else ""
+        batch.delete(b"Q" + key(question))
+        where = key(question, scope_key)
+        tally, closed = batch.get(b"A" + where), batch.get(b"S" + where)
+        if tally is not None and closed is not None:
+            batch.delete(b"A" + where)
+            batch.delete(b"S" + where)
+            self._balance(
+                batch, question, scope_key, _answers_decoder.decode(tally), _closed_decoder.decode(closed)
+            )
+
     def _fold_scores(self, events: list[AnyEvent], batch: Batch) -> None:
         for event in events:
             if type(event) is not RoundScored:
                 continue
-            data = event.data
-            failed = sum(entry.status == "FAILED" for entry in data.unscored)
-            numbers = [len(column) - column.count(None) for column in data.units.values()]
-            closed = Closed(
-                scored=len(data.models) - len(data.unscored),
-                failed=failed,
-                absent=len(data.unscored) - failed,
-                scored_events=max(numbers, default=0),
-                failed_events=sum(entry.reason is not None for entry in data.unscored),
-            )
-            for name in ("scored", "failed", "absent"):
+            data, closed = event.data, closed_by(event.data)
+            for name in ("scored", "failed", "absent", "replaced"):
                 self.count("scores", name, getattr(closed, name))
             where = key(data.input_id, data.scope_key)
             tally = batch.get(b"A" + where)
-            if tally is None:
+            # `Q` is there while answers to a question may still come.
+            if tally is None or batch.get(b"Q" + key(data.input_id)) is not None:
                 batch.put(b"S" + where, encode_row(closed))
             else:
                 batch.delete(b"A" + where)
@@ -190,7 +201,7 @@ class Checks(Projection):
         sums = (closed.scored, closed.failed, closed.absent)
         right = (
             closed.scored == closed.scored_events
-            and closed.scored_events + closed.failed_events == recorded
+            and closed.scored_events + closed.failed_events + closed.replaced == recorded
             and closed.failed == failed + closed.failed_events
             and closed.absent == absent
         )
@@ -198,7 +209,7 @@ class Checks(Projection):
             what = (
                 f"{input_id} {scope_key}: answered {recorded}, absent {absent}, failed {failed}, but closed as "
                 f"scored {sums[0]}, failed {sums[1]}, absent {sums[2]} with {closed.scored_events} scores and "
-                f"{closed.failed_events} failures to score"
+                f"{closed.failed_events} failures to score; {closed.replaced} were replaced"
             )
             # The time of neither topic: whichever half is folded last, the row is the same.
             self._broken(batch, PREDICTIONS, f"{input_id}/{scope_key}/sums", 0, what)
@@ -282,7 +293,7 @@ class Checks(Projection):
         ahead = 0  # closed by `scores` before `predictions` was folded so far
         for _, row in self.store.scan(b"S"):
             closed = _closed_decoder.decode(row)
-            ahead += closed.scored + closed.failed + closed.absent
+            ahead += closed.scored + closed.failed + closed.absent + closed.replaced
         asked = answered = 0
         for projection in self._open.values():
             asked += projection.roster * len(projection.tallies)
@@ -291,17 +302,19 @@ class Checks(Projection):
         counts = {
             "opened": opened,
             "scored": self.counted("scores", "scored"),
-            "failed": self.counted("scores", "failed"),
-            "absent": self.counted("scores", "absent"),
+            "failed": self.counted("scores", "failed") + self.counted("predictions", "failed"),
+            "absent": self.counted("scores", "absent") + self.counted("predictions", "absent"),
+            "replaced": self.counted("scores", "replaced"),
             "pending": sum(waiting) + asked,
         }
         # `scores` may be folded ahead of `predictions`: what it closed and `predictions` has not opened is in `ends`
         # and in neither of the other two numbers, so it is subtracted.
-        ends = counts["scored"] + counts["failed"] + counts["absent"]
+        ends = counts["scored"] + counts["failed"] + counts["absent"] + counts["replaced"]
         adds_up = opened == ends - ahead + counts["pending"]
+        replaced = f"+ {counts['replaced']} replaced " if counts["replaced"] else ""
         text = (
             f"{opened} opened = {counts['scored']} scored + {counts['failed']} failed + {counts['absent']} absent "
-            f"+ {counts['pending']} pending, of which {asked - answered} are still asked"
+            f"{replaced}+ {counts['pending']} pending, of which {asked - answered} are still asked"
         )
         if not adds_up:
             text = f"does not add up: {text}; {ahead} closed before they were folded"

@@ -11,23 +11,26 @@ from typing import ClassVar
 
 import msgspec
 
-from coordinator.projections.folding.base import Projection, eight, encode_row, key
+from coordinator.projections.folding.projection import Projection, eight, encode_row, key
 from coordinator.projections.storage.batch import Batch
 from coordinator.streams.events import CommandRefused, DeadLettered, DeadLetteredData
 from coordinator.streams.log.counting import Decision
 
+ORIGINS = ("commands", "log", "outside")
+"""Where letters come from: a command that could not be taken, a record of our own log, a source of records."""
+_refused_decoder = msgspec.msgpack.Decoder(tuple[str, str])
 _letter_decoder = msgspec.msgpack.Decoder(tuple[str, int, DeadLetteredData])
 
 
 class DeadLetters(Projection):
-    """Rows `D` are letters by time and id, and rows `L` lead from an id to its time. Refused commands are only counted:
-    their rows are in `checkpoints`.
+    """Rows `D` are letters by time and id, and rows `L` lead from an id to its time. Rows `C` are what a stage refused
+    of a command, by its id. Commands that are refused whole are only counted: their rows are in `checkpoints`.
     """
 
     name = "dead_letters"
     topics = ("dead-letters", "checkpoints")
-    owners: ClassVar[Mapping[bytes, str]] = {b"D": "dead-letters", b"L": "dead-letters"}
-    schema = 2
+    owners: ClassVar[Mapping[bytes, str]] = {b"D": "dead-letters", b"L": "dead-letters", b"C": "dead-letters"}
+    schema = 4
     keeps_past = False
 
     def apply(self, decision: Decision, batch: Batch) -> None:
@@ -38,13 +41,27 @@ class DeadLetters(Projection):
                     continue
                 batch.put(name, eight(event.at))
                 batch.put(b"D" + key(event.at, event.id), encode_row((event.id, event.at, event.data)))
-                self.count("dead-letters", "letters")
+                origin = event.data.origin
+                self.count("dead-letters", origin if origin in ORIGINS else "outside")
+                self._refused(event, batch)
             elif type(event) is CommandRefused:
                 self.count("checkpoints", "refused")
 
+    def _refused(self, event: DeadLettered, batch: Batch) -> None:
+        """Note what was refused of a command: its id is the body, the item stands behind it or in the position."""
+        command_id, _, item = event.data.head.partition(" ")
+        if event.data.origin == "commands" and command_id.startswith("cmd/"):
+            item = item or event.data.position.partition(" ")[2]
+            reason = event.data.reason.removeprefix(f"{item}: ")
+            batch.put(b"C" + key(command_id, event.id), encode_row((item, reason)))
+
     def total(self) -> int:
         """How many letters there are."""
-        return self.counted("dead-letters", "letters")
+        return sum(self.totals().values())
+
+    def totals(self) -> dict[str, int]:
+        """How many letters came from each of `ORIGINS`."""
+        return {origin: self.counted("dead-letters", origin) for origin in ORIGINS}
 
     def newest(self, limit: int) -> list[tuple[str, int, DeadLetteredData]]:
         """(id, time in ms, letter) of at most `limit` letters, newest first."""
@@ -60,3 +77,7 @@ class DeadLetters(Projection):
         at = self.store.get(b"L" + key(letter_id))
         raw = self.store.get(b"D" + at + key(letter_id)) if at else None
         return _letter_decoder.decode(raw) if raw else None
+
+    def refused_of(self, command_id: str) -> list[tuple[str, str]]:
+        """(item, reason) of each item of this command that its stage refused."""
+        return [_refused_decoder.decode(raw) for _, raw in self.store.scan(b"C" + key(command_id))]

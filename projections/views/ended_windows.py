@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from coordinator.projections.folding.base import eight, encode_row, key
+from coordinator.projections.folding.projection import eight, encode_row, key
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.storage.store import Store
 from coordinator.streams.events import Answered, SnapshotTaken

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from coordinator.projections.folding.base import key
+from coordinator.projections.folding.projection import key
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.views.prediction_rows import StateRow
 from coordinator.streams.events import NO_OUTPUT, EnsemblesScored, StateCarried
@@ -75,3 +75,14 @@ def keep_states(event: StateCarried | EnsemblesScored, batch: Batch) -> None:
         else:
             row = StateRow(event.at, data.input_id, data.subject, data.scope_key, data.holder, state)
             batch.put(newest, _json.encode(row))
+
+
+def keep_round_states(event: StateCarried, batch: Batch) -> None:
+    """Add the states as this round left them to its row, and take over what the holder's models share."""
+    data = event.data
+    name = b"C" + key(data.input_id, data.scope_key)
+    row = batch.get(name)
+    before = msgspec.json.decode(row, type=dict[str, msgspec.Raw]) if row else {}
+    batch.put(name, msgspec.json.encode({**before, **data.states}))
+    for state in data.shared:
+        batch.put(b"E" + key(data.holder), bytes(state))

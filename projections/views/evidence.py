@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from coordinator.projections.folding.base import Projection, eight, encode_row
+from coordinator.projections.folding.projection import Projection, eight, encode_row
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.storage.store import Store
 from coordinator.streams.evidence.leaves import LEAF_TOPICS, Leafed, leafed
@@ -41,6 +41,7 @@ class Evidence(Projection):
     name = "evidence"
     topics = LEAF_TOPICS
     owners: ClassVar[Mapping[bytes, str]] = {first: topic for topic, first in ROWS.items()}
+    schema = 2
     keeps_past = False
 
     def __init__(self, store: Store) -> None:

@@ -18,7 +18,7 @@ from itertools import islice
 
 import msgspec
 
-from coordinator.projections.folding.base import Projection, eight, encode_row, key
+from coordinator.projections.folding.projection import Projection, eight, encode_row, key
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.storage.store import Store
 from coordinator.streams.events import (

@@ -11,8 +11,10 @@ import msgspec
 
 from coordinator.projections.storage.versions import value_of, version_of
 from coordinator.projections.views.predictions import Predictions
+from coordinator.streams.log import ids
 
 _scope_keys_decoder = msgspec.msgpack.Decoder(list[str])
+_question_decoder = msgspec.msgpack.Decoder(tuple[int, list[str]])
 _TIME_BYTES = 8
 
 
@@ -24,7 +26,7 @@ def hidden_until(predictions: Predictions, offset: int) -> int | None:
     """
     horizons = (scope.horizon_seconds for terms in predictions.terms.in_order for scope in terms.scopes)
     longest_ms = 1000 * max(horizons, default=0)
-    latest: int | None = None
+    latest = _questions_until(predictions, offset)
     for name, stored in predictions.store.stored(b"O", start=None, backwards=True):
         opened_at = int.from_bytes(name[1 : 1 + _TIME_BYTES], "big")
         if opened_at + longest_ms < predictions.resolved_until:
@@ -32,10 +34,25 @@ def hidden_until(predictions: Predictions, offset: int) -> int | None:
         row = value_of(stored)
         if row is None or version_of(stored) > offset:
             continue
-        asked = predictions.input(name[1 + _TIME_BYTES : -1].decode())
+        asked = predictions.input(ids.question_of(name[1 + _TIME_BYTES : -1].decode()))
         for scope_key in _scope_keys_decoder.decode(row):
             if predictions.is_closed(asked, scope_key):
                 # If the input is not folded yet its horizon is not known. The longest one hides the answer long enough.
                 scope = asked.scopes.get(scope_key) if asked else None
                 latest = max(latest or 0, scope[2] if scope else opened_at + longest_ms)
+    return latest
+
+
+def _questions_until(predictions: Predictions, offset: int) -> int | None:
+    """The same for posted questions. These may be open for months, so their open rounds have rows of their own."""
+    latest: int | None = None
+    for name, stored in predictions.store.stored(b"Q", start=None, backwards=False):
+        row = value_of(stored)
+        if row is None or version_of(stored) > offset:
+            continue
+        closes_at, scope_keys = _question_decoder.decode(row)
+        asked = predictions.input(ids.question_of(name[1:-1].decode()))
+        if any(predictions.is_closed(asked, scope_key) for scope_key in scope_keys):
+            # If it was to close before now, it closes later than it was first said.
+            latest = max(latest or 0, closes_at, predictions.resolved_until)
     return latest

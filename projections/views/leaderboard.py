@@ -17,29 +17,34 @@ from typing import ClassVar
 
 import msgspec
 
-from coordinator.projections.folding.base import Projection, TermsRows, eight, encode_row, key, wide
-from coordinator.projections.folding.look import Look
+from coordinator.projections.folding.projection import Projection, TermsRows, eight, encode_row, key
+from coordinator.projections.folding.read_limit import Look
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.storage.store import Store
 from coordinator.projections.views.board_places import board_places
-from coordinator.projections.views.ended_windows import EndedWindows
-from coordinator.projections.views.model_rows import RUNNING, ModelRow, ModelRows
-from coordinator.projections.views.unranked import why_unranked
-from coordinator.projections.views.windows import (
-    CHARGES,
+from coordinator.projections.views.board_windows import (
     HOUR_MS,
-    LAST,
     Bucket,
     Scope,
     TrailingSums,
+    WindowSums,
+    add_round,
+    bucket_of,
+    bucket_row,
+    correct_bucket,
     last_scored,
     numbers_by_model,
     part_of,
 )
+from coordinator.projections.views.ended_windows import EndedWindows
+from coordinator.projections.views.model_rows import RUNNING, ModelRow, ModelRows
+from coordinator.projections.views.unranked import why_unranked
 from coordinator.streams.events import (
     CrunchConfigured,
     EnsemblesScored,
     InputsUntil,
+    RoundRescored,
+    RoundRescoredData,
     RoundScored,
     RoundScoredData,
     ScoredUntil,
@@ -53,7 +58,6 @@ _AFTER_ALL_MODELS = "\U0010ffff"
 BUCKETS_SPARE = 2
 """How many more buckets are kept than the longest window needs. So a bucket has left every sum before it is dropped."""
 
-_bucket_decoder = msgspec.msgpack.Decoder(dict[str, dict[str, tuple[int | str, int]]])
 _history_decoder = msgspec.msgpack.Decoder(dict[str, dict[str, int | None]])
 _head_decoder = msgspec.msgpack.Decoder(tuple[int, int])
 
@@ -149,10 +153,7 @@ class Leaderboard(Projection):
             if int.from_bytes(name[1:9], "big") > self._newest:
                 break
             subject, scope_key = name[9:-1].decode().split("\x00")
-            bucket = {
-                model_id: {field: [int(total), n] for field, (total, n) in sums.items()}
-                for model_id, sums in _bucket_decoder.decode(row).items()
-            }
+            bucket = bucket_of(row)
             self._buckets.setdefault(int.from_bytes(name[1:9], "big"), {})[subject, scope_key] = bucket
             for model_id, last in last_scored(bucket):
                 self._last_scored[model_id] = max(last, self._last_scored.get(model_id, -1))
@@ -175,6 +176,8 @@ class Leaderboard(Projection):
         for event in decision.events:
             if type(event) is RoundScored or type(event) is EnsemblesScored:
                 self._fold_round(event.data, batch)
+            elif type(event) is RoundRescored:
+                self._correct(event.data)
             elif type(event) is ScoredUntil:
                 self._keep_history(event.data.until, batch)
             elif type(event) is CrunchConfigured:
@@ -192,11 +195,7 @@ class Leaderboard(Projection):
             scored = [model_id for i, model_id in enumerate(data.models) if i not in unscored]
         for model_id in scored:
             last[model_id] = max(data.resolvable_at, last.get(model_id, -1))
-        terms = self.terms.at(data.resolvable_at)
-        width = terms.snapshot_interval_ms if terms else HOUR_MS
-        start = data.resolvable_at // width * width
-        if terms and start < terms.effective_from <= data.resolvable_at:
-            start = terms.effective_from  # a change of terms cuts the bucket, as it cuts the period
+        start = self._start_of(data.resolvable_at)
         if start > self._newest:
             self._newest = start
             self._drop_old(start, batch)
@@ -209,29 +208,25 @@ class Leaderboard(Projection):
         bucket = self._buckets.setdefault(start, {}).setdefault(scope, {})
         self._dirty.add((start, scope))
         self._touch(start)
-        no_sums: dict[str, list[int]] = {}
-        sums_of = [
-            no_sums if i in unscored else bucket.setdefault(model_id, {})
-            for i, model_id in enumerate(data.models)
-        ]
-        for model_id in scored:
-            cell = bucket[model_id].setdefault(LAST, [0, 1])
-            cell[0] = max(cell[0], data.resolvable_at)
-        for field, column in data.units.items():  # this loop runs for every score of the node
-            for sums, units in zip(sums_of, column, strict=True):
-                if units is None:
-                    continue
-                field_sums = sums.get(field)
-                if field_sums is None:
-                    sums[field] = [units, 1]
-                else:
-                    field_sums[0] += units
-                    field_sums[1] += 1
-        for entry in data.unscored:
-            if entry.charge_units is not None:
-                charges = bucket.setdefault(data.models[entry.model], {}).setdefault(CHARGES, [0, 0])
-                charges[0] += entry.charge_units
-                charges[1] += 1
+        add_round(bucket, data, unscored)
+
+    def _correct(self, data: RoundRescoredData) -> None:
+        """Put the scores by a corrected truth into the bucket of the first one, where that is still kept."""
+        at = data.first_resolvable_at
+        if (start := self._start_of(at)) < self._floor or not self.terms.adds_up(data.contract_hash, at):
+            return
+        scope = (data.subject, data.scope_key)
+        bucket = self._buckets.setdefault(start, {}).setdefault(scope, {})
+        self._dirty.add((start, scope))
+        self._touch(start)
+        correct_bucket(bucket, data)
+
+    def _start_of(self, at: int) -> int:
+        """The start (ms) of the bucket that holds a time; a change of terms cuts it, as it cuts the period."""
+        terms = self.terms.at(at)
+        width = terms.snapshot_interval_ms if terms else HOUR_MS
+        start = at // width * width
+        return terms.effective_from if terms and start < terms.effective_from <= at else start
 
     def _touch(self, start: int) -> None:
         self._board_sums.touch(start)
@@ -283,18 +278,13 @@ class Leaderboard(Projection):
     def flush(self, batch: Batch) -> None:
         super().flush(batch)
         for start, scope in self._dirty:
-            bucket = self._buckets[start][scope]
-            try:
-                row = encode_row(bucket)
-            except OverflowError:
-                row = encode_row(
-                    {
-                        model_id: {field: (wide(total), n) for field, (total, n) in sums.items()}
-                        for model_id, sums in bucket.items()
-                    }
-                )
-            batch.put(_bucket_key(start, scope), row)
+            batch.put(_bucket_key(start, scope), bucket_row(self._buckets[start][scope]))
         self._dirty.clear()
+
+    def moved_at(self) -> list[int]:
+        """The offset in `inputs` of the decision that moved the end of the board to where it is."""
+        offset = self.store.written_last_at(b"U")
+        return [] if offset is None else [offset]
 
     @property
     def terms_now(self) -> Terms | None:
@@ -322,7 +312,7 @@ class Leaderboard(Projection):
 
     def _make_board(self, terms: Terms, ranking_key: str) -> Board:
         since = self.terms.comparable_since(self.until - 1)
-        sums = self._board_sums.at(self._buckets, self.until, terms, since)
+        sums = self.live_sums(terms)
         windows = numbers_by_model(terms, sums, self._ended.by_model(since))
         ranked_as_of = None
         if ranking_key not in terms.live_keys:
@@ -353,6 +343,13 @@ class Leaderboard(Projection):
         ]
         direction, decimals = terms.ranking_direction, terms.score_decimals
         return Board(self.until, ranking_key, direction, decimals, rows, contracts, ranked_as_of)
+
+    def live_sums(self, terms: Terms) -> dict[str, WindowSums]:
+        """Window -> scope -> model_id -> its cell, at the end of the board under the terms that hold there."""
+        self._load()
+        return self._board_sums.at(
+            self._buckets, self.until, terms, self.terms.comparable_since(self.until - 1)
+        )
 
     def history(
         self,

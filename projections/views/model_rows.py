@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from coordinator.projections.folding.base import encode_row, key
+from coordinator.projections.folding.projection import encode_row, key
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.storage.store import Store
 from coordinator.streams.events import (
@@ -62,7 +62,8 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
             return ENSEMBLE
         if self.ban_reason is not None:
             return BANNED
-        return LEFT if self.left_at is not None or self.first_seen_at is None else RUNNING
+        # One that no orchestrator has named hands in its answers: it takes part as long as it has scores.
+        return LEFT if self.left_at is not None else RUNNING
 
 
 _decode = msgspec.msgpack.Decoder(ModelRow).decode

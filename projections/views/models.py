@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordinator.projections.folding.base import Projection
+from coordinator.projections.folding.projection import Projection
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.storage.store import Store
 from coordinator.projections.views.model_rows import ModelRow, ModelRows

@@ -5,36 +5,32 @@ Reads the rows of `predictions.py`, each of which has the offset of the decision
 
 from __future__ import annotations
 
-from coordinator.projections.folding.base import key
+from coordinator.projections.folding.projection import key
 from coordinator.projections.views.predictions import Predictions
+from coordinator.streams.log.ids import question_of
 
 
 def told_at(predictions: Predictions, input_id: str, scope_key: str) -> dict[str, list[int]]:
     """Topic -> the offsets of the decisions about one scope of a round: in `inputs` the input and its truths, in
-    `predictions` its opening and answers, in `scores` its scores.
+    `predictions` its opening and answers, in `scores` its scores. Truths and scores of a posted question are told of
+    the input that stands for it.
     """
     both, written = key(input_id, scope_key), predictions.store.written_at
+    asked = question_of(input_id)
     return {
-        "inputs": written(b"I" + key(input_id)),
+        "inputs": sorted({at for name in (asked, input_id) for at in written(b"I" + key(name))}),
         "predictions": [*written(b"R" + key(input_id)), *written(b"A" + both)],
-        "scores": written(b"S" + both),
+        "scores": written(b"S" + key(asked, scope_key)),
     }
 
 
-def scored_at(
-    predictions: Predictions, start: int, end: int, opened: tuple[int, int], most: int
-) -> list[tuple[str, str, int]]:
-    """(input_id, scope_key, offset in `scores`) of about the first `most` closed rounds that are resolvable in
-    [start, end) and were opened in the span `opened` (all in ms). The scopes of one input are not separated.
+def scored_at(predictions: Predictions, start: int, end: int, most: int) -> list[int]:
+    """The offsets in `scores` of the first `most` rounds and scopes that count in [start, end) (ms): scored, or scored
+    again by a corrected truth.
     """
-    closed: list[tuple[str, str, int]] = []
-    for name, _ in predictions.store.scan(b"O", start=b"O" + key(opened[0])):
-        if int.from_bytes(name[1:9], "big") > opened[1] or len(closed) >= most:
+    offsets: list[int] = []
+    for name, _ in predictions.store.scan(b"X", start=b"X" + key(start)):
+        if int.from_bytes(name[1:9], "big") >= end or len(offsets) >= most:
             break
-        input_id = name[9:-1].decode()
-        row = predictions.input(input_id)
-        for scope_key, (_, _, resolvable_at) in row.scopes.items() if row else ():
-            if start <= resolvable_at < end:
-                offsets = predictions.store.written_at(b"S" + key(input_id, scope_key))
-                closed += [(input_id, scope_key, offset) for offset in offsets]
-    return closed
+        offsets += predictions.store.written_at(name)
+    return offsets

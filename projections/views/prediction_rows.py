@@ -6,18 +6,43 @@ rows of its own and a reader joins them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
 
-from coordinator.streams.events import AnswerEntry, InputReceivedData, Unscored, units_of
+from coordinator.streams.events import (
+    AnswerEntry,
+    InputReceivedData,
+    InputResolvedData,
+    RoundScoredData,
+    ScoreColumns,
+    Unscored,
+    units_of,
+)
 from coordinator.streams.log.errors import IllegalTransitionError
 from coordinator.streams.log.lifecycle import PREDICTION, advance
 
-COUNTED = ("pending", "scored", "no_score", "failed", "absent")
+COUNTED = ("pending", "scored", "replaced", "no_score", "failed", "absent")
 """How predictions are counted. `no_score` is an answer without a score by nobody's fault; in the log it is FAILED with
-the fault `nobody`.
+the fault `nobody`. `replaced` is an answer to a posted question that a later one of its model replaced.
 """
+
+
+def totals_of(counted: Callable[[str, str], int]) -> dict[str, int]:
+    """Counts of predictions as in `COUNTED`, and of inputs `received, resolved`. `counted`: (topic, name) -> count."""
+    scored, no_score = counted("scores", "scored"), counted("scores", "no_score")
+    broken, replaced = counted("scores", "scoring_failed"), counted("scores", "replaced")
+    return {
+        # A score may be folded before its prediction: never count below nothing.
+        "pending": max(0, counted("predictions", "recorded") - scored - no_score - broken - replaced),
+        "scored": scored,
+        "replaced": replaced,
+        "no_score": no_score,
+        "failed": counted("predictions", "failed") + broken,
+        "absent": counted("predictions", "absent"),
+        **{name: counted("inputs", name) for name in ("received", "resolved")},
+    }
 
 
 class ScoresRow(msgspec.Struct, frozen=True, array_like=True):
@@ -30,13 +55,49 @@ class ScoresRow(msgspec.Struct, frozen=True, array_like=True):
     units: dict[str, list[int | None]]
     unscored: list[Unscored]
     reasons: list[str]
+    rounds: list[str] = []
+    replaced: dict[str, list[int]] = {}
+    merged: dict[str, list[int]] = {}
+    earlier: list[ScoreColumns] = []
+    """The columns before each correction of the truth of a posted question."""
 
-    def by_model(self, model_ids: set[str] | None = None) -> dict[str, Score]:
-        """The score of each model, or of `model_ids` only."""
+    @classmethod
+    def of(cls, at: int, data: RoundScoredData, before: ScoresRow | None = None) -> ScoresRow:
+        """The row of a scored round. `before`: what a corrected truth replaces."""
+        earlier: list[ScoreColumns] = []
+        if before is not None:
+            replaced = ScoreColumns(
+                models=before.models, units=before.units, unscored=before.unscored, reasons=before.reasons
+            )
+            earlier = [*before.earlier, replaced]
+        return cls(
+            at, data.resolvable_at, data.contract_hash, data.models, data.units, data.unscored, data.reasons,
+            data.rounds, data.replaced, data.merged, earlier,
+        )  # fmt: skip
+
+    def counts(self) -> dict[str, int]:
+        """How many predictions it ends, by how they end; an answer that was missing has ended before."""
+        faults = {entry.model: entry.fault for entry in self.unscored if entry.reason is not None}
+        missed = {entry.model for entry in self.unscored if entry.reason is None}
+        ended = [*range(len(self.models)), *(i for indices in self.merged.values() for i in indices)]
+        no_score = sum(faults.get(i) == "nobody" for i in ended)
+        failed = sum(i in faults for i in ended) - no_score
+        scored = sum(i not in missed for i in ended) - failed - no_score
+        replaced = sum(map(len, self.replaced.values()))
+        return {"scored": scored, "no_score": no_score, "scoring_failed": failed, "replaced": replaced}
+
+    def by_model(self, model_ids: set[str] | None = None, suffix: str = "") -> dict[str, Score]:
+        """The score of each model, or of `model_ids` only. `suffix`: in which round of a posted question."""
         unscored = {entry.model: entry for entry in self.unscored}
         score_of_model: dict[str, Score] = {}
+        replaced, merged = self.replaced.get(suffix, ()), self.merged.get(suffix, ())
         for i, model_id in enumerate(self.models):
             if model_ids is not None and model_id not in model_ids:
+                continue
+            if i in replaced:
+                score_of_model[model_id] = Score("replaced", None, "", None, self.at, None)
+                continue
+            if i not in merged and suffix != (self.rounds[i] if self.rounds else ""):
                 continue
             unscored_entry = unscored.get(i)
             if unscored_entry is None:
@@ -75,6 +136,37 @@ class InputRow(msgspec.Struct, kw_only=True):
     scopes: dict[str, tuple[int, int, int]]
     status: str = "RECEIVED"
     truths: dict[str, tuple[dict[str, Any] | None, str | None]] = {}
+    earlier: list[tuple[dict[str, Any] | None, str | None]] = []
+    """The truths of a posted question that were corrected, the first one first."""
+    is_question: bool = False
+    is_closed: bool = False
+    """A posted question takes no more answers."""
+
+    def takes_answers(self, scope_key: str, resolved_until: int) -> bool:
+        """Whether a scope of it may still be answered, so that answers could be copied. `resolved_until`: ms.
+
+        A posted question may be closed early, and its time to close may be moved: it is answered until it is closed.
+        """
+        horizon, _, resolvable_at = self.scopes[scope_key]
+        is_open = self.is_question and not self.is_closed
+        return str(horizon) not in self.truths and (is_open or resolvable_at >= resolved_until)
+
+    def close(self, at: int) -> None:
+        """A posted question takes no more answers from `at` (ms) on."""
+        self.is_closed = True
+        self.scopes = {key: (horizon, step, at) for key, (horizon, step, _) in self.scopes.items()}
+
+    def resolve(self, data: InputResolvedData) -> bool:
+        """Take a truth in, where it is the first of its horizon, or corrects that of a posted question."""
+        horizon = str(data.horizon_seconds)
+        if self.status != "RECEIVED" and not (data.revision and horizon in self.truths):
+            return False
+        if data.revision and horizon in self.truths:
+            self.earlier = [*self.earlier, self.truths[horizon]]
+        self.truths = {**self.truths, horizon: (data.truth, data.reason)}
+        if data.last:
+            self.status = "RESOLVED"
+        return True
 
 
 class StateRow(msgspec.Struct, frozen=True, array_like=True):
@@ -171,6 +263,7 @@ def input_row(data: InputReceivedData) -> InputRow:
         deadline_at=data.deadline_at,
         contract_hash=data.contract_hash,
         rehearsal=data.rehearsal,
+        is_question=data.question is not None,
         scopes={
             scope.scope_key: (scope.horizon_seconds, scope.step_seconds, scope.resolvable_at)
             for scope in data.scopes

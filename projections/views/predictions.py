@@ -3,12 +3,14 @@ its own.
 
     I input_id             the input, and its ground truth per horizon            from `inputs`
     O at input_id          a round was opened at `at` (an index by time)          from `predictions`
+    Q input_id             (closes_at, scopes) of a round of a question that is open   from `predictions`
     R input_id             whom the round asked                                   from `predictions`
     G input_id scope_key   model -> bytes of an answer that is in the log alone   from `predictions`
     A input_id scope_key   the answers half: the columns of its events, as JSON   from `predictions`
     N                      when the newest round was opened: nothing past it is    from `predictions`
     U                      up to which time inputs are resolved                     from `inputs`
     S input_id scope_key   the scores half: the columns of its event               from `scores`
+    X at input_id scope_key   it was scored, or scored again, and is counted at `at`   from `scores`
     C input_id scope_key   model -> the carried state as the round left it         from `scores`
     D model_id holder      the model's carried state now, and what made it         from `scores`
     E holder               the state that all models of a holder share             from `scores`
@@ -17,8 +19,9 @@ its own.
 One row per round, scope and half, not per event. Reading joins the halves by the lifecycle's table: SCORED
 comes after PENDING whichever was folded first.
 
-No reader is given an answer that could still be copied: while its prediction is PENDING and its horizon has not
-passed, `output` is None and `hidden` is set, on every route, since all read through `round`.
+No reader is given an answer that could still be copied: while its prediction is PENDING and its horizon has not passed,
+`output` is None and `hidden` is set, on every route, since all read through `round`. Answers to a posted question are
+hidden in all of its rounds until it is closed.
 """
 
 from __future__ import annotations
@@ -29,13 +32,14 @@ from typing import ClassVar
 
 import msgspec
 
-from coordinator.projections.folding.base import Projection, TermsRows, eight, encode_row, key
-from coordinator.projections.folding.look import Look
+from coordinator.projections.folding.projection import Projection, TermsRows, eight, encode_row, key
+from coordinator.projections.folding.read_limit import Look
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.storage.store import Store
 from coordinator.projections.views.ensemble_rows import (
     EnsembleRow,
     keep_ensembles,
+    keep_round_states,
     keep_states,
     read_ensemble,
 )
@@ -46,23 +50,28 @@ from coordinator.projections.views.prediction_rows import (
     StateRow,
     input_row,
     join,
+    totals_of,
 )
 from coordinator.streams.events import (
     NO_OUTPUT,
     AnswerEntry,
+    AnswersClosed,
     AnyEvent,
     CrunchConfigured,
     EnsemblesScored,
+    InputClosed,
     InputReceived,
     InputResolved,
     InputsUntil,
     RosterEntry,
     RoundOpened,
+    RoundRescored,
     RoundScored,
     ScopeAnswered,
     ScopeAnsweredData,
     StateCarried,
 )
+from coordinator.streams.log import ids
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.lifecycle import NONE
 
@@ -87,10 +96,10 @@ class Predictions(Projection):
 
     name = "predictions"
     topics = ("predictions", "scores", "inputs")
-    schema = 9
+    schema = 11
     owners: ClassVar[Mapping[bytes, str]] = {
-        **dict.fromkeys((b"A", b"G", b"N", b"O", b"R"), "predictions"),
-        **dict.fromkeys((b"C", b"D", b"E", b"S", b"T", b"V"), "scores"),
+        **dict.fromkeys((b"A", b"G", b"N", b"O", b"Q", b"R"), "predictions"),
+        **dict.fromkeys((b"C", b"D", b"E", b"S", b"T", b"V", b"X"), "scores"),
         **dict.fromkeys((b"I", b"U"), "inputs"),
     }
 
@@ -117,9 +126,15 @@ class Predictions(Projection):
                 batch.put(b"O" + key(event.at, opened.input_id), encode_row(opened.scope_keys))
                 batch.put(b"R" + key(opened.input_id), encode_row(opened.roster))
                 self.count("predictions", "rounds")
+                if opened.closes_at is not None:
+                    row = encode_row((opened.closes_at, opened.scope_keys))
+                    batch.put(b"Q" + key(opened.input_id), row)
                 if event.at > self._newest_round:
                     self._newest_round = event.at
                     batch.put(b"N", eight(event.at))
+            elif type(event) is AnswersClosed:
+                for suffix in event.data.rounds:
+                    batch.delete(b"Q" + key(event.data.input_id + suffix))
 
     def _fold_answered(self, event: ScopeAnswered, batch: Batch) -> None:
         """Add the event's columns. A model's second answer is illegal: its event is refused and changes nothing."""
@@ -130,14 +145,14 @@ class Predictions(Projection):
         for _, part in before:
             if twice := set(part.models).intersection(data.models):
                 place = part.models.index(min(twice))
-                missed = [one.status for one in part.unanswered if one.place == place]
+                missed = [answer.status for answer in part.unanswered if answer.place == place]
                 self.refuse(batch, "predictions", event, missed[0] if missed else "PENDING")
                 return
         large = {
             str(index): size
             for index, output in zip(data.models, data.outputs, strict=True)
             if (size := memoryview(output).nbytes) > OUTPUT_BYTES_KEPT
-        }
+        } | {str(data.models[place]): blob.bytes for place, blob in data.blobs}
         if large:
             outputs = [
                 NO_OUTPUT if str(index) in large else output
@@ -153,38 +168,31 @@ class Predictions(Projection):
 
     def _fold_scores(self, events: list[AnyEvent], batch: Batch) -> None:
         for event in events:
-            if type(event) is RoundScored:
-                data = event.data
-                name = b"S" + key(data.input_id, data.scope_key)
-                if batch.get(name) is not None:
-                    self.refuse(batch, "scores", event, "SCORED")
-                    continue
-                row = ScoresRow(
-                    event.at, data.resolvable_at, data.contract_hash, data.models, data.units, data.unscored,
-                    data.reasons,
-                )  # fmt: skip
-                batch.put(name, encode_row(row))
-                self.count("scores", "scored", len(data.models) - len(data.unscored))
-                answered = [entry.fault for entry in data.unscored if entry.reason is not None]
-                no_score = answered.count("nobody")
-                self.count("scores", "no_score", no_score)
-                self.count("scores", "scoring_failed", len(answered) - no_score)
-                self.count("scores", "rounds_closed")
+            if isinstance(event, (RoundScored, RoundRescored)):
+                self._fold_scored(event, batch)
             elif type(event) is StateCarried:
                 keep_states(event, batch)
-                self._fold_state(event, batch)
+                keep_round_states(event, batch)
             elif type(event) is EnsemblesScored:
                 keep_ensembles(event, batch, OUTPUT_BYTES_KEPT)
             elif type(event) is CrunchConfigured:
                 self.terms.add(event.data, batch)
 
-    def _fold_state(self, event: StateCarried, batch: Batch) -> None:
-        data = event.data
-        name = b"C" + key(data.input_id, data.scope_key)
-        row = batch.get(name)
-        batch.put(name, _json.encode({**(_states_decoder.decode(row) if row else {}), **data.states}))
-        for state in data.shared:
-            batch.put(b"E" + key(data.holder), bytes(state))
+    def _fold_scored(self, event: RoundScored | RoundRescored, batch: Batch) -> None:
+        half = key(event.data.input_id, event.data.scope_key)
+        row = batch.get(b"S" + half)
+        before = _scores_decoder.decode(row) if row else None
+        if (before is None) is isinstance(event, RoundRescored):
+            self.refuse(batch, "scores", event, "SCORED" if before else "PENDING")
+            return
+        scores = ScoresRow.of(event.at, event.data, before)
+        batch.put(b"S" + half, encode_row(scores))
+        batch.put(b"X" + eight(scores.resolvable_at) + half, b"")
+        counts = scores.counts()
+        for counted, count in counts.items():
+            self.count("scores", counted, count - (before.counts()[counted] if before else 0))
+        if before is None:
+            self.count("scores", "rounds_closed")
 
     def _fold_inputs(self, events: list[AnyEvent], batch: Batch) -> None:
         for event in events:
@@ -196,31 +204,24 @@ class Predictions(Projection):
                 name = b"I" + key(data.input_id)
                 row = batch.get(name)
                 before = _input_decoder.decode(row) if row else None
-                if before is None or before.status != "RECEIVED":
-                    self.refuse(batch, "inputs", event, before.status if before else NONE)
+                was = before.status if before else NONE
+                if before is None or not before.resolve(data):
+                    self.refuse(batch, "inputs", event, was)
                     continue
-                before.truths = {**before.truths, str(data.horizon_seconds): (data.truth, data.reason)}
-                if data.last:
-                    before.status = "RESOLVED"
-                    self.count("inputs", "resolved")
+                self.count("inputs", "resolved", was != before.status)
                 batch.put(name, encode_row(before))
+            elif type(event) is InputClosed:
+                name = b"I" + key(event.data.input_id)
+                if (row := batch.get(name)) is not None:
+                    (asked := _input_decoder.decode(row)).close(event.at)
+                    batch.put(name, encode_row(asked))
             elif type(event) is InputsUntil and event.data.until > self.resolved_until:
                 self.resolved_until = event.data.until
                 batch.put(b"U", event.data.until.to_bytes(8, "big"))
 
     def totals(self) -> dict[str, int]:
         """Counts as of what was folded: those of `COUNTED`, and of inputs `received, resolved`."""
-        scored, no_score = self.counted("scores", "scored"), self.counted("scores", "no_score")
-        broken = self.counted("scores", "scoring_failed")
-        return {
-            # A score may be folded before its prediction: never count below nothing.
-            "pending": max(0, self.counted("predictions", "recorded") - scored - no_score - broken),
-            "scored": scored,
-            "no_score": no_score,
-            "failed": self.counted("predictions", "failed") + broken,
-            "absent": self.counted("predictions", "absent"),
-            **{name: self.counted("inputs", name) for name in ("received", "resolved")},
-        }
+        return totals_of(self.counted)
 
     def newest(
         self,
@@ -316,17 +317,16 @@ class Predictions(Projection):
         answers = self._answers(input_id, row, model_ids)
         if not answers:
             return []
-        half = self.store.get(b"S" + key(input_id, scope_key))
+        # All rounds of a posted question are scored, hidden and resolved as the first one.
+        asked_first = ids.question_of(input_id)
+        half = self.store.get(b"S" + key(asked_first, scope_key))
         scores = _scores_decoder.decode(half) if half else None
-        by_model = scores.by_model(model_ids) if scores else {}
-        left = self.store.get(b"C" + key(input_id, scope_key)) if scores else None
+        by_model = scores.by_model(model_ids, input_id[len(asked_first) :]) if scores else {}
+        left = self.store.get(b"C" + key(asked_first, scope_key)) if scores else None
         states = _states_decoder.decode(left) if left else {}
-        input_row = self.input(input_id)
-        horizon, step, resolvable_at = (input_row.scopes.get(scope_key) if input_row else None) or (
-            None,
-            None,
-            None,
-        )
+        input_row = self.input(asked_first)
+        asked = input_row.scopes.get(scope_key) if input_row else None
+        horizon, step, resolvable_at = asked or (None, None, None)
         decimals = self.terms.decimals(scores.contract_hash if scores else "")
         made_by = self.terms.by_hash.get(input_row.contract_hash) if input_row else None
         closed = self.is_closed(input_row, scope_key)
@@ -396,5 +396,4 @@ class Predictions(Projection):
         terms = self.terms.by_hash.get(input_row.contract_hash)
         if terms is not None and terms.answers_hidden_until == "recorded":
             return False
-        horizon, _, resolvable_at = input_row.scopes[scope_key]
-        return str(horizon) not in input_row.truths and resolvable_at >= self.resolved_until
+        return input_row.takes_answers(scope_key, self.resolved_until)

@@ -10,27 +10,34 @@ from typing import Any
 
 import msgspec
 
-from coordinator.projections.folding.base import Projection, TermsRows, eight, encode_row, key
-from coordinator.projections.folding.look import Look
+from coordinator.projections.folding.projection import Projection, TermsRows, eight, encode_row, key
+from coordinator.projections.folding.read_limit import Look
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.storage.store import Store
 from coordinator.streams.contract.terms import in_force
-from coordinator.streams.events import CrunchConfigured, PeriodClosed, SnapshotTaken, SnapshotTakenData
+from coordinator.streams.events import (
+    CrunchConfigured,
+    PeriodClosed,
+    PeriodClosedData,
+    SnapshotTaken,
+    SnapshotTakenData,
+)
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.ids import is_ensemble
 
 BOUNDARY = "boundary"
 _decoder = msgspec.msgpack.Decoder(tuple[int, SnapshotTakenData])
+_closed_decoder = msgspec.msgpack.Decoder(tuple[int, PeriodClosedData])
 
 
 class Snapshots(Projection):
-    """One row `S` for each period end and model; `P` is the end of the last closed period, `N` that of the newest
-    row.
+    """One row `S` for each period end and model, and `C` for each PeriodClosed by its start and end; `P` is the end of
+    the last closed period, `N` that of the newest row.
     """
 
     name = "snapshots"
     topics = ("snapshots",)
-    schema = 7
+    schema = 8
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
@@ -56,6 +63,9 @@ class Snapshots(Projection):
                     self._newest_end = data.period_end
                     batch.put(b"N", eight(data.period_end))
             elif type(event) is PeriodClosed:
+                name = b"C" + key(event.data.from_ms, event.data.until_ms)
+                if batch.get(name) is None:
+                    batch.put(name, encode_row((event.at, event.data)))
                 if event.data.until_ms > self.closed_until:
                     self.closed_until = event.data.until_ms
                     batch.put(b"P", eight(self.closed_until))
@@ -75,17 +85,14 @@ class Snapshots(Projection):
         row = self.store.get(name)
         return None if row is None else (*_decoder.decode(row), self.store.written_at(name)[0])
 
-    def closed_at(self, start: int, until: int) -> list[int]:
-        """The offsets of the decisions that closed the periods with snapshots which end in (start, until] (ms), newest
-        first.
-        """
-        offsets = []
-        end = self._end_before(until + 1)
-        while end is not None and end > start:
-            name, _ = next(self.store.scan(b"S" + key(end)))
-            offsets.append(self.store.written_at(name)[0])
-            end = self._end_before(end)
-        return offsets
+    def closings(self, start: int, until: int) -> Iterator[tuple[int, PeriodClosedData, int]]:
+        """(at, closing, offset of its decision) of the periods that begin in [start, until) (ms), newest first."""
+        for name, row in self.store.scan(b"C", start=b"C" + key(until), backwards=True):
+            from_ms = int.from_bytes(name[1:9], "big")
+            if from_ms < start:
+                return
+            if from_ms < until:
+                yield (*_closed_decoder.decode(row), self.store.written_at(name)[0])
 
     def newest(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from coordinator.projections.folding.base import key
+from coordinator.projections.folding.projection import key
 from coordinator.projections.views.prediction_rows import Prediction
 from coordinator.projections.views.predictions import ROUND_LOOKS, Predictions
 from coordinator.streams.setting_checks import FAR_FUTURE_MS

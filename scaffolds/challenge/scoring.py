@@ -17,9 +17,9 @@ def score(value: float, change: float) -> float:
     `value` is the answer, clipped to [-1, 1]: beyond 1 there is nothing to gain. `change` is the relative change of
     the price over the horizon; only its sign counts.
     """
-    said = min(1.0, max(-1.0, value))
+    clipped = min(1.0, max(-1.0, value))
     direction = (change > 0) - (change < 0)
-    return 2.0 * said * direction - said * said
+    return 2.0 * clipped * direction - clipped * clipped
 
 
 def score_prediction(prediction: Any, ground_truth: Any) -> dict[str, float]:

@@ -57,15 +57,15 @@ def relative(errors: Sequence[float | None]) -> list[float | None]:
     0 begins at the 95th percentile (nearest rank: with fewer than 20 answers the worst one), and at twice the median
     where that is less. Where all errors are the same, all score 1. None, for no answer, stays None.
     """
-    known = sorted(one for one in errors if one is not None)
-    if not known:
+    ascending = sorted(value for value in errors if value is not None)
+    if not ascending:
         return list(errors)
-    best, percentile = known[0], known[math.ceil((1.0 - WORST_SHARE) * len(known)) - 1]
-    worst = min(percentile, MEDIANS_MAX * median(known))
+    best, percentile = ascending[0], ascending[math.ceil((1.0 - WORST_SHARE) * len(ascending)) - 1]
+    worst = min(percentile, MEDIANS_MAX * median(ascending))
     width = worst - best
     return [
-        None if one is None else 1.0 if width == 0.0 else min(1.0, max(0.0, (worst - one) / width))
-        for one in errors
+        None if value is None else 1.0 if width == 0.0 else min(1.0, max(0.0, (worst - value) / width))
+        for value in errors
     ]
 
 
@@ -74,13 +74,18 @@ def score_round(answers: Any, truth: Any, context: Any) -> dict[str, list[float]
 
     `answers.outputs` are the answers, None for none; `truth.changes` is what happened in each step.
     """
-    errors = [None if one is None else error(_mixtures(one), truth.changes) for one in answers.outputs]
+    errors = [
+        None if output is None else error(_mixtures(output), truth.changes) for output in answers.outputs
+    ]
     as_numbers = {"value": relative(errors), "error": errors}
-    return {name: [math.nan if one is None else one for one in column] for name, column in as_numbers.items()}
+    return {
+        name: [math.nan if number is None else number for number in column]
+        for name, column in as_numbers.items()
+    }
 
 
 def _mixtures(output: Any) -> list[Mixture]:
     return [
-        [(one.weight, one.density.params.loc, one.density.params.scale) for one in step.components]
+        [(part.weight, part.density.params.loc, part.density.params.scale) for part in step.components]
         for step in output.steps
     ]

@@ -42,8 +42,8 @@ class TrackerBase:
 
     def candles(self, subject: str) -> list[dict[str, float]]:
         """The candles of `subject` as of the last tick, oldest first; empty before the first tick."""
-        found: list[dict[str, float]] = self._data.get(subject, {}).get("candles", [])
-        return found
+        candles: list[dict[str, float]] = self._data.get(subject, {}).get("candles", [])
+        return candles
 
     def closes(self, subject: str) -> list[float]:
         """The closing prices of `candles(subject)`."""

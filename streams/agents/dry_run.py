@@ -1,7 +1,8 @@
 """What the running period would pay if it ended now: the real stages run over the real log, and nothing is written.
 
 The stages' sends go into memory, after the ends that the topics had at the beginning. So claims, decisions and readers
-work as usual. Once everything is folded, the running periods are ended on copies of the states (`engine/ending.py`).
+work as usual. Once everything is folded, the running periods are ended on copies of the states
+(`engine/period_end.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from coordinator.streams.agents.owning.log_io import LogIO, Reader
 from coordinator.streams.agents.owning.tenure import Tenure
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.engine.ending import Ending, SeenSnapshotStage, end_now
+from coordinator.streams.engine.period_end import Ending, SeenSnapshotStage, end_now
 
 OWNER = "dry-run"
 IDLE_SECONDS = 0.05

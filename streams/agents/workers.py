@@ -16,7 +16,8 @@ from typing import Any
 import faust
 import structlog
 
-from coordinator.infra.contracts.node import NodeContracts
+from coordinator.infra.blobs.configured import is_shared, store_of
+from coordinator.infra.contracts.in_force import NodeContracts
 from coordinator.infra.kafka.groups import is_dealt_to_nobody
 from coordinator.infra.models.in_hand import InHand
 from coordinator.infra.ntp import ntp_time_ms
@@ -24,7 +25,8 @@ from coordinator.infra.operator_files import check_files
 from coordinator.infra.processes.ending import end_when_told
 from coordinator.infra.processes.json_logs import set_up_logging
 from coordinator.infra.processes.loop_watch import watch_loop
-from coordinator.streams.agents.feed.worker import FeedTenure, make_witness
+from coordinator.streams.agents.feed.configuration import make_witness
+from coordinator.streams.agents.feed.worker import FeedTenure
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.agents.owning.faust_app import end_process, stage_app
 from coordinator.streams.agents.owning.keeper import Keeper
@@ -33,8 +35,9 @@ from coordinator.streams.agents.owning.tenure import Tenure
 from coordinator.streams.agents.predict.worker import PredictTenure
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.events import Terms
+from coordinator.streams.feeds.clock_witness import Witness
 from coordinator.streams.inputs.stage import InputStage
-from coordinator.streams.log.errors import WorldError
+from coordinator.streams.log.errors import OperatorError, WorldError
 from coordinator.streams.ports import FeedSource, ModelNotice
 from coordinator.streams.predictions.strikes import Strikes
 from coordinator.streams.scores.stage import ScoreStage
@@ -131,11 +134,20 @@ class Worker:
 
 def _feed(worker: Worker) -> None:
     settings = worker.settings
-    source = _source(settings, worker.dead_letters)
-    witness = make_witness(settings, source)
+    source_of_feed: dict[tuple[str, str, str], tuple[FeedSource, Witness]] = {}
+
+    def source_of(followed: Settings) -> tuple[FeedSource, Witness]:
+        """One of each feed in a process: a new witness would believe whatever the clock shows."""
+        feed = followed.feed_source, followed.feed_kind, followed.feed_granularity
+        if feed not in source_of_feed:
+            source = _source(followed, worker.dead_letters)
+            source_of_feed[feed] = source, make_witness(followed, source)
+        return source_of_feed[feed]
+
+    source, witness = source_of(settings)
 
     def new_terms() -> Terms:
-        return worker.contracts.terms_under(worker.contracts.proposed)
+        return worker.contracts.terms_under(worker.contracts.proposed, None)
 
     worker.keep(
         "input",
@@ -151,11 +163,17 @@ def _feed(worker: Worker) -> None:
             contracts=worker.contracts,
             ntp=ntp_time_ms,
             witness=witness,
+            source_of=source_of,
         ),
     )
 
 
 def _source(settings: Settings, dead_letters: DeadLetters) -> FeedSource:
+    if settings.feed_source == "candles" and not settings.feed_candles_file:
+        raise OperatorError(
+            "the rules in force follow a file of candles, and none is named: name it (--candles, FEED_CANDLES_FILE), "
+            "or apply another feed while no node runs: FEED_SOURCE=.. coordinator contract apply"
+        )
     if settings.feed_candles_file:
         return source_by_name("candles", candle_options(settings), dead_letters.from_source)
     if settings.feed_source == "generated":
@@ -196,6 +214,7 @@ def _predict(worker: Worker) -> None:
     noticed: list[ModelNotice] = []
     strikes = Strikes()
     in_hand = InHand(settings.data_dir / "predict.in-hand")
+    blobs = store_of(settings)
 
     async def start_gateway() -> None:
         await gateway.start()
@@ -207,7 +226,15 @@ def _predict(worker: Worker) -> None:
         "predict",
         "inputs",
         lambda: PredictTenure(
-            worker.io, worker.owner, gateway, worker.shelf, noticed, strikes=strikes, in_hand=in_hand
+            worker.io,
+            worker.owner,
+            gateway,
+            worker.shelf,
+            noticed,
+            worker.dead_letters.from_topic,
+            strikes=strikes,
+            in_hand=in_hand,
+            blobs=blobs,
         ),
     )
 
@@ -224,7 +251,13 @@ def _gateway_key(folder: str) -> bytes | None:
 
 
 def _score(worker: Worker) -> None:
-    worker.keep("score", "inputs", lambda: Tenure(worker.io, ScoreStage(worker.shelf), worker.owner))
+    blobs = store_of(worker.settings)
+
+    def tenure() -> Tenure:
+        stage = ScoreStage(worker.shelf, blobs=blobs)
+        return Tenure(worker.io, stage, worker.owner, decides_in_thread=is_shared(worker.settings))
+
+    worker.keep("score", "inputs", tenure)
     worker.keep("aggregate", "scores", lambda: Tenure(worker.io, SnapshotStage(worker.shelf), worker.owner))
 
 

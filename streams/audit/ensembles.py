@@ -26,7 +26,7 @@ def check_ensembles(chain: Chain, rounds: Sequence[Asked], contracts: Contracts)
     equal_count = 0
     for input_data, scope_key, horizon in rounds:
         contract = contracts(input_data.contract_hash)
-        truth = chain.resolved[input_data.input_id, horizon][0].data.truth
+        truth = chain.truth_of(input_data.input_id, scope_key, horizon)
         recorded = chain.ensembles.get((input_data.input_id, scope_key))
         place = f"input {input_data.input_id}, scope {scope_key}"
         asked = {answer.model_id: answer for answer in chain.answers_of(input_data.input_id, scope_key)}
@@ -52,11 +52,12 @@ def check_ensembles(chain: Chain, rounds: Sequence[Asked], contracts: Contracts)
         for entry in recorded.entries():
             if entry.status == "SCORED":
                 equal_count += 1
-                _check(recorded, entry.model_id, answers, contract, scored_truth, place)
+                _check(chain, recorded, entry.model_id, answers, contract, scored_truth, place)
     return f", {equal_count} of ensembles" if equal_count else ""
 
 
 def _check(
+    chain: Chain,
     recorded: EnsemblesScoredData,
     model_id: str,
     answers: Mapping[str, Any],
@@ -77,7 +78,7 @@ def _check(
     if (
         ensemble.combine is None
     ):  # else the contract's own function made the answer, which `redo.py` calls again
-        mean = _mean(members, weight_sum)
+        mean = mean_again(members, weight_sum)
         if mean != output:
             broken("scores", f"{place}, {model_id}: its answer is {output}, its weights give {mean}")
     if contract.score_round is not None:
@@ -87,11 +88,11 @@ def _check(
         by_contract = score_again(contract, output, truth)
     except AUTHORS_ERRORS as error:
         broken("scores", f"{place}, {model_id}: recorded are {units}, the contract raises {error}")
-    if by_contract != units:
+    if not chain.roundings.near(f"the score of {place}, {model_id}", units, by_contract, model_id):
         broken("scores", f"{place}, {model_id}: recorded are {units}, the contract gives {by_contract}")
 
 
-def _mean(members: Sequence[tuple[Any, int]], weight_sum: int) -> Any:
+def mean_again(members: Sequence[tuple[Any, int]], weight_sum: int) -> Any:
     """The weighted mean of (value, weight), number by number; all values have the same shape.
 
     What is no number (a text) is that of the first. The numbers are added in the order of the members, as the stage
@@ -104,9 +105,11 @@ def _mean(members: Sequence[tuple[Any, int]], weight_sum: int) -> Any:
             total += weight / weight_sum * value
         return total
     if isinstance(first, dict):
-        return {key: _mean([(value[key], weight) for value, weight in members], weight_sum) for key in first}
+        return {
+            key: mean_again([(value[key], weight) for value, weight in members], weight_sum) for key in first
+        }
     if isinstance(first, list):
         rows = zip(*(value for value, _ in members), strict=True)
         weights = [weight for _, weight in members]
-        return [_mean(list(zip(row, weights, strict=True)), weight_sum) for row in rows]
+        return [mean_again(list(zip(row, weights, strict=True)), weight_sum) for row in rows]
     return first

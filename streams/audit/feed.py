@@ -1,4 +1,5 @@
-"""Checks the feed of one period by itself: each record once, at its own time, and every missing record in a gap.
+"""Checks the feed of one period by itself: each record once, at its own time, and every missing record in a gap; and
+each table of stakes, which holds on for longer than a period.
 
 Reads a `Chain`; returns a line of text, or raises ChainBrokenError. Pure. The values of a record came from outside, and
 cannot be computed again. But a removed record is found, because the feed records each gap before time passes it.
@@ -28,6 +29,20 @@ def check_records(chain: Chain, rounds: Sequence[Asked]) -> str:
         _check_cadence(chain, subject, seen)
         count += len(seen)
     return f"{count} records, none twice, every missing one in a recorded gap"
+
+
+def check_stakes(chain: Chain) -> str:
+    """Check that each table of stakes is what its id says, and the same in `inputs` as in `feeds`; "" without any."""
+    for topic, tables in chain.stakes.items():
+        for stakes_id, content in tables:
+            if stakes_id.rpartition("/")[2] != content:
+                broken(
+                    "feed", f"{topic}: the table of stakes {stakes_id} has another content than its id says"
+                )
+    posted, taken = chain.stakes["feeds"], chain.stakes["inputs"]
+    if taken != posted[: len(taken)]:
+        broken("feed", f"inputs has other tables of stakes than feeds: {len(taken)} of {len(posted)}")
+    return f", {len(posted)} tables of stakes" if posted else ""
 
 
 def _check_ids(seen: Sequence[Seen]) -> None:

@@ -7,7 +7,7 @@ computed anew.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -43,8 +43,14 @@ class RoundValue(NamedTuple):
 class Newcomers:
     """The values for newcomers, of the rounds of one checkpoint period."""
 
-    def __init__(self, chain: Chain, rounds: Sequence[RoundScoredData]) -> None:
-        self._chain = chain
+    def __init__(
+        self,
+        chain: Chain,
+        rounds: Sequence[RoundScoredData],
+        joined_before: Mapping[str, JoinedAt] | None = None,
+    ) -> None:
+        """`joined_before`: when models joined whose first snapshot `chain` does not have."""
+        self._chain, self._joined_before = chain, joined_before or {}
         self._values: dict[int, list[RoundValue]] = defaultdict(list)
         """Start of the snapshot period -> the values of its rounds."""
         self._points: dict[tuple[int, str], int] = {}
@@ -90,6 +96,8 @@ class Newcomers:
         terms = self._chain.terms.at(snapshot.period_start)
         if terms.newcomer_past == "nothing":
             return None
+        if snapshot.model_id in self._joined_before:
+            return self._joined_before[snapshot.model_id]
         first = self._first[snapshot.model_id]
         if self._chain.terms.at(first.period_start).newcomer_past == "nothing":
             return JoinedAt(0, 0)  # it joined while newcomers were given nothing: it has no time before that

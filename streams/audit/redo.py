@@ -17,13 +17,15 @@ from typing import Any
 import msgspec
 
 from coordinator.streams.audit.facts import ChainBrokenError, broken
-from coordinator.streams.events import AnyEvent, InputResolved
+from coordinator.streams.audit.rounding import Roundings, is_rounding
+from coordinator.streams.events import AnyEvent, EnsemblesScored, InputResolved
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need, encode_event
 from coordinator.streams.log.stage import AnyStage, Draft
 
 Topics = Callable[[str, Need], AsyncIterator[Decision]]
 """(topic, where to begin) -> its counted decisions; in `commands` each event is a decision."""
+Seen = Callable[[list[AnyEvent]], None]
 SHOWN_CHARS = 120
 
 
@@ -39,33 +41,87 @@ class Scope(msgspec.Struct, frozen=True):
     completes: Callable[[Any], bool]
 
 
-async def redo(stage: AnyStage, topics: Topics, scope: Scope | None, step: str) -> int:
-    """Decide the decisions of the period again, and compare them; returns how many there are.
+async def redo(
+    stage: AnyStage,
+    topics: Topics,
+    scope: Scope | None,
+    step: str,
+    roundings: Roundings | None = None,
+    seen: Seen = lambda _events: None,
+) -> int:
+    """Decide the decisions of one period again, and compare them; returns how many there are.
 
-    `stage` is a new stage; without a `scope` it is the whole topic. Raises ChainBrokenError, which names `step`, or
-    `feed` if a truth differs.
+    `stage` is a new stage; without a `scope` it is the whole topic. Raises ChainBrokenError: see `Redo`.
     """
-    readers: dict[str, _Reader] = {}
-    count = 0
-    async for decision in topics(stage.topic, Need()):
-        if not readers:
-            if scope and not any(scope.concerns(event) for event in _of_kinds(decision, scope.kinds)):
-                stage.remember(decision)
-                continue
-            readers = {source: _Reader(topics(source, stage.need[source])) for source in stage.sources}
-        draft = await _draft_beside(stage, decision, readers, step)
-        _compare(stage, decision, draft, step)
-        stage.remember(draft)
-        count += 1
-        if scope and any(scope.completes(event) for event in _of_kinds(decision, scope.kinds)):
+    return await Redo(stage, topics, step, roundings, seen).until(scope)
+
+
+class Redo:
+    """Makes a stage's topic again: of one period, or of one period after the other, oldest first.
+
+    `stage` is a new stage. With `roundings`, figures that a contract gives may differ by one unit, and stand there; the
+    stage goes on from what is recorded, so that a unit does not spread. `seen` is told the events of each recorded
+    decision before it is made again. `from_first`: begin with the first decision of the topic, whatever period is asked
+    for.
+    """
+
+    def __init__(
+        self,
+        stage: AnyStage,
+        topics: Topics,
+        step: str,
+        roundings: Roundings | None = None,
+        seen: Seen = lambda _events: None,
+        *,
+        from_first: bool = False,
+    ) -> None:
+        self.stage = stage
+        self._topics, self._step, self._roundings, self._seen = topics, step, roundings, seen
+        self._from_first = from_first
+        self._decisions = topics(stage.topic, Need())
+        self._readers: dict[str, _Reader] = {}
+        self._last: Decision | None = None
+
+    async def until(self, scope: Scope | None) -> int:
+        """Go on through the decisions of a period, or without a `scope` through all; returns how many were made again.
+
+        Raises ChainBrokenError, which names the step, or `feed` if a truth differs.
+        """
+        count, stage, step = 0, self.stage, self._step
+        if scope and self._last is not None and _completes(scope, self._last):
             return count
-    if scope is None:
-        return count
-    reason = f"it ends after {count} of them" if count else "it has none"
-    raise ChainBrokenError(step, f"{stage.topic} lacks decisions of the period: {reason}")
+        async for decision in self._decisions:
+            if not self._readers:
+                if scope and not self._from_first and not _concerns(scope, decision):
+                    stage.remember(decision)
+                    continue
+                self._readers = {
+                    source: _Reader(self._topics(source, stage.need[source])) for source in stage.sources
+                }
+            self._seen(decision.events)
+            draft = await _draft_beside(stage, decision, self._readers, step)
+            if _compare(stage, decision, draft, step, self._roundings):
+                draft = Draft(decision.events, draft.upto, draft.need)
+            stage.remember(draft)
+            count += 1
+            self._last = decision
+            if scope and _completes(scope, decision):
+                return count
+        if scope is None:
+            return count
+        reason = f"it ends after {count} of them" if count else "it has none"
+        raise ChainBrokenError(step, f"{stage.topic} lacks decisions of the period: {reason}")
 
 
-def _of_kinds(decision: Decision, kinds: tuple[str, ...]) -> Iterator[AnyEvent]:
+def _concerns(scope: Scope, decision: Decision) -> bool:
+    return any(scope.concerns(event) for event in of_kinds(decision, scope.kinds))
+
+
+def _completes(scope: Scope, decision: Decision) -> bool:
+    return any(scope.completes(event) for event in of_kinds(decision, scope.kinds))
+
+
+def of_kinds(decision: Decision, kinds: tuple[str, ...]) -> Iterator[AnyEvent]:
     """A decision's events of these kinds. Most decisions have none, which the bytes show without decoding."""
     if decision.may_hold(*kinds):
         yield from (event for event in decision.events if type(event).__name__ in kinds)
@@ -109,8 +165,11 @@ async def _draft_beside(stage: AnyStage, decision: Decision, readers: dict[str, 
     return draft
 
 
-def _compare(stage: AnyStage, decision: Decision, draft: Draft, step: str) -> None:
-    sources = " and ".join(stage.sources)
+def _compare(
+    stage: AnyStage, decision: Decision, draft: Draft, step: str, roundings: Roundings | None
+) -> bool:
+    """Whether figures differ by one unit of rounding. Raises ChainBrokenError if anything differs by more."""
+    sources, rounded = " and ".join(stage.sources), False
     for recorded, redone in zip_longest(decision.events, draft.events):
         if recorded == redone:
             continue
@@ -129,7 +188,22 @@ def _compare(stage: AnyStage, decision: Decision, draft: Draft, step: str) -> No
             )
         # Raw JSON is kept as its bytes: written with other blanks it is another fact, with no field that differs.
         written = ("its JSON", encode_event(recorded), encode_event(redone))
-        field, was, should = next(_differences(_plain(recorded), _plain(redone)), written)
+        differences = list(_differences(_plain(recorded), _plain(redone))) or [written]
+        field, was, should = next(
+            (
+                difference
+                for difference in differences
+                if roundings is None or not is_rounding(type(recorded).__name__, *difference)
+            ),
+            ("", None, None),
+        )
+        if not field and roundings is not None:
+            # The figures that the second check computes too (`scores.py`, `sums.py`) have their place there.
+            if isinstance(recorded, EnsemblesScored):
+                field, was, should = differences[0]
+                roundings.near(f"{_named(recorded)}, {field}", was, should)
+            rounded = True
+            continue
         broken(
             _blamed(recorded, step),
             f"{_named(recorded)}: {field} is {_short(was)}, {sources} give {_short(should)}",
@@ -140,6 +214,7 @@ def _compare(stage: AnyStage, decision: Decision, draft: Draft, step: str) -> No
             step,
             f"decision {decision.seq} of {stage.topic} says it is made of {decision.upto}, not of {upto}",
         )
+    return rounded
 
 
 def _blamed(event: AnyEvent | None, step: str) -> str:

@@ -5,7 +5,6 @@ Reads a `Chain`; each step returns a line of text, or raises ChainBrokenError. P
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import Counter as Count
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -14,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from coordinator.streams.audit.facts import Asked, Chain, Contracts, Seen, broken
+from coordinator.streams.audit.records import FeedRecords
 from coordinator.streams.audit.whole_rounds import any_answer_scores, check_carried, round_again
 from coordinator.streams.contract import CrunchContract, NoScore
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
@@ -31,33 +31,11 @@ PERCENTILES = {"worst": 1e-9, "worst_percentile": 10, "percentile": None}
 # --- feed and inputs ---------------------------------------------------------------------------------------
 
 
-def known_records(chain: Chain, subject: str, terms: Terms, offset: int) -> list[Seen]:
-    """The subject's records of the contract's feed as known at an offset of `feeds`: of each the latest revision."""
-    latest: dict[int, Seen] = {}
-    for seen in chain.records[subject]:
-        data = seen.event.data
-        if seen.offset > offset or (data.source, data.kind, data.granularity) != (
-            terms.feed.source,
-            terms.feed.kind,
-            terms.feed.granularity,
-        ):
-            continue
-        before = latest.get(data.ts_event)
-        if before is None or before.event.data.revision < data.revision:
-            latest[data.ts_event] = seen
-    return sorted(latest.values(), key=lambda seen: seen.at)
-
-
 def check_feed(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) -> str:
     """Check every truth: compute it again with the contract from the records of its window."""
     truths: set[tuple[str, int]] = set()
     used: set[str] = set()
-    latest: dict[str, list[Seen]] = {}
-    revised = {
-        subject
-        for subject, seen in chain.records.items()
-        if any(record.event.data.revision or record.event.data.backfilled for record in seen)
-    }
+    records = FeedRecords(chain)
     for input_data, _, horizon in rounds:
         if (input_data.input_id, horizon) in truths:
             continue
@@ -75,15 +53,12 @@ def check_feed(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) -> s
         contract = contracts(input_data.contract_hash)
         truth_of: dict[str, Any] = {}
         for subject in terms.members(input_data.subject):
-            if subject in revised:
-                seen = known_records(chain, subject, terms, offset)
-            else:  # no record was revised or backfilled: the same records are known at any offset
-                seen = latest.setdefault(subject, known_records(chain, subject, terms, 1 << 62))
-            window = truth_window(seen, input_data.point, event.data.resolvable_at)
+            window = records.of(subject, terms).window(input_data.point, event.data.resolvable_at, offset)
             used |= {record.event.id for record in window}
             truth_of[subject] = truth_again(contract, window)
         again = truth_of.get(input_data.subject, truth_of)
-        if again != event.data.truth:
+        place = f"the truth of {input_data.input_id}, {horizon} s"
+        if not chain.roundings.near_json(place, event.data.truth, again):
             broken(
                 "feed",
                 f"input {input_data.input_id}, {horizon} s: recorded is {event.data.truth}, the records give {again}",
@@ -107,13 +82,6 @@ def truth_again(contract: CrunchContract, window: Sequence[Seen]) -> dict[str, A
     return typed.model_dump(mode="json", by_alias=True)
 
 
-def truth_window(seen: Sequence[Seen], point: int, end: int) -> list[Seen]:
-    """The last record with at <= point, and all later ones up to `end`."""
-    first = bisect_right(seen, point, key=lambda record: record.at) - 1
-    last = bisect_right(seen, end, key=lambda record: record.at)
-    return list(seen[max(first, 0) : last])
-
-
 def check_inputs(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) -> str:
     """Check that each input is of a subject that its terms ask for, and of the contract's input type."""
     inputs = {input_data.input_id: input_data for input_data, _, _ in rounds}
@@ -127,7 +95,8 @@ def check_inputs(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) ->
             by_subject(contract, input_data.scopes[0].scope_key, payload, contract.input_type.model_validate)
         except (ValueError, KeyError, TypeError) as error:
             broken("input", f"{input_data.input_id} is not of the contract's input type: {error}")
-    return f"{len(inputs)} inputs, the last at {max(input_data.point for input_data in inputs.values())} ms"
+    last = max((input_data.point for input_data in inputs.values()), default=0)
+    return f"{len(inputs)} inputs, the last at {last} ms"
 
 
 # --- predictions and scores --------------------------------------------------------------------------------
@@ -187,7 +156,7 @@ def check_scores(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) ->
         if closed is None:
             broken("scores", f"the round {input_data.input_id}, scope {scope_key}, was never closed")
         contract, terms = contracts(input_data.contract_hash), chain.terms.at(input_data.point)
-        truth = chain.resolved[input_data.input_id, horizon][0].data.truth
+        truth = chain.truth_of(input_data.input_id, scope_key, horizon)
         entries = {entry.model_id: entry for entry in closed.entries()}
         values: list[int] = []
         faults: dict[str, str] = {}
@@ -231,7 +200,9 @@ def check_scores(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) ->
                 )
                 if without_score is not None:
                     (refused if without_score == "refused" else no_score).add(answer.model_id)
-            if units_again != recorded_units or (recorded_units is not None) != (entry.status == "SCORED"):
+            if not chain.roundings.near(
+                f"the score of {place}", recorded_units, units_again, answer.model_id
+            ) or (recorded_units is not None) != (entry.status == "SCORED"):
                 broken("scores", f"{place}: recorded are {recorded_units}, the contract gives {units_again}")
             if recorded_units is not None:
                 equal += 1
@@ -256,7 +227,7 @@ def check_scores(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) ->
             if fault != due:
                 place = f"input {input_data.input_id}, scope {scope_key}, model {model_id}"
                 broken("scores", f"{place}: no score by the fault of {fault}, but it is that of {due}")
-        _check_charges(closed, values, terms, whole.costs if whole is not None else {})
+        _check_charges(chain, closed, values, terms, whole.costs if whole is not None else {})
     return f"{equal} scores computed again and equal, {len(rounds)} rounds closed"
 
 
@@ -284,7 +255,7 @@ def _scores_any(contract: CrunchContract, scope_key: str, truth: dict[str, Any])
 
 
 def _check_charges(
-    closed: RoundScoredData, values: Sequence[int], terms: Terms, costs: Mapping[str, int]
+    chain: Chain, closed: RoundScoredData, values: Sequence[int], terms: Terms, costs: Mapping[str, int]
 ) -> None:
     """Check what each model without a score is charged.
 
@@ -303,7 +274,12 @@ def _check_charges(
         due = charge if entry.fault == "model" else None
         if terms.absence_policy == "scored" and entry.status != "SCORED":
             due = costs.get(entry.model_id)
-        if entry.charge_units != due:
+        place = f"the charge of {closed.input_id}, scope {closed.scope_key}, model {entry.model_id}"
+        # What a contract gives may be a unit off; all other charges are of recorded scores, and exact.
+        is_given = terms.absence_policy == "scored"
+        if entry.charge_units != due and not (
+            is_given and chain.roundings.near(place, entry.charge_units, due, entry.model_id)
+        ):
             broken(
                 "scores",
                 f"input {closed.input_id}, model {entry.model_id}: charged {entry.charge_units}, due is {due}",

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import msgspec
 
 from coordinator.streams.audit.facts import Asked, Chain, Contracts, broken
-from coordinator.streams.audit.scores import known_records, raw_inputs
+from coordinator.streams.audit.records import FeedRecords
+from coordinator.streams.audit.scores import raw_inputs
 from coordinator.streams.events import InputHistory, InputReceivedData, RoundOpenedData, RoundPerformance
 from coordinator.streams.inputs.model_input import encode_model_input
 from coordinator.streams.predictions.performance import LastPeriod
@@ -21,6 +22,7 @@ from coordinator.streams.predictions.performance import LastPeriod
 def check_told(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) -> str:
     """Compare the digests of each round with those of what the topics give. Returns the end of a line of text."""
     ticks_count = performances_count = 0
+    records = FeedRecords(chain)
     for input_data in {data.input_id: data for data, _, _ in rounds}.values():
         opened = chain.rosters.get(input_data.input_id)
         if opened is None:
@@ -28,7 +30,10 @@ def check_told(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) -> s
         history, performance = opened.data.history, opened.data.performance
         if history is not None and history.models:
             span = input_data.history
-            if span is None or _first_tick_sha256(chain, input_data, span, contracts) != history.sha256:
+            if (
+                span is None
+                or _first_tick_sha256(chain, records, input_data, span, contracts) != history.sha256
+            ):
                 broken(
                     "predictions",
                     f"the round of {input_data.input_id}: its first tick is not what feeds gives",
@@ -43,15 +48,19 @@ def check_told(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) -> s
 
 
 def _first_tick_sha256(
-    chain: Chain, input_data: InputReceivedData, history: InputHistory, contracts: Contracts
+    chain: Chain,
+    records: FeedRecords,
+    input_data: InputReceivedData,
+    history: InputHistory,
+    contracts: Contracts,
 ) -> str:
     """The digest of the first tick, made from the window that the input names."""
     contract, terms = contracts(input_data.contract_hash), chain.terms.at(input_data.point)
     bodies: dict[str, msgspec.Raw] = {}
     for subject, since in history.since.items():
         # Only what the feed had when the input was decided: a later correction was not in the tick.
-        records = known_records(chain, subject, terms, chain.known[input_data.input_id])
-        window = [record for record in records if since <= record.at <= input_data.point]
+        known_then = records.of(subject, terms).at_offset(chain.known[input_data.input_id])
+        window = [record for record in known_then if since <= record.at <= input_data.point]
         body, _ = encode_model_input(contract, raw_inputs(contract, window))
         bodies[subject] = msgspec.Raw(body)
     whole = msgspec.json.encode(bodies) if len(bodies) > 1 else bytes(*bodies.values())

@@ -220,12 +220,23 @@ def check_carried(chain: Chain, asked_round: Asked, again: RoundAgain) -> None:
     place = f"input {input_data.input_id}, scope {scope_key}"
     for model_id in sorted(recorded.states.keys() | again.states.keys()):
         was, due = (bytes(carried.states.get(model_id, UNCHANGED)).decode() for carried in (recorded, again))
-        if was != due:
+        if not _near(chain, f"the state of {place}, model {model_id}", was, due):
             broken(
                 "scores",
                 f"{place}, model {model_id}: the state carried is {was or 'as before'}, the contract gives "
                 f"{due or 'as before'}",
             )
-    if bytes(recorded.shared) != bytes(again.shared):
-        was, due = (bytes(carried.shared).decode() or "as before" for carried in (recorded, again))
-        broken("scores", f"{place}: the shared state carried is {was}, the contract gives {due}")
+    was, due = (bytes(carried.shared).decode() for carried in (recorded, again))
+    if not _near(chain, f"the shared state of {place}", was, due):
+        broken(
+            "scores",
+            f"{place}: the shared state carried is {was or 'as before'}, the contract gives {due or 'as before'}",
+        )
+
+
+def _near(chain: Chain, place: str, recorded: str, computed: str) -> bool:
+    """Whether two states as JSON are equal, or their floats one unit of rounding apart."""
+    if recorded == computed or not (recorded and computed):
+        return recorded == computed
+    apart = chain.roundings.near_json(place, msgspec.json.decode(recorded), msgspec.json.decode(computed))
+    return apart and place in chain.roundings.places  # the same JSON written otherwise is another state

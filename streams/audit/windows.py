@@ -6,13 +6,25 @@ number anew, so that a fault of the stage does not confirm itself.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
 from coordinator.streams.audit.facts import Chain
-from coordinator.streams.events import Answered, FieldSum, ScopeSum, SeriesValue, SnapshotTakenData, Window
+from coordinator.streams.events import (
+    Answered,
+    BoardTerms,
+    FieldSum,
+    PeriodCorrection,
+    ScopeSum,
+    SeriesValue,
+    SnapshotTakenData,
+    Terms,
+    Window,
+)
+from coordinator.streams.scores.boards import board_units
 from coordinator.streams.scores.units import mean_units
 
 HOUR_MS = 3_600_000
@@ -40,32 +52,41 @@ def windows_again(snapshot: SnapshotTakenData, chain: Chain) -> dict[str, int | 
         first = snapshot.period_end - window.hours * HOUR_MS
         inside = [period for period in periods if period.period_start >= first]
         if window.combines:  # the terms list it after the windows that it combines
-            units[window.name] = _combined(window, units)
+            units[window.name] = combined_again(window, units)
         elif window.rule == "ewma":
             units[window.name] = _ewma(window, chain, periods, first)
         elif window.of_sums:
-            units[window.name] = _summed(window, inside)
+            units[window.name] = summed_again(window, inside)
         else:
             units[window.name] = _newest(window, inside)
     return units
+
+
+def snapshots_of(chain: Chain, model_id: str) -> list[SnapshotTakenData]:
+    """A model's snapshots, in the order of the log. Each snapshot's windows ask for all those before it: with a look
+    through the snapshots of all models for each, the time would grow with the square of their number.
+    """
+    count, by_model = chain.snapshots_by_model
+    if count != len(chain.snapshots):
+        by_model = defaultdict(list)
+        for snapshot in chain.snapshots.values():
+            by_model[snapshot.model_id].append(snapshot)
+        chain.snapshots_by_model = len(chain.snapshots), by_model
+    return by_model.get(model_id, [])
 
 
 def periods_of(snapshot: SnapshotTakenData, chain: Chain) -> list[OldPeriod]:
     """A model's periods up to a snapshot, the oldest first. Before it joined, they are those that newcomers are
     given.
     """
-    own_periods = [
-        OldPeriod(
-            earlier.period_start,
-            earlier.period_end,
-            earlier.sums.get(chain.terms.at(earlier.period_start).value_field, FieldSum(0, 0)),
-            earlier.scored_count,
-            earlier.scopes,
-            earlier.series,
-        )
-        for earlier in chain.snapshots.values()
-        if earlier.model_id == snapshot.model_id and earlier.period_start < snapshot.period_end
-    ]
+    own_periods = _with_corrections(
+        [
+            earlier
+            for earlier in snapshots_of(chain, snapshot.model_id)
+            if earlier.period_start < snapshot.period_end
+        ],
+        chain,
+    )
     joined = snapshot.joined.period_start if snapshot.joined is not None else 0
     newcomer_periods = [
         OldPeriod(
@@ -80,6 +101,44 @@ def periods_of(snapshot: SnapshotTakenData, chain: Chain) -> list[OldPeriod]:
         if period.newcomer_past is not None and period.from_ms < joined
     ]
     return sorted(own_periods + newcomer_periods, key=lambda period: period.period_start)
+
+
+def _with_corrections(own: Sequence[SnapshotTakenData], chain: Chain) -> list[OldPeriod]:
+    """The periods of a model's snapshots. What a corrected truth changes is in the sums of the snapshot in which it
+    came, and counts in the period of the first truth. What it makes of the values in order stands in that snapshot.
+    """
+    periods: dict[int, OldPeriod] = {}
+
+    def change(start: int, end: int, sign: int, by: PeriodCorrection) -> None:
+        before = periods.get(start, OldPeriod(start, end, FieldSum(0, 0), 0, {}, []))
+        scopes = dict(before.scopes)
+        for scope, of_scope in by.scopes.items():
+            was = scopes.get(scope, ScopeSum(0, 0, 0))
+            scopes[scope] = ScopeSum(
+                was.sum_units + sign * of_scope.sum_units,
+                was.n + sign * of_scope.n,
+                was.scored + sign * of_scope.scored,
+            )
+        total = FieldSum(before.total.sum_units + sign * by.sum_units, before.total.n + sign * by.n)
+        scored_count = before.scored_count + sign * by.scored
+        periods[start] = before._replace(total=total, scored_count=scored_count, scopes=scopes)
+
+    for data in own:
+        value_field = chain.terms.at(data.period_start).value_field
+        total = data.sums.get(value_field, FieldSum(0, 0))
+        periods[data.period_start] = OldPeriod(
+            data.period_start, data.period_end, total, data.scored_count, data.scopes, data.series
+        )
+    for data in own:
+        for correction in data.corrected:
+            start, end = chain.terms.snapshot_period(correction.period_start)
+            change(data.period_start, data.period_end, -1, correction)
+            change(start, end, 1, correction)
+        for earlier in data.restated:
+            start, end = chain.terms.snapshot_period(earlier.period_start)
+            before = periods.get(start, OldPeriod(start, end, FieldSum(0, 0), 0, {}, []))
+            periods[start] = before._replace(series=earlier.series)
+    return list(periods.values())
 
 
 def covered_again(snapshot: SnapshotTakenData, chain: Chain) -> Answered | None:
@@ -108,16 +167,12 @@ def covered_again(snapshot: SnapshotTakenData, chain: Chain) -> Answered | None:
         if is_inside:
             span.add(start)
             rounds_count += rounds_of[start]
-    own = [
-        earlier
-        for earlier in chain.snapshots.values()
-        if earlier.model_id == snapshot.model_id and earlier.period_start in span
-    ]
+    own = [earlier for earlier in snapshots_of(chain, snapshot.model_id) if earlier.period_start in span]
     excused_count = sum(earlier.excused_count for earlier in own)
     return Answered(sum(earlier.scored_count for earlier in own), rounds_count - excused_count)
 
 
-def _summed(window: Window, inside: Sequence[OldPeriod]) -> int | None:
+def summed_again(window: Window, inside: Sequence[OldPeriod]) -> int | None:
     """The sum or mean over all values. None with charges alone: who was never scored has no number, and no rank."""
     total, n = sum(period.total.sum_units for period in inside), sum(period.total.n for period in inside)
     if not any(period.scored_count for period in inside) or n < window.least:
@@ -160,7 +215,7 @@ def _ewma(window: Window, chain: Chain, periods: Sequence[OldPeriod], first: int
     return units if scored and n >= window.least and newest >= first else None
 
 
-def _combined(window: Window, units_of: dict[str, int | None]) -> int | None:
+def combined_again(window: Window, units_of: dict[str, int | None]) -> int | None:
     """The weighted mean of other windows; None if one of them has no number."""
     total = weights = Fraction(0)
     for name, weight in window.combines.items():
@@ -169,3 +224,19 @@ def _combined(window: Window, units_of: dict[str, int | None]) -> int | None:
             return None
         total, weights = total + Fraction(repr(weight)) * units, weights + Fraction(repr(weight))
     return round(total / weights)
+
+
+def board_again(board: BoardTerms, terms: Terms, periods: Sequence[OldPeriod], end: int) -> int | None:
+    """The number of a board over a window that ends at `end` (ms), from the scopes of a model's periods."""
+    hours = next(window.hours for window in terms.windows if window.name == board.window)
+    sums: dict[str, ScopeSum] = {}
+    for period in periods:
+        if period.period_start >= end - hours * HOUR_MS:
+            for scope, of_period in period.scopes.items():
+                before = sums.get(scope, ScopeSum(0, 0, 0))
+                sums[scope] = ScopeSum(
+                    before.sum_units + of_period.sum_units,
+                    before.n + of_period.n,
+                    before.scored + of_period.scored,
+                )
+    return board_units(board, sums)

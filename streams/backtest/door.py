@@ -16,12 +16,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from coordinator.infra.blobs.folder import BlobFolder
 from coordinator.infra.contracts.meaning import contract_hash
-from coordinator.infra.models.host.folder import ModelEntry, models_of
-from coordinator.streams.backtest.market import from_file, from_history
-from coordinator.streams.backtest.recorded import RecordedLog
+from coordinator.infra.models.host.model_folder import ModelEntry, models_of
+from coordinator.streams.backtest.instants import from_file, from_history
+from coordinator.streams.backtest.parquet_files import Tables
+from coordinator.streams.backtest.recorded_market import RecordedLog
 from coordinator.streams.backtest.run import Instant, OnProgress, Plan, Result, run_backtest
-from coordinator.streams.backtest.tables import Tables
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.stage import Draft
@@ -36,6 +37,8 @@ DAY_MS = 86_400_000
 DAYS = 30
 """The length of the generated market, if no window is given."""
 PAGE = "index.html"
+NAMED_MAX = 3
+"""How many models the title of a report names."""
 Time = datetime | int
 """A time with a zone, or ms since 1970."""
 
@@ -69,40 +72,42 @@ def backtest(
     """
     if sum(market is not None for market in (candles, feed, log)) > 1:
         raise OperatorError("candles, feed and log exclude each other: each is a market")
-    recorded = None if log is None else RecordedLog(Path(log))
-    page_of = None if report is None else _page_maker()
-    settings = read_settings(
-        environ or {},
-        feed_candles_file=None if candles is None else str(Path(candles).absolute()),
-        feed_source=feed or ("candles" if candles is not None else GENERATED),
-        feed_subjects=",".join(subjects) if subjects else None,
-        feed_columns=columns,
-        feed_stamp=stamp,
-        replay_from_ms=_ms(start),
-        replay_until_ms=_ms(end),
-    )
-    entries = _entries(models)
-    plan = Plan(
-        entries,
-        contract,
-        contract_hash(contract),
-        settings,
-        base_classname,
-        deadlines=deadlines,
-        recorded=None if recorded is None else recorded.answers,
-    )
-    instants: Generator[Instant | Draft, None, None] = (
-        _instants(settings, feed, environ or {}, on_refused) if recorded is None else recorded.drafts()
-    )
     with ExitStack() as ends:
         work = Path(ends.enter_context(tempfile.TemporaryDirectory(prefix="coordinator-backtest-")))
+        recorded = None if log is None else RecordedLog(Path(log), BlobFolder(work / "blobs"))
+        page_of = None if report is None else _page_maker()
+        settings = read_settings(
+            environ or {},
+            feed_candles_file=None if candles is None else str(Path(candles).absolute()),
+            feed_source=feed or ("candles" if candles is not None else GENERATED),
+            feed_subjects=",".join(subjects) if subjects else None,
+            feed_columns=columns,
+            feed_stamp=stamp,
+            replay_from_ms=_ms(start),
+            replay_until_ms=_ms(end),
+        )
+        entries = _entries(models)
+        plan = Plan(
+            entries,
+            contract,
+            contract_hash(contract),
+            settings,
+            base_classname,
+            deadlines=deadlines,
+            recorded=None if recorded is None else recorded.answers,
+            blobs=None if recorded is None else recorded.blobs,
+        )
+        instants: Generator[Instant | Draft, None, None] = (
+            _instants(settings, feed, environ or {}, on_refused) if recorded is None else recorded.drafts()
+        )
         ends.enter_context(closing(instants))
         if report is None or page_of is None:
             return run_backtest(plan, instants, work, on_progress)
         tables = ends.enter_context(Tables(Path(report), contract.aggregation.value_field))
         result = run_backtest(plan, instants, work, on_progress, tables.take)
-    market = str(candles or log or f"the history of {settings.feed_source}")
-    title = f"Backtest of {', '.join(entry.model_id for entry in entries)}"
+    market = str(candles or log or (GENERATED if feed in (None, GENERATED) else f"the history of {feed}"))
+    names = ", ".join(entry.model_name or entry.model_id for entry in entries[:NAMED_MAX])
+    title = f"Backtest of {names}" if len(entries) <= NAMED_MAX else f"Backtest of {len(entries)} models"
     (Path(report) / PAGE).write_text(page_of(result, title, [f"The market: {market}."]), "utf-8")
     return result
 

@@ -19,9 +19,11 @@ from coordinator.streams.events import (
     InputResolved,
     RosterEntry,
     RoundOpened,
+    RoundOpenedData,
     RoundScored,
     ScopeAnswered,
 )
+from coordinator.streams.log import ids
 from coordinator.streams.log.counting import Decision
 
 HOUR_MS = 3_600_000
@@ -104,7 +106,7 @@ class Gathered:
                 case RoundOpened(data=data):
                     self.rounds += 1
                     self._rosters = {data.input_id: data.roster}
-                    self.last_point = int(data.input_id.rpartition("/")[2])
+                    self.last_point = asked_at(data)
                     if self.first_point < 0:
                         self.first_point = self.last_point
                 case ScopeAnswered(data=data):
@@ -122,7 +124,7 @@ class Gathered:
                 missing = self.models[entry.model_id].missing
                 key = (entry.status, entry.reason)
                 missing[key if key in missing or len(missing) < REASONS_MAX else (entry.status, OTHER)] += 1
-        self._values[f"{data.input_id}/{data.scope_key}"] = values
+        self._values[f"{ids.question_of(data.input_id)}/{data.scope_key}"] = values
 
     def _scores(self, decision: Decision) -> None:
         for event in decision.events:
@@ -165,6 +167,11 @@ class Gathered:
                 self.checkpoints.append(event.data)
             elif isinstance(event, CheckpointWithheld):
                 self.checkpoints.append(event.data.checkpoint)
+
+
+def asked_at(data: RoundOpenedData) -> int:
+    """The point of a round's input in ms; of a posted question, whose id has none, the clock when it was asked."""
+    return data.clock if ids.is_question(data.input_id) else int(data.input_id.rpartition("/")[2])
 
 
 def _number(output: bytes) -> float | None:

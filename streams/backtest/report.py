@@ -14,7 +14,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from coordinator.streams.backtest.gather import BINS, Sum
-from coordinator.streams.backtest.page import (
+from coordinator.streams.backtest.html_page import (
     COLORS,
     HEIGHT_PX,
     heading,
@@ -80,19 +80,19 @@ def _over_time(models: Sequence[ModelResult], unit: int) -> str:
         next(highest)
         below = [value - high for value, high in zip(sums, highest, strict=True)]
         line = {"color": color, "width": 1.5}
-        figure.add_scatter(x=times, y=sums, name=model.model_id, legendgroup=model.model_id, line=line)
+        figure.add_scatter(x=times, y=sums, name=model.label, legendgroup=model.model_id, line=line)
         figure.add_scatter(
             x=times,
             y=below,
-            name=f"{model.model_id}, drawdown",
+            name=f"{model.label}, drawdown",
             legendgroup=model.model_id,
             showlegend=False,
             line=line,
             yaxis="y2",
         )
     figure.update_layout(
-        yaxis={"domain": [0.36, 1], "title": "sum of scores"},
-        yaxis2={"domain": [0, 0.28], "title": "drawdown"},
+        yaxis={"domain": [0.42, 1], "title": "sum of scores"},
+        yaxis2={"domain": [0, 0.26], "title": "drawdown"},
         height=HEIGHT_PX + 160,
     )
     return picture(figure, "over-time")
@@ -112,7 +112,7 @@ def _calibration(models: Sequence[ModelResult]) -> str:
             y=[came / n for n, _, came in bins],
             text=[f"{n:,.0f} answers" for n, _, _ in bins],
             mode="lines+markers",
-            name=model.model_id,
+            name=model.label,
             line={"color": color},
         )
     figure.update_layout(xaxis={"title": "what it said"}, yaxis={"title": "what came", "range": [-1, 1]})
@@ -131,7 +131,7 @@ def _bars(models: Sequence[ModelResult], unit: int, of: Any, name: str) -> str:
         figure.add_bar(
             x=[str(key) for key, _ in sums],
             y=[total / n / unit for _, (total, n) in sums],
-            name=model.model_id,
+            name=model.label,
             marker={"color": color},
         )
     figure.update_layout(xaxis={"title": name, "type": "category"}, yaxis={"title": "mean score"})
@@ -140,7 +140,7 @@ def _bars(models: Sequence[ModelResult], unit: int, of: Any, name: str) -> str:
 
 def _missing(models: Sequence[ModelResult]) -> str:
     rows = [
-        (model.model_id, status, f"{count:,}", reason)
+        (model.label, status, f"{count:,}", reason)
         for model in models
         for (status, reason), count in model.of.missing.most_common(20)
     ]

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import msgspec
 
-from coordinator.infra.models.host.folder import ModelEntry
+from coordinator.infra.models.host.model_folder import ModelEntry
 from coordinator.streams.backtest.gather import Gathered, OfModel
-from coordinator.streams.backtest.models import ProcessModels
-from coordinator.streams.backtest.recorded import Beside
+from coordinator.streams.backtest.model_processes import ProcessModels
+from coordinator.streams.backtest.recorded_market import Beside
 from coordinator.streams.checkpoints.ranking import rank_snapshots
 from coordinator.streams.contract import FRAC64_ONE, CrunchContract
 from coordinator.streams.contract.terms import make_terms
@@ -26,7 +26,7 @@ from coordinator.streams.events import Terms
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.stage import Draft
-from coordinator.streams.ports import FeedRecord
+from coordinator.streams.ports import Blobs, FeedRecord
 from coordinator.streams.predictions.stage import BUDGET_SHARE
 from coordinator.streams.settings import Settings
 
@@ -49,12 +49,16 @@ class Plan(msgspec.Struct, frozen=True):
     deadlines: bool = False
     recorded: RecordedAnswers | None = None
     """The models of a log, which are ranked, too. The terms then come with the feed of the log."""
+    blobs: Blobs | None = None
+    """The large tables and answers of that log."""
 
 
 class ModelResult(msgspec.Struct, frozen=True):
     """The result of one model. Units are 10**-score_decimals, times are in microseconds."""
 
     model_id: str
+    model_name: str
+    """As its folder's owner calls it; its id if that is not known."""
     rank: int | None
     """Its rank by the contract's ranking key, at the end."""
     rank_units: int | None
@@ -67,6 +71,14 @@ class ModelResult(msgspec.Struct, frozen=True):
     max_us: int
     late_count: int
     """How many rounds took longer than the node would have waited."""
+
+    @property
+    def label(self) -> str:
+        """How a reader finds it: its name, with the id where that is another."""
+        named_by_folder = self.model_name == self.model_id.replace(
+            "_", "-"
+        )  # as a folder without an entry is
+        return self.model_id if named_by_folder else f"{self.model_name} ({self.model_id})"
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -101,7 +113,7 @@ class Result(msgspec.Struct, frozen=True):
         paid = self.checkpoints + bool(self.ending and self.ending.checkpoint)
         return (
             "" if line.rank is None else str(line.rank),
-            line.model_id,
+            line.label,
             "" if line.rank_units is None else f"{line.rank_units / unit:.6f}",
             "" if line.mean_units is None else f"{line.mean_units / unit:.6f}",
             f"{line.of.scored:,}",
@@ -123,7 +135,9 @@ def run_backtest(
     `instants` are in order of time. Raises OperatorError if a model cannot be constructed, if the terms are not
     possible, or if there is no instant; and what `instants` raises.
     """
-    models = ProcessModels(plan.entries, plan.base_classname, work_dir, deadlines=plan.deadlines)
+    models = ProcessModels(
+        plan.entries, plan.base_classname, work_dir, deadlines=plan.deadlines, blobs=plan.blobs
+    )
     terms = make_terms(plan.contract, plan.contract_hash, plan.settings, 0)
     gathered = Gathered(terms.value_field)
     engine = Engine(
@@ -132,6 +146,7 @@ def run_backtest(
         crunch_id=plan.settings.crunch_id,
         taps={topic: _both(gathered.taps.get(topic), on_decision) for topic in TOLD},
         keeps_log=False,
+        blobs=plan.blobs,
     )
     try:
         models.start()
@@ -144,6 +159,7 @@ def run_backtest(
                 engine.feed(*instant)
             if number % PROGRESS_EVERY == 0:
                 on_progress(gathered.rounds, engine.feeds.own.clock)
+        engine.settle()
     finally:
         models.close()
     if engine.feeds.own.clock < 0:
@@ -172,6 +188,7 @@ def _result(
     aggregation = plan.contract.aggregation
     key, direction = aggregation.ranking_key, aggregation.ranking_direction.value
     ranked, _ = rank_snapshots(ending.snapshots if ending else (), terms)
+    model_names = {entry.model_id: entry.model_name for entry in plan.entries}
     names = {entry.model_id for entry in plan.entries} | gathered.models.keys()
     unranked = sorted(names.difference(model_id for _, model_id, _ in ranked))
     shares = _shares(gathered, ending)
@@ -183,6 +200,7 @@ def _result(
         lines.append(
             ModelResult(
                 name,
+                model_names.get(name) or name,
                 place,
                 units,
                 total / n if n else None,

@@ -50,6 +50,8 @@ class Corrected(msgspec.Struct):
     rehearsal: bool = False
     short: dict[str, int] = {}
     """model_id -> by how much it was paid too little; only amounts above 0."""
+    commands: dict[str, None] = {}
+    """The ids of the commands that were recorded. One that is sent again after a newer statement changes nothing."""
     carried: dict[str, int] = {}
     """model_id -> how much later checkpoints have carried for it. A newer correction leaves it as it is, so that
     nothing is carried twice.
@@ -73,6 +75,7 @@ class Corrections(msgspec.Struct):
         """Fold a correction. It replaces an earlier correction of the same checkpoint."""
         corrected = self.of.setdefault(data.checkpoint_id, Corrected())
         corrected.correction_id, corrected.reason = data.correction_id, data.reason
+        corrected.commands[data.command_id] = None
         corrected.rehearsal = rehearsal
         corrected.short = {
             model.model_id: model.due - model.paid for model in data.models if model.due > model.paid
@@ -100,14 +103,16 @@ class Corrections(msgspec.Struct):
             if corrected.rehearsal == rehearsal and (owed := corrected.owed())
         ]
 
-    def states(self, data: CorrectCheckpointData) -> bool:
-        """Whether this is the newest statement already. Before any correction a statement without models is: all was
-        right.
+    def states(self, data: CorrectCheckpointData, command_id: str) -> bool:
+        """Whether this command was recorded, or makes the newest statement again. Before any correction a statement
+        without models is the newest: all was right.
         """
         corrected = self.of.get(data.checkpoint_id)
         if corrected is None:
             return not data.models
-        return corrected.correction_id == correction_id(data.checkpoint_id, data.total_prize, data.models)
+        return command_id in corrected.commands or corrected.correction_id == correction_id(
+            data.checkpoint_id, data.total_prize, data.models
+        )
 
 
 def correction_id(checkpoint_id: str, total_prize: int, models: Sequence[ModelCorrection]) -> str:

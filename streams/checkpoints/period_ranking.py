@@ -7,7 +7,7 @@ mean score over the whole period, a window or board as of the period's end, or a
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from decimal import Decimal
 from itertools import accumulate, chain
@@ -64,6 +64,13 @@ class ModelTotals(msgspec.Struct):
     asked: int = 0
     snapshots: int = 0
 
+    def add_summary(self, summary_units: Mapping[str, int], scored_count: int) -> None:
+        """Add the summary of so many scored predictions; take it out if that is below 0."""
+        for name, units in summary_units.items():
+            total = self.summaries.setdefault(name, [0, 0])
+            total[0] += units * scored_count
+            total[1] += scored_count
+
 
 class PeriodTotals(msgspec.Struct):
     """One checkpoint period [start, end) in ms. `before`: the position in `snapshots` before its first snapshot."""
@@ -100,10 +107,14 @@ class PeriodTotals(msgspec.Struct):
             total = totals.sums.setdefault(field, [0, 0])
             total[0] += field_sum.sum_units
             total[1] += field_sum.n
-        for name, units in data.summary_units.items():
-            total = totals.summaries.setdefault(name, [0, 0])
-            total[0] += units * data.scored_count
-            total[1] += data.scored_count
+        # `scored_count` has what corrected truths change in earlier periods; their summaries have it in its place.
+        own_count = data.scored_count - sum(
+            earlier.scored_count - earlier.scored_before for earlier in data.restated
+        )
+        totals.add_summary(data.summary_units, own_count)
+        for earlier in data.restated:
+            totals.add_summary(earlier.summary_before, -earlier.scored_before)
+            totals.add_summary(earlier.summary_units, earlier.scored_count)
         if data.period_end >= totals.last_end:
             totals.last_end, totals.windows = data.period_end, data.windows_units
             totals.boards, totals.counts = data.boards_units, data.windows_counts

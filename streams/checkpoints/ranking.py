@@ -49,10 +49,12 @@ def rank_snapshots(
     """
     keys = (
         (
-            one.model_id,
-            None if why_uncovered(terms.coverage, one.coverage) else one.ranking_units.get(terms.ranking_key),
+            snapshot.model_id,
+            None
+            if why_uncovered(terms.coverage, snapshot.coverage)
+            else snapshot.ranking_units.get(terms.ranking_key),
         )
-        for one in snapshots
-        if not is_ensemble(one.model_id)
+        for snapshot in snapshots
+        if not is_ensemble(snapshot.model_id)
     )
     return rank(keys, terms.ranking_direction)

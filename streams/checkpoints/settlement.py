@@ -282,7 +282,7 @@ class Settlements(msgspec.Struct):
     def _correct(self, event: CorrectCheckpoint, state: CheckpointState) -> Iterator[AnyEvent]:
         """Record what a checkpoint that was offered or paid should have paid."""
         data = event.data
-        if self.corrections.states(data):
+        if self.corrections.states(data, event.id):
             return  # recorded already
         if state.status == "WITHHELD":
             what = "it is withheld, so nothing was promised yet: release it, and correct what it then offers"

@@ -20,6 +20,7 @@ from typing import ClassVar
 
 import msgspec
 
+from coordinator.streams.checkpoints.evidence_keys import decide_rotation
 from coordinator.streams.checkpoints.offering import build_emission, offer_faults
 from coordinator.streams.checkpoints.period_ranking import PeriodTotals, ranked_entries
 from coordinator.streams.checkpoints.settlement import COMMANDS, Settlements
@@ -34,7 +35,9 @@ from coordinator.streams.events import (
     CheckpointWithheld,
     CheckpointWithheldData,
     CrunchConfigured,
+    EvidenceKeyRotated,
     PeriodClosed,
+    RotateEvidenceKey,
     SnapshotTaken,
     WithholdCheckpoint,
 )
@@ -43,7 +46,7 @@ from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.stage import Draft, Stage, State, Told
 from coordinator.streams.topology import BY_TOPIC
 
-OTHERS_COMMANDS = frozenset(BY_TOPIC["commands"].events) - COMMANDS
+OTHERS_COMMANDS = frozenset(BY_TOPIC["commands"].events) - COMMANDS - {"RotateEvidenceKey"}
 """The commands that other stages decide. This one skips them."""
 
 
@@ -55,6 +58,8 @@ class OwnCheckpoints(msgspec.Struct):
     """The checkpoints with their statuses."""
     built_commands: int = -1
     """The offset of the last command that was decided before the newest checkpoint was built."""
+    key_successors: dict[str, str] = {}
+    """Key that signed notes about the log -> the key that took its place, both as public keys in text."""
 
 
 class CheckpointsState(State):
@@ -82,6 +87,7 @@ class CheckpointStage(Stage[CheckpointsState]):
         "CheckpointClaimable",
         "CheckpointPaid",
         "CheckpointCorrected",
+        "EvidenceKeyRotated",
     )
 
     def __init__(
@@ -121,6 +127,8 @@ class CheckpointStage(Stage[CheckpointsState]):
             case CrunchConfigured() as configured:
                 if told.topic == self.topic:
                     own.terms.add(configured)
+            case EvidenceKeyRotated(data=data):
+                own.key_successors[data.old_key] = data.new_key
             case SnapshotTaken(data=data):
                 start, end = own.terms.checkpoint_period(data.period_start)
                 if end > own.settlements.built_until:
@@ -250,6 +258,9 @@ class CheckpointStage(Stage[CheckpointsState]):
 
     def _command(self, state: CheckpointsState, event: AnyEvent) -> Iterator[AnyEvent]:
         if type(event).__name__ in OTHERS_COMMANDS:
+            return
+        if isinstance(event, RotateEvidenceKey):
+            yield from decide_rotation(event, state.own.key_successors, self._crunch_id)
             return
         rebuild = partial(self._rebuilt, state.own.terms)
         settle = self._settle_rehearsals

@@ -2,8 +2,9 @@
 
 The folder's files are `contract` (the object), `defaults` (the default challenge), `strategies` and `emission` (the
 shares of a ranking), `payout` with its rules and amounts (payment by rules), `rounds` (arguments and results of
-`score_round`), `ensembles` (virtual models), `terms` and `periods` (the rules in force and the periods they are for),
-`meaning` (versions of the node's own code in a contract's hash), and `checking/` (can a contract be played?).
+`score_round`), `questions` (posted ones), `ensembles` (virtual models), `terms` and `periods` (the rules in force and
+the periods they are for), `meaning` (versions of the node's own code in a contract's hash), and `checking/` (can a
+contract be played?).
 """
 
 from coordinator.streams.contract.contract import (
@@ -26,6 +27,8 @@ from coordinator.streams.contract.contract import (
     Payout,
     PredictionScope,
     ProviderReward,
+    Questions,
+    QuestionScope,
     RankingDirection,
     RawInput,
     ScheduledPrediction,
@@ -43,7 +46,7 @@ from coordinator.streams.contract.rounds import (
     RoundContext,
     RoundScores,
 )
-from coordinator.streams.contract.strategies import by_weights, proportional, softmax, tiers
+from coordinator.streams.contract.strategies import by_weights, floored, proportional, softmax, tiers
 
 __all__ = [
     "FRAC64_ONE",
@@ -73,6 +76,8 @@ __all__ = [
     "Pool",
     "PredictionScope",
     "ProviderReward",
+    "QuestionScope",
+    "Questions",
     "RankingDirection",
     "RawInput",
     "RoundAnswers",
@@ -85,6 +90,7 @@ __all__ = [
     "by_percentile",
     "by_softmax",
     "by_weights",
+    "floored",
     "in_proportion",
     "proportional",
     "softmax",

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-import msgspec
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from coordinator.streams.contract import defaults
@@ -26,7 +25,9 @@ from coordinator.streams.contract.ensembles import ENSEMBLES_MAX, Ensemble
 from coordinator.streams.contract.in_vain import set_in_vain
 from coordinator.streams.contract.payout import Payout
 from coordinator.streams.contract.periods import Calendar
+from coordinator.streams.contract.questions import Questions, QuestionScope
 from coordinator.streams.contract.rounds import RoundAnswers, RoundContext
+from coordinator.streams.contract.schedules import PredictionScope, ScheduledPrediction
 from coordinator.streams.contract.types import (
     CruncherReward,
     EmissionCheckpoint,
@@ -37,7 +38,6 @@ from coordinator.streams.contract.types import (
     RawInput,
     ScoreResult,
 )
-from coordinator.streams.log.finite import not_finite
 from coordinator.streams.log.ids import is_ensemble
 
 __all__ = [
@@ -60,6 +60,8 @@ __all__ = [
     "Payout",
     "PredictionScope",
     "ProviderReward",
+    "QuestionScope",
+    "Questions",
     "RankingDirection",
     "RawInput",
     "ScheduledPrediction",
@@ -67,80 +69,7 @@ __all__ = [
 ]
 
 
-PARAMS_BYTES_MAX = 8192
-JOINT = "+"  # between the names of subjects that are asked together
 INPUT_RECORDS_MAX = 50_000  # 30 days of minutes are 43,200
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class PredictionScope(_Strict):
-    """What the models predict: a subject, how far ahead, and in which steps."""
-
-    subject: str | tuple[str, ...] | None = None
-    """One feed subject, such as `BTCUSD`; None: each subject of the feed separately; `("BTCUSD", "ETHUSD")`: these
-    together, in one tick and one answer, as the subject `BTCUSD+ETHUSD`. Then a model's `tick` and the scoring get an
-    object by subject: `{"BTCUSD": .., "ETHUSD": ..}`, each as `build_input` and `resolve_ground_truth` return it."""
-    horizon_seconds: int = Field(default=60, gt=0)
-    """How far ahead: the truth is known this long after the round's point."""
-    step_seconds: int = Field(default=15, gt=0)
-    """The step that a model is told, for answers that go step by step to the horizon."""
-
-    @field_validator("subject")
-    @classmethod
-    def _are_several(cls, subject: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
-        if isinstance(subject, tuple) and (len(set(subject)) < max(len(subject), 2) or "" in subject):
-            raise ValueError(f"subject: {subject} are not two or more, each named once")
-        return subject
-
-    @property
-    def name(self) -> str | None:
-        """The name of its subject, joined by `+` if there are several; None: each subject of the feed."""
-        return JOINT.join(self.together) or self.subject  # type: ignore[return-value]
-
-    def asks(self, subject: str) -> bool:
-        """True if models are asked about this subject."""
-        return self.name == subject or (self.name is None and JOINT not in subject)
-
-    @property
-    def together(self) -> tuple[str, ...]:
-        """The subjects that are asked together; empty if each is asked separately."""
-        return self.subject if isinstance(self.subject, tuple) else ()
-
-
-class ScheduledPrediction(_Strict):
-    """A scope asked on a grid of `interval_seconds` in event time, from the epoch on."""
-
-    scope_key: str = Field(min_length=1, max_length=100)
-    """Its name in predictions, scores and boards: `1h`."""
-    scope: PredictionScope = PredictionScope()
-    """What is asked."""
-    interval_seconds: int = Field(default=60, gt=0)
-    """How often, counted from the epoch: 60 asks at every full minute of event time."""
-    active: bool = True
-    """False: it is not asked any more."""
-    order: int = 0
-    """Schedules with a lower order are asked first."""
-    params: dict[str, Any] = {}
-    """Name -> free argument: plain JSON, at most 8 kB. `CallMethod.predict_arguments` may name each of them, or all of
-    them as `params`; `score_round` gets them as `context.params`. For example `{"steps": [300, 3600], "asset": "BTC"}`.
-    """
-
-    @field_validator("params")
-    @classmethod
-    def _are_plain(cls, params: dict[str, Any]) -> dict[str, Any]:
-        if taken := sorted(PREDICT_NAMES & params.keys()):
-            raise ValueError(f"params: {taken} have a meaning already")
-        try:
-            body = msgspec.json.encode(params)
-            same = msgspec.json.decode(body) == params and not not_finite(params)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"params: no plain JSON: {error}") from error
-        if not same or len(body) > PARAMS_BYTES_MAX:
-            raise ValueError(f"params: plain JSON of at most {PARAMS_BYTES_MAX} bytes, this has {len(body)}")
-        return params
 
 
 class CrunchContract(BaseModel):
@@ -168,6 +97,9 @@ class CrunchContract(BaseModel):
     """The horizon and the step asked each minute about each subject, if `scheduled_predictions` is empty."""
     scheduled_predictions: list[ScheduledPrediction] = []
     """The schedules, for several horizons, subjects or intervals. Each needs its own `scope_key`."""
+    questions: Questions | None = None
+    """How posted questions are asked, and which answers count. Then, without `scheduled_predictions`, nothing is
+    asked on a grid."""
     call_method: CallMethod = CallMethod()
     """The names of a model's two methods, and their arguments."""
     aggregation: Aggregation = Aggregation()
@@ -204,7 +136,9 @@ class CrunchContract(BaseModel):
     ) = "ignore"
     """The charge for a model that did not answer a round by its own fault: none, a score of 0, the worst score of the
     round, the 10th percentile of its scores, `AbsenceConstant(value=-1)`, `AbsencePercentile(percent=25)`. Or `scored`:
-    the number that `score_round` returns for it, for any fault."""
+    the number that `score_round` returns for it, for any fault. In a round without a truth, `zero` and a constant still
+    charge who did not answer (it was asked, and is at fault); the other policies have no scores there to charge by, and
+    who answered is charged nothing."""
     min_participation: float = Field(default=0.0, ge=0.0, le=1.0)
     """A model that is scored in less than this share of the period's rounds is not paid. All rounds whose truth becomes
     known in the period count, for every model, except those that failed by the node's fault."""
@@ -371,23 +305,30 @@ class CrunchContract(BaseModel):
         return self
 
     def params_of(self, scope_key: str) -> dict[str, Any]:
-        """The params of a schedule; empty for an unknown key."""
-        return next(
-            (schedule.params for schedule in self.scheduled_predictions if schedule.scope_key == scope_key),
-            {},
-        )
+        """The params of a schedule, or of a scope of questions; empty for an unknown key."""
+        for schedule in self.scheduled_predictions:
+            if schedule.scope_key == scope_key:
+                return schedule.params
+        for scope in self.questions.scopes if self.questions else ():
+            if scope.scope_key == scope_key:
+                return scope.params
+        return {}
 
     def together_in(self, scope_key: str) -> tuple[str, ...]:
         """The subjects that a schedule asks together; empty for an unknown key."""
         if not self.scheduled_predictions:
-            return self.scope.together  # no schedule is made here, since this is called for every score
+            return (
+                () if self.questions else self.scope.together
+            )  # no schedule is made here, since this is called for every score
         return next(
             (schedule.scope.together for schedule in self.schedules() if schedule.scope_key == scope_key), ()
         )
 
     def schedules(self) -> list[ScheduledPrediction]:
-        """The active schedules, sorted by `order`; one made from `scope` if the contract has no schedules."""
+        """The active schedules, sorted by `order`; without any, one made from `scope`, unless questions are posted."""
         if not self.scheduled_predictions:
+            if self.questions is not None:
+                return []
             return [ScheduledPrediction(scope_key=f"{self.scope.horizon_seconds}s", scope=self.scope)]
         return sorted(
             (schedule for schedule in self.scheduled_predictions if schedule.active),

@@ -44,7 +44,7 @@ class Allocation(msgspec.Struct, frozen=True):
 
     @property
     def left(self) -> int:
-        """How many units the floors leave: so many of the largest rests get one more."""
+        """The number of units that the floors leave. Each of the largest rests gets one of them."""
         return self.total - sum(self.floors)
 
 
@@ -54,10 +54,10 @@ _watched: ContextVar[list[Allocation] | None] = ContextVar("watched_allocations"
 @contextmanager
 def watched_allocations() -> Iterator[list[Allocation]]:
     """What `allocate` is asked for inside, in order: an explanation shows how a contract came to its shares."""
-    made: list[Allocation] = []
-    token = _watched.set(made)
+    allocations: list[Allocation] = []
+    token = _watched.set(allocations)
     try:
-        yield made
+        yield allocations
     finally:
         _watched.reset(token)
 
@@ -71,10 +71,10 @@ def allocate(weights: Sequence[Fraction | int], total: int = FRAC64_ONE) -> list
     """
     if not weights:
         return []
-    made = allocation(weights, total)
+    result = allocation(weights, total)
     if (watched := _watched.get()) is not None:
-        watched.append(made)
-    return made.shares
+        watched.append(result)
+    return result.shares
 
 
 def allocation(weights: Sequence[Fraction | int], total: int) -> Allocation:

@@ -40,12 +40,12 @@ def pool_amounts(pool: PoolPaid, total: int) -> tuple[list[int], int]:
 
 def _summed(pools: Sequence[PoolPaid], totals: Sequence[int], whole: int) -> tuple[dict[int, int], int]:
     """(position -> amount over all pools, the retained amount). A model may be paid by several pools."""
-    found: dict[int, int] = {}
+    amount_of: dict[int, int] = {}
     for pool, total in zip(pools, totals, strict=True):
         amounts, _ = pool_amounts(pool, total)
         for (i, _, _), amount in zip(pool.paid, amounts, strict=True):
-            found[i] = found.get(i, 0) + amount
-    paid = {i: amount for i, amount in sorted(found.items()) if amount}
+            amount_of[i] = amount_of.get(i, 0) + amount
+    paid = {i: amount for i, amount in sorted(amount_of.items()) if amount}
     # The retained amount is what is not paid. So the two sum to `whole`, whatever the pools were rounded to.
     return paid, whole - sum(paid.values())
 

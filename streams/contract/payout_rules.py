@@ -117,19 +117,19 @@ def _by_softmax(entries: Entries, *, beta: float) -> list[Fraction]:
     if not entries:
         return []
     best, weights = Decimal(repr(float(entries[0]["key"]))), []
-    for one in entries:
-        behind = abs(_exact.subtract(Decimal(repr(float(one["key"]))), best))
+    for entry in entries:
+        behind = abs(_exact.subtract(Decimal(repr(float(entry["key"]))), best))
         exponent = _exact.multiply(Decimal(repr(-beta)), behind)
         weights.append(Fraction(_exact.exp(exponent)) if exponent > FAINT else Fraction(0))
     whole = sum(weights)
-    return [one / whole for one in weights]
+    return [weight / whole for weight in weights]
 
 
 def _top(entries: Entries, *, places: int, alpha: float, over: str) -> list[Fraction]:
     weights = [place_weight(alpha, place) for place in range(1, places + 1)]
     whole = sum(weights if over == "all" else weights[: len(entries)])
     parts: list[Fraction] = []
-    for _, tied in groupby(entries, key=lambda one: one["rank"]):
+    for _, tied in groupby(entries, key=lambda entry: entry["rank"]):
         size = len(list(tied))
         # Tied entries occupy `size` places from the next free one, and share the weights of these places equally.
         taken: Fraction = sum(weights[len(parts) : len(parts) + size], Fraction(0))
@@ -150,22 +150,22 @@ def _in_proportion(
         return []
     sign = -1 if entries[0]["direction"] == "asc" else 1
     baseline = key_of(entries[min(above_place, len(entries)) - 1]) if above_place else as_written(above)
-    weights = [max(sign * (key_of(one) - baseline), Fraction(0)) ** power for one in entries]
-    kept = sum(1 for one in weights if one)
+    weights = [max(sign * (key_of(entry) - baseline), Fraction(0)) ** power for entry in entries]
+    n_paid = sum(1 for weight in weights if weight)
     # Remove entries from the last upwards, and all tied ones together: the order among them means nothing. Each removal
     # makes the sum smaller, so the smallest part that is left is compared again.
-    while kept and weights[kept - 1] < as_written(part_min) * sum(weights[:kept]):
-        last = weights[kept - 1]
-        while kept and weights[kept - 1] == last:
-            kept -= 1
-    whole = sum(weights[:kept])
-    return [one / whole if i < kept else Fraction(0) for i, one in enumerate(weights)]
+    while n_paid and weights[n_paid - 1] < as_written(part_min) * sum(weights[:n_paid]):
+        last = weights[n_paid - 1]
+        while n_paid and weights[n_paid - 1] == last:
+            n_paid -= 1
+    whole = sum(weights[:n_paid])
+    return [weight / whole if i < n_paid else Fraction(0) for i, weight in enumerate(weights)]
 
 
 def _by_percentile(entries: Entries, *, power: int) -> list[Fraction]:
-    weights = [max(2 * one - 1, Fraction(0)) ** power for one in percentiles(entries)]
+    weights = [max(2 * percentile - 1, Fraction(0)) ** power for percentile in percentiles(entries)]
     whole = sum(weights)
-    return [one / whole for one in weights] if whole else weights
+    return [weight / whole for weight in weights] if whole else weights
 
 
 def percentiles(entries: Entries) -> list[Fraction]:
@@ -173,12 +173,12 @@ def percentiles(entries: Entries) -> list[Fraction]:
     entries have the mean of their ranks.
     """
     n = len(entries)
-    found: list[Fraction] = []
-    for _, tied in groupby(entries, key=lambda one: one["rank"]):
+    ranks: list[Fraction] = []
+    for _, tied in groupby(entries, key=lambda entry: entry["rank"]):
         size = len(list(tied))
-        first = n - len(found)  # the best of the tied entries has this rank, counted from the worst
-        found += [Fraction(2 * first - size + 1, 2 * n)] * size
-    return found
+        first = n - len(ranks)  # the best of the tied entries has this rank, counted from the worst
+        ranks += [Fraction(2 * first - size + 1, 2 * n)] * size
+    return ranks
 
 
 def key_of(entry: dict[str, Any]) -> Fraction:

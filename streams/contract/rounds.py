@@ -147,6 +147,28 @@ def _rows_decoder(kind: Any) -> msgspec.json.Decoder[list[Any]]:
     return msgspec.json.Decoder(list[kind | None] if kind is not Any else list[Any])
 
 
+class Question(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """The posted question of a round. Times: ms of event time."""
+
+    round_id: str
+    """The round of questions in which it was posted."""
+    question_id: str
+    """Its id in that round."""
+    tags: list[str]
+    """Its tags."""
+    opens_at: int
+    """When it was to be asked."""
+    closes_at: int
+    """When answers closed."""
+    recorded: msgspec.Raw
+    """`payload` as JSON."""
+
+    @functools.cached_property
+    def payload(self) -> Any:
+        """What the models were shown when it was asked first. It is decoded when it is first read."""
+        return msgspec.json.decode(self.recorded)
+
+
 class RoundContext(msgspec.Struct, frozen=True, kw_only=True):
     """The facts of a round beside its answers, and the state that earlier rounds left. Times: ms of event time."""
 
@@ -168,6 +190,10 @@ class RoundContext(msgspec.Struct, frozen=True, kw_only=True):
     """model id -> the JSON value that an earlier round left for it, also of models that are not in this round."""
     shared: Any = None
     """The JSON value that an earlier round left for all models; None before the first."""
+    question: Question | None = None
+    """The posted question; None for a round of a schedule."""
+    stakes: Mapping[str, float] = {}
+    """model id -> its stake when the question closed, of the table that the operator posted."""
 
 
 class Failed(msgspec.Struct, frozen=True):

@@ -96,18 +96,22 @@ def _floored(
     share_min: float,
 ) -> dict[str, Any]:
     built = strategy(ranked_entries, crunch_pubkey, compute_provider, data_provider)
-    given = {one["cruncher_index"]: one["reward_pct"] for one in built["cruncher_rewards"]}
+    shares_paid = {reward["cruncher_index"]: reward["reward_pct"] for reward in built["cruncher_rewards"]}
     of_rank: dict[int, list[int]] = {}
     for i, entry in enumerate(ranked_entries):
-        of_rank.setdefault(entry["rank"], []).append(given.get(i, 0))
+        of_rank.setdefault(entry["rank"], []).append(shares_paid.get(i, 0))
     # Compare the mean share of a rank and not that of an entry: rounding may have given one of two tied entries a unit
     # more, and the limit must not separate them.
     means = {place: Fraction(sum(shares), len(shares)) for place, shares in of_rank.items()}
     weights = [means[entry["rank"]] for entry in ranked_entries]
-    kept = [one if one >= _fraction(share_min) * FRAC64_ONE else Fraction(0) for one in weights]
-    if not any(kept):
+    weights_left = [
+        weight if weight >= _fraction(share_min) * FRAC64_ONE else Fraction(0) for weight in weights
+    ]
+    if not any(weights_left):
         return built
-    rewards = [{"cruncher_index": i, "reward_pct": share} for i, share in enumerate(allocate(kept)) if share]
+    rewards = [
+        {"cruncher_index": i, "reward_pct": share} for i, share in enumerate(allocate(weights_left)) if share
+    ]
     return {**built, "cruncher_rewards": rewards}
 
 
@@ -120,7 +124,7 @@ def _proportional(
     above: float = 0.0,
 ) -> dict[str, Any]:
     sign = _direction(ranked_entries)
-    weights = [max(sign * (_key(one) - _fraction(above)), Fraction(0)) for one in ranked_entries]
+    weights = [max(sign * (_key(entry) - _fraction(above)), Fraction(0)) for entry in ranked_entries]
     if not any(weights):
         return tiers(ranked_entries, crunch_pubkey, compute_provider, data_provider)
     return _emission(weights, crunch_pubkey, compute_provider, data_provider)
@@ -135,16 +139,16 @@ def _softmax(
     beta: float = 1.0,
 ) -> dict[str, Any]:
     sign, factor = _direction(ranked_entries), Decimal(repr(beta))
-    goodness = [sign * Decimal(repr(one["key"])) for one in ranked_entries]
+    goodness = [sign * Decimal(repr(entry["key"])) for entry in ranked_entries]
     # Exponents are relative to the best key, so the largest weight is 1 and none overflows.
     best = max(goodness, default=Decimal(0))
-    known: dict[Decimal, int] = {}
+    weight_of: dict[Decimal, int] = {}
     weights: list[Fraction | int] = []
-    for one in goodness:
-        if one not in known:
-            exponent = _exact.multiply(factor, _exact.subtract(one, best))
-            known[one] = int(_exact.exp(exponent).scaleb(_DIGITS)) if exponent > _FAINT else 0
-        weights.append(known[one])
+    for number in goodness:
+        if number not in weight_of:
+            exponent = _exact.multiply(factor, _exact.subtract(number, best))
+            weight_of[number] = int(_exact.exp(exponent).scaleb(_DIGITS)) if exponent > _FAINT else 0
+        weights.append(weight_of[number])
     return _emission(weights, crunch_pubkey, compute_provider, data_provider)
 
 
@@ -156,11 +160,11 @@ def _by_weights(
     *,
     weigh: Callable[[Entries], Sequence[float | Fraction | Decimal]],
 ) -> dict[str, Any]:
-    given = list(weigh(ranked_entries))
-    if len(given) != len(ranked_entries):
-        message = f"{len(given)} weights for {len(ranked_entries)} entries"
+    numbers = list(weigh(ranked_entries))
+    if len(numbers) != len(ranked_entries):
+        message = f"{len(numbers)} weights for {len(ranked_entries)} entries"
         raise ValueError(message)
-    weights = [_weight(i, one) for i, one in enumerate(given)]
+    weights = [_weight(i, number) for i, number in enumerate(numbers)]
     return _emission(weights, crunch_pubkey, compute_provider, data_provider)
 
 
@@ -184,11 +188,11 @@ def _fraction(number: float) -> Fraction:
     return Fraction(Decimal(repr(float(number))))
 
 
-def _weight(i: int, given: float | Fraction | Decimal) -> Fraction:
+def _weight(i: int, number: float | Fraction | Decimal) -> Fraction:
     try:
-        return Fraction(given if isinstance(given, (int, float, Fraction, Decimal)) else plain(given))
+        return Fraction(number if isinstance(number, (int, float, Fraction, Decimal)) else plain(number))
     except (TypeError, ValueError, OverflowError) as error:
-        message = f"weight {i} is no finite number: {given!r}"
+        message = f"weight {i} is no finite number: {number!r}"
         raise ValueError(message) from error
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from coordinator.streams.contract.contract import CrunchContract
+from coordinator.streams.contract.types import validator
 
 
 def by_subject(contract: CrunchContract, scope_key: str, value: Any, of_one: Callable[[Any], Any]) -> Any:
@@ -22,4 +23,4 @@ def by_subject(contract: CrunchContract, scope_key: str, value: Any, of_one: Cal
 
 def typed_truth(contract: CrunchContract, scope_key: str, truth: Mapping[str, Any]) -> Any:
     """A recorded ground truth as `ground_truth_type`, for scoring. Raises ValidationError."""
-    return by_subject(contract, scope_key, truth, contract.ground_truth_type.model_validate)
+    return by_subject(contract, scope_key, truth, validator(contract.ground_truth_type))

@@ -23,7 +23,15 @@ from coordinator.streams.contract import (
 from coordinator.streams.contract.boards import board_terms
 from coordinator.streams.contract.ensembles import Ensemble
 from coordinator.streams.contract.periods import calendar_fault, calendar_period
-from coordinator.streams.events import CrunchConfigured, EnsembleTerms, Feed, Scope, Terms, Window
+from coordinator.streams.contract.questions import QUESTIONS
+from coordinator.streams.events import (
+    CrunchConfigured,
+    EnsembleTerms,
+    Feed,
+    Scope,
+    Terms,
+    Window,
+)
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
 
@@ -124,11 +132,30 @@ def make_terms(
         checkpoint_offset_ms=settings.checkpoint_offset_seconds * MS,
         effective_from=effective_from,
         answers_hidden_until=contract.answers_hidden_until,
-        boards=board_terms(aggregation.boards, scopes, [window.name for window in aggregation.windows]),
+        boards=board_terms(
+            aggregation.boards,
+            [*scopes, *_question_scopes(contract)],
+            [window.name for window in aggregation.windows],
+        ),
         ensembles=[_ensemble(contract, ensemble) for ensemble in contract.ensembles],
         calendar=calendar,
+        questions=contract.questions.terms() if contract.questions else None,
         input_records_max=max(contract.input_records, contract.input_records_first),
     )
+
+
+def _question_scopes(contract: CrunchContract) -> list[Scope]:
+    """The scopes of posted questions as boards see them; they are on no grid, and so in no `Terms.scopes`."""
+    return [
+        Scope(
+            scope_key=scope.scope_key,
+            subject=QUESTIONS,
+            horizon_seconds=0,
+            step_seconds=0,
+            interval_seconds=1,
+        )
+        for scope in (contract.questions.scopes if contract.questions else ())
+    ]
 
 
 def _ensemble(contract: CrunchContract, ensemble: Ensemble) -> EnsembleTerms:
@@ -189,13 +216,13 @@ def comparable_since(in_order: Sequence[Terms], time_ms: int) -> int:
     return since
 
 
-def score_alike(one: Terms, other: Terms) -> bool:
+def score_alike(terms: Terms, other: Terms) -> bool:
     """Whether scores mean the same under both terms.
 
     The same contract always scores the same, although another release of the node may compute another `scoring_hash`
     of it.
     """
-    return one.contract_hash == other.contract_hash or one.scoring_hash == other.scoring_hash
+    return terms.contract_hash == other.contract_hash or terms.scoring_hash == other.scoring_hash
 
 
 def adds_up(in_order: Sequence[Terms], contract_hash: str, held: Terms) -> bool:
@@ -217,9 +244,9 @@ def in_force(told: Sequence[Terms]) -> TermsInForce:
     return terms_in_force
 
 
-def same_terms(one: Terms, other: Terms) -> bool:
+def same_terms(terms: Terms, other: Terms) -> bool:
     """Whether both are equal, apart from the time from which they hold."""
-    return one == msgspec.structs.replace(other, effective_from=one.effective_from, goes_on=one.goes_on)
+    return terms == msgspec.structs.replace(other, effective_from=terms.effective_from, goes_on=terms.goes_on)
 
 
 def asking_as(held: Terms, wanted: Terms) -> Terms:
@@ -294,6 +321,9 @@ class TermsInForce(msgspec.Struct):
 
     def spans(self) -> list[tuple[int, int, Terms]]:
         """(from, until, terms) of each, in order and in ms. The last `until` is far in the future."""
+        if len(self.events) == 1:  # the usual case, in the hot path of every stage
+            terms = self.events[0].data
+            return [(terms.effective_from, FAR_FUTURE_MS, terms)]
         starts = [event.data.effective_from for event in self.events]
         return [
             (start, until, event.data)
@@ -306,10 +336,15 @@ class TermsInForce(msgspec.Struct):
 
     def adds_up(self, contract_hash: str, time_ms: int) -> bool:
         """Whether scores by this contract mean the same as scores at a time; True for a contract that no terms name."""
-        return adds_up([event.data for event in self.events], contract_hash, self.at(time_ms))
+        held = self.at(time_ms)
+        return contract_hash == held.contract_hash or adds_up(
+            [event.data for event in self.events], contract_hash, held
+        )
 
     def _stretches(self) -> list[tuple[int, int, Terms]]:
         """The spans, where terms with `goes_on` only make the span before them longer."""
+        if len(self.events) == 1:
+            return self.spans()
         stretches: list[tuple[int, int, Terms]] = []
         for start, until, terms in self.spans():
             if stretches and terms.goes_on:

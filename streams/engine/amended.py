@@ -6,6 +6,7 @@ was paid for. Pure.
 
 - A corrected record stands in its first place, with the values of its last revision.
 - A record that came late, or that the operator gives, stands where it was due.
+- The last truth of a posted question, or that it is void, stands where its first truth came.
 - A gap that was filled completely is left out. Nobody can tell what a gap of a feed without a cadence lacks, so such a
   gap stays unless the log says that it was closed as complete.
 """
@@ -17,7 +18,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from coordinator.streams.engine.log import LogReader, MemoryLog
+from coordinator.streams.engine.memory_log import LogReader, MemoryLog
 from coordinator.streams.events import (
     AnyEvent,
     FeedGapClosed,
@@ -26,6 +27,8 @@ from coordinator.streams.events import (
     FeedGapFound,
     FeedRecordData,
     FeedRecordReceived,
+    QuestionResolved,
+    QuestionVoided,
 )
 from coordinator.streams.log import ids
 from coordinator.streams.ports import FeedRecord
@@ -44,6 +47,8 @@ class AmendedFeed:
         self._last: dict[Key, FeedRecordReceived] = {}
         """The last version of each record that was corrected, came late, or comes from the operator."""
         self._filled: dict[Name, list[tuple[int, int]]] = {}
+        self._outcomes: dict[tuple[str, str], QuestionResolved | QuestionVoided] = {}
+        """(round, question) -> what came of it in the end, until that is told."""
         corrections = {_key(event.data): event for event in map(_event, operator_records)}
         late, recorded = set[Key](), set[Key]()
         reader = LogReader(log, "feeds")
@@ -62,6 +67,8 @@ class AmendedFeed:
                                 self._last[key] = event
                         if key in corrections:
                             recorded.add(key)
+                    case QuestionResolved(data=truth) | QuestionVoided(data=truth):
+                        self._outcomes[truth.round_id, truth.question_id] = event
                     case FeedGapClosed(data=closed) if closed.complete:
                         self._filled.setdefault(_name(closed), []).append((closed.from_ms, closed.until_ms))
                     case _:
@@ -86,6 +93,11 @@ class AmendedFeed:
         for event in events:
             if isinstance(event, FeedRecordReceived):
                 in_place += self._stand_in(event)
+            elif isinstance(event, (QuestionResolved, QuestionVoided)):
+                outcome = self._outcomes.pop((event.data.round_id, event.data.question_id), None)
+                if outcome is not None:
+                    data = msgspec.structs.replace(outcome.data, revision=0)
+                    in_place.append(msgspec.structs.replace(outcome, at=event.at, data=data))
             elif not isinstance(event, FeedGapFound) or not self._is_filled(event.data):
                 in_place.append(event)
         return [*due, *in_place]

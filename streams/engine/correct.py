@@ -22,9 +22,10 @@ from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.emission import emission_sha256
 from coordinator.streams.contract.terms import in_force
 from coordinator.streams.engine.amended import AmendedFeed
-from coordinator.streams.engine.log import LogReader, MemoryLog
-from coordinator.streams.engine.plan import Standing, asked_otherwise, standings
-from coordinator.streams.engine.rerun import recorded_terms, rerun
+from coordinator.streams.engine.asked_inputs import asked_otherwise
+from coordinator.streams.engine.memory_log import LogReader, MemoryLog
+from coordinator.streams.engine.plan import Standing, standings
+from coordinator.streams.engine.rerun import KeptRun, recorded_terms, rerun
 from coordinator.streams.events import (
     AnyEvent,
     CheckpointData,
@@ -128,20 +129,32 @@ def recompute(
     records: Iterable[FeedRecord] = (),
     rules: NewRules | None = None,
     progress: Callable[[int], None] = lambda _: None,
+    run_before: Callable[[int], KeptRun | None] = lambda _: None,
+    keep: Callable[[KeptRun], None] | None = None,
 ) -> Recomputed:
     """The checkpoint `parent` beside what it should have been, in whole micro-USDC of a pool of `total_prize`.
 
     The operator's `records` win over those of the log. `rules` hold from the start of the parent's period on; by
     default the recorded rules hold. Raises OperatorError where the result cannot be known (the rules ask the models
     something else, rounds are missing, the log ends too early) or might not be offered. Raises what a stage raises.
+
+    `run_before` gives the state of an earlier run up to a time (ms), and `keep` is told the state at the start of the
+    period. Both are of the feed as it came: with a record before the period that is another one now, the run begins at
+    the first event.
     """
     start, end = parent.period_start, parent.period_end
     recorded, again = _Run(start, end), _Run(start, end)
+    operator_records = list(records)
+    feed, earlier_run = AmendedFeed(log, operator_records), run_before(start)
+    if earlier_run is not None and not _unchanged(log, feed, earlier_run):
+        feed, earlier_run = AmendedFeed(log, operator_records), None
     # The recorded inputs are enough here: they hold the truths that were paid for, and which rounds were asked.
     reader = LogReader(log, "inputs")
     while (decision := reader.next()) is not None:
         recorded.take(decision)
-    _run(log, again, contracts, crunch_id, parent, AmendedFeed(log, records).amended, rules, progress)
+        if earlier_run is not None and decision.upto.get("feeds", (0, 0))[0] < earlier_run.feeds.offset:
+            again.inputs |= recorded.inputs  # the run asked them before it was kept
+    _run(log, again, contracts, crunch_id, parent, feed, rules, progress, earlier_run, keep)
     if not again.closed:
         raise OperatorError("the log does not reach beyond the checkpoint's period yet")
     if unasked := recorded.inputs - again.inputs:
@@ -173,15 +186,28 @@ def recompute(
     )
 
 
+def _unchanged(log: MemoryLog, feed: AmendedFeed, earlier_run: KeptRun) -> bool:
+    """Whether the feed came as it should have up to where the run ended. `feed` has then amended it up to there."""
+    for decision in log.walk("feeds"):
+        if decision.first_offset >= earlier_run.feeds.offset:
+            break
+        events = list(decision.events)
+        if events and feed.amended(events) != events:
+            return False
+    return True
+
+
 def _run(
     log: MemoryLog,
     again: _Run,
     contracts: Callable[[str], CrunchContract],
     crunch_id: str,
     parent: CheckpointData,
-    amended: Callable[[list[AnyEvent]], list[AnyEvent]],
+    feed: AmendedFeed,
     rules: NewRules | None,
     progress: Callable[[int], None],
+    earlier_run: KeptRun | None,
+    keep: Callable[[KeptRun], None] | None,
 ) -> None:
     terms = None
     if rules is not None:
@@ -194,13 +220,25 @@ def _run(
     def contract_of(key: str) -> CrunchContract:
         return rules.contract if rules is not None and key == rules.terms.contract_hash else contracts(key)
 
+    as_it_came = True
+
+    def amended(events: list[AnyEvent]) -> list[AnyEvent]:
+        nonlocal as_it_came
+        stand_ins = feed.amended(events)
+        as_it_came = as_it_came and stand_ins == events
+        return stand_ins
+
+    def kept_if_unchanged(run: KeptRun) -> None:
+        if keep is not None and as_it_came:
+            keep(run)
+
     taps: Mapping[str, Callable[[Decision], None]] = dict.fromkeys(
         ("inputs", "snapshots", "checkpoints"), again.take
     )
     rerun(
         log, contract_of,
-        crunch_id=crunch_id, terms=terms, from_ms=parent.period_start if terms else 0, taps=taps,
-        amended=amended, ended=lambda: again.closed, progress=progress,
+        crunch_id=crunch_id, terms=terms, from_ms=parent.period_start, taps=taps,
+        amended=amended, ended=lambda: again.closed, progress=progress, earlier_run=earlier_run, keep=kept_if_unchanged,
     )  # fmt: skip
 
 

@@ -10,9 +10,10 @@ carries it, so an engine gives the same integers as a node. The same feed, model
 log, byte for byte: nothing here reads a clock or draws an id.
 
 - `taps` are told each counted decision of a topic.
-- With `keeps_log=False` the log is trimmed behind what the stages still need, so that memory stays flat.
-- `keep` gives the engine's state as bytes, and an engine with `kept=` resumes there. The bytes are a cache: an engine
-  that begins at the first event decides the same.
+- With `keeps_log=False` the log is not written, and is trimmed behind what the stages still need, so that memory stays
+  flat.
+- `keep` gives the engine's state as bytes, and an engine with `state_bytes=` resumes there. The bytes are a cache: an
+  engine that begins at the first event decides the same.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ import msgspec
 
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.engine.ending import Ending, SeenSnapshotStage, end_now
-from coordinator.streams.engine.log import LogReader, MemoryLog
+from coordinator.streams.engine.memory_log import LogReader, MemoryLog
 from coordinator.streams.engine.models import Models, NoModels
 from coordinator.streams.engine.owner import Kept, Owner
-from coordinator.streams.engine.rounds import ModelsOwner, RoundsOwner
+from coordinator.streams.engine.period_end import Ending, SeenSnapshotStage, end_now
+from coordinator.streams.engine.round_owners import ModelsOwner, RoundsOwner
 from coordinator.streams.events import ApplyContract, Event, Terms
 from coordinator.streams.feeds.stage import FeedStage
 from coordinator.streams.inputs.stage import InputStage
@@ -35,16 +36,18 @@ from coordinator.streams.log.birth import Birth, birth_records
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need, encode_event
 from coordinator.streams.log.errors import LogError
-from coordinator.streams.log.recorded import form_of
+from coordinator.streams.log.recorded_state import form_of
 from coordinator.streams.log.stage import Draft
-from coordinator.streams.ports import FeedRecord, Subscription
+from coordinator.streams.ports import BlobReader, FeedRecord, Subscription
 from coordinator.streams.scores.stage import RecordedRound, ScoreStage
 from coordinator.streams.topology import TOPICS
 
 CRUNCH_ID = "engine"
 BIRTH_ID = "e" * 32
-TRIMMED_EVERY = 256
-"""How many instants of the feed pass between two trims of a log that is not kept."""
+TRIMMED_EVERY = 64
+"""How many instants of the feed pass between two trims of a log that is not kept. So most decisions are dropped before
+they would be written (`memory_log.py`).
+"""
 
 Tap = Callable[[Decision], None]
 
@@ -80,15 +83,16 @@ class Engine:
         taps: Mapping[str, Tap] | None = None,
         scores: RecordedRound | None = None,
         keeps_log: bool = True,
-        kept: bytes | None = None,
+        state_bytes: bytes | None = None,
+        blobs: BlobReader | None = None,
     ) -> None:
         """`contracts` gives a contract by its hash; `terms_of` gives the terms of a contract that a command applies.
 
         `taps` (by topic) are called with each counted decision once the instant's work is done. `scores` gives the
-        recorded scores of a round that need not be scored again. `kept` is what an engine with the same stages gave by
-        `keep`. Raises StaleStateError.
+        recorded scores of a round that need not be scored again. `blobs` has large tables and answers. `state_bytes` is
+        the state that `keep` of an engine with the same stages returned. Raises StaleStateError.
         """
-        self.crunch_id, self.log = crunch_id, MemoryLog()
+        self.crunch_id, self.log = crunch_id, MemoryLog(writes=keeps_log)
         self._contracts, self._keeps_log = contracts, keeps_log
         log = self.log
         self.feeds = FeedStage(terms_of)
@@ -98,22 +102,22 @@ class Engine:
         self._feeds = Owner(log, self.feeds)
         self.models = ModelsOwner(log, models or NoModels())
         self._rounds = RoundsOwner(
-            log, models or NoModels(), contracts, self.models, lambda: self.feeds.own.clock
+            log, models or NoModels(), contracts, self.models, lambda: self.feeds.own.clock, blobs
         )
         self.owners: tuple[Owner, ...] = (
             self._feeds,
             self.models,
             Owner(log, self.inputs),
             self._rounds,
-            Owner(log, ScoreStage(contracts, scores)),
+            Owner(log, ScoreStage(contracts, scores, blobs)),
             Owner(log, self.snapshots),
             Owner(log, self.checkpoints),
         )
         """In the order of the topology, so that one pass over them decides everything that is due."""
-        if kept is None:
+        if state_bytes is None:
             self._begin()
         else:
-            self._go_on(kept)
+            self._go_on(state_bytes)
         self._taps = [
             (LogReader(log, topic, self._end_of(topic)), tap) for topic, tap in (taps or {}).items()
         ]
@@ -147,7 +151,12 @@ class Engine:
         self.tell(self.feeds.configure(terms, max(self.feeds.own.clock, 0)))
 
     def feed(self, at: int, records: Sequence[FeedRecord]) -> None:
-        """Take the records of one instant (their `at`, in ms) and set the clock to it; then decide what is due."""
+        """Take the records of one instant (their `at`, in ms) and set the clock to it; then decide what is due.
+
+        Questions that open or close before it do so at their own times.
+        """
+        while (turn := self.feeds.turn_before(at)) is not None:
+            self.tell(self.feeds.replayed(turn, self.subscriptions, []))
         self.tell(self.feeds.replayed(at, self.subscriptions, records))
 
     def tell(self, draft: Draft | None) -> None:
@@ -158,6 +167,14 @@ class Engine:
     def command(self, event: Event) -> None:
         """Append an operator's command; then decide what is due."""
         self.log.append("commands", encode_event(event))
+        self.run()
+
+    def settle(self) -> None:
+        """Wait for models that still think (models in processes of their own), and decide what follows.
+
+        Call it after the last instant. Until then the newest round may be open.
+        """
+        self._rounds.collect()
         self.run()
 
     def run(self) -> None:
@@ -174,7 +191,10 @@ class Engine:
     # --- what it gives -----------------------------------------------------------------------------
 
     def end_now(self) -> Ending:
-        """What the running period would pay if it ended now. Changes nothing. Raises WorldError before a score."""
+        """What the running period would pay if it ended now. Changes nothing. Raises WorldError before a score.
+
+        Call `settle` before it where models run in processes of their own.
+        """
         return end_now(
             self.snapshots.state,
             self.snapshots.latest,
@@ -184,7 +204,7 @@ class Engine:
         )
 
     def keep(self) -> bytes:
-        """The engine's state as bytes, for `kept=`. Raises LogError while something waits to be decided."""
+        """The engine's state as bytes, for `state_bytes=`. Raises LogError while something waits to be decided."""
         needs = self._needs()
         return msgspec.msgpack.encode(
             KeptEngine(
@@ -199,9 +219,9 @@ class Engine:
             )
         )
 
-    def _go_on(self, kept: bytes) -> None:
+    def _go_on(self, state_bytes: bytes) -> None:
         try:
-            state = msgspec.msgpack.decode(kept, type=KeptEngine)
+            state = msgspec.msgpack.decode(state_bytes, type=KeptEngine)
         except msgspec.DecodeError as error:
             raise StaleStateError(f"the kept state cannot be read: {error}") from error
         forms = {owner.stage.topic: form_of(owner.stage) for owner in self.owners}

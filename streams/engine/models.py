@@ -21,15 +21,24 @@ from coordinator.streams.events import (
     RoundOpened,
     ScopeAnswered,
 )
+from coordinator.streams.large_answers import stopped_by, table_of
 from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.envelope import Need
+from coordinator.streams.log.errors import BlobLostError
 from coordinator.streams.log.reasons import as_reason
-from coordinator.streams.ports import ModelInfo, ModelNotice, ModelReply, Outcome
+from coordinator.streams.ports import BlobReader, ModelInfo, ModelNotice, ModelReply, Outcome
 from coordinator.streams.predictions.calls import Calls
-from coordinator.streams.predictions.judging import Answers, judge
+from coordinator.streams.predictions.frames import TABLE, frame_of, takes_table
+from coordinator.streams.predictions.replies import Answers, all_missed, judge
 from coordinator.streams.predictions.sendable import as_json, sendable
 
+NO_KEYWORDS: Mapping[str, Any] = {}
 Replies = Mapping[str, Mapping[str, ModelReply]]
 """model_id -> scope_key -> reply."""
+
+
+Pending = Callable[[], Answers]
+"""Waits for models that are asked already, and gives their answers."""
 
 
 class Models(Protocol):
@@ -39,16 +48,20 @@ class Models(Protocol):
         """The models that were seen or left since the last call, in order."""
         ...
 
-    def roster(self, data: InputReceivedData, known: list[RosterEntry]) -> list[RosterEntry]:
-        """The models that this input's round asks. `known`: the models that were seen, and neither left nor are
+    def roster(self, data: InputReceivedData, entries: list[RosterEntry]) -> list[RosterEntry]:
+        """The models that this input's round asks. `entries`: the models that were seen, and neither left nor are
         banned.
         """
         ...
 
     def answers(
         self, opened: RoundOpened, data: InputReceivedData, contract: CrunchContract, calls: Calls
-    ) -> Answers:
-        """An entry for each model of the roster and each scope. `calls` has the arguments of each call."""
+    ) -> Answers | Pending:
+        """An entry for each model of the roster and each scope. `calls` has the arguments of each call.
+
+        Models in processes of their own are asked here, and the answers returned as Pending: the engine does all other
+        work while they think, and calls it before it asks the next round.
+        """
         ...
 
 
@@ -58,8 +71,8 @@ class NoModels:
     def notices(self) -> Sequence[ModelNotice]:
         return ()
 
-    def roster(self, data: InputReceivedData, known: list[RosterEntry]) -> list[RosterEntry]:  # noqa: ARG002
-        return known
+    def roster(self, data: InputReceivedData, entries: list[RosterEntry]) -> list[RosterEntry]:  # noqa: ARG002
+        return entries
 
     def answers(
         self,
@@ -76,10 +89,16 @@ class Functions(NoModels):
 
     `data`: the model input as JSON values. `call`: the arguments of `predict` by name (`subject`, `horizon_seconds`,
     `step_seconds`, or those of the contract's `call_method`). Each model gets its own copy of both. `players`: model
-    id -> id of the player who is paid.
+    id -> id of the player who is paid. `blobs` has the tables of questions, which an object's `tick` gets as `table`.
     """
 
-    def __init__(self, models: Mapping[str, Any], players: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, Any],
+        players: Mapping[str, str] | None = None,
+        blobs: BlobReader | None = None,
+    ) -> None:
+        self._blobs = blobs
         self._models = dict(models)
         self._players = players or {}
         self._told = False
@@ -99,6 +118,10 @@ class Functions(NoModels):
         self, opened: RoundOpened, data: InputReceivedData, contract: CrunchContract, calls: Calls
     ) -> Answers:
         """Call one model after another, in the order of the roster."""
+        try:
+            calls = calls.with_table(table_of(data, self._blobs))
+        except BlobLostError as error:
+            return all_missed(opened, stopped_by(error), "node")
         replies = {
             entry.model_id: self._ask(entry.model_id, data, contract, calls) for entry in opened.data.roster
         }
@@ -110,8 +133,11 @@ class Functions(NoModels):
         model, method = self._models[model_id], contract.call_method
         predicts = [(scope, _of_its_own(values)) for scope, values in calls.predicts(model_id)]
         if hasattr(model, method.predict):
-            tick = _of_its_own(calls.tick(model_id))
-            ticked = _called(model_id, getattr(model, method.tick, None), tick, looked_at=False)
+            tick, keywords = getattr(model, method.tick, None), dict[str, Any]()
+            if calls.table is not None and callable(tick) and takes_table(tick):
+                keywords[TABLE] = frame_of(calls.table.parquet)
+            values = _of_its_own(calls.with_table(None).tick(model_id))
+            ticked = _called(model_id, tick, values, keywords, looked_at=False)
             if ticked.outcome is not Outcome.OK:
                 return {scope.scope_key: ticked for scope, _ in predicts}
             predict = getattr(model, method.predict)
@@ -163,6 +189,8 @@ class RecordedAnswers:
     def __init__(self, predictions: Iterable[Decision], rounds: RecordedRounds | None = None) -> None:
         """`predictions`: the counted decisions of that topic, in order. `rounds`: what was read before them."""
         self._ahead = iter(predictions)
+        self.after = Need()
+        """Where to read on, behind the last decision that was read."""
         self.rounds = rounds or RecordedRounds()
         self.count = 0
         """How many answers were read."""
@@ -170,7 +198,7 @@ class RecordedAnswers:
     def notices(self) -> Sequence[ModelNotice]:
         return ()
 
-    def roster(self, data: InputReceivedData, known: list[RosterEntry]) -> list[RosterEntry]:  # noqa: ARG002
+    def roster(self, data: InputReceivedData, entries: list[RosterEntry]) -> list[RosterEntry]:  # noqa: ARG002
         """The recorded roster. If the log does not have the input, it is read to its end."""
         while data.input_id not in self.rounds.answered and self._read():
             pass
@@ -193,6 +221,7 @@ class RecordedAnswers:
         decision = next(self._ahead, None)
         if decision is not None:
             self.count += self.rounds.take(decision)
+            self.after = decision.after()
         return decision is not None
 
 
@@ -218,7 +247,12 @@ def _of_its_own(values: list[Any]) -> list[Any]:
 
 
 def _called(
-    model_id: str, method: Callable[..., Any] | None, values: list[Any], *, looked_at: bool = True
+    model_id: str,
+    method: Callable[..., Any] | None,
+    values: list[Any],
+    keywords: Mapping[str, Any] = NO_KEYWORDS,
+    *,
+    looked_at: bool = True,
 ) -> ModelReply:
     """Call a method of a model, with the result that a model's process would send."""
     deployment = f"{model_id}-1"
@@ -227,7 +261,7 @@ def _called(
             model_id, deployment, Outcome.MODEL_FAILED, "model", detail="the model has no such method"
         )
     try:
-        output = method(*values)
+        output = method(*values, **keywords)
         return ModelReply(model_id, deployment, Outcome.OK, output=as_sent(output) if looked_at else None)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a participant's code: whatever it raises is its answer
         reason = as_reason(f"{type(error).__name__}: {error}")

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from coordinator.streams.engine.log import LogReader, MemoryLog
+from coordinator.streams.engine.memory_log import LogReader, MemoryLog
 from coordinator.streams.events import AnyEvent
-from coordinator.streams.log import recorded
+from coordinator.streams.log import recorded_state
 from coordinator.streams.log.counting import Counter, Decision
 from coordinator.streams.log.envelope import (
     ENVELOPE_VERSION,
@@ -70,10 +70,13 @@ class Owner:
         self.epoch, self.seq = epoch, counter.seq
         self._open()
 
-    def go_on(self, kept: Kept) -> None:
+    def go_on(self, owner_state: Kept) -> None:
         """Go on with the state of another owner, under its claim. The log must have the sources from its needs on."""
-        recorded.take(self.stage, recorded.StateFound(Need(), kept.upto, kept.need, kept.parts))
-        self.epoch, self.seq = kept.epoch, kept.seq
+        recorded_state.take(
+            self.stage,
+            recorded_state.StateFound(Need(), owner_state.upto, owner_state.need, owner_state.parts),
+        )
+        self.epoch, self.seq = owner_state.epoch, owner_state.seq
         self._open()
 
     def keep(self) -> Kept:
@@ -81,12 +84,12 @@ class Owner:
         if self.stage.waits() or not all(reader.at_end for reader in self.readers.values()):
             raise LogError(f"{self.stage.topic} is not at rest: something waits to be decided")
         return Kept(
-            recorded.form_of(self.stage),
+            recorded_state.form_of(self.stage),
             self.epoch,
             self.seq,
             dict(self.stage.upto),
             dict(self.stage.need),
-            recorded.parts_of(self.stage.state.own),
+            recorded_state.parts_of(self.stage.state.own),
         )
 
     def _open(self) -> None:
@@ -97,12 +100,12 @@ class Owner:
             self.readers[source] = LogReader(self.log, source, need)
 
     def _take_up(self) -> Need:
-        states = recorded.StatesRead(recorded.form_of(self.stage))
+        states = recorded_state.StatesRead(recorded_state.form_of(self.stage))
         for record in self.log[self.stage.topic]:
             states.read(record)
         if states.newest is None:
             return Need()
-        recorded.take(self.stage, states.newest)
+        recorded_state.take(self.stage, states.newest)
         self.taken_up = True
         self._state_bytes = sum(map(len, states.newest.parts))
         return states.newest.after
@@ -122,12 +125,6 @@ class Owner:
             reader = self.readers[source]
             while (decision := reader.next()) is not None:
                 self.take(decision)
-
-    def run_in_turn(self) -> None:
-        """Fold the sources to their ends, one record of each in turn."""
-        unfinished = list(self.stage.sources)
-        while unfinished:
-            unfinished = [source for source in unfinished if self.step(source)]
 
     def step(self, source: str) -> bool:
         """Fold one record of a source, and send what becomes due. Returns False at the end of the source."""
@@ -160,28 +157,38 @@ class Owner:
         self.send(draft.events, dict(self.stage.upto), dict(self.stage.need))
 
     def send(self, events: Sequence[AnyEvent], upto: dict[str, Position], need: dict[str, Need]) -> None:
-        """Send one decision with the next number, part by part."""
+        """Send one decision with the next number: part by part, or as it is where the log is not written."""
         self.seq += 1
+        if not self.log.writes:
+            offset = self.log.end(self.stage.topic)
+            before = Need(offset, self.epoch, self.seq - 1)
+            self.log.pass_on(
+                Decision(self.stage.topic, offset, offset, self.seq, before, upto, need, None, list(events))
+            )
+            return
         events, bodies = parts_of(events)
         records = encode_parts(bodies, epoch=self.epoch, seq=self.seq, upto=upto, need=need)
         topic, first = self.stage.topic, self.log.end(self.stage.topic)
-        self._put_out(list(records))
+        self._put_out(records)
         if self.log[topic][-len(records) :] == records:  # false if a test put another record between them
             last, before = first + len(records) - 1, Need(first, self.epoch, self.seq - 1)
             raws = tuple(map(msgspec.Raw, bodies))
             self.log.share(Decision(topic, first, last, self.seq, before, upto, need, raws, list(events)))
-        if not self._records_states or not recorded.is_due(self._bytes_since, self._state_bytes):
+        if not self._records_states or not recorded_state.is_due(self._bytes_since, self._state_bytes):
             return
-        parts = recorded.parts_of(self.stage.state.own)
+        parts = recorded_state.parts_of(self.stage.state.own)
         self._state_bytes = sum(map(len, parts))
         after = Need(self.log.end(self.stage.topic), self.epoch, self.seq)
-        form = recorded.form_of(self.stage)
-        self._put_out(recorded.records_of(form, parts, epoch=self.epoch, after=after, upto=upto, need=need))
+        form = recorded_state.form_of(self.stage)
+        self._put_out(
+            recorded_state.records_of(form, parts, epoch=self.epoch, after=after, upto=upto, need=need)
+        )
         self._bytes_since = 0
 
     def _put_out(self, records: list[bytes]) -> None:
-        self._bytes_since += sum(map(len, records))
-        self._unsent = records
+        if self._records_states:
+            self._bytes_since += sum(map(len, records))
+        self._unsent = list(records)
         while self._unsent:
             self.send_record(self._unsent.pop(0))
 

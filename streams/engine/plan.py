@@ -19,20 +19,23 @@ import msgspec
 from coordinator.streams.checkpoints.ranking import rank_snapshots
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.engine.log import MemoryLog
-from coordinator.streams.engine.models import RecordedAnswers
+from coordinator.streams.engine.asked_inputs import AskedInputs, asked_otherwise, truth_of
+from coordinator.streams.engine.memory_log import MemoryLog
 from coordinator.streams.engine.owner import Owner
 from coordinator.streams.engine.recorded_scores import RecordedScores, scored_alike
-from coordinator.streams.engine.rerun import begin_of_last, recorded_terms, refuse_between, rerun
+from coordinator.streams.engine.rerun import (
+    KeptRun,
+    begin_of_last,
+    recorded_answers,
+    recorded_terms,
+    refuse_between,
+    rerun,
+)
 from coordinator.streams.events import (
     AnyEvent,
     CheckpointData,
     CheckpointOpened,
     CheckpointWithheld,
-    InputReceived,
-    InputReceivedData,
-    InputResolved,
-    InputResolvedData,
     PeriodClosed,
     SnapshotTaken,
     SnapshotTakenData,
@@ -66,10 +69,15 @@ class ModelChange(msgspec.Struct, frozen=True):
         """Whether the two sides differ."""
         return self.old != self.new
 
+    @property
+    def paid_differs(self) -> bool:
+        """Whether its place or its share differs. A key in other units alone pays nobody otherwise."""
+        return (self.old.rank, self.old.share_frac64) != (self.new.rank, self.new.share_frac64)
+
 
 class PeriodChange(msgspec.Struct, frozen=True):
     """One checkpoint [start, end) in ms on both sides. `old_note` and `new_note` say why a side has none, or withholds
-    it.
+    it. `differs`: whether it pays otherwise, by a place, a share or a note.
     """
 
     period_start: int
@@ -155,14 +163,18 @@ def plan_rules(
     from_ms: int | None = None,
     until_ms: int | None = None,
     progress: Callable[[int], None] = lambda _: None,
+    run_before: Callable[[int], KeptRun | None] = lambda _: None,
+    keep: Callable[[KeptRun], None] | None = None,
 ) -> RulesPlan:
     """What `terms` of `contract` would have decided of the log in [from_ms, until_ms).
 
     `log` holds `feeds`, `inputs`, `predictions`, `snapshots` and `scores`; a recorded score is used again where it
     means the same. `contracts` gives the recorded contracts. `from_ms` is the end of a checkpoint period, by default
     the time at which the newest rules began; from there on `terms` replace all recorded terms. `until_ms` is by default
-    the end of the recorded snapshots. Raises OperatorError for a time at which no rules can change, and what a stage
-    raises.
+    the end of the recorded snapshots. `run_before` gives the state of an earlier run up to a time (ms), from which this
+    one goes on, and `keep` is told the state at `from_ms`; without them the plan is the same.
+
+    Raises OperatorError for a time at which no rules can change, and what a stage raises.
     """
     all_terms = recorded_terms(log)
     begin = begin_of_last(all_terms) if from_ms is None else from_ms
@@ -172,7 +184,7 @@ def plan_rules(
         key=lambda earlier: earlier.effective_from,
     )
     until = _closed_until(log) if until_ms is None else until_ms
-    asked = _Asked(log, begin, until)
+    asked = AskedInputs(log, begin, until)
     new, old = Outcome(begin, until), Outcome(begin, until)
     taps: Mapping[str, Callable[[Decision], None]] = {
         "inputs": lambda decision: asked.take(decision.events),
@@ -181,6 +193,7 @@ def plan_rules(
     }
     reason = asked_otherwise(contracts(held.contract_hash), contract)
     terms_by_hash = {recorded.contract_hash: recorded for recorded in all_terms}
+    earlier_run = run_before(begin)
     scores = RecordedScores(
         log,
         asked.truths,
@@ -190,14 +203,15 @@ def plan_rules(
                 key in terms_by_hash and scored_alike(contracts(key), terms_by_hash[key], contract, terms)
             )
         ),
+        None if earlier_run is None else earlier_run.scores,
     )
-    answers = RecordedAnswers(log.walk("predictions"))
+    answers = recorded_answers(log, earlier_run)
     if not reason:
         rerun(
             log,
             lambda key: contract if key == terms.contract_hash else contracts(key),
             crunch_id=crunch_id, terms=terms, from_ms=begin, until_ms=until_ms,
-            answers=answers, scores=scores.of, taps=taps, progress=progress,
+            answers=answers, scores=scores, taps=taps, progress=progress, earlier_run=earlier_run, keep=keep,
         )  # fmt: skip
         _take_recorded(old, log, contracts, crunch_id)
     plan = RulesPlan(
@@ -217,7 +231,11 @@ def plan_rules(
     change: Change = "none"
     if any(period.differs for period in periods):
         change = "payout"
-    elif old.windows != new.windows or _boards(held) != _boards(terms):
+    elif (
+        old.windows != new.windows
+        or _boards(held) != _boards(terms)
+        or any(model.differs for period in periods for model in period.models)
+    ):
         change = "board"
     return msgspec.structs.replace(
         plan,
@@ -271,61 +289,6 @@ def term_changes(old: Terms, new: Terms) -> list[TermChange]:
     ]
 
 
-class _Asked:
-    """What the recorded inputs asked, and how many inputs of the run ask something else."""
-
-    def __init__(self, log: MemoryLog, from_ms: int, until_ms: int) -> None:
-        self._from, self._until = from_ms, until_ms
-        self._recorded: dict[str, bytes] = {}
-        self.truths: dict[tuple[str, int], bytes] = {}
-        """(input id, horizon in s) -> `truth_of` of the recorded truth."""
-        for decision in log.walk("inputs"):
-            for event in decision.events:
-                if isinstance(event, InputReceived) and self._holds(event.data):
-                    self._recorded[event.data.input_id] = question(event.data)
-                elif isinstance(event, InputResolved):
-                    self.truths[event.data.input_id, event.data.horizon_seconds] = truth_of(event.data)
-        self._left = dict(self._recorded)
-        self._others = 0
-
-    def __len__(self) -> int:
-        return len(self._recorded)
-
-    @property
-    def differ(self) -> int:
-        """How many inputs differ: asked otherwise, asked only in the run, or asked only in the log."""
-        return self._others + len(self._left)
-
-    def take(self, events: Iterable[AnyEvent]) -> None:
-        """Compare the inputs of one decision of the run."""
-        for event in events:
-            if isinstance(event, InputReceived) and self._holds(event.data):
-                recorded = self._left.pop(event.data.input_id, None)
-                self._others += recorded != question(event.data)
-
-    def _holds(self, data: InputReceivedData) -> bool:
-        return data.point >= self._from and data.deadline_at < self._until
-
-
-def question(data: InputReceivedData) -> bytes:
-    """An input as bytes, without the contract that scores it. Equal bytes ask the models the same."""
-    return msgspec.msgpack.encode(msgspec.structs.replace(data, contract_hash=""))
-
-
-def truth_of(data: InputResolvedData) -> bytes:
-    """What a score is computed from, as bytes: the truth, or the reason why there is none."""
-    return msgspec.json.encode((data.truth, data.reason))
-
-
-def asked_otherwise(old: CrunchContract, new: CrunchContract) -> str:
-    """How the new contract changes what the models are asked, or what they may answer; "" if it does not."""
-    if old.output_type.model_json_schema() != new.output_type.model_json_schema():
-        return "output_type is another: the recorded answers were given to the old one"
-    if old.call_method != new.call_method:
-        return "call_method is another: the models were called otherwise"
-    return ""
-
-
 def _shown(data: SnapshotTakenData) -> object:
     return data.windows_units, data.boards_units, data.summary_units, data.sums
 
@@ -359,7 +322,7 @@ def _period_change(period: Period, old: Outcome, new: Outcome) -> PeriodChange:
     after, new_note = standings(new.checkpoints.get(period))
     models = _side_by_side(before, after, Standing(unranked_reason="not in it"))
     differs = (
-        any(model.differs for model in models)
+        any(model.paid_differs for model in models)
         or old_note != new_note
         or _paid(old.checkpoints.get(period)) != _paid(new.checkpoints.get(period))
     )

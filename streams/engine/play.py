@@ -22,9 +22,9 @@ import msgspec
 from coordinator.streams.checkpoints.ranking import rank_snapshots
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.terms import make_terms
-from coordinator.streams.engine.ending import Ending
 from coordinator.streams.engine.engine import Engine
 from coordinator.streams.engine.models import Functions
+from coordinator.streams.engine.period_end import Ending
 from coordinator.streams.events import RoundScored, ScoreEntry, Terms
 from coordinator.streams.feeds.order import merge_by_time
 from coordinator.streams.granularity import granularity_ms

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.engine.log import MemoryLog
+from coordinator.streams.engine.memory_log import MemoryLog
 from coordinator.streams.events import InputResolvedData, RoundScored, RoundScoredData, Terms
+from coordinator.streams.log.envelope import Need
 
 Truths = Mapping[tuple[str, int], bytes]
 """(input id, horizon in s) -> `truth_of` of the recorded truth."""
@@ -28,13 +29,22 @@ class RecordedScores:
         truths: Truths,
         truth_of: Callable[[InputResolvedData], bytes],
         means_the_same: Callable[[str], bool],
+        start: Need | None = None,
     ) -> None:
-        """`means_the_same` says of a contract's hash whether its scores mean the same as those of the new rules."""
-        self._ahead = log.walk("scores")
+        """`means_the_same` says of a contract's hash whether its scores mean the same as those of the new rules.
+        `start`: where to read on, the `need` of an earlier run; None: at the first record.
+        """
+        self._ahead = log.walk("scores", start)
         self._truths, self._truth_of, self._means_the_same = truths, truth_of, means_the_same
-        self._found: dict[tuple[str, str], RoundScoredData] = {}
+        self._found: dict[tuple[str, str], tuple[RoundScoredData, Need]] = {}
+        self._after = start or Need()
         self.count = 0
         """How many rounds were not scored again."""
+
+    @property
+    def need(self) -> Need:
+        """From where on the rounds stand that were not given yet."""
+        return min((before for _, before in self._found.values()), default=self._after, key=_offset)
 
     def of(self, resolved: InputResolvedData, scope_key: str) -> RoundScoredData | None:
         """The recorded scores of a round with this truth; None if there are none, or if they mean something else."""
@@ -43,15 +53,20 @@ class RecordedScores:
             decision = next(self._ahead, None)
             if decision is None:
                 return None
+            self._after = decision.after()
             for event in decision.events:
                 if isinstance(event, RoundScored):
-                    self._found[event.data.input_id, event.data.scope_key] = event.data
-        data = self._found.pop(key)
+                    self._found[event.data.input_id, event.data.scope_key] = event.data, decision.before
+        data, _ = self._found.pop(key)
         truth = self._truths.get((resolved.input_id, resolved.horizon_seconds))
         if truth != self._truth_of(resolved) or not self._means_the_same(data.contract_hash):
             return None
         self.count += 1
         return data
+
+
+def _offset(need: Need) -> int:
+    return need.offset
 
 
 def scored_alike(old: CrunchContract, old_terms: Terms, new: CrunchContract, new_terms: Terms) -> bool:

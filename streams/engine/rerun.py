@@ -4,27 +4,75 @@ Reads `feeds` and `predictions` of a log in memory. The stages of an `Engine` de
 `checkpoints` again, so they decide what a node with these rules would have decided. No model is called: each answer is
 the recorded one, with its status and latency.
 
-Commands are left out. A ban shows in the recorded rosters, and how a checkpoint was paid changes nobody's share.
+Commands are left out, apart from answers that were handed in. A ban shows in the recorded rosters, and how a checkpoint
+was paid changes nobody's share.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.terms import in_force
 from coordinator.streams.engine.engine import Engine, Tap
-from coordinator.streams.engine.log import LogReader, MemoryLog
-from coordinator.streams.engine.models import RecordedAnswers
-from coordinator.streams.events import AnyEvent, CrunchConfigured, Terms
+from coordinator.streams.engine.memory_log import LogReader, MemoryLog
+from coordinator.streams.engine.models import RecordedAnswers, RecordedRounds
+from coordinator.streams.engine.recorded_scores import RecordedScores
+from coordinator.streams.events import AnyEvent, CrunchConfigured, RoundOpened, SubmitAnswers, Terms
+from coordinator.streams.log import ids
 from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.stage import Draft
-from coordinator.streams.scores.stage import RecordedRound
 
 RERUN_TERMS = "rerun/terms"
+
+
+class KeptRun(msgspec.Struct, frozen=True):
+    """A run of the recorded rules up to a time: the engine's state, and where to read on in each topic.
+
+    `rounds` is JSON of RecordedRounds, `clock` the event time (ms) of the last decision of the feed. It is a cache: a
+    run that begins at the first event decides the same.
+    """
+
+    engine: bytes
+    feeds: Need
+    predictions: Need
+    scores: Need
+    rounds: bytes
+    answers_count: int
+    clock: int
+    told: list[Terms]
+    """The terms so far."""
+
+
+def recorded_answers(log: MemoryLog, earlier_run: KeptRun | None = None) -> RecordedAnswers:
+    """The answers of a log, from where a run goes on."""
+    if earlier_run is None:
+        return RecordedAnswers(log.walk("predictions"))
+    rounds = msgspec.json.decode(earlier_run.rounds, type=RecordedRounds)
+    answers = RecordedAnswers(log.walk("predictions", earlier_run.predictions), rounds)
+    answers.after, answers.count = earlier_run.predictions, earlier_run.answers_count
+    return answers
+
+
+def _kept(
+    engine: Engine, ahead: Decision, answers: RecordedAnswers, scores: RecordedScores | None, clock: int
+) -> KeptRun:
+    """The state before a decision of the feed."""
+    return KeptRun(
+        engine=engine.keep(),
+        feeds=ahead.before,
+        predictions=answers.after,
+        scores=scores.need if scores is not None else Need(),
+        rounds=msgspec.json.encode(answers.rounds),
+        answers_count=answers.count,
+        clock=clock,
+        told=[event.data for event in engine.snapshots.state.own.terms.events],
+    )
 
 
 def recorded_terms(log: MemoryLog) -> list[Terms]:
@@ -68,11 +116,13 @@ def rerun(
     from_ms: int = 0,
     until_ms: int | None = None,
     answers: RecordedAnswers | None = None,
-    scores: RecordedRound | None = None,
+    scores: RecordedScores | None = None,
     taps: Mapping[str, Tap] | None = None,
     amended: Callable[[list[AnyEvent]], list[AnyEvent]] = lambda events: events,
     ended: Callable[[], bool] = lambda: False,
     progress: Callable[[int], None] = lambda _: None,
+    earlier_run: KeptRun | None = None,
+    keep: Callable[[KeptRun], None] | None = None,
 ) -> Engine:
     """The engine after the log's feed up to `until_ms` (exclusive; None: all of it).
 
@@ -80,13 +130,40 @@ def rerun(
     later. With None the log runs under its own terms. `answers` are those of the log by default. `scores` gives rounds
     that need not be scored again. `amended` gives the events that stand in for those of a decision of the feed. The run
     stops once `ended` says so. `progress` is told the time (ms) of each instant. Raises what a stage raises.
+
+    Up to `from_ms` the run is that of the recorded rules. `keep` is told its state there; with `earlier_run`, such a
+    state, it goes on from that (`answers` and `scores`, where they are given, too).
     """
-    models = answers or RecordedAnswers(log.walk("predictions"))
-    engine = Engine(contracts, models, crunch_id=crunch_id, taps=taps, scores=scores, keeps_log=taps is None)
-    for events in _feed_of(log, terms, from_ms):
+    models = answers or recorded_answers(log, earlier_run)
+    engine = Engine(
+        contracts,
+        models,
+        crunch_id=crunch_id,
+        taps=taps,
+        scores=scores.of if scores is not None else None,
+        keeps_log=taps is None,
+        blobs=log.blobs,
+        state_bytes=None if earlier_run is None else earlier_run.engine,
+    )
+    clock = -1 if earlier_run is None else earlier_run.clock
+    submitted = deque(submission for submission in _submissions(log) if submission[0] >= clock)
+    retold = None if terms is None else RetoldFeed(terms, from_ms)
+    reader = LogReader(log, "feeds", None if earlier_run is None else earlier_run.feeds)
+    while (decision := reader.next()) is not None:
+        # A decision of the feed may be empty: then it is of no time.
+        if keep is not None and max((event.at for event in decision.events), default=-1) >= from_ms:
+            if clock >= 0:
+                keep(_kept(engine, decision, models, scores, clock))
+            keep = None
+        events = list(decision.events) if retold is None else retold.events(decision)
+        clock = max([clock, *(event.at for event in decision.events)])
+        if not events:
+            continue
         at = max(event.at for event in events)
         if until_ms is not None and at >= until_ms:
             break
+        while submitted and submitted[0][0] < at:
+            engine.command(submitted.popleft()[1])
         if stand_ins := amended(events):
             engine.tell(Draft(stand_ins, {}, {}))
         progress(at)
@@ -95,14 +172,33 @@ def rerun(
     return engine
 
 
-def _feed_of(log: MemoryLog, terms: Terms | None, from_ms: int) -> Iterator[list[AnyEvent]]:
-    """The events of each decision of the feed, with `terms` in place of those that would hold from `from_ms` on."""
-    reader = LogReader(log, "feeds")
-    retold = None if terms is None else RetoldFeed(terms, from_ms)
-    while (decision := reader.next()) is not None:
-        events = list(decision.events) if retold is None else retold.events(decision)
-        if events:
-            yield events
+def _submissions(log: MemoryLog) -> list[tuple[int, SubmitAnswers]]:
+    """(the clock when it was decided (ms), the command) of answers that were handed in and taken, in their order."""
+    commands = [event for event in log.events("commands") if isinstance(event, SubmitAnswers)]
+    if not commands:
+        return []
+    clocks = {
+        event.data.input_id: event.data.clock
+        for decision in log.walk("predictions")
+        for event in decision.events
+        if isinstance(event, RoundOpened) and event.data.closes_at is not None
+    }
+    taken: list[tuple[int, SubmitAnswers]] = []
+    for command in commands:
+        data = command.data
+        rounds = (
+            ids.submission_input_id(
+                ids.question_input_id(data.round_id, answer.question_id),
+                command.id,
+                data.model_id,
+                data.sha256,
+            )
+            for answer in data.answers
+        )
+        clock = next((clocks[input_id] for input_id in rounds if input_id in clocks), None)
+        if clock is not None:
+            taken.append((clock, command))
+    return taken
 
 
 class RetoldFeed:

@@ -22,10 +22,11 @@ import msgspec
 from coordinator.streams.checkpoints.ranking import rank_snapshots
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.terms import in_force
+from coordinator.streams.engine.asked_inputs import question
 from coordinator.streams.engine.engine import Engine, StaleStateError
 from coordinator.streams.engine.models import RecordedAnswers, RecordedRounds
-from coordinator.streams.engine.plan import Standing, question, standings
-from coordinator.streams.engine.rerun import RetoldFeed
+from coordinator.streams.engine.plan import Standing, standings
+from coordinator.streams.engine.rerun import KeptRun, RetoldFeed
 from coordinator.streams.events import (
     AnyEvent,
     CheckpointData,
@@ -41,6 +42,7 @@ from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need, Position
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.stage import NOTHING_DECIDED, Draft
+from coordinator.streams.ports import BlobReader
 
 TOPICS_READ = ("feeds", "inputs", "predictions", "snapshots", "checkpoints")
 AHEAD_MAX = 2_000
@@ -48,6 +50,8 @@ AHEAD_MAX = 2_000
 NO_CHECKPOINT = "no checkpoint"
 PERIODS_MAX = 30
 """The newest checkpoint periods that each side remembers."""
+CHECKPOINTS_MAX = 3
+"""Of how many of them it remembers the whole checkpoint: one of 20,000 models has some megabytes."""
 
 
 class ShadowRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +76,14 @@ class PeriodDecided(msgspec.Struct, frozen=True):
     note: str
 
 
+class CheckpointDecided(msgspec.Struct, frozen=True):
+    """One side's checkpoint as it was decided at a time (ms). `note` is that of the period."""
+
+    at: int
+    data: CheckpointData
+    note: str
+
+
 class Side(msgspec.Struct, kw_only=True):
     """What one side decided last. `terms` are the newest that it told; `snapshots` are its models' snapshots of the
     period that ends at `board_end` (ms).
@@ -83,6 +95,8 @@ class Side(msgspec.Struct, kw_only=True):
     board_end: int | None = None
     periods: list[PeriodDecided] = []
     """Oldest first, at most PERIODS_MAX."""
+    checkpoints: list[CheckpointDecided] = []
+    """Of the newest of these periods, oldest first, at most CHECKPOINTS_MAX: each holds every model's counts."""
 
     def take(self, events: Iterable[AnyEvent], from_ms: int) -> None:
         """Take one decision of `snapshots` or `checkpoints`. Periods that begin before `from_ms` are left out."""
@@ -95,13 +109,22 @@ class Side(msgspec.Struct, kw_only=True):
                         self.snapshots, self.board_end = {}, data.period_end
                     self.snapshots[data.model_id] = data
                 case CheckpointOpened(data=data) if data.period_start >= from_ms:
-                    self._decided(data, "")
+                    self._decided(event.at, data, "")
                 case CheckpointWithheld(data=data) if data.checkpoint.period_start >= from_ms:
-                    self._decided(data.checkpoint, f"withheld: {data.reason}")
+                    self._decided(event.at, data.checkpoint, f"withheld: {data.reason}")
                 case _:
                     pass
 
-    def _decided(self, data: CheckpointData, note: str) -> None:
+    def _decided(self, at: int, data: CheckpointData, note: str) -> None:
+        newer = [
+            checkpoint
+            for checkpoint in self.checkpoints
+            if checkpoint.data.checkpoint_id != data.checkpoint_id
+        ]
+        newer.append(CheckpointDecided(at, data, note))
+        self.checkpoints = sorted(newer, key=lambda checkpoint: checkpoint.data.period_start)[
+            -CHECKPOINTS_MAX:
+        ]
         models, note = standings((data, note))
         decided = PeriodDecided(data.period_start, data.period_end, models, note)
         others = [
@@ -147,6 +170,27 @@ class KeptShadow(msgspec.Struct, frozen=True):
     covered: Position
     new: Side
     live: Side
+    begun: int = 0
+    """The offset in `feeds` at which a plan's run was taken up: inputs that were decided before it are decided."""
+
+
+def begun_with(rules: ShadowRules, run: KeptRun) -> bytes:
+    """The state of a shadow before its rules begin, from a run of the recorded rules up to then."""
+    return msgspec.msgpack.encode(
+        KeptShadow(
+            key=rules.key,
+            engine=run.engine,
+            needs=dict.fromkeys(TOPICS_READ, Need()) | {"feeds": run.feeds, "predictions": run.predictions},
+            told=False,
+            clock=run.clock,
+            rounds=run.rounds,
+            asked={},
+            covered=NOTHING_DECIDED,
+            new=Side(terms=run.told, snapshots={}),
+            live=_empty_side(),
+            begun=run.feeds.offset,
+        )
+    )
 
 
 class Shadow:
@@ -157,16 +201,21 @@ class Shadow:
     """
 
     def __init__(
-        self, rules: ShadowRules, contracts: Callable[[str], CrunchContract], kept: bytes | None = None
+        self,
+        rules: ShadowRules,
+        contracts: Callable[[str], CrunchContract],
+        state_bytes: bytes | None = None,
+        blobs: BlobReader | None = None,
     ) -> None:
         self.rules = rules
-        state = None if kept is None else _read(kept, rules)
+        state = None if state_bytes is None else _read(state_bytes, rules)
         self.new, self.live = (_empty_side(), _empty_side()) if state is None else (state.new, state.live)
         self.clock = 0 if state is None else state.clock
         self.needs = dict.fromkeys(TOPICS_READ, Need()) if state is None else state.needs
         """Topic -> where to read on after a restart."""
         self._asked = {} if state is None else state.asked
         self._covered = NOTHING_DECIDED if state is None else state.covered
+        self._begun = 0 if state is None else state.begun
         self._feed: deque[Decision] = deque()
         self._retold = RetoldFeed(rules.terms, rules.from_ms, told=state is not None and state.told)
         rounds = None if state is None else msgspec.json.decode(state.rounds, type=RecordedRounds)
@@ -181,7 +230,8 @@ class Shadow:
                 "checkpoints": lambda decision: self.new.take(decision.events, rules.from_ms),
             },
             keeps_log=False,
-            kept=None if state is None else state.engine,
+            state_bytes=None if state is None else state.engine,
+            blobs=blobs,
         )
 
     def wants(self, topic: str) -> bool:
@@ -205,8 +255,8 @@ class Shadow:
             case "inputs":
                 feed = decision.upto.get("feeds", self._covered)
                 for event in decision.events:
-                    if isinstance(event, InputReceived):
-                        self._asked[event.data.input_id] = AskedInput(_question(event), feed)
+                    if isinstance(event, InputReceived) and feed[0] >= self._begun:
+                        self._asked[event.data.input_id] = AskedInput(question(event.data), feed)
                 self._covered = max(self._covered, feed)
             case "predictions":
                 self._answers.rounds.take(decision)
@@ -247,7 +297,7 @@ class Shadow:
         for event in events:
             if isinstance(event, InputReceived):
                 asked = self._asked.pop(event.data.input_id, None)
-                if asked is None or asked.question != _question(event):
+                if asked is None or asked.question != question(event.data):
                     raise _asked_otherwise(event.data.input_id, "was not asked so")
 
     def keep(self) -> bytes:
@@ -264,6 +314,7 @@ class Shadow:
                 covered=self._covered,
                 new=self.new,
                 live=self.live,
+                begun=self._begun,
             )
         )
 
@@ -272,9 +323,9 @@ def _empty_side() -> Side:
     return Side(terms=[], snapshots={})
 
 
-def _read(kept: bytes, rules: ShadowRules) -> KeptShadow:
+def _read(state_bytes: bytes, rules: ShadowRules) -> KeptShadow:
     try:
-        state = msgspec.msgpack.decode(kept, type=KeptShadow)
+        state = msgspec.msgpack.decode(state_bytes, type=KeptShadow)
     except msgspec.DecodeError as error:
         raise StaleStateError(f"what the shadow kept cannot be read: {error}") from error
     if state.key != rules.key:
@@ -282,83 +333,8 @@ def _read(kept: bytes, rules: ShadowRules) -> KeptShadow:
     return state
 
 
-def _question(event: InputReceived) -> str:
-    return hashlib.sha256(question(event.data)).hexdigest()
-
-
 def _asked_otherwise(input_id: str, how: str) -> OperatorError:
     return OperatorError(
         f"under these rules the models are asked something else: input {input_id} {how}. What they would have answered "
         "nobody knows: shadow rules that ask what the live ones ask"
     )
-
-
-class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """How large a divergence must be for the operator to be told. None: never told."""
-
-    rank_moves: int | None = None
-    """In places on the board."""
-    share_frac64: int | None = None
-    """In billionths of a checkpoint's emission."""
-
-
-def divergence(new: Side, live: Side, bounds: Bounds) -> str:
-    """How the newest board and the newest checkpoint of both sides differ, in words; "" if by less than the bounds.
-
-    Only the model with the largest difference is named. A model without a rank counts as one place behind the last.
-    """
-    texts = []
-    if bounds.rank_moves is not None and new.board_end == live.board_end:
-        old, places = live.board(), new.board()
-        moves = {
-            model_id: abs((places[model_id].rank or len(places) + 1) - (old[model_id].rank or len(old) + 1))
-            for model_id in places
-            if model_id in old
-        }
-        furthest = max(moves, key=lambda model_id: moves[model_id], default="")
-        if furthest and moves[furthest] >= bounds.rank_moves:
-            texts.append(
-                f"{furthest} is {_place(old[furthest])} on the live board, "
-                f"{_place(places[furthest])} on the shadow's"
-            )
-    both = newest_of_both(new, live)
-    if bounds.share_frac64 is not None and both is not None:
-        after, before = both
-        differences = {
-            model_id: abs(_share(after, model_id) - _share(before, model_id))
-            for model_id in {**after.models, **before.models}
-        }
-        most = max(differences, key=lambda model_id: differences[model_id], default="")
-        if most and differences[most] >= bounds.share_frac64:
-            texts.append(
-                f"{most} gets {_share(before, most) / 1e7:.2f} % of the checkpoint that ends at {after.end} (ms), "
-                f"and {_share(after, most) / 1e7:.2f} % under the shadow's rules"
-            )
-    return "; ".join(texts)
-
-
-def newest_of_both(new: Side, live: Side) -> tuple[PeriodDecided, PeriodDecided] | None:
-    """(the shadow's, the live one) of the newest live checkpoint period that the shadow has decided, too.
-
-    The shadow's is a checkpoint of the same period, or says that the shadow has none. Periods that only overlap,
-    because the other rules cut them elsewhere, are not compared.
-    """
-    for paid in reversed(live.periods):
-        overlapping = [
-            period for period in new.periods if period.start < paid.end and paid.start < period.end
-        ]
-        same = [period for period in overlapping if (period.start, period.end) == (paid.start, paid.end)]
-        if same:
-            return same[0], paid
-        # The shadow is past the period and has no checkpoint in it: under its rules nobody is paid.
-        if not overlapping and new.board_end is not None and new.board_end >= paid.end:
-            return PeriodDecided(paid.start, paid.end, {}, NO_CHECKPOINT), paid
-    return None
-
-
-def _share(decided: PeriodDecided, model_id: str) -> int:
-    return decided.models.get(model_id, Standing()).share_frac64
-
-
-def _place(standing: Standing) -> str:
-    return "unranked" if standing.rank is None else f"number {standing.rank}"

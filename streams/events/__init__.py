@@ -9,6 +9,7 @@ in ms: when the fact became known. Times are Unix ms, durations carry their unit
 A score is an integer number of units of 10**-score_decimals (see `scores/units.py`): it sums exactly.
 """
 
+from coordinator.streams.events.any_event import AnyEvent
 from coordinator.streams.events.base import Data, Event, Fault, FinalStatus
 from coordinator.streams.events.birth import TopicBorn, TopicBornData
 from coordinator.streams.events.checkpoints import (
@@ -28,6 +29,9 @@ from coordinator.streams.events.checkpoints import (
     CommandRefused,
     CommandRefusedData,
     Credits,
+    EvidenceKeyData,
+    EvidenceKeyRotated,
+    EvidenceKeyRotatedData,
     ModelCorrection,
     PayeesBound,
     PayeesBoundData,
@@ -44,6 +48,8 @@ from coordinator.streams.events.commands import (
     BanModelData,
     BindPayees,
     BindPayeesData,
+    CloseQuestions,
+    CloseQuestionsData,
     ConfirmCheckpoint,
     ConfirmCheckpointData,
     CorrectCheckpoint,
@@ -51,17 +57,30 @@ from coordinator.streams.events.commands import (
     FailCheckpointSubmission,
     FailCheckpointSubmissionData,
     GivenRecord,
+    PostQuestions,
+    PostQuestionsData,
+    PostStakes,
     ReadmitModel,
     ReadmitModelData,
     RecordFeed,
     RecordFeedData,
     ReleaseCheckpoint,
     ReleaseCheckpointData,
+    ResolveQuestions,
+    ResolveQuestionsData,
+    RotateEvidenceKey,
+    SubmitAnswers,
+    SubmitAnswersData,
+    SubmittedAnswer,
+    TermSettings,
+    VoidQuestions,
+    VoidQuestionsData,
     WithholdCheckpoint,
     WithholdCheckpointData,
 )
 from coordinator.streams.events.dead_letters import DeadLettered, DeadLetteredData
 from coordinator.streams.events.feeds import (
+    Blob,
     ClockTicked,
     ClockTickedData,
     FeedGapClosed,
@@ -72,9 +91,24 @@ from coordinator.streams.events.feeds import (
     FeedRecordReceived,
     FeedStateChanged,
     FeedStateChangedData,
+    PostedQuestion,
+    PostReceived,
+    PostReceivedData,
+    QuestionClosed,
+    QuestionClosedData,
+    QuestionPosted,
+    QuestionPostedData,
+    QuestionResolved,
+    QuestionResolvedData,
+    QuestionVoided,
+    QuestionVoidedData,
+    StakesPosted,
+    StakesPostedData,
 )
 from coordinator.streams.events.inputs import (
     GapSpan,
+    InputClosed,
+    InputClosedData,
     InputHistory,
     InputOpenedOverGap,
     InputOpenedOverGapData,
@@ -85,7 +119,10 @@ from coordinator.streams.events.inputs import (
     InputScope,
     InputsUntil,
     InputsUntilData,
+    QuestionAsked,
     SkippedPoints,
+    TruthRefused,
+    TruthRefusedData,
 )
 from coordinator.streams.events.models import (
     ModelBanned,
@@ -102,6 +139,8 @@ from coordinator.streams.events.models import (
 from coordinator.streams.events.predictions import (
     NO_OUTPUT,
     AnswerEntry,
+    AnswersClosed,
+    AnswersClosedData,
     RosterEntry,
     RoundAnswered,
     RoundAnsweredData,
@@ -119,8 +158,11 @@ from coordinator.streams.events.predictions import (
 from coordinator.streams.events.scores import (
     EnsemblesScored,
     EnsemblesScoredData,
+    RoundRescored,
+    RoundRescoredData,
     RoundScored,
     RoundScoredData,
+    ScoreColumns,
     ScoredUntil,
     ScoredUntilData,
     ScoreEntry,
@@ -129,6 +171,7 @@ from coordinator.streams.events.scores import (
     Unscored,
     in_columns,
     units_of,
+    units_of_all,
 )
 from coordinator.streams.events.snapshots import (
     Answered,
@@ -137,6 +180,8 @@ from coordinator.streams.events.snapshots import (
     NewcomerPast,
     PeriodClosed,
     PeriodClosedData,
+    PeriodCorrection,
+    PeriodRestated,
     PointCount,
     ScopeSum,
     SeriesValue,
@@ -151,6 +196,8 @@ from coordinator.streams.events.terms import (
     CrunchConfigured,
     EnsembleTerms,
     Feed,
+    QuestionScope,
+    QuestionTerms,
     Scope,
     Terms,
     Window,
@@ -162,6 +209,8 @@ __all__ = [
     "AdvanceCheckpointData",
     "AnswerEntry",
     "Answered",
+    "AnswersClosed",
+    "AnswersClosedData",
     "AnyEvent",
     "ApplyContract",
     "ApplyContractData",
@@ -169,6 +218,7 @@ __all__ = [
     "BanModelData",
     "BindPayees",
     "BindPayeesData",
+    "Blob",
     "BoardPart",
     "BoardTerms",
     "CalendarTerms",
@@ -187,6 +237,8 @@ __all__ = [
     "CheckpointWithheldData",
     "ClockTicked",
     "ClockTickedData",
+    "CloseQuestions",
+    "CloseQuestionsData",
     "CommandRefused",
     "CommandRefusedData",
     "ConfirmCheckpoint",
@@ -203,6 +255,9 @@ __all__ = [
     "EnsemblesScored",
     "EnsemblesScoredData",
     "Event",
+    "EvidenceKeyData",
+    "EvidenceKeyRotated",
+    "EvidenceKeyRotatedData",
     "FailCheckpointSubmission",
     "FailCheckpointSubmissionData",
     "Fault",
@@ -219,6 +274,8 @@ __all__ = [
     "FinalStatus",
     "GapSpan",
     "GivenRecord",
+    "InputClosed",
+    "InputClosedData",
     "InputHistory",
     "InputOpenedOverGap",
     "InputOpenedOverGapData",
@@ -247,8 +304,27 @@ __all__ = [
     "PayoutData",
     "PeriodClosed",
     "PeriodClosedData",
+    "PeriodCorrection",
+    "PeriodRestated",
     "PointCount",
     "PoolPaid",
+    "PostQuestions",
+    "PostQuestionsData",
+    "PostReceived",
+    "PostReceivedData",
+    "PostStakes",
+    "PostedQuestion",
+    "QuestionAsked",
+    "QuestionClosed",
+    "QuestionClosedData",
+    "QuestionPosted",
+    "QuestionPostedData",
+    "QuestionResolved",
+    "QuestionResolvedData",
+    "QuestionScope",
+    "QuestionTerms",
+    "QuestionVoided",
+    "QuestionVoidedData",
     "RankedEntry",
     "ReadmitModel",
     "ReadmitModelData",
@@ -256,7 +332,10 @@ __all__ = [
     "RecordFeedData",
     "ReleaseCheckpoint",
     "ReleaseCheckpointData",
+    "ResolveQuestions",
+    "ResolveQuestionsData",
     "RosterEntry",
+    "RotateEvidenceKey",
     "RoundAnswered",
     "RoundAnsweredData",
     "RoundAnsweredInPart",
@@ -265,12 +344,15 @@ __all__ = [
     "RoundOpened",
     "RoundOpenedData",
     "RoundPerformance",
+    "RoundRescored",
+    "RoundRescoredData",
     "RoundScored",
     "RoundScoredData",
     "Scope",
     "ScopeAnswered",
     "ScopeAnsweredData",
     "ScopeSum",
+    "ScoreColumns",
     "ScoreEntry",
     "ScoredUntil",
     "ScoredUntilData",
@@ -278,67 +360,28 @@ __all__ = [
     "SkippedPoints",
     "SnapshotTaken",
     "SnapshotTakenData",
+    "StakesPosted",
+    "StakesPostedData",
     "StateCarried",
     "StateCarriedData",
+    "SubmitAnswers",
+    "SubmitAnswersData",
+    "SubmittedAnswer",
+    "TermSettings",
     "Terms",
     "TopicBorn",
     "TopicBornData",
+    "TruthRefused",
+    "TruthRefusedData",
     "Unanswered",
     "Unscored",
+    "VoidQuestions",
+    "VoidQuestionsData",
     "Window",
     "WithholdCheckpoint",
     "WithholdCheckpointData",
     "answers_in_columns",
     "in_columns",
     "units_of",
+    "units_of_all",
 ]
-
-AnyEvent = (
-    TopicBorn
-    | CrunchConfigured
-    | FeedRecordReceived
-    | FeedGapFound
-    | FeedGapClosed
-    | FeedStateChanged
-    | ClockTicked
-    | InputReceived
-    | InputOpenedOverGap
-    | InputResolved
-    | InputsUntil
-    | RoundOpened
-    | ScopeAnswered
-    | RoundAnsweredInPart
-    | RoundAnswered
-    | ModelSeen
-    | ModelLeft
-    | ModelBanned
-    | ModelReadmitted
-    | ModelFailureReported
-    | RoundScored
-    | ScoredUntil
-    | StateCarried
-    | EnsemblesScored
-    | SnapshotTaken
-    | PeriodClosed
-    | CheckpointOpened
-    | CheckpointWithheld
-    | PayeesBound
-    | CheckpointSubmitted
-    | CheckpointSubmissionFailed
-    | CheckpointClaimable
-    | CheckpointPaid
-    | CheckpointCorrected
-    | CommandRefused
-    | ConfirmCheckpoint
-    | AdvanceCheckpoint
-    | BindPayees
-    | WithholdCheckpoint
-    | ReleaseCheckpoint
-    | FailCheckpointSubmission
-    | CorrectCheckpoint
-    | RecordFeed
-    | ApplyContract
-    | BanModel
-    | ReadmitModel
-    | DeadLettered
-)

@@ -197,6 +197,29 @@ class CheckpointCorrected(Event, frozen=True):
     data: CheckpointCorrectedData
 
 
+class EvidenceKeyData(Data, frozen=True):
+    """The key that signed the notes about the log so far, the one that signs from now on, and the signature of each
+    over the same statement (`streams/signing/rotation.py`), in base64.
+    """
+
+    old_key: str
+    new_key: str
+    old_signature: str
+    new_signature: str
+
+
+class EvidenceKeyRotatedData(EvidenceKeyData, frozen=True):
+    """The same, and the command that asked for it."""
+
+    command_id: str
+
+
+class EvidenceKeyRotated(Event, frozen=True):
+    """Every note about a tree with this event in it is signed by the new key."""
+
+    data: EvidenceKeyRotatedData
+
+
 class CommandRefusedData(Data, frozen=True):
     """Why nothing was done. `http_status` is what the API answers (404, 409, 422)."""
 

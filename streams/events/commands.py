@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from coordinator.streams.events.base import Data, Event
-from coordinator.streams.events.checkpoints import ModelCorrection
+from coordinator.streams.events.checkpoints import EvidenceKeyData, ModelCorrection
+from coordinator.streams.events.feeds import Blob, PostedQuestion, StakesPostedData
 
 
 class GivenRecord(Data, frozen=True):
@@ -31,12 +34,28 @@ class RecordFeed(Event, frozen=True):
     data: RecordFeedData
 
 
+class TermSettings(Data, frozen=True):
+    """The settings of the node that are part of the terms, by the names of its settings."""
+
+    feed_source: str
+    feed_kind: str
+    feed_granularity: str
+    feed_subjects: list[str]
+    snapshot_interval_seconds: int
+    checkpoint_interval_seconds: int
+    checkpoint_offset_seconds: int
+
+
 class ApplyContractData(Data, frozen=True):
-    """Which one, by its hash and its `module:attribute`; `archive` is all that is needed to run it."""
+    """Which one, by its hash and its `module:attribute`; `archive` is all that is needed to run it.
+
+    `settings` are the node's that shall hold with it; None: those that hold already.
+    """
 
     contract_hash: str
     path: str
     archive: bytes
+    settings: TermSettings | None = None
 
 
 class ApplyContract(Event, frozen=True):
@@ -172,3 +191,96 @@ class CorrectCheckpoint(Event, frozen=True):
     """Please record what this checkpoint should have paid, and let the next one carry what is owed."""
 
     data: CorrectCheckpointData
+
+
+class PostQuestionsData(Data, frozen=True):
+    """Questions of a round. One that is open already and differs is a new revision of it."""
+
+    round_id: str
+    questions: list[PostedQuestion]
+
+
+class PostQuestions(Event, frozen=True):
+    """Please ask these questions."""
+
+    data: PostQuestionsData
+
+
+class CloseQuestionsData(Data, frozen=True):
+    """Which; none named: all of the round."""
+
+    round_id: str
+    question_ids: list[str] = []
+
+
+class CloseQuestions(Event, frozen=True):
+    """Please take no more answers to these questions."""
+
+    data: CloseQuestionsData
+
+
+class ResolveQuestionsData(Data, frozen=True):
+    """question id -> its truth as JSON. Another truth than the one before is a correction."""
+
+    round_id: str
+    truths: dict[str, msgspec.Raw]
+    again: bool = False
+    """Whether a truth that is recorded already is recorded once more, so that its question is scored again: after a
+    lost blob is back."""
+
+
+class ResolveQuestions(Event, frozen=True):
+    """Please record what came of these questions."""
+
+    data: ResolveQuestionsData
+
+
+class VoidQuestionsData(Data, frozen=True):
+    """Which, and why; none named: all of the round."""
+
+    round_id: str
+    reason: str
+    question_ids: list[str] = []
+
+
+class VoidQuestions(Event, frozen=True):
+    """Please count these questions for nobody."""
+
+    data: VoidQuestionsData
+
+
+class PostStakes(Event, frozen=True):
+    """Please go by this table of stakes from now on."""
+
+    data: StakesPostedData
+
+
+class SubmittedAnswer(Data, frozen=True):
+    """An answer to one scope of a question: `output` as JSON, or a blob."""
+
+    question_id: str
+    scope_key: str
+    output: msgspec.Raw
+    blob: Blob | None = None
+
+
+class SubmitAnswersData(Data, frozen=True):
+    """The answers of a participant without a hosted model to questions of a round. `sha256`: of what was handed in."""
+
+    round_id: str
+    model_id: str
+    cruncher_id: str
+    answers: list[SubmittedAnswer]
+    sha256: str
+
+
+class SubmitAnswers(Event, frozen=True):
+    """Please record these answers, which replace earlier ones of this model."""
+
+    data: SubmitAnswersData
+
+
+class RotateEvidenceKey(Event, frozen=True):
+    """Please let the new key sign the notes about the log from now on."""
+
+    data: EvidenceKeyData

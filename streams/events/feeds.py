@@ -1,6 +1,8 @@
-"""Events of `feeds`: what the outside delivered, what it lacks, and what time it is."""
+"""Events of `feeds`: what the outside delivered and posted, what it lacks, and what time it is."""
 
 from __future__ import annotations
+
+import msgspec
 
 from coordinator.streams.events.base import Data, Event
 
@@ -85,3 +87,117 @@ class ClockTicked(Event, frozen=True):
     """It is now `at`: every source has delivered up to it, or has said that it has a gap."""
 
     data: ClockTickedData
+
+
+class Blob(Data, frozen=True):
+    """Bytes that are kept outside of the log, and named by what they are."""
+
+    sha256: str
+    bytes: int
+    media_type: str
+    columns: list[tuple[str, str]] = []
+    """(name, type) of each column of a table."""
+    rows: int = 0
+
+
+class PostedQuestion(Data, frozen=True):
+    """A question that somebody posts. Times are ms.
+
+    It is resolved by a posted truth, or, where `resolves_by` is a subject of the feed, by that at `resolves_at`.
+    """
+
+    question_id: str
+    payload: msgspec.Raw
+    """What models are shown, as JSON."""
+    opens_at: int
+    closes_at: int
+    tags: list[str] = []
+    resolves_at: int | None = None
+    """When the truth is expected; it may come earlier or later, unless the feed gives it."""
+    resolves_by: str = ""
+    blob: Blob | None = None
+    """A large payload; then `payload` holds what is said beside it."""
+
+
+class QuestionPostedData(Data, frozen=True):
+    """`round_id` groups questions. A `revision` above 0 shows another payload, tags or times of an open question."""
+
+    round_id: str
+    question: PostedQuestion
+    revision: int = 0
+
+
+class QuestionPosted(Event, frozen=True):
+    """Somebody who may do so asked a question."""
+
+    data: QuestionPostedData
+
+
+class QuestionClosedData(Data, frozen=True):
+    """Which question takes no more answers, although its time is not over."""
+
+    round_id: str
+    question_id: str
+
+
+class QuestionClosed(Event, frozen=True):
+    """A question was closed early."""
+
+    data: QuestionClosedData
+
+
+class QuestionResolvedData(Data, frozen=True):
+    """The posted truth of a question, as JSON. A `revision` above 0 corrects an earlier one."""
+
+    round_id: str
+    question_id: str
+    truth: msgspec.Raw
+    revision: int = 0
+
+
+class QuestionResolved(Event, frozen=True):
+    """Somebody who may do so said what came of a question."""
+
+    data: QuestionResolvedData
+
+
+class QuestionVoidedData(Data, frozen=True):
+    """A question that counts for nobody, and why. `revision`: how many truths were posted before."""
+
+    round_id: str
+    question_id: str
+    reason: str
+    revision: int = 0
+
+
+class QuestionVoided(Event, frozen=True):
+    """A question was taken back: nobody is scored in it."""
+
+    data: QuestionVoidedData
+
+
+class StakesPostedData(Data, frozen=True):
+    """model id -> its stake as a decimal in text. A table replaces the one before it."""
+
+    stakes: dict[str, str]
+
+
+class StakesPosted(Event, frozen=True):
+    """The table of stakes changed: it holds for questions that close from now on."""
+
+    data: StakesPostedData
+
+
+class PostReceivedData(Data, frozen=True):
+    """A post of a source of questions, by the sha256 of its text; what came of it stands beside it."""
+
+    source: str
+    sha256: str
+    refused: list[tuple[str, str]] = []
+    """(item, reason); where there is one, nothing of the post was taken."""
+
+
+class PostReceived(Event, frozen=True):
+    """A source delivered a post: questions, a close, truths, or stakes."""
+
+    data: PostReceivedData

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from coordinator.streams.events.base import Data, Event
+from coordinator.streams.events.feeds import Blob
 from coordinator.streams.events.terms import Feed
 
 
@@ -29,8 +30,36 @@ class InputHistory(Data, frozen=True):
     """subject -> when its oldest record became known, in ms."""
 
 
+class QuestionAsked(Data, frozen=True):
+    """Which posted question an input asks. Times are ms.
+
+    A question may be asked several times while it is open. Each asking is an input with a round of its own; the first
+    one, `input_id`, stands for the question: it is closed, resolved and scored.
+    """
+
+    input_id: str
+    round_id: str
+    question_id: str
+    asking: int
+    """1 for the first."""
+    whom: Literal["all", "missing"]
+    """`missing`: only models without a valid answer to this question."""
+    opens_at: int
+    closes_at: int
+    tags: list[str] = []
+    resolves_by: str = ""
+    resolves_at: int | None = None
+    revision: int = 0
+    """Of the posted question."""
+    blob: Blob | None = None
+
+
 class InputReceivedData(Data, frozen=True):
-    """`payload` is what the models will see, as JSON. `point` is the grid time it stands for."""
+    """`payload` is what the models will see, as JSON. `point` is the grid time it stands for.
+
+    The input of a posted question is not of the feed: `question` says which one, and `point` is when it was asked. The
+    `resolvable_at` of its scopes is when answers close; when its truth comes, InputResolved says.
+    """
 
     input_id: str
     subject: str
@@ -42,6 +71,7 @@ class InputReceivedData(Data, frozen=True):
     payload: msgspec.Raw
     history: InputHistory | None = None
     """Where the contract gives a model more with its first tick."""
+    question: QuestionAsked | None = None
 
 
 class InputReceived(Event, frozen=True):
@@ -51,7 +81,11 @@ class InputReceived(Event, frozen=True):
 
 
 class InputResolvedData(Data, frozen=True):
-    """The ground truth of one horizon, or the reason why there is none. `last`: the input is now RESOLVED."""
+    """The ground truth of one horizon, or the reason why there is none. `last`: the input is now RESOLVED.
+
+    Of a posted question: `resolvable_at` is when its truth came, `revision` is above 0 where it corrects one that was
+    resolved, and `void` says that the question counts for nobody.
+    """
 
     input_id: str
     horizon_seconds: int
@@ -59,6 +93,8 @@ class InputResolvedData(Data, frozen=True):
     truth: dict[str, Any] | None
     reason: str | None
     last: bool
+    revision: int = 0
+    void: bool = False
 
 
 class InputResolved(Event, frozen=True):
@@ -113,3 +149,32 @@ class InputsUntil(Event, frozen=True):
     """The watermark of the inputs moved."""
 
     data: InputsUntilData
+
+
+class InputClosedData(Data, frozen=True):
+    """A question by the input that stands for it, and the stakes as they were then (model id -> decimal in text)."""
+
+    input_id: str
+    askings: int
+    """How often it was asked."""
+    stakes: dict[str, str] = {}
+
+
+class InputClosed(Event, frozen=True):
+    """A posted question takes no more answers."""
+
+    data: InputClosedData
+
+
+class TruthRefusedData(Data, frozen=True):
+    """A posted truth that the contract cannot take, and why; the question still waits for one."""
+
+    input_id: str
+    revision: int
+    reason: str
+
+
+class TruthRefused(Event, frozen=True):
+    """A posted truth was no `ground_truth_type` of the contract."""
+
+    data: TruthRefusedData

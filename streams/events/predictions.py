@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from coordinator.streams.events.base import Data, Event, Fault
+from coordinator.streams.events.feeds import Blob
 
 AnswerStatus = Literal["PENDING", "ABSENT", "FAILED"]
 NO_OUTPUT = msgspec.Raw(b"null")
@@ -59,6 +60,8 @@ class RoundOpenedData(Data, frozen=True):
     """Where the contract gives a model more with its first tick."""
     performance: RoundPerformance | None = None
     """Where the contract tells a model its own performance."""
+    closes_at: int | None = None
+    """When answers close (ms), where it asks a posted question."""
 
 
 class RoundOpened(Event, frozen=True):
@@ -70,7 +73,8 @@ class RoundOpened(Event, frozen=True):
 class AnswerEntry(msgspec.Struct, frozen=True, gc=False):
     """One model's answer to one scope, or why there is none: what the columns of a ScopeAnswered say about it.
 
-    `output` is JSON of the contract's output type, where PENDING; `reason` and `fault` stand where not.
+    `output` is JSON of the contract's output type, where PENDING; `reason` and `fault` stand where not. Of a large
+    answer `output` is null, and `blob` names its JSON.
     """
 
     model_id: str
@@ -80,6 +84,14 @@ class AnswerEntry(msgspec.Struct, frozen=True, gc=False):
     exec_time_us: int = 0
     reason: str = ""
     fault: Fault | None = None
+    blob: Blob | None = None
+
+    @property
+    def text(self) -> str:
+        """What it says, for people: the JSON, or the name of the blob that has it."""
+        if self.blob is None:
+            return bytes(self.output).decode(errors="replace")
+        return f"blob {self.blob.sha256} of {self.blob.bytes} bytes"
 
 
 class Unanswered(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -103,13 +115,15 @@ class ScopeAnsweredData(Data, frozen=True):
     models: list[int]
     """Indices into the roster of the round's RoundOpened, ascending."""
     outputs: list[msgspec.Raw]
-    """Plain JSON of the contract's output type; null where there is no valid answer."""
+    """Plain JSON of the contract's output type; null where there is no valid answer, and where `blobs` has it."""
     exec_times_us: list[int]
     unanswered: list[Unanswered]
     """Who has no valid answer, in the order of `models`; everybody else is PENDING."""
     reasons: list[str]
     deployments: list[tuple[int, str]] = []
     """(place, deployment_id) where another deployment answered than the roster names."""
+    blobs: list[tuple[int, Blob]] = []
+    """(place, its JSON beside the log) of each large answer."""
 
     def __post_init__(self) -> None:
         n = len(self.models)
@@ -117,40 +131,47 @@ class ScopeAnsweredData(Data, frozen=True):
         if lengths != [n, n] or any(a >= b for a, b in pairwise(self.models)) or (n and self.models[0] < 0):
             message = f"{n} models, ascending, but columns of {lengths}"
             raise ValueError(message)
-        if not self.unanswered and not self.deployments:
-            return  # nearly always: every answer is valid, and none of another deployment
-        places = [-1, *(one.place for one in self.unanswered), n]
+        if not self.unanswered and not self.deployments and not self.blobs:
+            return  # nearly always: every answer is valid and in here, and none of another deployment
+        places = [-1, *(answer.place for answer in self.unanswered), n]
         if any(a >= b for a, b in pairwise(places)):
             message = f"places {places[1:-1]} of {n} models"
             raise ValueError(message)
-        if any(not 0 <= one.reason < len(self.reasons) for one in self.unanswered) or any(
+        if any(not 0 <= answer.reason < len(self.reasons) for answer in self.unanswered) or any(
             not 0 <= place < n for place, _ in self.deployments
         ):
             message = "a reason or a deployment of nobody"
             raise ValueError(message)
+        beside, missed = [place for place, _ in self.blobs], set(places[1:-1])
+        if any(a >= b for a, b in pairwise([-1, *beside, n])) or not missed.isdisjoint(beside):
+            message = f"blobs of the places {beside} of {n} models"
+            raise ValueError(message)
 
     def status_counts(self) -> tuple[int, int, int]:
         """How many are (PENDING, ABSENT, FAILED)."""
-        failed = sum(one.status == "FAILED" for one in self.unanswered)
+        failed = sum(answer.status == "FAILED" for answer in self.unanswered)
         return len(self.models) - len(self.unanswered), len(self.unanswered) - failed, failed
 
     def entries(self, roster: Sequence[RosterEntry]) -> list[AnswerEntry]:
         """The columns as an entry per model, for whoever looks at each. Raises IndexError for another roster."""
-        unanswered = {one.place: one for one in self.unanswered}
-        deployments = dict(self.deployments)
+        unanswered = {answer.place: answer for answer in self.unanswered}
+        deployments, blobs = dict(self.deployments), dict(self.blobs)
         entries: list[AnswerEntry] = []
         for place, (index, output, spent) in enumerate(
             zip(self.models, self.outputs, self.exec_times_us, strict=True)
         ):
-            asked, one = roster[index], unanswered.get(place)
+            asked, missing = roster[index], unanswered.get(place)
             deployment_id = deployments.get(place, asked.deployment_id)
-            if one is None:
-                entries.append(AnswerEntry(asked.model_id, deployment_id, "PENDING", output, spent))
+            if missing is None:
+                blob = blobs.get(place)
+                entries.append(
+                    AnswerEntry(asked.model_id, deployment_id, "PENDING", output, spent, blob=blob)
+                )
             else:
-                reason = self.reasons[one.reason]
+                reason = self.reasons[missing.reason]
                 entries.append(
                     AnswerEntry(
-                        asked.model_id, deployment_id, one.status, NO_OUTPUT, spent, reason, one.fault
+                        asked.model_id, deployment_id, missing.status, NO_OUTPUT, spent, reason, missing.fault
                     )
                 )
         return entries
@@ -187,6 +208,7 @@ def answers_in_columns(roster: Sequence[RosterEntry], entries: Sequence[AnswerEn
             for place, (index, entry) in enumerate(ordered)
             if entry.deployment_id != roster[index].deployment_id
         ],
+        "blobs": [(place, entry.blob) for place, (_, entry) in enumerate(ordered) if entry.blob is not None],
     }
 
 
@@ -216,3 +238,19 @@ class RoundAnswered(Event, frozen=True):
     """A round of predictions is complete."""
 
     data: RoundAnsweredData
+
+
+class AnswersClosedData(Data, frozen=True):
+    """The question, by the input that stands for it, and what follows this in the ids of its rounds, in the order in
+    which they were opened: "" and `~2` where it was asked, `~sab12..` where answers were handed in.
+    """
+
+    input_id: str
+    rounds: list[str]
+    clock: int
+
+
+class AnswersClosed(Event, frozen=True):
+    """A posted question has all its answers: each of its rounds is answered, and no other will open."""
+
+    data: AnswersClosedData

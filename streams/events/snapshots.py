@@ -22,11 +22,38 @@ class ScopeSum(msgspec.Struct, frozen=True, array_like=True):
     scored: int
 
 
+class PeriodCorrection(msgspec.Struct, frozen=True, array_like=True):
+    """[start (ms) of an earlier period, what corrected truths change in it: sum of the value field in units, n, how
+    many are scores; scope -> the same, where the contract has boards].
+    """
+
+    period_start: int
+    sum_units: int
+    n: int
+    scored: int
+    scopes: dict[str, ScopeSum] = {}
+
+
 class SeriesValue(msgspec.Struct, frozen=True, array_like=True):
     """[units of the value field, whether it is a score (else a charge)]"""
 
     units: int
     scored: bool
+
+
+class PeriodRestated(Data, frozen=True):
+    """What truths that were corrected in this period make of an earlier period of the same checkpoint period."""
+
+    period_start: int
+    scored_before: int
+    """How many scores of the model the summary was of, before these truths (or the last ones that changed it)."""
+    scored_count: int
+    """The same with these truths."""
+    summary_before: dict[str, int]
+    summary_units: dict[str, int]
+    summary_error: str = ""
+    series: list[SeriesValue] = []
+    """The earlier period's values with these truths, in the same order as `series` of its own snapshot."""
 
 
 class Answered(msgspec.Struct, frozen=True, array_like=True):
@@ -93,6 +120,12 @@ class SnapshotTakenData(Data, frozen=True):
     boards_units: dict[str, int | None] = {}
     """The boards over a window, as of the period's end."""
 
+    corrected: list[PeriodCorrection] = []
+    """What corrected truths of posted questions change in earlier periods. It is in the sums and counts of this one;
+    windows and boards over a window have it in its place."""
+    restated: list[PeriodRestated] = []
+    """Earlier periods whose values in order, or whose summary, are others by the truths that were corrected in this
+    one. Windows, and the checkpoint, have the new ones from here on."""
     series: list[SeriesValue] = []
     """The period's values in the order of resolvable time, input and scope; only where a window needs an order."""
     windows_counts: dict[str, int] = {}

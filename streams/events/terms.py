@@ -123,6 +123,25 @@ class CoverageTerms(Data, frozen=True):
     rounds: int
 
 
+class QuestionScope(Data, frozen=True):
+    """The scope of posted questions that have one of its tags; without tags, of all that no scope before it fits."""
+
+    scope_key: str
+    tags: list[str]
+
+
+class QuestionTerms(Data, frozen=True):
+    """How posted questions are asked, and which answers count."""
+
+    scopes: list[QuestionScope]
+    counts: Literal["last", "mean", "history"]
+    ask_again_ms: int
+    """How often all are asked again; 0: never."""
+    ask_again_on_change: bool
+    ask_missing_ms: int
+    """How long after an asking those without an answer are asked again, for the first time; 0: never."""
+
+
 class Terms(Data, frozen=True):
     """The declarative half of a contract plus the node's intervals, as one fact."""
 
@@ -164,6 +183,8 @@ class Terms(Data, frozen=True):
     """What a model has for each round of before it joined."""
     input_records_max: int = 120
     """Of so many records of a subject an input is made at most, a model's first one too."""
+    questions: QuestionTerms | None = None
+    """Where questions are posted."""
     goes_on: bool = False
     """They change only what is asked (feed, subjects, scopes), at once: no running period ends where they begin."""
 
@@ -176,7 +197,10 @@ class Terms(Data, frozen=True):
         """What moves between two snapshots, and a live board can rank by: windows, and boards over a window. A
         `ranking_key` that is none of them is a key of the snapshot summary.
         """
-        return [*(window.name for window in self.windows), *(one.name for one in self.boards if one.window)]
+        return [
+            *(window.name for window in self.windows),
+            *(board.name for board in self.boards if board.window),
+        ]
 
     @property
     def summed_windows(self) -> list[Window]:

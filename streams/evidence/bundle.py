@@ -6,8 +6,7 @@ Pure; reads and writes bytes. The members of a bundle:
 - `note`, the signed checkpoint of the tree;
 - `tile/<level>/..`, the hashes of the whole tree;
 - `log/<topic>`, the counted appends in order, without epochs, as they are hashed; `log/commands` as they are in the
-topic.
-  The contracts are in the commands that applied them;
+  topic, but for the answers that were handed in. The contracts are in the commands that applied them;
 - `payout/..`, the payment in all its forms.
 """
 
@@ -19,17 +18,21 @@ from typing import IO
 
 import msgspec
 
+from coordinator.streams.events import SubmitAnswers
+from coordinator.streams.evidence.cut import Cut
 from coordinator.streams.evidence.extent import Batch
 from coordinator.streams.evidence.leaves import LEAF_TOPICS
 from coordinator.streams.log.counting import Decision, canonical_records
-from coordinator.streams.log.envelope import Need, decode_append
+from coordinator.streams.log.envelope import Need, decode_append, encode_event
 from coordinator.streams.log.errors import CoordinatorError
 from coordinator.streams.log.plain_topics import PlainCounter
 
 FORMAT = "coordinator-bundle/1"
-MANIFEST, NOTE, PAYOUT = "manifest.json", "note", "payout/"
+MANIFEST, NOTE = "manifest.json", "note"
 LOG_TOPICS = ("commands", *LEAF_TOPICS)
 RECORD_BYTES_MAX = 64 * 1024 * 1024
+DECISION_BYTES_MAX = 4 * RECORD_BYTES_MAX
+"""All parts of one decision together: they are in memory at once."""
 _FRAME = struct.Struct(">QQI")
 
 STEP_OF = {
@@ -66,6 +69,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """Which leaves belong to which topic. It is checked against the log; before that it serves to name what is
     missing.
     """
+    cut: Cut | None = None
+    """Where the bundle begins, if not with the first append. `batches` are those after it."""
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
@@ -87,10 +92,8 @@ def decode_manifest(content: bytes) -> Manifest:
 
 
 def frames_of(decision: Decision) -> Iterator[bytes]:
-    """The bytes of one decision within its topic's member."""
-    records = (
-        [bytes(decision.bodies[0])[1:-1]] if decision.topic == "commands" else canonical_records(decision)
-    )
+    """The bytes of one decision within its topic's member; of answers that were handed in, that they were."""
+    records = [_command(decision)] if decision.topic == "commands" else canonical_records(decision)
     for record in records:
         yield _FRAME.pack(decision.first_offset, decision.offset, len(record)) + record
 
@@ -109,8 +112,12 @@ def read_frames(member: IO[bytes], name: str) -> Iterator[tuple[int, int, bytes]
         yield first_offset, offset, record
 
 
-def decisions_in(topic: str, frames: Iterable[tuple[int, int, bytes]]) -> Iterator[Decision]:
-    """The decisions of a topic's member. Raises BundleRefusedError if a number is missing or repeated."""
+def decisions_in(
+    topic: str, frames: Iterable[tuple[int, int, bytes]], complete_from: int = 1
+) -> Iterator[Decision]:
+    """The decisions of a topic's member. Raises BundleRefusedError if a number is repeated, or one from `complete_from`
+    on is missing.
+    """
     if topic == "commands":
         yield from _commands(frames)
         return
@@ -122,17 +129,22 @@ def decisions_in(topic: str, frames: Iterable[tuple[int, int, bytes]]) -> Iterat
         where = f"log/{topic}, offset {offset}"
         if append is None or append.epoch or append.claim or append.state is not None:
             raise BundleRefusedError(f"{where}: no counted append without its epoch")
-        if append.seq != seq + 1 or append.part[0] != number or (bodies and (first_offset, offset) != place):
+        due = seq + 1
+        if not bodies and due < append.seq <= complete_from:
+            due = append.seq  # what is before `complete_from` may be left out
+        if append.seq != due or append.part[0] != number or (bodies and (first_offset, offset) != place):
             raise BundleRefusedError(
-                f"{where}: decision {append.seq}, part {append.part[0]} stands where {seq + 1}, part {number} is due"
+                f"{where}: decision {append.seq}, part {append.part[0]} stands where {due}, part {number} is due"
             )
         if number == 1 and first_offset <= place[1]:
             raise BundleRefusedError(f"{where}: it does not stand behind the decision before it")
         place = (first_offset, offset)
         bodies.append(append.events)
         records.append(record)
+        if sum(map(len, records)) > DECISION_BYTES_MAX:
+            raise BundleRefusedError(f"{where}: a decision of more than {DECISION_BYTES_MAX} bytes")
         if number == append.part[1]:
-            before = Need(first_offset, 0, seq)
+            before = Need(first_offset, 0, append.seq - 1)
             seq = append.seq
             decision = Decision(
                 topic, first_offset, offset, seq, before, append.upto, append.need, tuple(bodies)
@@ -144,6 +156,19 @@ def decisions_in(topic: str, frames: Iterable[tuple[int, int, bytes]]) -> Iterat
             bodies, records = [], []
     if bodies:
         raise BundleRefusedError(f"log/{topic} ends within decision {seq + 1}")
+
+
+def _command(decision: Decision) -> bytes:
+    """A command as it is in the topic. Answers are left out: those that count are in `predictions`, up to the bundle's
+    end, and others may be of a question that is open still. No check reads them in `commands`, of which the tree has no
+    leaves.
+    """
+    if decision.may_hold("SubmitAnswers"):
+        for event in decision.events:
+            if isinstance(event, SubmitAnswers):
+                data = msgspec.structs.replace(event.data, answers=[])
+                return encode_event(msgspec.structs.replace(event, data=data))
+    return bytes(decision.bodies[0])[1:-1]
 
 
 def _commands(frames: Iterable[tuple[int, int, bytes]]) -> Iterator[Decision]:

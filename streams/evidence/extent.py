@@ -41,7 +41,7 @@ class Run(msgspec.Struct, frozen=True, array_like=True):
     """The offset of the topic's last decision in the tree, of this batch or an earlier one; -1 if there is none."""
 
 
-class Batch(msgspec.Struct, frozen=True):
+class Batch(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one decision of `checkpoints` adds to the tree. `first` and `size`: the size of the tree before and
     after.
     """
@@ -55,6 +55,8 @@ class Batch(msgspec.Struct, frozen=True):
     runs: dict[str, Run]
     answered: list[str]
     """The inputs whose rounds are complete in the tree, but not their last horizon: later scores may need them."""
+    key_successors: dict[str, str] = {}
+    """Key -> the key that took its place, for every rotation in the tree: who must have signed its note."""
 
     def index_of(self, topic: str, row: Leafed, part: int = 1) -> int:
         """The index in the tree of a leaf of this batch. `part`: the part of the decision, from 1."""
@@ -93,9 +95,7 @@ def _reach(rows: LeafRows, before: Batch | None, offset: int) -> tuple[dict[str,
         return None
     # The rounds of the scores: read `predictions` on until each of them is complete.
     answered = dict.fromkeys(before.answered if before else ())
-    scored = {
-        name for _, row in rows.rows("scores", previous["scores"], ends["scores"]) for name in row.names
-    }
+    scored = {name for _, row in rows.rows("scores", previous["scores"], ends["scores"]) for name in row.ends}
     missing = scored - answered.keys()
     models_seq = -1
     for at, row in rows.rows("predictions", previous["predictions"]) if missing else ():
@@ -149,4 +149,8 @@ def _batch(
         after = end_row.first_leaf + len(end_row.entries) // HASH_BYTES if end_row else first_leaf
         runs[topic] = Run(index, first_leaf, after - first_leaf, ends[topic])
         index += after - first_leaf
-    return Batch(before.number + 1 if before else 1, names, offset, first, index, runs, answered)
+    successors = dict(before.key_successors) if before else {}
+    for _, row in rows.rows("checkpoints", before.runs["checkpoints"].end if before else NOWHERE, offset):
+        for old_key, new_key in map(str.split, row.ends):
+            successors.setdefault(old_key, new_key)
+    return Batch(before.number + 1 if before else 1, names, offset, first, index, runs, answered, successors)

@@ -11,16 +11,20 @@ import hashlib
 import msgspec
 
 from coordinator.streams.events import (
+    AnswersClosed,
     CheckpointOpened,
     CheckpointWithheld,
+    EvidenceKeyRotated,
     InputReceived,
     InputResolved,
     RoundAnswered,
     RoundOpened,
+    RoundRescored,
     RoundScored,
     ScopeAnswered,
 )
 from coordinator.streams.log.counting import Decision, canonical_records
+from coordinator.streams.log.ids import is_question
 
 LEAF_TOPICS = ("feeds", "inputs", "models", "predictions", "scores", "snapshots", "checkpoints")
 """The topics whose appends are leaves, in their order within a batch. `commands` has none, because anybody may write
@@ -31,7 +35,7 @@ DRIVER = {"inputs": "feeds", "scores": "inputs", "snapshots": "scores", "checkpo
 
 _NAMING = frozenset(("inputs", "predictions", "scores", "checkpoints"))
 _OF_AN_INPUT = frozenset(
-    (InputReceived, InputResolved, RoundOpened, ScopeAnswered, RoundAnswered, RoundScored)
+    (InputReceived, InputResolved, RoundOpened, ScopeAnswered, RoundAnswered, RoundScored, RoundRescored)
 )
 
 
@@ -50,7 +54,10 @@ class Leafed(msgspec.Struct, frozen=True, array_like=True):
     names: list[str] = []
     """The inputs that it is about; in `checkpoints` the checkpoints that it builds."""
     ends: list[str] = []
-    """In `predictions` the inputs whose round it completes; in `inputs` those whose last horizon it resolves."""
+    """In `predictions` the inputs whose rounds it completes, all of a posted question together; in `inputs` those whose
+    last horizon it resolves; in `scores` those that it scores for the first time; in `checkpoints` the rotations of the
+    signing key, each as `<old key> <new key>`.
+    """
 
 
 def entry_of(topic: str, first_offset: int, offset: int, record: bytes) -> bytes:
@@ -81,12 +88,18 @@ def leafed(decision: Decision, first_leaf: int) -> Leafed:
         match event:
             case RoundOpened(data=data):
                 models_seq = max(models_seq, data.models_seq)
-            case RoundAnswered(data=data):
+            case RoundAnswered(data=data) if not is_question(data.input_id):
                 ends.append(data.input_id)
+            case AnswersClosed(data=closed):
+                ends.append(closed.input_id)
+            case RoundScored(data=scored):
+                ends.append(scored.input_id)
             case InputResolved(data=resolved) if resolved.last:
                 ends.append(resolved.input_id)
             case CheckpointOpened(data=checkpoint):
                 names[checkpoint.checkpoint_id] = None
+            case EvidenceKeyRotated(data=rotated):
+                ends.append(f"{rotated.old_key} {rotated.new_key}")
             case CheckpointWithheld(data=withheld):
                 names[withheld.checkpoint.checkpoint_id] = None
             case _:

@@ -7,16 +7,26 @@ Nothing else in the text is used: every value comes from an append that is in th
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from coordinator.streams.events import InputResolved, RoundOpened, RoundScored, ScopeAnswered
-from coordinator.streams.evidence.notes import NoteError, VerifierKey
+from coordinator.streams.events import (
+    AnswerEntry,
+    InputResolved,
+    RoundOpened,
+    RoundRescored,
+    RoundScored,
+    RoundScoredData,
+    ScopeAnswered,
+    ScoreEntry,
+)
 from coordinator.streams.evidence.proof import HEADER, PROOF_BYTES_MAX, Proof
 from coordinator.streams.log.envelope import decode_append, decode_events
 from coordinator.streams.log.errors import LogError
-from coordinator.streams.log.ids import prediction_id
+from coordinator.streams.log.ids import input_of_question, prediction_id, question_of
+from coordinator.streams.signing.note_keys import NoteError, VerifierKey
+from coordinator.streams.signing.rotation import in_force, successors_of
 
 PROOFS_MAX = 64
 
@@ -31,12 +41,24 @@ class Proved(msgspec.Struct, frozen=True, kw_only=True):
     answer: str
     """JSON; `null` if there is none, and then `reason` says why."""
     reason: str
+    """Why there is no answer or no score, or which other answer of the model counts."""
     truth: str
     scored_at: int
     status: str
+    """Also REPLACED or MERGED, for an answer to a posted question that another one took the place of, or joined."""
     units: dict[str, int]
     leaves: int
     """The size of the signed tree."""
+    revision: int = 0
+    """Of the truth of a posted question: a corrected one stands behind the one that it corrects."""
+
+
+def is_about(of_prediction: str, input_id: str) -> bool:
+    """Whether what is recorded of an input or a round tells of a prediction. Truth and scores of a posted question are
+    recorded of the input that stands for it, its answers of the round that they were given in.
+    """
+    asked = input_of_question(of_prediction)
+    return input_id in (asked, question_of(asked)) if asked else of_prediction.startswith(f"{input_id}/")
 
 
 def joined(proofs: Iterable[Proof]) -> bytes:
@@ -61,10 +83,13 @@ def proved(content: bytes, keys: Collection[VerifierKey], wanted: str = "") -> l
     Raises NoteError if a proof is wrong, the notes are of different trees, or something of the prediction is missing.
     """
     proofs = split(content)
-    notes = [proof.check(keys) for proof in proofs]
+    events = list(_events(proofs))
+    # A rotation is signed by the key that it replaces, so it is believed before its own proof is checked.
+    successors = successors_of(event for _, event in events)
+    due = {VerifierKey.parse(in_force(str(key), successors)) for key in keys}
+    notes = [proof.check(due) for proof in proofs]
     if len({note.text for note in notes}) != 1:
         raise NoteError("the proofs are about different trees")
-    events = list(_events(proofs))
     predictions = [
         prediction
         for prediction in _predictions(events, notes[0].checkpoint.size)
@@ -92,31 +117,56 @@ def _predictions(events: list[tuple[str, Any]], leaves: int) -> Iterator[Proved]
         return [event for place, event in events if place == topic and isinstance(event, kind)]
 
     opened = {event.data.input_id: event for event in of("predictions", RoundOpened)}
-    for scored in of("scores", RoundScored):
+    for scored in (*of("scores", RoundScored), *of("scores", RoundRescored)):
         data = scored.data
-        asked = opened.get(data.input_id)
+        # An answer to a posted question stands in the round that counted; every other answer in the input's own.
+        rounds = dict(zip(data.models, data.rounds or [""] * len(data.models), strict=True))
         truths = [
             event
             for event in of("inputs", InputResolved)
             if event.data.input_id == data.input_id and event.data.resolvable_at == data.resolvable_at
         ]
-        for answered in of("predictions", ScopeAnswered) if asked and truths else ():
-            if (answered.data.input_id, answered.data.scope_key) != (data.input_id, data.scope_key):
+        for answered in of("predictions", ScopeAnswered) if truths else ():
+            asked = opened.get(answered.data.input_id)
+            of_round = (question_of(answered.data.input_id), answered.data.scope_key)
+            if asked is None or of_round != (data.input_id, data.scope_key):
                 continue
+            suffix = answered.data.input_id.removeprefix(data.input_id)
             entries = {entry.model_id: entry for entry in data.entries()}
-            for answer in answered.data.entries(asked.data.roster):  # type: ignore[union-attr]
+            for answer in answered.data.entries(asked.data.roster):
                 score = entries.get(answer.model_id)
                 if score is not None:
+                    ending = _ending(data, answer, score, suffix, rounds[answer.model_id])
                     yield Proved(
-                        prediction_id=prediction_id(data.input_id, data.scope_key, answer.model_id),
+                        prediction_id=prediction_id(answered.data.input_id, data.scope_key, answer.model_id),
                         model_id=answer.model_id,
-                        asked_at=asked.at,  # type: ignore[union-attr]
+                        asked_at=asked.at,
                         answered_at=answered.at,
-                        answer=bytes(answer.output).decode(),
-                        reason=answer.reason or score.reason,
+                        answer=answer.text,
+                        reason=ending.reason,
                         truth=msgspec.json.encode(truths[0].data.truth).decode(),
                         scored_at=scored.at,
-                        status=score.status,
-                        units=score.units,
+                        status=ending.status,
+                        units=ending.units,
                         leaves=leaves,
+                        revision=truths[0].data.revision,
                     )
+
+
+class _Ending(NamedTuple):
+    status: str
+    reason: str
+    units: dict[str, int]
+
+
+def _ending(
+    data: RoundScoredData, answer: AnswerEntry, score: ScoreEntry, suffix: str, counted: str
+) -> _Ending:
+    """How an answer ends. `suffix`: the round of the answer; `counted`: the round of the model's answer that counts."""
+    if suffix == counted:
+        return _Ending(score.status, answer.reason or score.reason or "", score.units)
+    place = data.models.index(answer.model_id)
+    reason = answer.reason or f"the answer in {data.input_id}{counted} counts"
+    if place in data.merged.get(suffix, ()):
+        return _Ending("MERGED", reason, score.units)
+    return _Ending("REPLACED" if place in data.replaced.get(suffix, ()) else answer.status, reason, {})

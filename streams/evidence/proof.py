@@ -17,7 +17,8 @@ import msgspec
 
 from coordinator.streams.evidence.leaves import LEAF_TOPICS
 from coordinator.streams.evidence.merkle import HASH_BYTES, includes, leaf_hash
-from coordinator.streams.evidence.notes import Note, NoteError, VerifierKey, decoded
+from coordinator.streams.evidence.notes import Note
+from coordinator.streams.signing.note_keys import NoteError, VerifierKey, decoded
 
 HEADER = "c2sp.org/tlog-proof@v1"
 PROOF_BYTES_MAX = 32 * 1024 * 1024

@@ -17,10 +17,13 @@ class RowsInMemory:
         self._offsets: dict[str, list[int]] = {topic: [] for topic in LEAF_TOPICS}
         self._rows: dict[str, list[Leafed]] = {topic: [] for topic in LEAF_TOPICS}
 
-    def add(self, decision: Decision) -> Leafed:
-        """Add the row of the next decision of its topic."""
+    def add(self, decision: Decision, first_leaf: int | None = None) -> Leafed:
+        """Add the row of the next decision of its topic. `first_leaf`: the number of leaves of its topic before it,
+        where not all of these were added.
+        """
         rows = self._rows[decision.topic]
-        first_leaf = rows[-1].first_leaf + len(rows[-1].entries) // HASH_BYTES if rows else 0
+        if first_leaf is None:
+            first_leaf = rows[-1].first_leaf + len(rows[-1].entries) // HASH_BYTES if rows else 0
         row = leafed(decision, first_leaf)
         rows.append(row)
         self._offsets[decision.topic].append(decision.offset)

@@ -21,6 +21,13 @@ ReadTile = Callable[[str], bytes]
 """Path -> the tile's bytes. Raises KeyError if there is no such tile."""
 
 
+_LEVEL, _NUMBER = "([0-9]|[1-5][0-9]|6[0-3])", r"(x[0-9]{3}/){0,5}[0-9]{3}(\.p/[0-9]{1,3})?"
+HASH_TILE_PATH = f"tile/{_LEVEL}/{_NUMBER}"
+"""A regular expression of the paths that `tile_path` gives for a level. Digits are ASCII ones alone."""
+TILE_PATH = f"tile/({_LEVEL}|{ENTRIES})/{_NUMBER}"
+"""The same, with those for `entries`."""
+
+
 def tile_path(level: int | str, index: int, width: int = WIDTH) -> str:
     """`tile/<L>/<N>[.p/<W>]`; `level` may be `entries`."""
     text = f"{index % 1000:03d}"

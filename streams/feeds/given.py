@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 
 from coordinator.streams.events import GivenRecord, RecordFeedData
-from coordinator.streams.feeds.witness import time_fault
+from coordinator.streams.feeds.clock_witness import time_fault
 
 VALUE_CHARS_MAX = 100
 NAME_CHARS_MAX = 200
@@ -26,11 +26,11 @@ def value_fault(values: Mapping[str, str]) -> str | None:
     return None
 
 
-def given_fault(data: RecordFeedData, given: GivenRecord, now_ms: int) -> str | None:
+def given_fault(data: RecordFeedData, record: GivenRecord, now_ms: int) -> str | None:
     """Why a command's record of the past cannot be recorded; None if it can."""
-    names = (data.source, data.subject, data.kind, data.granularity, *given.values)
+    names = (data.source, data.subject, data.kind, data.granularity, *record.values)
     if len(names) > VALUES_MAX or max(map(len, names)) > NAME_CHARS_MAX:
         return f"more than {VALUES_MAX} values, or a name of more than {NAME_CHARS_MAX} characters"
-    if not 0 <= given.revision < REVISION_MAX:
-        return f"its revision {given.revision} is not between 0 and {REVISION_MAX}"
-    return time_fault(given.ts_event, given.at, now_ms, 0) or value_fault(given.values)
+    if not 0 <= record.revision < REVISION_MAX:
+        return f"its revision {record.revision} is not between 0 and {REVISION_MAX}"
+    return time_fault(record.ts_event, record.at, now_ms, 0) or value_fault(record.values)

@@ -6,8 +6,10 @@ send a record of it: the connection is healthy, and only the silence of that sub
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
+from coordinator.streams.feeds import posts
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import FeedRecord, SourceHealth, Subscription
@@ -21,7 +23,8 @@ class Listening:
     """Follows one source's subscriptions from the time `now` on.
 
     A subscription is reported as silent if it had no record for `quiet_seconds`, and for QUIET_GRANULES times its
-    granularity. Only time while the source is connected counts: a source that is away sends nothing anyway.
+    granularity; one of questions never is. Only time while the source is connected counts: a source that is away sends
+    nothing anyway.
     """
 
     def __init__(self, subscriptions: Sequence[Subscription], quiet_seconds: float, now: float) -> None:
@@ -74,7 +77,9 @@ class Listening:
 
 
 def _patience(subscription: Subscription, quiet_seconds: float) -> float:
-    """How many seconds a subscription may be silent."""
+    """How many seconds a subscription may be silent. Questions are posted when somebody has one: they are never due."""
+    if subscription.kind == posts.KIND:
+        return math.inf
     try:
         return max(quiet_seconds, QUIET_GRANULES * granularity_ms(subscription.granularity) / 1000)
     except OperatorError:  # a granularity that only the plug-in knows

@@ -41,16 +41,16 @@ def new_records(
     added: dict[tuple[str, int], dict[int, Mapping[str, str]]] = {}  # of this call: revision -> values
     for delivered in records:
         record, key, ts_event = delivered, key_of(delivered), delivered.ts_event
-        known = known_of_key.get(key)
-        if known is None:
-            known = known_of_key[key] = memory.of(subscription_of(record))
-            last_at[key] = known.whole.last_at
-        if known.refusal(ts_event, record.revision) is not None:
+        known_records = known_of_key.get(key)
+        if known_records is None:
+            known_records = known_of_key[key] = memory.of(subscription_of(record))
+            last_at[key] = known_records.whole.last_at
+        if known_records.refusal(ts_event, record.revision) is not None:
             continue
         added_versions = added.get((key, ts_event))
-        revision = known.revision(ts_event) if added_versions is None else max(added_versions)
+        revision = known_records.revision(ts_event) if added_versions is None else max(added_versions)
         if record.revision <= revision:
-            versions = {**known.versions(ts_event), **(added_versions or {})}
+            versions = {**known_records.versions(ts_event), **(added_versions or {})}
             if numbered or record.kind != "candle" or not corrects(record, versions):
                 continue
             record = msgspec.structs.replace(record, revision=revision + 1)
@@ -105,11 +105,11 @@ def new_closings(memory: FeedMemory, closings: Sequence[GapClosing], now: int) -
     """
     in_closings = {(of, from_ms, until_ms) for of, from_ms, until_ms, _, _ in closings}
     filled = [
-        (known.of, from_ms, until_ms, True, FILLED)
-        for known in memory.known.values()
-        if known.whole.gaps
-        for from_ms, until_ms in known.whole.filled()
-        if (known.of, from_ms, until_ms) not in in_closings
+        (known_records.of, from_ms, until_ms, True, FILLED)
+        for known_records in memory.known.values()
+        if known_records.whole.gaps
+        for from_ms, until_ms in known_records.whole.filled()
+        if (known_records.of, from_ms, until_ms) not in in_closings
     ]
     events: list[AnyEvent] = []
     for of, from_ms, until_ms, complete, reason in [*closings, *filled]:

@@ -8,7 +8,7 @@ the same log.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from heapq import merge
 from itertools import groupby
 
@@ -23,6 +23,19 @@ def merge_by_time(histories: Iterable[Iterable[FeedRecord]]) -> Iterator[tuple[i
     ordered = merge(*[_in_order(history) for history in histories], key=_at)
     for at_ms, group in groupby(ordered, key=_at):
         yield at_ms, sorted(group, key=_identity)
+
+
+def with_turns(
+    groups: Iterable[tuple[int, list[FeedRecord]]], turn_before: Callable[[int], int | None]
+) -> Iterator[tuple[int, list[FeedRecord]]]:
+    """The groups, and before each an empty one for every turn in between, which `turn_before(at_ms)` gives.
+
+    A turn is when a posted question opens or closes. Else a replay would pass both in one step between two records.
+    """
+    for at_ms, records in groups:
+        while (turn_ms := turn_before(at_ms)) is not None:
+            yield turn_ms, []
+        yield at_ms, records
 
 
 def _at(record: FeedRecord) -> int:

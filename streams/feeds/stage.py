@@ -1,13 +1,16 @@
 """The stage of `feeds`: records each delivered fact once, and the time.
 
-Driven by the outside (records from sources, ticks of a clock) and by `commands` (an operator's records of the past, and
-contracts to apply). Emits `feeds`.
+Driven by the outside (records and posts from sources, ticks of a clock) and by `commands` (an operator's records of the
+past, contracts to apply, and posts: questions, truths, stakes). Emits `feeds`.
 
 A record that arrives from the stream and from history is one event, because both have the same id. A corrected record
 has a higher revision, which is assigned here if the source does not number revisions. A record that arrives after a
 later record of its subscription is marked `backfilled`; all others are in order. A record that is so late that it may
 be a repeat is refused (`known.py`). Ticks never go back, and say whether their time is live or replayed. Another feed
 or other subjects hold at once, all other terms from the next checkpoint boundary.
+
+The time of an operator's post is that of its command, but not before the clock, and not far ahead of it. A source's
+post has its own time, and is known by its text, so that a source may deliver it again (`posts.py`).
 """
 
 from __future__ import annotations
@@ -22,13 +25,19 @@ from coordinator.streams.events import (
     ApplyContract,
     ClockTicked,
     ClockTickedData,
+    CloseQuestions,
     FeedStateChanged,
     FeedStateChangedData,
+    PostQuestions,
+    PostStakes,
     RecordFeed,
+    ResolveQuestions,
     Terms,
+    VoidQuestions,
 )
 from coordinator.streams.feeds.given import given_fault
 from coordinator.streams.feeds.made import new_closings, new_gaps, new_records, new_terms
+from coordinator.streams.feeds.posts import KIND, PostCommand, decide_post, posted_by_source
 from coordinator.streams.feeds.state import FeedMemory, GapClosing, GapSaid
 from coordinator.streams.log import ids
 from coordinator.streams.log.errors import OperatorError
@@ -37,6 +46,8 @@ from coordinator.streams.log.stage import Draft, Stage, State, Told
 from coordinator.streams.ports import FeedRecord, Subscription
 
 GONE = "history has no such record"
+COMMAND_AHEAD_MS_MAX = 60_000
+"""How far a post's time may be ahead of the clock, which may stand while no source confirms the time."""
 
 
 class Offered(msgspec.Struct, frozen=True):
@@ -79,6 +90,12 @@ class FeedStage(Stage[FeedState]):
         "FeedGapClosed",
         "FeedStateChanged",
         "ClockTicked",
+        "PostReceived",
+        "QuestionPosted",
+        "QuestionClosed",
+        "QuestionResolved",
+        "QuestionVoided",
+        "StakesPosted",
     )
 
     def __init__(self, terms_of: Callable[[ApplyContract], Terms] | None = None) -> None:
@@ -114,9 +131,23 @@ class FeedStage(Stage[FeedState]):
 
     # --- commands ----------------------------------------------------------------------------------
 
+    def blocked(self, state: FeedState, told: Told) -> bool:
+        """A post waits for the first terms, by which it is judged."""
+        return isinstance(told.event, PostCommand) and not state.own.terms
+
+    def due(self) -> int | None:
+        """The offset of the command decided next; None if none waits, or if it is held up."""
+        if not self._waiting or self.blocked(self.state, self._waiting[0]):
+            return None
+        return self._waiting[0].position[0]
+
+    def due_id(self) -> str:
+        """The id of the command decided next; there must be one (`due`)."""
+        return str(self._waiting[0].event.id)
+
     def refused(self) -> list[tuple[str, str]]:
         """(item, reason) for each item of the command decided next that is refused."""
-        return self._command(self.own, self._waiting[0].event)[1] if self._waiting else []
+        return self._command(self.own, self._waiting[0].event)[1] if self.due() is not None else []
 
     def _command(self, memory: FeedMemory, event: AnyEvent) -> tuple[list[AnyEvent], list[tuple[str, str]]]:
         """(the events that a command makes, the (item, reason) of what is refused)."""
@@ -129,6 +160,8 @@ class FeedStage(Stage[FeedState]):
             case RecordFeed():
                 records, refused = _given(memory, event)
                 return new_records(memory, records, numbered=True), refused
+            case PostQuestions() | CloseQuestions() | ResolveQuestions() | VoidQuestions() | PostStakes():
+                return decide_post(memory.posted, memory.terms, event.data, _time_of(memory, event))
             case _:
                 return [], []
 
@@ -152,6 +185,10 @@ class FeedStage(Stage[FeedState]):
         closings = [(of, from_ms, until_ms, False, GONE) for of, from_ms, until_ms, _ in gaps]
         return self.offer(records, at, rehearsal=True, gaps=gaps, closings=closings)
 
+    def turn_before(self, at: int) -> int | None:
+        """When a question opens or closes next, after the clock and before `at` (ms); None if none does."""
+        return self.own.posted.turn_between(self.own.clock, at)
+
     def offer(
         self,
         records: Sequence[FeedRecord],
@@ -167,7 +204,7 @@ class FeedStage(Stage[FeedState]):
 
 
 def _events_of(memory: FeedMemory, offered: Offered) -> list[AnyEvent]:
-    """Changed states, new records, gaps, closings, then the tick.
+    """Changed states, new records, posts, gaps, closings, then the tick.
 
     Left out: a tick that does not advance, the part of a gap that is recorded already, a state that has not changed.
     `at` of states and closings is never before the clock.
@@ -176,14 +213,18 @@ def _events_of(memory: FeedMemory, offered: Offered) -> list[AnyEvent]:
     now = max(memory.clock, -1 if tick_at is None else tick_at, 0)
     events: list[AnyEvent] = []
     for source, name, reason in offered.states:
-        *known, before_id = memory.states.get(source, ("", "", ""))
-        if known == [name, reason]:
+        *state_before, before_id = memory.states.get(source, ("", "", ""))
+        if state_before == [name, reason]:
             continue
         data = FeedStateChangedData(source=source, state=name, reason=as_reason(reason) if reason else "")
         # While the clock stands a state may come back: what it came after tells the two events apart.
         state_id = ids.content_id("feed-state", source, name, reason, str(now), before_id)
         events.append(FeedStateChanged(id=state_id, at=now, data=data))
-    events += new_records(memory, offered.records)
+    posts = [record for record in offered.records if record.kind == KIND]
+    records = [record for record in offered.records if record.kind != KIND] if posts else offered.records
+    events += new_records(memory, records)
+    if posts:
+        events += posted_by_source(memory.posted, memory.terms, posts, memory.clock)
     events += new_gaps(memory, offered.gaps)
     events += new_closings(memory, offered.closings, now)
     if tick_at is not None and tick_at > memory.clock:
@@ -192,17 +233,26 @@ def _events_of(memory: FeedMemory, offered: Offered) -> list[AnyEvent]:
     return events
 
 
+def _time_of(memory: FeedMemory, command: PostCommand) -> int:
+    """When a command is taken to have come, in ms."""
+    if memory.clock < 0:
+        return max(command.at, 0)
+    return max(memory.clock, min(command.at, memory.clock + COMMAND_AHEAD_MS_MAX))
+
+
 def _given(memory: FeedMemory, command: RecordFeed) -> tuple[list[FeedRecord], list[tuple[str, str]]]:
     """(the records of a command, the (item, reason) of those refused). They are of the past: each is `backfilled`."""
     data = command.data
     records: list[FeedRecord] = []
     refused: list[tuple[str, str]] = []
     of = Subscription(data.source, data.subject, data.kind, data.granularity)
-    for given in data.records:
-        record = of.record(given.ts_event, given.at, dict(given.values), given.revision)
-        fault = given_fault(data, given, max(memory.clock, command.at)) or memory.refusal(record)
+    for record_given in data.records:
+        record = of.record(
+            record_given.ts_event, record_given.at, dict(record_given.values), record_given.revision
+        )
+        fault = given_fault(data, record_given, max(memory.clock, command.at)) or memory.refusal(record)
         if fault is not None:
-            refused.append((f"{data.source}/{data.subject} {given.ts_event}", fault))
+            refused.append((f"{data.source}/{data.subject} {record_given.ts_event}", fault))
         else:
             records.append(msgspec.structs.replace(record, backfilled=True))
     return records, refused

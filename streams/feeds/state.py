@@ -21,9 +21,16 @@ from coordinator.streams.events import (
     FeedRecordData,
     FeedRecordReceived,
     FeedStateChanged,
+    PostReceived,
+    QuestionClosed,
+    QuestionPosted,
+    QuestionResolved,
+    QuestionVoided,
+    StakesPosted,
 )
 from coordinator.streams.feeds.gaps import Wholeness
 from coordinator.streams.feeds.known import Known, known_of
+from coordinator.streams.feeds.posted import Posted
 from coordinator.streams.ports import FeedRecord, Subscription
 
 GapSaid = tuple[Subscription, int, int, str]
@@ -44,6 +51,8 @@ class FeedMemory(msgspec.Struct):
     """A subscription's `key_of` -> its known records."""
     states: dict[str, tuple[str, str, str]] = {}
     """source -> (state, reason, id of the event) as last recorded."""
+    posted: Posted = msgspec.field(default_factory=Posted)
+    """The questions that were posted."""
 
     def evolve(self, event: AnyEvent) -> None:
         """Fold one event of `feeds`."""
@@ -61,15 +70,25 @@ class FeedMemory(msgspec.Struct):
             case ClockTicked(data=data):
                 self.clock = max(self.clock, event.at)
                 self.lived |= not data.rehearsal
+                self.posted.pass_on(self.clock)
+            case (
+                QuestionPosted()
+                | QuestionClosed()
+                | QuestionResolved()
+                | QuestionVoided()
+                | StakesPosted()
+                | PostReceived()
+            ):
+                self.posted.evolve(event, self.terms)
             case _:
                 pass
 
     def _get_or_add(self, data: FeedRecordData | FeedGapData | FeedGapClosedData) -> Known:
         key = key_of(data)
-        known = self.known.get(key)
-        if known is None:
-            known = self.known[key] = known_of(subscription_of(data))
-        return known
+        known_records = self.known.get(key)
+        if known_records is None:
+            known_records = self.known[key] = known_of(subscription_of(data))
+        return known_records
 
     def of(self, subscription: Subscription) -> Known:
         """A subscription's known records. The caller must not change them."""
@@ -85,7 +104,7 @@ class FeedMemory(msgspec.Struct):
 
     def newest_at(self) -> int:
         """The latest `at` of all records; -1 before the first."""
-        return max((known.whole.last_at for known in self.known.values()), default=-1)
+        return max((known_records.whole.last_at for known_records in self.known.values()), default=-1)
 
     def revision(self, subscription: Subscription, ts_event: int) -> int:
         """The highest recorded revision of a record; -1 if there is none."""

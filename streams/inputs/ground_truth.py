@@ -1,10 +1,10 @@
 """Computes the ground truth of an input: what the market did between its point and its horizon.
 
-Pure. Takes records and holes, returns InputResolved. The window is the same for every model. For a point t and a
-horizon h it holds the last record with at <= t, then all records with t < at <= t + h. It is complete if a record at
-or after its end has come, and none of its own records is missing (`holes.py`). Missing records are waited for as the
-contract's `gap_policy` says. If they do not come, the input has no truth, with that reason: the truth of an incomplete
-window would score the feed and not the model.
+Pure. Takes records and holes, returns the truth of a window and its InputResolved. The window is the same for every
+model. For a point t and a horizon h it holds the last record with at <= t, then all records with t < at <= t + h. It is
+complete if a record at or after its end has come, and none of its own records is missing (`holes.py`). Missing records
+are waited for as the contract's `gap_policy` says. If they do not come, the input has no truth, with that reason: the
+truth of an incomplete window would score the feed and not the model.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.contract.types import validator
 from coordinator.streams.events import (
     FeedRecordData,
     InputResolved,
@@ -26,7 +27,12 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.granularity import cadence_ms
 from coordinator.streams.inputs.holes import Holes
-from coordinator.streams.inputs.model_input import DefaultInputs, encode_model_input, is_default
+from coordinator.streams.inputs.model_input import (
+    NOT_FINITE_MARKS,
+    DefaultInputs,
+    encode_model_input,
+    is_default,
+)
 from coordinator.streams.inputs.open_horizons import OpenHorizon
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.finite import not_finite, plain
@@ -79,13 +85,14 @@ class TypedRecords:
     def of(self, contract_hash: str, records: Sequence[Record]) -> list[BaseModel]:
         """The records as the contract's type. Raises what the author's validators raise."""
         raw_type = self.contracts(contract_hash).raw_input_type
-        made = self._made
+        typed_of_record = self._made
         typed = []
         for record in records:
-            entry = made.get((contract_hash, id(record)))
+            entry = typed_of_record.get((contract_hash, id(record)))
             if entry is None:
                 fields = msgspec.structs.asdict(record.data) | {"at": record.at}
-                entry = made[contract_hash, id(record)] = (record, raw_type.model_validate(fields))
+                typed_record = validator(raw_type)(fields)
+                entry = typed_of_record[contract_hash, id(record)] = (record, typed_record)
             typed.append(entry[1])
         return typed
 
@@ -116,7 +123,7 @@ class Side(NamedTuple):
 
 
 class WindowEnded(NamedTuple):
-    """The truth of one subject's window, or the reason why it has none; `at` is when that became known, in ms."""
+    """The truth of a window, or the reason why it has none; `at` is when that became known, in ms."""
 
     truth: dict[str, Any] | None
     reason: str | None
@@ -125,7 +132,7 @@ class WindowEnded(NamedTuple):
 
 def resolve(
     horizon: OpenHorizon, sides: Sequence[Side], terms: Terms, typed: TypedRecords, clock: int, now: int
-) -> InputResolved | None:
+) -> WindowEnded | None:
     """The truth of one horizon, or the reason why it has none; None while its window is open.
 
     Subjects that are asked together have one truth, an object with the truth of each; without all of them there is
@@ -137,12 +144,12 @@ def resolve(
         return None
     at = min(max(window.at for window in ended), now)
     if len(sides) == 1:
-        return _resolved(horizon, at, ended[0].truth, ended[0].reason)
+        return WindowEnded(ended[0].truth, ended[0].reason, at)
     for side, window in zip(sides, ended, strict=True):
         if window.truth is None:
-            return _resolved(horizon, at, None, f"{side.subject}: {window.reason}")
+            return WindowEnded(None, f"{side.subject}: {window.reason}", at)
     truths = {side.subject: window.truth for side, window in zip(sides, ended, strict=True)}
-    return _resolved(horizon, at, truths, None)
+    return WindowEnded(truths, None, at)
 
 
 def _of_subject(
@@ -194,26 +201,33 @@ def _of_subject(
     return WindowEnded(truth, reason, at)
 
 
-def unresolved(horizon: OpenHorizon, at: int, reason: str) -> InputResolved:
-    """This horizon has no truth, for this reason."""
-    return _resolved(horizon, at, None, reason)
-
-
-def _resolved(
-    horizon: OpenHorizon, at: int, truth: dict[str, Any] | None, reason: str | None
-) -> InputResolved:
+def resolved(horizon: OpenHorizon, window: WindowEnded, *, last: bool) -> InputResolved:
+    """The event of a horizon's truth. `last`: all horizons of the input are resolved with it."""
     return InputResolved(
         id=f"{horizon.input_id}:resolved:{horizon.horizon_seconds}s",
-        at=at,
+        at=window.at,
         data=InputResolvedData(
             input_id=horizon.input_id,
             horizon_seconds=horizon.horizon_seconds,
             resolvable_at=horizon.resolvable_at,
-            truth=truth,
-            reason=reason,
-            last=False,
+            truth=window.truth,
+            reason=window.reason,
+            last=last,
         ),
     )
+
+
+def recorded_truth(typed: BaseModel) -> tuple[Any, str | None]:
+    """(a truth as the log has it, the path of its first number that is not finite or None).
+
+    Raises what the author's type raises, and TypeError for what is no JSON: here, where the truth can be named, and not
+    when it is sent.
+    """
+    dumped = typed.model_dump(mode="json", by_alias=True)
+    encoded = msgspec.json.encode(dumped)
+    # `mode="json"` turned NaN into one of these marks: only then the values before it are looked at.
+    may_lack = any(mark in encoded for mark in NOT_FINITE_MARKS)
+    return dumped, not_finite(typed.model_dump(by_alias=True) if may_lack else dumped)
 
 
 def truth_of_window(
@@ -224,13 +238,7 @@ def truth_of_window(
         truth = contract.resolve_ground_truth(records())
         if truth is None:
             return None, "resolve_ground_truth gave None"
-        typed_truth = contract.ground_truth_type.model_validate(plain(truth))
-        # Look for NaN before `mode="json"`, which turns it into null.
-        bad = not_finite(typed_truth.model_dump(by_alias=True))
-        dumped = typed_truth.model_dump(mode="json", by_alias=True)
-        msgspec.json.encode(
-            dumped
-        )  # raises here, where the author's function is named, and not when it is sent
+        dumped, bad = recorded_truth(validator(contract.ground_truth_type)(plain(truth)))
     except AUTHORS_ERRORS as error:  # the author's fault is recorded, and the node goes on
         return None, as_reason(f"resolve_ground_truth: {type(error).__name__}: {error}", 500)
     return (None, f"resolve_ground_truth gave a value that is not finite: {bad}") if bad else (dumped, None)

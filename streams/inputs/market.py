@@ -39,9 +39,15 @@ class Arrival(msgspec.Struct, frozen=True):
     """One record or gap event of a subject of a feed. `before` is the position in `feeds` before its append."""
 
     feed: Feed
+    feed_key: str
     subject: str
     told: Record | FeedGapData | FeedGapClosedData
     before: Need
+
+    @property
+    def key(self) -> str:
+        """The key of its strip."""
+        return _key(self.feed_key, self.subject)
 
 
 def arrivals(decision: Decision) -> list[Arrival]:
@@ -53,7 +59,7 @@ def arrivals(decision: Decision) -> list[Arrival]:
         data, before = event.data, decision.before
         feed = Feed(source=data.source, kind=data.kind, granularity=data.granularity)
         told = Record(event.at, event.data, before) if isinstance(event, FeedRecordReceived) else event.data
-        arrived.append(Arrival(feed, data.subject, told, before))
+        arrived.append(Arrival(feed, feed_key(feed), data.subject, told, before))
     return arrived
 
 
@@ -66,13 +72,14 @@ class Strip(msgspec.Struct):
     """The records and holes of one subject of one feed."""
 
     feed: Feed
+    feed_key: str
     subject: str
     records: list[Record] = []
     holes: Holes = msgspec.field(default_factory=Holes)
 
     def copy(self) -> Strip:
         """A copy that can be changed."""
-        return Strip(self.feed, self.subject, list(self.records), self.holes.copy())
+        return Strip(self.feed, self.feed_key, self.subject, list(self.records), self.holes.copy())
 
     def needed(self, start: int, clock: int) -> list[Need]:
         """The positions in `feeds` of what `trim` keeps if `start` is the index of the first record that is kept."""
@@ -92,7 +99,7 @@ class Market(msgspec.Struct):
 
     def strip(self, feed: Feed, subject: str) -> Strip | None:
         """The records and holes of a subject; None if nothing of it came."""
-        return self.strips.get(_key(feed, subject))
+        return self.strips.get(_key(feed_key(feed), subject))
 
     def records(self, feed: Feed, subject: str) -> list[Record]:
         """The records of a subject, in order of `at`."""
@@ -115,7 +122,7 @@ class Market(msgspec.Struct):
     def after(self, arrived: Collection[Arrival]) -> Market:
         """The market with these records and gaps. Strips without any of them are shared with this market."""
         then = Market(dict(self.strips))
-        for key in {_key(arrival.feed, arrival.subject) for arrival in arrived} & self.strips.keys():
+        for key in {arrival.key for arrival in arrived} & self.strips.keys():
             then.strips[key] = self.strips[key].copy()
         then.take(arrived)
         return then
@@ -123,10 +130,10 @@ class Market(msgspec.Struct):
     def take(self, arrived: Iterable[Arrival]) -> None:
         """Fold records and gap events."""
         for arrival in arrived:
-            key = _key(arrival.feed, arrival.subject)
+            key = arrival.key
             strip = self.strips.get(key)
             if strip is None:
-                strip = self.strips[key] = Strip(arrival.feed, arrival.subject)
+                strip = self.strips[key] = Strip(arrival.feed, arrival.feed_key, arrival.subject)
             match arrival.told:
                 case Record() as record:
                     _insert(strip.records, record)
@@ -141,7 +148,8 @@ class Market(msgspec.Struct):
         `entries`: (feed, subject) -> the oldest point, in ms, of its open truths. `feeds`: `feed_key` -> what to keep
         for the next inputs. `clock`: the last tick, in ms.
         """
-        self.strips = {key: strip for key, strip in self.strips.items() if feed_key(strip.feed) in feeds}
+        for key in [key for key, strip in self.strips.items() if strip.feed_key not in feeds]:
+            del self.strips[key]
         for strip, start in self._kept(entries, feeds, clock):
             if start:
                 del strip.records[:start]
@@ -160,25 +168,25 @@ class Market(msgspec.Struct):
         self, entries: Mapping[tuple[Feed, str], int], feeds: Mapping[str, Kept], clock: int
     ) -> Iterator[tuple[Strip, int]]:
         """(strip, index of the first record to keep) for each strip to keep."""
-        now = max(clock, self.newest_at())
         for strip in self.strips.values():
-            kept = feeds.get(feed_key(strip.feed))
-            if kept is None:
+            feed_kept = feeds.get(strip.feed_key)
+            if feed_kept is None:
                 continue
-            start = max(0, len(strip.records) - kept.records - 1)
-            if (deadline_ms := kept.together.get(strip.subject)) is not None:
+            start = max(0, len(strip.records) - feed_kept.records - 1)
+            if (deadline_ms := feed_kept.together.get(strip.subject)) is not None:
                 # Its records may be ahead of those of another subject, for which their common point waits. That point
                 # is not older than the deadline, because the clock would have skipped it.
+                now = max(clock, self.newest_at())
                 next_point = count_until(strip.records, now - deadline_ms - 1)
-                start = min(start, max(0, next_point - kept.records - 1))
+                start = min(start, max(0, next_point - feed_kept.records - 1))
             entry = entries.get((strip.feed, strip.subject))
             if entry is not None:
                 start = min(start, max(0, count_until(strip.records, entry) - 1))
             yield strip, start
 
 
-def _key(feed: Feed, subject: str) -> str:
-    return f"{feed_key(feed)}\x1f{subject}"
+def _key(feed: str, subject: str) -> str:
+    return f"{feed}\x1f{subject}"
 
 
 def _insert(records: list[Record], record: Record) -> None:

@@ -17,6 +17,8 @@ from coordinator.streams.log.finite import not_finite, plain
 from coordinator.streams.log.reasons import as_reason
 
 _encoder = msgspec.json.Encoder()
+NOT_FINITE_MARKS = (b"null", b"NaN", b"Infinity")
+"""What JSON has in the place of a number that is not finite."""
 
 
 def encode_model_input(contract: CrunchContract, records: Sequence[Any]) -> tuple[bytes, str]:
@@ -25,8 +27,8 @@ def encode_model_input(contract: CrunchContract, records: Sequence[Any]) -> tupl
     try:
         checked = contract.input_type.model_validate(plain(contract.build_input(list(records))))
         payload = _encoder.encode(checked.model_dump(mode="json", by_alias=True))
-        # JSON has no such numbers: they are written like this. The look at the values is slow, so only then.
-        if any(mark in payload for mark in (b"null", b"NaN", b"Infinity")):
+        # The look at the values is slow, so only then.
+        if any(mark in payload for mark in NOT_FINITE_MARKS):
             bad = not_finite(checked.model_dump(by_alias=True))
     except AUTHORS_ERRORS as error:  # the author's fault is recorded, and the node goes on
         return b"", as_reason(f"build_input: {type(error).__name__}: {error}", 500)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
-from itertools import takewhile
 
 import msgspec
 
@@ -85,11 +84,13 @@ class OpenHorizons(msgspec.Struct):
 
         `changed_at` is when the terms changed last: a change of the feed ends the windows of older points.
         """
-
-        def is_due(horizon: OpenHorizon) -> bool:
-            return horizon.resolvable_at <= now or horizon.point < changed_at
-
-        return sorted(horizon for waiting in self._lists() for horizon in takewhile(is_due, waiting))
+        due: list[OpenHorizon] = []
+        for waiting in self._lists():
+            for horizon in waiting:
+                if horizon.resolvable_at > now and horizon.point >= changed_at:
+                    break
+                due.append(horizon)
+        return sorted(due)
 
     def waits(self, subject: str, point: int) -> bool:
         """Whether any horizon of a subject's input at this point is open."""

@@ -23,11 +23,11 @@ from coordinator.streams.events import (
     Terms,
 )
 from coordinator.streams.granularity import cadence_ms
+from coordinator.streams.inputs.feed_windows import input_of
 from coordinator.streams.inputs.grid import grid_ceil, skip
 from coordinator.streams.inputs.ground_truth import Record, TypedRecords, count_until
 from coordinator.streams.inputs.market import Market
 from coordinator.streams.inputs.state import Then
-from coordinator.streams.inputs.windows import input_of
 from coordinator.streams.log import ids
 
 
@@ -107,15 +107,14 @@ def _input(
     opened_at = max(_opening(records, point).at for records in strips.values())
     contract = typed.contracts(terms.contract_hash)
     # Only records up to the point, although the record that opened it is newer.
-    up_to_point = {member: records[: count_until(records, point)] for member, records in strips.items()}
-    windows = {member: records[-contract.input_records :] for member, records in up_to_point.items()}
+    windows = {member: newest(records, point, contract.input_records) for member, records in strips.items()}
     payload, fault = input_of(typed, terms.contract_hash, windows)
     if fault:
         return fault
     input_id = ids.input_id(subject, point)
     first, history = contract.input_records_first, None
     if first > contract.input_records:
-        since = {member: records[-first:][0].at for member, records in up_to_point.items()}
+        since = {member: newest(records, point, first)[0].at for member, records in strips.items()}
         history = InputHistory(feed=terms.feed, since=since)
     return InputReceived(
         id=f"{input_id}:received",
@@ -142,6 +141,12 @@ def _input(
     )
 
 
+def newest(records: list[Record], point: int, count: int) -> list[Record]:
+    """The last `count` records with at <= `point` (ms), or all of them if there are fewer."""
+    end = count_until(records, point)
+    return records[max(end - count, 0) : end]
+
+
 def gaps_seen(
     data: InputReceivedData, market: Market, terms: Terms, records_seen: int
 ) -> InputOpenedOverGap | None:
@@ -149,8 +154,7 @@ def gaps_seen(
     gaps: set[tuple[int, int]] = set()
     cadence = cadence_ms(terms.feed.kind, terms.feed.granularity)
     for subject in terms.members(data.subject):
-        records = market.records(terms.feed, subject)
-        window = records[: count_until(records, data.point)][-records_seen:]
+        window = newest(market.records(terms.feed, subject), data.point, records_seen)
         seen = market.holes(terms.feed, subject).seen([record.at for record in window], data.point, cadence)
         gaps.update((gap.from_ms, gap.until_ms) for gap in seen)
     if not gaps:

@@ -8,13 +8,15 @@ names it. So an outage neither causes a flood of old questions nor questions wit
 records of its window are missing is followed by InputOpenedOverGap. `ground_truth.py` says what the truth of a point
 is, and how long it waits for missing records.
 
+Posted questions are asked, closed and resolved beside the grid (`question_asking.py`). They hold up no watermark: the
+truth of a question counts when it comes.
+
 The terms, what is open and what was opened last follow from the stage's own events. Only the records and their holes
 come from the feed, so `need` is the oldest of those that are kept.
 """
 
 from __future__ import annotations
 
-from collections import Counter as Counts
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
@@ -23,16 +25,18 @@ import msgspec
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.events import AnyEvent, InputReceived, InputResolved, InputsUntil, InputsUntilData
 from coordinator.streams.inputs.grid import grid_ceil
-from coordinator.streams.inputs.ground_truth import Side, TypedRecords, resolve, unresolved
+from coordinator.streams.inputs.ground_truth import Side, TypedRecords, WindowEnded, resolve, resolved
 from coordinator.streams.inputs.market import Market
 from coordinator.streams.inputs.open_horizons import OpenHorizon, horizons
 from coordinator.streams.inputs.opening import gaps_seen, open_points
+from coordinator.streams.inputs.question_asking import Asking, resolved_by_feed
+from coordinator.streams.inputs.questions import Question
 from coordinator.streams.inputs.state import (
-    NO_APPEND,
     Append,
     OwnInputs,
     Then,
     append_of,
+    needed_before,
     of_feeds,
     records_kept,
     then,
@@ -54,7 +58,16 @@ class InputStage(Stage[InputState]):
 
     topic: ClassVar[str] = "inputs"
     drivers: ClassVar[tuple[str, ...]] = ("feeds",)
-    memory: ClassVar[tuple[str, ...]] = ("CrunchConfigured", "InputReceived", "InputResolved", "InputsUntil")
+    memory: ClassVar[tuple[str, ...]] = (
+        "CrunchConfigured",
+        "QuestionPosted",
+        "QuestionVoided",
+        "StakesPosted",
+        "InputReceived",
+        "InputClosed",
+        "InputResolved",
+        "InputsUntil",
+    )
 
     def __init__(self, contracts: Callable[[str], CrunchContract]) -> None:
         super().__init__(InputState())
@@ -82,7 +95,7 @@ class InputStage(Stage[InputState]):
         if any(isinstance(event, InputReceived) and event.data.history for event in events):
             # The predict worker reads the records of a first tick from `need` on. This append may hold many records
             # after the point, which would move `need` past them, so it stays where it was before the append.
-            before = then(state.own, state.market, NO_APPEND).needed() or told.before
+            before = needed_before(state.own, state.market) or told.before
             need = min(before, need, key=lambda position: position.offset)
         return Draft(events, {"feeds": told.position}, {"feeds": need})
 
@@ -93,8 +106,10 @@ class InputStage(Stage[InputState]):
             own.evolve(told.event, deciding=state.upto["feeds"][0])
             return
         market.take(of_feeds(told.event, own.feeds))
-        kept = records_kept(own.feeds, own.terms, own.until)
-        market.trim(own.open.entries(own.terms), kept, own.clock)
+        if told.position < state.upto["feeds"]:
+            return  # a new owner reads what was kept: a part of it does not say what else is needed
+        kept_of_feed = records_kept(own.feeds, own.terms, own.until)
+        market.trim(own.entries(), kept_of_feed, own.clock)
         self._typed.forget(market.count())
 
     def needed(self, state: InputState, told: Told) -> dict[str, Need]:
@@ -114,6 +129,7 @@ class InputStage(Stage[InputState]):
                 yield gaps
         waiting = [horizon for event in opened.inputs for horizon in horizons(event.data)]
         yield from self._resolved(ahead, waiting)
+        yield from self._of_questions(append, ahead)
         if append.ticks or opened.skipped:
             ahead.until = _watermark(ahead)
             yield InputsUntil(
@@ -124,28 +140,51 @@ class InputStage(Stage[InputState]):
                 ),
             )
 
+    def _of_questions(self, append: Append, ahead: Then) -> Iterator[AnyEvent]:
+        """What posts make, and what is due of questions. `ahead.questions` has the questions as they are afterwards."""
+        if not append.posts and ahead.now < ahead.questions.due_at:
+            return
+        before = ahead.questions
+        asking = Asking(before, ahead.terms, self._typed.contracts, rehearsal=ahead.rehearsal)
+        ahead.questions = asking.questions
+        clock_before = ahead.clock_before
+
+        def truth(question: Question) -> InputResolved | None:
+            window = OpenHorizon(
+                question.resolves_at or 0,
+                max(question.opens_at, question.first_asked_at),
+                question.resolves_by,
+                0,
+                question.contract_hash,
+                question.input_id,
+            )
+            ended = self._truth(ahead, window)
+            return None if ended is None else resolved_by_feed(question, ended, clock_before)
+
+        yield from asking.events(append.posts, ahead.clock, ahead.now, truth)
+
     def _resolved(self, ahead: Then, opened: list[OpenHorizon]) -> Iterator[InputResolved]:
         """The truths that are due, also of the horizons that just opened. `ahead.open` has the others afterwards."""
-        changes = [start for start, _, _ in ahead.terms.spans()][1:]
-        changed_at = max((start for start in changes if start <= ahead.now), default=-1)
+        changes = [start for start, _, _ in ahead.terms.spans()[1:] if start <= ahead.now]
+        changed_at = max(changes, default=-1)
         due = ahead.open.due(ahead.now, changed_at)
         due += [
             horizon for horizon in opened if horizon.resolvable_at <= ahead.now or horizon.point < changed_at
         ]
-        resolved: list[tuple[OpenHorizon, InputResolved]] = []
+        ended: list[tuple[OpenHorizon, WindowEnded]] = []
         for horizon in sorted(due):
-            event = self._truth(ahead, horizon)
-            if event is not None:
-                resolved.append((horizon, event))
-        ahead.open = ahead.open.after(opened, [horizon for horizon, _ in resolved])
-        # `last` marks the event with which all horizons of an input are resolved.
-        left_count = Counts(horizon.input_id for horizon, _ in resolved)
-        for horizon, event in resolved:
-            left_count[horizon.input_id] -= 1
-            last = not left_count[horizon.input_id] and not ahead.open.waits(horizon.subject, horizon.point)
-            yield msgspec.structs.replace(event, data=msgspec.structs.replace(event.data, last=last))
+            window = self._truth(ahead, horizon)
+            if window is not None:
+                ended.append((horizon, window))
+        ahead.open = ahead.open.after(opened, [horizon for horizon, _ in ended])
+        last_of = {horizon.input_id: horizon for horizon, _ in ended}  # in order: the last one stays
+        for horizon, window in ended:
+            last = last_of[horizon.input_id] is horizon and not ahead.open.waits(
+                horizon.subject, horizon.point
+            )
+            yield resolved(horizon, window, last=last)
 
-    def _truth(self, ahead: Then, horizon: OpenHorizon) -> InputResolved | None:
+    def _truth(self, ahead: Then, horizon: OpenHorizon) -> WindowEnded | None:
         """The truth of a horizon, or why it has none; None while it is open."""
         terms = ahead.terms.at(horizon.point)
         change = ahead.terms.feed_change(horizon.point, horizon.subject, ahead.now)
@@ -156,11 +195,11 @@ class InputStage(Stage[InputState]):
             Side(subject, market.records(feed, subject), market.holes(feed, subject))
             for subject in terms.members(horizon.subject)
         ]
-        event = resolve(horizon, sides, terms, self._typed, ahead.clock, ahead.now)
-        if event is None and change is not None:
+        window = resolve(horizon, sides, terms, self._typed, ahead.clock, ahead.now)
+        if window is None and change is not None:
             # Records of the old feed come no more, so an incomplete window would wait for ever.
-            return unresolved(horizon, ahead.now, f"the feed was changed: {change}")
-        return event
+            return WindowEnded(None, f"the feed was changed: {change}", ahead.now)
+        return window
 
 
 def _watermark(ahead: Then) -> int:

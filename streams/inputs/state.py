@@ -15,6 +15,7 @@ from coordinator.streams.events import (
     AnyEvent,
     ClockTicked,
     CrunchConfigured,
+    Feed,
     InputReceived,
     InputResolved,
     InputsUntil,
@@ -22,6 +23,8 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.inputs.market import Arrival, Kept, Market, arrivals, feed_key
 from coordinator.streams.inputs.open_horizons import OpenHorizons, horizons
+from coordinator.streams.inputs.question_asking import POST_FACTS, PostFact
+from coordinator.streams.inputs.questions import Questions
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need
 
@@ -35,22 +38,22 @@ class Append(msgspec.Struct, frozen=True):
     configured: Sequence[CrunchConfigured]
     ticks: Sequence[ClockTicked]
     told: Sequence[Arrival]
-
-
-NO_APPEND = Append(-1, "", (), (), ())
-"""An empty append: `then` gives the state as it is."""
+    posts: Sequence[PostFact] = ()
 
 
 def append_of(decision: Decision) -> Append:
     """The content of a decision of `feeds`."""
-    events = decision.events
-    return Append(
-        decision.offset,
-        events[-1].id,
-        [event for event in events if isinstance(event, CrunchConfigured)],
-        [event for event in events if isinstance(event, ClockTicked)],
-        arrivals(decision),
-    )
+    configured: list[CrunchConfigured] = []
+    ticks: list[ClockTicked] = []
+    posts: list[PostFact] = []
+    for event in decision.events:
+        if isinstance(event, ClockTicked):
+            ticks.append(event)
+        elif isinstance(event, CrunchConfigured):
+            configured.append(event)
+        elif isinstance(event, POST_FACTS):
+            posts.append(event)
+    return Append(decision.offset, decision.events[-1].id, configured, ticks, arrivals(decision), posts)
 
 
 class OwnInputs(msgspec.Struct):
@@ -67,14 +70,21 @@ class OwnInputs(msgspec.Struct):
     clock: int = -1
     """The last tick that was recorded, in ms."""
     rehearsal: bool = False
+    questions: Questions = msgspec.field(default_factory=Questions)
+    """The posted questions."""
+
+    def entries(self) -> dict[tuple[Feed, str], int]:
+        """(feed, subject) -> since when its records are needed for a truth, in ms."""
+        return entries(self.open, self.questions, self.terms)
 
     def evolve(self, event: AnyEvent, deciding: int) -> None:
         """Fold an own event; `deciding` is the offset of the append of `feeds` that its decision decided."""
+        self.questions.evolve(event, self.terms)
         match event:
             case CrunchConfigured():
                 self.terms.add(event)
                 self.feeds.setdefault(feed_key(event.data.feed), deciding)
-            case InputReceived(data=data):
+            case InputReceived(data=data) if data.question is None:
                 for scope in data.scopes:
                     self._handle(data.subject, scope.scope_key, data.point)
                 for horizon in horizons(data):
@@ -105,25 +115,39 @@ class Then(msgspec.Struct):
     market: Market
     handled: dict[str, dict[str, int]]
     open: OpenHorizons
+    questions: Questions
     until: int
     clock: int
     """The last tick, in ms."""
+    clock_before: int
+    """The last tick before the append."""
     now: int
     """The newest time that is known, in ms: the clock, or a record that is newer."""
     rehearsal: bool
 
     def needed(self) -> Need | None:
         """The position in `feeds` of the oldest record or hole that will be kept; None if there will be none."""
-        kept = records_kept(in_use(self.feeds, self.terms, self.until), self.terms, self.until)
-        return self.market.needed(self.open.entries(self.terms), kept, self.clock)
+        return _oldest_kept(self, self.market)
+
+
+def needed_before(own: OwnInputs, market: Market) -> Need | None:
+    """The position in `feeds` of the oldest record or hole that the state keeps as it is; None if it keeps none."""
+    return _oldest_kept(own, market)
+
+
+def _oldest_kept(state: OwnInputs | Then, market: Market) -> Need | None:
+    kept_of_feed = records_kept(in_use(state.feeds, state.terms, state.until), state.terms, state.until)
+    return market.needed(entries(state.open, state.questions, state.terms), kept_of_feed, state.clock)
 
 
 def then(own: OwnInputs, market: Market, append: Append) -> Then:
     """The state after an append is folded, before any input opens or any truth resolves by it."""
-    terms, feeds = TermsInForce(list(own.terms.events)), dict(own.feeds)
-    for event in append.configured:
-        terms.add(event)
-        feeds.setdefault(feed_key(event.data.feed), append.offset)
+    terms, feeds = own.terms, own.feeds
+    if append.configured:
+        terms, feeds = TermsInForce(list(own.terms.events)), dict(own.feeds)
+        for event in append.configured:
+            terms.add(event)
+            feeds.setdefault(feed_key(event.data.feed), append.offset)
     after = market.after(of_feeds(append, feeds))
     clock = max([own.clock, *(tick.at for tick in append.ticks)])
     return Then(
@@ -132,19 +156,27 @@ def then(own: OwnInputs, market: Market, append: Append) -> Then:
         after,
         {subject: dict(points) for subject, points in own.handled.items()},
         own.open,
+        own.questions,
         own.until,
         clock,
+        own.clock,
         max(clock, after.newest_at()),
         append.ticks[-1].data.rehearsal if append.ticks else own.rehearsal,
     )
 
 
+def entries(open_: OpenHorizons, questions: Questions, terms: TermsInForce) -> dict[tuple[Feed, str], int]:
+    """(feed, subject) -> since when (ms) its records are needed: for open truths of points, and of questions."""
+    oldest = open_.entries(terms)
+    for key, since in questions.entries(terms):
+        oldest[key] = min(since, oldest.get(key, since))
+    return oldest
+
+
 def of_feeds(append: Append, feeds: Mapping[str, int]) -> list[Arrival]:
     """The records and gaps of these feeds, each from the offset on from which the feed's records count."""
     return [
-        arrival
-        for arrival in append.told
-        if append.offset >= feeds.get(feed_key(arrival.feed), append.offset + 1)
+        arrival for arrival in append.told if append.offset >= feeds.get(arrival.feed_key, append.offset + 1)
     ]
 
 
@@ -158,17 +190,19 @@ def records_kept(feeds: Iterable[str], terms: TermsInForce, until: int) -> dict[
     """`feed_key` -> what to keep of the feed for the next inputs, under all terms that are still needed."""
     kept_of_feed = {feed: Kept() for feed in feeds}
     for terms_then in _needed(terms, until):
-        kept = kept_of_feed.get(feed_key(terms_then.feed))
-        if kept is None:
+        feed_kept = kept_of_feed.get(feed_key(terms_then.feed))
+        if feed_kept is None:
             continue
-        kept.records = max(terms_then.input_records_max, kept.records)
+        feed_kept.records = max(terms_then.input_records_max, feed_kept.records)
         for subject in (member for scope in terms_then.scopes for member in scope.together):
-            kept.together[subject] = max(terms_then.deadline_ms, kept.together.get(subject, 0))
+            feed_kept.together[subject] = max(terms_then.deadline_ms, feed_kept.together.get(subject, 0))
     return kept_of_feed
 
 
 def _needed(terms: TermsInForce, until: int) -> list[Terms]:
     """The terms under which inputs may still be open at `until`, or may open later."""
+    if len(terms.events) == 1:  # the usual case, which every append asks several times
+        return [terms.events[0].data]
     return [
         terms_then
         for _, end, terms_then in terms.spans()

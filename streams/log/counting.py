@@ -4,7 +4,7 @@ An append counts if its epoch is the topic's current one, and if it is the next 
 of the decision after the last counted `seq`. A claim counts if its epoch is the current one + 1; it drops an incomplete
 decision. A decision counts once its last part is there. Nothing else is compared. So every reader treats a late append
 of a former owner, a repeated send and a hole after a failed send in the same way. A topic's birth record and recorded
-states (`recorded.py`) are skipped.
+states (`recorded_state.py`) are skipped.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from coordinator.streams.log.envelope import (
     decode_append,
     decode_events,
     encode_append,
+    encode_events,
+    encode_parts,
     record_named,
 )
 from coordinator.streams.log.errors import UnknownEventError
@@ -36,9 +38,9 @@ class Decision:
 
     __slots__ = (
         "__dict__",  # for who computes something of a decision once (projections/storage/versions.py)
+        "_bodies",
         "_events",
         "before",
-        "bodies",
         "first_offset",
         "need",
         "offset",
@@ -56,10 +58,10 @@ class Decision:
         before: Need,
         upto: Mapping[str, Position],
         need: Mapping[str, Need],
-        bodies: tuple[msgspec.Raw, ...],
+        bodies: tuple[msgspec.Raw, ...] | None,
         events: list[AnyEvent] | None = None,
     ) -> None:
-        """`events` are those of `bodies`, where the caller has them already: they are not decoded then."""
+        """One of `bodies` and `events` is enough; the other is made of it at its first use."""
         self.topic = topic
         self.first_offset = first_offset
         self.offset = offset
@@ -67,8 +69,15 @@ class Decision:
         self.before = before
         self.upto = upto
         self.need = need
-        self.bodies = bodies
+        self._bodies = bodies
         self._events = events
+
+    @property
+    def bodies(self) -> tuple[msgspec.Raw, ...]:
+        """The JSON of the events, one body for each part; of a decision that was never written a single one."""
+        if self._bodies is None:
+            self._bodies = (msgspec.Raw(encode_events(self.events)[1]),)
+        return self._bodies
 
     @property
     def is_decoded(self) -> bool:
@@ -93,19 +102,30 @@ class Decision:
 
     def may_hold(self, *kinds: str) -> bool:
         """Whether an event of one of these kinds may be in it, by its bytes: decoding takes twenty times longer."""
-        return any(f'"{kind}"'.encode() in bytes(body) for body in self.bodies for kind in kinds)
+        if self._bodies is None:
+            return any(type(event).__name__ in kinds for event in self.events)
+        return any(f'"{kind}"'.encode() in bytes(body) for body in self._bodies for kind in kinds)
 
     def with_events(self, events: list[AnyEvent]) -> Decision:
         """The same decision, with these events in place of its own."""
         return Decision(
             *(self.topic, self.first_offset, self.offset, self.seq, self.before, self.upto, self.need),
-            self.bodies,
+            self._bodies,
             events,
         )
 
     def after(self) -> Need:
         """The reader's state just after this decision."""
         return Need(self.offset + 1, self.before.epoch, self.seq)
+
+
+def whole_record(decision: Decision) -> bytes:
+    """The record of a decision that was never written, in one part whatever its size: not for Kafka."""
+    upto, need = dict(decision.upto), dict(decision.need)
+    (record,) = encode_parts(
+        list(map(bytes, decision.bodies)), epoch=decision.before.epoch, seq=decision.seq, upto=upto, need=need
+    )
+    return record
 
 
 def canonical_records(decision: Decision) -> list[bytes]:

@@ -18,7 +18,16 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from coordinator.streams.events import AnyEvent, ApplyContract, Event, RecordFeed
+from coordinator.streams.events import (
+    AnyEvent,
+    ApplyContract,
+    Event,
+    PostQuestions,
+    PostStakes,
+    RecordFeed,
+    ResolveQuestions,
+    SubmitAnswers,
+)
 from coordinator.streams.log.errors import UnknownEventError
 from coordinator.streams.log.reasons import as_reason
 
@@ -28,7 +37,9 @@ PART_BYTES_MAX = MESSAGE_BYTES_MAX // 4
 EVENT_PARTS_MAX = 3
 HEAD_CHARS = 1000
 OUTSIDE_BYTES_MAX = 64 * 1024
-"""The size of a command or a dead letter. A command that brings feed records or a contract may fill a Kafka record."""
+"""The size of a command or a dead letter, apart from LARGE_COMMANDS."""
+LARGE_COMMANDS = (ApplyContract, RecordFeed, PostQuestions, ResolveQuestions, PostStakes, SubmitAnswers)
+"""They bring archives or tables, and may fill a Kafka record. The stages that decide them say how much they take."""
 OUTSIDE_ID_CHARS_MAX = 200
 OUTSIDE_AT_MS_MAX = 253_402_300_799_000  # 9999-12-31T23:59:59Z
 
@@ -149,12 +160,17 @@ def encode_decision(
 
 def parts_of(events: Sequence[E]) -> tuple[Sequence[E], list[bytes]]:
     """(the events as they are written, the JSON of each part of them); see `encode_decision`."""
+    events, body = encode_events(events)
+    return events, [body] if len(body) <= PART_BYTES_MAX else _cut(events)
+
+
+def encode_events(events: Sequence[E]) -> tuple[Sequence[E], bytes]:
+    """(the events as they are written, the JSON of their list)."""
     try:
-        body = _encoder.encode(events)
+        return events, _encoder.encode(events)
     except UnicodeEncodeError:
         events = _writable(list(events))
-        body = _encoder.encode(events)
-    return events, [body] if len(body) <= PART_BYTES_MAX else _cut(events)
+        return events, _encoder.encode(events)
 
 
 def encode_parts(
@@ -276,7 +292,7 @@ def decode_outside(record: bytes | None) -> AnyEvent:
     except UnknownEventError as error:
         message = f"{str(error)[:400]}, then send it again"
         raise msgspec.DecodeError(message) from error
-    if len(body) > OUTSIDE_BYTES_MAX and not isinstance(event, (ApplyContract, RecordFeed)):
+    if len(body) > OUTSIDE_BYTES_MAX and not isinstance(event, LARGE_COMMANDS):
         message = f"{len(body)} bytes, more than a record of this kind may have ({OUTSIDE_BYTES_MAX})"
         raise msgspec.DecodeError(message)
     if len(event.id) > OUTSIDE_ID_CHARS_MAX:

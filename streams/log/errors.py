@@ -11,6 +11,11 @@ A participant's fault is never an exception: it becomes an event with a reason.
 from __future__ import annotations
 
 
+def text_of(error: BaseException) -> str:
+    """What an error says, or the name of its class where it says nothing: a timeout has no text."""
+    return str(error) or type(error).__name__
+
+
 class CoordinatorError(Exception):
     """The base class of all errors that this project raises on purpose."""
 
@@ -21,6 +26,10 @@ class OperatorError(CoordinatorError):
 
 class ContractError(OperatorError):
     """A contract is wrong; the message names the field."""
+
+
+class BlobLostError(OperatorError):
+    """The bytes that the log names are missing or altered; the message names the blob, and no path."""
 
 
 class WorldError(CoordinatorError):

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import hashlib
 
+QUESTION_PREFIX = "inp/questions/"
+QUESTION_SLASHES = 3
+"""The slashes in the id of a question; an input of the market's grid has two and those of its subject."""
 ENSEMBLE_PREFIX = "__ensemble_"
 """Ids of what a node made of several models: on no chain, and never paid."""
 
@@ -26,6 +29,46 @@ def tick_id(at: int) -> str:
 def input_id(subject: str, point: int) -> str:
     """One id per subject and grid point."""
     return f"inp/{subject}/{point}"
+
+
+def question_input_id(round_id: str, question_id: str) -> str:
+    """One id per posted question: that of the input with which it is asked first, and which stands for it."""
+    return f"{QUESTION_PREFIX}{round_id}/{question_id}"
+
+
+def asking_input_id(question_input: str, asking: int) -> str:
+    """The id of the input with which a question is asked for the n-th time, from 1 on."""
+    return question_input if asking == 1 else f"{question_input}~{asking}"
+
+
+def submission_input_id(question_input: str, command_id: str, model_id: str, sha256: str) -> str:
+    """The id of the round of answers that were handed in. The same answers may be handed in again after others, or by
+    another model, so the id is also made of the command and the model.
+    """
+    content = f"{command_id}\n{model_id}\n{sha256}"
+    return f"{question_input}~s{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+
+
+def is_question(input_id: str) -> bool:
+    """Whether it is the input or the round of a posted question."""
+    return input_id.startswith(QUESTION_PREFIX) and input_id.count("/") == QUESTION_SLASHES
+
+
+def question_of(input_id: str) -> str:
+    """The input that stands for the question that this input or round asks; any other input stands for itself."""
+    return input_id.partition("~")[0] if is_question(input_id) else input_id
+
+
+def input_of_question(of_prediction: str) -> str:
+    """The round of a posted question that a prediction's id names; "" if it is no answer to a question."""
+    if not of_prediction.startswith(QUESTION_PREFIX):
+        return ""
+    return "/".join(of_prediction.split("/")[: QUESTION_SLASHES + 1])
+
+
+def asking_suffix(input_id: str) -> str:
+    """What follows `question_of` in the id of an asking: "" for the first, `~2`, `~sab12..`."""
+    return input_id[len(question_of(input_id)) :]
 
 
 def prediction_id(input_id: str, scope_key: str, model_id: str) -> str:

@@ -22,6 +22,7 @@ PREDICTION = {
     (NONE, "failed"): "FAILED",
     ("PENDING", "scored"): "SCORED",
     ("PENDING", "scoring-failed"): "FAILED",
+    ("PENDING", "replaced"): "REPLACED",  # an answer to a posted question, when a later one was scored
 }
 
 CHECKPOINT = {

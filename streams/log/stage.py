@@ -166,13 +166,13 @@ class Stage(ABC, Generic[S]):
             self.fold(self.state, self._waiting.popleft())
         return None
 
-    def remember(self, made: Draft | Decision) -> None:
+    def remember(self, decision: Draft | Decision) -> None:
         """Fold a decision of the stage itself, when it is made or on resume: positions, events, and what it decided."""
-        self.state.upto.update(made.upto)
-        self.state.need.update(made.need)
+        self.state.upto.update(decision.upto)
+        self.state.need.update(decision.need)
         kinds = self.folded_kinds()
-        if isinstance(made, Draft) or made.may_hold(*kinds):
-            for event in made.events:
+        if isinstance(decision, Draft) or decision.may_hold(*kinds):
+            for event in decision.events:
                 if type(event).__name__ in kinds:
                     self.fold(self.state, Told(self.topic, event))
         while self._waiting and self.decided(self._waiting[0].topic, self._waiting[0].position):

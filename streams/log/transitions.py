@@ -17,7 +17,9 @@ from coordinator.streams.events import (
     RoundAnswered,
     RoundOpened,
     RoundScored,
+    RoundScoredData,
     ScopeAnswered,
+    ScoreEntry,
 )
 from coordinator.streams.log import ids
 from coordinator.streams.log.lifecycle import NONE, PREDICTION, advance
@@ -56,15 +58,28 @@ def transitions(event: AnyEvent, rosters: Rosters) -> Iterator[Transition]:
                 move = answer.status.lower()
                 yield _transition(prediction_id, NONE, move, event.at, answer.reason, answer.fault)
         case RoundScored(data=data):
-            for entry in data.entries():
-                prediction_id = ids.prediction_id(data.input_id, data.scope_key, entry.model_id)
-                if entry.status == "SCORED":
-                    yield _transition(prediction_id, "PENDING", "scored", event.at)
-                elif entry.reason:
-                    move = "scoring-failed"
-                    yield _transition(prediction_id, "PENDING", move, event.at, entry.reason, entry.fault)
+            entries = data.entries()
+            for i, entry in enumerate(entries):
+                yield from _ended(data, data.rounds[i] if data.rounds else "", entry, event.at)
+            for suffix, indices in data.merged.items():
+                for i in indices:
+                    yield from _ended(data, suffix, entries[i], event.at)
+            for suffix, indices in data.replaced.items():
+                for i in indices:
+                    model_id = data.models[i]
+                    prediction_id = ids.prediction_id(data.input_id + suffix, data.scope_key, model_id)
+                    yield _transition(prediction_id, "PENDING", "replaced", event.at)
         case _:
             pass
+
+
+def _ended(data: RoundScoredData, suffix: str, entry: ScoreEntry, at: int) -> Iterator[Transition]:
+    """The end of a model's answer in the round with this suffix: the input's own, or a later one of its question."""
+    prediction_id = ids.prediction_id(data.input_id + suffix, data.scope_key, entry.model_id)
+    if entry.status == "SCORED":
+        yield _transition(prediction_id, "PENDING", "scored", at)
+    elif entry.reason:
+        yield _transition(prediction_id, "PENDING", "scoring-failed", at, entry.reason, entry.fault)
 
 
 def _transition(

@@ -98,9 +98,9 @@ class ModelStage(Stage[ModelsStageState]):
 def _told(models: ModelsState, noticed: Noticed) -> list[AnyEvent]:
     events: list[AnyEvent] = []
     scratch = ModelsState(dict(models.seen), dict(models.left), dict(models.banned))
-    for one in models.seen.values():
-        if noticed.at > 0 and one.at == 0 and one.data.model_id not in scratch.left:
-            again = _seen(one.data, noticed.at, one)
+    for seen in models.seen.values():
+        if noticed.at > 0 and seen.at == 0 and seen.data.model_id not in scratch.left:
+            again = _seen(seen.data, noticed.at, seen)
             scratch.evolve(again)
             events.append(again)
     for notice in noticed.notices:
@@ -113,7 +113,7 @@ def _told(models: ModelsState, noticed: Noticed) -> list[AnyEvent]:
 
 def _event(notice: ModelNotice, at: int, models: ModelsState) -> AnyEvent | None:
     info = notice.info
-    known = models.seen.get(info.model_id)
+    seen_before = models.seen.get(info.model_id)
     if notice.change == "seen":
         data = ModelSeenData(
             model_id=info.model_id,
@@ -124,14 +124,18 @@ def _event(notice: ModelNotice, at: int, models: ModelsState) -> AnyEvent | None
             wallet_pubkey=info.wallet_pubkey,
             hotkey=info.hotkey,
         )
-        if known is not None and known.data == data and info.model_id not in models.left:
+        if seen_before is not None and seen_before.data == data and info.model_id not in models.left:
             return None
-        return _seen(data, at, known)
+        return _seen(data, at, seen_before)
     if notice.change == "left":
-        if known is None or info.model_id in models.left or known.data.deployment_id != info.deployment_id:
+        if (
+            seen_before is None
+            or info.model_id in models.left
+            or seen_before.data.deployment_id != info.deployment_id
+        ):
             return None
         return ModelLeft(
-            id=ids.content_id("model-left", info.model_id, info.deployment_id, str(at), known.id),
+            id=ids.content_id("model-left", info.model_id, info.deployment_id, str(at), seen_before.id),
             at=at,
             data=ModelLeftData(
                 model_id=info.model_id, deployment_id=info.deployment_id, reason=as_reason(notice.reason)
@@ -151,10 +155,10 @@ def _event(notice: ModelNotice, at: int, models: ModelsState) -> AnyEvent | None
     return None
 
 
-def _seen(data: ModelSeenData, at: int, known: ModelSeen | None) -> ModelSeen:
-    """`known` is how it was seen before: while the clock stands still, a model may leave and be seen several times."""
+def _seen(data: ModelSeenData, at: int, seen_before: ModelSeen | None) -> ModelSeen:
+    """`seen_before`: its last notice. While the clock stands still, a model may leave and be seen several times."""
     content = [data.model_id, data.deployment_id, data.model_name, data.cruncher_name, str(at)]
-    content += [] if known is None else [known.id]
+    content += [] if seen_before is None else [seen_before.id]
     return ModelSeen(id=ids.content_id("model-seen", *content), at=at, data=data)
 
 

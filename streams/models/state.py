@@ -31,8 +31,8 @@ class ModelsState(msgspec.Struct):
                 self.seen[data.model_id] = event
                 self.left.pop(data.model_id, None)
             case ModelLeft(data=data):
-                known = self.seen.get(data.model_id)
-                if known is not None and known.data.deployment_id == data.deployment_id:
+                seen_before = self.seen.get(data.model_id)
+                if seen_before is not None and seen_before.data.deployment_id == data.deployment_id:
                     self.left[data.model_id] = None
             case ModelBanned(data=data):
                 self.banned[data.model_id] = None

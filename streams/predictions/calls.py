@@ -6,6 +6,7 @@ Pure. The predict worker and the engine of a backtest both use it, so that a mod
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from copy import copy
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +14,7 @@ import msgspec
 
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.events import InputReceivedData, InputScope
+from coordinator.streams.ports import Table
 
 NONE: Mapping[str, Any] = {}
 """The performance of a model that has none yet."""
@@ -38,13 +40,16 @@ class Calls:
         performance: Mapping[str, Mapping[str, Any]] = NONE,
         *,
         raw: bool = False,
+        table: Table | None = None,
     ) -> None:
         """`performance`: model_id -> what the model is told of its own performance. `raw` leaves the inputs as JSON.
+        `table` goes with each tick.
 
         Raises KeyError if the contract names an argument that is no param of a scope.
         """
         self._data, self._contract, self._first, self._performance = data, contract, first, performance
         self._raw, self._first_ids = raw, first.model_ids if first else ()
+        self.table = table
         self._predicts = self._predicts_of(NONE)
 
     @cached_property
@@ -59,7 +64,17 @@ class Calls:
 
     def raw(self) -> Calls:
         """The same calls, with the inputs as JSON, as the log has them."""
-        return Calls(self._data, self._contract, self._first, self._performance, raw=True)
+        raw = copy(self)
+        raw._raw = True  # noqa: SLF001 - a copy of its own
+        for name in ("_input", "_first_input"):  # those are decoded, if they were looked at
+            raw.__dict__.pop(name, None)
+        return raw
+
+    def with_table(self, table: Table | None) -> Calls:
+        """The same calls, with a table for each tick."""
+        calls = copy(self)
+        calls.table = table
+        return calls
 
     def is_usual(self, model_id: str) -> bool:
         """Whether this model gets the same arguments as most models: no first tick, and no performance of its own."""
@@ -69,7 +84,10 @@ class Calls:
         """The arguments of this model's tick."""
         model_input = self._first_input if model_id in self._first_ids else self._input
         own = self._performance.get(model_id, NONE)
-        return self._contract.call_method.tick_values(model_input, self._data.subject, self._data.point, own)
+        values = self._contract.call_method.tick_values(
+            model_input, self._data.subject, self._data.point, own
+        )
+        return values if self.table is None else [*values, self.table]
 
     def predicts(self, model_id: str) -> list[tuple[InputScope, list[Any]]]:
         """(scope, arguments of this model's prediction) for each scope."""

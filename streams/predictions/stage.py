@@ -1,6 +1,7 @@
 """The stage of predictions: records a round, from its roster to one answer of each model to each scope.
 
-Reads `inputs` (what to ask), `models` (whom), `feeds` (the time); emits `predictions`, with the answers of a scope in
+Reads `inputs` (what to ask), `models` (whom), `feeds` (the time), `commands` (answers that are handed in); emits
+`predictions`, with the answers of a scope in
 columns. Models and clock are outside: they are asked once and recorded, and never asked again. This is the pure part;
 the calls are in `agents/predict/worker.py`.
 
@@ -15,15 +16,15 @@ models answered, and they do not pay for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from itertools import takewhile
 from typing import ClassVar
 
 import msgspec
 
 from coordinator.streams.events import (
-    AnswerEntry,
-    AnyEvent,
+    AnswersClosed,
+    InputClosed,
     InputReceived,
     InputReceivedData,
     RosterEntry,
@@ -36,13 +37,21 @@ from coordinator.streams.events import (
     RoundOpenedData,
     RoundPerformance,
     ScopeAnswered,
-    ScopeAnsweredData,
-    answers_in_columns,
 )
-from coordinator.streams.log.envelope import PART_BYTES_MAX, Need, Position
+from coordinator.streams.log import ids
+from coordinator.streams.log.envelope import Need, Position
 from coordinator.streams.log.stage import Draft, Stage, State, Told
+from coordinator.streams.predictions.columns import in_events
 from coordinator.streams.predictions.first_ticks import FirstTicks
-from coordinator.streams.predictions.judging import Answers
+from coordinator.streams.predictions.questions import (
+    OpenQuestion,
+    SubmittedRound,
+    answers_closed,
+    submitted_events,
+    take_answers,
+    take_opened,
+)
+from coordinator.streams.predictions.replies import Answers
 
 BUDGET_SHARE = 0.8
 """The share of the time until the deadline that calls may use. The rest is for recording the answers in time."""
@@ -54,13 +63,8 @@ NODE_RESTARTED = "the node restarted during the round"
 NODE_LATE = "the node was late: the deadline had passed"
 FELL_BEHIND = "the node fell behind: a newer input had come"
 
-EVENT_BYTES = PART_BYTES_MAX // 2
-"""The largest size of outputs and reasons in one event. The rest of an event is far smaller, so it fits into a
-record.
-"""
-
-ENTRY_BYTES = 64
-"""The largest size of an entry without its output and reason."""
+CLOSED = ":closed"
+"""Behind a question: its close among what arrived."""
 
 
 class Round(msgspec.Struct):
@@ -74,6 +78,9 @@ class Round(msgspec.Struct):
 class OwnPredictions(msgspec.Struct):
     """What follows from the stage's own events."""
 
+    questions: dict[str, OpenQuestion] = {}
+    """The posted questions that may still be answered, by the input that stands for each."""
+
     rounds: dict[str, Round] = {}
     """input_id -> its round, in the order of opening: the open ones, and those that were answered after an open one."""
     first_ticks: FirstTicks = msgspec.field(default_factory=FirstTicks)
@@ -84,7 +91,9 @@ class PredictionState(State):
 
     own: OwnPredictions = msgspec.field(default_factory=OwnPredictions)
     arrived: dict[str, tuple[Position, Need]] = msgspec.field(default_factory=dict)
-    """input_id -> (its position, the position before its decision)."""
+    """input_id -> (its position, the position before its decision); for a close that waits, the question and CLOSED."""
+    closings: dict[str, int] = msgspec.field(default_factory=dict)
+    """Question that is closed while one of its rounds is open -> when it closed (ms)."""
 
     @property
     def open_rounds(self) -> dict[str, Round]:
@@ -95,14 +104,25 @@ class PredictionState(State):
             if not opened_round.answered
         }
 
+    def open_round(self, input_id: str) -> Round | None:
+        """The open round of an input; None if it has none."""
+        the_round = self.own.rounds.get(input_id)
+        return None if the_round is None or the_round.answered else the_round
+
     def is_answered(self, input_id: str) -> bool:
-        """Whether this input's round is answered, among those after an open one. False for all that `upto` reaches."""
+        """Whether this input's round is answered, among those after an open one. False for all that `upto` reaches.
+
+        Of a close: whether the question has all its answers.
+        """
+        question = input_id.removesuffix(CLOSED)
+        if question != input_id:
+            return question not in self.own.questions
         the_round = self.own.rounds.get(input_id)
         return the_round is not None and the_round.answered
 
     @property
     def is_full(self) -> bool:
-        """Whether so many inputs wait behind the oldest open round that no further round may open."""
+        """Whether too many inputs wait behind the oldest open round, so that no further round may open."""
         return len(self.arrived) >= ARRIVED_MAX
 
 
@@ -118,6 +138,15 @@ class Asked(msgspec.Struct, frozen=True):
     models_seq: int
     history: RoundHistory | None = None
     performance: RoundPerformance | None = None
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    """A command that hands in answers, as it is decided: `rounds` holds a round per question, or is empty where the
+    command was refused (`submissions.py`). `clock`: event time in ms.
+    """
+
+    rounds: Sequence[SubmittedRound]
+    clock: int
 
 
 class AnsweredInPart(msgspec.Struct, frozen=True):
@@ -145,12 +174,13 @@ class PredictionStage(Stage[PredictionState]):
     """
 
     topic: ClassVar[str] = "predictions"
-    drivers: ClassVar[tuple[str, ...]] = ("inputs",)
+    drivers: ClassVar[tuple[str, ...]] = ("inputs", "commands")
     memory: ClassVar[tuple[str, ...]] = (
         "RoundOpened",
         "ScopeAnswered",
         "RoundAnsweredInPart",
         "RoundAnswered",
+        "AnswersClosed",
     )
 
     def __init__(self) -> None:
@@ -167,7 +197,7 @@ class PredictionStage(Stage[PredictionState]):
                     [_opened(asked)], {}, {}
                 )  # without `upto`: after a crash the next owner meets this input again
             case AnsweredInPart(input_id=input_id, answers=answers, model_ids=model_ids, clock=clock):
-                the_round = state.open_rounds.get(input_id)
+                the_round = state.open_round(input_id)
                 if the_round is None or not model_ids or set(model_ids) & set(the_round.answered_ids):
                     message = f"no part of an open round: {sorted(model_ids)}"
                     raise RuntimeError(message)
@@ -180,7 +210,7 @@ class PredictionStage(Stage[PredictionState]):
                 )
                 return Draft([*in_events(the_round.opened, answers, clock), part], {}, {})
             case Answered(input_id=input_id, answers=answers, clock=clock):
-                the_round = state.open_rounds.get(input_id)
+                the_round = state.open_round(input_id)
                 if the_round is None:
                     message = f"no round of {input_id} is open"
                     raise RuntimeError(message)
@@ -190,7 +220,23 @@ class PredictionStage(Stage[PredictionState]):
                     data=RoundAnsweredData(input_id=input_id, clock=clock),
                 )
                 events = [*in_events(the_round.opened, answers, clock), done]
+                if closed := _closed_with(state, input_id, clock):
+                    events.append(closed)
                 return Draft(events, *_decided_by(state, input_id))
+            case InputClosed(data=data, at=at):
+                # Where a round of the question is still open, the last of them closes it.
+                question = state.own.questions.get(data.input_id)
+                if question is None or has_open_round(state, data.input_id):
+                    return None
+                moved = {} if state.arrived else {told.topic: told.position}
+                return Draft(
+                    [answers_closed(data.input_id, question, at)],
+                    moved,
+                    dict.fromkeys(moved, told.before),
+                )
+            case Submitted(rounds=rounds, clock=clock):
+                events = [event for open_round in rounds for event in submitted_events(open_round, clock)]
+                return Draft(events, {told.topic: told.position}, {told.topic: told.after})
             case _:
                 return None
 
@@ -203,18 +249,30 @@ class PredictionStage(Stage[PredictionState]):
                 # together with them.
                 if state.arrived or not state.is_answered(data.input_id):
                     state.arrived[data.input_id] = (told.position, told.before)
+            case InputClosed(data=data, at=at):
+                if data.input_id in state.own.questions:
+                    state.arrived[data.input_id + CLOSED] = (told.position, told.before)
+                    state.closings[data.input_id] = at
             case RoundOpened() as opened:
                 rounds[opened.data.input_id] = Round(opened)
                 state.own.first_ticks.opened(opened)
+                if opened.data.closes_at is not None:
+                    take_opened(state.own.questions, opened.data)
             case ScopeAnswered(data=data):
-                state.own.first_ticks.answered(rounds[data.input_id].opened, data)
+                opened = rounds[data.input_id].opened
+                state.own.first_ticks.answered(opened, data)
+                if opened.data.closes_at is not None:
+                    take_answers(state.own.questions, opened.data, data)
+            case AnswersClosed(data=data):
+                state.own.questions.pop(data.input_id, None)
+                state.closings.pop(data.input_id, None)
+                _drop_answered(state)
             case RoundAnsweredInPart(data=data):
                 roster = rounds[data.input_id].opened.data.roster
                 rounds[data.input_id].answered_ids += [roster[index].model_id for index in data.models]
             case RoundAnswered(data=data):
                 rounds[data.input_id].answered = True
-                while state.arrived and state.is_answered(next(iter(state.arrived))):
-                    del state.arrived[next(iter(state.arrived))]
+                _drop_answered(state)
                 # If no round before this one is open, `upto` has reached it, and no owner meets these inputs again. Own
                 # events do not tell whether it has also reached answered rounds after this one: those stay until the
                 # next.
@@ -225,6 +283,29 @@ class PredictionStage(Stage[PredictionState]):
                         del rounds[input_id]
             case _:
                 pass
+
+
+def has_open_round(state: PredictionState, question: str, but: str = "") -> bool:
+    """Whether a round of this question is not answered yet, apart from the round `but`."""
+    rounds = state.own.rounds.items()
+    return any(
+        not open_round.answered and input_id != but and ids.question_of(input_id) == question
+        for input_id, open_round in rounds
+    )
+
+
+def _drop_answered(state: PredictionState) -> None:
+    while state.arrived and state.is_answered(next(iter(state.arrived))):
+        del state.arrived[next(iter(state.arrived))]
+
+
+def _closed_with(state: PredictionState, input_id: str, clock: int) -> AnswersClosed | None:
+    """The question of this round has all its answers once this one is answered, if it is closed; else None."""
+    name = ids.question_of(input_id)
+    question = state.own.questions.get(name)
+    if name not in state.closings or question is None or has_open_round(state, name, but=input_id):
+        return None
+    return answers_closed(name, question, clock)
 
 
 def _opened(asked: Asked) -> RoundOpened:
@@ -241,6 +322,7 @@ def _opened(asked: Asked) -> RoundOpened:
             models_seq=asked.models_seq,
             history=asked.history,
             performance=asked.performance,
+            closes_at=the_input.question.closes_at if the_input.question else None,
         ),
     )
 
@@ -249,43 +331,9 @@ def _decided_by(state: PredictionState, input_id: str) -> tuple[dict[str, Positi
     """(upto, need) after this round is answered: the inputs before the oldest one whose round is still open."""
     upto: dict[str, Position] = {}
     need: dict[str, Need] = {}
+    closes = _closed_with(state, input_id, 0) and ids.question_of(input_id) + CLOSED
     for arrived_id, (position, before) in state.arrived.items():
-        if arrived_id != input_id and not state.is_answered(arrived_id):
+        if arrived_id not in (input_id, closes) and not state.is_answered(arrived_id):
             break
         upto, need = {"inputs": position}, {"inputs": before}
     return upto, need
-
-
-def in_events(opened: RoundOpened, answers: Answers, at: int) -> Iterator[AnyEvent]:
-    """The answers as events: one for each scope, or several if outputs and reasons would not fit into one record."""
-    roster = opened.data.roster
-    by_roster = _by_roster(roster)
-    for scope_key in opened.data.scope_keys:
-        entries = answers.get(scope_key, ())
-        for group in _in_size(sorted(entries, key=by_roster)):
-            columns = answers_in_columns(roster, group)
-            yield ScopeAnswered(
-                id=f"{opened.data.input_id}/{scope_key}:answers/{columns['models'][0]}",
-                at=at,
-                data=ScopeAnsweredData(input_id=opened.data.input_id, scope_key=scope_key, **columns),
-            )
-
-
-def _by_roster(roster: Sequence[RosterEntry]) -> Callable[[AnswerEntry], int]:
-    index_of = {entry.model_id: index for index, entry in enumerate(roster)}
-    return lambda entry: index_of[entry.model_id]
-
-
-def _in_size(entries: Iterable[AnswerEntry]) -> Iterator[list[AnswerEntry]]:
-    """The entries in groups of at most EVENT_BYTES, or of a single larger entry. It depends on their content alone."""
-    group: list[AnswerEntry] = []
-    size = 0
-    for entry in entries:
-        entry_bytes = ENTRY_BYTES + memoryview(entry.output).nbytes + len(entry.reason)
-        if group and size + entry_bytes > EVENT_BYTES:
-            yield group
-            group, size = [], 0
-        group.append(entry)
-        size += entry_bytes
-    if group:
-        yield group

@@ -21,7 +21,8 @@ def charge_of(values: Sequence[int], terms: Terms) -> int | None:
     `values`: the scores of the round in units, in any order. The policies `zero` and `constant` charge a fixed score;
     `worst` the worst score of the round; `percentile` that percentile of the scores (nearest rank, from the worse end;
     `worst_percentile`: the 10th). The last three charge nothing if no model has a score. With the policy `scored` the
-    contract's own function gave each model its charge, so this function is not called.
+    contract's own function gave each model its charge, so this function is not called. So in a round without a truth,
+    which nobody is scored in, only `zero` and `constant` charge who was silent by its own fault.
     """
     match terms.absence_policy:
         case "zero":
@@ -47,8 +48,8 @@ def charged_again(data: RoundScoredData, value_field: str, terms: Terms) -> dict
         "crunchers": data.crunchers,
         "units": data.units,
         "unscored": [
-            msgspec.structs.replace(one, charge_units=charge if one.fault == "model" else None)
-            for one in data.unscored
+            msgspec.structs.replace(entry, charge_units=charge if entry.fault == "model" else None)
+            for entry in data.unscored
         ],
         "reasons": data.reasons,
     }

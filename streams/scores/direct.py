@@ -9,6 +9,7 @@ numbers of numpy.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from types import NoneType
 from typing import Any
 
@@ -62,6 +63,7 @@ class DirectNumbers(msgspec.Struct, frozen=True):
         }
 
 
+@cache
 def direct_numbers(score_type: type[BaseModel]) -> DirectNumbers | None:
     """The reader of this type; None if pydantic does more than check plain fields.
 

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from coordinator.streams.contract import CrunchContract, Ensemble
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
 from coordinator.streams.contract.trial_answers import recorded
+from coordinator.streams.contract.types import validator
 from coordinator.streams.events import NO_OUTPUT, Fault, ScoreEntry, in_columns, units_of
 from coordinator.streams.log.finite import not_finite, plain
 from coordinator.streams.log.ids import ensemble_id
@@ -24,7 +25,7 @@ from coordinator.streams.log.reasons import as_reason
 from coordinator.streams.scores.ensemble_rules import NoMemberError, members_of, weighted_mean, weights_of
 from coordinator.streams.scores.past_scores import NOTHING, PastSums
 from coordinator.streams.scores.round_scorer import Asked, Carried, RoundScorer
-from coordinator.streams.scores.scorer import MODEL, NODE, Scorer, validator
+from coordinator.streams.scores.scorer import MODEL, NODE, Scorer
 from coordinator.streams.scores.whole_rounds import ResolvedScope
 
 

@@ -59,7 +59,7 @@ NOTHING = PastSums()
 
 def looks_back_hours(terms: Terms) -> int:
     """How many hours of past scores the ensembles of the terms use; 0 if none does."""
-    return max((ensemble.hours for ensemble in terms.ensembles), default=0)
+    return max([ensemble.hours for ensemble in terms.ensembles], default=0)
 
 
 def take_scores(past: dict[str, PastPeriod], data: RoundScoredData, terms: Terms) -> None:

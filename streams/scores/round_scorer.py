@@ -21,11 +21,12 @@ from coordinator.streams.contract.rounds import (
     RoundContext,
     RoundScores,
 )
-from coordinator.streams.contract.trial_answers import answers_to_try, recorded
+from coordinator.streams.contract.trial_answers import answers_to_try
+from coordinator.streams.contract.types import validator
 from coordinator.streams.events import NO_OUTPUT, Fault, RosterEntry, ScopeAnsweredData, Unscored
 from coordinator.streams.log.finite import not_finite, numbers_of, plain
 from coordinator.streams.log.reasons import as_reason
-from coordinator.streams.scores.scorer import ANSWERS_TRIED, MODEL, NOBODY, NODE, validator
+from coordinator.streams.scores.scorer import ANSWERS_TRIED, MODEL, NOBODY, NODE, as_given, tried
 from coordinator.streams.scores.units import NotRecordableError, column_to_units, to_units
 
 _encoder = msgspec.json.Encoder(order="deterministic")
@@ -119,12 +120,14 @@ class RoundOutcome(msgspec.Struct, frozen=True):
 class RoundScorer:
     """Calls a contract's `score_round`: with answers of its `output_type`, for results of its `score_type`."""
 
-    def __init__(self, contract: CrunchContract) -> None:
+    def __init__(self, contract: CrunchContract, *, histories: bool = False) -> None:
+        """`histories`: as for `Scorer`."""
         if contract.score_round is None:
             message = "the contract scores each prediction alone"
             raise ValueError(message)
         self._function = contract.score_round
-        self._typed = validator(contract.output_type)
+        self._typed = as_given if histories else validator(contract.output_type)
+        self._histories = histories
         self._as_result = validator(contract.score_type)
         self._output_type = contract.output_type
         fields = contract.score_type.model_fields
@@ -317,7 +320,7 @@ class RoundScorer:
     def _can_score(self, asked: Asked, truth: Any, context: RoundContext, before: Carried) -> bool:
         """True if the function scores any other answer of the contract's type in the same round."""
         for answer in answers_to_try(self._output_type)[:ANSWERS_TRIED]:
-            output = msgspec.Raw(msgspec.json.encode(recorded(answer)))
+            output = msgspec.Raw(msgspec.json.encode(tried(answer, histories=self._histories)))
             others = msgspec.structs.replace(asked, outputs=[output] * len(asked.models), missed={})
             if len(self._scored(others, truth, context, before).unscored) < len(asked.models):
                 return True

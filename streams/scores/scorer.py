@@ -7,15 +7,13 @@ comes out of it takes most of the time of a score.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, Final
-
-from pydantic import BaseModel, TypeAdapter
 
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
 from coordinator.streams.contract.rounds import NoScore
 from coordinator.streams.contract.trial_answers import answers_to_try, recorded
+from coordinator.streams.contract.types import validator
 from coordinator.streams.events import Fault
 from coordinator.streams.log.finite import numbers_of, plain
 from coordinator.streams.scores.direct import direct_numbers
@@ -35,8 +33,10 @@ Scored = tuple[dict[str, int], str, Fault]
 class Scorer:
     """Calls a contract's `score_prediction`: with an answer of its `output_type`, for a result of its `score_type`."""
 
-    def __init__(self, contract: CrunchContract) -> None:
-        self._as_output = validator(contract.output_type)
+    def __init__(self, contract: CrunchContract, *, histories: bool = False) -> None:
+        """`histories`: what is scored is all answers of a model with their times (`Questions.counts`), as it is."""
+        self._as_output = as_given if histories else validator(contract.output_type)
+        self._histories = histories
         self._as_result = validator(contract.score_type)
         self._score = contract.score_prediction
         self._direct = direct_numbers(contract.score_type)
@@ -76,12 +76,17 @@ class Scorer:
     def can_score(self, truth: Any) -> bool:
         """True if the function scores any answer of the contract's type by this truth."""
         others = answers_to_try(self._output_type)[:ANSWERS_TRIED]
-        return any(self.score(recorded(answer), truth)[0] for answer in others)
+        return any(self.score(tried(answer, histories=self._histories), truth)[0] for answer in others)
 
 
-@cache
-def validator(model: type[BaseModel]) -> Any:
-    """The function behind `model.model_validate`. Called directly it takes half the time, since it has no keyword
-    arguments to handle.
-    """
-    return TypeAdapter(model).validator.validate_python
+def as_given(output: Any) -> Any:
+    """The output as it is."""
+    return output
+
+
+def tried(answer: Any, *, histories: bool) -> Any:
+    """An answer of the contract's type as it would be recorded, or all of a model that gave it once."""
+    output = recorded(answer)
+    if not histories:
+        return output
+    return {"answers": [{"at": 0, "output": output}], "opens_at": 0, "closes_at": 1}

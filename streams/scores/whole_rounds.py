@@ -11,12 +11,15 @@ from typing import Any
 import msgspec
 
 from coordinator.streams.contract import CrunchContract, RoundContext
+from coordinator.streams.contract.rounds import Question
 from coordinator.streams.events import (
     AnyEvent,
     EnsemblesScored,
     EnsemblesScoredData,
     InputScope,
     RosterEntry,
+    RoundRescored,
+    RoundRescoredData,
     RoundScored,
     RoundScoredData,
     ScopeAnsweredData,
@@ -26,6 +29,7 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.log.envelope import PART_BYTES_MAX
 from coordinator.streams.scores.charges import charge_of
+from coordinator.streams.scores.open_rounds import OpenInput
 from coordinator.streams.scores.round_scorer import (
     Carried,
     RoundOutcome,
@@ -34,7 +38,6 @@ from coordinator.streams.scores.round_scorer import (
     columns_of,
     holder_of,
 )
-from coordinator.streams.scores.rounds import OpenInput
 
 STATES_BYTES = PART_BYTES_MAX // 2
 """The largest size of the states in one event."""
@@ -49,12 +52,22 @@ class ResolvedScope(msgspec.Struct, frozen=True):
     scope: InputScope
     truth: Any
     no_truth_reason: str
+    counted: dict[str, Any] = {}
+    """Of a question: where the answers that count stand, as columns of RoundScoredData."""
+    corrects: dict[str, Any] | None = None
+    """Where a corrected truth scores it again: what RoundRescoredData has beside the columns."""
+    stakes: dict[str, str] = {}
+    """Of a question, when it closed: model id -> decimal in text."""
+    lost: str = ""
+    """Why nobody is scored in it: an answer that goes into the scores is lost."""
 
-    def scored(self, columns: dict[str, Any]) -> RoundScored:
-        """RoundScored, from the columns of its scores."""
-        return RoundScored(
-            id=f"{self._name}:scored", at=self.at, data=RoundScoredData(**self._about, **columns)
-        )
+    def scored(self, columns: dict[str, Any]) -> RoundScored | RoundRescored:
+        """RoundScored, from the columns of its scores; RoundRescored where the truth is corrected."""
+        about = self._about | columns | self.counted
+        if self.corrects is None:
+            return RoundScored(id=f"{self._name}:scored", at=self.at, data=RoundScoredData(**about))
+        data = RoundRescoredData(**about, **self.corrects)
+        return RoundRescored(id=f"{self._name}:rescored/r{data.revision}", at=self.at, data=data)
 
     def ensembles_scored(self, columns: dict[str, Any]) -> EnsemblesScored:
         """EnsemblesScored, from the columns of their scores."""
@@ -89,7 +102,22 @@ class ResolvedScope(msgspec.Struct, frozen=True):
             point=self.the_input.point,
             resolvable_at=self.scope.resolvable_at,
             params=contract.params_of(self.scope.scope_key),
+            question=self._question(),
+            stakes={model_id: float(stake) for model_id, stake in self.stakes.items()},
             **before.given(),
+        )
+
+    def _question(self) -> Question | None:
+        asked = self.the_input.question
+        if asked is None:
+            return None
+        return Question(
+            round_id=asked.round_id,
+            question_id=asked.question_id,
+            tags=list(asked.tags),
+            opens_at=asked.opens_at,
+            closes_at=asked.closes_at,
+            recorded=self.the_input.payload,
         )
 
 

@@ -17,10 +17,10 @@ from coordinator.infra.contracts.loading import load_contract
 from coordinator.streams.log.counting import Counter
 from coordinator.streams.log.plain_topics import counter_for
 from coordinator.streams.simulation.faults import Schedule, draw
-from coordinator.streams.simulation.judging import Finding, judge
+from coordinator.streams.simulation.judge_run import Finding, judge
 from coordinator.streams.simulation.loop import RunawayError
 from coordinator.streams.simulation.node import Node
-from coordinator.streams.simulation.run import Challenge, NewNode, Outcome, play
+from coordinator.streams.simulation.playing import Challenge, NewNode, Outcome, play
 from coordinator.streams.simulation.shrinking import shrink
 
 EVENTS_SHOWN = 25

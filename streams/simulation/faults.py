@@ -6,7 +6,7 @@ Times are in seconds since the run's start. After the last fault comes the calm,
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import msgspec
@@ -26,6 +26,12 @@ STAGES = {
     "checkpoint": ("checkpoint",),
 }
 """Worker -> its stages, each with a consumer group of its own."""
+
+
+RULES = ("first", "absence", "score")
+"""The rules that an operator may apply in mid-run; `Challenge.rules` has their contracts."""
+CORRECTED_MAX = 10**6
+"""In micro-USDC: all of the simulated pool."""
 
 
 class _Fault(msgspec.Struct, frozen=True, tag_field="fault", forbid_unknown_fields=True):
@@ -182,6 +188,46 @@ class OperatorDoes(_Fault, frozen=True, tag="operator_does"):
         return f"{self.at:g} s: the operator does {self.what}"
 
 
+class Rebuilt(_Fault, frozen=True, tag="rebuilt"):
+    """Every process is killed at once, and the node begins anew from its log: all that it keeps beside the log is gone.
+
+    That is what a restored backup, or another machine, gets. The consumer groups are forgotten, too.
+    """
+
+    at: float
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.at:g} s: the node is gone for {self.seconds:g} s, and is built anew from its log"
+
+
+class RulesApplied(_Fault, frozen=True, tag="rules_applied"):
+    """The operator applies other rules: one of `Challenge.rules`, by its name."""
+
+    at: float
+    rules: str
+
+    def __str__(self) -> str:
+        return f"{self.at:g} s: the operator applies the rules {self.rules!r}"
+
+
+class Corrected(_Fault, frozen=True, tag="corrected"):
+    """The operator corrects the first checkpoint that is `offered` or `paid` from then on: its last place should have
+    got `micro_usdc` of its first. `restated`: a second statement, of half as much, follows 5 s later.
+    """
+
+    at: float
+    status: str
+    micro_usdc: int
+    restated: bool
+
+    def __str__(self) -> str:
+        then = ", and then says half" if self.restated else ""
+        return (
+            f"from {self.at:g} s: the first checkpoint {self.status} is corrected by {self.micro_usdc}{then}"
+        )
+
+
 Fault = (
     Crash
     | SendFails
@@ -195,7 +241,12 @@ Fault = (
     | RecordIs
     | ClockJumps
     | OperatorDoes
+    | Rebuilt
+    | RulesApplied
+    | Corrected
 )
+Deed = OperatorDoes | RulesApplied | Corrected
+"""What the operator does belongs to the world: a run without faults has it, too."""
 
 
 class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -263,7 +314,24 @@ def draw(seed: int, rounds: int, round_seconds: float, granularity_seconds: floa
     # Some seeds draw from a few kinds of fault only, so that these meet each other more often.
     drawing = rng.sample(drawing, rng.choice((1, 3, len(drawing))))
     faults = tuple(rng.choice(drawing)() for _ in range(rng.choice((1, 2, 4, 8))))
-    return Schedule(seed, rounds, models, latency_ms, has_clock, faults)
+    return Schedule(seed, rounds, models, latency_ms, has_clock, (*faults, *_rare(seed, seconds)))
+
+
+def _rare(seed: int, seconds: float) -> Iterator[Fault]:
+    """Faults of which a run has few. They have numbers of their own, so the seeds of the others stay as they are."""
+    rng = random.Random(f"{seed} rare")
+    drawing: list[Callable[[], Fault]] = [
+        lambda: Rebuilt(_at(rng, seconds), rng.choice((0.4, 3.0, 20.0))),
+        lambda: RulesApplied(_at(rng, seconds), rng.choice(RULES)),
+        lambda: Corrected(
+            _at(rng, seconds),
+            rng.choice(("offered", "paid")),
+            rng.choice((1, 1000, CORRECTED_MAX)),
+            rng.choice((True, False)),
+        ),
+    ]
+    for _ in range(rng.choice((0, 0, 1, 1, 3))):
+        yield rng.choice(drawing)()
 
 
 def _at(rng: random.Random, seconds: float) -> float:

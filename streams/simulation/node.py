@@ -13,18 +13,23 @@ from functools import partial
 from typing import Any
 
 from coordinator.infra.contracts.loading import ContractShelf
-from coordinator.streams.agents.feed.worker import FeedTenure, make_witness
+from coordinator.infra.contracts.meaning import scoring_hash
+from coordinator.streams.agents.feed.configuration import make_witness
+from coordinator.streams.agents.feed.worker import FeedTenure
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.agents.owning.keeper import WORLD, Keeper, StalledError
 from coordinator.streams.agents.owning.tenure import Tenure
 from coordinator.streams.agents.predict.worker import PredictTenure
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract.terms import make_terms
+from coordinator.streams.events import ApplyContract, Terms, TermSettings
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.ports import ModelNotice
 from coordinator.streams.scores.stage import ScoreStage
+from coordinator.streams.settings import Settings
 from coordinator.streams.simulation import faults as f
-from coordinator.streams.simulation.log_io import Line, SendFault, Shared
+from coordinator.streams.simulation.operator import apply_contract
+from coordinator.streams.simulation.transport import Line, SendFault, Shared
 from coordinator.streams.simulation.world import Gateway, Source, World
 from coordinator.streams.snapshots.stage import SnapshotStage
 
@@ -38,6 +43,34 @@ DRIVERS = {
     "aggregate": "scores",
     "checkpoint": "snapshots",
 }
+
+
+class Contracts:
+    """`AppliedContracts` of the contracts on a shelf. Their commands carry no archive: every process has the shelf."""
+
+    def __init__(self, shelf: ContractShelf, settings: Settings) -> None:
+        self._shelf, self._settings = shelf, settings
+
+    def apply_proposed(self, at: int, told: TermSettings | None) -> ApplyContract:  # noqa: ARG002 - settings stay
+        """See `AppliedContracts`."""
+        return apply_contract(self._shelf.current_hash, at)
+
+    def terms_of(self, command: ApplyContract, held: Terms | None = None) -> Terms:  # noqa: ARG002 - settings stay
+        """See `AppliedContracts`."""
+        return self.terms_under(command.data.contract_hash)
+
+    def terms_under(self, contract_hash: str, told: TermSettings | None = None) -> Terms:  # noqa: ARG002
+        """See `AppliedContracts`."""
+        contract = self._shelf(contract_hash)
+        return make_terms(contract, contract_hash, self._settings, 0, scoring_hash=scoring_hash(contract))
+
+    def settings_remark(self, held: Terms) -> str:  # noqa: ARG002 - nobody reads it
+        """See `AppliedContracts`."""
+        return ""
+
+    def remark(self, applied: str) -> str:  # noqa: ARG002 - nobody reads it
+        """See `AppliedContracts`."""
+        return ""
 
 
 class Process:
@@ -120,6 +153,7 @@ class Node:
     ) -> None:
         self.calm_from = calm_from
         self.world, self.shelf, self.crunch_id, self.shared = world, shelf, crunch_id, shared
+        self.contracts = Contracts(shelf, world.settings)
         shared.on_send = self._on_send
         self.committed: defaultdict[str, int] = defaultdict(int)
         self.dealt: defaultdict[str, int] = defaultdict(int)
@@ -144,9 +178,10 @@ class Node:
             process.name,
             settings,
             process.source,
-            lambda: make_terms(self.shelf.current, self.shelf.current_hash, settings, 0),
+            lambda: self.contracts.terms_under(self.shelf.current_hash),
             process.dead_letters,
             wall_ms=self.world.wall_ms,
+            contracts=self.contracts,
             uptime_ms=self.world.uptime_ms,
             witness=process.witness,
         )
@@ -191,6 +226,8 @@ class Node:
                 self._beside.append(loop.create_task(self._redeliver(fault)))
             elif isinstance(fault, f.Garbage):
                 self._beside.append(loop.create_task(self._garbage(fault)))
+            elif isinstance(fault, f.Rebuilt):
+                self._beside.append(loop.create_task(self._rebuild(fault)))
 
     def _spawn(self, worker: str) -> Process:
         process = Process(self, worker, sum(earlier.worker == worker for earlier in self.processes) + 1)
@@ -281,6 +318,19 @@ class Node:
         owner = self.owners[fault.worker]
         if not owner.line.dead:
             owner.assign(ours=True)  # the group's word to its owner, in the same rebalance
+
+    async def _rebuild(self, fault: f.Rebuilt) -> None:
+        await asyncio.sleep(fault.at)
+        running = [process for process in self.processes if not process.line.dead]
+        for process in running:
+            process.kill()
+        for process in running:
+            await process.gone()
+        await asyncio.sleep(fault.seconds)
+        self.committed.clear()
+        for worker in f.WORKERS:
+            if self.owners[worker].line.dead:  # else one that had crashed before is back already
+                self._own(self._spawn(worker))
 
     async def _redeliver(self, fault: f.Delivered) -> None:
         await asyncio.sleep(fault.at)

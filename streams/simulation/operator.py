@@ -14,15 +14,44 @@ from typing import Any
 import base58
 
 from coordinator.streams import events as ev
+from coordinator.streams.checkpoints.prizes import prize_amounts
 from coordinator.streams.log.counting import Counter
 from coordinator.streams.log.envelope import encode_event
 from coordinator.streams.simulation import faults as f
-from coordinator.streams.simulation.log_io import Shared
+from coordinator.streams.simulation.transport import Shared
 from coordinator.streams.simulation.world import World
 
 PAYS_SECONDS = 3.0
+RESTATED_SECONDS = 5.0
 FAILS_SHARE = 0.3
 """The share of transactions that fail."""
+
+
+def apply_contract(contract_hash: str, at: int) -> ev.ApplyContract:
+    """The command that applies a contract of the simulation; `at` in ms."""
+    data = ev.ApplyContractData(contract_hash=contract_hash, path="simulated", archive=b"")
+    return ev.ApplyContract(id=f"simulated/ApplyContract/{contract_hash[:12]}/{at}", at=at, data=data)
+
+
+def correction_of(data: ev.CheckpointData, micro_usdc: int) -> ev.CorrectCheckpointData:
+    """A statement that the last place of a checkpoint should have got so much of the first, if that got so much. A
+    single model was paid so much too much. Of no models if nobody was paid anything.
+    """
+    paid, _ = prize_amounts(data, f.CORRECTED_MAX)
+    models: list[ev.ModelCorrection] = []
+    if paid and paid[0][1]:
+        first_id, first_paid = paid[0]
+        last_id, last_paid = paid[-1]
+        moved = min(micro_usdc, first_paid)
+        models.append(ev.ModelCorrection(model_id=first_id, paid=first_paid, due=first_paid - moved))
+        if last_id != first_id:
+            models.append(ev.ModelCorrection(model_id=last_id, paid=last_paid, due=last_paid + moved))
+    return ev.CorrectCheckpointData(
+        checkpoint_id=data.checkpoint_id,
+        total_prize=f.CORRECTED_MAX,
+        models=sorted(models, key=lambda model: model.model_id) if micro_usdc else [],
+        reason="simulated",
+    )
 
 
 class Operator:
@@ -31,10 +60,16 @@ class Operator:
     def __init__(self, world: World, shared: Shared) -> None:
         self._world, self._shared = world, shared
         self._attempts: Tally[str] = Tally()
+        self._offered: dict[str, ev.CheckpointData] = {}
+        self._corrected: set[f.Corrected] = set()
 
     async def run(self) -> None:
         """Work until cancelled."""
-        await asyncio.gather(self._pay(), *(self._do(fault) for fault in self._world.of(f.OperatorDoes)))
+        await asyncio.gather(
+            self._pay(),
+            *(self._do(fault) for fault in self._world.of(f.OperatorDoes)),
+            *(self._apply(fault) for fault in self._world.of(f.RulesApplied)),
+        )
 
     def _command(self, event: ev.Event) -> None:
         twice = any(
@@ -69,6 +104,8 @@ class Operator:
     async def _answer(self, event: ev.AnyEvent) -> None:
         match event:
             case ev.CheckpointOpened(data=data):
+                self._offered[data.checkpoint_id] = data
+                await self._correct(data, "offered")
                 await asyncio.sleep(PAYS_SECONDS)
                 self._confirm(data.checkpoint_id)
             case ev.CheckpointWithheld(data=data):
@@ -88,12 +125,34 @@ class Operator:
                     self._advance(data.checkpoint_id, "PAID", data.tx_hash)
             case ev.CheckpointSubmissionFailed(data=data):
                 self._confirm(data.checkpoint_id)
+            case ev.CheckpointPaid(data=data):
+                await self._correct(self._offered[data.checkpoint_id], "paid")
             case _:
                 pass
 
     def _advance(self, checkpoint_id: str, status: str, tx_hash: str) -> None:
         data = ev.AdvanceCheckpointData(checkpoint_id=checkpoint_id, status=status, tx_hash=tx_hash)
         self._command(self._new(ev.AdvanceCheckpoint, data, f"{status}/{tx_hash}"))
+
+    async def _correct(self, data: ev.CheckpointData, status: str) -> None:
+        """State what the checkpoint should have paid, for each correction that waits for one of this status."""
+        for fault in self._world.of(f.Corrected):
+            if fault.status != status or fault.at > self._world.now or fault in self._corrected:
+                continue
+            self._corrected.add(fault)
+            for micro_usdc in (
+                (fault.micro_usdc, fault.micro_usdc // 2) if fault.restated else (fault.micro_usdc,)
+            ):
+                statement = correction_of(data, micro_usdc)
+                if statement.models:
+                    what = f"{data.checkpoint_id}/{micro_usdc}"
+                    self._command(self._new(ev.CorrectCheckpoint, statement, what))
+                    await asyncio.sleep(RESTATED_SECONDS)
+
+    async def _apply(self, fault: f.RulesApplied) -> None:
+        await asyncio.sleep(fault.at)
+        rules = self._world.rules
+        self._command(apply_contract(rules.get(fault.rules, rules["absence"]), self._world.true_ms()))
 
     async def _do(self, fault: f.OperatorDoes) -> None:
         await asyncio.sleep(fault.at)

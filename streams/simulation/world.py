@@ -1,6 +1,6 @@
 """The world around the node in a simulation: the time, a market and the models, all as the schedule says.
 
-`Source` and `Gateway` are what a process of the node sees of it; `judging.py` compares the log with what really
+`Source` and `Gateway` are what a process of the node sees of it; `judge_run.py` compares the log with what really
 happened.
 """
 
@@ -30,7 +30,7 @@ from coordinator.streams.ports import (
 )
 from coordinator.streams.settings import Settings
 from coordinator.streams.simulation import faults as f
-from coordinator.streams.simulation.log_io import Line
+from coordinator.streams.simulation.transport import Line
 
 START_MS = 1_700_000_000_000 // 3_600_000 * 3_600_000
 """A full hour, where periods begin."""
@@ -55,9 +55,15 @@ class World:
     """The world of one run. Its time is the event loop's; all else follows from the schedule."""
 
     def __init__(
-        self, schedule: f.Schedule, contract: CrunchContract, settings: Settings, seconds: float
+        self,
+        schedule: f.Schedule,
+        contract: CrunchContract,
+        settings: Settings,
+        seconds: float,
+        rules: Mapping[str, str],
     ) -> None:
-        self.schedule, self.contract, self.settings = schedule, contract, settings
+        """`rules`: the name of rules that the operator may apply -> the hash of their contract."""
+        self.schedule, self.contract, self.settings, self.rules = schedule, contract, settings, rules
         self.deliveries = sorted(
             self._deliveries(seconds), key=lambda delivery: (delivery.at, delivery.record.subject)
         )
@@ -211,7 +217,7 @@ class ModelsOutside:
         self.model_ids = [f"m{number}" for number in range(world.schedule.models)]
         output_type = world.contract.output_type
         tried = [*more_answers(output_type, 64), *answers_to_try(output_type)]
-        self._answers = [one.model_dump(mode="json", by_alias=True) for one in tried]
+        self._answers = [answer.model_dump(mode="json", by_alias=True) for answer in tried]
         self.given: defaultdict[str, list[Any]] = defaultdict(list)
         self._ticks: dict[str, bytes] = {}
 

@@ -8,8 +8,7 @@ state, from the events.
 from __future__ import annotations
 
 from collections import Counter as Count
-from collections.abc import Callable, Iterator, Mapping
-from operator import itemgetter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.events import (
@@ -20,28 +19,34 @@ from coordinator.streams.events import (
     NewcomerPast,
     PeriodClosed,
     PeriodClosedData,
+    PeriodCorrection,
     PointCount,
     ScopeSum,
-    SeriesValue,
     SnapshotTaken,
     SnapshotTakenData,
     Terms,
     Window,
-    units_of,
 )
 from coordinator.streams.log import ids
 from coordinator.streams.scores.boards import board_units
 from coordinator.streams.snapshots.filling import past_of, tally_with_past
 from coordinator.streams.snapshots.newcomers import ALWAYS_HERE
 from coordinator.streams.snapshots.past import ModelPast, needs_order
+from coordinator.streams.snapshots.restating import restated_periods, scores_of, series_of
 from coordinator.streams.snapshots.state import (
     FAR_MS,
-    OpenPeriod,
     SnapshotState,
     Tally,
 )
-from coordinator.streams.snapshots.summary import NO_SCORES, Scored, summaries
-from coordinator.streams.snapshots.trailing import Trail, drop_scope_trails, drop_trails
+from coordinator.streams.snapshots.summary import NO_SCORES, summaries
+from coordinator.streams.snapshots.trailing import (
+    Totals,
+    Trail,
+    drop_scope_trails,
+    drop_trails,
+    in_scope,
+    take_sums,
+)
 from coordinator.streams.snapshots.windows import Number, numbers_of_windows, of_sums
 
 HOUR_MS = 3_600_000
@@ -143,11 +148,20 @@ class Closing:
             self._crunchers[model_id] = tally.cruncher_id
             player = tally.cruncher_id or model_id
             self._joined[player] = min(tally.first_point, self._joined.get(player, FAR_MS))
-        scores = _scores_of(period)
+        scores = scores_of(period)
         weights = dict(period.weights) if period is not None else {}
         summary_of = summaries(self._contracts(terms.contract_hash), scores, weights) if scores else {}
         is_ordered = needs_order(terms)
-        model_ids = tallies.keys() | self._trails.keys() | self._past.keys() | self._coverage.models.keys()
+        restated_of = restated_periods(
+            self._state, self._contracts, start, self._newcomers.joined if gives_past else None
+        )
+        model_ids = (
+            tallies.keys()
+            | restated_of.keys()
+            | self._trails.keys()
+            | self._past.keys()
+            | self._coverage.models.keys()
+        )
         for model_id in sorted(model_ids):
             tally = tallies.get(model_id) or Tally()
             joined = self._newcomers.joined.get(model_id, ALWAYS_HERE) if gives_past else None
@@ -156,10 +170,17 @@ class Closing:
             trail = self._trails.get(model_id) or Trail()
             cruncher_id = self._crunchers.get(model_id, "")
             total = tally.sums.get(terms.value_field)
-            if total is not None:
+            corrected = tally.corrections()
+            if total is not None or corrected:
                 self._trails[model_id] = trail
-                trail.add(start, total[0], total[1], tally.scored, rehearsal=tally.rehearsal)
-            series = _series(period, tally, terms.value_field) if is_ordered and period is not None else []
+                sum_units, n = total or (0, 0)
+                sums = Totals(sum_units, n, tally.scored, tally.rehearsal)
+                take_sums(trail, start, sums, corrected, end - longest)
+            restated = restated_of.get(model_id, [])
+            for earlier in restated if is_ordered else ():
+                past = self._past.setdefault(model_id, ModelPast())
+                past.restate(self._own.terms, earlier.period_start, earlier.series, rehearsal=tally.rehearsal)
+            series = series_of(period, tally, terms.value_field) if is_ordered and period is not None else []
             if series:
                 past = self._past.setdefault(model_id, ModelPast())
                 past.take(self._own.terms, start, end, series, rehearsal=tally.rehearsal)
@@ -199,6 +220,7 @@ class Closing:
                     no_score_count=tally.no_score,
                     rehearsal=tally.rehearsal,
                     contract_hash=terms.contract_hash,
+                    restated=restated,
                     series=series,
                     windows_counts={
                         window.name: windows[window.name].scored
@@ -206,7 +228,8 @@ class Closing:
                         if not window.plain
                     },
                     scopes=scopes,
-                    boards_units=self._boards(model_id, start, end, since, scopes, terms)
+                    corrected=corrected,
+                    boards_units=self._boards(model_id, (start, end, since), scopes, corrected, terms)
                     if terms.boards
                     else {},
                 ),
@@ -240,13 +263,26 @@ class Closing:
             self._newcomers.take(self._own.terms, start, end, past, rehearsal=rehearsal)
 
     def _boards(
-        self, model_id: str, start: int, end: int, since: int, scopes: dict[str, ScopeSum], terms: Terms
+        self,
+        model_id: str,
+        span: tuple[int, int, int],
+        scopes: dict[str, ScopeSum],
+        corrected: Sequence[PeriodCorrection],
+        terms: Terms,
     ) -> dict[str, int | None]:
-        """Board -> units, for boards over a window that ends at `end` (ms). Adds this period's scopes to the past."""
+        """Board -> units, for boards over a window that ends at `end` (ms). Adds this period's scopes to the past.
+
+        `span`: start and end of the period, and since when scores have meant the same (ms).
+        """
+        start, end, since = span
         trails = self._scope_trails.setdefault(model_id, {})
         for scope, of_period in scopes.items():
-            trails.setdefault(scope, Trail()).add(
-                start, of_period.sum_units, of_period.n, of_period.scored, rehearsal=False
+            take_sums(
+                trails.setdefault(scope, Trail()),
+                start,
+                Totals(of_period.sum_units, of_period.n, of_period.scored),
+                in_scope(corrected, scope),
+                end - terms.hours_max * HOUR_MS,
             )
         hours = {window.name: window.hours for window in terms.windows}
         units: dict[str, int | None] = {}
@@ -259,31 +295,6 @@ class Closing:
                     sums[scope] = ScopeSum(totals.sum_units, totals.n, totals.scored)
                 units[board.name] = board_units(board, sums)
         return units
-
-
-def _scores_of(period: OpenPeriod | None) -> dict[str, list[Scored]]:
-    """model_id -> its scores of a period, for each model that was scored."""
-    if period is None:
-        return {}
-    return {
-        model_id: [
-            (*period.rounds[round_index][:3], units_of(period.rounds[round_index].units, model_index))
-            for round_index, model_index in tally.scores
-        ]
-        for model_id, tally in period.tallies.items()
-        if tally.scores
-    }
-
-
-def _series(period: OpenPeriod, tally: Tally, value_field: str) -> list[SeriesValue]:
-    """A model's scores and charges of the period, in the order of resolvable time, input and scope."""
-    values = [
-        (period.rounds[round_index][:3], units, True)
-        for round_index, model_index in tally.scores
-        if (units := period.rounds[round_index].units[value_field][model_index]) is not None
-    ]
-    values += [(period.rounds[round_index][:3], units, False) for round_index, units in tally.charges]
-    return [SeriesValue(units, scored) for _, units, scored in sorted(values, key=itemgetter(0))]
 
 
 def _windows(

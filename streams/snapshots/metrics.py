@@ -85,14 +85,26 @@ class PeriodSeries:
         """(m, m): the Spearman correlation of the signals of two models over the rounds that both have; NaN where
         undefined.
         """
-        m = len(self.model_ids)
-        out = np.full((m, m), np.nan)
-        for i in range(m):
-            for j in range(i):
-                correlation = _pair(self, i, j)
+        return np.array([self.correlations_of(i) for i in range(len(self.model_ids))]).reshape(
+            len(self.model_ids), len(self.model_ids)
+        )
+
+    def correlations_of(self, i: int) -> Floats:
+        """(m,): row i of `correlations`. Each pair is computed once, when it is asked for."""
+        row = np.full(len(self.model_ids), np.nan)
+        for j in range(len(self.model_ids)):
+            if j != i:
+                pair = (i, j) if j < i else (j, i)
+                if pair not in self._pairs:
+                    self._pairs[pair] = _pair(self, *pair)
+                correlation = self._pairs[pair]
                 if correlation is not None:
-                    out[i, j] = out[j, i] = correlation
-        return out
+                    row[j] = correlation
+        return row
+
+    @cached_property
+    def _pairs(self) -> dict[tuple[int, int], float | None]:
+        return {}
 
     def own(self, i: int) -> tuple[Floats, Floats]:
         """(signals, outcomes) in units, of the rounds in which model i was scored."""
@@ -197,9 +209,9 @@ def ic_sharpe(series: PeriodSeries, i: int) -> float | None:
     if pieces < ROUNDS_MIN:
         return None
     coefficients = [
-        one
+        coefficient
         for a, b in zip(np.array_split(signals, pieces), np.array_split(outcomes, pieces), strict=True)
-        if (one := spearman(a, b)) is not None
+        if (coefficient := spearman(a, b)) is not None
     ]
     deviation = float(np.std(coefficients, ddof=1)) if len(coefficients) >= ROUNDS_MIN else 0.0
     return float(np.mean(coefficients)) / deviation if deviation > ROUNDING else None
@@ -208,10 +220,10 @@ def ic_sharpe(series: PeriodSeries, i: int) -> float | None:
 def hit_rate(series: PeriodSeries, i: int) -> float | None:
     """The share of rounds in which signal and outcome have the same sign, of those in which neither is 0."""
     signals, outcomes = series.own(i)
-    said = (signals != 0) & (outcomes != 0)
-    if not said.any():
+    both_signed = (signals != 0) & (outcomes != 0)
+    if not both_signed.any():
         return None
-    return float(np.mean(np.sign(signals[said]) == np.sign(outcomes[said])))
+    return float(np.mean(np.sign(signals[both_signed]) == np.sign(outcomes[both_signed])))
 
 
 def _returns(series: PeriodSeries, i: int) -> Floats:
@@ -256,7 +268,7 @@ def turnover(series: PeriodSeries, i: int) -> float | None:
 
 def model_correlation(series: PeriodSeries, i: int) -> float | None:
     """The mean of the Spearman correlations with each other model's signals, over the rounds that both have."""
-    others = np.delete(series.correlations[i], i)
+    others = np.delete(series.correlations_of(i), i)
     defined = others[~np.isnan(others)]
     return float(defined.mean()) if len(defined) else None
 
@@ -268,10 +280,10 @@ def _pair(series: PeriodSeries, i: int, j: int) -> float | None:
     common = np.count_nonzero(both)
     # Ranking takes most of the time. If the common rounds are all rounds of a model, its ranks are computed already.
     a, b = (
-        series.ranks[both, one]
-        if common == np.count_nonzero(series.present[:, one])
-        else rank(series.signals[both, one])
-        for one in (i, j)
+        series.ranks[both, column]
+        if common == np.count_nonzero(series.present[:, column])
+        else rank(series.signals[both, column])
+        for column in (i, j)
     )
     return pearson(a, b)
 

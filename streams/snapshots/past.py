@@ -6,6 +6,7 @@ A value, folded from the stage's own snapshots. It is kept only if the terms hav
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 import msgspec
@@ -46,13 +47,21 @@ class ModelPast(msgspec.Struct):
     periods: list[OldValues] = []
     ewmas: dict[str, OldRunning] = {}
     """Window -> its EWMA."""
+    settled: ModelPast | None = None
+    """What it was when the checkpoint period began in which the newest period is; only where truths are posted."""
+    settled_until: int = -1
+    """The start of that checkpoint period (ms)."""
+    open: list[OldValues] = []
+    """The periods since then: a truth that is corrected in time changes their values."""
 
     def __bool__(self) -> bool:
         return bool(self.periods or self.ewmas)
 
     def copy(self) -> ModelPast:
         """A copy that can be changed."""
-        return ModelPast(list(self.periods), dict(self.ewmas))
+        return ModelPast(
+            list(self.periods), dict(self.ewmas), self.settled, self.settled_until, list(self.open)
+        )
 
     def take(
         self, told: TermsInForce, start: int, end: int, series: Sequence[SeriesValue], *, rehearsal: bool
@@ -60,6 +69,34 @@ class ModelPast(msgspec.Struct):
         """Add the period [start, end) (ms), after all periods that were added before."""
         if not series:
             return
+        if told.at(start).questions is not None:
+            self._settle(told.checkpoint_period(start)[0])
+            self.open.append(OldValues(start, list(series), rehearsal))
+        self._add(told, start, end, series, rehearsal=rehearsal)
+
+    def restate(
+        self, told: TermsInForce, start: int, series: Sequence[SeriesValue], *, rehearsal: bool
+    ) -> None:
+        """Give the period that begins at `start` (ms), of the running checkpoint period, other values."""
+        self._settle(told.checkpoint_period(start)[0])
+        others = [period for period in self.open if period.start != start]
+        again = [OldValues(start, list(series), rehearsal)] if series else []
+        self.open = sorted(others + again, key=attrgetter("start"))
+        base = self.settled or ModelPast()
+        self.periods, self.ewmas = list(base.periods), dict(base.ewmas)
+        for period in self.open:
+            _, end = told.snapshot_period(period.start)
+            self._add(told, period.start, end, period.values, rehearsal=period.rehearsal)
+
+    def _settle(self, checkpoint_start: int) -> None:
+        """If another checkpoint period begins (ms): what is here changes no more."""
+        if self.settled_until != checkpoint_start:
+            self.settled = ModelPast(list(self.periods), dict(self.ewmas))
+            self.settled_until, self.open = checkpoint_start, []
+
+    def _add(
+        self, told: TermsInForce, start: int, end: int, series: Sequence[SeriesValue], *, rehearsal: bool
+    ) -> None:
         since = told.comparable_since(start)
         windows = told.at(start).windows
         for window in windows:

@@ -17,6 +17,7 @@ from coordinator.streams.events import (
     CrunchConfigured,
     EnsemblesScored,
     PeriodClosed,
+    RoundRescored,
     RoundScored,
     ScoredUntil,
     SnapshotTaken,
@@ -25,9 +26,18 @@ from coordinator.streams.events import (
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.stage import Draft, Stage, Told
 from coordinator.streams.snapshots.closing import HOUR_MS, Closing
-from coordinator.streams.snapshots.past import ModelPast
+from coordinator.streams.snapshots.correcting import tally_correction
+from coordinator.streams.snapshots.past import ModelPast, needs_order
+from coordinator.streams.snapshots.restating import may_be_restated
 from coordinator.streams.snapshots.state import OwnSnapshots, SnapshotState, tally_round
-from coordinator.streams.snapshots.trailing import Trail, drop_scope_trails, drop_trails
+from coordinator.streams.snapshots.trailing import (
+    Totals,
+    Trail,
+    drop_scope_trails,
+    drop_trails,
+    in_scope,
+    take_sums,
+)
 
 
 class SnapshotStage(Stage[SnapshotState]):
@@ -59,35 +69,45 @@ class SnapshotStage(Stage[SnapshotState]):
         own = state.own
         match told.event:
             case RoundScored(data=data) | EnsemblesScored(data=data):
-                if data.resolvable_at >= own.closed_until:
+                if _counts(own, data.resolvable_at):
                     tally_round(state, data, told.before)
+            case RoundRescored(data=data):
+                if _counts(own, data.resolvable_at):
+                    tally_correction(state, data, told.before)
             case CrunchConfigured() as configured:
                 own.terms.add(configured)
             case SnapshotTaken(data=data):
                 self._begin(own, data)
                 own.joined[data.player] = min(data.first_point, own.joined.get(data.player, data.first_point))
                 own.crunchers[data.model_id] = data.cruncher_id
+                longest = max(terms.hours_max for _, _, terms in own.terms.spans())
+                from_ms = data.period_end - longest * HOUR_MS
                 total = data.sums.get(own.terms.at(data.period_start).value_field)
-                if total is not None:
-                    own.trails.setdefault(data.model_id, Trail()).add(
+                if total is not None or data.corrected:
+                    sums = (total.sum_units, total.n) if total is not None else (0, 0)
+                    take_sums(
+                        own.trails.setdefault(data.model_id, Trail()),
                         data.period_start,
-                        total.sum_units,
-                        total.n,
-                        data.scored_count,
-                        rehearsal=data.rehearsal,
+                        Totals(*sums, data.scored_count, data.rehearsal),
+                        data.corrected,
+                        from_ms,
                     )
-                for scope, total_in_scope in data.scopes.items():
+                for scope, in_it in data.scopes.items():
                     trails = own.scope_trails.setdefault(data.model_id, {})
-                    trails.setdefault(scope, Trail()).add(
+                    take_sums(
+                        trails.setdefault(scope, Trail()),
                         data.period_start,
-                        total_in_scope.sum_units,
-                        total_in_scope.n,
-                        total_in_scope.scored,
-                        rehearsal=data.rehearsal,
+                        Totals(in_it.sum_units, in_it.n, in_it.scored, data.rehearsal),
+                        in_scope(data.corrected, scope),
+                        from_ms,
                     )
                 if data.coverage is not None:
                     own.coverage.take_model(
                         data.model_id, data.period_start, data.scored_count, data.excused_count
+                    )
+                for earlier in data.restated if needs_order(own.terms.at(data.period_start)) else ():
+                    own.past.setdefault(data.model_id, ModelPast()).restate(
+                        own.terms, earlier.period_start, earlier.series, rehearsal=data.rehearsal
                     )
                 if data.series:
                     own.past.setdefault(data.model_id, ModelPast()).take(
@@ -107,7 +127,9 @@ class SnapshotStage(Stage[SnapshotState]):
                         rehearsal=data.rehearsal,
                     )
                 state.periods = {
-                    start: period for start, period in state.periods.items() if period.end > data.until_ms
+                    start: period
+                    for start, period in state.periods.items()
+                    if period.end > data.until_ms or may_be_restated(own.terms, start, data.until_ms)
                 }
                 longest = max(terms.hours_max for _, _, terms in own.terms.spans())
                 drop_trails(own.trails, own.closed_until - longest * HOUR_MS)
@@ -134,9 +156,23 @@ class SnapshotStage(Stage[SnapshotState]):
             own.past[data.model_id] = past
 
     def needed(self, state: SnapshotState, told: Told) -> dict[str, Need]:
-        """The position of the first scores of the oldest period that stays open."""
+        """The position of the first scores of the oldest period that stays open, or that may be restated."""
         closing_until = told.event.data.until if isinstance(told.event, ScoredUntil) else -1
-        needs = [period.before for period in state.periods.values() if period.end > closing_until]
-        if isinstance(told.event, RoundScored) and told.event.data.resolvable_at >= state.own.closed_until:
-            needs.append(told.before)  # this round is folded after it is decided, and may open a period
+        needs = [
+            period.before
+            for start, period in state.periods.items()
+            if period.end > closing_until or may_be_restated(state.own.terms, start, closing_until)
+        ]
+        if isinstance(told.event, (RoundScored, RoundRescored)) and _counts(
+            state.own, told.event.data.resolvable_at
+        ):
+            needs.append(told.before)  # it is folded after it is decided, and may open a period
         return {"scores": min([*needs, told.after], key=lambda need: need.offset)}
+
+
+def _counts(own: OwnSnapshots, resolvable_at: int) -> bool:
+    """Whether scores of this time (ms) belong to a period that is open, or that may be restated."""
+    if resolvable_at >= own.closed_until:
+        return True
+    start, _ = own.terms.snapshot_period(resolvable_at)
+    return may_be_restated(own.terms, start, own.closed_until)

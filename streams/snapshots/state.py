@@ -10,7 +10,16 @@ from typing import NamedTuple
 import msgspec
 
 from coordinator.streams.contract.terms import TermsInForce
-from coordinator.streams.events import EnsemblesScoredData, RoundScoredData, Terms, Unscored
+from coordinator.streams.events import (
+    EnsemblesScoredData,
+    PeriodCorrection,
+    RoundRescoredData,
+    RoundScoredData,
+    ScopeSum,
+    ScoreColumns,
+    Terms,
+    Unscored,
+)
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.ids import ensemble_id
 from coordinator.streams.log.stage import State
@@ -75,6 +84,23 @@ class Tally(msgspec.Struct):
     first_point: int = FAR_MS
     cruncher_id: str = ""
     rehearsal: bool = False
+    corrected: dict[int, list[int]] = {}
+    """Start of an earlier period (ms) -> what corrected truths change in it: [sum of units, n, how many are scores]."""
+    corrected_scopes: dict[int, dict[str, list[int]]] = {}
+    """The same by scope, if the terms have boards."""
+
+    def corrections(self) -> list[PeriodCorrection]:
+        """What corrected truths change in earlier periods, in the order of these."""
+        return [
+            PeriodCorrection(
+                start,
+                sum_units,
+                n,
+                scored,
+                {scope: ScopeSum(*of) for scope, of in sorted(self.corrected_scopes.get(start, {}).items())},
+            )
+            for start, (sum_units, n, scored) in sorted(self.corrected.items())
+        ]
 
     def add(self, field: str, units: int) -> None:
         """Add a value to the sum of a field."""
@@ -124,6 +150,8 @@ class OpenPeriod(msgspec.Struct):
     """How many rounds were scored under other rules, and are in no sum."""
     fills: list[Fill] = []
     """The values for newcomers, if the terms give them a past."""
+    corrections: dict[int, list[RoundRescoredData]] = {}
+    """Start of an earlier period (ms) -> the scores by truths that were corrected in this period, in order."""
     weights: list[tuple[Place, dict[str, int]]] = []
     """Place -> model -> its weight in the ensemble with which the terms' metrics compare."""
 
@@ -165,6 +193,13 @@ class SnapshotState(State):
     """Start of the period (ms) -> its sums."""
 
 
+def is_answerable(columns: RoundScoredData | ScoreColumns) -> bool:
+    """False if nobody could answer (no ground truth, a restart of the node): then nobody missed the round either."""
+    return len(columns.unscored) < len(columns.models) or any(
+        entry.fault == "model" for entry in columns.unscored
+    )
+
+
 def tally_round(state: SnapshotState, data: RoundScoredData, before: Need) -> None:
     """Add the scores of one scope of a round to its period: those of its models, or those of its ensembles.
 
@@ -179,10 +214,7 @@ def tally_round(state: SnapshotState, data: RoundScoredData, before: Need) -> No
     if not terms.adds_up(data.contract_hash, start):
         period.other_scoring += not is_ensembles
         return
-    # If nobody could answer (no ground truth, a restart of the node), nobody took part, and nobody missed the round.
-    answerable = not is_ensembles and (
-        len(data.unscored) < len(data.models) or any(entry.fault == "model" for entry in data.unscored)
-    )
+    answerable = not is_ensembles and is_answerable(data)
     if answerable:
         period.points.append(data.point)
     number = len(period.rounds)

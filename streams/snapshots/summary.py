@@ -6,16 +6,17 @@ first contract that has metrics, because it takes memory that a node without met
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract import CrunchContract, defaults
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
 from coordinator.streams.contract.metrics import Metrics
+from coordinator.streams.contract.types import validator
 from coordinator.streams.log.finite import numbers_of
 from coordinator.streams.log.ids import is_ensemble
 from coordinator.streams.log.reasons import as_reason
-from coordinator.streams.scores.scorer import validator
+from coordinator.streams.scores.direct import Number, direct_numbers
 from coordinator.streams.scores.units import to_float, to_units
 
 if TYPE_CHECKING:
@@ -38,9 +39,13 @@ NO_SCORES = Summary({}, "")
 
 
 def summaries(
-    contract: CrunchContract, scores: Mapping[str, Sequence[Scored]], weights: Weights | None = None
+    contract: CrunchContract,
+    scores: Mapping[str, Sequence[Scored]],
+    weights: Weights | None = None,
+    only: str | None = None,
 ) -> dict[str, Summary]:
-    """model_id -> its summary over its scores of one period. The order of the scores does not matter.
+    """model_id -> its summary over its scores of one period, of every model or of `only` one beside the others. The
+    order of the scores does not matter.
 
     Each ensemble is measured alone, so that no model is compared with an ensemble.
 
@@ -49,11 +54,12 @@ def summaries(
     """
     in_order = {model_id: sorted(column, key=_place) for model_id, column in scores.items() if column}
     models = {model_id: column for model_id, column in in_order.items() if not is_ensemble(model_id)}
-    measured = _metrics(contract, models, weights or {})
-    for model_id in in_order.keys() - models.keys():
-        measured |= _metrics(contract, {model_id: in_order[model_id]}, {})
+    wanted = in_order if only is None else {name: in_order[name] for name in (only,) if name in in_order}
+    measured = _metrics(contract, models, weights or {}, wanted.keys() & models.keys())
+    for model_id in wanted.keys() - models.keys():
+        measured |= _metrics(contract, {model_id: in_order[model_id]}, {}, {model_id})
     summary_of: dict[str, Summary] = {}
-    for model_id, column in in_order.items():
+    for model_id, column in wanted.items():
         own, metrics = _aggregate(contract, column), measured.get(model_id, NO_SCORES)
         twice = sorted(own.units.keys() & metrics.units.keys())
         clash = as_reason(f"aggregate_snapshot and a metric both give {twice}") if twice else ""
@@ -71,28 +77,55 @@ def _aggregate(contract: CrunchContract, scores: Sequence[Scored]) -> Summary:
     as_result = validator(contract.score_type)
     decimals = contract.score_decimals
     try:
-        results = [
-            as_result({field: to_float(units, decimals) for field, units in scored[3].items()})
-            for scored in scores
-        ]
-        numbers = numbers_of(contract.aggregate_snapshot(results))
+        numbers = _means(contract, scores)
+        if numbers is None:
+            results = [
+                as_result({field: to_float(units, decimals) for field, units in scored[3].items()})
+                for scored in scores
+            ]
+            numbers = numbers_of(contract.aggregate_snapshot(results))
         return Summary({name: to_units(value, decimals) for name, value in sorted(numbers.items())}, "")
     except AUTHORS_ERRORS as error:
         return Summary({}, as_reason(f"aggregate_snapshot: {type(error).__name__}: {error}"))
 
 
+def _means(contract: CrunchContract, scores: Sequence[Scored]) -> dict[str, Number] | None:
+    """What the default `aggregate_snapshot` gives, with the same sums of floats in the same order, but without a
+    pydantic object for each score; None where the contract's own function must be called.
+    """
+    direct = direct_numbers(contract.score_type)
+    if direct is None or contract.aggregate_snapshot is not defaults.aggregate_snapshot:
+        return None
+    decimals = contract.score_decimals
+    sums: dict[str, Number] = {}
+    counts: dict[str, int] = {}
+    for scored in scores:
+        numbers = direct.of({field: to_float(units, decimals) for field, units in scored[3].items()})
+        if numbers is None:
+            return None
+        for name, value in numbers.items():
+            sums[name] = sums.get(name, 0.0) + value
+            counts[name] = counts.get(name, 0) + 1
+    return {name: total / counts[name] for name, total in sums.items()}
+
+
 def _metrics(
-    contract: CrunchContract, scores: Mapping[str, Sequence[Scored]], weights: Weights
+    contract: CrunchContract,
+    scores: Mapping[str, Sequence[Scored]],
+    weights: Weights,
+    wanted: Collection[str],
 ) -> dict[str, Summary]:
-    """model_id -> its metrics, without those that are undefined."""
+    """model_id -> its metrics, without those that are undefined; of the `wanted` among the models."""
     metrics = contract.aggregation.metrics
-    if metrics is None or not scores:
+    if metrics is None or not wanted:
         return {}
     from coordinator.streams.snapshots.metrics import functions_of  # noqa: PLC0415
 
     series = _series(contract, metrics, scores, weights)
     metrics_of: dict[str, Summary] = {}
     for i, model_id in enumerate(series.model_ids):
+        if model_id not in wanted:
+            continue
         units: dict[str, int] = {}
         errors: list[str] = []
         for name, function in functions_of(metrics).items():

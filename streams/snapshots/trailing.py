@@ -7,10 +7,13 @@ sum a week of hours anew at the end of each hour was too slow.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
+
+from coordinator.streams.events import PeriodCorrection, ScopeSum
 
 
 class Totals(NamedTuple):
@@ -40,6 +43,16 @@ class Trail(msgspec.Struct):
         self.totals.append(
             Totals(last[0] + sum_units, last[1] + n, last[2] + scored, last[3] + bool(rehearsal))
         )
+
+    def amend(self, start: int, sum_units: int, n: int, scored: int) -> None:
+        """Change a period that is there, or add one between others."""
+        at = bisect_left(self.starts, start)
+        if at == len(self.starts) or self.starts[at] != start:
+            self.starts.insert(at, start)
+            self.totals.insert(at, self.totals[at - 1] if at else self.before)
+        for i in range(at, len(self.totals)):
+            last = self.totals[i]
+            self.totals[i] = Totals(last[0] + sum_units, last[1] + n, last[2] + scored, last[3])
 
     def since(self, from_ms: int) -> Totals:
         """The sums over the periods that start at or after `from_ms`."""
@@ -83,3 +96,35 @@ def drop_trails(trails: dict[str, Trail], from_ms: int) -> None:
         trails[name].drop_before(from_ms)
         if not trails[name]:
             del trails[name]
+
+
+def take_sums(
+    trail: Trail, start: int, own: Totals, corrected: Sequence[PeriodCorrection], from_ms: int
+) -> None:
+    """Add a period to a trail. What corrected truths change goes to its own period; those before `from_ms` are dropped.
+
+    `own`: the sums of the period, with the corrections in them.
+    """
+    trail.add(
+        start,
+        own.sum_units - sum(change.sum_units for change in corrected),
+        own.n - sum(change.n for change in corrected),
+        own.scored - sum(change.scored for change in corrected),
+        rehearsal=bool(own.rehearsals),
+    )
+    for change in corrected:
+        if change.period_start >= from_ms:
+            trail.amend(change.period_start, change.sum_units, change.n, change.scored)
+
+
+def in_scope(corrected: Sequence[PeriodCorrection], scope: str) -> list[PeriodCorrection]:
+    """The corrections of one scope."""
+    return [
+        PeriodCorrection(change.period_start, *_of_scope(change.scopes[scope]))
+        for change in corrected
+        if scope in change.scopes
+    ]
+
+
+def _of_scope(total: ScopeSum) -> tuple[int, int, int]:
+    return total.sum_units, total.n, total.scored

@@ -81,7 +81,8 @@ def numbers_of_windows(windows: Sequence[Window], number: Callable[[Window], Num
                 weighted_mean_units(
                     (weight, None if part.units is None else Fraction(part.units)) for weight, part in parts
                 ),
-                sum(part.scored for _, part in parts),
+                # All windows end now: the scores of the shortest are in the longest, too, and count once.
+                max(part.scored for _, part in parts),
             )
         else:
             numbers[window.name] = number(window)

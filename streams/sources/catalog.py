@@ -26,6 +26,7 @@ from coordinator.streams.sources.files.given_rows import READING_OPTIONS, readin
 from coordinator.streams.sources.generated import GeneratedSource
 from coordinator.streams.sources.options import Options
 from coordinator.streams.sources.pyth.source import PythSource
+from coordinator.streams.sources.questions.source import QuestionsSource
 
 ENTRY_POINT_GROUP = "coordinator.feeds"
 BUILT_IN = "built-in"
@@ -143,6 +144,7 @@ _BUILT_IN: Mapping[str, tuple[type, SourceFactory]] = MappingProxyType(
         "candles": (CandleFileSource, _candles),
         "file": (FileSource, FileSource.from_options),
         "generated": (GeneratedSource, _generated),
+        "questions": (QuestionsSource, QuestionsSource.from_options),
         "pyth": (PythSource, PythSource.from_options),
     }
 )

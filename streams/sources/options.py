@@ -62,14 +62,14 @@ def variable_of(source: str, option: str) -> str:
 class Options:
     """The options of one source. Raises OperatorError for an option that the source does not have."""
 
-    def __init__(self, source: str, texts: Mapping[str, str], known: Collection[str]) -> None:
+    def __init__(self, source: str, texts: Mapping[str, str], option_names: Collection[str]) -> None:
         self._source = source
         self._texts = texts
-        unknown = sorted(set(texts) - set(known))
+        unknown = sorted(set(texts) - set(option_names))
         if unknown:
             raise OperatorError(
                 f"{variable_of(source, unknown[0])}: feed source {source!r} has no option {unknown[0]}; "
-                f"it has {', '.join(known)}"
+                f"it has {', '.join(option_names)}"
             )
 
     def text(self, name: str, default: str = "") -> str:

@@ -2,19 +2,24 @@
 
 Raises by whose fault it is: WorldError if the server does not answer or cannot, RefusedError if it is useless to ask
 again soon, NoHistoryError for a route that no longer exists, OperatorError for a request that the server refuses (a
-wrong symbol, a missing key). Headers hold secrets, and are never part of a message.
+wrong symbol, a missing key). Headers hold secrets, and are never part of a message. A body is read up to
+BODY_BYTES_MAX as it comes and as it unpacks, so that no server can fill the memory of a worker, and for
+`Patience.answer_seconds` in all, so that one that trickles does not hold it.
 """
 
 from __future__ import annotations
 
+import asyncio
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
+from typing import Any
 
 import httpx
 
 from coordinator.streams.clock import wall_ms
-from coordinator.streams.log.errors import NoHistoryError, OperatorError, RefusedError, WorldError
+from coordinator.streams.log.errors import NoHistoryError, OperatorError, RefusedError, WorldError, text_of
 from coordinator.streams.net.outbound import http_client
 from coordinator.streams.sources.waiting import (
     BusyError,
@@ -24,9 +29,12 @@ from coordinator.streams.sources.waiting import (
     is_busy,
     plain_refusal,
     read_retry_after,
-    reason_of,
 )
 
+BODY_BYTES_MAX = 64 * 1024 * 1024
+"""Of an answer, without its compression. As much as the node itself takes of a request."""
+ENCODINGS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
+"""What is asked for and unpacked here, with zlib's name for it. httpx unpacks a part as a whole, however large."""
 NOTHING: Mapping[int, str] = MappingProxyType({})
 Params = Mapping[str, str | int | Sequence[str]]
 
@@ -63,17 +71,17 @@ class Rest:
         return http_client(
             self.base_url,
             timeout=self._patience.request_timeout_seconds,
-            headers=self._headers,
+            headers={"Accept-Encoding": "gzip, deflate", **self._headers},
         )
 
-    async def get(self, client: httpx.AsyncClient, path: str, params: Params) -> httpx.Response:
-        """The answer, which has status 200."""
+    async def get(self, client: httpx.AsyncClient, path: str, params: Params) -> bytes:
+        """The body of the answer, which has status 200. Raises RefusedError too if it is larger than BODY_BYTES_MAX."""
         try:
             async for attempt in attempts(self._patience, self._patience.attempts):
                 with attempt:
-                    response = await client.get(path, params=dict(params))
+                    response, body = await self._answer(client, path, params=dict(params))
                     if is_busy(response.status_code):
-                        raise self.busy(response, response.content)
+                        raise self.busy(response, body)
         except BusyError as error:
             message = f"{self._source}: {self.base_url}{path}: {error}"
             asked_seconds = error.retry_after_seconds or 0.0
@@ -81,9 +89,54 @@ class Rest:
                 raise RefusedError(message, asked_seconds or self._patience.refused_seconds) from error
             raise WorldError(message) from error
         except httpx.TransportError as error:
-            raise WorldError(f"{self._source}: {self.base_url}{path}: {reason_of(error)}") from error
-        self.check(response.status_code, path, params, response.content)
-        return response
+            raise WorldError(f"{self._source}: {self.base_url}{path}: {text_of(error)}") from error
+        self.check(response.status_code, path, params, body)
+        return body
+
+    async def _answer(
+        self, client: httpx.AsyncClient, path: str, **options: Any
+    ) -> tuple[httpx.Response, bytes]:
+        """The answer to one request, and its body. Raises what httpx raises, and RefusedError."""
+        body = bytearray()
+        try:
+            async with (
+                asyncio.timeout(self._patience.answer_seconds),
+                client.stream("GET", path, **options) as response,
+            ):
+                async for part in response.aiter_raw():
+                    body += part
+                    if len(body) > BODY_BYTES_MAX:
+                        raise self._too_large(path)
+        except TimeoutError as error:
+            message = f"the answer was not whole within {self._patience.answer_seconds:g} s"
+            raise httpx.ReadTimeout(message) from error
+        return response, self._unpacked(path, response.headers.get("Content-Encoding", ""), bytes(body))
+
+    def _unpacked(self, path: str, encoding: str, body: bytes) -> bytes:
+        """The body without its compression. Raises RefusedError for one that cannot be unpacked, or to too much."""
+        encoding = encoding.strip().lower()
+        if encoding in ("", "identity") or not body:
+            return body
+        if encoding not in ENCODINGS:
+            raise self._refused(path, f"the answer is packed as {encoding[:40]!r}, which was not asked for")
+        unpacking = zlib.decompressobj(ENCODINGS[encoding])
+        try:
+            unpacked = unpacking.decompress(body, BODY_BYTES_MAX + 1)
+        except zlib.error as error:
+            raise self._refused(
+                path, f"the answer is not the {encoding} that it says it is: {error}"
+            ) from error
+        if len(unpacked) > BODY_BYTES_MAX:
+            raise self._too_large(path)
+        if not unpacking.eof:
+            raise self._refused(path, f"the answer's {encoding} is cut short")
+        return unpacked
+
+    def _too_large(self, path: str) -> RefusedError:
+        return self._refused(path, f"the answer has more than {BODY_BYTES_MAX:,} bytes, and is not read")
+
+    def _refused(self, path: str, why: str) -> RefusedError:
+        return RefusedError(f"{self._source}: {self.base_url}{path}: {why}", self._patience.refused_seconds)
 
     def check(self, status: int, path: str, params: Params, body: bytes) -> None:
         """Raise the error that a status other than 200 means."""
@@ -98,7 +151,7 @@ class Rest:
                 + (f"; {advice}" if advice else "")
             )
         remark = self._gone.get(status) or self._lasting.get(status)
-        reason = f"{text}; {remark}" if remark else text
+        reason = "; ".join(part for part in (text, remark) if part)
         message = f"{self._source}: {self.base_url}{path}: status {status}: {reason}"
         if status in self._gone:
             raise NoHistoryError(message)
@@ -123,10 +176,10 @@ class Rest:
         """The server's time in ms, from the Date header of an answer. Raises WorldError."""
         try:
             async with self.client() as client:
-                response = await client.get(path)
+                response, _ = await self._answer(client, path)
             return int(parsedate_to_datetime(response.headers["Date"]).timestamp() * 1000)
         except httpx.HTTPError as error:
-            raise WorldError(f"{self._source}: {self.base_url}{path}: {reason_of(error)}") from error
+            raise WorldError(f"{self._source}: {self.base_url}{path}: {text_of(error)}") from error
         except (KeyError, ValueError):
             raise WorldError(f"{self._source}: {self.base_url}{path}: the answer has no Date") from None
 
@@ -134,11 +187,13 @@ class Rest:
         """Whether the server answers in time. Asks once; does not raise for a fault of the world."""
         try:
             async with self.client() as client:
-                response = await client.get(path, timeout=timeout_seconds)
+                response, body = await self._answer(client, path, timeout=timeout_seconds)
         except httpx.TimeoutException:
             return Probe(False, f"no answer from {self.base_url} within {timeout_seconds:g} s")
         except httpx.HTTPError as error:
-            return Probe(False, f"{self.base_url}: {reason_of(error)}")
+            return Probe(False, f"{self.base_url}: {text_of(error)}")
+        except RefusedError as error:
+            return Probe(False, str(error))
         if response.status_code != httpx.codes.OK:
-            return Probe(False, f"{self.base_url}: {self.busy(response, response.content)}")
+            return Probe(False, f"{self.base_url}: {self.busy(response, body)}")
         return Probe(True)

@@ -18,6 +18,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from coordinator.streams.clock import wall_ms
+from coordinator.streams.log.errors import text_of
 from coordinator.streams.net.outbound import open_socket
 from coordinator.streams.ports import SourceHealth
 from coordinator.streams.sources.waiting import (
@@ -26,7 +27,6 @@ from coordinator.streams.sources.waiting import (
     attempts,
     plain_refusal,
     read_retry_after,
-    reason_of,
     trouble_of,
 )
 
@@ -51,8 +51,8 @@ async def socket_messages(
                 yield message
                 message = await _next_message(socket, idle_seconds)
         except (OSError, WebSocketException) as error:
-            health.state, health.reason = "reconnecting", reason_of(error)
-            log.warning("feed_connection_lost", source=source, reason=reason_of(error))
+            health.state, health.reason = "reconnecting", text_of(error)
+            log.warning("feed_connection_lost", source=source, reason=text_of(error))
         finally:
             await socket.close()
         # A random pause before the first new attempt, so that many nodes do not reconnect at the same time.

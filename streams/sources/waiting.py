@@ -20,7 +20,7 @@ import stamina
 import structlog
 from websockets.exceptions import WebSocketException
 
-from coordinator.streams.log.errors import RefusedError, WorldError
+from coordinator.streams.log.errors import RefusedError, WorldError, text_of
 from coordinator.streams.ports import SourceHealth
 from coordinator.streams.setting_checks import url_host
 from coordinator.streams.sources.options import variable_of
@@ -39,6 +39,9 @@ class Patience(msgspec.Struct, frozen=True):
     """How long a source waits, and for what. Tests use shorter times."""
 
     request_timeout_seconds: float = 10.0
+    """For a connection, and for each next part of an answer."""
+    answer_seconds: float = 120.0
+    """For a whole answer."""
     attempts: int = 6
     wait_initial_seconds: float = 0.5
     wait_max_seconds: float = 30.0
@@ -130,15 +133,10 @@ def read_retry_after(header: str | None, now_ms: int) -> float | None:
     return min(max(0.0, seconds), RETRY_AFTER_SECONDS_MAX)
 
 
-def reason_of(error: BaseException) -> str:
-    """An error's text, or the name of its class if it has none."""
-    return str(error) or type(error).__name__
-
-
 def trouble_of(error: BaseException) -> tuple[str, str]:
     """(state, reason) of a source that cannot be reached because of this error."""
     refused = (isinstance(error, BusyError) and error.is_refusal) or isinstance(error, RefusedError)
-    return ("refused" if refused else "reconnecting"), reason_of(error)
+    return ("refused" if refused else "reconnecting"), text_of(error)
 
 
 async def wait_after(error: WorldError, source: str, health: SourceHealth, patience: Patience) -> None:

@@ -10,6 +10,7 @@ import pytest
 from tests.explained import explainer_over
 from tests.infra.evidence.noted import noted_loop
 from tests.logs import busy_log, fold_into
+from tests.planned import keep_plan
 from tests.shadowed import shadowed_loop
 
 from coordinator.api.access import Rules
@@ -90,6 +91,7 @@ async def api(parts):
         Watches(evidence=noted_loop(projector), shadow=shadowed_loop(parts.settings.data_dir)),
     )
     explainer = explainer_over(stage.log)
+    keep_plan(parts.settings.data_dir)
     app = create_app(
         parts.settings, projector, stage, sender=sender, rules=rules, monitor=monitor, explainer=explainer
     )

@@ -17,7 +17,7 @@ from coordinator.streams.setting_checks import networks_of
 from coordinator.streams.settings import Settings
 
 INSIDE, OUTSIDE = "127.0.0.1", "203.0.113.9"
-KEYS = {scope: make_entry(f"k{scope.value}", scope, "s" * 43) for scope in Scope if scope}
+KEYS = {scope: make_entry(f"k{scope.value}", scope, "s" * 43, "m1", "c1") for scope in Scope if scope}
 CONFIRM = "/reports/checkpoints/none/confirm"
 RELEASE = "/reports/checkpoints/none/release"
 OPEN = "open"
@@ -98,6 +98,18 @@ CASES = [
     (INSIDE, None, False, "POST", "//reports/checkpoints/a/confirm", 401),
     ("::ffff:127.0.0.1", None, False, "POST", CONFIRM, OPEN),
     ("no address", None, False, "POST", CONFIRM, 401),
+    (INSIDE, None, False, "POST", "/rounds", 401),
+    (INSIDE, Scope.SETTLE, False, "POST", "/rounds", 403),
+    (INSIDE, Scope.SUBMIT, False, "POST", "/rounds", 403),
+    (INSIDE, Scope.SUBMIT, False, "POST", "/rounds/w/resolve", 403),
+    (INSIDE, Scope.SUBMIT, False, "POST", "/rounds/w/void", 403),
+    (INSIDE, Scope.SUBMIT, False, "POST", "/stakes", 403),
+    (INSIDE, Scope.SUBMIT, False, "POST", CONFIRM, 403),
+    (OUTSIDE, Scope.SUBMIT, True, "GET", "/reports/models", OPEN),
+    (INSIDE, None, False, "POST", "/rounds/w/answers", 401),
+    (INSIDE, Scope.ADMIN, False, "POST", "/rounds/w/answers", 403),
+    (OUTSIDE, Scope.SUBMIT, False, "POST", "/rounds/w/answers", OPEN),
+    (OUTSIDE, Scope.ADMIN, False, "POST", "/rounds", OPEN),
 ]
 
 
@@ -276,6 +288,9 @@ async def test_the_openapi_says_who_may_call_and_how_errors_look(door):
         ("PATCH", "/reports/checkpoints/a/status", Scope.SETTLE),
         ("POST", RELEASE, Scope.ADMIN),
         ("POST", "/own/x", Scope.ADMIN),
+        ("POST", "/rounds", Scope.ADMIN),
+        ("POST", "/rounds/a/b/answers", Scope.ADMIN),
+        ("POST", "/rounds/a/answers", Scope.SUBMIT),
         ("TRACE", "/", Scope.ADMIN),
     ],
 )
@@ -289,6 +304,8 @@ def test_entries_are_hashes_with_remarks():
     assert "ops.abc" not in line
     (entry,) = parse_entries(f"# ours\n\n{line}  # Ada\n", "x")
     assert (entry.key_id, entry.scope) == ("ops", Scope.SETTLE)
+    (entry,) = parse_entries(make_entry("ada", Scope.SUBMIT, "abc", "m1", "c1")[1], "x")
+    assert (entry.scope, entry.model_id, entry.cruncher_id) == (Scope.SUBMIT, "m1", "c1")
 
 
 @pytest.mark.parametrize(
@@ -296,6 +313,8 @@ def test_entries_are_hashes_with_remarks():
     [
         ("ops.secret-key-itself", "line 1: an entry is ID SCOPE SHA256"),
         (f"ops none {'0' * 64}", "line 1"),
+        (f"ops submit {'0' * 64}", "line 1: .*MODEL CRUNCHER"),
+        (f"ops read {'0' * 64} m1 c1", "line 1"),
         (f"ops root {'0' * 64}", "line 1"),
         (f"ops read {'0' * 63}", "line 1"),
         (f"ops read {'0' * 64}\nops read {'1' * 64}", "line 2: the id ops stands there twice"),

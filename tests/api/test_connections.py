@@ -10,6 +10,7 @@ import httpx
 import pytest
 import uvicorn
 from starlette.responses import Response, StreamingResponse
+from tests.loopback import NO_CERTIFICATES
 from tests.waiting import in_time, limit
 
 from coordinator.api.server import _Server
@@ -145,7 +146,7 @@ async def test_when_there_is_no_room_a_new_one_takes_the_place_of_the_one_idle_f
         first, _ = await connect()
         others = [await connect() for _ in range(30)]
         assert await dropped(first)
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(verify=NO_CERTIFICATES) as client:
             assert (await client.get(url + "/healthz")).text == "ok"
         assert len(here.open) <= 10
         await busy.readexactly(1_000_000)  # what is being answered is not dropped for it
@@ -153,7 +154,7 @@ async def test_when_there_is_no_room_a_new_one_takes_the_place_of_the_one_idle_f
 
 
 async def test_a_connection_that_is_used_is_kept():
-    async with serving() as (here, url, _), httpx.AsyncClient(base_url=url) as client:
+    async with serving() as (here, url, _), httpx.AsyncClient(base_url=url, verify=NO_CERTIFICATES) as client:
         for _ in range(8):
             assert (await client.get("/")).text == "ok"
             await asyncio.sleep(0.1)

@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from tests.explained import MemoryAppends
 from tests.infra.evidence.bundles import MemorySource, checkpoints_of, whole_log
+from tests.infra.evidence.questioned import questioned_log
 from tests.logs import fold_into
 
-from coordinator.api import evidence
+from coordinator.api import evidence, proofs
 from coordinator.api.app import create_app
 from coordinator.api.evidence_loop import EvidenceLoop
 from coordinator.api.monitor import Monitor
 from coordinator.api.times import zulu
 from coordinator.api.watches import Watches
+from coordinator.infra.contracts.loading import ContractShelf
 from coordinator.infra.evidence import kept_bundles
 from coordinator.infra.evidence.bundle_file import BundleFile
 from coordinator.infra.evidence.kept_bundles import KeptBundles
-from coordinator.infra.evidence.key import signing_key
+from coordinator.infra.evidence.key import signing_key, signing_keys
+from coordinator.infra.evidence.proving import write_proof
 from coordinator.infra.evidence.tree_files import TreeFiles
+from coordinator.projections.explaining.explainer import Explainer
 from coordinator.projections.folding.projector import Projector
 from coordinator.projections.views.all_views import open_read_models
 from coordinator.projections.views.hidden_answers import hidden_until
-from coordinator.streams.evidence.judging import Trust, judge_bundle
+from coordinator.streams.audit.explain.again import explain_again
+from coordinator.streams.engine import MemoryLog
+from coordinator.streams.events import InputReceived, RoundOpened, RoundScored, ScopeAnswered
+from coordinator.streams.evidence.bundle_judging import Trust, judge_bundle
 from coordinator.streams.evidence.merkle import root
 from coordinator.streams.evidence.notes import Note
+from coordinator.streams.evidence.prediction_proof import proved
 from coordinator.streams.evidence.tiles import subtrees_of
 from coordinator.streams.log.errors import WorldError
+from coordinator.streams.log.ids import prediction_id
 from coordinator.streams.settings import Settings
 from coordinator.streams.topology import TOPICS
 
@@ -55,22 +67,38 @@ def folded(topics):
     )
 
 
+def scored_predictions():
+    return [
+        prediction_id(event.data.input_id, event.data.scope_key, entry.model_id)
+        for event in whole_log().events("scores")[:40]
+        if isinstance(event, RoundScored)
+        for entry in event.data.entries()
+        if entry.status == "SCORED"
+    ]
+
+
 @pytest.fixture
 async def node(tmp_path):
+    async with node_of(whole_log(), tmp_path) as found:
+        yield found
+
+
+@asynccontextmanager
+async def node_of(log, tmp_path):
     Source.opened, Source.broken = 0, False
-    log = whole_log()
     settings = Settings(crunch_id="btc-up", data_dir=tmp_path)
     read = open_read_models(tmp_path, "cluster", "btc-up")
     projector = Projector(settings, read)
     fold_into(projector.folder, folded(log.topics))
     projector._started = True
     loop = EvidenceLoop(settings, read.evidence)
-    loop.files = TreeFiles(tmp_path, signing_key(settings))
+    loop.files = TreeFiles(tmp_path, signing_keys(settings))
     while await loop.look():
         pass
     monitor = Monitor(projector, None, lambda: 0, Watches(evidence=loop))
     bundles = KeptBundles(settings, lambda: Source(log))
-    app = create_app(settings, projector, None, monitor=monitor, bundles=bundles)
+    explainer = Explainer(MemoryAppends(log), lambda facts: explain_again(facts, ContractShelf()))
+    app = create_app(settings, projector, None, monitor=monitor, bundles=bundles, explainer=explainer)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://node") as client:
         yield SimpleNamespace(
             client=client, read=read, loop=loop, bundles=bundles, ids=checkpoints_of(log), settings=settings
@@ -174,7 +202,86 @@ async def test_a_broker_that_does_not_answer_leaves_no_half_bundle(node):
     assert (await node.client.get(f"/reports/checkpoints/{node.ids[0]}/bundle")).status_code == 200
 
 
+async def test_a_prediction_s_proof_is_the_one_that_the_command_writes(node, tmp_path):
+    wanted = scored_predictions()[0]
+    answer = await node.client.get(f"/reports/predictions/{wanted}/proof")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+    key = signing_key(node.settings).verifier
+    (one,) = proved(answer.content, [key], wanted)
+    assert (one.prediction_id, one.status) == (wanted, "SCORED")
+    path = tmp_path / "proof.txt"
+    await write_proof(node.settings, Source(whole_log()), wanted, path)
+    assert proved(path.read_bytes(), [key], wanted) == [one]
+    unknown = await node.client.get("/reports/predictions/inp/BTCUSDT/1/60s/nobody/proof")
+    assert (unknown.status_code, "no prediction" in unknown.json()["detail"]) == (404, True)
+    input_id, scope_key, _ = wanted.rsplit("/", 2)
+    nobody = await node.client.get(f"/reports/predictions/{input_id}/{scope_key}/nobody/proof")
+    assert (nobody.status_code, "no signed note commits" in nobody.json()["detail"]) == (404, True)
+
+
+async def test_answers_to_posted_questions_are_proved_and_explained_by_their_own_ids(tmp_path):
+    """Asked again, handed in, void, corrected: the id of each is that of the round in which the answer stands."""
+    log = questioned_log()
+    rosters = {
+        one.data.input_id: one.data.roster
+        for one in log.events("predictions")
+        if isinstance(one, RoundOpened)
+    }
+    wanted = {
+        prediction_id(one.data.input_id, one.data.scope_key, answer.model_id): bytes(answer.output).decode()
+        for one in log.events("predictions")
+        if isinstance(one, ScopeAnswered)
+        for answer in one.data.entries(rosters[one.data.input_id])
+    }
+    assert sum("~2/" in name for name in wanted) == 1
+    assert sum("~s" in name for name in wanted) == 2
+    async with node_of(log, tmp_path) as node:
+        key = signing_key(node.settings).verifier
+        for name, output in wanted.items():
+            path = quote(name, safe="/~")
+            answer = await node.client.get(f"/reports/predictions/{path}/proof")
+            assert answer.status_code == 200, (name, answer.text)
+            assert {one.answer for one in proved(answer.content, [key], name)} == {output}
+            explained = await node.client.get(f"/reports/explain/predictions/{path}")
+            assert explained.status_code == 200, (name, explained.text)
+            assert explained.json()["id"] == name
+            steps = {step["name"]: step for step in explained.json()["steps"]}
+            assert {"truth", "answer"} <= set(steps)
+            took_its_place = output == '{"value":0.9}' or name.endswith("/again/question/slow")
+            assert ("score" in steps) is not took_its_place
+            if "corrected/question/slow" in name:
+                assert "937500000" in str(steps["score"]["result"])
+
+
+async def test_a_proof_with_an_answer_that_is_still_hidden_is_not_given_out(node, tmp_path):
+    """As the bundle: another node does not know yet that the horizons have passed."""
+    log = whole_log()
+    input_id, scope_key, model = scored_predictions()[-1].rsplit("/", 2)
+    received = next(
+        offset
+        for offset, decision in enumerate(MemoryLog(log.topics).decisions("inputs"))
+        for event in decision.events
+        if isinstance(event, InputReceived) and event.data.input_id == input_id
+    )
+    records = {**log.topics, "inputs": log.topics["inputs"][: received + 2]}
+    read = open_read_models(tmp_path / "behind", "cluster", "btc-up")
+    fold_into(Projector(node.settings, read).folder, folded(records))
+    app = FastAPI()
+    app.router.routes += proofs.router(node.loop, MemoryAppends(log), read).routes
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://node") as client:
+        answer = await client.get(f"/reports/predictions/{input_id}/{scope_key}/{model}/proof")
+    assert answer.status_code == 409, answer.text
+    assert "hidden until 2" in answer.json()["detail"]
+    assert b"tlog-proof" not in answer.content
+    read.close()
+
+
 async def test_a_node_without_evidence_says_so(node):
     node.loop.files = None
-    for path in ("/reports/evidence", "/evidence/checkpoint", f"/reports/checkpoints/{node.ids[0]}/bundle"):
+    for path in (
+        f"/reports/predictions/{scored_predictions()[0]}/proof",
+        "/reports/evidence",
+        "/evidence/checkpoint",
+        f"/reports/checkpoints/{node.ids[0]}/bundle",
+    ):
         assert (await node.client.get(path)).status_code == 404

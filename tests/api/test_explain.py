@@ -74,6 +74,9 @@ async def test_a_share_a_snapshot_and_a_score_have_their_events_and_positions(ap
     assert "CheckpointOpened" in kinds
     snapshot = await api.get(f"/reports/explain/snapshots/m1/{START_MS}")
     assert snapshot["kind"] == "snapshot"
+    place = await api.get("/reports/explain/board/m1")
+    assert place["kind"] == "place"
+    assert {source["kind"] for step in place["steps"] for source in step["sources"]} >= {"InputsUntil"}
     scored = await api.get(f"/reports/explain/predictions/{ids.input_id('BTCUSDT', START_MS)}/60s/m1")
     assert "RoundScored" in {source["kind"] for step in scored["steps"] for source in step["sources"]}
 
@@ -83,6 +86,7 @@ async def test_a_share_a_snapshot_and_a_score_have_their_events_and_positions(ap
     [
         ("predictions/17", 404, "an id is inp/SUBJECT/POINT_MS/SCOPE/MODEL"),
         ("predictions/" + "inp/" * 200, 422, "600 characters"),
+        ("board/nobody", 404, "is not on the board"),
         ("checkpoints/17/m1", 404, "an id is ckp_ and 24 hex digits"),
         ("checkpoints/latest/nobody", 404, "neither ranks nor names model 'nobody'"),
         ("snapshots/m1/yesterday", 422, "neither ISO 8601 nor epoch ms"),

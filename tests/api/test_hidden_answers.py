@@ -11,7 +11,7 @@ import pytest
 from tests.logs import HOUR_MS, MINUTE_MS, START_MS, busy_log, fold_into
 
 from coordinator.api.times import naive
-from coordinator.projections.folding.past import folded_until
+from coordinator.projections.folding.as_of import folded_until
 from coordinator.projections.folding.projector import Projector
 from coordinator.projections.views.all_views import open_read_models
 from coordinator.streams.settings import Settings
@@ -97,19 +97,33 @@ def opened_up(path, content):
     return content + repr(pq.read_table(io.BytesIO(content)).to_pylist()).encode()
 
 
-async def everything(api, **params):
+NAMES = {
+    "{model_id}": "crowd-7",
+    "{checkpoint_id}": "",  # each
+    "{command_id}": "cmd_1",
+    "{prediction_id}": f"inp/BTCUSDT/{START_MS + OPEN_AT + MINUTE_MS}/60s/crowd-7",
+    "{round_id}": "r1",
+    "{question_id}": "q1",
+    "{period}": "latest",
+    "{name}": "plan",
+    "{tile}": "0/000",
+}
+"""What stands for each parameter of a path. A new parameter needs its name here, or its route is not searched."""
+
+
+async def everything(api, names=NAMES, **params):
     """Route -> the body of each GET route that answers, of every checkpoint and model too."""
     document = (await api.client.get("/openapi.json")).json()
-    of_each = {"{model_id}": "crowd-7", "{checkpoint_id}": "", "{command_id}": "cmd_1"}
     bodies = {}
-    for template, methods in document["paths"].items():
-        if "get" not in methods or template.endswith("live"):
-            continue
+    for template, methods in [*document["paths"].items(), ("/metrics", {"get": {}})]:
+        if "get" not in methods or template.endswith(("live", "/bundle")):
+            continue  # bundles read Kafka: tests/api/test_evidence.py has them
         checkpoints = [one.checkpoint.checkpoint_id for one in api.read.checkpoints.newest(None)]
         for checkpoint in checkpoints if "{checkpoint_id}" in template else [""]:
             path = template
-            for name, value in of_each.items():
+            for name, value in names.items():
                 path = path.replace(name, value or checkpoint)
+            assert "{" not in path, f"{template} has a parameter that NAMES lacks"
             answer = await api.client.get(path, params=params)
             if answer.status_code == 200:
                 bodies[path] = opened_up(path, answer.content)

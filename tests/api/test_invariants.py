@@ -11,7 +11,9 @@ import msgspec
 import pytest
 from tests.chain.rpc_server import rpc_server
 from tests.logs import HOUR_MS, MINUTE_MS, START_MS, TX_HASH, fold_into
+from tests.posted import Posted
 from tests.projections.test_checks import a_log, submitted
+from tests.streams.golden_samples import SAMPLES
 from tests.waiting import limit
 
 from coordinator.api.app import create_app
@@ -266,6 +268,24 @@ async def test_each_worker_that_a_record_stops_is_told_by_its_name_with_the_reco
     }
 
 
+async def test_a_flood_of_unreadable_records_is_told_and_ends_a_minute_after_it(node):
+    def letters(count, first):
+        for number in range(first, first + count):
+            node.log.append(
+                "dead-letters", dead_letter("file", f"line {number}", "no JSON", b"{", node.clock.now)
+            )
+
+    letters(99, 0)
+    assert "flood" not in {one["name"] for one in (await node.look())["alerts"]}
+    letters(1, 99)
+    texts = {one["name"]: one["text"] for one in (await node.look())["alerts"]}
+    assert texts["flood"] == (
+        "100 records and more within 60 s could not be read and were set aside: look at `coordinator dead-letters`, "
+        "and mend what the source sends; the last: no JSON"
+    )
+    assert "flood" not in {one["name"] for one in (await node.look(61))["alerts"]}
+
+
 async def test_one_price_a_hundred_times_too_high_is_told(node):
     for minute, price in enumerate(("8759", "8769", "877900", "8779")):
         node.log.record(START_MS + minute * MINUTE_MS, price=price)
@@ -289,6 +309,38 @@ async def test_an_unpaid_checkpoint_is_told_and_a_rehearsal_is_not(node):
     body = await node.look(node.settings.unpaid_alert_seconds)
     unpaid = [one["name"] for one in body["alerts"] if one["name"].startswith("unpaid")]
     assert unpaid == [f"unpaid {data.checkpoint_id}"]
+
+
+async def test_a_truth_that_is_corrected_after_its_checkpoint_is_told_until_that_is_corrected(node):
+    posted = Posted(node.log)
+    posted.post("week-1", "late")
+    posted.post("week-1", "soon")
+    for question in ("late", "soon"):
+        posted.ask("week-1", question)
+        posted.resolve("week-1", question, HOUR_MS, {"outcome": 1})
+    posted.resolve("week-1", "soon", 2 * HOUR_MS, {"outcome": 0}, revision=1)
+    await node.look()
+    data = node.log.checkpoint_data(0, {"m1": 1_000_000_000})
+    node.log.append("checkpoints", ev.CheckpointOpened(id="x", at=node.clock.now, data=data))
+
+    def told(body):
+        return [one["text"] for one in body["alerts"] if one["name"].startswith("truth")]
+
+    assert told(await node.look()) == []
+    late_at = data.period_end - START_MS + 60_000
+    posted.resolve("week-1", "late", late_at, {"outcome": 0}, revision=1)
+    (text,) = told(await node.look())
+    assert text == (
+        f"the truth of week-1/late was corrected after {data.checkpoint_id} was built: "
+        f"coordinator checkpoint correct {data.checkpoint_id}"
+    )
+    corrected = ev.CheckpointCorrected(
+        id="y",
+        at=START_MS + late_at + 1,
+        data=msgspec.structs.replace(SAMPLES["CheckpointCorrected"].data, checkpoint_id=data.checkpoint_id),
+    )
+    node.log.append("checkpoints", corrected)
+    assert told(await node.look()) == []
 
 
 async def test_asking_before_the_first_look_has_no_consequence(node):

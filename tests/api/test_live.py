@@ -11,6 +11,7 @@ import pytest
 import uvicorn
 from httpx_sse import aconnect_sse
 from tests.logs import START_MS, TX_HASH, fold_into
+from tests.loopback import NO_CERTIFICATES
 from tests.waiting import LIMIT_SECONDS, limit
 
 from coordinator.api import live, live_hub
@@ -86,7 +87,7 @@ class Listener:
         headers = {"Last-Event-ID": self.last_id} if self.last_id else {}
         url = f"{self.node.url}/reports/live"
         async with (
-            httpx.AsyncClient(timeout=LIMIT_SECONDS) as client,
+            httpx.AsyncClient(timeout=LIMIT_SECONDS, verify=NO_CERTIFICATES) as client,
             aconnect_sse(client, "GET", url, headers=headers) as source,
         ):
             async for one in source.aiter_sse():
@@ -213,19 +214,19 @@ async def test_an_id_from_another_log_or_too_long_ago_gets_everything_and_is_tol
 
 @pytest.mark.parametrize("bad", ["17", "scores:x", "scores:1;feeds:2", "a" * 500, "scores:-1"])
 async def test_an_id_that_is_none_is_422(node, bad):
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=NO_CERTIFICATES) as client:
         answer = await client.get(f"{node.url}/reports/live", headers={"Last-Event-ID": bad})
     assert answer.status_code == 422
 
 
 async def test_there_is_no_live_stream_of_the_past(node):
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=NO_CERTIFICATES) as client:
         assert (await client.get(f"{node.url}/reports/live?as_of=2023-03-10T00:00:00Z")).status_code == 422
 
 
 async def test_one_listener_too_many_is_told_when_to_come_back(node, monkeypatch):
     monkeypatch.setattr(live_hub, "LISTENERS_PER_ADDRESS_MAX", 2)
-    async with httpx.AsyncClient() as client, Listener(node), Listener(node):
+    async with httpx.AsyncClient(verify=NO_CERTIFICATES) as client, Listener(node), Listener(node):
         answer = await client.get(f"{node.url}/reports/live")
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) > 0
@@ -253,7 +254,7 @@ async def test_a_listener_that_does_not_read_is_cut_off_and_the_others_go_on(nod
     deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     deaf.connect(node.bound.getsockname())
     deaf.sendall(b"GET /reports/live HTTP/1.1\r\nHost: node\r\n\r\n")
-    async with Listener(node) as listener, httpx.AsyncClient() as client, limit():
+    async with Listener(node) as listener, httpx.AsyncClient(verify=NO_CERTIFICATES) as client, limit():
         number = 1_000
         while "coordinator_live_cut_off_total 1.0" not in (await client.get(f"{node.url}/metrics")).text:
             number -= 1

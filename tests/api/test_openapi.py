@@ -15,6 +15,8 @@ import pytest
 from tests.explained import explainer_over
 from tests.infra.evidence.noted import noted_loop
 from tests.logs import MINUTE_MS, START_MS, LogBuilder, busy_log, fold_into
+from tests.planned import NAME, keep_plan
+from tests.posted import add_questions
 from tests.shadowed import shadowed_loop
 
 from coordinator.api import openapi
@@ -35,10 +37,11 @@ ROWS = 2
 
 
 def told_log() -> LogBuilder:
-    """The log of the tests, and an ensemble, which they have none of."""
+    """The log of the tests, and an ensemble and posted questions, which they have none of."""
     log = busy_log()
     weights = {"m1": 250_000_000, "m2": 750_000_000}
     log.ensembles(510 * MINUTE_MS, {"precise": 0.0125}, weights, output={"value": 0.05})
+    add_questions(log)
     return log
 
 
@@ -73,6 +76,9 @@ async def answers(client: httpx.AsyncClient) -> dict:
             .replace("{command_id}", "c1")
             .replace("{prediction_id}", f"{ids.input_id('BTCUSDT', START_MS)}/60s/m1")
             .replace("{period}", str(START_MS))
+            .replace("{name}", NAME)
+            .replace("{round_id}", "week-1")
+            .replace("{question_id}", "due")
         )
         params = {"total_prize": "1000000000"} if path.endswith("/prizes") else None
         answer = await client.get(asked, params=params)
@@ -146,6 +152,7 @@ async def write() -> None:
             wall_ms,
             Watches(evidence=noted_loop(projector), shadow=shadowed_loop(Path(folder))),
         )
+        keep_plan(Path(folder))
         app = create_app(Settings(), projector, None, monitor=monitor, explainer=explainer_over(log))
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app, client=("127.0.0.1", 1)), base_url="http://node"

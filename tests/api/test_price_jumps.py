@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.api.price_jumps import TOLD_MS, PriceJumps, jumps
+from coordinator.api.price_jumps import PriceJumps, jumps
 from coordinator.projections.views.feeds import FeedRow, TailRecord
 
 T0, MINUTE = 1_677_628_800_000, 60_000
+TOLD_MS = 3_600_000
 
 
 def candles(*closes: float, **changed: str) -> list[TailRecord]:
@@ -70,7 +71,7 @@ class Tail:
 
 
 def test_a_jump_is_told_with_its_time_for_an_hour_and_only_new_records_are_read():
-    feeds, watch = Tail(candles(8759, 8769, 877_900)), PriceJumps()
+    feeds, watch = Tail(candles(8759, 8769, 877_900)), PriceJumps(TOLD_MS)
     (alert,) = watch.alerts(feeds, 2.0, 0)
     assert (alert.kind, alert.name) == ("feed", "price BTCUSDT")
     assert "877900 at 2023-03-01T00:02:00" in alert.text
@@ -78,4 +79,4 @@ def test_a_jump_is_told_with_its_time_for_an_hour_and_only_new_records_are_read(
     assert len(list(watch.alerts(feeds, 2.0, TOLD_MS - 1))) == 1
     assert list(watch.alerts(feeds, 2.0, TOLD_MS)) == []
     assert feeds.reads == 1
-    assert list(PriceJumps().alerts(feeds, 1_000.0, 0)) == []
+    assert list(PriceJumps(TOLD_MS).alerts(feeds, 1_000.0, 0)) == []

@@ -49,6 +49,32 @@ def test_a_stage_that_has_something_to_decide_and_does_not_is_told_once_it_lasts
     )
 
 
+def test_a_stage_of_a_missing_worker_is_told_as_the_worker_alone():
+    log = LogBuilder()
+    log.terms()
+    log.round(0, {"a": 0.5})
+    watch, progress = watch_of(log, "inputs"), Progress()
+    list(progress.stages(watch, START_MS, {"predict"}))
+    told = names(progress.stages(watch, START_MS + 5 * MINUTE, {"predict"}))
+    assert ("stage", "predictions") not in told
+    assert ("stage", "scores") in told
+
+
+def test_while_the_broker_is_away_nothing_else_stands_and_all_begin_anew_when_it_is_back():
+    log = LogBuilder()
+    log.terms()
+    log.round(0, {"a": 0.5})
+    watch, progress, silent = watch_of(log, "inputs"), Progress(), "Kafka does not answer"
+    assert not progress.broker_is_away(silent, 0)  # one refused connection is none
+    assert not progress.broker_is_away("", 4_000)
+    list(progress.stages(watch, 4_000))
+    assert not progress.broker_is_away(silent, 5_000)
+    assert progress.broker_is_away(silent, 10_000)
+    assert not progress.broker_is_away("", 5 * MINUTE)
+    assert names(progress.stages(watch, 5 * MINUTE)) == []
+    assert ("stage", "scores") in names(progress.stages(watch, 10 * MINUTE))
+
+
 def test_a_broker_that_does_not_say_who_works_is_told_once_it_lasts():
     progress, silent = Progress(), "Kafka does not say who works: GroupCoordinatorNotAvailableError"
     assert names(progress.kafka(silent, 0)) == []  # as at each start
@@ -83,6 +109,17 @@ def row(subject: str, watermark: int, granularity: str = "1m") -> FeedRow:
     return FeedRow(**whose, watermark=watermark)
 
 
+def test_rounds_that_no_model_answers_are_told_once_it_lasts():
+    progress = Progress()
+    assert names(progress.models(10, 3, 0)) == []  # what was missed before this process began says nothing
+    assert names(progress.models(10, 3, MINUTE)) == []  # nothing was asked
+    assert names(progress.models(10, 5, 2 * MINUTE)) == []
+    assert names(progress.models(10, 7, 2 * MINUTE + 29_000)) == []
+    assert names(progress.models(10, 9, 2 * MINUTE + 30_000)) == [("models", "silent")]
+    assert names(progress.models(11, 10, 3 * MINUTE)) == []
+    assert names(progress.models(11, 11, 4 * MINUTE)) == []  # one model of two is always away
+
+
 def test_a_subject_that_is_silent_while_others_go_on():
     clock = START_MS
     rows = [row("BTC", clock), row("ETH", clock - 6 * MINUTE)]
@@ -91,6 +128,16 @@ def test_a_subject_that_is_silent_while_others_go_on():
     assert names(silent_subjects(rows[:1], ["BTC"], clock, 300_000)) == []
     hourly = [row("BTC", clock, "1h"), row("ETH", clock - 3_600_000, "1h")]
     assert names(silent_subjects(hourly, ["BTC", "ETH"], clock, 300_000)) == []  # its next candle is not due
+
+
+def test_a_source_that_says_nothing_of_any_subject_is_told_before_its_clock_stands():
+    clock = START_MS
+    rows = [row("BTC", clock - 6 * MINUTE), row("ETH", clock - 7 * MINUTE)]
+    assert names(silent_subjects(rows, ["BTC", "ETH"], clock, 300_000)) == [("feed", "silent")]
+    assert names(silent_subjects(rows[:1], ["BTC"], clock, 300_000)) == [("feed", "silent")]
+    assert names(silent_subjects([row("BTC", clock - 6 * MINUTE, "1h")], ["BTC"], clock, 300_000)) == []
+    posted = FeedRow(source="questions", subject="Q", kind="question", granularity="1s", watermark=0)
+    assert names(silent_subjects([posted], ["Q"], clock, 300_000)) == []
 
 
 def test_a_disk_with_little_room(tmp_path, monkeypatch):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from tests.shadowed import BOUNDS, HOUR, NOW, order_of, write_shadow
+from tests.logs import TX_HASH
+from tests.shadowed import BOUNDS, END, HOUR, NOW, order_of, write_shadow
 
 from coordinator.api.shadow_loop import ShadowLoop
-from coordinator.streams.engine.shadow import Bounds
+from coordinator.api.times import naive, zulu
+from coordinator.streams.engine.divergence import Bounds
 
-ROUTES = ("/reports/shadow/leaderboard", "/reports/shadow/models", "/reports/shadow/checkpoints")
+BOTH_SIDES = ("/reports/shadow/models", "/reports/shadow/periods")
+AS_LIVE = ("/reports/shadow/leaderboard", "/reports/shadow/snapshots", "/reports/shadow/checkpoints")
 
 
-@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize("path", BOTH_SIDES)
 async def test_every_answer_says_that_it_is_a_shadow_and_of_which_rules(api, path):
     body = await api.get(path)
     assert {name: body[name] for name in ("shadow", "paid", "contract", "state", "reason")} == {
@@ -20,19 +23,48 @@ async def test_every_answer_says_that_it_is_a_shadow_and_of_which_rules(api, pat
     assert body["divergence"].startswith("m2 is number 2 on the live board, number 1 on the shadow's")
 
 
-async def test_the_boards_stand_side_by_side(api):
-    body = await api.get("/reports/shadow/leaderboard")
+@pytest.mark.parametrize("path", AS_LIVE)
+async def test_what_has_the_shape_of_a_live_route_says_in_its_headers_that_it_is_a_shadows(api, path):
+    answer = await api.client.get(path)
+    assert answer.status_code == 200, answer.text
+    assert (answer.headers["X-Shadow"], answer.headers["X-Shadow-Until"]) == ("b" * 64, zulu(END + HOUR))
+    live = (await api.client.get(path.replace("/shadow", ""))).json()
+    assert (
+        answer.json()[0].keys()
+        >= live[0].keys() - live[0].get("score_metrics", live[0].get("windows", {})).keys()
+    )
+
+
+async def test_the_board_of_the_shadow_ranks_by_its_own_rules(api):
+    rows = await api.get("/reports/shadow/leaderboard")
+    assert [(row["model_id"], row["rank"], row["ranking_score"]) for row in rows] == [
+        ("m2", 1, 0.5), ("m1", 2, 0.3), ("m3", None, None),
+    ]  # fmt: skip
+    assert rows[0]["model_name"] == api.read.models.get("m2").model_name
+    assert rows[0]["ranked_as_of"] == naive(END)
+    assert rows[2]["unranked_reason"]
+
+
+async def test_a_checkpoint_of_a_shadow_cannot_be_taken_for_one_that_is_offered(api):
+    (one,) = await api.get("/reports/shadow/checkpoints")
+    assert one["status"] == "WITHHELD"
+    assert one["reason"] == "decided by a shadow: never offered, never paid; it would have been withheld: a"
+    assert one["id"].startswith("shadow_ckp_")
+    assert [reward["reward_pct"] for reward in one["entries"][0]["cruncher_rewards"]] == [
+        650_000_000,
+        350_000_000,
+    ]
+    confirmed = await api.client.post(f"/reports/checkpoints/{one['id']}/confirm", json={"tx_hash": TX_HASH})
+    assert confirmed.status_code == 404
+
+
+async def test_each_model_stands_on_both_boards(api):
+    body = await api.get("/reports/shadow/models")
+    assert (body["board_at"], body["live_board_at"]) == (zulu(END), zulu(END))
     assert [
-        (
-            row["model_id"],
-            row["rank"],
-            row["live_rank"],
-            row["score_ranking"]["value"],
-            row["live_ranking_score"],
-        )
-        for row in body["rows"]
+        (one["model_id"], one["rank"], one["live_rank"], one["ranking_score"], one["live_ranking_score"])
+        for one in body["models"]
     ] == [("m2", 1, 2, 0.5, 0.2), ("m1", 2, 1, 0.3, 0.4), ("m3", None, None, None, None)]
-    assert body["rows"][0]["model_name"] == api.read.models.get("m2").model_name
 
 
 async def test_shares_of_the_newest_checkpoint_of_both(api):
@@ -41,8 +73,13 @@ async def test_shares_of_the_newest_checkpoint_of_both(api):
     assert shares == {
         "m1": (350_000_000, 600_000_000), "m2": (650_000_000, 400_000_000), "m3": (0, 0),
     }  # fmt: skip
-    (one,) = (await api.get("/reports/shadow/checkpoints"))["checkpoints"]
+    (one,) = (await api.get("/reports/shadow/periods"))["periods"]
     assert (one["differs"], one["note"], len(one["models"])) == (True, "", 2)
+
+
+async def test_the_state_is_told_with_or_without_a_result(api):
+    state = await api.get("/reports/shadow")
+    assert (state["started"], state["state"], state["decided_until"]) == (True, "runs", zulu(END + HOUR))
 
 
 async def test_without_a_shadow_the_routes_say_how_to_start_one(api, tmp_path):
@@ -50,8 +87,10 @@ async def test_without_a_shadow_the_routes_say_how_to_start_one(api, tmp_path):
         file.unlink()
     loop = api.monitor.shadow
     await loop.look()
-    for path in ROUTES:
+    for path in (*BOTH_SIDES, *AS_LIVE):
         assert "coordinator shadow start" in (await api.get(path, 404))["detail"]
+    state = await api.get("/reports/shadow")
+    assert (state["started"], state["paid"], state["contract"]) == (False, False, None)
     assert loop.concerns == {}
 
 

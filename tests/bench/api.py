@@ -29,8 +29,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol  # noqa: E40
 
 from coordinator.api.app import create_app  # noqa: E402
 from coordinator.api.times import zulu  # noqa: E402
-from coordinator.cli.worker import keep_imports_from_the_collector  # noqa: E402
 from coordinator.infra.kafka.embedded import free_ports  # noqa: E402
+from coordinator.infra.processes.forking import keep_from_the_collector  # noqa: E402
 from coordinator.infra.processes.sockets import listen  # noqa: E402
 from coordinator.projections.folding.projector import Projector  # noqa: E402
 from coordinator.projections.views.all_views import ReadModels, open_read_models  # noqa: E402
@@ -69,7 +69,7 @@ def fold_history(folder: Path, models: int, rounds: int) -> tuple[Projector, Rea
 
 def serve(folder: Path, models: int, rounds: int, port: int, ready: object) -> None:
     """The child: fold, then serve until it is ended."""
-    keep_imports_from_the_collector()
+    keep_from_the_collector()
     projector, _ = fold_history(folder, models, rounds)
     app = create_app(projector.settings, projector, None)  # type: ignore[arg-type]
     bound = listen("127.0.0.1", port, "the port")

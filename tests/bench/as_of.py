@@ -52,12 +52,12 @@ from coordinator.api.access import Rules
 from coordinator.api.app import create_app
 from coordinator.api.as_of import let_live_answers_through
 from coordinator.api.keys import KeyRing
-from coordinator.cli.worker import keep_imports_from_the_collector
+from coordinator.infra.processes.forking import keep_from_the_collector
 from coordinator.projections.views.all_views import open_read_models
 from coordinator.projections.folding.projector import Projector
 from coordinator.streams.settings import Settings
 let_live_answers_through()
-keep_imports_from_the_collector()
+keep_from_the_collector()
 settings = Settings(data_dir=Path(sys.argv[1]))
 app = create_app(settings, Projector(settings, open_read_models(settings.data_dir, "bench", "btc-up")), None)
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), log_level="error", access_log=False)

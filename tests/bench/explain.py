@@ -10,6 +10,7 @@ a time. CPU time is that of this process, and the broker's apart; on a busy mach
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import random
 import sys
@@ -31,7 +32,8 @@ from coordinator.infra.kafka.embedded import EmbeddedBroker
 from coordinator.infra.kafka.topics import create_topics
 from coordinator.infra.log.appends import KafkaAppends
 from coordinator.projections.explaining.explainer import Explainer
-from coordinator.projections.folding.past import Cut, PastReadModels, folded_until
+from coordinator.projections.folding.as_of import Cut, PastReadModels, cuts_at, folded_until
+from coordinator.streams.audit.explain.again import explain_again
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine import Engine, Functions
 from coordinator.streams.ports import Subscription
@@ -111,9 +113,15 @@ def main(rounds: int = 10_140, models: int = 100, questions: int = 500) -> None:
             began = time.process_time()
             live = fold(engine.log, Path(folder) / "stores", CRUNCH)
             say("folded", cpu_seconds=round(time.process_time() - began, 1))
-            explainer = Explainer(KafkaAppends(broker.bootstrap, CRUNCH), shelf)
+            explainer = Explainer(
+                KafkaAppends(broker.bootstrap, CRUNCH), partial(explain_again, contracts=shelf)
+            )
+            # The log that the stages made is in this process, and in no report worker: a full collection of garbage
+            # walks through it, which was three quarters of the slowest answers.
+            gc.collect()
+            gc.freeze()
             java = next(one for one in psutil.Process().children(recursive=True) if "java" in one.name())
-            last = rounds - 3
+            last, hours = rounds - 3, rounds // 60 - 1
             (checkpoint, *_) = [row.checkpoint.checkpoint_id for row in live.checkpoints.newest()] or [""]
 
             def prediction(read: Any) -> Any:
@@ -121,22 +129,53 @@ def main(rounds: int = 10_140, models: int = 100, questions: int = 500) -> None:
                 return explainer.prediction(read, f"inp/BTCUSDT/{point}/60s/m{draw.randrange(models):03}")
 
             def period(read: Any) -> Any:
-                at = START_MS + draw.randrange(rounds // 60 - 1) * HOUR_MS
+                at = START_MS + draw.randrange(hours) * HOUR_MS
                 return explainer.snapshot(read, f"m{draw.randrange(models):03}", at)
 
             def share(read: Any) -> Any:
                 return explainer.share(read, checkpoint, f"m{draw.randrange(models):03}")
 
-            for name, ask in (("prediction", prediction), ("period", period), ("share", share)):
+            def place(read: Any) -> Any:
+                return explainer.place(read, f"m{draw.randrange(models):03}")
+
+            def early(ask: Any) -> Any:
+                """The same question, about the first half of the log."""
+
+                def asked(read: Any) -> Any:
+                    nonlocal last, hours
+                    last, hours = rounds // 2, rounds // 120
+                    return ask(read)
+
+                return asked
+
+            def past() -> dict[str, Cut]:
+                """A moment in the last third of the log, when all that is asked in the past was known."""
+                at = START_MS + draw.randrange(rounds * 2 // 3, rounds) * MINUTE_MS
+                return cuts_at(live, at, folded_until(live))
+
+            def live_view() -> None:
+                """The read models of now themselves, whose board is in memory: as the API answers."""
+
+            def now() -> dict[str, Cut]:
+                return {topic: Cut(end) for topic, end in folded_until(live).items()}
+
+            for name, ask, moment in (
+                ("prediction", prediction, now),
+                ("period", period, now),
+                ("share", share, now),
+                ("place", place, live_view),
+                ("place as of the past", place, past),
+                ("prediction as of the past", early(prediction), past),
+                ("period as of the past", early(period), past),
+            ):
                 if name == "share" and not checkpoint:
                     continue
                 cpu, wall, agreed = [], [], 0
                 before = sum(java.cpu_times()[:2])
                 for _ in range(questions):
                     began, began_wall = time.process_time(), time.perf_counter()
-                    read = PastReadModels(
-                        live, {topic: Cut(end) for topic, end in folded_until(live).items()}
-                    )
+                    cuts = moment()
+                    read = live if cuts is None else PastReadModels(live, cuts)
                     agreed += ask(read).agrees is True
                     cpu.append((time.process_time() - began) * 1000)
                     wall.append((time.perf_counter() - began_wall) * 1000)

@@ -20,7 +20,7 @@ import msgspec
 from coordinator.infra.contracts.demo import CONTRACT
 from coordinator.infra.contracts.meaning import contract_hash, scoring_hash
 from coordinator.infra.models.host.discovery import find_model_class, import_base_class
-from coordinator.infra.models.host.folder import models_of
+from coordinator.infra.models.host.model_folder import models_of
 from coordinator.streams.backtest.run import Plan, run_backtest
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine import Engine, Functions
@@ -60,13 +60,14 @@ def _candles(rounds: int) -> Any:
     return generated_candles(OF, START_MS, START_MS + (rounds - 1) * MINUTE_MS, seed=3)
 
 
-def _settings(**options: Any) -> Settings:
+def made_up_settings(**options: Any) -> Settings:
+    """The node's settings over the made-up market."""
     return read_settings({}, feed_source="generated", feed_subjects="BTCUSDT", **options)
 
 
 def backtest(rounds: int) -> BacktestCost:
     """One example model in a process of its own over a made-up market."""
-    settings = _settings()
+    settings = made_up_settings()
     plan = Plan(
         models_of(EXAMPLE), CONTRACT, contract_hash(CONTRACT), settings, settings.model_base_classname
     )
@@ -74,14 +75,14 @@ def backtest(rounds: int) -> BacktestCost:
 
     def on_progress(played: int, _at: int) -> None:
         if played * 3 >= rounds and not sizes:
-            sizes.append(_resident_mb())
+            sizes.append(resident_mb())
 
-    children = _children_seconds()
+    children = children_seconds()
     began = time.process_time()
     with tempfile.TemporaryDirectory(prefix="coordinator-bench-") as folder:
         run_backtest(plan, merge_by_time([_candles(rounds)]), Path(folder), on_progress)
-    own, theirs = time.process_time() - began, _children_seconds() - children
-    end_mb = _resident_mb()
+    own, theirs = time.process_time() - began, children_seconds() - children
+    end_mb = resident_mb()
     bare = _bare_backtest(rounds, settings)
     return BacktestCost(
         *(own / rounds * 1e3, theirs / rounds * 1e3, bare / rounds * 1e3),
@@ -108,7 +109,7 @@ def _bare_backtest(rounds: int, settings: Settings) -> float:
 
 def plan(rounds: int, models: int) -> PlanCost:
     """A rule change that pays otherwise, over a log of so many models' answers."""
-    settings = _settings(checkpoint_interval_seconds=21_600)
+    settings = made_up_settings(checkpoint_interval_seconds=21_600)
     log = _played(rounds, models, settings)
     new = CONTRACT.model_copy(update={"min_participation": 0.5, "absence_policy": "zero"})
     terms = make_terms(new, "1" * 64, settings, 0, scoring_hash=scoring_hash(new))
@@ -144,12 +145,14 @@ def _played(rounds: int, models: int, settings: Settings) -> Any:
     return engine.log
 
 
-def _children_seconds() -> float:
+def children_seconds() -> float:
+    """CPU seconds of the children that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
-def _resident_mb() -> float:
+def resident_mb() -> float:
+    """MB of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 1e6
 

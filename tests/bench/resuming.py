@@ -32,7 +32,7 @@ from coordinator.streams.feeds.stage import FeedStage
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log.counting import Counter
 from coordinator.streams.log.envelope import Append, Need, encode_append, encode_decision
-from coordinator.streams.log.recorded import form_of, is_due, parts_of, records_of
+from coordinator.streams.log.recorded_state import form_of, is_due, parts_of, records_of
 from coordinator.streams.log.stage import AnyStage
 from coordinator.streams.predictions.stage import PredictionStage
 from coordinator.streams.scores.stage import ScoreStage

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -402,10 +402,29 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def seconds_of(file: Path, *, quick: bool) -> dict[str, float]:
+    """Path -> how long it took the last time, by the JSON that a run of these sizes left. Empty if none did."""
+    try:
+        document = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return dict(document.get("seconds", {})) if document.get("quick") == quick else {}
+
+
+def time_left(names: Sequence[str], seconds: Mapping[str, float]) -> str:
+    """How long these paths will take, by how long each took the last time."""
+    known = [seconds[name] for name in names if name in seconds]
+    if not known:
+        return "how long they take is known after the first run"
+    more = f", and {len(names) - len(known)} paths that never ran here" if len(known) < len(names) else ""
+    return f"about {sum(known) / 60:.1f} minutes more, by the last run{more}"
+
+
 def main() -> int:
     """Run, print, write; 1 when a path could not be measured."""
     options = options_of()
     console = Console(width=None if sys.stdout.isatty() else 200)
+    seconds = seconds_of(options.json, quick=options.quick)
     rows: list[Row] = []
     with (
         tempfile.TemporaryDirectory(prefix="coordinator-bench-") as folder,
@@ -414,7 +433,8 @@ def main() -> int:
         bench = Bench(world, QUICK if options.quick else FULL)
         names = options.only or list(bench.rows)
         for number, name in enumerate(names, start=1):
-            console.print(f"{number} of {len(names)}: {name} ...", highlight=False)
+            left = time_left(names[number - 1 :], seconds)
+            console.print(f"{number} of {len(names)}: {name} ... ({left})", highlight=False)
             before, began = load_average(), time.monotonic()
             try:
                 found = bench.rows[name]()
@@ -424,12 +444,14 @@ def main() -> int:
             for row in found:
                 row.load_average = max(before, load_average())
                 console.print(f"  {row.path.strip()}: {row.reached}", highlight=False, markup=False)
-            console.print(f"  in {time.monotonic() - began:.0f} s", highlight=False)
+            seconds[name] = round(time.monotonic() - began, 1)
+            console.print(f"  in {seconds[name]:.0f} s", highlight=False)
             rows += found
     console.print(table(rows))
     document = {
         "quick": options.quick,
         "machine": machine(),
+        "seconds": seconds,
         "rows": msgspec.to_builtins(rows),
     }
     options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -54,8 +54,8 @@ FULL = Sizes(
 )
 QUICK = Sizes(
     quick=True,
-    scoring=pipeline.Sizes(400, 40),
-    rounds=20,
+    scoring=pipeline.Sizes(120, 20),
+    rounds=5,
     horizon_rounds=10,
     horizon_rounds_per_second=10.0,
     serving_seconds=0.5,

@@ -32,6 +32,7 @@ NAMES = (
 
 def test_a_quick_bench_measures_every_path_and_writes_what_it_prints(tmp_path: Path):
     file = tmp_path / "bench.json"
+    file.write_text(json.dumps({"quick": True, "seconds": {"scoring": 90.0}}))  # as an earlier run left it
     only = [argument for name in NAMES for argument in ("--only", name)]
     done = subprocess.run(
         [sys.executable, "-I", str(RUN), "--quick", "--json", str(file), *only],
@@ -43,6 +44,9 @@ def test_a_quick_bench_measures_every_path_and_writes_what_it_prints(tmp_path: P
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     document = json.loads(file.read_text())
     assert document["quick"] is True
+    assert set(document["seconds"]) == set(NAMES)
+    left = f"(about 1.5 minutes more, by the last run, and {len(NAMES) - 1} paths that never ran here)"
+    assert left in done.stdout.replace("\n", " ")
     rows = {row["path"]: row for row in document["rows"]}
     assert len(rows) == 6 + len(NAMES)  # scoring has four rows, models three, whole_rounds two
     for path, row in rows.items():

@@ -9,8 +9,8 @@ from typing import Any
 
 from coordinator.cli.up_plan import example_models
 from coordinator.infra.contracts.loading import load_contracts
-from coordinator.infra.models.host.folder import read_models
-from coordinator.streams.backtest.market import from_file
+from coordinator.infra.models.host.model_folder import read_models
+from coordinator.streams.backtest.instants import from_file
 from coordinator.streams.backtest.run import Plan, run_backtest
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import encode_event

@@ -194,7 +194,9 @@ class Board:
             await sent
 
     async def feed(self, log: FixedLog) -> bool:
-        """Write the next chunk, one topic first or the other. False when there is none."""
+        """Write the next chunk, either all inputs before their rounds or each just before its round. False when there is
+        none. A round before its input no node writes, and a worker that starts meanwhile would call the log cut.
+        """
         async with self._feeding:  # two callers' chunks must not mix: the log has one order
             if self.next_chunk >= len(log.cuts):
                 return False
@@ -204,8 +206,19 @@ class Board:
                 await self.put("feeds", log.records["feeds"][1:])
             chunk = log.chunk(self.next_chunk)
             self.next_chunk += 1
-            for topic in sorted(chunk, reverse=self.next_chunk % 2 == 0):
-                await self.put(topic, chunk[topic])
+            if self.next_chunk % 2:
+                await self.put("inputs", chunk["inputs"])
+                await self.put("predictions", chunk["predictions"])
+                return True
+            inputs, first = chunk["inputs"], log.begins(self.next_chunk - 1)["inputs"]
+            for record in chunk["predictions"]:
+                append = decode_append(record)
+                needed = append.upto["inputs"][0] + 1 - first if append and append.upto else 0
+                if needed > 0:
+                    await self.put("inputs", inputs[:needed])
+                    inputs, first = inputs[needed:], first + needed
+                await self.put("predictions", [record])
+            await self.put("inputs", inputs)
             return True
 
     async def feed_all(self, log: FixedLog) -> None:

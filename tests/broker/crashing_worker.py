@@ -19,6 +19,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 from aiokafka.errors import KafkaTimeoutError  # noqa: E402 - found by the line above
+from asked_models import behaviours  # noqa: E402 - found by the line above
 
 from coordinator.infra.models import gateway as model_gateway  # noqa: E402
 from coordinator.streams.agents import workers as run  # noqa: E402
@@ -26,7 +27,7 @@ from coordinator.streams.agents.owning import log_io, ownership, tenure  # noqa:
 from coordinator.streams.contract import CrunchContract  # noqa: E402
 from coordinator.streams.inputs.stage import InputStage  # noqa: E402
 from coordinator.streams.settings import read_settings  # noqa: E402
-from fakes import InProcessGateway  # noqa: E402 - found by the line above
+from fakes import FakeGateway, InProcessGateway  # noqa: E402 - found by the line above
 
 PLAN: dict[str, Any] = json.loads(os.environ.get("COORDINATOR_TEST_PLAN", "{}"))
 SETTINGS = read_settings(os.environ)
@@ -111,6 +112,18 @@ class SlowGateway(InProcessGateway):
         return await super().call(*args)
 
 
+class AskedGateway(FakeGateway):
+    """The models that COORDINATOR_TEST_MODELS names."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        super().__init__(behaviours(os.environ["COORDINATOR_TEST_MODELS"]))
+
+    async def call(self, *args: Any) -> Any:
+        if due("call", "predictions"):
+            harm()
+        return await super().call(*args)
+
+
 def keep_inputs(worker: run.Worker) -> None:
     """The stage of `inputs` alone, under any hash by the default contract: `feeds` is what a test wrote there."""
     contract = CrunchContract()
@@ -125,7 +138,9 @@ ownership.OwnedTopic.claim = claim  # type: ignore[method-assign]
 tenure.Tenure.start = start  # type: ignore[method-assign]
 tenure.Tenure._take = take  # type: ignore[method-assign]
 log_io.KafkaWriter.send = write  # type: ignore[method-assign]
-model_gateway.RunnerClientGateway = SlowGateway  # type: ignore[misc, assignment]
+model_gateway.RunnerClientGateway = (  # type: ignore[misc, assignment]
+    AskedGateway if "COORDINATOR_TEST_MODELS" in os.environ else SlowGateway
+)
 
 
 async def flap(name: str) -> None:

@@ -27,7 +27,7 @@ from coordinator.streams.log.envelope import Append, encode_append, encode_decis
 from coordinator.streams.log.plain_topics import counter_for
 from coordinator.streams.log.stage import Draft, Stage, Told
 from coordinator.streams.ports import ModelReply, Outcome, Subscription
-from coordinator.streams.predictions.judging import judge
+from coordinator.streams.predictions.replies import judge
 from coordinator.streams.predictions.stage import Answered, Asked, PredictionStage
 from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.settings import Settings
@@ -82,8 +82,12 @@ class FixedLog:
     undisturbed: dict[str, list[bytes]] = field(default_factory=dict)
     """The records of every topic that a read model folds, as the undisturbed run left them."""
 
+    def begins(self, number: int) -> dict[str, int]:
+        """Topic -> the offset of a chunk's first record."""
+        return self.cuts[number - 1] if number else dict.fromkeys(self.cuts[0], 1)  # a topic has its birth
+
     def chunk(self, number: int) -> dict[str, list[bytes]]:
-        before = self.cuts[number - 1] if number else dict.fromkeys(self.cuts[0], 1)  # a topic has its birth
+        before = self.begins(number)
         return {topic: self.records[topic][before[topic] : end] for topic, end in self.cuts[number].items()}
 
 

@@ -9,6 +9,20 @@ from aiokafka import TopicPartition
 from coordinator.infra.kafka.clients import make_reader, read_range
 from coordinator.streams.topology import topic_name
 
+PROJECTIONS = {
+    "leaderboard",
+    "models",
+    "predictions",
+    "feeds",
+    "snapshots",
+    "checkpoints",
+    "dead_letters",
+    "checks",
+    "evidence",
+    "rounds",
+}
+"""Those that a report worker folds."""
+
 
 def crunch_name(text: str) -> str:
     """The words of `text`, joined as in a crunch id."""

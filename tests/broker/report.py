@@ -11,6 +11,7 @@ import time
 
 import httpx
 from tests import forked
+from tests.loopback import NO_CERTIFICATES
 from tests.waiting import LIMIT_SECONDS
 
 from coordinator.streams.settings import Settings, environment
@@ -36,7 +37,7 @@ class Report:
         return self.process.wait(LIMIT_SECONDS)
 
     def get(self, path):
-        return httpx.get(self.url + path, timeout=LIMIT_SECONDS)
+        return httpx.get(self.url + path, timeout=LIMIT_SECONDS, verify=NO_CERTIFICATES)
 
     def wait_caught_up(self, events):
         deadline = time.monotonic() + LIMIT_SECONDS
@@ -68,7 +69,9 @@ class Report:
     async def _wait_for(self, path, find):
         deadline = time.monotonic() + LIMIT_SECONDS
         body = None
-        async with httpx.AsyncClient(base_url=self.url, timeout=LIMIT_SECONDS) as client:
+        async with httpx.AsyncClient(
+            base_url=self.url, timeout=LIMIT_SECONDS, verify=NO_CERTIFICATES
+        ) as client:
             while time.monotonic() < deadline:
                 assert self.process.poll() is None, self.log.read_text()
                 with contextlib.suppress(httpx.TransportError):
@@ -83,7 +86,9 @@ class Report:
 async def kill_while_folding(report: Report, draw: random.Random) -> None:
     """SIGKILL at a drawn instant at which it folds: its positions have just moved."""
     wanted, deadline, before = draw.randint(1, 60), time.monotonic() + LIMIT_SECONDS, -1
-    async with httpx.AsyncClient(base_url=report.url, timeout=LIMIT_SECONDS) as client:
+    async with httpx.AsyncClient(
+        base_url=report.url, timeout=LIMIT_SECONDS, verify=NO_CERTIFICATES
+    ) as client:
         while True:
             assert time.monotonic() < deadline, report.log.read_text()[-2000:]
             await asyncio.sleep(0.02)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 from tests import forked
+from tests.loopback import NO_CERTIFICATES
 from tests.waiting import LIMIT_SECONDS
 
 from coordinator.infra.kafka.clients import make_producer
@@ -64,7 +65,9 @@ class Node:
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self._out.read_text()
             try:
-                places = httpx.get(f"{self.url}/healthz", timeout=LIMIT_SECONDS).json()["positions"]
+                places = httpx.get(
+                    f"{self.url}/healthz", timeout=LIMIT_SECONDS, verify=NO_CERTIFICATES
+                ).json()["positions"]
             except httpx.TransportError:
                 places = {}
             if places and all(places[topic] > sent for topic, sent in self._sent.items() if topic in places):

@@ -17,7 +17,8 @@ from tests.api.test_as_of import ROUTES, with_moment
 from tests.broker.fixed_log import fixed_log
 from tests.broker.test_projector import produce
 from tests.logs import START_MS, LogBuilder
-from tests.projections.test_past import late_log, moments
+from tests.loopback import NO_CERTIFICATES
+from tests.projections.test_as_of import late_log, moments
 from tests.waiting import LIMIT_SECONDS
 
 from coordinator.api.access import Rules
@@ -67,7 +68,9 @@ async def assert_moments(worker, log, tmp_path, wanted: int) -> None:
     worker.wait_caught_up(sum(len(records) for topic, records in log.records.items() if topic != "commands"))
     rng = random.Random(SEED)
     with_latecomers = 0
-    async with httpx.AsyncClient(base_url=worker.url, timeout=LIMIT_SECONDS) as client:
+    async with httpx.AsyncClient(
+        base_url=worker.url, timeout=LIMIT_SECONDS, verify=NO_CERTIFICATES
+    ) as client:
         for i, until in enumerate(rng.sample(moments(log), wanted)):
             if i == wanted // 2:  # what was kept is not lost with the process
                 worker.end(9)

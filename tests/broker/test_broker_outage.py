@@ -10,10 +10,19 @@ from tests.broker.fixed_log import fixed_log, make_commands
 
 from coordinator.infra.fetch import ensure_runtime
 from coordinator.infra.kafka.embedded import EmbeddedBroker
+from coordinator.infra.log.followed import FollowedTopic
+from coordinator.streams.log.errors import WorldError
 
 pytestmark = pytest.mark.broker
 
 STAGES = ("scores", "snapshots", "checkpoints")
+
+
+async def follow_into_an_outage(broker: EmbeddedBroker, crunch_id: str) -> None:
+    async with FollowedTopic(broker.bootstrap, crunch_id, "inputs") as followed:
+        assert [decision async for decision in followed.decisions()]
+        broker.kill()
+        assert not [decision async for decision in followed.decisions()]
 
 
 @pytest.mark.parametrize("away_seconds", [3, pytest.param(35, marks=pytest.mark.slow)])
@@ -32,7 +41,9 @@ async def test_workers_outlive_the_broker(tmp_path, away_seconds):
             workers = [field.start("score")]
             await workers[0].wait_resumed("scores", "snapshots")
             await field.feed(log)
-            broker.kill()
+            # Who follows, as a shadow does, waits for that and begins again.
+            with pytest.raises(WorldError, match="stopped answering"):
+                await follow_into_an_outage(broker, crunch_id)
             workers.append(field.start("checkpoint"))  # and one begins while there is no broker
             await asyncio.sleep(away_seconds)
             if workers[1].process.poll() is not None:  # it said so, and its supervisor begins it again

@@ -14,8 +14,8 @@ from tests.infra.test_kept_contracts import HELPERS, RULES, scored
 from tests.waiting import LIMIT_SECONDS, limit
 
 from coordinator.infra.contracts.archive import ArchiveFolder
-from coordinator.infra.contracts.log import read_applied
-from coordinator.infra.contracts.node import NodeContracts
+from coordinator.infra.contracts.from_log import read_applied
+from coordinator.infra.contracts.in_force import NodeContracts
 from coordinator.infra.kafka.topics import create_topics
 from coordinator.infra.log.commands import KafkaCommandPort
 from coordinator.infra.log.followed import FollowedTopic
@@ -46,7 +46,7 @@ async def settings(kafka_bootstrap, crunch_id, tmp_path, monkeypatch):
 async def test_a_host_without_the_text_and_without_an_archive_finds_the_contract_in_the_log(
     settings, tmp_path
 ):
-    command = NodeContracts(settings).apply_proposed(1)
+    command = NodeContracts(settings).apply_proposed(1, None)
     applied = command.data.contract_hash
     port = KafkaCommandPort(settings.kafka_bootstrap, settings.crunch_id)
     await port.start()
@@ -140,12 +140,12 @@ async def test_a_restart_under_another_a_broken_or_a_missing_text_switches_nothi
             feed = forked.start(["worker", "feed"], env=env, cwd=tmp_path, out=log)
         try:
             async with limit():
-                while (await told())[1] < before + 3:
+                while (await told())[1] <= before:
                     assert feed.poll() is None, out.read_text()
                     await asyncio.sleep(0.2)
                 change()
                 _, ticks = await told()
-                while (await told())[1] < ticks + 3:
+                while (await told())[1] < ticks + 2:  # the first may have been on its way
                     assert feed.poll() is None, out.read_text()
                     await asyncio.sleep(0.2)
         finally:
@@ -164,3 +164,92 @@ async def test_a_restart_under_another_a_broken_or_a_missing_text_switches_nothi
         command.data.contract_hash
         for _, command in await read_applied(settings.kafka_bootstrap, settings.crunch_id)
     ] == [*first]
+
+
+async def test_other_settings_at_a_restart_switch_nothing_until_they_are_applied(settings, tmp_path):
+    """The intervals and the feed are part of the rules: kept, said, and applied on request, as the text is."""
+    env = {**os.environ, **environment(settings)}
+    others = {
+        "CHECKPOINT_INTERVAL_SECONDS": "43200", "SNAPSHOT_INTERVAL_SECONDS": "1800", "FEED_SUBJECTS": "BTCUSDT,ETHUSDT",
+    }  # fmt: skip
+    out = tmp_path / "feed.log"
+
+    async def told():
+        """(the terms, the subjects of the records, how many ticks)"""
+        terms, subjects, ticks = [], [], 0
+        async with FollowedTopic(settings.kafka_bootstrap, settings.crunch_id, "feeds") as feeds:
+            async for decision in feeds.decisions():
+                for event in decision.events:
+                    match event:
+                        case ev.CrunchConfigured(data=data):
+                            terms.append(data)
+                        case ev.FeedRecordReceived(data=data):
+                            subjects.append(data.subject)
+                        case ev.ClockTicked():
+                            ticks += 1
+        return terms, subjects, ticks
+
+    async def until(true):
+        async with limit():
+            while not true(now := await told()):
+                assert feed.poll() is None, out.read_text()
+                await asyncio.sleep(0.2)
+        return now
+
+    def started(environ):
+        with out.open("ab") as log:
+            return forked.start(["worker", "feed"], env=environ, cwd=tmp_path, out=log)
+
+    async def apply(environ, *words):
+        done = await asyncio.to_thread(
+            forked.run, ["contract", "apply", "--yes", "--json", *words], env=environ, cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    feed = started(env)
+    try:
+        first, _, _ = await until(lambda now: now[2] >= 1)
+        feed.terminate()
+        await asyncio.to_thread(feed.wait, LIMIT_SECONDS)
+
+        _, _, before = await told()
+        feed = started(env | others)
+        terms, subjects, _ = await until(lambda now: now[2] > before)
+        assert (terms, set(subjects)) == (first, {"BTCUSDT"})
+        remark = next(
+            line for line in out.read_text().splitlines() if "those of this start are others" in line
+        )
+        for change in (
+            "CHECKPOINT_INTERVAL_SECONDS 21600 -> 43200",
+            "FEED_SUBJECTS BTCUSDT -> BTCUSDT,ETHUSDT",
+        ):
+            assert change in remark
+
+        # Whoever applies without naming a setting applies none: a default is nobody's word.
+        unset = {name: text for name, text in env.items() if name not in others and name != "FEED_SOURCE"}
+        assert (await apply(unset))["applied"] is False
+
+        said = await apply(env | others)
+        assert said["applied"] is True
+        assert "SNAPSHOT_INTERVAL_SECONDS 3600 -> 1800" in said["differences"]
+        terms, subjects, _ = await until(lambda now: "ETHUSDT" in now[1])
+        asked, planned = terms[len(first) :]
+        assert (asked.goes_on, asked.subjects, asked.checkpoint_interval_ms) == (
+            True,
+            ["BTCUSDT", "ETHUSDT"],
+            21_600_000,
+        )
+        assert (planned.snapshot_interval_ms, planned.checkpoint_interval_ms) == (1_800_000, 43_200_000)
+        assert planned.effective_from % 21_600_000 == 0
+        assert said["effective_from"] == planned.effective_from
+
+        feed.terminate()
+        await asyncio.to_thread(feed.wait, LIMIT_SECONDS)
+        _, _, before = await told()
+        feed = started(env)  # the settings of before: they switch nothing back
+        again, _, _ = await until(lambda now: now[2] > before)
+        assert again == terms
+    finally:
+        feed.kill()
+        feed.wait(LIMIT_SECONDS)

@@ -30,7 +30,7 @@ from coordinator.infra.kafka.embedded import free_ports
 from coordinator.infra.kafka.topics import create_topics
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine import Engine, Functions
-from coordinator.streams.engine.log import MemoryLog
+from coordinator.streams.engine.memory_log import MemoryLog
 from coordinator.streams.events import PeriodClosed
 from coordinator.streams.settings import Settings, environment
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from tests import forked
 from tests.broker.report_node import started
+from tests.loopback import NO_CERTIFICATES
 from tests.streams.build import MINUTE, T0
 from tests.waiting import LIMIT_SECONDS
 
@@ -55,7 +56,9 @@ def test_the_command_and_the_api_explain_alike_from_a_real_log(kafka_bootstrap, 
     node = started(kafka_bootstrap, crunch_id, tmp_path, played(crunch_id))
 
     def ask(path, **params):
-        answer = httpx.get(f"{node.url}/reports/{path}", params=params, timeout=LIMIT_SECONDS)
+        answer = httpx.get(
+            f"{node.url}/reports/{path}", params=params, timeout=LIMIT_SECONDS, verify=NO_CERTIFICATES
+        )
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -68,6 +71,7 @@ def test_the_command_and_the_api_explain_alike_from_a_real_log(kafka_bootstrap, 
             ((scored,), f"predictions/{scored}"),
             ((checkpoint, "bold"), f"checkpoints/{checkpoint}/bold"),
             (("bold", str(T0 + 30 * MINUTE)), f"snapshots/bold/{T0 + 30 * MINUTE}"),
+            (("board", "bold"), "board/bold"),
         ):
             told = ask(f"explain/{path}")
             assert told["agrees"] is True, told

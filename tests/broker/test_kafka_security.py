@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import ssl
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import TopicAuthorizationFailedError
+from aiokafka.protocol.admin import CreateAclsRequest
 from tests import forked
 from tests.broker.certificates import Authority
+from tests.broker.test_witness import CRUNCH as WITNESSED
+from tests.broker.test_witness import shown, topics_of
 from tests.candles import START, candle_file
+from tests.infra.evidence.bundles import whole_log
+from tests.infra.evidence.test_witness import serving
 from tests.waiting import LIMIT_SECONDS
 
 from coordinator.infra.fetch import ensure_runtime
@@ -21,6 +31,8 @@ from coordinator.streams.log.errors import OperatorError
 
 pytestmark = pytest.mark.broker
 PASSWORD = "not-in-any-log-7c1d"
+TOPIC, PREFIXED, READ, DESCRIBE, ALLOW = 2, 4, 3, 8, 3
+"""As the protocol of Kafka numbers them."""
 WRONG = "also-not-in-any-log-55aa"
 
 
@@ -56,9 +68,13 @@ def secured(tmp_path_factory):
             "ssl.truststore.type": "PEM",
             "ssl.truststore.location": str(authority.file),
             "listener.name.ssl.ssl.client.auth": "required",
+            # Everybody of these tests may do all, but for the witness, who may do what it is given.
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": "User:ANONYMOUS;User:node;User:CN=operator",
             "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512",
             "listener.name.sasl_ssl.plain.sasl.jaas.config": (
-                f'org.apache.kafka.common.security.plain.PlainLoginModule required user_node="{PASSWORD}";'
+                "org.apache.kafka.common.security.plain.PlainLoginModule required "
+                f'user_node="{PASSWORD}" user_witness="{PASSWORD}";'
             ),
             "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": (
                 "org.apache.kafka.common.security.scram.ScramLoginModule required;"
@@ -220,3 +236,67 @@ def test_a_broker_of_our_own_speaks_plain_text_and_up_says_so(tmp_path: Path):
     done = coordinator("up", cwd=tmp_path, KAFKA_SECURITY_PROTOCOL="SASL_SSL", **USER)
     assert done.returncode == 2
     assert "--kafka HOST:PORT" in done.stderr
+
+
+async def test_a_witness_that_may_read_the_topics_and_nothing_else_judges_and_signs(
+    secured: Secured, tmp_path: Path
+):
+    """Rights to read and describe the topics of the crunch: in no group, and no topic can be written to."""
+    log = whole_log()
+    node = await shown(tmp_path / "served", log)
+
+    def looked(folder: str) -> subprocess.CompletedProcess[str]:
+        with serving(node) as url:
+            return coordinator(
+                *(
+                    "witness",
+                    url,
+                    "--kafka",
+                    secured.sasl,
+                    "--folder",
+                    folder,
+                    "--name",
+                    "w.example",
+                    "--once",
+                ),
+                cwd=tmp_path,
+                KAFKA_SECURITY_PROTOCOL="SASL_SSL",
+                KAFKA_SASL_MECHANISM="PLAIN",
+                KAFKA_SASL_USERNAME="witness",
+                KAFKA_SASL_PASSWORD=PASSWORD,
+                KAFKA_SSL_CA_FILE=str(secured.authority.file),
+            )
+
+    async with topics_of(secured.plain, log):
+        without = await asyncio.to_thread(looked, "without")
+        # It may not even see them: that is no difference of the log, and no refusal of the password.
+        assert without.returncode not in (0, 1), without.stdout
+        assert "does not answer" not in without.stderr
+        await may_read(secured, f"{WITNESSED}.")
+        done = await asyncio.to_thread(looked, "witness")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"signed {node.checkpoint_id}" in done.stdout
+        as_witness = {
+            "bootstrap_servers": secured.sasl,
+            "security_protocol": "SASL_SSL",
+            "sasl_mechanism": "PLAIN",
+            "sasl_plain_username": "witness",
+            "sasl_plain_password": PASSWORD,
+            "ssl_context": ssl.create_default_context(cafile=str(secured.authority.file)),
+        }
+        async with AIOKafkaProducer(**as_witness) as producer:
+            with pytest.raises(TopicAuthorizationFailedError):
+                await producer.send_and_wait(f"{WITNESSED}.scores", b"forged")
+
+
+async def may_read(secured: Secured, prefix: str) -> None:
+    """The rights of the guide: `kafka-acls.sh` is in none of the jars that the node brings."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=secured.plain)
+    await admin.start()
+    try:
+        for operation in (READ, DESCRIBE):
+            request = CreateAclsRequest(TOPIC, prefix, PREFIXED, "User:witness", "*", operation, ALLOW)
+            answer = await admin._send_request(request)
+            assert [code for code, _ in answer.creation_responses] == [0]
+    finally:
+        await admin.close()

@@ -17,6 +17,7 @@ from httpx_sse import connect_sse
 from tests.broker.browser.scene import add_round, rich_log, submit
 from tests.broker.report_node import started
 from tests.logs import HOUR_MS, START_MS
+from tests.loopback import NO_CERTIFICATES
 from tests.waiting import LIMIT_SECONDS, limit
 
 pytestmark = pytest.mark.broker
@@ -35,7 +36,7 @@ def hear(node, last_id=None, until=lambda said: said[-1][0] == "beat"):
     said = []
     headers = {"Last-Event-ID": last_id} if last_id else {}
     with (
-        httpx.Client(timeout=LIMIT_SECONDS) as client,
+        httpx.Client(timeout=LIMIT_SECONDS, verify=NO_CERTIFICATES) as client,
         connect_sse(client, "GET", f"{node.url}/reports/live", headers=headers) as source,
     ):
         for one in source.iter_sse():
@@ -116,7 +117,7 @@ async def test_five_hundred_hear_a_score_and_the_board_is_served_meanwhile(node)
     await all_hear(b'"model_id":"m0002"')
     took = time.monotonic() - begun
     grown = resident_mb(node.process.pid) - before
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=NO_CERTIFICATES) as client:
         waits = []
         for _ in range(50):
             asked = time.monotonic()

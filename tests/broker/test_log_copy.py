@@ -7,17 +7,22 @@ import io
 
 import pytest
 from aiokafka import AIOKafkaConsumer
+from tests.infra.test_blobs import blob_of
 from tests.logs import busy_log
+from tests.shelf import Shelf
+from tests.streams.questions import post, question
 
 from coordinator.infra.kafka.clients import make_producer, read_range
 from coordinator.infra.kafka.topics import create_topics, empty_topics, make_topics
 from coordinator.infra.log.copy import DOWNSTREAM_FIRST, read_backup, write_backup
 from coordinator.infra.log.positions import offsets, reading
 from coordinator.streams.log.birth import Birth, birth_records, read_birth
+from coordinator.streams.log.envelope import encode_event
 from coordinator.streams.log.errors import LogError, OperatorError, WrongLogError
 from coordinator.streams.topology import STREAMS, TOPICS, topic_name
 
 pytestmark = pytest.mark.broker
+TABLES = {"there": b"a table", "lost": b"another table"}
 
 
 def silent(_done, _total):
@@ -35,6 +40,8 @@ async def filled(bootstrap, crunch_id):
             await producer.send_and_wait(
                 topic_name(crunch_id, topic), record, partition=0, timestamp_ms=1000 + at
             )
+    posted = post(*(question(name, blob=blob_of(content)) for name, content in TABLES.items()))
+    await producer.send_and_wait(topic_name(crunch_id, "commands"), encode_event(posted), partition=0)
     await producer.stop()
 
 
@@ -47,7 +54,9 @@ async def write_one(bootstrap, crunch_id, topic):
 
 async def backup_of(bootstrap, crunch_id):
     out = io.BytesIO()
-    tail = await write_backup(bootstrap, crunch_id, out, silent)
+    store = Shelf()
+    store.put(TABLES["there"])
+    tail = await write_backup(bootstrap, crunch_id, out, silent, store)
     return out.getvalue(), tail
 
 
@@ -60,18 +69,21 @@ async def contents(bootstrap, crunch_id):
         }
 
 
-async def restored(bootstrap, crunch_id, copy, **options):
+async def restored(bootstrap, crunch_id, copy, store=None, **options):
     await create_topics(bootstrap, crunch_id)
-    return await read_backup(bootstrap, crunch_id, io.BytesIO(copy), silent, **options)
+    return await read_backup(bootstrap, crunch_id, io.BytesIO(copy), silent, store or Shelf(), **options)
 
 
 async def test_a_restored_log_is_the_same_bytes_at_the_same_offsets(kafka_bootstrap, crunch_id):
     await filled(kafka_bootstrap, crunch_id)
     copy, tail = await backup_of(kafka_bootstrap, crunch_id)
-    said = await restored(kafka_bootstrap, f"{crunch_id}-again", copy, other_crunch=True)
+    store = Shelf()
+    said = await restored(kafka_bootstrap, f"{crunch_id}-again", copy, store, other_crunch=True)
+    lost = blob_of(TABLES["lost"]).sha256
+    assert (list(store.kept.values()), tail.lost) == ([TABLES["there"]], [f"blob {lost} is missing"])
     was = await contents(kafka_bootstrap, crunch_id)
     assert said == tail
-    assert tail.records == sum(map(len, was.values())) > 20
+    assert tail.records - tail.blobs == sum(map(len, was.values())) > 20
     again = await contents(kafka_bootstrap, f"{crunch_id}-again")
     assert {topic: records[1:] for topic, records in again.items()} == {
         topic: records[1:] for topic, records in was.items()
@@ -89,7 +101,7 @@ async def test_one_lost_topic_comes_back_from_a_copy_beside_those_that_stayed(ka
     await empty_topics(kafka_bootstrap, crunch_id, ["checkpoints"])
     with pytest.raises(WrongLogError, match=rf"topic {crunch_id}\.checkpoints is empty"):
         await create_topics(kafka_bootstrap, crunch_id)
-    await read_backup(kafka_bootstrap, crunch_id, io.BytesIO(copy), silent)
+    await read_backup(kafka_bootstrap, crunch_id, io.BytesIO(copy), silent, Shelf())
     assert await contents(kafka_bootstrap, crunch_id) == was
     assert await create_topics(kafka_bootstrap, crunch_id) == f"of-{crunch_id}"
 
@@ -125,10 +137,10 @@ async def test_nothing_is_restored_under_workers_that_run(kafka_bootstrap, crunc
     await worker.start()
     try:
         with pytest.raises(OperatorError, match=r"are running \(stages aggregate\): stop the node first"):
-            await read_backup(kafka_bootstrap, crunch_id, io.BytesIO(copy), silent)
+            await read_backup(kafka_bootstrap, crunch_id, io.BytesIO(copy), silent, Shelf())
     finally:
         await worker.stop()
-    await read_backup(kafka_bootstrap, crunch_id, io.BytesIO(copy), silent)
+    await read_backup(kafka_bootstrap, crunch_id, io.BytesIO(copy), silent, Shelf())
     assert await contents(kafka_bootstrap, crunch_id) == was
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from tests import recompute
 from tests.broker.backtested import backtested, differences
-from tests.broker.records import records_of
+from tests.broker.records import PROJECTIONS, records_of
 from tests.candles import START, candle_file
 
 from coordinator.cli.up_plan import DEMO_CONTRACT, example_models
 from coordinator.infra.kafka.embedded import free_ports
-from coordinator.infra.models.host.folder import read_models
+from coordinator.infra.models.host.model_folder import read_models
 from coordinator.streams.settings import Settings
 
 pytestmark = pytest.mark.broker
@@ -50,6 +50,7 @@ async def test_every_score_and_every_share_is_what_the_file_says(
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert f"the page is http://127.0.0.1:{port}" in done.stdout
 
     prices = {at: close for at, close in recompute.closes(candles).items() if at <= until}
     topics = {
@@ -103,12 +104,31 @@ async def test_every_score_and_every_share_is_what_the_file_says(
     assert summary["predictions"] == {
         "pending": MODELS,
         "scored": len(expected),
+        "replaced": 0,
         "no_score": 0,
         "failed": 0,
         "absent": 0,
     }
+    assert summary["snapshots"] == hours * MODELS
+    assert [
+        (made["status"], made["period_start"], made["period_end"], made["sum"], made["rehearsal"])
+        for made in summary["checkpoints"]
+    ] == [
+        ("PENDING", end - period_seconds * 1000, end, 1_000_000_000, True)
+        for end in range(START + period_seconds * 1000, until + 1, period_seconds * 1000)
+    ]
+    rewards = summary["latest_emission"]["cruncher_rewards"]
+    assert sum(reward["reward_pct"] for reward in rewards) == 1_000_000_000
+    assert sorted(reward["cruncher_index"] for reward in rewards) == list(range(MODELS))
+    assert set(summary["state_hash"]) == PROJECTIONS
+    assert all(len(digest) == 64 for digest in summary["state_hash"].values())
     assert summary["duplicates_ignored"] == 0
     assert summary["dead_letters"] == 0
+    assert summary["restarts"] == dict.fromkeys(
+        ("feed", "predict", "score", "checkpoint", "report", "models"), 0
+    )
+    assert summary["rehearsal"] is True
+    assert summary["clock"] == until
     board = [row for row in summary["leaderboard"] if row["rank"] is not None]
     assert [row["rank"] for row in board] == list(range(1, MODELS + 1))
     # T is the last InputsUntil; the day before it, by whole hours, and no score at or after it.

@@ -14,6 +14,7 @@ import pytest
 from rocksdict import Options, Rdict
 from tests import forked
 from tests.logs import HOUR_MS, START_MS, TX_HASH, busy_log, folded, of_events
+from tests.posted import add_questions
 from tests.waiting import LIMIT_SECONDS
 
 from coordinator.api.server import serve
@@ -51,6 +52,7 @@ def readable(log):
 
 async def test_what_is_produced_is_served_and_verified_beside_the_living_worker(worker, tmp_path):
     settings, log = worker.settings, busy_log()
+    add_questions(log, answered=False)
     await produce(settings.kafka_bootstrap, settings.crunch_id, log)
     worker.start()
     worker.wait_caught_up(readable(log))

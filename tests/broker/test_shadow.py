@@ -15,14 +15,15 @@ import pytest
 from tests import forked
 from tests.broker.report import Report
 from tests.broker.test_settlement import produce
+from tests.loopback import NO_CERTIFICATES
 from tests.streams.engine.test_plan import PERIOD_ROUNDS, RECORDS, SETTINGS, Moody
 from tests.streams.engine.test_shadow import assert_is_the_plan
 from tests.waiting import LIMIT_SECONDS, limit
 
 from coordinator.cli.rules_plan import TOPICS_READ
+from coordinator.infra.contracts.in_force import NodeContracts
 from coordinator.infra.contracts.loading import contract_hash, load_contract
 from coordinator.infra.contracts.meaning import scoring_hash
-from coordinator.infra.contracts.node import NodeContracts
 from coordinator.infra.kafka.embedded import free_ports
 from coordinator.infra.kafka.topics import create_topics
 from coordinator.infra.log.commands import KafkaCommandPort
@@ -31,7 +32,7 @@ from coordinator.infra.log.whole import read_whole
 from coordinator.infra.shadow_files import ShadowFiles
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine import Engine, Functions
-from coordinator.streams.engine.log import MemoryLog
+from coordinator.streams.engine.memory_log import MemoryLog
 from coordinator.streams.engine.plan import plan_rules
 from coordinator.streams.settings import Settings, environment
 
@@ -75,7 +76,7 @@ async def node(kafka_bootstrap, crunch_id, tmp_path, monkeypatch):
     settings.data_dir.mkdir()
     port = KafkaCommandPort(kafka_bootstrap, crunch_id)
     await port.start()
-    await port.send(NodeContracts(settings).apply_proposed(1))
+    await port.send(NodeContracts(settings).apply_proposed(1, None))
     await port.stop()
     report = Report(settings)
     report.start()
@@ -131,7 +132,10 @@ async def test_a_shadow_follows_the_live_log_is_killed_and_decides_what_a_plan_s
                     return
 
     async def get(path, wanted=lambda body: True):
-        async with limit(), httpx.AsyncClient(base_url=report.url, timeout=LIMIT_SECONDS) as client:
+        async with (
+            limit(),
+            httpx.AsyncClient(base_url=report.url, timeout=LIMIT_SECONDS, verify=NO_CERTIFICATES) as client,
+        ):
             while True:
                 answer = await client.get(path)
                 if answer.status_code == 200 and wanted(answer.json()):
@@ -181,12 +185,12 @@ async def test_a_shadow_follows_the_live_log_is_killed_and_decides_what_a_plan_s
     assert len(plan.periods) >= 3
     assert_is_the_plan(result, plan)
 
-    board = await get("/reports/shadow/leaderboard", lambda body: body["board_at"] == body["live_board_at"])
-    assert (board["shadow"], board["paid"], board["state"]) == (True, False, "runs")
-    assert {row["model_id"] for row in board["rows"]} == {"one", "two", "calm"}
-    checkpoints = (await get("/reports/shadow/checkpoints"))["checkpoints"]
-    assert checkpoints[0]["differs"]
-    (moody,) = [one for one in checkpoints[-1]["models"] if one["model_id"] == "one"]
+    models = await get("/reports/shadow/models", lambda body: body["board_at"] == body["live_board_at"])
+    assert (models["shadow"], models["paid"], models["state"]) == (True, False, "runs")
+    assert {row["model_id"] for row in await get("/reports/shadow/leaderboard")} == {"one", "two", "calm"}
+    periods = (await get("/reports/shadow/periods"))["periods"]
+    assert periods[0]["differs"]
+    (moody,) = [one for one in periods[-1]["models"] if one["model_id"] == "one"]
     assert moody["live_share_frac64"] > 0 == moody["share_frac64"]
 
     assert (await coordinator("stop"))[0] == {"stopped": True}

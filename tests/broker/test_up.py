@@ -1,4 +1,7 @@
-"""`coordinator up` as a user runs it: a real broker, real models over gRPC, real workers, hours of candles."""
+"""`coordinator up` as a user runs it: a real broker, real models over gRPC, real workers, hours of candles.
+
+What a run to its end leaves is in `test_main_job.py`.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,14 @@ from pathlib import Path
 import pytest
 from tests import forked
 from tests.broker.fixed_log import TopicLog, decided, pour
-from tests.broker.records import records_of
+from tests.broker.records import PROJECTIONS, records_of
+from tests.candles import MINUTE, START, candle_file
 from tests.waiting import LIMIT_SECONDS
 
 from coordinator.cli.up_plan import DEMO_CONTRACT, example_models
 from coordinator.infra.contracts.loading import load_contracts
 from coordinator.infra.kafka.embedded import EmbeddedBroker, free_ports
-from coordinator.infra.models.host.folder import read_models
+from coordinator.infra.models.host.model_folder import read_models
 from coordinator.projections.folding.replay import verify_async
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.inputs.stage import InputStage
@@ -29,46 +33,12 @@ from coordinator.streams.settings import Settings
 from coordinator.streams.snapshots.stage import SnapshotStage
 from coordinator.streams.topology import TOPICS
 
-START = 1_677_628_800_000  # 2023-03-01T00:00:00Z
-MINUTE = 60_000
-HOUR = 60 * MINUTE
-HOURS = 12
 MODELS = len(read_models(example_models()))
 SECONDS_MAX = 240
 SPEED = "120"
 """Of a node that is only looked at: as fast as it can, it takes both cores from the commands that look."""
-FRAC64_ONE = 1_000_000_000
-PROJECTIONS = {
-    "leaderboard",
-    "models",
-    "predictions",
-    "feeds",
-    "snapshots",
-    "checkpoints",
-    "dead_letters",
-    "checks",
-    "evidence",
-}
 
 pytestmark = pytest.mark.broker
-
-
-def first_hours(folder: Path) -> Path:
-    """Twelve hours of minute candles: the real ones where they are, else made up; the test says which."""
-    places = [os.environ.get("COORDINATOR_CANDLES_DIR", ""), Path(__file__).parents[3] / "shared" / "data"]
-    for place in places:
-        for file in sorted(Path(place).glob("BTCUSDT-1m-*.csv.gz")) if place else ():
-            print(f"candles: {file.name}")
-            return file
-    print("candles: made up, since the real ones are not here (COORDINATOR_CANDLES_DIR)")
-    file = folder / "candles.csv"
-    rows = ["open_time,open,high,low,close,volume"]
-    price = 23_000.0
-    for i in range(HOURS * 60 + 60):
-        last, price = price, round(price + (37 * i % 101 - 50) / 10, 2)
-        rows.append(f"{START + i * MINUTE},{last},{max(last, price)},{min(last, price)},{price},{1 + i % 7}")
-    file.write_text("\n".join(rows) + "\n")
-    return file
 
 
 def run_environment():
@@ -124,75 +94,8 @@ def until_it_says(process, words):
     pytest.fail(f"it ended without saying {words!r}:\n{''.join(said)}")
 
 
-def test_two_hours_of_candles_give_a_ranked_board_and_two_exact_emissions(tmp_path):
-    summary_file = tmp_path / "summary.json"
-    candles, hours = first_hours(tmp_path), 2
-    node = up(
-        *(tmp_path, "--candles", candles, "--until", START + hours * HOUR, "--summary", summary_file),
-        CHECKPOINT_INTERVAL_SECONDS="3600",
-    )
-    try:
-        said, _ = node.communicate(timeout=SECONDS_MAX)
-    finally:
-        node.kill()
-    assert node.returncode == 0, said
-    assert "the page is http://127.0.0.1:" in said
-    summary = json.loads(summary_file.read_text())
-
-    assert set(summary) == {
-        *(
-            "feed_records",
-            "inputs",
-            "predictions",
-            "snapshots",
-            "checkpoints",
-            "leaderboard",
-            "latest_emission",
-        ),
-        *("state_hash", "duplicates_ignored", "dead_letters", "restarts", "rehearsal", "clock"),
-    }
-    # The candle that closes at 00:00 opens before the file; the one that closes at 02:00 is the last.
-    records = hours * 60
-    assert summary["feed_records"] == records
-    assert summary["inputs"] == {
-        "received": records,
-        "resolved": records - 1,
-    }  # the last one's future is not there
-    assert summary["predictions"] == {
-        "pending": MODELS,
-        "scored": (records - 1) * MODELS,
-        "no_score": 0,
-        "failed": 0,
-        "absent": 0,
-    }
-    assert summary["snapshots"] == hours * MODELS
-    assert [
-        (one["status"], one["period_start"], one["period_end"], one["sum"], one["rehearsal"])
-        for one in summary["checkpoints"]
-    ] == [
-        ("PENDING", START, START + HOUR, FRAC64_ONE, True),
-        ("PENDING", START + HOUR, START + 2 * HOUR, FRAC64_ONE, True),
-    ]
-    board = summary["leaderboard"]
-    scores = [row["score_recent"] for row in board]
-    assert [row["rank"] for row in board] == list(range(1, MODELS + 1))
-    assert scores == sorted(scores, reverse=True)
-    assert len(set(scores)) == MODELS
-    assert all(-3 <= score <= 1 for score in scores)
-    rewards = summary["latest_emission"]["cruncher_rewards"]
-    assert sum(reward["reward_pct"] for reward in rewards) == FRAC64_ONE
-    assert sorted(reward["cruncher_index"] for reward in rewards) == list(range(MODELS))
-    assert set(summary["state_hash"]) == PROJECTIONS
-    assert all(len(one) == 64 for one in summary["state_hash"].values())
-    assert (summary["duplicates_ignored"], summary["dead_letters"]) == (0, 0)
-    assert set(summary["restarts"]) == {"feed", "predict", "score", "checkpoint", "report", "models", "kafka"}
-    assert set(summary["restarts"].values()) == {0}
-    assert summary["rehearsal"] is True
-    assert summary["clock"] == START + hours * HOUR
-
-
 def test_ctrl_c_ends_every_process_and_the_next_start_goes_on(tmp_path):
-    candles = first_hours(tmp_path)
+    candles = candle_file(tmp_path)
     node = up(tmp_path, "--candles", candles, "--speed", SPEED)
     try:
         until_it_says(node, "first score")
@@ -261,9 +164,9 @@ def test_every_child_killed_in_turn_under_load_comes_back_and_no_prediction_is_l
     node = up(
         tmp_path,
         "--candles",
-        first_hours(tmp_path),
+        candle_file(tmp_path),
         "--until",
-        START + hours * HOUR,
+        START + hours * 60 * MINUTE,
         "--summary",
         summary_file,
     )

@@ -60,6 +60,32 @@ def test_a_table_a_page_and_every_row(tmp_path):
         assert f"<h2>{title}" in page
 
 
+def test_models_are_named_as_their_owner_names_them_and_the_page_fits_a_phone_and_a_dark_screen(tmp_path):
+    folders = models(tmp_path)
+    listed = "".join(
+        f"  - {{folder: {name}, model_id: '{number}', model_name: {name}-er}}\n"
+        for number, name in enumerate((Path(one).name for one in folders), start=7)
+    )
+    (tmp_path / "models.yaml").write_text(f"models:\n{listed}")
+    done = run(str(tmp_path), *WINDOW, "--report", str(tmp_path / "report"))
+    assert done.exit_code == 0, done.output
+    assert re.search(r"1\s+│ up-er \(7\)", done.output)
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "<h1>Backtest of up-er, evil-er</h1>" in page
+    assert '"name":"up-er (7)"' in page
+    assert '<meta name="viewport" content="width=device-width' in page
+    assert "@media(prefers-color-scheme:dark)" in page
+
+
+def test_a_folder_without_a_name_of_its_own_is_told_once(tmp_path):
+    (tmp_path / "my_trend").mkdir()
+    (tmp_path / "my_trend" / "main.py").write_text(
+        HEAD + "    def predict(self, s, h, t): return {'value': 0.5}\n"
+    )
+    done = run(str(tmp_path / "my_trend"), *WINDOW)
+    assert re.search(r"1\s+│ my_trend\s+│", done.output)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

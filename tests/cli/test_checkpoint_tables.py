@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.streams.build import PUBKEY
 
-from coordinator.cli.checkpoint_shapes import print_checkpoint, print_dry_run, print_wallets
+from coordinator.cli.checkpoint_output import print_checkpoint, print_dry_run, print_wallets
 
 ID = "ckp_7bbe9bdcbae1fdac8b55dbe1"
 NAMES = ["plain", "[/bold]", "[red]rich[/red]", "\\[", "名前", "x" * 300]

@@ -13,11 +13,12 @@ from tests.cpu import loops
 from tests.waiting import LIMIT_SECONDS
 from typer.testing import CliRunner
 
-from coordinator.cli.groups import load_command
+from coordinator.cli.lazy_groups import load_command
 from coordinator.cli.main import COMMANDS as MAIN_COMMANDS
 from coordinator.cli.main import app
 from coordinator.cli.shared import NodeFile, write_node_file
 from coordinator.streams.topology import TOPICS, mermaid
+from documentation.commands_page import leaves
 
 NOBODY = "127.0.0.1:1"
 COMMANDS = [
@@ -174,6 +175,27 @@ def test_a_name_that_is_nearly_a_command_is_answered_with_that_command(coordinat
     result = coordinator("statsu")
     assert result.exit_code == 2
     assert "status" in result.stderr
+
+
+WITHOUT_JSON = {
+    "up": "runs until Ctrl-C; `--summary FILE` writes JSON",
+    "worker": "runs until SIGTERM, and its log is JSON lines",
+    "shadow run": "runs until SIGTERM",
+    "witness": "runs until it finds a difference",
+    "models serve": "runs until SIGTERM",
+    "log cat": "prints JSON lines",
+    "contract rules": "prints a document",
+    "deploy-files": "writes the files of an image, for make",
+}
+
+
+def test_every_command_prints_json_for_programs_or_is_known_not_to():
+    without = {
+        " ".join(words)
+        for words, command in leaves()
+        if not any("--json" in parameter.opts for parameter in command.params)
+    }
+    assert without == set(WITHOUT_JSON)
 
 
 def test_no_command_brings_a_heavy_library_before_it_runs():

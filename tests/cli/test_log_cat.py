@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from coordinator.cli.log import _Moves, _Records, _States
 from coordinator.cli.main import app
-from coordinator.streams.log import recorded
+from coordinator.streams.log import recorded_state
 from coordinator.streams.log.envelope import Append, Need, encode_append
 
 
@@ -54,7 +54,7 @@ def test_the_moves_are_those_of_every_prediction_and_of_nothing_that_does_not_co
 def test_a_recorded_state_is_one_line_with_its_parts_joined(log):
     parts = (b'{"known":{"a":1}}', b'{"known":{"b":2},"until":7}')
     after = Need(3, 1, 2)
-    records = recorded.records_of(
+    records = recorded_state.records_of(
         "1-abc", parts, epoch=1, after=after, upto={"inputs": (5, 0)}, need={"feeds": Need(9, 2, 4)}
     )
     begin = len(log.records["scores"])

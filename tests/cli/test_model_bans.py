@@ -6,7 +6,7 @@ import pytest
 from tests.logs import LogBuilder
 
 from coordinator.cli.model_bans import nearest
-from coordinator.infra.log.models import ModelsLog
+from coordinator.infra.log.models_state import ModelsLog
 from coordinator.streams.log.counting import Counter
 from coordinator.streams.settings import Settings
 

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from coordinator.cli import own_kafka
-from coordinator.cli.groups import command_ends
+from coordinator.cli.lazy_groups import command_ends
 from coordinator.cli.main import app
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import NodeFile, write_node_file

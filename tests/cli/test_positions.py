@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from coordinator.infra.log.positions import PipelineWatch, TopicTail, stage_positions
+from coordinator.infra.log.positions import PipelineWatch, TopicTail, event_time, stage_positions
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.events import (
@@ -97,6 +97,16 @@ class Log:
             ("checkpoints", "snapshots"),
         ):
             at = self.add(topic, TERMS, upto={source: (at, 0)})
+
+
+@pytest.mark.parametrize(
+    ("events", "time_ms"),
+    [((), None), ((TERMS,), None), ((TERMS, tick(7 * HOUR)), 7 * HOUR)],
+    ids=["no events", "the first terms, which hold before all time", "a tick"],
+)
+def test_the_event_time_of_a_decision(events, time_ms):
+    (record,) = encode_decision(events, epoch=0, seq=1, upto={}, need={})
+    assert event_time(Counter("feeds").read(0, record)) == time_ms
 
 
 @pytest.fixture

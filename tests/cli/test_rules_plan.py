@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+import os
 
-from coordinator.cli.rules_apply import read_plan
-from coordinator.cli.rules_plan import as_recorded, with_sets
+import pytest
+from tests import forked
+
+from coordinator.cli.rules_plan import with_sets
+from coordinator.infra.plan_files import read_plan
 from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.term_settings import settings_of, with_term_settings
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
@@ -58,7 +62,7 @@ def test_settings_are_those_of_the_recorded_terms():
     )
     now = Settings(feed_source="binance", checkpoint_interval_seconds=3600)
     terms = make_terms(CONTRACT, "a" * 64, recorded, 0)
-    assert make_terms(CONTRACT, "a" * 64, as_recorded(now, terms), 0) == terms
+    assert make_terms(CONTRACT, "a" * 64, with_term_settings(now, settings_of(terms)), 0) == terms
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[" * 100_000, b'{"format": 1}'])
@@ -67,3 +71,10 @@ def test_a_file_that_is_no_plan_is_named(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(OperatorError, match=r"plan\.json is no plan"):
         read_plan(path)
+
+
+@pytest.mark.parametrize("words", [["--no-such-option"], ["--from", "banana", "--data-dir", "nowhere"]])
+def test_what_cannot_be_run_ends_with_1_since_2_means_a_difference(words, tmp_path):
+    done = forked.run(["plan", *words], env={**os.environ}, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 from tests.streams.engine.test_plan import CONTRACT, drawn, planned, played
 
-from coordinator.cli.rules_plan import MadeOn, PlanFile
 from coordinator.cli.rules_report import write_report
+from coordinator.infra.plan_files import MadeOn, PlanFile
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.log.errors import OperatorError
 

@@ -12,8 +12,9 @@ from tests.shadowed import order_of, write_shadow
 from tests.waiting import LIMIT_SECONDS
 from typer.testing import CliRunner
 
+from coordinator.cli import shadow_spawn
 from coordinator.cli.main import app
-from coordinator.cli.shadow import _spawn
+from coordinator.cli.shadow_spawn import resume_shadow, spawn_shadow
 from coordinator.infra.kafka.embedded import free_ports
 from coordinator.infra.shadow_files import ShadowFiles, ShadowStatus
 from coordinator.streams.clock import wall_ms
@@ -49,7 +50,7 @@ def test_its_process_waits_for_kafka_says_so_and_ends_when_told_to(node):
     order = order_of(started_at_ms=wall_ms())
     node.put_order(order)
     node.put_status(ShadowStatus(key=order.rules.key, pid=0, at_ms=wall_ms()))
-    _spawn(node, None, None)
+    spawn_shadow(node, None, None)
     try:
         wait_until(lambda: (status := node.status()).waiting or status.error)
         status = node.status()
@@ -85,3 +86,16 @@ def test_what_was_kept_of_another_log_is_not_taken_up(node):
     node.put_kept("birth/topics", b"state\nof it")
     assert node.kept("birth/topics") == b"state\nof it"
     assert node.kept("birth/others") is None
+
+
+def test_with_the_node_begins_again_what_was_on_and_nothing_else(node, tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(shadow_spawn, "spawn_shadow", lambda *asked: begun.append(asked) or "begun")
+    assert resume_shadow(tmp_path) is None  # none was ever started
+    node.put_order(order_of(stopped=True))
+    assert resume_shadow(tmp_path) is None
+    node.put_order(order_of())
+    with node.held():
+        assert resume_shadow(tmp_path) is None  # one runs already
+    assert resume_shadow(tmp_path) == "begun"
+    assert [data_dir for _, _, data_dir in begun] == [tmp_path]

@@ -16,7 +16,7 @@ from coordinator.cli.main import app
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.simulation.campaign import Challenge, schedule_of
 from coordinator.streams.simulation.faults import FeedAway, Schedule
-from coordinator.streams.simulation.judging import Finding
+from coordinator.streams.simulation.judge_run import Finding
 
 QUIET = Schedule(5, 2, 2, 0.0, True, (FeedAway(3.0, 2.0),))
 

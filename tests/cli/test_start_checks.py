@@ -6,12 +6,10 @@ that use it.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from tests.waiting import LIMIT_SECONDS
+from tests import forked
 from typer.testing import CliRunner
 
 from coordinator.cli.main import app
@@ -54,6 +52,7 @@ FORMS = {
     "WEBHOOK_URL": ("h", "ftp://h"),
     "WEBHOOK_SECRET": ("line\n", "hush", "whsec_", "whsec_c2hvcnQ=", f"whsec_{'YWJj' * 22}", "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0", "whsec_é"),
     "EVIDENCE_KEY": ("a key", "x\ny"),
+    "BLOBS_URL": ("blobs", "file://host/blobs", "file:///", "s3://a b", "://x"),
     "DATA_DIR": ("a\nb",),
     "WALLETS_FILE": ("a\tb",),
     "HEALTH_FILE": ("a\x1bb",),
@@ -200,10 +199,6 @@ def test_a_command_ends_with_2_and_the_variables_name(folder, monkeypatch, comma
 
 @pytest.mark.parametrize("name", WORKERS)
 def test_a_worker_ends_with_2_and_the_variables_name(folder, name):
-    done = subprocess.run(
-        [sys.executable, "-Im", "coordinator.cli.main", "worker", name],
-        env={"FEED_GRANULARITY": "0m", "PATH": "/usr/bin:/bin"},
-        capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False,
-    )  # fmt: skip
+    done = forked.run(["worker", name], env={"FEED_GRANULARITY": "0m", "PATH": "/usr/bin:/bin"})
     assert done.returncode == 2
     assert "FEED_GRANULARITY='0m' is unknown: choose one of 1s" in done.stderr + done.stdout

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 import coordinator.cli
-from coordinator.cli.groups import one_line
+from coordinator.cli.lazy_groups import one_line
 from coordinator.cli.terminal import Console, progress_bar
 from coordinator.streams.log.reasons import as_name, as_reason, printable
 

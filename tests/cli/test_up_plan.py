@@ -8,7 +8,7 @@ import pytest
 
 from coordinator.cli.shared import NodeFile, node_settings, write_node_file
 from coordinator.cli.up_plan import DEMO_CONTRACT, UpOptions, example_models, make_plan
-from coordinator.infra.models.host.folder import read_models
+from coordinator.infra.models.host.model_folder import read_models
 from coordinator.streams.log.errors import OperatorError
 
 

@@ -131,7 +131,7 @@ def altered(backup: bytes, topic: str, after: bytes, period: tuple[int, int]) ->
                     }
                     if all(period[0] < end <= period[1] for end in ends):
                         at = value.index(after) + len(after)
-                        while not value[at : at + 1].isdigit():
+                        while not value[at : at + 2].isdigit():  # of one digit alone it might be rounding
                             at += 1
                         digit = str(int(value[at : at + 1]) % 9 + 1).encode()
                         one = Copied(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
-from coordinator.infra.log.appends import decision_at, runs_of, waves_of
+from coordinator.infra.log import appends as appends_module
+from coordinator.infra.log.appends import KafkaAppends, decision_at, runs_of, waves_of
 from coordinator.streams import events as ev
 from coordinator.streams.log.envelope import PART_BYTES_MAX, Append, decode_append, encode_decision
-from coordinator.streams.log.errors import TruncatedTopicError
+from coordinator.streams.log.errors import TruncatedTopicError, WorldError
 
 
 def letters(n, size):
@@ -59,3 +62,12 @@ def test_the_parts_of_a_large_decision_are_put_together_whatever_lies_between():
 def test_an_offset_without_an_append():
     with pytest.raises(TruncatedTopicError, match="feeds offset 4 holds no append any more"):
         decision_at("feeds", 4, {})
+
+
+def test_a_broker_that_takes_a_connection_and_says_nothing_is_named_with_what_went_wrong(monkeypatch):
+    """A timeout has no text of its own: the message ended with a colon."""
+    monkeypatch.setattr(appends_module, "READ_SECONDS_MAX", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        read = KafkaAppends(f"127.0.0.1:{silent.getsockname()[1]}", "crunch")
+        with pytest.raises(WorldError, match=r"does not answer: TimeoutError$"):
+            read({"feeds": [0]})

@@ -96,7 +96,7 @@ def test_a_file_that_is_no_part_of_it_is_named_and_one_beside_it_is_not(trial, t
 def test_what_ends_or_never_ends_is_a_fault_with_the_functions_name(trial, monkeypatch, extra, says):
     monkeypatch.setattr(contract_trial, "CALL_CPU_SECONDS_MAX", 1.0)
     if "sleep" in extra:
-        monkeypatch.setattr(contract_trial, "SILENT_SECONDS_MAX", 3.0)
+        monkeypatch.setattr(contract_trial, "CALL_SILENT_SECONDS_MAX", 3.0)
     found = faults(trial("base(prediction, truth)", extra))
     assert says in found
     assert "score_prediction" in found

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 
 import pytest
 
-from coordinator.infra.processes.fork_server import FORKS, ForkServer
+from coordinator.infra.processes.fork_server import ForkServer
+from coordinator.infra.processes.forking import FORKS
 
 PROGRAM = """
 import os, sys, time
-from coordinator.infra.processes.fork_server import forked
+from coordinator.infra.processes.forking import forked
 found = forked(sys.argv)
 if found is not None:
     request, fds = found
@@ -95,3 +97,55 @@ async def test_a_program_that_cannot_import_is_no_endless_try():
     with pytest.raises(WorldError, match="ends before it has started one"):
         await forked(server, "")
     server.stop()
+
+
+ASKS = """
+import asyncio, os, signal, sys
+from coordinator.infra.processes.fork_server import ForkServer
+from coordinator.infra.processes.forking import forked
+
+def serve():
+    if (fork := forked(sys.argv)) is not None:
+        exec(fork[0]["code"])
+
+async def ask(server, code):
+    null = os.open(os.devnull, os.O_RDONLY)
+    child = await server.fork({"code": code}, (null, 1, 2))
+    os.close(null)
+    print(await child.wait(), flush=True)
+
+async def main():
+    await ask(server, "print(os.environ['FROM'], here, sorted(map(int, os.listdir('/proc/self/fd'))))")
+    await ask(server, "sys.exit(2)")
+    await ask(server, "sys.exit('a reason')")
+    await ask(server, "raise ValueError")
+    os.kill(server._one._process.pid, signal.SIGKILL)
+    server._one._process.wait()  # it is gone, and the event loop has not heard of it yet
+    await ask(server, "print('here' in globals())")
+
+here = "shared"
+file = open(os.devnull)
+server = ForkServer([sys.executable, "-Iuc", PROGRAM], {"FROM": "the server"})
+server.start(serve)
+print(os.environ["FROM"], sys.argv, file.closed, flush=True)
+asyncio.run(main())
+server.stop()
+server.stop()
+"""
+
+
+@pytest.mark.skipif(not FORKS, reason="nothing is forked here")
+def test_a_server_that_begins_as_a_fork_of_who_asks_is_like_one_that_was_started_and_after_its_end_one_is():
+    done = subprocess.run(
+        [sys.executable, "-Iuc", ASKS.replace("PROGRAM", repr(PROGRAM)), "mine"],
+        capture_output=True, text=True, check=True, env={"FROM": "who asks"},
+    )  # fmt: skip
+    assert done.stdout.split("\n") == [
+        "who asks ['-c', 'mine'] False",
+        "the server shared [0, 1, 2, 3]",  # 3 is the listing itself
+        *("0", "2", "1", "1"),
+        "False",
+        *("0", ""),
+    ]
+    assert "a reason" in done.stderr
+    assert "ValueError" in done.stderr

@@ -10,13 +10,13 @@ import pytest
 from tests.given import heard
 
 from coordinator.infra.contracts import archive as contract_archive
+from coordinator.infra.contracts import in_force as contract_node
 from coordinator.infra.contracts import meaning as contract_meaning
-from coordinator.infra.contracts import node as contract_node
 from coordinator.infra.contracts import sources as contract_sources
 from coordinator.infra.contracts.archive import ArchiveFolder, differences, pack, read_archive, unpack
+from coordinator.infra.contracts.in_force import NodeContracts
 from coordinator.infra.contracts.loading import load_contract
 from coordinator.infra.contracts.meaning import contract_hash, meaning_of
-from coordinator.infra.contracts.node import NodeContracts
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.events import CrunchConfigured
 from coordinator.streams.feeds.stage import FeedStage
@@ -132,7 +132,7 @@ def test_an_archive_that_was_altered_is_refused_and_the_folder_passes_it_over(wo
 def test_a_node_goes_on_with_the_applied_contract_while_the_text_is_another_broken_or_gone(
     workspace, tmp_path
 ):
-    command = NodeContracts(workspace()).apply_proposed(1)
+    command = NodeContracts(workspace()).apply_proposed(1, None)
     applied = command.data.contract_hash
     assert NodeContracts(workspace()).remark(applied) == ""
     assert NodeContracts(workspace(rules="# again\n" + RULES)).remark(applied) == ""
@@ -142,16 +142,39 @@ def test_a_node_goes_on_with_the_applied_contract_while_the_text_is_another_brok
     broken = NodeContracts(workspace(rules="def ("))
     assert "the text on disk is broken" in broken.remark(applied)
     assert scored(broken.shelf(applied)) == 0.5
-    assert broken.terms_under(applied).contract_hash == applied
+    assert broken.terms_under(applied, None).contract_hash == applied
     with pytest.raises(OperatorError, match="SyntaxError"):
-        broken.apply_proposed(2)
+        broken.apply_proposed(2, None)
     (tmp_path / "its_rules.py").unlink()
     gone = NodeContracts(Settings(contract="its_rules:CONTRACT", data_dir=tmp_path / "data"))
     assert scored(gone.shelf(applied)) == 0.5
 
 
+EDITS = {
+    "the contract": {"rules": RULES.replace("2 * v * d", "v * d")},
+    "a module of the pack that it imports": {"helpers": HELPERS.replace("return 1.0", "return 3.0")},
+    "a module that it imports when it is called": {"helpers": HELPERS.replace("def later", "def sooner")},
+    "a file that it reads": {"weights": "0.25"},
+    "a broken text": {"rules": "def ("},
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_worker_that_starts_again_alone_under_another_text_works_as_the_others_go_on(workspace, edit):
+    """The others loaded the contract before the edit, this one after it: in both the applied one is at work."""
+    others = NodeContracts(workspace())
+    applied = others.proposed
+    others.terms_of(others.apply_proposed(1, None))
+    settings = workspace(**EDITS[edit])
+    restarted = NodeContracts(settings)
+    assert restarted.proposed != applied
+    assert "the text on disk is" in restarted.remark(applied)
+    assert scored(restarted.shelf(applied)) == scored(others.shelf(applied)) == 0.5
+    assert restarted.terms_under(applied, None) == others.terms_under(applied, None)
+
+
 def test_a_host_that_has_nothing_finds_the_contract_in_the_log(workspace, tmp_path, monkeypatch):
-    command = NodeContracts(workspace()).apply_proposed(1)
+    command = NodeContracts(workspace()).apply_proposed(1, None)
     applied = command.data.contract_hash
     settings = workspace(rules="def (").changed(data_dir=tmp_path / "other host")
     settings.data_dir.mkdir()
@@ -172,7 +195,7 @@ def test_a_later_release_leaves_an_applied_contract_what_it_was_and_so_does_the_
     workspace, monkeypatch
 ):
     """A field with a default comes, another version of a package is installed; and then all is as before."""
-    command = NodeContracts(workspace()).apply_proposed(1)
+    command = NodeContracts(workspace()).apply_proposed(1, None)
     applied = command.data.contract_hash
 
     class Later(CrunchContract):
@@ -224,7 +247,7 @@ def test_an_applied_contract_holds_from_the_next_checkpoint_boundary_and_the_sam
     workspace,
 ):
     contracts = NodeContracts(workspace())
-    first = contracts.apply_proposed(1)
+    first = contracts.apply_proposed(1, None)
     kept = contracts
     stage = FeedStage(lambda command: kept.terms_of(command))  # noqa: PLW0108 - `kept` is another one later
     stage.remember(stage.configure(contracts.terms_of(first), 0))
@@ -233,25 +256,25 @@ def test_an_applied_contract_holds_from_the_next_checkpoint_boundary_and_the_sam
     stage.remember(draft)
     new = NodeContracts(workspace(weights="0.25"))
     kept = new
-    draft, refused = heard(stage, decision(4, new.apply_proposed(2)))
+    draft, refused = heard(stage, decision(4, new.apply_proposed(2, None)))
     (event,) = draft.events
     assert isinstance(event, CrunchConfigured)
     assert event.data.contract_hash == new.proposed != contracts.proposed
     assert event.data.effective_from == 604_800_000
     stage.remember(draft)
-    assert heard(stage, decision(4, new.apply_proposed(2))) == (None, [])
+    assert heard(stage, decision(4, new.apply_proposed(2, None))) == (None, [])
 
 
 def test_a_contract_that_does_not_fit_the_node_is_refused_with_its_reason(workspace):
     contracts = NodeContracts(workspace())
-    command = contracts.apply_proposed(1)
+    command = contracts.apply_proposed(1, None)
     elsewhere = RULES.replace(
         "score_prediction=score", "score_prediction=score, scope=PredictionScope(subject='X')"
     )
     elsewhere = elsewhere.replace("import CrunchContract", "import CrunchContract, PredictionScope")
     fault = NodeContracts(workspace(rules=elsewhere))
     with pytest.raises(OperatorError, match="none of FEED_SUBJECTS"):
-        fault.apply_proposed(2)
+        fault.apply_proposed(2, None)
     stage = FeedStage(contracts.terms_of)
     stage.remember(stage.configure(contracts.terms_of(command), 0))
     bad = msgspec.structs.replace(command, data=msgspec.structs.replace(command.data, archive=b"{}"))

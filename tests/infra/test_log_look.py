@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from aiokafka.errors import KafkaTimeoutError
 
-from coordinator.infra.log import look as log_look
-from coordinator.infra.log.look import ClusterFound, look_at_log
+from coordinator.infra.log import cluster_state as log_look
+from coordinator.infra.log.cluster_state import ClusterFound, look_at_log
 from coordinator.streams.log.errors import WorldError
 from coordinator.streams.simulation import loop
 

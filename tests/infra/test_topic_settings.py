@@ -11,8 +11,8 @@ from coordinator.infra.kafka import topics
 from coordinator.infra.log import own as own_log
 from coordinator.infra.log.own import OwnLog
 from coordinator.streams.log.birth import Birth, birth_records
-from coordinator.streams.log.check import LogFound, TopicFound
 from coordinator.streams.log.errors import WorldError, WrongLogError
+from coordinator.streams.log.integrity import LogFound, TopicFound
 from coordinator.streams.topology import TOPICS, topic_name
 
 CRUNCH = "btc-up"
@@ -80,7 +80,10 @@ async def test_what_would_delete_the_past_is_named_with_the_way_back_and_put_bac
     assert await topics.mend_settings("kafka:9092", CRUNCH) == []
 
 
-async def test_what_the_broker_refuses_to_put_back_and_what_cannot_be_is_said(broker):
+async def test_what_the_broker_refuses_to_put_back_and_what_cannot_be_is_said(broker, monkeypatch):
+    monkeypatch.setattr(
+        topics, "SHOWN_SECONDS_MAX", 0.3
+    )  # how long it may take until a broker shows what it took
     broker.settings[NAMES[0]]["retention.ms"] = "1"
     broker.refuses = "not allowed to"
     with pytest.raises(WorldError, match="could not be changed: not allowed to"):

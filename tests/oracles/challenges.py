@@ -15,7 +15,7 @@ from tests.oracles.reading import DECIMALS, Inputs, known, ranking, shares_of
 from coordinator.streams import events as ev
 from coordinator.streams.checkpoints.offering import build_emission
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.contract.checking.check import sample_records
+from coordinator.streams.contract.checking.samples import sample_records
 from coordinator.streams.contract.emission import PARTS
 from coordinator.streams.contract.payout_amounts import pool_amounts
 from coordinator.streams.contract.payout_rules import as_written

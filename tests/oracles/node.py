@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 from tests.given import given
 from tests.oracles.reading import known
+from tests.streams.asked import all_answered, asked, closed
 from tests.streams.build import HASH, MINUTE, PUBKEY, T0, received, shelf
 
 from coordinator.streams import events as ev
@@ -27,7 +28,7 @@ from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.inputs.ground_truth import truth_of_window
 from coordinator.streams.log import ids
 from coordinator.streams.ports import ModelReply, Outcome
-from coordinator.streams.predictions.judging import judge
+from coordinator.streams.predictions.replies import judge
 from coordinator.streams.predictions.stage import in_events
 from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.settings import Settings
@@ -35,6 +36,8 @@ from coordinator.streams.snapshots.stage import SnapshotStage
 
 HOUR_SECONDS, DAY_SECONDS = 3600, 86_400
 CRUNCH = "oracle"
+NOBODY: Mapping[str, ModelReply] = {}
+NO_STAKES: Mapping[str, float] = {}
 
 
 def ticks(
@@ -145,15 +148,66 @@ class Node:
         for seconds in sorted(set(horizons.values())):
             last = seconds == max(horizons.values())
             self._scores.when("inputs", self._resolved(point, subject, seconds, truth, why, last=last))
-            scored = self._scores.all(ev.RoundScored)
-            for carried in self._scores.all(ev.StateCarried):
-                self.states |= {model: msgspec.json.decode(one) for model, one in carried.data.states.items()}
-                self.shared = (
-                    msgspec.json.decode(carried.data.shared[0]) if carried.data.shared else self.shared
-                )
-            found |= {one.data.scope_key: one.data for one in scored}
-            self._snapshots.when("scores", *scored)
+            found |= self._taken()
         return found
+
+    def question(
+        self,
+        truth: Mapping[str, Any] | None,
+        said: Mapping[str, Sequence[tuple[int, Any]]],
+        *,
+        missed: Mapping[str, ModelReply] = NOBODY,
+        scope_key: str = "question",
+        payload: Any = None,
+        times: tuple[int, int] | None = None,
+        stakes: Mapping[str, float] = NO_STAKES,
+        at: int | None = None,
+    ) -> ev.RoundScoredData:
+        """What the score stage says of a posted question. Without a truth it is void.
+
+        `said` is model -> [(when in ms, answer as plain JSON), ..]; `missed`: who was asked and had no answer. `times` are
+        when it opened and closed (ms); it is resolved `at` (ms), by default a minute after the one before.
+        """
+        self._rounds += 1
+        at = T0 + self._rounds * MINUTE if at is None else at
+        opens_at, closes_at = times or (at - 2, at - 1)
+        name = ids.question_input_id("oracle", f"q{self._rounds}")
+        asking = asked(1, opens_at, question=name, closes_at=closes_at, payload=payload)
+        assert asking.data.question is not None
+        about = msgspec.structs.replace(asking.data.question, opens_at=opens_at)
+        scopes = [msgspec.structs.replace(asking.data.scopes[0], scope_key=scope_key)]
+        data = msgspec.structs.replace(asking.data, point=at, scopes=scopes, question=about)
+        self._scores.when("inputs", msgspec.structs.replace(asking, data=data))
+        rounds: dict[tuple[int, int], dict[str, Any]] = {(opens_at, 0): dict(missed)}
+        for model, answers in said.items():
+            for number, (when, answer) in enumerate(answers):
+                rounds.setdefault((when, number), {})[model] = answer
+        suffixes = ["", *(f"~s{number:012x}" for number in range(1, len(rounds)))]
+        for suffix, ((when, _), of) in zip(suffixes, sorted(rounds.items()), strict=True):
+            opened = self._opened(when, sorted(of), (scope_key,), "questions", {}, name + suffix)
+            done = ev.RoundAnsweredData(input_id=name + suffix, clock=when)
+            answered = ev.RoundAnswered(id=f"{name}{suffix}:answered", at=when, data=done)
+            entries = {scope_key: self._judged(opened, of)}
+            self._scores.when("predictions", opened, *in_events(opened, entries, when), answered)
+        self._scores.when("predictions", all_answered(*suffixes, at=closes_at, question=name))
+        decimals = {model: repr(stake) for model, stake in stakes.items()}
+        self._scores.when("inputs", closed(closes_at, question=name, **decimals))
+        resolved = ev.InputResolvedData(
+            input_id=name, horizon_seconds=0, resolvable_at=at, truth=None if truth is None else dict(truth),
+            reason="void: annulled" if truth is None else None, last=True, void=truth is None,
+        )  # fmt: skip
+        self._scores.when("inputs", ev.InputResolved(id=f"{name}:resolved", at=at, data=resolved))
+        (scored,) = self._taken().values()
+        return scored
+
+    def _taken(self) -> dict[str, ev.RoundScoredData]:
+        """Scope key -> what was scored last; its states are noted, and snapshots are told."""
+        scored = self._scores.all(ev.RoundScored)
+        for carried in self._scores.all(ev.StateCarried):
+            self.states |= {model: msgspec.json.decode(one) for model, one in carried.data.states.items()}
+            self.shared = msgspec.json.decode(carried.data.shared[0]) if carried.data.shared else self.shared
+        self._snapshots.when("scores", *scored)
+        return {one.data.scope_key: one.data for one in scored}
 
     def summed(self) -> list[ev.SnapshotTakenData]:
         """The snapshots up to the end."""
@@ -173,12 +227,12 @@ class Node:
         self.summary = {one.model_id: one.summary_units for one in snapshots}
         self._checkpoints.when("snapshots", *self._snapshots.made)
         made = [
-            event
+            event.data if isinstance(event, ev.CheckpointOpened) else event.data.checkpoint
             for event in self._checkpoints.made
             if isinstance(event, (ev.CheckpointOpened, ev.CheckpointWithheld))
         ]
-        if made:
-            return made[-1].data if isinstance(made[-1], ev.CheckpointOpened) else made[-1].data.checkpoint
+        if made and made[-1].period_end == self._end:
+            return made[-1]
         return ev.CheckpointData(
             checkpoint_id="",
             period_start=T0,
@@ -199,8 +253,9 @@ class Node:
         scope_keys: tuple[str, ...],
         subject: str,
         players: Mapping[str, str],
+        the_id: str = "",
     ) -> ev.RoundOpened:
-        the_id = ids.input_id(subject, point)
+        the_id = the_id or ids.input_id(subject, point)
         roster = [
             ev.RosterEntry(model_id=one, deployment_id=one, cruncher_id=players.get(one, ""))
             for one in models

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from docs.contracts import datacrunch, numerai
-from tests.oracles.node import PUBKEY, Node, asked_at_once, missing, ticks
+from tests.oracles.node import PUBKEY, Node, missing
 from tests.oracles.reading import Inputs, as_json, board, field_of, number, ranking, refused_in, scores_of
 from tests.streams.build import T0
 
@@ -22,13 +22,9 @@ ABSENT = missing("absent", "model")
 def datacrunch_round(inputs: Inputs) -> dict[str, Any]:
     """A moon's answers and target to refusals, correlations, percentiles and money."""
     rules, moon, target = inputs["parameters"], inputs["round"]["moon"], inputs["round"]["target"]
-    contract = asked_at_once(datacrunch.contract(PUBKEY, rules), "moon")
+    contract = datacrunch.contract(PUBKEY, rules)
     node = Node(contract, hours=24)
-    told = inputs["round"]["answers"]
-    answers = {model: ABSENT if said is None else as_json(said) for model, said in told.items()}
-    (record,) = ticks([(0, 0.0)])
-    record.values = {"moon": moon, **target}
-    (scored,) = node.round([record], {"moon": answers}).values()
+    scored = node.question({"moon": moon, "target": target}, **_once(inputs["round"]["answers"]))
     data = node.close()
     pool_micro = round(rules["pool_usd"] * MICRO)
     paid, retained = money(data.payout.pools if data.payout else [], pool_micro)
@@ -67,21 +63,21 @@ def numerai_season(inputs: Inputs) -> dict[str, Any]:
 
 
 def _numerai_node(rules: Inputs) -> Node:
-    return Node(asked_at_once(numerai.contract(PUBKEY, rules), "round"), hours=24)
+    return Node(numerai.contract(PUBKEY, rules), hours=24)
+
+
+def _once(answers: Inputs) -> dict[str, Any]:
+    """Each model's only answer, null for one that was asked in vain, as `Node.question` takes them."""
+    return {
+        "said": {model: [(T0, as_json(said))] for model, said in answers.items() if said is not None},
+        "missed": {model: ABSENT for model, said in answers.items() if said is None},
+    }
 
 
 def _numerai_round(node: Node, told: Inputs, at: int) -> dict[str, Any]:
-    (record,) = ticks([(at // 1000, 0.0)])
-    target = told["target"]
-    record.values = {
-        f"missing:{one}" if value is None else f"target:{one}": value or 0.0
-        for one in told["ids"]
-        for value in [target.get(one)]
-    }
-    record.values |= {f"stake:{model}": stake for model, stake in told["stakes"].items()}
-    record.values |= {f"late:{model}": 1.0 for model in told["late"]}
-    answers = {model: ABSENT if said is None else as_json(said) for model, said in told["answers"].items()}
-    (scored,) = node.round([record], {"round": answers}, at=at).values()
+    target, answers = told["target"], told["answers"]
+    truth = {"target": {one: target.get(one) for one in told["ids"]}, "late": list(told["late"])}
+    scored = node.question(truth, **_once(answers), stakes=told["stakes"], at=at)
     data = node.close(at + DAY_MS)
     shares, retained = frac64_shares(data.payout.pools if data.payout else [])
     amounts = {data.ranking[i].model_id: share for i, share in shares.items()}

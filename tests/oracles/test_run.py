@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.waiting import LIMIT_SECONDS
+from tests import forked
 
 RUN = Path(__file__).with_name("run.py")
 
@@ -104,8 +104,7 @@ def run(
     for i, content in enumerate(contents):
         paths.append(tmp_path / f"{i}.json")
         paths[-1].write_text(json.dumps(content))
-    command = [sys.executable, "-I", str(RUN), *options, *map(str, paths)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT_SECONDS)
+    return forked.run([*options, *paths], script=RUN, env=os.environ)
 
 
 def file(challenge: str, *cases: dict[str, Any]) -> dict[str, Any]:

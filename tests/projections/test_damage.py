@@ -52,7 +52,9 @@ HARMS = {
 
 
 @pytest.mark.parametrize("harm", HARMS)
-@pytest.mark.parametrize("file", ["*.sst", "CURRENT", "MANIFEST-*"])
+@pytest.mark.parametrize(
+    "file", ["*.sst", "CURRENT", "MANIFEST-*", "OPTIONS-*", "IDENTITY", "rocksdict-config.json"]
+)
 def test_a_store_with_a_damaged_file_opens_and_holds_what_its_positions_say(tmp_path, file, harm):
     path = tmp_path / "board"
     filled(path).close()

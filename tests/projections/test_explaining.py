@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from tests.explained import explained
+from tests.explained import explained, the, values
 from tests.streams.build import DEFAULT, HASH, MINUTE, T0
 
 from coordinator.projections.explaining.finding import UnknownFigureError
@@ -54,14 +54,6 @@ def node(engine, tmp_path_factory):
     node = explained(engine.log, tmp_path_factory.mktemp("explained"), lambda _: DEFAULT)
     yield node
     node.read.close()
-
-
-def the(explanation, name):
-    return next(step for step in explanation.steps if step.name == name)
-
-
-def values(step):
-    return {value.name: value.exact for value in [*step.inputs, *step.result]}
 
 
 def test_each_prediction_is_explained_from_its_records_to_its_units_and_every_step_agrees(node):
@@ -179,7 +171,7 @@ def test_a_figure_that_was_altered_is_told_to_differ(node, monkeypatch):
                 )
         return found
 
-    monkeypatch.setattr(node.explainer, "_appends", altered)
+    monkeypatch.setattr(node.explainer, "appends", altered)
     found = node.explainer.prediction(node.read, f"{one.input_id}/{one.scope_key}/{one.model_id}")
     assert found.agrees is False
     score = the(found, "score")

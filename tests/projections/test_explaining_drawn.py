@@ -6,8 +6,10 @@ import random
 
 import pytest
 from tests.explained import explained
+from tests.streams.build import MINUTE, T0
 from tests.streams.engine.test_plan import CONTRACT, NEW, OLD, drawn, played
 
+from coordinator.projections.folding.as_of import PastReadModels, cuts_at, folded_until
 from coordinator.streams.contract import Payout, Pool
 from coordinator.streams.contract.payout_rules import top
 
@@ -53,6 +55,12 @@ def assert_explained(folder, seed):
             assert not [step for step in found.steps if step.agrees is not True and step.name != "rules"], (
                 found
             )
+        moments = [read, PastReadModels(read, cuts_at(read, T0 + 77 * MINUTE + 30_000, folded_until(read)))]
+        for then in moments:
+            for row in then.leaderboard.board().rows:
+                found = explainer.place(then, row.model.model_id)
+                assert not [step for step in found.steps if step.agrees is False], found
+                assert all(step.agrees for step in found.steps if step.name.startswith("window")), found
         checkpoints = [row.checkpoint for row in read.checkpoints.newest()]
         assert checkpoints
         ranked = 0

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.logs import HOUR_MS, MINUTE_MS, START_MS, TX_HASH, UNIT, LogBuilder, busy_log, folded, make_terms
 
+from coordinator.projections.views.board_windows import TrailingSums, window_sums
 from coordinator.projections.views.prediction_rows import COUNTED
-from coordinator.projections.views.windows import TrailingSums, window_sums
 from coordinator.streams import events as ev
 from coordinator.streams.log.errors import UnknownEventError
 
@@ -236,14 +236,14 @@ def test_predictions_come_newest_round_first_and_can_be_narrowed(log, fold):
 
 def test_totals_add_up(fold):
     totals = fold(busy_log()).predictions.totals()
-    assert totals == {"pending": 2, "scored": 37, "no_score": 0, "failed": 19, "absent": 18,
+    assert totals == {"pending": 2, "scored": 37, "replaced": 0, "no_score": 0, "failed": 19, "absent": 18,
                       "received": 20, "resolved": 19}  # fmt: skip
 
 
 def test_an_answer_without_a_score_yet_is_counted_apart_from_failures(log, fold):
     log.round(0, {"a": "WAITING", "b": "UNSCORABLE", "c": 0.5, "d": "FAILED"})
     totals = fold(log).predictions.totals()
-    assert [totals[name] for name in COUNTED] == [0, 1, 1, 2, 0]
+    assert [totals[name] for name in COUNTED] == [0, 1, 0, 1, 2, 0]
 
 
 def test_a_second_answer_of_a_model_is_refused_and_changes_nothing(log, fold):

@@ -93,3 +93,14 @@ def test_with_a_past_for_newcomers_windows_are_those_of_the_snapshots(board):
     row = made.rows[0]
     assert (row.model.model_id, row.rank, row.windows_units) == ("good", 1, windows)
     assert reasons(made)["few"] == "no score in score_recent"
+
+
+def test_a_participant_whom_no_orchestrator_names_hands_in_answers_and_has_a_rank(board):
+    log = log_of(windows=LEAST)
+    for minute in range(3, 7):
+        log.round(minute * MINUTE_MS, {"handed-in": 0.9})
+    log.scored_until(2 * HOUR_MS)
+    log.inputs_until(2 * HOUR_MS)
+    made = board(log)
+    assert reasons(made)["handed-in"] == ""
+    assert next(row.rank for row in made.rows if row.model.model_id == "handed-in") is not None

@@ -3,38 +3,44 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
-from tests.scaffold.workspace import run
+from tests import forked
+from tests.scaffold.workspace import clean_environment
 
 from coordinator.scaffolds.render import packs, render
 
 SCRIPT = """
+import sys
 from datetime import UTC, datetime
+
+sys.path.insert(0, "")
 from {package}.backtest import backtest
 
-result = backtest(
-    "examples/{model}",
-    start=datetime(2023, 11, 14, tzinfo=UTC),
-    end=datetime(2023, 11, 14, 0, 40, tzinfo=UTC),
-    report="report",
-)
+result = backtest("examples/{model}", report="report", {window})
 (line,) = result.models
 print(result.rounds, line.model_id, line.of.scored, sum(line.of.missing.values()))
 """
+
+
+FORTY_MINUTES = "start=datetime(2023, 11, 14, tzinfo=UTC), end=datetime(2023, 11, 14, 0, 40, tzinfo=UTC)"
+ROUNDS = {"realtime": 41, "density": 9, "trading": 2 * 41, "tournament": 5, "events": 87}
+"""Pack -> how often its model is asked; events each day while they are open."""
 
 
 @pytest.mark.parametrize("pack", packs())
 def test_a_package_plays_its_examples(pack, tmp_path):
     made = render("played", pack, tmp_path, version="1")
     model = min(path.parent.name for path in (made.challenge / "examples").glob("*/main.py"))
-    done = run(made.challenge, [sys.executable, "-c", SCRIPT.format(package=made.package, model=model)])
+    window = "" if packs()[pack].posted else FORTY_MINUTES
+    script = SCRIPT.format(package=made.package, model=model, window=window)
+    file = tmp_path / "played.py"
+    file.write_text(script)
+    done = forked.run([], script=file, env=clean_environment(), cwd=made.challenge)
     assert done.returncode == 0, done.stderr
     rounds, name, scored, missing = done.stdout.split()
-    subjects = len(packs()[pack].subjects.split(","))
     assert name == model
-    assert int(rounds) == subjects * (9 if pack == "density" else 41)
+    assert int(rounds) == ROUNDS[pack]
     assert int(scored) + int(missing) > 0  # who never traded has no score
     page = (made.challenge / "report" / "index.html").read_text()
     assert model in page

@@ -140,12 +140,12 @@ def test_an_error_in_the_operators_file_is_shown_with_its_line_and_no_default_ta
 
 def test_an_error_in_the_participants_package_is_shown_with_its_line_too(node):
     scoring = node.parent / "crunch-a-b/crunch_a_b/scoring.py"
-    text = scoring.read_text().replace("return 2.0 * said", "return 2.0 * sad")
+    text = scoring.read_text().replace("return 2.0 * clipped", "return 2.0 * cliped")
     scoring.write_text(text)
     done = coordinator(node, "contract", "check")
     assert done.returncode == 1
-    line = next(i for i, one in enumerate(text.splitlines(), 1) if "sad" in one)
-    assert f"crunch_a_b/scoring.py:{line}:  return 2.0 * sad * direction" in done.stdout
+    line = next(i for i, one in enumerate(text.splitlines(), 1) if "cliped" in one)
+    assert f"crunch_a_b/scoring.py:{line}:  return 2.0 * cliped * direction" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -187,10 +187,10 @@ def test_a_broken_contract_is_refused_in_the_same_words_where_a_new_node_applies
 import os
 from pathlib import Path
 from coordinator.cli.node_folder import take_over_settings
-from coordinator.infra.contracts.node import NodeContracts
+from coordinator.infra.contracts.in_force import NodeContracts
 from coordinator.streams.settings import read_settings
 take_over_settings(os.environ, Path.cwd())
-NodeContracts(read_settings(os.environ)).apply_proposed(1)
+NodeContracts(read_settings(os.environ)).apply_proposed(1, None)
 """
     done = run(node, [sys.executable, "-c", as_the_feed_worker_does])
     assert done.returncode == 1, done.stdout + done.stderr

@@ -13,8 +13,8 @@ import pytest
 from tests.scaffold.workspace import load_contract
 
 from coordinator.streams.contract import RoundContext
-from coordinator.streams.contract.checking.check import sample_records, sample_window
-from coordinator.streams.predictions.judging import check_output
+from coordinator.streams.contract.checking.samples import sample_records, sample_window
+from coordinator.streams.predictions.replies import check_output
 from coordinator.streams.scores.round_scorer import Asked, Carried, RoundScorer
 from coordinator.streams.scores.units import to_float
 

@@ -15,7 +15,7 @@ from coordinator.scaffolds.render import render
 from coordinator.streams.settings import Settings, read_settings
 from coordinator.streams.topology import WORKERS
 
-OURS = {*WORKERS, "topics", "models", "tools"}
+OURS = {*WORKERS, "topics", "models", "shadow", "tools"}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_our_containers_are_no_root_write_nowhere_but_in_their_volume_and_have_n
 
 def test_nothing_is_published_but_on_this_machine(compose):
     ports = [port for one in compose["services"].values() for port in one.get("ports", [])]
-    assert len(ports) == 3
+    assert len(ports) == 5
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
@@ -91,8 +91,23 @@ def test_every_service_that_stays_comes_back_and_says_how_it_is(compose):
         for name, one in compose["services"].items()
         if name not in {"topics", "tools", "check-models"}
     }
-    assert {one["restart"] for one in staying.values()} == {"unless-stopped"}
-    assert {name for name, one in staying.items() if "healthcheck" not in one} == {"kafka-ui", "webapp"}
+    # A shadow that was stopped stays so.
+    assert staying["shadow"]["restart"] == "on-failure:5"
+    assert {one["restart"] for name, one in staying.items() if name != "shadow"} == {"unless-stopped"}
+    assert {name for name, one in staying.items() if "healthcheck" not in one} == {
+        "grafana",
+        "kafka-ui",
+        "prometheus",
+        "webapp",
+    }
+
+
+def test_a_shadow_sees_the_data_of_the_report_worker_and_no_model(compose):
+    shadow, report = (compose["services"][name] for name in ("shadow", "report"))
+    assert (shadow["profiles"], shadow["command"]) == (["shadow"], ["shadow", "run"])
+    assert shadow["volumes"] == report["volumes"]
+    assert "ports" not in shadow
+    assert "shadow" not in in_network(compose, "models")
 
 
 def test_the_health_checks_need_bash_and_coreutils_only(compose):

@@ -15,7 +15,7 @@ from tests.scaffold.workspace import load_contract
 
 from coordinator.streams.contract import RoundContext
 from coordinator.streams.events import NO_OUTPUT
-from coordinator.streams.predictions.judging import check_output
+from coordinator.streams.predictions.replies import check_output
 from coordinator.streams.scores.round_scorer import Asked, Carried, RoundScorer
 
 MINUTE = 60_000

@@ -14,7 +14,7 @@ from coordinator.infra.kafka.embedded import free_ports
 from coordinator.scaffolds.render import packs, render
 
 START = "2023-03-01T00:00:00Z"
-END = "2023-03-01T01:00:00Z"
+END = "2023-03-01T00:20:00Z"
 SECONDS_MAX = 240
 PLAIN_PYTEST = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 """A participant has pytest and none of the plugins of this environment, which take longer to import than the tests to run."""
@@ -42,7 +42,7 @@ def test_a_rendered_workspace_passes_its_own_tests(pack, tmp_path):
 def test_its_tests_fail_where_the_scoring_is_no_longer_what_they_say(tmp_path):
     made = render("a-b", "realtime", tmp_path, version="1")
     scoring = made.challenge / "crunch_a_b/scoring.py"
-    scoring.write_text(scoring.read_text().replace("- said * said", "- said"))
+    scoring.write_text(scoring.read_text().replace("- clipped * clipped", "- clipped"))
     done = run(
         made.challenge, [sys.executable, "-m", "pytest", "-q", "tests/test_scoring.py"], **PLAIN_PYTEST
     )
@@ -52,13 +52,14 @@ def test_its_tests_fail_where_the_scoring_is_no_longer_what_they_say(tmp_path):
 
 @pytest.mark.broker
 def test_coordinator_up_in_the_nodes_folder_runs_that_challenge(tmp_path):
-    """An hour of a made-up market, with the workspace's contract, its models, one model of mine and its `.env`."""
+    """Twenty minutes of a made-up market, with the workspace's contract, its models, one model of mine and its `.env`."""
     made = render("a-b", "realtime", tmp_path, version="1")
     (made.challenge / "examples/mine").mkdir()
     (made.challenge / "examples/mine/main.py").write_text(MINE)
     (port,) = free_ports(1)
     (made.node / ".env").write_text(
-        f"# settings of this node\nFEED_SUBJECTS=ETHUSDT\nAPI_PORT={port}\nCHECKPOINT_INTERVAL_SECONDS=3600\n"
+        f"# settings of this node\nFEED_SUBJECTS=ETHUSDT\nAPI_PORT={port}\n"
+        "SNAPSHOT_INTERVAL_SECONDS=600\nCHECKPOINT_INTERVAL_SECONDS=1200\n"
     )
     node = subprocess.Popen(
         command("up", "--feed", "generated", "--from", START, "--until", END, "--summary", "run.json"),

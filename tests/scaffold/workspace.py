@@ -71,7 +71,10 @@ def load_contract(pack: str, folder: Path) -> Iterator[CrunchContract]:
         yield importlib.import_module("runtime_definitions.contracts").CONTRACT
     finally:
         sys.path[:] = kept
-        for name in [
-            one for one in sys.modules if one.partition(".")[0] in ("runtime_definitions", "crunch_gamed")
-        ]:
-            del sys.modules[name]
+        forget_modules("crunch_gamed")
+
+
+def forget_modules(package: str) -> None:
+    """Forget a rendered participants' package and the contract beside it: the next one has the same names."""
+    for name in [one for one in sys.modules if one.partition(".")[0] in ("runtime_definitions", package)]:
+        del sys.modules[name]

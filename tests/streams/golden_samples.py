@@ -22,6 +22,23 @@ _SCOPE = ev.Scope(
     order=1,
 )
 
+QUESTION = ev.PostedQuestion(
+    question_id="q1",
+    payload=msgspec.Raw(b'{"title":"Will it rain?"}'),
+    opens_at=T0,
+    closes_at=T0 + 60_000,
+    tags=["Weather"],
+    resolves_at=T0 + 120_000,
+    resolves_by="BTCUSDT",
+    blob=ev.Blob(
+        sha256=HASH,
+        bytes=512,
+        media_type="application/vnd.apache.parquet",
+        columns=[("id", "string")],
+        rows=3,
+    ),
+)
+
 _CHECKPOINT = checkpoint_data(
     ranking=[
         ev.RankedEntry(
@@ -77,6 +94,13 @@ _EVENTS: list[ev.AnyEvent] = [
         absence_units=-5,
         absence_percent=12.5,
         input_records_max=500,
+        questions=ev.QuestionTerms(
+            scopes=[ev.QuestionScope(scope_key="weather", tags=["Weather"])],
+            counts="mean",
+            ask_again_ms=3_600_000,
+            ask_again_on_change=False,
+            ask_missing_ms=60_000,
+        ),
         goes_on=True,
     ),
     ev.FeedRecordReceived(
@@ -104,6 +128,48 @@ _EVENTS: list[ev.AnyEvent] = [
         data=ev.FeedStateChangedData(source="binance", state="reconnecting", reason="status 429"),
     ),
     tick(T0, rehearsal=True),
+    ev.QuestionPosted(
+        id="question/week-1/q1/r0",
+        at=T0,
+        data=ev.QuestionPostedData(round_id="week-1", question=QUESTION, revision=1),
+    ),
+    ev.QuestionClosed(
+        id="question/week-1/q1:closed",
+        at=T0,
+        data=ev.QuestionClosedData(round_id="week-1", question_id="q1"),
+    ),
+    ev.QuestionResolved(
+        id="question/week-1/q1:resolved/r0",
+        at=T0,
+        data=ev.QuestionResolvedData(
+            round_id="week-1", question_id="q1", truth=msgspec.Raw(b'{"outcome":1}'), revision=1
+        ),
+    ),
+    ev.QuestionVoided(
+        id="question/week-1/q1:voided",
+        at=T0,
+        data=ev.QuestionVoidedData(round_id="week-1", question_id="q1", reason="it was annulled", revision=1),
+    ),
+    ev.PostReceived(
+        id="post/questions/aa",
+        at=T0,
+        data=ev.PostReceivedData(
+            source="questions", sha256="aa", refused=[("week-1/q2", "no such question is known")]
+        ),
+    ),
+    ev.StakesPosted(id="stakes/1", at=T0, data=ev.StakesPostedData(stakes={"7": "12.5"})),
+    ev.InputClosed(
+        id="inp/questions/week-1/q1:closed",
+        at=T0,
+        data=ev.InputClosedData(input_id="inp/questions/week-1/q1", askings=2, stakes={"7": "12.5"}),
+    ),
+    ev.TruthRefused(
+        id="inp/questions/week-1/q1:refused/r0",
+        at=T0,
+        data=ev.TruthRefusedData(
+            input_id="inp/questions/week-1/q1", revision=0, reason="outcome: Input should be a number"
+        ),
+    ),
     ev.InputReceived(
         id="inp/BTCUSDT/1:received",
         at=T0,
@@ -121,6 +187,20 @@ _EVENTS: list[ev.AnyEvent] = [
             history=ev.InputHistory(
                 feed=ev.Feed(source="generated", kind="candle", granularity="1m"),
                 since={"BTCUSDT": T0 - 60_000},
+            ),
+            question=ev.QuestionAsked(
+                input_id="inp/questions/week-1/q1",
+                round_id="week-1",
+                question_id="q1",
+                asking=1,
+                whom="all",
+                opens_at=T0,
+                closes_at=T0 + 60_000,
+                tags=["Weather"],
+                resolves_at=T0 + 120_000,
+                resolves_by="BTCUSDT",
+                revision=1,
+                blob=QUESTION.blob,
             ),
         ),
     ),
@@ -144,6 +224,8 @@ _EVENTS: list[ev.AnyEvent] = [
             truth={"return": -0.125, "direction_up": False},
             reason=None,
             last=True,
+            revision=1,
+            void=True,
         ),
     ),
     ev.InputsUntil(
@@ -174,6 +256,7 @@ _EVENTS: list[ev.AnyEvent] = [
                 subject="BTCUSDT", models=[0], sha256="a" * 64, reason="build_input: ValueError: too long"
             ),
             performance=ev.RoundPerformance(snapshots_seq=3, sha256="b" * 64),
+            closes_at=T0 + 60_000,
         ),
     ),
     ev.ScopeAnswered(
@@ -182,12 +265,13 @@ _EVENTS: list[ev.AnyEvent] = [
         data=ev.ScopeAnsweredData(
             input_id="inp/BTCUSDT/1",
             scope_key="60s",
-            models=[0, 1, 3],
-            outputs=[msgspec.Raw(b'{"value":-0.5}'), ev.NO_OUTPUT, ev.NO_OUTPUT],
-            exec_times_us=[900, 3, 0],
+            models=[0, 1, 3, 4],
+            outputs=[msgspec.Raw(b'{"value":-0.5}'), ev.NO_OUTPUT, ev.NO_OUTPUT, ev.NO_OUTPUT],
+            exec_times_us=[900, 3, 0, 7],
             unanswered=[ev.Unanswered(1, "FAILED", "model", 0), ev.Unanswered(2, "ABSENT", "node", 1)],
             reasons=["BAD_OUTPUT: ", "DEADLINE: "],
             deployments=[(0, "d2")],
+            blobs=[(3, ev.Blob(sha256=HASH, bytes=2_000_000, media_type="application/json"))],
         ),
     ),
     ev.RoundAnsweredInPart(
@@ -197,6 +281,13 @@ _EVENTS: list[ev.AnyEvent] = [
     ),
     ev.RoundAnswered(
         id="inp/BTCUSDT/1:answered", at=T0, data=ev.RoundAnsweredData(input_id="inp/BTCUSDT/1", clock=T0)
+    ),
+    ev.AnswersClosed(
+        id="inp/questions/week-1/q1:answers-closed",
+        at=T0,
+        data=ev.AnswersClosedData(
+            input_id="inp/questions/week-1/q1", rounds=["", "~2", "~s0123456789ab"], clock=T0
+        ),
     ),
     ev.ModelSeen(
         id="model-seen/1",
@@ -223,7 +314,53 @@ _EVENTS: list[ev.AnyEvent] = [
     ev.ApplyContract(
         id="cmd/0",
         at=T0,
-        data=ev.ApplyContractData(contract_hash=HASH, path="rules.contracts:CONTRACT", archive=b"{}"),
+        data=ev.ApplyContractData(
+            contract_hash=HASH,
+            path="rules.contracts:CONTRACT",
+            archive=b"{}",
+            settings=ev.TermSettings(
+                feed_source="binance",
+                feed_kind="candle",
+                feed_granularity="1m",
+                feed_subjects=["BTCUSDT"],
+                snapshot_interval_seconds=3600,
+                checkpoint_interval_seconds=604_800,
+                checkpoint_offset_seconds=345_600,
+            ),
+        ),
+    ),
+    ev.PostQuestions(id="cmd/3", at=T0, data=ev.PostQuestionsData(round_id="week-1", questions=[QUESTION])),
+    ev.CloseQuestions(id="cmd/4", at=T0, data=ev.CloseQuestionsData(round_id="week-1", question_ids=["q1"])),
+    ev.ResolveQuestions(
+        id="cmd/5",
+        at=T0,
+        data=ev.ResolveQuestionsData(
+            round_id="week-1", truths={"q1": msgspec.Raw(b'{"outcome":1}')}, again=True
+        ),
+    ),
+    ev.VoidQuestions(
+        id="cmd/6",
+        at=T0,
+        data=ev.VoidQuestionsData(round_id="week-1", reason="it was annulled", question_ids=["q1"]),
+    ),
+    ev.PostStakes(id="cmd/7", at=T0, data=ev.StakesPostedData(stakes={"7": "12.5"})),
+    ev.SubmitAnswers(
+        id="cmd/8",
+        at=T0,
+        data=ev.SubmitAnswersData(
+            round_id="week-1",
+            model_id="7",
+            cruncher_id="c1",
+            answers=[
+                ev.SubmittedAnswer(
+                    question_id="q1",
+                    scope_key="question",
+                    output=msgspec.Raw(b'{"value":0.5}'),
+                    blob=QUESTION.blob,
+                )
+            ],
+            sha256=HASH,
+        ),
     ),
     ev.BanModel(id="cmd/1", at=T0, data=ev.BanModelData(model_id="7", reason="by hand")),
     ev.ReadmitModel(id="cmd/2", at=T0, data=ev.ReadmitModelData(model_id="7", reason="mended")),
@@ -254,6 +391,36 @@ _EVENTS: list[ev.AnyEvent] = [
                 ev.Unscored(2, "FAILED", "node", None, 0),
             ],
             reasons=["score is not finite: nan"],
+            rounds=["~2", "", ""],
+            replaced={"": [0]},
+            merged={"~s0123456789ab": [0]},
+        ),
+    ),
+    ev.RoundRescored(
+        id="inp/questions/week-1/q1/question:rescored/r1",
+        at=T0,
+        data=ev.RoundRescoredData(
+            input_id="inp/questions/week-1/q1",
+            scope_key="question",
+            subject="questions",
+            point=T0 - 60_000,
+            resolvable_at=T0,
+            horizon_seconds=0,
+            rehearsal=True,
+            contract_hash=HASH,
+            models=["7"],
+            crunchers=["c1"],
+            units={"value": [250_000_000]},
+            unscored=[],
+            reasons=[],
+            revision=1,
+            first_resolvable_at=T0 - 30_000,
+            before=ev.ScoreColumns(
+                models=["7"],
+                units={},
+                unscored=[ev.Unscored(0, "FAILED", "node", None, 0)],
+                reasons=["score is not finite: nan"],
+            ),
         ),
     ),
     ev.StateCarried(
@@ -285,6 +452,9 @@ _EVENTS: list[ev.AnyEvent] = [
             units={"value": [None, 750_000_000]},
             unscored=[ev.Unscored(0, "FAILED", "node", None, 0)],
             reasons=["ensemble best: ValueError: it has no member"],
+            rounds=["~2", ""],
+            replaced={"": [0]},
+            merged={"~3": [0]},
             answered=["7", "8", "9"],
             weights=[[], [500_000_000, None, 500_000_000]],
             outputs=[ev.NO_OUTPUT, msgspec.Raw(b'{"value":0.5}')],
@@ -304,6 +474,20 @@ _EVENTS: list[ev.AnyEvent] = [
             sums={"value": ev.FieldSum(-5, 2)},
             summary_units={"value": -2},
             windows_units={"score_recent": -2, "score_steady": None},
+            corrected=[
+                ev.PeriodCorrection(T0 - 3_600_000, -5, 0, 0, {"questions/question": ev.ScopeSum(-5, 0, 0)})
+            ],
+            restated=[
+                ev.PeriodRestated(
+                    period_start=T0 - 3_600_000,
+                    scored_before=2,
+                    scored_count=1,
+                    summary_before={"value": -1},
+                    summary_units={"value": -3},
+                    summary_error="metric own: ValueError: no",
+                    series=[ev.SeriesValue(-4, True)],
+                )
+            ],
             scopes={"BTCUSDT/60s": ev.ScopeSum(-5, 2, 1)},
             boards_units={"1h": None},
             scored_count=2,
@@ -397,6 +581,27 @@ _EVENTS: list[ev.AnyEvent] = [
             reason="a candle was wrong",
             contract_hash=HASH,
             records_sha256="ab" * 32,
+        ),
+    ),
+    ev.EvidenceKeyRotated(
+        id="key-rotation/1",
+        at=T0,
+        data=ev.EvidenceKeyRotatedData(
+            old_key="coordinator/btc-up+0a1b2c3d+b2xk",
+            new_key="coordinator/btc-up+4e5f6071+bmV3",
+            old_signature="b2xkIHNpZ25lZA==",
+            new_signature="bmV3IHNpZ25lZA==",
+            command_id="c17",
+        ),
+    ),
+    ev.RotateEvidenceKey(
+        id="c17",
+        at=T0,
+        data=ev.EvidenceKeyData(
+            old_key="coordinator/btc-up+0a1b2c3d+b2xk",
+            new_key="coordinator/btc-up+4e5f6071+bmV3",
+            old_signature="b2xkIHNpZ25lZA==",
+            new_signature="bmV3IHNpZ25lZA==",
         ),
     ),
     ev.CommandRefused(

@@ -18,7 +18,7 @@ from tests.streams.build import MINUTE, T0, configured, record, scope, shelf, ti
 from coordinator.streams.events import Feed, InputReceived, InputsUntil
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.ports import Subscription
-from coordinator.streams.sources.binance.live import stream_path
+from coordinator.streams.sources.binance.live_messages import stream_path
 
 TESTS = Path(__file__).parents[1]
 
@@ -62,7 +62,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
         "broker/test_crash_equivalence.py::test_killed_stages_leave_the_log_of_an_undisturbed_run",
     ),
     "W9 a fresh database could not be set up": (
-        "broker/test_up.py::test_two_hours_of_candles_give_a_ranked_board_and_two_exact_emissions",
+        "broker/test_main_job.py::test_every_score_and_every_share_is_what_the_file_says",
         "projections/test_replay_equality.py::test_a_store_of_another_cluster_is_rebuilt",
         "projections/test_replay_equality.py::test_a_damaged_store_is_rebuilt",
     ),

@@ -17,8 +17,8 @@ from tests.streams import test_crash_chain as crash_chain
 from tests.streams.audit.test_whole_rounds import both_looks, last_checkpoint, rewritten
 from tests.streams.build import MINUTE, PUBKEY, T0, answers, opened, seen, shelf
 
+from coordinator.projections.folding.as_of import PastReadModels, cuts_at, folded_until
 from coordinator.projections.folding.decisions import Folder
-from coordinator.projections.folding.past import PastReadModels, cuts_at, folded_until
 from coordinator.projections.views.all_views import ReadModels, open_projections
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract import Board, CrunchContract
@@ -95,18 +95,22 @@ def predictions(log: MemoryLog) -> None:
 
 @pytest.fixture(scope="module", params=RULES)
 def log(request) -> MemoryLog:
+    return played(RULES[request.param])
+
+
+def played(rules: dict[str, Any]) -> MemoryLog:
     windows = crash_chain.TERMS["windows"] + SPECIAL
     board = Board(name="minutes", scope_keys=["60s"], window="score_recent", every_scope=False)
     whole = Board(name="whole", every_scope=False)
     boards = board_terms([board, whole], crash_chain.SCOPES, ["score_recent"])
     with pytest.MonkeyPatch.context() as patch:
-        terms = crash_chain.TERMS | RULES[request.param] | {"windows": windows, "boards": boards}
+        terms = crash_chain.TERMS | rules | {"windows": windows, "boards": boards}
         patch.setattr(crash_chain, "TERMS", terms)
-        played = undisturbed(crash_chain.feeds(1, 100), partial(InputStage, CONTRACTS))
-    predictions(played)
+        log = undisturbed(crash_chain.feeds(1, 100), partial(InputStage, CONTRACTS))
+    predictions(log)
     for stage in (ScoreStage, SnapshotStage, partial(CheckpointStage, "btc-up")):
-        played = undisturbed(played, partial(stage, CONTRACTS))
-    return played
+        log = undisturbed(log, partial(stage, CONTRACTS))
+    return log
 
 
 def taken(log: MemoryLog) -> list[Any]:

@@ -145,7 +145,7 @@ NUMBERS = [
 
 
 def test_every_number_has_bounds_and_all_defaults_keep_to_what_is_checked():
-    assert len(NUMBERS) == 24
+    assert {"api_port", "replay_speed", "checkpoint_interval_seconds"} <= set(NUMBERS)
     assert None not in [bounds_of(name) for name in NUMBERS]
     assert Settings(**dict(Settings())) == Settings()
 

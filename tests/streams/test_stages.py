@@ -30,6 +30,7 @@ from tests.streams.build import (
     shelf,
     terms,
 )
+from tests.streams.inputs import test_questions
 
 from coordinator.streams import events as ev
 from coordinator.streams.checkpoints.stage import CheckpointStage
@@ -170,6 +171,10 @@ SCENES: dict[str, Any] = {
     **{
         f"inputs, {name}": (test_crash_inputs.new_stage, scene)
         for name, scene in test_crash_inputs.SCENES.items()
+    },
+    **{
+        f"inputs, {name}": (test_questions.new_stage, scene)
+        for name, scene in test_questions.QUESTION_SCENES.items()
     },
     "scores of the chain": of_chain("scores"),
     **{f"scores, {name}": (score, scene) for name, scene in test_crash_score.SCENES.items()},

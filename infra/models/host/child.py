@@ -7,7 +7,6 @@ heavier: fifty of these share a small machine.
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import json
 import os
@@ -18,7 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+# The second by name: gRPC imports it when it first serves. Each process would compile it, since none may write to the
+# cache of compiled modules.
 import grpc
+import grpc._server
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from model_runner_client.grpc.generated import commons_pb2, dynamic_subclass_pb2, dynamic_subclass_pb2_grpc
 
@@ -34,7 +36,8 @@ from coordinator.infra.models.host.discovery import (
 )
 from coordinator.infra.models.host.limits import CallClock, limit_resources
 from coordinator.infra.models.host.refusals import told
-from coordinator.infra.processes.fork_server import forked
+from coordinator.infra.models.host.serving import Serving
+from coordinator.infra.processes.forking import forked
 from coordinator.streams.predictions.sendable import VariantError
 
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
@@ -111,7 +114,11 @@ class DynamicSubclassServicer:
         try:
             method = method_of(self._model, name)
             positional = variants.decode_arguments(request.methodArguments)
-            keywords = _known(method, variants.decode_keywords(request.methodKwArguments))
+            # Only what the method takes is decoded: a table costs a model that does not want it nothing.
+            keyword_arguments = _known(
+                method, {argument.keyword: argument for argument in request.methodKwArguments}
+            )
+            keywords = variants.decode_keywords(keyword_arguments.values())
         except BadImplementationError as error:
             return _status("BAD_IMPLEMENTATION", str(error)), None
         except VariantError as error:
@@ -137,12 +144,12 @@ class _OneAtATime:
         self._lock.release()
 
 
-def serve(options: argparse.Namespace, ready_fd: int) -> None:
+def serve(serving: Serving, ready_fd: int) -> None:
     """Bind, say so on the pipe, and serve until the process is ended."""
-    folder = Path(options.folder)
+    folder = Path(serving.folder)
     # Before gRPC starts a thread, since a thread's confinement is that of the one which started it.
-    confined = [confine(map(Path, options.readable), map(Path, options.listable), [folder])]
-    clock = CallClock(os.getppid(), options.call_limit_seconds)
+    confined = [confine(map(Path, serving.readable), map(Path, serving.listable), [folder])]
+    clock = CallClock(os.getppid(), serving.call_limit_seconds)
     server = grpc.server(
         ThreadPoolExecutor(max_workers=THREADS),
         options=[
@@ -151,19 +158,19 @@ def serve(options: argparse.Namespace, ready_fd: int) -> None:
             ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
         ],
     )
-    servicer = DynamicSubclassServicer(folder, clock, options.call_limit_seconds, options.setup_limit_seconds)
+    servicer = DynamicSubclassServicer(folder, clock, serving.call_limit_seconds, serving.setup_limit_seconds)
     dynamic_subclass_pb2_grpc.add_DynamicSubclassServiceServicer_to_server(servicer, server)
     health_servicer = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)
-    port = server.add_insecure_port(f"{options.listen}:0")
+    port = server.add_insecure_port(f"{serving.listen}:0")
     server.start()
     clock.start()
     # After gRPC: its own threads and buffers are not the model's, and the port that it listens on stays open.
-    limit_resources(options.memory_limit_mb, options.disk_limit_mb)
+    limit_resources(serving.memory_limit_mb, serving.disk_limit_mb)
     confined.append(seal())
     # Only now, so that a file of the model cannot stand in for a library of ours.
-    sys.path[:] = [str(folder), *sys.path, *options.path]
+    sys.path[:] = [str(folder), *sys.path, *serving.path]
     os.write(ready_fd, _ready_line(port, confined))
     os.close(ready_fd)
     server.wait_for_termination()
@@ -190,23 +197,13 @@ def _status(code: str, message: str = "") -> Any:
 
 
 def main() -> None:
-    """Fork a process for each request of the host; in a fork, parse the host's options and serve."""
+    """Fork a process for each request of the host; in a fork, serve the model that the request names."""
     fork = forked(sys.argv)
     if fork is None:
         return
     request, (ready_fd,) = fork
     os.set_inheritable(ready_fd, False)
-    parser = argparse.ArgumentParser(description="one model behind gRPC; started by the model host")
-    parser.add_argument("--folder", required=True)
-    parser.add_argument("--call-limit-seconds", type=float, default=30.0)
-    parser.add_argument("--setup-limit-seconds", type=float, default=120.0)
-    parser.add_argument("--memory-limit-mb", type=int, default=2048)
-    parser.add_argument("--disk-limit-mb", type=int, default=1024)
-    parser.add_argument("--readable", action="append", default=[], help="a path that the model may read")
-    parser.add_argument("--path", action="append", default=[], help="where the model's imports look last")
-    parser.add_argument("--listable", action="append", default=[], help="a folder that the model may list")
-    parser.add_argument("--listen", default="127.0.0.1")
-    serve(parser.parse_args(request["arguments"]), ready_fd)
+    serve(Serving(**request["serving"]), ready_fd)
 
 
 if __name__ == "__main__":

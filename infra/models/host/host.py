@@ -27,8 +27,8 @@ import websockets
 from websockets.asyncio.server import Server, ServerConnection, serve
 
 from coordinator.infra.models.host.confine import TOKEN
-from coordinator.infra.models.host.folder import ModelEntry, left_out, read_models
 from coordinator.infra.models.host.hosted import Failure, HostedModel, message_of
+from coordinator.infra.models.host.model_folder import ModelEntry, left_out, read_models
 from coordinator.infra.models.host.process import (
     ChildFailedError,
     Limits,

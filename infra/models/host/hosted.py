@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from coordinator.infra.models.host.folder import ModelEntry
+from coordinator.infra.models.host.model_folder import ModelEntry
 from coordinator.infra.models.host.process import Child, Limits
 
 HOST = "127.0.0.1"

@@ -20,8 +20,9 @@ from typing import Any
 
 import msgspec
 
-from coordinator.infra.models.host.folder import ModelEntry
 from coordinator.infra.models.host.installed import installed
+from coordinator.infra.models.host.model_folder import ModelEntry
+from coordinator.infra.models.host.serving import Serving
 from coordinator.infra.processes.fork_server import Forked, ForkServer
 from coordinator.infra.rotated_log import RotatedLog
 from coordinator.streams.log.errors import WorldError
@@ -42,11 +43,11 @@ class Limits(msgspec.Struct, frozen=True):
     setup_limit_seconds: float = 120.0
     start_limit_seconds: float = 60.0
     memory_limit_mb: int = 2048
-    """Of each process of a model, and of all of them together."""
+    """The limit of each process of a model, and of all its processes together."""
     disk_limit_mb: int = 1024
-    """Of all that it has written; a start begins with nothing."""
+    """The limit of all files that a model has written since its start."""
     processes_max: int = 64
-    """Itself and those that it started."""
+    """The model's own process and those that it started."""
     log_bytes_max: int = 1024 * 1024
     restarts_max: int = 4
     restart_window_seconds: float = 300.0
@@ -140,7 +141,7 @@ async def start_child(
     scratch = str(folder / SCRATCH)
     request = {
         "name": f"model-{entry.model_id}",
-        "arguments": _arguments(folder, limits, (entry.folder / RESOURCES).resolve()),
+        "serving": _serving(folder, limits, (entry.folder / RESOURCES).resolve())._asdict(),
         "environ": _environment() | {"HOME": scratch, "TMPDIR": scratch},
         "cwd": str(folder),
     }
@@ -204,19 +205,19 @@ async def _forked(server: ForkServer, request: dict[str, Any], child: Child) -> 
     return reads_ready
 
 
-def _arguments(folder: Path, limits: Limits, resources: Path) -> list[str]:
+def _serving(folder: Path, limits: Limits, resources: Path) -> Serving:
     readable, listable = installed()
-    return [
-        *("--folder", str(folder)),
-        *("--call-limit-seconds", str(limits.call_limit_seconds)),
-        *("--setup-limit-seconds", str(limits.setup_limit_seconds)),
-        *("--memory-limit-mb", str(limits.memory_limit_mb)),
-        *("--disk-limit-mb", str(limits.disk_limit_mb)),
-        *("--listen", limits.listen_address),
-        *(f"--readable={path}" for path in (*readable, resources)),
-        *(f"--path={path}" for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path),
-        *(f"--listable={path}" for path in listable),
-    ]
+    return Serving(
+        folder=str(folder),
+        listen=limits.listen_address,
+        call_limit_seconds=limits.call_limit_seconds,
+        setup_limit_seconds=limits.setup_limit_seconds,
+        memory_limit_mb=limits.memory_limit_mb,
+        disk_limit_mb=limits.disk_limit_mb,
+        readable=[str(path) for path in (*readable, resources)],
+        path=[path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path],
+        listable=[str(path) for path in listable],
+    )
 
 
 def _environment() -> dict[str, str]:

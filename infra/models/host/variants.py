@@ -2,7 +2,8 @@
 
 Reads and emits the protocol's `Variant` messages. It exists beside the client library's own codec
 because that one imports pandas, and every model's process would carry its 50 MB.
-Tables (PARQUET, ARROW) are refused: JSON carries everything that this project sends, and no contract asks for one.
+A table (PARQUET) goes one way, to a model, and becomes a pandas DataFrame as with the hosted runner; pandas is loaded
+with the first one. Among answers tables are refused.
 
 What a model answers is bounded before it is decoded (`decode_answer`): a few bytes can stand for gigabytes.
 """
@@ -17,6 +18,7 @@ from typing import Any
 from model_runner_client.grpc.generated.commons_pb2 import Argument, KwArgument, Variant, VariantType
 
 from coordinator.streams.predictions.answer_size import answer_size_fault
+from coordinator.streams.predictions.frames import TABLE, BadTableError, frame_of
 from coordinator.streams.predictions.sendable import INT_BITS, VariantError, as_json, sendable, utf8
 
 KEY_CHARS_SHOWN = 50
@@ -95,17 +97,31 @@ def encode_arguments(values: Sequence[Any]) -> list[Argument]:
 
 def decode_arguments(arguments: Iterable[Argument]) -> list[Any]:
     """Values ordered by their position on the wire: a coordinator's, which names no key twice. Raises VariantError."""
-    ordered = sorted(arguments, key=lambda one: int(one.position))
+    ordered = sorted(arguments, key=lambda argument: int(argument.position))
     return [decode(argument.data, each_key_once=False) for argument in ordered]
 
 
 def decode_keywords(arguments: Iterable[KwArgument]) -> dict[str, Any]:
-    """Keyword arguments by name. Raises VariantError."""
-    return {argument.keyword: decode(argument.data) for argument in arguments}
+    """Keyword arguments by name, a coordinator's: they may be tables. Raises VariantError."""
+    return {argument.keyword: _decode_keyword(argument.data) for argument in arguments}
+
+
+def table_argument(parquet: bytes) -> KwArgument:
+    """The keyword `table`, on the wire."""
+    return KwArgument(keyword=TABLE, data=Variant(type=VariantType.PARQUET, value=parquet))
+
+
+def _decode_keyword(variant: Variant) -> Any:
+    if variant.type != VariantType.PARQUET:
+        return decode(variant)
+    try:
+        return frame_of(variant.value)
+    except BadTableError as error:
+        raise VariantError(str(error)) from error
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Of two values under one key, nobody could say which was meant."""
+    """The pairs as a dict. Raises VariantError if a key is there twice: nobody could say which value was meant."""
     values = dict(pairs)
     if len(values) < len(pairs):
         seen: set[str] = set()

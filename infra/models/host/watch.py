@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from coordinator.infra.models.host.folder import ModelEntry, read_models
+from coordinator.infra.models.host.model_folder import ModelEntry, read_models
 from coordinator.streams.log.errors import OperatorError
 
 log = logging.getLogger(__name__)

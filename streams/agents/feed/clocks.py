@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from coordinator.streams.feeds.witness import Witness
+from coordinator.streams.feeds.clock_witness import Witness
 
 UPTIME = Path("/proc/uptime")
 

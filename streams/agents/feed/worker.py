@@ -16,29 +16,29 @@ from functools import partial
 
 import structlog
 
-from coordinator.infra.contracts.node import NodeContracts
+from coordinator.streams.agents.feed import configuration
 from coordinator.streams.agents.feed.clocks import Clocks, since_boot_ms
-from coordinator.streams.agents.feed.live import LiveFeed, keeps_to_the_clock
+from coordinator.streams.agents.feed.configuration import CommandsRead, SourceOf, under_terms
+from coordinator.streams.agents.feed.live_feed import LiveFeed
 from coordinator.streams.agents.feed.rounds_finished import RoundsFinished, newest_input
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.agents.owning.log_io import LogIO
-from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic, pump
+from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic
 from coordinator.streams.agents.owning.tenure import Tenure
 from coordinator.streams.clock import wall_ms
-from coordinator.streams.events import ModelSeen, Terms
-from coordinator.streams.feeds.order import merge_by_time
+from coordinator.streams.contract.term_settings import settings_of, term_settings
+from coordinator.streams.events import ApplyContract, ModelSeen, PostReceived, PostReceivedData, Terms
+from coordinator.streams.feeds.clock_witness import Witness
+from coordinator.streams.feeds.order import merge_by_time, with_turns
 from coordinator.streams.feeds.stage import FeedStage
-from coordinator.streams.feeds.witness import Witness
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log.counting import Counter, Decision
 from coordinator.streams.log.envelope import encode_event
 from coordinator.streams.log.errors import NoHistoryError, OperatorError, RefusedError, WorldError
-from coordinator.streams.log.plain_topics import PlainCounter
 from coordinator.streams.log.stage import Draft
-from coordinator.streams.ports import FeedRecord, FeedSource, Subscription
+from coordinator.streams.ports import AppliedContracts, FeedRecord, FeedSource, subscriptions_of
 from coordinator.streams.settings import Settings
-from coordinator.streams.sources.files.given_times import utc_text
 from coordinator.streams.sources.sound import record_fault
 
 MODELS_WAIT_SECONDS = 60.0
@@ -46,13 +46,6 @@ CLOCK_ASK_SECONDS_MAX = 30.0
 DAY_MS = 86_400_000
 
 log = structlog.get_logger()
-
-
-def make_witness(settings: Settings, source: FeedSource) -> Witness:
-    """The judge of this process's clock, by the settings and the source."""
-    bound_ms = round(settings.clock_ahead_seconds_max * 1000)
-    silence_ms = granularity_ms(settings.feed_granularity)
-    return Witness(bound_ms, independent=not keeps_to_the_clock(source), silence_ms=silence_ms)
 
 
 class FeedTenure(Tenure):
@@ -70,12 +63,17 @@ class FeedTenure(Tenure):
         new_terms: Callable[[], Terms],
         dead_letters: DeadLetters,
         wall_ms: Callable[[], int] = wall_ms,
-        contracts: NodeContracts | None = None,
+        contracts: AppliedContracts | None = None,
         uptime_ms: Callable[[], int] = since_boot_ms,
         ntp: Callable[[str], Awaitable[int]] | None = None,
         witness: Witness | None = None,
+        source_of: SourceOf | None = None,
     ) -> None:
-        """Pass the same `witness` to each tenure: a new one believes whatever the clock shows at its start."""
+        """Pass the same `witness` to each tenure: a new one believes whatever the clock shows at its start.
+
+        `source_of` makes the source of the terms that hold, where they name another feed than the settings; without it
+        a tenure keeps to `source`.
+        """
         super().__init__(io, stage, owner)
         self._settings = settings
         self._source = source
@@ -85,17 +83,16 @@ class FeedTenure(Tenure):
         self._wall_ms = wall_ms
         self._uptime_ms = uptime_ms
         self._ntp = ntp
-        self._witness = witness or make_witness(settings, source)
-        self.feeds = FeedStage(None if contracts is None else contracts.terms_of)
+        self._source_of = source_of
+        self._witness = witness or configuration.make_witness(settings, source)
+        self.feeds = FeedStage(None if contracts is None else partial(self._applied_terms, contracts))
         self._feeds_owned = OwnedTopic(io, "feeds", owner)
+        self._commands: CommandsRead | None = None
         self._writing = asyncio.Lock()
         self._finished = RoundsFinished(io)
         self._folded = asyncio.Condition()
         self._folded_offset = -1
-        self.subscriptions = [
-            Subscription(settings.feed_source, subject, settings.feed_kind, settings.feed_granularity)
-            for subject in settings.feed_subjects
-        ]
+        self.subscriptions = subscriptions_of(settings)
 
     async def resumed_memory(self) -> None:
         """Claim `feeds`, too."""
@@ -104,8 +101,27 @@ class FeedTenure(Tenure):
     async def start(self) -> None:
         """Claim and resume both topics, then run the source and follow the commands."""
         await super().start()
+        commands = self._commands = await CommandsRead.start(self._io, self.feeds.need["commands"])
+        # First the commands that wait: one may apply another feed, because the present one cannot be read any more.
+        if self.feeds.own.terms:
+            while batch := await commands.read(commands.end):
+                await self._take_commands(batch)
+            self._keep_to_terms()
         self._tails.append(asyncio.create_task(self._run_source(), name="feed-source"))
-        self._tails.append(asyncio.create_task(self._follow_commands(), name="feed-commands"))
+        self._tails.append(asyncio.create_task(self._follow_commands(commands), name="feed-commands"))
+
+    def _keep_to_terms(self) -> None:
+        """Take the feed of the newest terms in the log. The settings of this start change nothing by themselves."""
+        if self._source_of is None:
+            return
+        self._settings = under_terms(self._settings, self.feeds.own.terms.events[-1].data)
+        self._source, self._witness = self._source_of(self._settings)
+        self.subscriptions = subscriptions_of(self._settings)
+
+    def _applied_terms(self, contracts: AppliedContracts, command: ApplyContract) -> Terms:
+        """The terms that a command applies."""
+        told = self.feeds.own.terms.events
+        return contracts.terms_of(command, told[-1].data if told else None)
 
     async def process(self, decision: Decision) -> None:
         """Fold and decide as the input stage; a replay will wait for the rounds of the new inputs."""
@@ -127,10 +143,19 @@ class FeedTenure(Tenure):
             draft = make()
             if draft is None:
                 return None
+            for event in draft.events:
+                if isinstance(event, PostReceived):
+                    await self._refuse_post(event.data)
             self.feeds.remember(draft)
             events, feeds = list(draft.events), self.feeds
             sent = await self._feeds_owned.send(events, dict(feeds.upto), dict(feeds.need))
+            await self._decide_commands()  # those that waited for the first terms
         return await sent
+
+    async def _refuse_post(self, data: PostReceivedData) -> None:
+        """Put what a source's post was refused for into the dead letters. They are durable before the decision."""
+        for item, reason in data.refused:
+            await self._dead_letters.put(f"feed {data.source}", item, reason, data.sha256.encode())
 
     async def _wait_folded(self, offset: int) -> None:
         async with self._folded:
@@ -173,26 +198,17 @@ class FeedTenure(Tenure):
         until = self._settings.replay_until_ms
         if self.feeds.own.clock >= 0 or not (self._from_file() or until is not None):
             return
-        source = self._settings.feed_candles_file or f"feed source {self._settings.feed_source}"
-        start = self._settings.replay_from_ms
-        window = " ".join(
-            f"{name} {utc_text(at)}" for name, at in (("from", start), ("until", until)) if at is not None
-        )
-        raise OperatorError(
-            f"{source} gave no record of {', '.join(self._settings.feed_subjects)} {self._settings.feed_kind} "
-            f"{self._settings.feed_granularity}{' ' if window else ''}{window}: nothing was replayed; "
-            "check the source, its subject, and --from and --until"
-        )
+        raise OperatorError(configuration.nothing_replayed(self._settings))
 
     async def _terms(self) -> Terms:
-        """The terms of the contract applied last, with the present settings. Raises OperatorError.
+        """The terms of the contract applied last, with the settings that were applied with it. Raises OperatorError.
 
         In a new crunch the contract on disk is applied first, so that it is in the log before the terms that name it.
         """
         if self._contracts is None:
             return self._new_terms()
         if not self.feeds.own.terms:
-            command = self._contracts.apply_proposed(self._wall_ms())
+            command = self._contracts.apply_proposed(self._wall_ms(), term_settings(self._settings))
             writer = await self._io.writer()
             try:
                 await (await writer.send("commands", encode_event(command)))
@@ -200,10 +216,11 @@ class FeedTenure(Tenure):
                 await writer.close()
             log.info("contract_applied", contract=command.data.contract_hash[:12], path=command.data.path)
             return self._contracts.terms_of(command)
-        applied = self.feeds.own.terms.events[-1].data.contract_hash
-        if remark := self._contracts.remark(applied):
-            log.warning("contract_remark", says=remark)
-        return self._contracts.terms_under(applied)
+        held = self.feeds.own.terms.events[-1].data
+        for remark in (self._contracts.remark(held.contract_hash), self._contracts.settings_remark(held)):
+            if remark:
+                log.warning("contract_remark", says=remark)
+        return self._contracts.terms_under(held.contract_hash, settings_of(held))
 
     def _wall_ms_or_clock(self) -> int:
         return max(self.feeds.own.clock, 0)
@@ -270,7 +287,7 @@ class FeedTenure(Tenure):
             for subscription in self.subscriptions
         ]
         began, began_at = time.monotonic(), None
-        for at, records in merge_by_time(histories):
+        for at, records in with_turns(merge_by_time(histories), self.feeds.turn_before):
             await self._finished.wait(self.owned.lost)
             if self._settings.replay_speed > 0:
                 began_at = at if began_at is None else began_at
@@ -313,31 +330,46 @@ class FeedTenure(Tenure):
 
     # --- commands ------------------------------------------------------------------------------------
 
-    async def _follow_commands(self) -> None:
-        """Decide each command once; a command with records of the past puts them into `feeds`."""
-        need = self.feeds.need["commands"]
-        reader, counter = await self._io.reader("commands", need.offset), PlainCounter("commands", need)
+    async def _follow_commands(self, commands: CommandsRead) -> None:
+        """Decide each command once; a command with records of the past puts them into `feeds`. One that applies another
+        feed ends this tenure: the next one follows that feed.
+        """
         try:
             while True:
-                for offset, record in await reader.read():
-                    decision = counter.read(offset, record)
-                    if decision is not None:
-                        await self._command(decision)
+                await self._take_commands(await commands.read(None))
+                told = self.feeds.own.terms.events if self._source_of is not None else []
+                if (
+                    told
+                    and subscriptions_of(under_terms(self._settings, told[-1].data)) != self.subscriptions
+                ):
+                    raise LostOwnershipError("another feed was applied", foreign=False)
         except LostOwnershipError as loss:
             self.owned.give_up(loss)
-        finally:
-            await reader.close()
 
-    async def _command(self, decision: Decision) -> None:
-        async with self._writing:
-            self.feeds.absorb(decision)
+    async def _take_commands(self, decisions: Sequence[Decision | None]) -> None:
+        for decision in decisions:
+            if decision is None:
+                continue
+            async with self._writing:
+                self.feeds.absorb(decision)
+                sent = await self._decide_commands()
+            if sent is not None:
+                await sent
+
+    async def _decide_commands(self) -> asyncio.Future[int] | None:
+        """Decide the commands that wait; returns the future of the last decision, None if there was none."""
+        last: asyncio.Future[int] | None = None
+        while (offset := self.feeds.due()) is not None:
             # The letters must be durable before the decision. If this process is killed in between, the next owner
             # refuses again, with letters of the same ids. In the other order a refusal could be lost.
             for position, reason in self.feeds.refused():
-                await self._dead_letters.put("commands", f"{decision.offset} {position}", reason, b"")
-            sent = await pump(self.feeds, self._feeds_owned)
-        if sent is not None:
-            await sent
+                sender_finds = self.feeds.due_id().encode()  # the refused items, by the command's id
+                await self._dead_letters.put("commands", f"{offset} {position}", reason, sender_finds)
+            draft = self.feeds.step()
+            if draft is not None:  # each command makes one
+                feeds = self.feeds
+                last = await self._feeds_owned.send(list(draft.events), dict(feeds.upto), dict(feeds.need))
+        return last
 
     async def _sound(self, records: Sequence[FeedRecord]) -> list[FeedRecord]:
         """The records that are possible and not too late; others go to the dead letters."""
@@ -360,5 +392,7 @@ class FeedTenure(Tenure):
     async def close(self) -> None:
         """Give up both claims."""
         await super().close()
+        if self._commands is not None:
+            await self._commands.close()
         await self._feeds_owned.close()
         await self._finished.close()

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import NamedTuple
 
 import structlog
 
 from coordinator.streams.agents.owning.log_io import LogIO, Reader, Writer, records_until
-from coordinator.streams.agents.owning.states import newest_state
+from coordinator.streams.agents.owning.newest_state import newest_state
 from coordinator.streams.events import AnyEvent
 from coordinator.streams.log.counting import Counter, Decision
 from coordinator.streams.log.envelope import (
@@ -27,7 +27,7 @@ from coordinator.streams.log.envelope import (
     encode_append,
     encode_decision,
 )
-from coordinator.streams.log.recorded import form_of, is_due, parts_of, records_of, take
+from coordinator.streams.log.recorded_state import form_of, is_due, parts_of, records_of, take
 from coordinator.streams.log.stage import AnyStage
 
 IN_FLIGHT_MAX = 256
@@ -239,12 +239,12 @@ class OwnedTopic:
             await self._tail.close()
 
 
-async def pump(stage: AnyStage, owned: OwnedTopic) -> asyncio.Future[int] | None:
-    """Send every decision that is due, in order; returns the future of the last one, None if there was none."""
+async def pump(stage: AnyStage, owned: OwnedTopic, *, in_thread: bool = False) -> asyncio.Future[int] | None:
+    """Send every decision that is due, in order; returns the future of the last one, None if there was none.
+
+    `in_thread`: the stage waits for something outside while it decides, and the event loop must not.
+    """
     last: asyncio.Future[int] | None = None
-    while (draft := stage.step()) is not None:
+    while (draft := await asyncio.to_thread(stage.step) if in_thread else stage.step()) is not None:
         last = await owned.send(list(draft.events), dict(stage.upto), dict(stage.need))
     return last
-
-
-Deliver = Callable[[int, bytes], Awaitable[None]]

@@ -30,8 +30,18 @@ OnGarbage = Callable[[str, int, bytes, str], Awaitable[None]]
 class Tenure:
     """A stage with its claim. `start` claims and resumes; afterwards `deliver` takes the driving topic's records."""
 
-    def __init__(self, io: LogIO, stage: AnyStage, owner: str, on_garbage: OnGarbage | None = None) -> None:
+    def __init__(
+        self,
+        io: LogIO,
+        stage: AnyStage,
+        owner: str,
+        on_garbage: OnGarbage | None = None,
+        *,
+        decides_in_thread: bool = False,
+    ) -> None:
+        """`decides_in_thread`: the stage asks a store far away, and Kafka must hear from this process meanwhile."""
         self.stage = stage
+        self._in_thread = decides_in_thread
         self.owned = OwnedTopic(io, stage.topic, owner)
         self._io = io
         self._on_garbage = on_garbage
@@ -40,19 +50,21 @@ class Tenure:
         self._tails: list[asyncio.Task[None]] = []
         self._lock = asyncio.Lock()
         self._driver = stage.drivers[0]
+        self._followed = stage.sources
+        """The sources that are read here; a subclass reads others by itself."""
 
     async def start(self) -> None:
         """Claim and resume. Raises LostOwnershipError, TruncatedTopicError, UnknownEventError."""
         await self.owned.claim(self.stage.remember, self.stage)
         ends: dict[str, int] = {}
-        for source in self.stage.sources:
+        for source in self._followed:
             need = self.stage.need[source]
             self._readers[source] = reader = await self._io.reader(source, need.offset)
             self._counters[source] = counter_for(source, need)
             ends[source] = await reader.end()
         await self.resumed_memory()
         await self._catch_up(ends)
-        for source in self.stage.sources:
+        for source in self._followed:
             if source != self._driver:
                 self._tails.append(asyncio.create_task(self._tail(source), name=f"tail-{source}"))
         await self._readers[self._driver].close()  # from here on Faust delivers the driving topic
@@ -80,12 +92,12 @@ class Tenure:
         otherwise an old command would be missing when a snapshot is decided again. Then the later drivers (commands)
         are read to their ends, because what the operator commanded meanwhile concerns what is decided now.
         """
-        drivers = self.stage.drivers
+        drivers = [source for source in self.stage.drivers if source in self._followed]
         if len(drivers) > 1:
             upto = self.stage.upto
             for source in drivers:
                 await self._read_to({source: min(ends[source], upto[source][0] + 1)}, self._fold)
-            await pump(self.stage, self.owned)
+            await pump(self.stage, self.owned, in_thread=self._in_thread)
             for source in reversed(drivers[1:]):
                 await self._read_to({source: ends[source]}, self.process)
         await self._read_to(ends, self.process)
@@ -131,7 +143,7 @@ class Tenure:
     async def process(self, decision: Decision) -> None:
         """Fold one counted decision of a source, and send the decisions that are due then."""
         self.stage.absorb(decision)
-        await pump(self.stage, self.owned)
+        await pump(self.stage, self.owned, in_thread=self._in_thread)
 
     async def _tail(self, source: str) -> None:
         try:

@@ -29,10 +29,19 @@ QUIET_SHARE = 0.25
 slow model makes few batches, and each is recorded soon after its last answer."""
 OVERTIME_SECONDS = 5.0
 """Every call has its own deadline. After this time beyond it the round no longer waits for the gateway."""
+FAIR_SHARE = 0.5
+"""The share of its time that a model must have had to be at fault for a late answer."""
 BEAT_SECONDS = 0.1
 """How often the node measures how late its own event loop is."""
 
+TABLES_AT_ONCE = 4
+"""Calls with a table that are sent side by side: each holds a copy or two of it, of up to 60 MB."""
+TABLE_SECONDS = 2.0
+"""After this time another call with a table may begin although the one before is not over: a model that hangs must not
+use up the time of the others."""
+
 STILL_AT_WORK = "still at work on an earlier round"
+NOT_SENT = "the table was not sent to it in time"
 NEWER_INPUT = "not done when the next input came"
 
 Replies = dict[str, Mapping[str, ModelReply]]
@@ -49,6 +58,8 @@ class Turn:
 
     def __init__(self, started_at: float) -> None:
         self.lock = asyncio.Lock()
+        self.waiting = 0
+        """The rounds that wait for the lock."""
         self.began_at = started_at
         self.given_up_at: float | None = None
         self.cut_off_at: float | None = started_at  # a call of an owner that died may still be under way
@@ -66,6 +77,7 @@ class Askers:
         self._beat_due = self._loop.time() + BEAT_SECONDS
         self._beating = asyncio.create_task(self._beat(), name="beat")
         started_at = self.given()
+        self.tables = asyncio.Semaphore(TABLES_AT_ONCE)
         self.turns: defaultdict[str, Turn] = defaultdict(lambda: Turn(started_at))
         """model_id -> its turn."""
 
@@ -125,6 +137,8 @@ class Asking:
         if not model_ids:
             self._all_done.set_result(None)
         self._calls = calls or Calls(data, contract, raw=True)
+        self._queued: dict[str, float] = {}
+        """model_id -> how long (s) the node let it wait before it sent it a table."""
         for model_id in model_ids:
             turn = askers.turns[model_id]
             if turn.given_up_at is not None:
@@ -165,7 +179,8 @@ class Asking:
     def _give_up(self, detail: str) -> None:
         had = self._askers.given() - self._given
         for model_id, task in list(self._waiting.items()):
-            self._finish(model_id, self._all(self._late(model_id, Outcome.DEADLINE, detail, had)))
+            own = had - self._queued.get(model_id, 0.0)
+            self._finish(model_id, self._all(self._late(model_id, Outcome.DEADLINE, detail, own)))
             turn = self._askers.turns[model_id]
             if task is None:
                 continue
@@ -180,10 +195,7 @@ class Asking:
             self._fail(error)  # our own bug: it ends the round and the worker
 
     async def _ask_in_turn(self, model_id: str, turn: Turn) -> None:
-        try:
-            async with asyncio.timeout(max(0.0, self._until - self._monotonic())):
-                await turn.lock.acquire()
-        except TimeoutError:
+        if not await self._has_turn(turn):
             self._finish(model_id, self._all(self._overdue(model_id, Outcome.BUSY, STILL_AT_WORK)))
             return
         try:
@@ -195,8 +207,25 @@ class Asking:
             turn.given_up_at = None
             turn.lock.release()
 
+    async def _has_turn(self, turn: Turn) -> bool:
+        """Wait for the model's turn; False if the round's time is over before."""
+        if not turn.waiting and not turn.lock.locked():
+            # It is had at once. A timer for each of a hundred models would cost as much as their calls.
+            await turn.lock.acquire()
+            return True
+        turn.waiting += 1
+        try:
+            async with asyncio.timeout(max(0.0, self._until - self._monotonic())):
+                await turn.lock.acquire()
+        except TimeoutError:
+            return False
+        finally:
+            turn.waiting -= 1
+        return True
+
     async def _ask(self, model_id: str, turn: Turn) -> None:
-        ticked = await self._call(model_id, turn, self._method.tick, self._calls.tick(model_id), 0)
+        call = self._call if self._calls.table is None else self._call_with_table
+        ticked = await call(model_id, turn, self._method.tick, self._calls.tick(model_id), 0)
         if ticked.outcome is not Outcome.OK:
             self._finish(model_id, self._all(ticked))
             return
@@ -208,6 +237,26 @@ class Asking:
                 model_id, turn, self._method.predict, arguments, self._output_max_bytes
             )
         self._finish(model_id, replies)
+
+    async def _call_with_table(
+        self, model_id: str, turn: Turn, method: str, arguments: list[Any], output_max_bytes: int
+    ) -> ModelReply:
+        """As `_call`, once few enough other tables are on their way."""
+        began, slots = self._monotonic(), self._askers.tables
+        try:
+            async with asyncio.timeout(max(0.0, self._until - began)):
+                await slots.acquire()
+        except TimeoutError:
+            return ModelReply(model_id, "", Outcome.ABSENT, "node", detail=NOT_SENT)
+        given_back = asyncio.get_running_loop().create_future()
+        given_back.add_done_callback(lambda _: slots.release())
+        timer = asyncio.get_running_loop().call_later(TABLE_SECONDS, given_back.cancel)
+        self._queued[model_id] = self._monotonic() - began
+        try:
+            return await self._call(model_id, turn, method, arguments, output_max_bytes)
+        finally:
+            timer.cancel()
+            given_back.cancel()
 
     async def _call(
         self, model_id: str, turn: Turn, method: str, arguments: list[Any], output_max_bytes: int
@@ -235,6 +284,7 @@ class Asking:
         stalls.
         """
         held_up = (self._monotonic() - self._began) - (self._askers.given() - self._given)
+        held_up += self._queued.get(model_id, 0.0)
         return self._late(model_id, outcome, detail, self._until - self._began - held_up)
 
     def _late(self, model_id: str, outcome: Outcome, detail: str, had_seconds: float) -> ModelReply:
@@ -259,3 +309,19 @@ class Asking:
 
     def _all(self, reply: ModelReply) -> dict[str, ModelReply]:
         return {scope.scope_key: reply for scope in self._data.scopes}
+
+
+def turn_of(data: InputReceivedData) -> str:
+    """Rounds with an equal one follow each other: those of a subject, or of a posted question."""
+    return data.subject if data.question is None else data.question.input_id
+
+
+def fair_seconds(data: InputReceivedData, contract: CrunchContract) -> float:
+    """FAIR_SHARE of the time that the contract gives a model: until its deadline, or the next input if that is
+    sooner.
+    """
+    asked = {scope.scope_key for scope in data.scopes}
+    intervals = [
+        schedule.interval_seconds for schedule in contract.schedules() if schedule.scope_key in asked
+    ]
+    return FAIR_SHARE * min([contract.deadline_seconds, *intervals])

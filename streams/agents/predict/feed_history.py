@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from coordinator.streams.agents.owning.log_io import LogIO, Reader, records_until
 from coordinator.streams.events import InputHistory
-from coordinator.streams.inputs.windows import History, Windows
+from coordinator.streams.inputs.feed_windows import History, Windows
 from coordinator.streams.log.counting import Counter, Decision
 
 

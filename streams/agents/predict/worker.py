@@ -18,31 +18,37 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
+from coordinator.infra.blobs.aside import beside_the_log
 from coordinator.infra.models.in_hand import InHand
 from coordinator.streams.agents.owning.ahead import FeedClock, InputsAhead
 from coordinator.streams.agents.owning.log_io import LogIO, Reader
 from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic, pump
 from coordinator.streams.agents.owning.tenure import OnGarbage, Tenure
-from coordinator.streams.agents.predict.asking import Askers, Asking, Replies
+from coordinator.streams.agents.predict.asking import Askers, Asking, Replies, fair_seconds, turn_of
 from coordinator.streams.agents.predict.feed_history import FeedHistory
+from coordinator.streams.agents.predict.gone import Gone
 from coordinator.streams.agents.predict.own_performance import OwnPerformance
+from coordinator.streams.agents.predict.question_tables import table_of
+from coordinator.streams.agents.predict.submissions import Submissions
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.events import (
+    InputClosed,
     InputReceived,
     InputReceivedData,
     RosterEntry,
     RoundHistory,
     RoundOpened,
 )
+from coordinator.streams.inputs.feed_windows import first_tick
 from coordinator.streams.inputs.ground_truth import TypedRecords
-from coordinator.streams.inputs.windows import first_tick
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.plain_topics import PlainCounter
 from coordinator.streams.log.stage import Draft, Told
 from coordinator.streams.models.stage import ModelStage, timed
-from coordinator.streams.ports import ModelGateway, ModelInfo, ModelNotice, ModelReply, Outcome
+from coordinator.streams.ports import Blobs, ModelGateway, ModelNotice, ModelReply, Outcome
 from coordinator.streams.predictions.calls import NONE, Calls, FirstTick
-from coordinator.streams.predictions.judging import Answers, all_missed, holding_nothing, judge
+from coordinator.streams.predictions.questions import to_ask
+from coordinator.streams.predictions.replies import Answers, all_missed, holding_nothing, judge
 from coordinator.streams.predictions.stage import (
     BUDGET_SHARE,
     FELL_BEHIND,
@@ -57,10 +63,7 @@ from coordinator.streams.predictions.strikes import Strikes
 
 log = structlog.get_logger()
 
-FAIR_SHARE = 0.5
 NOTICE_SECONDS = 0.5
-GONE_SECONDS = 60.0
-GONE = "the orchestrator does not name it any more"
 
 
 class PredictTenure(Tenure):
@@ -79,8 +82,10 @@ class PredictTenure(Tenure):
         monotonic: Callable[[], float] = time.monotonic,
         strikes: Strikes | None = None,
         in_hand: InHand | None = None,
+        blobs: Blobs | None = None,
     ) -> None:
         super().__init__(io, PredictionStage(), owner, on_garbage)
+        self._followed = ("inputs",)  # `commands` is read before each round, for both stages
         self._gateway = gateway
         self._contracts = contracts
         self._monotonic = monotonic
@@ -95,12 +100,14 @@ class PredictTenure(Tenure):
         self._askers = Askers(gateway, monotonic)
         self._strikes = strikes or Strikes()
         self._in_hand = in_hand
+        self._blobs = blobs
         self._holding = holding_nothing if in_hand is None else in_hand.holding
         self.models = ModelStage()
         self._models_owned = OwnedTopic(io, "models", owner)
         self._commands: Reader | None = None
         self._commands_counter = PlainCounter("commands")
-        self._missing_since: dict[str, float] = {}
+        self._submissions = Submissions(self.stage, contracts, on_garbage, blobs)
+        self._gone = Gone(gateway)
         self._noticed = noticed
         self._noticing: asyncio.Task[None] | None = None
         self._rounds: dict[asyncio.Task[None], InputReceivedData] = {}
@@ -119,6 +126,7 @@ class PredictTenure(Tenure):
             while not self.owned.lost.done():
                 async with self._lock:
                     await self._look_around()
+                    await self._decide_submissions()
                 await asyncio.sleep(NOTICE_SECONDS)
         except LostOwnershipError as why:
             self.owned.give_up(why)
@@ -126,7 +134,7 @@ class PredictTenure(Tenure):
     async def resumed_memory(self) -> None:
         """Claim `models`, too. Its fold gives the roster, and which commands are decided."""
         await self.claim_also(self._models_owned, self.models.remember, self.models)
-        start = self.models.need["commands"]
+        start = min(self.models.need["commands"], self.stage.need["commands"], key=lambda need: need.offset)
         self._commands = await self._io.reader("commands", start.offset)
         self._commands_counter = PlainCounter("commands", start)
 
@@ -137,9 +145,15 @@ class PredictTenure(Tenure):
         self._ahead.learn(decision)
         self._history.learn(decision)
         for told in self.stage.unfold(decision):
-            if isinstance(told.event, InputReceived) and not self.stage.decided("inputs", told.position):
+            if self.stage.decided("inputs", told.position):
+                continue
+            if isinstance(told.event, InputReceived):
                 self._clock.unless_ticked(told.event.at)
                 await self._round(told.event.data, told)
+            elif isinstance(told.event, InputClosed):
+                await self._look_around()  # what was handed in before the close comes before it
+                await self._decide_submissions()
+                await self._close(told)
 
     async def _look_around(self) -> int:
         """Record changes of the models, and return the clock in ms. Both topics are read at the same time, because each
@@ -163,7 +177,7 @@ class PredictTenure(Tenure):
         # tenure could not record is recorded by the next one.
         notices = self._gateway.notices()
         self._restarted.update(notice.info.model_id for notice in notices if notice.change == "recovering")
-        self._noticed.extend([*notices, *self._gone()])
+        self._noticed.extend([*notices, *self._gone.notices(self._monotonic(), self.models.models)])
         draft = self.models.offer(self._noticed, at)
         if draft is not None:
             await self._send_models(draft)
@@ -178,36 +192,30 @@ class PredictTenure(Tenure):
             for offset, record in batch:
                 decision = self._commands_counter.read(offset, record)
                 if decision is not None:
+                    self._submissions.take(decision)
                     self.models.absorb(timed(decision, at))
                     await pump(self.models, self._models_owned)
+
+    async def _decide_submissions(self) -> None:
+        """Record the answers that were handed in, as far as their questions are known."""
+        clock, models_seq = max(self._clock.now, 0), self._models_owned.seq
+        while (told := await self._submissions.next(self.behind, clock, models_seq)) is not None:
+            async with self._sending:
+                await self._send(self.stage.decide(self.stage.state, told))
+        async with self._sending:
+            await self._send(self._submissions.passed(self._commands_counter.state()))
+
+    async def _close(self, told: Told) -> None:
+        """Record that a question has all its answers, or remember that it closes with its last round."""
+        async with self._sending:
+            draft = self.stage.decide(self.stage.state, told)
+            if draft is None:
+                self.stage.fold(self.stage.state, told)
+            await self._send(draft)
 
     async def _send_models(self, draft: Draft) -> None:
         self.models.remember(draft)
         await self._models_owned.send(list(draft.events), dict(self.models.upto), dict(self.models.need))
-
-    def _gone(self) -> list[ModelNotice]:
-        """Notices for the models that the orchestrator has not named for GONE_SECONDS: they left while no worker
-        listened.
-
-        The delay is for models that only restart.
-        """
-        announced = self._gateway.announced
-        if announced is None or not self._gateway.connected:
-            self._missing_since.clear()
-            return []
-        now, seen = self._monotonic(), self.models.models.seen
-        missing = [entry for entry in self.models.models.roster() if entry.model_id not in announced]
-        since = {entry.model_id: self._missing_since.get(entry.model_id, now) for entry in missing}
-        self._missing_since = since
-        return [
-            ModelNotice(
-                "left",
-                ModelInfo(model_id, seen[model_id].data.model_name, seen[model_id].data.deployment_id),
-                reason=GONE,
-            )
-            for model_id, missing_since in since.items()
-            if now - missing_since >= GONE_SECONDS
-        ]
 
     async def _round(self, data: InputReceivedData, told: Told) -> None:
         """Open the round of an input, and ask its models in a task of its own.
@@ -219,7 +227,7 @@ class PredictTenure(Tenure):
         stage.fold(state, told)
         if state.is_answered(data.input_id):
             return
-        left_open = state.open_rounds.get(data.input_id)
+        left_open = state.open_round(data.input_id)
         if left_open is not None:
             clock = await self._clock.read()
             # An owner opened this round and died. The answers that it had not recorded are lost, by the node's fault;
@@ -238,25 +246,30 @@ class PredictTenure(Tenure):
             [
                 task
                 for task, other in self._rounds.items()
-                if other.subject == data.subject
+                if turn_of(other) == turn_of(data)
                 or (data.rehearsal and other.point < data.point)
                 or state.is_full
             ]
         )
         clock = await self._look_around()
-        roster, models_seq = self.models.models.roster(), self._models_owned.seq
+        roster = to_ask(state.own.questions, data.question, self.models.models.roster())
+        models_seq = self._models_owned.seq
         history, first = await self._first_tick(data, roster)
         contract, performance, each = self._contracts(data.contract_hash), None, NONE
         if contract.call_method.asks_performance:
             performance, each = (await self._performance.read()).told(roster, self._contracts)
-        calls = Calls(data, contract, first, each, raw=True)
+        table, lost = await table_of(data, self._blobs)
+        calls = Calls(data, contract, first, each, raw=True, table=table)
         async with self._sending:
             await self._send(stage.hear(Asked(data, roster, clock, models_seq, history, performance)))
-            await self.owned.flush()
-        opened = state.open_rounds[data.input_id].opened
-        if clock > data.deadline_at:
+            # Each is a round trip to the broker, and neither needs the other's answer.
+            _, superseded = await asyncio.gather(self.owned.flush(), self._is_superseded(data))
+        opened = state.own.rounds[data.input_id].opened
+        if lost:
+            await self._answered(data, all_missed(opened, lost, "node"), clock)
+        elif clock > data.deadline_at:
             await self._answered(data, all_missed(opened, NODE_LATE, "node"), clock)
-        elif await self._is_superseded(data):
+        elif superseded:
             await self._answered(data, all_missed(opened, FELL_BEHIND, "node"), clock)
         else:
             task = asyncio.create_task(self._ask(data, opened, clock, calls), name=f"round-{data.input_id}")
@@ -292,8 +305,8 @@ class PredictTenure(Tenure):
         await self.owned.send(list(draft.events), dict(self.stage.upto), dict(self.stage.need))
 
     async def _is_superseded(self, data: InputReceivedData) -> bool:
-        """Whether a newer input of this subject came. Never in a replay, which waits for each round."""
-        return not data.rehearsal and await self._ahead.is_newer(data)
+        """Whether a newer input of this subject came. Never of a question, nor in a replay, which waits for each."""
+        return not data.rehearsal and data.question is None and await self._ahead.is_newer(data)
 
     async def _first_tick(
         self, data: InputReceivedData, roster: list[RosterEntry]
@@ -322,7 +335,7 @@ class PredictTenure(Tenure):
         contract = self._contracts(data.contract_hash)
         asked = [entry.model_id for entry in opened.data.roster]
         seconds = BUDGET_SHARE * (data.deadline_at - clock) / 1000
-        asking = Asking(self._askers, asked, data, contract, seconds, _fair_seconds(data, contract), calls)
+        asking = Asking(self._askers, asked, data, contract, seconds, fair_seconds(data, contract), calls)
         while True:
             replies = await asking.next(lambda: self._is_superseded(data))
             clock = await self._clock.read()
@@ -332,17 +345,15 @@ class PredictTenure(Tenure):
             if asking.over:
                 await self._answered(data, answers, clock)
                 return
+            in_part = AnsweredInPart(data.input_id, answers, replies.keys(), clock)
             async with self._sending:
-                await self._send(
-                    self.stage.hear(AnsweredInPart(data.input_id, answers, replies.keys(), clock))
-                )
+                await self._send(self.stage.hear(in_part))
 
     def _judged(self, data: InputReceivedData, opened: RoundOpened, replies: Replies, clock: int) -> Answers:
         """Judge the replies of these models: scope_key -> answers, in the order of the roster."""
         others = {entry.model_id for entry in opened.data.roster} - replies.keys()
-        contract = self._contracts(data.contract_hash)
-        late = clock > data.deadline_at
-        return {
+        contract, late = self._contracts(data.contract_hash), clock > data.deadline_at
+        judged = {
             scope.scope_key: judge(
                 opened,
                 {
@@ -356,6 +367,7 @@ class PredictTenure(Tenure):
             )
             for scope in data.scopes
         }
+        return {key: beside_the_log(entries, self._blobs) for key, entries in judged.items()}
 
     async def _report(self, answers: Answers, strikes_max: int) -> None:
         """Report to the orchestrator the models that keep failing. It stops them, and answers with a notice."""
@@ -364,9 +376,7 @@ class PredictTenure(Tenure):
                 self._strikes.reported(strike.model_id)
 
     def _excused(self, reply: ModelReply, *, late: bool) -> ModelReply:
-        """The reply with the fault moved to the node, if the node is at fault: it was too late itself, or the model
-        could not be reached because the orchestrator is not connected.
-        """
+        """The reply, by the node's fault if the node itself was late or no orchestrator is connected."""
         if late and reply.outcome is Outcome.OK:
             return msgspec.structs.replace(
                 reply, outcome=Outcome.ABSENT, fault="node", output=None, detail=NODE_LATE
@@ -387,14 +397,3 @@ class PredictTenure(Tenure):
         await self._performance.close()
         if self._commands is not None:
             await self._commands.close()
-
-
-def _fair_seconds(data: InputReceivedData, contract: CrunchContract) -> float:
-    """FAIR_SHARE of the time that the contract gives a model: until its deadline, or the next input if that is
-    sooner.
-    """
-    asked = {scope.scope_key for scope in data.scopes}
-    intervals = [
-        schedule.interval_seconds for schedule in contract.schedules() if schedule.scope_key in asked
-    ]
-    return FAIR_SHARE * min([contract.deadline_seconds, *intervals])

@@ -7,141 +7,106 @@ is computed again by the function that the node uses (`encode_model_input`, `Sco
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
+from coordinator.streams.audit.explain.gathered import PredictionFacts
+from coordinator.streams.audit.explain.question import (
+    QuestionFacts,
+    asked_step,
+    counted_step,
+    is_counted,
+    score_step,
+    scored_again,
+    truth_step,
+)
 from coordinator.streams.audit.explain.steps import (
     Explanation,
-    Placed,
-    Source,
     Step,
     Value,
     explanation,
     fact,
     moment,
     record_values,
+    rules_step,
     time,
     units,
 )
-from coordinator.streams.audit.facts import Seen
-from coordinator.streams.audit.scores import raw_inputs, truth_again
+from coordinator.streams.audit.explain.truth import counted_in, truth_of_window
+from coordinator.streams.audit.explain.whole_round import round_again
+from coordinator.streams.audit.scores import raw_inputs
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
 from coordinator.streams.contract.subjects import typed_truth
 from coordinator.streams.events import (
-    AnswerEntry,
-    InputReceived,
-    InputReceivedData,
-    InputResolved,
-    InputScope,
-    RoundOpened,
-    RoundScored,
     RoundScoredData,
-    ScopeAnswered,
     ScoreEntry,
-    Terms,
 )
 from coordinator.streams.inputs.model_input import encode_model_input
-from coordinator.streams.log.ids import prediction_id, snapshot_id
+from coordinator.streams.log.ids import asking_suffix, prediction_id
+from coordinator.streams.scores.alone import score_one
 from coordinator.streams.scores.charges import charge_of
 from coordinator.streams.scores.scorer import Scorer
-from coordinator.streams.scores.stage import score_one
-
-
-class PredictionFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the log holds of one prediction. The caller leaves out what is still hidden.
-
-    `hidden_until_ms` is set while the answer is hidden; `answer` then has no output. `shown` and `window` are the feed
-    records of the input and of the truth, by subject and in the order of `at`.
-    """
-
-    scope_key: str
-    model_id: str
-    received: Placed[InputReceived]
-    opened: Placed[RoundOpened]
-    answered: Placed[ScopeAnswered]
-    answer: AnswerEntry
-    shown: Mapping[str, Sequence[Seen]]
-    terms: Terms | None = None
-    configured: Source | None = None
-    resolved: Placed[InputResolved] | None = None
-    window: Mapping[str, Sequence[Seen]] = {}
-    scored: Placed[RoundScored] | None = None
-    snapshot_period: tuple[int, int] | None = None
-    hidden_until_ms: int | None = None
-    contract: CrunchContract | None = None
-    contract_fault: str = ""
-
-    @property
-    def input(self) -> InputReceivedData:
-        """What was asked."""
-        return self.received.event.data
-
-    @property
-    def scope(self) -> InputScope:
-        """The scope that the model answered."""
-        return next(scope for scope in self.input.scopes if scope.scope_key == self.scope_key)
-
-    @property
-    def decimals(self) -> int:
-        """How many decimals its score has."""
-        return self.terms.score_decimals if self.terms else 9
 
 
 def explain_prediction(facts: PredictionFacts) -> Explanation:
     """The explanation of one prediction, up to its newest recorded step."""
     data, scope = facts.input, facts.scope
-    the_id = prediction_id(data.input_id, facts.scope_key, facts.model_id)
+    the_id = prediction_id(facts.opened.event.data.input_id, facts.scope_key, facts.model_id)
     title = (
         f"What model {facts.model_id} predicted at {moment(data.point)} for {data.subject}, "
         f"{scope.horizon_seconds} s ahead, and what it was worth"
     )
+    if data.question is not None:
+        title = (
+            f"What model {facts.model_id} answered to question {data.question.question_id} of round "
+            f"{data.question.round_id}, and what it was worth"
+        )
     return explanation("prediction", the_id, title, _steps(facts), hidden_until_ms=facts.hidden_until_ms)
 
 
 def _steps(facts: PredictionFacts) -> Iterator[Step]:
     yield rules_step(facts.input.contract_hash, facts.terms, facts.configured)
-    yield _shown(facts)
+    if facts.question is not None:
+        yield asked_step(facts.received, facts.question, facts.contract_fault)
+    else:
+        yield _shown(facts)
     yield _round(facts)
     yield _answer(facts)
     if facts.hidden_until_ms is not None:
         return
+    if facts.question is not None:
+        yield from _of_question(facts, facts.question)
+        return
     if facts.resolved is not None:
-        yield _truth(facts)
+        yield truth_of_window(
+            facts.resolved, facts.input.subject, facts.window, facts.contract, facts.contract_fault
+        )
     if facts.scored is not None:
         yield _score(facts)
         if facts.snapshot_period is not None:
-            yield _goes_into(facts, *facts.snapshot_period)
+            yield counted_in(facts.model_id, *facts.snapshot_period, facts.scope.resolvable_at)
 
 
-def rules_step(contract_hash: str, terms: Terms | None, source: Source | None) -> Step:
-    """The step that names the rules of a figure."""
-    if terms is None:
-        return Step(
-            name="rules",
-            rule="The contract that the input names",
-            result=[fact("contract_hash", contract_hash)],
-            note="its terms are not told in this topic yet",
-        )
-    return Step(
-        name="rules",
-        rule="The terms of this contract hold for rounds asked from `effective_from` on",
-        sources=[source] if source else [],
-        result=[
-            fact("contract_hash", contract_hash),
-            time("effective_from", terms.effective_from),
-            fact("feed", f"{terms.feed.source} {terms.feed.kind} {terms.feed.granularity}"),
-            fact("score_decimals", terms.score_decimals),
-            fact("value_field", terms.value_field),
-            fact("deadline_ms", terms.deadline_ms),
-            fact("absence_policy", terms.absence_policy),
-            fact("ranking_key", terms.ranking_key),
-            fact("checkpoint_key", terms.checkpoint_key),
-            fact("ranking_direction", terms.ranking_direction),
-        ],
-    )
+def _of_question(facts: PredictionFacts, question: QuestionFacts) -> Iterator[Step]:
+    """From the answers of all rounds to the score that counts."""
+    again, fault = None, facts.contract_fault
+    if facts.contract is not None and question.scored:
+        try:
+            again = scored_again(question, facts.contract)
+        except AUTHORS_ERRORS as error:
+            fault = f"cannot be made again: {type(error).__name__}: {error}"
+    suffix = asking_suffix(facts.opened.event.data.input_id)
+    yield counted_step(question, suffix, facts.model_id, again)
+    if question.resolved:
+        yield truth_step(question, facts.contract, facts.contract_fault)
+    if not question.scored or not is_counted(question, suffix, facts.model_id):
+        return  # another answer of the model took its place, and has the score
+    yield score_step(question, facts.model_id, facts.decimals, again, fault)
+    at = question.scored[-1].event.data.resolvable_at
+    yield counted_in(facts.model_id, *question.told.snapshot_period(at), at)
 
 
 def _shown(facts: PredictionFacts) -> Step:
@@ -209,7 +174,7 @@ def _answer(facts: PredictionFacts) -> Step:
     answer, hidden = facts.answer, facts.hidden_until_ms
     result = [fact("status", answer.status), time("recorded_at", facts.answered.event.at)]
     if hidden is None and answer.status == "PENDING":
-        result.append(fact("output", bytes(answer.output).decode()))
+        result.append(fact("output", answer.text))
     if answer.status != "PENDING":
         result += [fact("reason", answer.reason), fact("fault", answer.fault or "")]
     result += [fact("exec_time_us", answer.exec_time_us), fact("deployment_id", answer.deployment_id)]
@@ -218,43 +183,7 @@ def _answer(facts: PredictionFacts) -> Step:
         rule="What the model answered in time, as it is recorded; or why there is no answer, and by whose fault",
         sources=[facts.answered.source],
         result=result,
-        note=""
-        if hidden is None
-        else f"hidden until the horizon has passed ({moment(hidden)}): others could still copy it",
-    )
-
-
-def _truth(facts: PredictionFacts) -> Step:
-    assert facts.resolved is not None  # noqa: S101 - the caller has looked
-    data = facts.resolved.event.data
-    inputs: list[Value] = []
-    left_out = 0
-    for seen in facts.window.values():
-        values, more = record_values(seen)
-        inputs += values
-        left_out += more
-    result = [fact("truth", data.truth), time("resolvable_at", data.resolvable_at)]
-    if data.reason:
-        result.append(fact("reason", data.reason))
-    agrees, note = None, facts.contract_fault
-    if facts.contract is not None and data.truth is not None:
-        try:
-            truths = {subject: truth_again(facts.contract, seen) for subject, seen in facts.window.items()}
-            again = truths.get(facts.input.subject, truths)
-            agrees = again == data.truth
-            note = "" if agrees else f"the records give {msgspec.json.encode(again).decode()[:500]}"
-        except AUTHORS_ERRORS as error:
-            agrees, note = False, f"cannot be made again: {type(error).__name__}: {error}"
-    return Step(
-        name="truth",
-        rule="resolve_ground_truth of the contract, over the last record with at <= point and all with "
-        "point < at <= point + horizon, as they were known then",
-        sources=[facts.resolved.source],
-        inputs=inputs,
-        left_out=left_out,
-        result=result,
-        agrees=agrees,
-        note=note,
+        note="" if hidden is None else f"hidden, at least until {moment(hidden)}: others could still copy it",
     )
 
 
@@ -270,16 +199,15 @@ def _score(facts: PredictionFacts) -> Step:
         result += [fact("reason", entry.reason or facts.answer.reason), fact("fault", entry.fault or "")]
     again: ScoreEntry | None = None
     note = facts.contract_fault
-    whole = facts.contract is not None and facts.contract.score_round is not None
-    if whole:
-        note = "the contract scores the round as a whole, with what it carries; `coordinator verify-e2e` makes it again"
-    elif facts.contract is not None:
+    if facts.contract is not None and facts.contract.score_round is not None:
+        return _whole_score(facts, facts.contract, entry, result, truth)
+    if facts.contract is not None:
         again = _score_again(facts, facts.contract, truth)
     inputs = [] if truth is None else [fact("truth", truth)]
     if facts.answer.status == "PENDING":
-        inputs.insert(0, fact("output", bytes(facts.answer.output).decode()))
+        inputs.insert(0, fact("output", facts.answer.text))
     agrees = None if again is None else (again.status, again.units) == (entry.status, entry.units)
-    charge, charge_agrees = _charge(facts, data, entry, whole=whole)
+    charge, charge_agrees = _charge(facts, data, entry, whole=False)
     if charge_agrees is not None:
         agrees = charge_agrees if agrees is None else agrees and charge_agrees
     if again is not None and not agrees:
@@ -296,6 +224,67 @@ def _score(facts: PredictionFacts) -> Step:
     )
 
 
+def _whole_score(
+    facts: PredictionFacts,
+    contract: CrunchContract,
+    entry: ScoreEntry,
+    result: list[Value],
+    truth: dict[str, Any] | None,
+) -> Step:
+    """The score of a round that is scored as a whole: all its answers go in, and the charge comes out with it."""
+    assert facts.scored is not None  # noqa: S101 - the caller has looked
+    charge, _ = _charge(facts, facts.scored.event.data, entry, whole=True)
+    agrees, note = _whole_agrees(facts, contract, entry)
+    inputs = [fact("answers_of_the_round", sum(len(part.models) for part in facts.parts))]
+    if truth is not None:
+        inputs.append(fact("truth", truth))
+    if facts.answer.status == "PENDING":
+        inputs.insert(0, fact("output", facts.answer.text))
+    return Step(
+        name="score",
+        rule="score_round of the contract scores all answers of the round together; each number becomes a whole "
+        f"number of units of 10**-{facts.decimals}, rounded half-even from its shortest decimal form",
+        sources=[facts.scored.source],
+        inputs=inputs,
+        result=[*result, *charge],
+        agrees=agrees,
+        note=note,
+    )
+
+
+def _whole_agrees(
+    facts: PredictionFacts, contract: CrunchContract, entry: ScoreEntry
+) -> tuple[bool | None, str]:
+    if facts.resolved is None or facts.terms is None:
+        return None, "not made again: the log tells no truth or no terms of it"
+    try:
+        again = round_again(
+            facts.input,
+            facts.scope,
+            facts.parts,
+            facts.opened.event.data.roster,
+            facts.resolved.event,
+            contract,
+            facts.terms,
+        )
+    except AUTHORS_ERRORS as error:
+        return False, f"cannot be made again: {type(error).__name__}: {error}"
+    redone = again.entries.get(facts.model_id, entry)
+    if (redone.status, redone.units, redone.charge_units) == (
+        entry.status,
+        entry.units,
+        entry.charge_units,
+    ):
+        return True, ""
+    result = f"{redone.status} {redone.units} {redone.reason}".strip()
+    if facts.carried or again.carries:
+        return None, (
+            f"it may rest on what earlier rounds carried, without which it is {result}; `coordinator verify-e2e` makes "
+            "it again with that"
+        )
+    return False, f"made again: {result}"
+
+
 def _score_again(
     facts: PredictionFacts, contract: CrunchContract, truth: dict[str, Any] | None
 ) -> ScoreEntry:
@@ -307,7 +296,7 @@ def _score_again(
         )
     else:
         typed = typed_truth(contract, facts.scope_key, truth)
-    return score_one(facts.answer, typed, reason, Scorer(contract))
+    return score_one(facts.read_answer or facts.answer, typed, reason, Scorer(contract))
 
 
 def _charge(
@@ -328,12 +317,3 @@ def _charge(
     # Only a model that is at fault itself is charged.
     due = charge_of(values, facts.terms) if entry.fault == "model" else None
     return recorded, entry.charge_units == due
-
-
-def _goes_into(facts: PredictionFacts, start: int, end: int) -> Step:
-    return Step(
-        name="counted in",
-        rule="A score and a charge are added up in the snapshot period that its horizon ends in",
-        inputs=[time("resolvable_at", facts.scope.resolvable_at)],
-        result=[fact("snapshot_id", snapshot_id(facts.model_id, start, end)), time("period_start", start)],
-    )

@@ -7,33 +7,32 @@ that a step can say whether it agrees with the record. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import msgspec
 
-from coordinator.streams.audit.explain.prediction import rules_step
+from coordinator.streams.audit.explain.gathered import ShareFacts
 from coordinator.streams.audit.explain.steps import (
     LISTED_MAX,
     Explanation,
     Placed,
-    Source,
     Step,
     Value,
     explanation,
     fact,
     moment,
+    of_kind,
+    rules_step,
     time,
     units,
 )
 from coordinator.streams.checkpoints.offering import build_emission
 from coordinator.streams.checkpoints.period_ranking import PERIOD_KEY, PeriodTotals, ranked_entries
+from coordinator.streams.checkpoints.prizes import prize_amounts
 from coordinator.streams.checkpoints.ranking import rank
-from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.emission import FRAC64_ONE, Allocation, allocation, watched_allocations
 from coordinator.streams.events import (
-    CheckpointData,
-    Event,
-    PeriodClosedData,
+    CheckpointCorrected,
     PoolPaid,
     RankedEntry,
     SnapshotTakenData,
@@ -46,37 +45,6 @@ ALLOCATED = (
     "floor(weight * total / sum of weights); the units that the floors leave go one by one to the largest remainders, "
     "on a tie to the earlier entry"
 )
-
-
-class ShareFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the log holds of one model in one checkpoint.
-
-    `moves` are the events of the checkpoint; the newest opening decides what is paid. `snapshots` are the model's own
-    of the period. `closings` closed its snapshot periods, and are empty if the ranking does not depend on them.
-    """
-
-    checkpoint: CheckpointData
-    model_id: str
-    status: str
-    moves: Sequence[Placed[Event]]
-    snapshots: Sequence[tuple[SnapshotTakenData, Source]]
-    closings: Sequence[PeriodClosedData] = ()
-    terms: Terms
-    configured: Source | None = None
-    contract: CrunchContract | None = None
-    contract_fault: str = ""
-
-    @property
-    def place(self) -> int | None:
-        """The model's index in the ranking; None if it is unranked."""
-        ids = [entry.model_id for entry in self.checkpoint.ranking]
-        return ids.index(self.model_id) if self.model_id in ids else None
-
-    @property
-    def share(self) -> int:
-        """The model's share, of 1,000,000,000."""
-        rewards = self.checkpoint.emission["cruncher_rewards"]
-        return next((reward["reward_pct"] for reward in rewards if reward["cruncher_index"] == self.place), 0)
 
 
 def explain_share(facts: ShareFacts) -> Explanation:
@@ -94,6 +62,9 @@ def _steps(facts: ShareFacts) -> Iterator[Step]:
     if facts.place is not None:
         yield _ranking(facts)
         yield from _shares(facts)
+    if corrections := of_kind(facts.moves, CheckpointCorrected):
+        yield _corrected(facts, corrections[-1])
+    yield from _credits(facts)
 
 
 def _checkpoint(facts: ShareFacts) -> Step:
@@ -120,7 +91,7 @@ def _key(facts: ShareFacts) -> Step:
     totals = PeriodTotals(facts.checkpoint.period_start, facts.checkpoint.period_end, Need())
     for snapshot, _ in facts.snapshots:
         totals.add(snapshot)
-    for closing in facts.closings:
+    for closing, _ in facts.closings:
         totals.closed(closing)
     ranked, unranked = ranked_entries(totals, terms)
     again = next((entry for entry in ranked if entry.model_id == facts.model_id), None)
@@ -135,17 +106,26 @@ def _key(facts: ShareFacts) -> Step:
         result = [units(terms.checkpoint_key, entry.key_units, decimals), *_counts(entry)]
         agrees = again is not None and _comparable(again, facts) == _comparable(entry, facts)
     if terms.checkpoint_key == PERIOD_KEY:  # any other key is made of its own numbers, not of this sum
-        model = totals.models.get(facts.model_id)
+        model = totals.with_past(terms).get(facts.model_id)
         total = model.sums.get(terms.value_field, [0, 0]) if model else [0, 0]
         result = [units("sum", total[0], decimals), fact("n", total[1]), *result]
+    joined = max((data.joined.period_start for data, _ in facts.snapshots if data.joined), default=0)
+    inputs = [
+        units(f"before it joined: {moment(closing.from_ms)}", past.total.sum_units, decimals, source)
+        for closing, source in facts.closings
+        if terms.checkpoint_key == PERIOD_KEY
+        and (past := closing.newcomer_past) is not None
+        and closing.from_ms < joined
+    ]
+    inputs += [
+        units(snapshot.snapshot_id, _of_snapshot(snapshot, terms), decimals, source)
+        for snapshot, source in facts.snapshots
+    ]
     return Step(
         name="key",
         rule=_key_rule(terms),
-        inputs=[
-            units(snapshot.snapshot_id, _of_snapshot(snapshot, terms), decimals, source)
-            for snapshot, source in facts.snapshots[-LISTED_MAX:]
-        ],
-        left_out=max(0, len(facts.snapshots) - LISTED_MAX),
+        inputs=inputs[-LISTED_MAX:],
+        left_out=max(0, len(inputs) - LISTED_MAX),
         result=result,
         agrees=agrees,
         note="" if agrees else f"the snapshots give {again if again is not None else unranked}",
@@ -317,3 +297,40 @@ def _share(facts: ShareFacts, note: str, *, agrees: bool | None) -> Step:
         agrees=agrees,
         note=note,
     )
+
+
+def _corrected(facts: ShareFacts, newest: Placed[CheckpointCorrected]) -> Step:
+    """What the model should have been paid, by the newest correction, and what is still owed because of it."""
+    data = newest.event.data
+    paid = dict(prize_amounts(facts.checkpoint, data.total_prize)[0]).get(facts.model_id, 0)
+    correction = next((model for model in data.models if model.model_id == facts.model_id), None)
+    due = paid if correction is None else correction.due
+    owed = due - paid - sum(facts.made_good.values())
+    agrees = (correction is None or correction.paid == paid) and owed == facts.owed
+    return Step(
+        name="correction",
+        rule="What was due by the newest correction, minus the model's part of the pool that was paid, minus what "
+        "later checkpoints carry for it; `coordinator checkpoint correct` computes what was due. Below 0 it was paid "
+        "too much, and keeps it",
+        sources=[newest.source],
+        inputs=[
+            fact("total_prize", data.total_prize),
+            fact("due", due),
+            *(fact(f"carried by {later}", amount) for later, amount in facts.made_good.items()),
+        ],
+        result=[fact("paid", paid), fact("owed", facts.owed), fact("reason", data.reason)],
+        agrees=agrees,
+        note="" if agrees else f"made again: paid {paid}, owed {owed}",
+    )
+
+
+def _credits(facts: ShareFacts) -> Iterator[Step]:
+    """What this checkpoint pays the model on top, for earlier ones that paid too little."""
+    for credit in facts.checkpoint.credits:
+        if facts.model_id in credit.prizes:
+            yield Step(
+                name=f"on top, for {credit.checkpoint_id}",
+                rule="A prize of its own, in whole micro-USDC: what the earlier checkpoint paid too little",
+                result=[fact("amount", credit.prizes[facts.model_id]), fact("reason", credit.reason)],
+                note=f"coordinator explain {credit.checkpoint_id} {facts.model_id} has its arithmetic",
+            )

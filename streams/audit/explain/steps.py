@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, TypeVar, cast
 
 import msgspec
 
-from coordinator.streams.events import Event, FeedRecordReceived
+from coordinator.streams.events import Event, FeedRecordReceived, Terms
 from coordinator.streams.log.envelope import Position
 from coordinator.streams.scores.units import to_float
 
@@ -62,7 +62,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """A figure and its life, in the order in which it came about."""
 
-    kind: Literal["prediction", "snapshot", "share"]
+    kind: Literal["prediction", "ensemble", "snapshot", "share", "place", "scope"]
     id: str
     title: str
     """One sentence: what the figure is."""
@@ -164,3 +164,31 @@ def record_values(records: Sequence[Any]) -> tuple[list[Value], int]:
 def record_source(event: FeedRecordReceived, offset: int) -> Source:
     """A feed record as a step names it."""
     return Placed("feeds", offset, event).source
+
+
+def rules_step(contract_hash: str, terms: Terms | None, source: Source | None) -> Step:
+    """The step that names the rules of a figure."""
+    if terms is None:
+        return Step(
+            name="rules",
+            rule="The contract that the input names",
+            result=[fact("contract_hash", contract_hash)],
+            note="its terms are not told in this topic yet",
+        )
+    return Step(
+        name="rules",
+        rule="The terms of this contract hold for rounds asked from `effective_from` on",
+        sources=[source] if source else [],
+        result=[
+            fact("contract_hash", contract_hash),
+            time("effective_from", terms.effective_from),
+            fact("feed", f"{terms.feed.source} {terms.feed.kind} {terms.feed.granularity}"),
+            fact("score_decimals", terms.score_decimals),
+            fact("value_field", terms.value_field),
+            fact("deadline_ms", terms.deadline_ms),
+            fact("absence_policy", terms.absence_policy),
+            fact("ranking_key", terms.ranking_key),
+            fact("checkpoint_key", terms.checkpoint_key),
+            fact("ranking_direction", terms.ranking_direction),
+        ],
+    )

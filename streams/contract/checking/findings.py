@@ -21,10 +21,18 @@ from coordinator.streams.addresses import SAMPLE_PUBKEY
 from coordinator.streams.checkpoints.period_ranking import PERIOD_KEY
 from coordinator.streams.contract import AbsenceConstant, CrunchContract, NoScore, RankingDirection
 from coordinator.streams.contract.blame import AUTHORS_ERRORS, described
-from coordinator.streams.contract.checking.check import Rehearsal, ranking_names, sample_window, truth_of
-from coordinator.streams.contract.checking.sample_rounds import sample_round, scoring_field, values_of
+from coordinator.streams.contract.checking.check import Rehearsal, ranking_names
+from coordinator.streams.contract.checking.posted_truths import posted_truths
+from coordinator.streams.contract.checking.sample_rounds import (
+    as_scored,
+    is_posted,
+    sample_round,
+    scoring_field,
+    values_of,
+)
+from coordinator.streams.contract.checking.samples import sample_window, truth_of
 from coordinator.streams.contract.terms import make_terms
-from coordinator.streams.contract.trial_answers import answers_to_try, huge_answers, read_back, shown
+from coordinator.streams.contract.trial_answers import answers_to_try, huge_answers, shown
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.log.errors import ContractError, CoordinatorError
 from coordinator.streams.log.finite import numbers_of, plain
@@ -99,6 +107,8 @@ def _looked_at(check: str, look: Callable[[], str]) -> Finding:
 
 
 def _call(contract: CrunchContract, field: str, step: Callable[[], str]) -> str:
+    if field not in CALLED_WITH:
+        return step()
     function = getattr(contract, field)
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
         raise ContractError(f"{field}: must be a plain function, not `async def` and without `yield`")
@@ -119,11 +129,15 @@ def _call(contract: CrunchContract, field: str, step: Callable[[], str]) -> str:
 
 def _scoring(contract: CrunchContract, kind: str) -> Iterator[Finding]:
     try:
-        truths = {
-            name: truth
-            for name, prices in MARKETS.items()
-            if (truth := truth_of(contract, sample_window(contract, kind, prices))) is not None
-        }
+        truths = (
+            posted_truths(contract)
+            if is_posted(contract)
+            else {
+                name: truth
+                for name, prices in MARKETS.items()
+                if (truth := truth_of(contract, sample_window(contract, kind, prices))) is not None
+            }
+        )
     except ContractError as error:
         yield Finding("score varies", State.FAULT, str(error).removeprefix("contract field "))
         return
@@ -238,7 +252,7 @@ def _score(contract: CrunchContract, answer: Any, truth: Any, market: str, hint:
     """
     about = f"score_prediction, for {shown(answer)} after {market}: {hint}"
     try:
-        scored = contract.score_prediction(read_back(answer), truth)
+        scored = contract.score_prediction(as_scored(contract, answer), truth)
         if isinstance(scored, NoScore):
             return 0.0
         result = contract.score_type.model_validate(plain(scored))
@@ -285,6 +299,9 @@ def _ranking(contract: CrunchContract, rehearsal: Rehearsal) -> tuple[State, str
 
 def _schedule(contract: CrunchContract, settings: Settings) -> str:
     schedules = contract.schedules()
+    if not schedules and contract.questions is not None:
+        scopes = ", ".join(scope.scope_key for scope in contract.questions.scopes)
+        return f"posted questions, in the scopes {scopes}"
     if not schedules:
         raise ContractError("scheduled_predictions: none is active, so nothing would ever be asked")
     step_seconds = granularity_ms(settings.feed_granularity) / 1000
@@ -311,6 +328,8 @@ def _schedule(contract: CrunchContract, settings: Settings) -> str:
 def _subjects(contract: CrunchContract, settings: Settings) -> str:
     """The checks that the node makes at its start: each scope has a feed, each window is a sum of snapshot periods."""
     terms = make_terms(contract, "", settings, 0)
+    if not terms.scopes:
+        return "asked about posted questions"
     wanted = sorted({scope.subject for scope in terms.scopes})
     asked = {subject for scope in terms.scopes for subject in scope.members}
     silent = [subject for subject in settings.feed_subjects if subject not in asked]
@@ -323,6 +342,10 @@ def _deadline(contract: CrunchContract) -> str:
         raise ContractError(
             f"deadline_seconds {contract.deadline_seconds:g} is not shorter than the horizon of {shortest} s: an "
             "answer could be given when the outcome is known"
+        )
+    if not shortest:
+        return (
+            f"an answer is waited for {contract.deadline_seconds:g} s, and not past the close of its question"
         )
     return f"{contract.deadline_seconds:g} s of the shortest horizon, {shortest} s, can be waited for"
 

@@ -11,7 +11,9 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel
 
-from coordinator.streams.contract import CrunchContract, RankingDirection, RoundContext
+from coordinator.streams.contract import CrunchContract, QuestionScope, RankingDirection, RoundContext
+from coordinator.streams.contract.questions import QUESTIONS
+from coordinator.streams.contract.rounds import Question
 from coordinator.streams.contract.trial_answers import read_back, recorded, shown
 from coordinator.streams.events import NO_OUTPUT, Fault
 from coordinator.streams.log.errors import ContractError
@@ -41,7 +43,14 @@ def sample_round(
 
     Raises ContractError with the reason if the function fails the whole round.
     """
-    n, asked = len(answers), _asked(answers)
+    if is_posted(contract):
+        return _scored(
+            contract,
+            _question_context(contract, before or Carried(), number, len(answers)),
+            answers,
+            truth,
+            before,
+        )
     schedules = contract.schedules()
     scope_key = schedules[0].scope_key if schedules else "sample"
     scope = schedules[0].scope if schedules else contract.scope
@@ -57,29 +66,92 @@ def sample_round(
         params=contract.params_of(scope_key),
         **carried.given(),
     )
-    outcome = RoundScorer(contract).score(asked, truth, context, carried)
+    return _scored(contract, context, answers, truth, before)
+
+
+def _scored(
+    contract: CrunchContract,
+    context: RoundContext,
+    answers: Sequence[BaseModel],
+    truth: Any,
+    before: Carried | None,
+) -> RoundOutcome:
+    n, asked = len(answers), _asked(contract, answers)
+    scorer = RoundScorer(contract, histories=of_histories(contract))
+    outcome = scorer.score(asked, truth, context, before or Carried())
     reasons = {reason for _, fault, reason in outcome.unscored.values() if reason and fault != NOBODY}
     if n and len(outcome.unscored) == n + 1 and len(reasons) == 1:
         raise ContractError(f"contract field score_round: {reasons.pop().removeprefix('score_round: ')}")
     return outcome
 
 
-def _asked(answers: Sequence[BaseModel]) -> Asked:
+def is_posted(contract: CrunchContract) -> bool:
+    """Whether it asks posted questions alone, so that its truths are posted, too."""
+    return contract.questions is not None and not contract.schedules()
+
+
+def of_histories(contract: CrunchContract) -> bool:
+    """Whether it scores all answers of a model with their times."""
+    return is_posted(contract) and contract.questions is not None and contract.questions.counts == "history"
+
+
+def as_scored(contract: CrunchContract, answer: BaseModel) -> Any:
+    """An answer as the scoring gets it: read back, or as a history of one answer."""
+    again = read_back(answer)
+    return _history(answer) if of_histories(contract) else again
+
+
+def _history(answer: BaseModel) -> dict[str, Any]:
+    return {"answers": [{"at": 0, "output": recorded(answer)}], "opens_at": 0, "closes_at": _MINUTE_MS}
+
+
+def _question_context(contract: CrunchContract, carried: Carried, number: int, models: int) -> RoundContext:
+    """Of round `number`, in which each of so many models has a stake of 1."""
+    opens_at = number * _MINUTE_MS
+    scope = contract.questions.scopes[0] if contract.questions else QuestionScope()
+    return RoundContext(
+        scope_key=scope.scope_key,
+        subject=QUESTIONS,
+        horizon_seconds=0,
+        step_seconds=0,
+        point=opens_at,
+        resolvable_at=opens_at + _MINUTE_MS,
+        params=scope.params,
+        question=Question(
+            round_id="sample",
+            question_id=f"sample-{number}",
+            tags=list(scope.tags),
+            opens_at=opens_at,
+            closes_at=opens_at + _MINUTE_MS,
+            recorded=msgspec.Raw(b"{}"),
+        ),
+        stakes={f"model-{i:03d}": 1.0 for i in range(models)},
+        **carried.given(),
+    )
+
+
+def _asked(contract: CrunchContract, answers: Sequence[BaseModel]) -> Asked:
     """A round with these answers, and one more model that is absent."""
-    n = len(answers)
+    n, histories = len(answers), of_histories(contract)
     for answer in answers:
         read_back(answer)
     return Asked(
         models=[f"model-{i:03d}" for i in range(n + 1)],
         crunchers=[f"player-{i:03d}" for i in range(n + 1)],
-        outputs=[*(msgspec.Raw(msgspec.json.encode(recorded(answer))) for answer in answers), NO_OUTPUT],
+        outputs=[
+            *(
+                msgspec.Raw(msgspec.json.encode(_history(answer) if histories else recorded(answer)))
+                for answer in answers
+            ),
+            NO_OUTPUT,
+        ],
         missed={n: _AWAY},
     )
 
 
 def sample_ensembles(contract: CrunchContract, answers: Sequence[BaseModel]) -> dict[str, Combined]:
     """Ensemble name -> its combination of these answers. Each model has one past score; the first has the best."""
-    asked, unit = _asked(answers), 10**contract.score_decimals
+    asked, unit = _asked(contract, answers), 10**contract.score_decimals
     sign = -1 if contract.aggregation.ranking_direction == RankingDirection.ASC else 1
     scores = {model_id: [-sign * i * unit // 100, 1] for i, model_id in enumerate(asked.models)}
     squares = {model_id: [((i + 1) * unit // 100) ** 2, 1] for i, model_id in enumerate(asked.models)}

@@ -180,19 +180,19 @@ async def _page(
     query: Mapping[str, str | int],
 ) -> list[msgspec.Raw]:
     params = {"symbol": subscription.subject.upper(), **query, "limit": PAGE_ROWS_MAX}
-    response = await rest.get(client, path, params)
+    body = await rest.get(client, path, params)
     try:
-        return rows_of_page(response.content)
+        return rows_of_page(body)
     except ValueError as error:
         raise WorldError(f"binance: {error}") from error
 
 
 async def _exchange_time_ms(rest: Rest, client: httpx.AsyncClient, path: str) -> int:
-    response = await rest.get(client, path, {})
+    body = await rest.get(client, path, {})
     try:
-        return msgspec.json.decode(response.content, type=dict[str, int])["serverTime"]
+        return msgspec.json.decode(body, type=dict[str, int])["serverTime"]
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
-        raise WorldError(f"binance: its clock cannot be read: {response.text[:100]!r}") from error
+        raise WorldError(f"binance: its clock cannot be read: {body[:100]!r}") from error
 
 
 def _nothing_new(subscription: Subscription, where: int) -> WorldError:

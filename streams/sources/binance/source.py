@@ -21,12 +21,12 @@ from typing import ClassVar
 import structlog
 
 from coordinator.streams.clock import wall_ms
-from coordinator.streams.feeds.witness import time_fault
+from coordinator.streams.feeds.clock_witness import time_fault
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.log.errors import NoHistoryError, RefusedError, WorldError
 from coordinator.streams.ports import FeedRecord, SourceHealth, Subscription
 from coordinator.streams.sources.binance import history as binance_history
-from coordinator.streams.sources.binance.live import LiveReader, stream_path
+from coordinator.streams.sources.binance.live_messages import LiveReader, stream_path
 from coordinator.streams.sources.binance.messages import OFFERS, interval_of, refusal_text
 from coordinator.streams.sources.candle_values import OnGarbage
 from coordinator.streams.sources.merged import merged
@@ -89,11 +89,11 @@ class BinanceSource:
         self.health = SourceHealth()
 
     @classmethod
-    def from_options(cls, given: Mapping[str, str], on_garbage: OnGarbage | None = None) -> BinanceSource:
+    def from_options(cls, texts: Mapping[str, str], on_garbage: OnGarbage | None = None) -> BinanceSource:
         """The source with its `FEED_OPT_*` options. Raises OperatorError."""
         urls = ("rest_url", "websocket_url", "futures_rest_url", "futures_websocket_url")
         waits = ("request_timeout_seconds", "idle_seconds_min", "ping_seconds", "future_seconds_max")
-        options = Options(cls.name, given, (*urls, *waits, "attempts", "depth_levels"))
+        options = Options(cls.name, texts, (*urls, *waits, "attempts", "depth_levels"))
         default = Patience()
         depth_levels = options.whole("depth_levels", 5)
         if depth_levels not in DEPTH_LEVELS:

@@ -75,9 +75,9 @@ class FileSource:
         self.health = SourceHealth()
 
     @classmethod
-    def from_options(cls, given: Mapping[str, str], on_garbage: OnGarbage | None = None) -> FileSource:
+    def from_options(cls, texts: Mapping[str, str], on_garbage: OnGarbage | None = None) -> FileSource:
         """The source with its `FEED_OPT_*` options. Raises OperatorError."""
-        options = Options(cls.name, given, ("path", "poll_seconds", *READING_OPTIONS))
+        options = Options(cls.name, texts, ("path", "poll_seconds", *READING_OPTIONS))
         if not options.text("path"):
             raise OperatorError("feed source 'file' needs the option path: set FEED_OPT_PATH=FILE.jsonl")
         return cls(

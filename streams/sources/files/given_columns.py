@@ -122,10 +122,10 @@ def names_without_header(cells: Sequence[str], kind: str, mapping: Mapping[str, 
         at = next(position for position, name in enumerate(names) if name in TIME_NAMES)
         if holds_time(cells[at]):
             return names
-    known = ", ".join(str(width) for of, width in sorted(_HEADLESS) if of == kind) or "none"
+    widths = ", ".join(str(width) for of, width in sorted(_HEADLESS) if of == kind) or "none"
     raise ValueError(
         f"no header and {len(cells)} columns, the first is {cells[0][:40]!r}; of files of {kind}s without a header, "
-        f"those with {known} columns are known; say which column is which: --columns time=1,{_example(kind)}"
+        f"those with {widths} columns are known; say which column is which: --columns time=1,{_example(kind)}"
     )
 
 

@@ -186,7 +186,7 @@ class GivenFile:
 
         A wrong row is reported once, however often read.
         """
-        made = Records(self._reading)
+        records = Records(self._reading)
         account.refused = account.empty = account.unfinished = 0
         self._off_grid.clear()
         for row in rows_of_file(self.path, self._kind, self._reading):
@@ -194,10 +194,10 @@ class GivenFile:
             try:
                 if row.fault:
                     raise ValueError(row.fault)
-                subscription = self._whose(made.whose(row))
+                subscription = self._whose(records.whose(row))
                 if subscription is None:
                     continue
-                record = made.record(row, subscription, self._now_ms)
+                record = records.record(row, subscription, self._now_ms)
             except FileFaultError as error:
                 raise OperatorError(f"{self.path}, line {row.line_number}: {error}") from None
             except ValueError as error:
@@ -205,7 +205,7 @@ class GivenFile:
                 if isinstance(error, OffGridError):
                     self._off_grid[error.granularity] += 1
                 kind = subscription.kind if subscription is not None else self._kind
-                bad = BadRow(row.line_number, str(error), row.text, made.time_text(row, kind))
+                bad = BadRow(row.line_number, str(error), row.text, records.time_text(row, kind))
                 self._first_bad = self._first_bad or bad
                 if bad.line_number > self._told_to:
                     self._told_to = bad.line_number
@@ -216,7 +216,7 @@ class GivenFile:
             elif record is Hole.OPEN:
                 account.unfinished += 1
             else:
-                yield row.line_number, record, made.trade_id(row, subscription.kind)
+                yield row.line_number, record, records.trade_id(row, subscription.kind)
 
     def _refuse(self, bad: BadRow) -> None:
         raise OperatorError(bad.said(str(self.path)))

@@ -32,10 +32,13 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class GrownLines:
-    """Follows one path. `at_end`: start after the last complete line that is there now."""
+    """Follows one path. `at_end`: start after the last complete line that is there now. A line longer than
+    `line_bytes_max` is a fault.
+    """
 
-    def __init__(self, path: Path, *, at_end: bool = False) -> None:
+    def __init__(self, path: Path, *, at_end: bool = False, line_bytes_max: int = LINE_BYTES_MAX) -> None:
         self._path = path
+        self._line_bytes_max = line_bytes_max
         self._file: int | None = None
         self._at = 0
         self._rest = b""
@@ -127,7 +130,7 @@ class GrownLines:
             else:
                 lines.append(self._line(raw, start))
             start += len(raw) + 1
-        if len(self._rest) > LINE_BYTES_MAX:
+        if len(self._rest) > self._line_bytes_max:
             if not self._skipping:
                 lines.append(self._line(self._rest, start))
             self._rest, self._skipping = b"", True
@@ -137,9 +140,11 @@ class GrownLines:
         first = self._lines == 0
         self._lines += 1
         text = (
-            raw[:LINE_BYTES_MAX].decode("utf-8-sig" if first else "utf-8", "backslashreplace").strip("\r \0")
+            raw[: self._line_bytes_max]
+            .decode("utf-8-sig" if first else "utf-8", "backslashreplace")
+            .strip("\r \0")
         )
-        fault = f"longer than {LINE_BYTES_MAX} bytes" if len(raw) > LINE_BYTES_MAX else ""
+        fault = f"longer than {self._line_bytes_max} bytes" if len(raw) > self._line_bytes_max else ""
         return Line(text, self._lines if self._from_start else 0, start, first, fault)
 
     def _cut_off(self, fault: str) -> list[Line]:

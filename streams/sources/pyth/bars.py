@@ -37,7 +37,7 @@ async def candles(
             }
             answer = await rest.get(client, "/history", params)
             try:
-                bars = bars_of(answer.content)
+                bars = bars_of(answer)
             except ValueError as error:
                 raise WorldError(f"pyth: {error}") from error
             records: dict[int, FeedRecord] = {}

@@ -16,7 +16,7 @@ import httpx
 import structlog
 from httpx_sse import ServerSentEvent, SSEError, aconnect_sse
 
-from coordinator.streams.log.errors import OperatorError, RefusedError
+from coordinator.streams.log.errors import OperatorError, RefusedError, text_of
 from coordinator.streams.ports import SourceHealth
 from coordinator.streams.sources.pyth.messages import ids_named
 from coordinator.streams.sources.rest import Params, Rest
@@ -26,7 +26,6 @@ from coordinator.streams.sources.waiting import (
     attempts,
     is_busy,
     plain_refusal,
-    reason_of,
     trouble_of,
     wait_after,
 )
@@ -77,7 +76,7 @@ class HermesStream:
                     while True:
                         yield await self._next_of(events)
                 except httpx.TransportError as error:
-                    reason = reason_of(error)
+                    reason = text_of(error)
             self._health.state, self._health.reason = "reconnecting", reason
             log.warning("feed_connection_lost", source=SOURCE, reason=reason)
             await asyncio.sleep(uniform(0, self._patience.wait_initial_seconds))

@@ -24,7 +24,7 @@ import msgspec
 import structlog
 
 from coordinator.streams.clock import wall_ms
-from coordinator.streams.feeds.witness import time_fault
+from coordinator.streams.feeds.clock_witness import time_fault
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.log.errors import NoHistoryError, OperatorError, RefusedError, WorldError
 from coordinator.streams.ports import FeedRecord, SourceHealth, Subscription
@@ -125,14 +125,14 @@ class PythSource:
         self.health = SourceHealth()
 
     @classmethod
-    def from_options(cls, given: Mapping[str, str], on_garbage: OnGarbage | None = None) -> PythSource:
+    def from_options(cls, texts: Mapping[str, str], on_garbage: OnGarbage | None = None) -> PythSource:
         """The source with its options (`FEED_OPT_*`, and PYTH_* by `options_from`). Raises OperatorError."""
         waits = ("request_timeout_seconds", "idle_seconds_min", "future_seconds_max")
-        known = (
+        option_names = (
             *("hermes_url", "benchmarks_url", "history_url", "api_key", *waits, "attempts"),
             *("candle_settle_seconds", "conf_share_max", "stale_seconds_max"),
         )
-        options = Options(cls.name, given, known)
+        options = Options(cls.name, texts, option_names)
         default = Patience()
         return cls(
             options.text("hermes_url", HERMES_URL),
@@ -221,7 +221,7 @@ class PythSource:
             async with self._hermes.client() as client:
                 answer = await self._hermes.get(client, "/v2/price_feeds", query)
             try:
-                feeds = feeds_of(answer.content)
+                feeds = feeds_of(answer)
             except ValueError as error:
                 raise WorldError(f"pyth: {error}") from error
             same = [feed for feed in feeds if plain_id(feed.id) == wanted]
@@ -268,7 +268,7 @@ class PythSource:
             params = {"ids": plain_id(feed.id), "parsed": "true", "unique": "true"}
             answer = await self._benchmarks.get(client, path, params)
             records: dict[int, FeedRecord] = {}
-            for record in self._ticks_of(answer.content, {plain_id(feed.id): wanted}, updates_of_page):
+            for record in self._ticks_of(answer, {plain_id(feed.id): wanted}, updates_of_page):
                 if first * 1000 <= record.ts_event <= (first + seconds) * 1000:
                     records.setdefault(record.ts_event, record)
             for at_ms in sorted(records):

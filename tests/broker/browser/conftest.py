@@ -7,28 +7,18 @@ had the tests say why and skip; with COORDINATOR_BROWSER_TESTS=required, as in C
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
-import subprocess
-import tarfile
-from pathlib import Path
 
 import pytest
 from tests.broker.browser.scene import rich_log
 from tests.broker.records import crunch_name
 from tests.broker.report_node import started
-from tests.waiting import LIMIT_SECONDS
+from tests.outside_tools import missing, npm_file
+from tests.planned import keep_plan
 
 AXE = "axe-core@4.14.1"
 AXE_SHA256 = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
-
-
-def missing(why: str) -> None:
-    """Skip, saying why; or fail where the tests are required."""
-    if os.environ.get("COORDINATOR_BROWSER_TESTS") == "required":
-        pytest.fail(why)
-    pytest.skip(why)
 
 
 @pytest.fixture(scope="module")
@@ -48,25 +38,7 @@ def browser():
 @pytest.fixture(scope="session")
 def axe_source() -> str:
     """The text of axe.min.js."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "coordinator-tests"
-    file = folder / f"{AXE.replace('@', '-')}.min.js"
-    if not file.exists():
-        npm = shutil.which("npm")
-        if npm is None:
-            missing("there is no npm to fetch axe-core with")
-        folder.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(
-            [npm, "pack", AXE, "--silent"], cwd=folder, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
-        )  # fmt: skip
-        if done.returncode != 0:
-            missing(f"npm could not fetch {AXE}: {done.stderr[-300:]}")
-        with tarfile.open(folder / done.stdout.strip().splitlines()[-1]) as archive:
-            part = file.with_suffix(".part")
-            part.write_bytes(archive.extractfile("package/axe.min.js").read())
-            part.rename(file)
-    found = hashlib.sha256(file.read_bytes()).hexdigest()
-    assert found == AXE_SHA256, f"{file} is not the {AXE} that these tests know: {found}"
-    return file.read_text()
+    return npm_file(AXE, "axe.min.js", AXE_SHA256)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +47,7 @@ def node(kafka_bootstrap, request, tmp_path_factory):
     one = started(
         kafka_bootstrap, crunch_name(f"page {request.path.stem}"), tmp_path_factory.mktemp("page"), rich_log()
     )
+    keep_plan(one.settings.data_dir)
     yield one
     one.stop()
 

@@ -9,6 +9,7 @@ import math
 
 import msgspec
 from tests.logs import CONTRACT_HASH, HOUR_MS, MINUTE_MS, START_MS, TX_HASH, UNIT, LogBuilder
+from tests.posted import add_questions
 
 from coordinator.streams import events as ev
 from coordinator.streams.log import ids
@@ -55,6 +56,7 @@ def rich_log(models: int = 40, hours: int = 30, rounds_an_hour: int = 4) -> LogB
         model_id=names[5], deployment_id=f"{names[5]}-d1", code="MULTIPLE_FAILED", reason="100 rounds without an answer"
     )  # fmt: skip
     log.append("models", ev.ModelFailureReported(id="failed/5", at=START_MS + 5 * HOUR_MS, data=reported))
+    add_questions(log, answered=False)
     return log
 
 

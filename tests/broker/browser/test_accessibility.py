@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.logs import START_MS
+from tests.planned import NAME
 
 pytestmark = pytest.mark.broker
 VIEWS = {
@@ -13,6 +14,11 @@ VIEWS = {
     "#/checkpoints": "tbody tr",
     "#/checks": ".notice >> text=and was used for",  # an alert, with the long hash of a transaction
     f"#/explain/snapshots/m0001/{START_MS}": ".steps .facts",
+    "#/rules": ".pill >> text=payments change",
+    f"#/rules/plans/{NAME}": ".facts",
+    "#/rounds": "td >> text=week-1",
+    "#/rounds/week-1": "td >> text=Due?",
+    "#/rounds/week-1/due": "h2 >> text=Answers",
     "#/no-such-view": ".state",
 }
 STANDS_OUT = """() => {

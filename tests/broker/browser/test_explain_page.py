@@ -51,6 +51,16 @@ def test_a_hidden_answer_is_not_explained_before_its_time(node, open_page):
     look(watched, "hidden")
 
 
+def test_a_place_on_the_board_is_explained(node, open_page):
+    watched = open_page(node)
+    watched.go("#/models/bold")
+    watched.page.get_by_text("Explain this place").click()
+    watched.page.wait_for_selector("text=Made again and equal.")
+    steps = watched.page.get_by_role("list", name="Steps").locator("h2").all_inner_texts()
+    assert steps[-1].startswith("Rank")
+    look(watched, "place")
+
+
 def test_a_period_and_a_share_are_explained(node, open_page):
     watched = open_page(node)
     watched.go("#/models/bold")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
 import pytest
 from tests.broker.browser.scene import HOSTILE, add_round, submit
 from tests.logs import HOUR_MS, START_MS, TX_HASH
@@ -166,6 +169,8 @@ def test_the_keyboard_is_enough(node, open_page):
     watched.page.wait_for_selector("h1 >> text=kalman-2")
     watched.page.go_back()
     watched.page.wait_for_selector(".rows .row")
+    assert watched.names() == ["kalman-2"]  # the search stands in the address
+    watched.page.get_by_label("Find a model").fill("")
     watched.page.locator(".rows .model a").first.focus()
     for _ in range(30):
         watched.page.keyboard.press("ArrowDown")
@@ -189,3 +194,61 @@ def test_a_node_that_went_away_is_said_and_found_again(node, open_page):
     node.say()
     watched.page.wait_for_selector(".live[data-state=live]", timeout=20_000)
     watched.wrong.clear()  # the browser itself says that the connection was refused
+
+
+def test_a_search_stands_in_the_address_and_what_is_seen_is_downloaded(node, open_page):
+    watched = open_page(node)
+    watched.go()
+    watched.page.wait_for_selector(".rows .row")
+    watched.page.get_by_label("Find a model").fill("m000")
+    assert watched.page.url.endswith("#/?find=m000")
+    watched.go("#/?find=m000")
+    watched.page.wait_for_selector(".rows .row")
+    assert watched.page.get_by_label("Find a model").input_value() == "m000"
+    with watched.page.expect_download() as download:
+        watched.page.get_by_role("button", name="CSV").click()
+    rows = list(csv.DictReader(Path(download.value.path()).read_text().splitlines()))
+    assert download.value.suggested_filename == "leaderboard.csv"
+    assert {row["model_id"][:4] for row in rows} == {"m000"}
+    assert [int(row["rank"]) for row in rows if row["rank"]] == sorted(
+        int(row["rank"]) for row in rows if row["rank"]
+    )
+    names = {row["model_name"] for row in rows}
+    assert not any(name.startswith(("=", "+", "-", "@")) for name in names)
+
+
+def test_two_models_stand_side_by_side_and_the_address_says_which(node, open_page):
+    watched = open_page(node)
+    watched.go("#/models/m0003")
+    watched.page.get_by_label("Compare with").select_option("m0005")
+    both = watched.page.get_by_role("region", name="Both models now")
+    both.wait_for()
+    assert "with=m0005" in watched.page.url
+    assert both.locator("tbody tr").first.inner_text().startswith("Rank")
+    watched.page.get_by_text("As a table").first.click()
+    cells = (
+        watched.page.get_by_role("region", name="Both models at each period's end").locator("tbody tr").first
+    )
+    first, second, difference = (
+        text.replace("\N{MINUS SIGN}", "-") for text in cells.locator("td.number").all_inner_texts()
+    )
+    assert abs(float(first) - float(second) - float(difference)) < 0.0002
+    watched.page.get_by_label("Compare with").select_option("")
+    both.wait_for(state="detached")
+    assert "with=" not in watched.page.url
+
+
+def test_all_rows_are_on_paper(node, open_page):
+    watched = open_page(node)
+    watched.go()
+    watched.page.wait_for_selector(".rows .row")
+    watched.page.emulate_media(media="print")
+    watched.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    total = int(watched.page.locator("[role=table]").get_attribute("aria-rowcount")) - 1
+    assert watched.page.locator(".rows .row").count() == total
+    assert not watched.page.locator(".top").is_visible()
+    tops = watched.page.locator(".rows .row").evaluate_all(
+        "rows => rows.map(row => row.getBoundingClientRect().top)"
+    )
+    assert tops == sorted(set(tops))
+    watched.page.evaluate("dispatchEvent(new Event('afterprint'))")

@@ -7,9 +7,12 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
-from tests.broker.test_up import HOUR, HOURS, START, first_hours, up
+from tests.broker.test_up import up
+from tests.candles import MINUTE, START, candle_file
 from tests.logs import TX_HASH
 from tests.waiting import LIMIT_SECONDS
+
+HOURS = 12
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -20,9 +23,9 @@ def real_node(tmp_path_factory):
     node = up(
         folder,
         "--candles",
-        first_hours(folder),
+        candle_file(folder),
         "--until",
-        START + HOURS * HOUR,
+        START + HOURS * 60 * MINUTE,
         "--speed",
         "2400",
         "--for",

@@ -10,7 +10,7 @@ from tests.infra.evidence.test_hostile_bundles import written
 from typer.testing import CliRunner
 
 from coordinator.cli.main import app
-from coordinator.streams.audit.checkpoint import STEPS
+from coordinator.streams.audit.checkpoint import PAST, STEPS
 from coordinator.streams.events import CheckpointOpened, CheckpointWithheld, RoundScored
 
 FIRST_HALF = ("bundle", "note", "tree", "log", "payout", "versions", "sandbox")
@@ -27,7 +27,7 @@ def test_an_honest_bundle_holds_at_every_step(tmp_path: Path, number: int):
     code, said = judged(path, "--policy", str(tmp_path / "node/evidence/key.pub"))
     assert code == 0, said
     steps = [line.split()[1] for line in said.splitlines() if line.startswith("  ok ")]
-    assert steps == [*FIRST_HALF, *STEPS]
+    assert steps == [*FIRST_HALF, PAST, *STEPS]
     assert not list(tmp_path.glob("*.partial"))
 
 

@@ -15,7 +15,7 @@ from tests.streams.engine.test_plan import PERIOD_ROUNDS, SETTINGS, Moody
 from coordinator.infra.contracts.archive import unpack
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine import Engine, Functions
-from coordinator.streams.engine.log import MemoryLog
+from coordinator.streams.engine.memory_log import MemoryLog
 from coordinator.streams.events import (
     ApplyContract,
     ApplyContractData,

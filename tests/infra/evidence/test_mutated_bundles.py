@@ -16,14 +16,19 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.infra.evidence.aged import aged_log
 from tests.infra.evidence.bundles import bundle_of, whole_log
+from tests.infra.evidence.rotated import NEW, OLD, rotated_log, with_keys
 from tests.infra.evidence.test_hostile_bundles import first_half, written
+from tests.memory_log import MemoryLog
 
 from coordinator.streams.evidence.bundle import STEP_OF, read_frames
 from coordinator.streams.evidence.leaves import LEAF_TOPICS
-from coordinator.streams.evidence.notes import Checkpoint, Note, SignerKey, signed_note
+from coordinator.streams.evidence.notes import Checkpoint, Note, signed_note
+from coordinator.streams.signing.note_keys import SignerKey
 
-COUNT = int(os.environ.get("COORDINATOR_MUTATIONS", "200"))
+COUNT = int(os.environ.get("COORDINATOR_MUTATIONS", "200")) // 2
+"""Of each of two bundles."""
 NAMED_RIGHT_MIN = 0.95
 Members = dict[str, bytes]
 Frames = list[tuple[int, int, bytes]]
@@ -31,13 +36,24 @@ Mutation = Callable[[Members, random.Random], tuple[Members, set[str]]]
 """Gives the altered members and the steps that name what was touched."""
 
 
-@pytest.fixture(scope="module")
-def honest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Members, SignerKey]:
-    folder = tmp_path_factory.mktemp("honest")
-    path = bundle_of(folder, whole_log())
-    with zipfile.ZipFile(path) as archive:
+Honest = tuple[Members, SignerKey]
+
+
+def bundled(folder: Path, log: MemoryLog) -> Honest:
+    with zipfile.ZipFile(bundle_of(folder, log)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     return members, SignerKey.parse((folder / "node/evidence/key").read_text())
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Honest:
+    return bundled(tmp_path_factory.mktemp("honest"), whole_log())
+
+
+@pytest.fixture(scope="module", params=[whole_log, aged_log], ids=["whole", "of an old node"])
+def untouched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Honest:
+    """That of an old node begins later: some of its appends are from before, each with its own way to the root."""
+    return bundled(tmp_path_factory.mktemp("untouched"), request.param())
 
 
 def step_of(name: str) -> set[str]:
@@ -163,9 +179,9 @@ MUTATIONS: tuple[Mutation, ...] = (
 
 
 def test_every_alteration_is_found_and_the_step_named_is_the_one_that_was_touched(
-    honest: tuple[Members, SignerKey], tmp_path: Path
+    untouched: Honest, tmp_path: Path
 ):
-    members, key = honest
+    members, key = untouched
     rng = random.Random(1)
     missed: list[str] = []
     named_wrong: list[str] = []
@@ -182,10 +198,8 @@ def test_every_alteration_is_found_and_the_step_named_is_the_one_that_was_touche
     assert len(named_wrong) <= (1 - NAMED_RIGHT_MIN) * COUNT, named_wrong
 
 
-def test_a_bundle_that_was_touched_nowhere_is_never_accused(
-    honest: tuple[Members, SignerKey], tmp_path: Path
-):
-    members, key = honest
+def test_a_bundle_that_was_touched_nowhere_is_never_accused(untouched: Honest, tmp_path: Path):
+    members, key = untouched
     rng = random.Random(2)
     for _ in range(max(3, COUNT // 10)):  # packed anew, in another order
         names = list(members)
@@ -203,3 +217,24 @@ def test_an_epoch_that_the_tree_leaves_out_must_not_stand_in_the_bundle(
     altered = re.sub(need, rb'"need":{"inputs":[\1,7,', members["log/scores"], count=1)
     assert altered != members["log/scores"]
     assert first_half(written(tmp_path / "b", members | {"log/scores": altered}), key.verifier) == "scores"
+
+
+def test_a_bundle_of_a_rotated_key_is_found_altered_by_the_old_key_too(tmp_path: Path):
+    """The mutations again, on a log with a rotation in it; and the right tree, signed by the key that is in force no
+    more, however the manifest names it.
+    """
+    with_keys(tmp_path, NEW)
+    with zipfile.ZipFile(bundle_of(tmp_path, rotated_log(), 1)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    stolen = {"note": signed_note(Note.parse(members["note"]).checkpoint, OLD)}
+    renamed = {
+        "manifest.json": members["manifest.json"].replace(
+            str(NEW.verifier).encode(), str(OLD.verifier).encode()
+        )
+    }
+    rng = random.Random(3)
+    altered = [members | stolen, members | stolen | renamed]
+    altered += [mutation(members, rng)[0] for mutation in MUTATIONS for _ in range(max(2, COUNT // 100))]
+    for one in altered:
+        for trusted in ((OLD.verifier,), (NEW.verifier,), ()):
+            assert first_half(written(tmp_path / "b", one), *trusted)

@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 from coordinator.cli.main import app
 from coordinator.infra.evidence.proving import write_proof
 from coordinator.streams.events import RoundScored
-from coordinator.streams.evidence.notes import NoteError, SignerKey
 from coordinator.streams.evidence.prediction_proof import joined, proved, split
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.ids import prediction_id
 from coordinator.streams.settings import Settings
+from coordinator.streams.signing.note_keys import NoteError, SignerKey
 
 KEY = SignerKey("coordinator/btc-up", b"k" * 32)
 

@@ -8,16 +8,21 @@ import pytest
 from tests.streams.evidence.test_extent import batches_of, root_of, rows_of
 from tests.streams.test_crash_chain import market
 
-from coordinator.infra.evidence.key import signing_key
+from coordinator.infra.evidence.key import Keys, signing_key, signing_keys
 from coordinator.infra.evidence.tree_files import TreeFiles
 from coordinator.streams.evidence.extent import LeafRows
 from coordinator.streams.evidence.merkle import consistency_proof, is_consistent
-from coordinator.streams.evidence.notes import Note, SignerKey
+from coordinator.streams.evidence.notes import Note
 from coordinator.streams.evidence.tiles import paths_of, subtrees_of
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
+from coordinator.streams.signing.note_keys import SignerKey
 
 KEY = SignerKey("coordinator/btc-up", b"k" * 32)
+
+
+def keys_in(folder: Path) -> Keys:
+    return Keys(KEY, folder / "evidence")
 
 
 def grown_by(files: TreeFiles, rows: LeafRows) -> TreeFiles:
@@ -31,7 +36,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_each_checkpoint_gets_a_note_and_each_note_goes_on_from_the_one_before(tmp_path: Path):
-    files = grown_by(TreeFiles(tmp_path, KEY), rows_of(market(1)))
+    files = grown_by(TreeFiles(tmp_path, keys_in(tmp_path)), rows_of(market(1)))
     assert list(files.batches())[::-1] == batches_of(rows_of(market(1)))
     notes = [Note.parse(files.note(batch)) for batch in reversed(list(files.batches()))]
     assert all(note.signed_by([KEY.verifier]) == [KEY.verifier] for note in notes)
@@ -52,7 +57,7 @@ def test_a_kill_at_any_write_leaves_what_the_next_process_completes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     rows = rows_of(market(1))
-    whole = contents(grown_by(TreeFiles(tmp_path / "whole", KEY), rows).folder)
+    whole = contents(grown_by(TreeFiles(tmp_path / "whole", keys_in(tmp_path / "whole")), rows).folder)
     replace = Path.replace
     kills = 0
     while True:
@@ -68,22 +73,22 @@ def test_a_kill_at_any_write_leaves_what_the_next_process_completes(
         folder = tmp_path / str(kills)
         monkeypatch.setattr(Path, "replace", killed)
         try:
-            grown_by(TreeFiles(folder, KEY), rows)
+            grown_by(TreeFiles(folder, keys_in(folder)), rows)
         except KeyboardInterrupt:
             kills += 1
         else:
             break
         finally:
             monkeypatch.setattr(Path, "replace", replace)
-        again = contents(grown_by(TreeFiles(folder, KEY), rows).folder)
+        again = contents(grown_by(TreeFiles(folder, keys_in(folder)), rows).folder)
         assert {name: text for name, text in again.items() if not name.endswith(".partial")} == whole
     assert kills > 10
 
 
 def test_another_logs_files_are_refused_and_nothing_is_signed(tmp_path: Path):
-    before = contents(grown_by(TreeFiles(tmp_path, KEY), rows_of(market(1))).folder)
+    before = contents(grown_by(TreeFiles(tmp_path, keys_in(tmp_path)), rows_of(market(1))).folder)
     with pytest.raises(OperatorError, match="about another log"):
-        grown_by(TreeFiles(tmp_path, KEY), rows_of(market(2)))
+        grown_by(TreeFiles(tmp_path, keys_in(tmp_path)), rows_of(market(2)))
     assert contents(tmp_path / "evidence") == before
 
 
@@ -93,6 +98,7 @@ def test_the_key_is_made_once_for_its_owner_alone(tmp_path: Path):
     path = tmp_path / "evidence" / "key"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert signing_key(settings).verifier == key.verifier
+    TreeFiles(tmp_path, signing_keys(settings))
     assert (tmp_path / "evidence" / "key.pub").read_text() == f"{key.verifier}\n"
     assert key.verifier.name == "coordinator/btc-up"
     assert signing_key(settings.changed(data_dir=tmp_path / "other")).verifier != key.verifier

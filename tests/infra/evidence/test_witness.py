@@ -12,25 +12,30 @@ from pathlib import Path
 
 import pytest
 from tests.infra.evidence.bundles import bundle_of, checkpoints_of, whole_log
+from tests.infra.evidence.rotated import NEW, OLD, rotated_log, with_keys
 from tests.infra.evidence.test_hostile_bundles import written
+from tests.infra.evidence.test_rounding import off_by
+from tests.memory_log import MemoryLog
 from typer.testing import CliRunner
 
 from coordinator.cli.main import app
-from coordinator.streams.evidence.notes import COSIGNATURE, Note, VerifierKey
+from coordinator.streams.evidence.notes import Note
+from coordinator.streams.signing.note_keys import COSIGNATURE, VerifierKey
 
 
 class Node:
     """What a node answers: the note and the bundle of one checkpoint."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, log: MemoryLog | None = None) -> None:
         self.folder = folder
+        self.log = log or whole_log()
         self.bundle_from: str | None = None
         self.status = 200
         self.show(0)
 
     def show(self, number: int) -> None:
-        self.path = bundle_of(self.folder, whole_log(), number)
-        self.checkpoint_id = checkpoints_of(whole_log())[number]
+        self.path = bundle_of(self.folder, self.log, number, whole=True)
+        self.checkpoint_id = checkpoints_of(self.log)[number]
         with zipfile.ZipFile(self.path) as archive:
             self.note = archive.read("note").decode()
             self.public_key = json.loads(archive.read("manifest.json"))["key"]
@@ -51,7 +56,7 @@ class Node:
                 "bundle_from": self.bundle_from,
             }
             return json.dumps({"origin": "x", "public_key": self.public_key, "notes": [one]}).encode()
-        assert path == f"/reports/checkpoints/{self.checkpoint_id}/bundle"
+        assert path == f"/reports/checkpoints/{self.checkpoint_id}/bundle?whole=true"
         return self.path.read_bytes()
 
 
@@ -137,6 +142,17 @@ def test_at_the_first_difference_nothing_is_signed(node: Node, tmp_path: Path):
     assert not list((tmp_path / "witness/notes").iterdir())
 
 
+def test_one_unit_of_rounding_is_signed_unless_the_witness_is_exact(tmp_path: Path):
+    node = Node(tmp_path, off_by(1))
+    with serving(node) as url:
+        code, said = look(url, tmp_path / "exact", "--exact")
+        assert (code, "rounding does not hold; nothing is signed" in said) == (1, True), said
+        assert "signs only what is equal" in said
+        assert not list((tmp_path / "exact/notes").iterdir())
+        code, said = look(url, tmp_path / "witness")
+    assert (code, "ok rounding" in said, f"signed {node.checkpoint_id}" in said) == (0, True, True), said
+
+
 def test_another_key_of_the_node_is_refused_unless_a_policy_names_it(node: Node, tmp_path: Path):
     folder = tmp_path / "witness"
     with serving(node) as url:
@@ -148,6 +164,18 @@ def test_another_key_of_the_node_is_refused_unless_a_policy_names_it(node: Node,
         node.show(2)
         code, said = look(url, folder)
         assert (code, "another key than before" in said) == (2, True)
+
+
+def test_a_key_that_was_rotated_in_the_log_is_followed(tmp_path: Path):
+    with_keys(tmp_path, NEW)
+    node = Node(tmp_path, rotated_log())
+    folder = tmp_path / "witness"
+    with serving(node) as url:
+        assert look(url, folder)[0] == 0
+        node.show(1)
+        code, said = look(url, folder)
+    assert (code, "ok history" in said, str(NEW.verifier) in node.public_key) == (0, True, True)
+    assert (folder / "node.pub").read_text() == f"{OLD.verifier}\n"
 
 
 def test_a_bundle_that_is_not_given_out_yet_is_waited_for_and_a_node_that_is_ill_is_said(

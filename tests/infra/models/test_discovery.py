@@ -15,7 +15,7 @@ from coordinator.infra.models.host.discovery import (
     find_model_class,
     import_base_class,
 )
-from coordinator.infra.models.host.folder import read_models
+from coordinator.infra.models.host.model_folder import read_models
 from coordinator.scaffolds.challenge.tracker import TrackerBase
 from coordinator.streams.log.errors import OperatorError
 

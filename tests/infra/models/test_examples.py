@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.infra.models.host.folder import read_models
+from coordinator.infra.models.host.model_folder import read_models
 from coordinator.scaffolds.challenge import tracker
 from coordinator.scaffolds.challenge.tracker import TrackerBase
 

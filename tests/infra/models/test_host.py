@@ -36,7 +36,11 @@ MAX_BYTES = 65_536
 TICK = {"symbol": "BTCUSDT", "asof_ts": 60_000, "candles": []}
 
 
-async def ask(stage: Stage, *model_ids: str, timeout_seconds: float = 5.0) -> dict[str, ModelReply]:
+AT_WORK = "import time; time.sleep(100)"
+"""Longer than any test lasts: it is at work whenever the test looks, however busy the machine is."""
+
+
+async def ask(stage: Stage, *model_ids: str, timeout_seconds: float = LIMIT_SECONDS) -> dict[str, ModelReply]:
     return await stage.gateway.call("predict", ASK, timeout_seconds, model_ids, MAX_BYTES)
 
 
@@ -47,16 +51,20 @@ def assert_ended_in_the_call(reply: ModelReply) -> None:
 
 
 async def test_each_kind_of_model_ends_in_its_own_outcome(tmp_path: Path, open_stage: OpenStage):
-    for name, predict in PREDICT.items():
+    for name, predict in (PREDICT | {"slow": AT_WORK}).items():
         write_model(tmp_path / "models", name, model_source(predict))
-    stage = await open_stage(tmp_path / "models", Limits(memory_limit_mb=1024))
+    stage = await open_stage(tmp_path / "models", Limits(memory_limit_mb=1024, call_limit_seconds=100.0))
     notices = await stage.seen(*PREDICT)
     assert {notice.change for notice in notices} == {"seen"}
 
-    ticks = await stage.gateway.call("tick", [TICK], 5.0, list(PREDICT))
+    ticks = await stage.gateway.call("tick", [TICK], LIMIT_SECONDS, list(PREDICT))
     assert {reply.outcome for reply in ticks.values()} == {Outcome.OK}
 
-    replies = await ask(stage, *PREDICT, "nobody", timeout_seconds=0.8)
+    others = [name for name in PREDICT if name != "slow"]
+    replies, late = await asyncio.gather(
+        ask(stage, *others, "nobody"), ask(stage, "slow", timeout_seconds=0.8)
+    )
+    replies |= late
     assert_ended_in_the_call(replies.pop("crashes"))
     assert {model_id: reply.outcome for model_id, reply in replies.items()} == {
         "good": Outcome.OK,
@@ -71,7 +79,7 @@ async def test_each_kind_of_model_ends_in_its_own_outcome(tmp_path: Path, open_s
     }
     assert replies["good"].output == {"value": 0.25}
     assert replies["good"].deployment_id == stage.host.models["good"].deployment_id
-    assert 0 < replies["good"].exec_time_us < 800_000
+    assert 0 < replies["good"].exec_time_us < LIMIT_SECONDS * 1e6
     assert math.isnan(replies["nan"].output["value"])
     assert "RuntimeError: no" in (stage.log_dir / "raises.log").read_text()
 
@@ -100,7 +108,7 @@ async def test_an_answer_of_numpys_types_fails_and_says_which_type_it_was(
     write_model(tmp_path / "models", "numpy", f"import numpy\n{model_source(f'return {answer}')}")
     stage = await open_stage(tmp_path / "models")
     await stage.seen("numpy")
-    reply = (await ask(stage, "numpy", timeout_seconds=20.0))["numpy"]
+    reply = (await ask(stage, "numpy"))["numpy"]
     assert (reply.outcome, reply.output) == (Outcome.MODEL_FAILED, None)
     assert reply.detail.startswith("VariantError: ")
     assert says in reply.detail
@@ -201,13 +209,13 @@ async def test_a_model_that_hangs_is_ended_at_the_hard_limit(
 
 
 async def test_a_second_call_finds_a_working_model_busy(tmp_path: Path, open_stage: OpenStage):
-    write_model(tmp_path / "models", "slow", model_source(PREDICT["slow"]))
+    write_model(
+        tmp_path / "models", "slow", model_source("import time; time.sleep(3); return {'value': 0.1}")
+    )
     stage = await open_stage(tmp_path / "models")
     await stage.seen("slow")
-    first = asyncio.create_task(ask(stage, "slow"))
-    await asyncio.sleep(0.4)
-    assert (await ask(stage, "slow"))["slow"].outcome is Outcome.BUSY
-    assert (await first)["slow"].outcome is Outcome.OK
+    replies = await asyncio.gather(ask(stage, "slow"), ask(stage, "slow"))
+    assert {reply["slow"].outcome for reply in replies} == {Outcome.OK, Outcome.BUSY}
 
 
 async def test_a_slow_setup_holds_up_no_other_model(tmp_path: Path, open_stage: OpenStage):
@@ -285,6 +293,27 @@ async def test_the_gateway_finds_a_host_that_comes_up_later(tmp_path: Path):
         assert (await ask(stage, "good"))["good"].outcome is Outcome.OK
     finally:
         await gateway.stop()
+        await second.stop()
+
+
+async def test_a_round_that_meets_the_death_of_the_host_and_its_return_is_no_models_fault(
+    tmp_path: Path, open_stage: OpenStage
+):
+    slow = "    def __init__(self):\n        import time; time.sleep(1)\n"
+    write_model(tmp_path / "models", "good", model_source(PREDICT["good"]) + slow)
+    stage = await open_stage(tmp_path / "models")
+    await stage.seen("good")
+    await stage.host.stop()
+    waits = asyncio.create_task(ask(stage, "good"))  # its channel is closed under it when the host is back
+    second = ModelHost(tmp_path / "models", CRUNCH_ID, stage.port, tmp_path / "logs")
+    await second.start()
+    try:
+        replies = [(await waits)["good"], (await ask(stage, "good"))["good"]]  # the second while it is set up
+        assert stage.gateway.connected
+        assert [(reply.outcome, reply.fault) for reply in replies] == [(Outcome.ABSENT, "node")] * 2
+        await stage.seen("good")
+        assert (await ask(stage, "good"))["good"].outcome is Outcome.OK
+    finally:
         await second.stop()
 
 

@@ -23,12 +23,13 @@ from tests.infra.models.stage import (
     model_source,
     write_model,
 )
-from tests.waiting import LIMIT_SECONDS, limit
+from tests.waiting import LIMIT_SECONDS, limit, until
 
-from coordinator.infra.models.host.folder import read_models
+from coordinator.infra.models.host import host
+from coordinator.infra.models.host.model_folder import read_models
 from coordinator.infra.models.host.process import Limits
 from coordinator.infra.models.host.read_side import ReadSide
-from coordinator.infra.models.host.watch import FolderWatch
+from coordinator.infra.models.host.watch import Change, FolderWatch
 from coordinator.streams.ports import ModelNotice, Outcome
 
 ASK = ("BTCUSDT", 60, 15)
@@ -45,7 +46,9 @@ async def answer(stage: Stage, model_id: str) -> Any:
 
 
 @pytest.fixture
-async def stage(tmp_path: Path, open_stage: OpenStage) -> Stage:
+async def stage(tmp_path: Path, open_stage: OpenStage, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """Its host looks at the folder ten times as often as a node's: the tests wait for what it sees."""
+    monkeypatch.setattr(host, "LOOK_SECONDS", host.LOOK_SECONDS / 10)
     write_model(tmp_path / "models", "first", model_source(PREDICT["good"]))
     stage = await open_stage(tmp_path / "models")
     await stage.seen("first")
@@ -94,11 +97,22 @@ async def test_a_stopped_model_may_try_anew_with_other_code(stage: Stage, tmp_pa
     assert stage.host.models["first"].failure is None
 
 
-async def test_an_unusable_models_yaml_changes_nothing(stage: Stage, tmp_path: Path):
+async def test_an_unusable_models_yaml_changes_nothing(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    looks, look = 0, FolderWatch.look
+
+    def counted(watch: FolderWatch) -> list[Change]:
+        nonlocal looks
+        changed = look(watch)
+        looks += 1
+        return changed
+
     yaml = tmp_path / "models/models.yaml"
     yaml.write_text("models: [{folder: first, wallet: misspelt}]")
     write_model(tmp_path / "models", "second", model_source(PREDICT["good"]))
-    await asyncio.sleep(2.5)  # two looks
+    monkeypatch.setattr(FolderWatch, "look", counted)
+    await until(lambda: looks >= 3)  # what is new is taken at the second look that finds it the same
     assert list(stage.host.models) == ["first"]
     yaml.unlink()
     await gather_notices(stage.gateway, told("second", "seen"))

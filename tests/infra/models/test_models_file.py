@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.infra.models.host.folder import left_out, read_models
+from coordinator.infra.models.host.model_folder import left_out, read_models
 from coordinator.streams.log.errors import OperatorError
 
 WALLET = "So11111111111111111111111111111111111111112"

@@ -198,6 +198,23 @@ def called(announced: AnnouncedModels) -> None:
             "model",
         ),
         (lambda announced: (called(announced), announced.only(set())), "node"),  # the orchestrator lost it
+        (
+            lambda announced: (
+                called(announced),
+                announced.only({"a"}),
+                announced.announced(state("RUNNING", 2)),
+            ),
+            "node",
+        ),  # its host died and came back
+        (
+            lambda announced: (
+                called(announced),
+                announced.only({"a"}),
+                called(announced),
+                announced.announced(state("RUNNING", 2)),
+            ),
+            "model",
+        ),  # it lived on while its orchestrator was away, and was replaced afterwards
     ],
 )
 def test_who_could_have_acted_bears_an_absence(what: Any, fault: str):

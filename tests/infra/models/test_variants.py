@@ -7,6 +7,8 @@ import math
 import tracemalloc
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -188,6 +190,18 @@ def test_the_client_library_reads_what_we_write_and_we_read_what_it_writes(value
     assert theirs.decode_data(variant.value, variant.type) == value
     kind = theirs.detect_data_type(value)
     assert decode(Variant(type=kind, value=theirs.encode_data(kind, value))) == value
+
+
+def test_a_table_comes_to_a_model_as_a_keyword_and_a_damaged_one_is_refused():
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"id": ["a", "b"], "f": [0.5, None]}), sink)
+    argument = variants.table_argument(sink.getvalue().to_pybytes())
+    frame = variants.decode_keywords([argument])["table"]
+    assert frame["id"].tolist() == ["a", "b"]
+    assert frame["f"].isna().tolist() == [False, True]
+    assert theirs.decode_data(argument.data.value, argument.data.type).equals(frame)
+    with pytest.raises(VariantError, match="the table cannot be read"):
+        variants.decode_keywords([variants.table_argument(argument.data.value[:-9])])
 
 
 def test_arguments_are_ordered_by_position_and_keywords_by_name():

@@ -12,7 +12,7 @@ from tests.predict_scene import Scene
 from tests.streams.build import T0, received
 
 from coordinator.infra.models.in_hand import InHand
-from coordinator.streams.predictions.judging import WORKER_DIED
+from coordinator.streams.predictions.replies import WORKER_DIED
 from coordinator.streams.predictions.stage import NODE_RESTARTED
 
 DIES = """

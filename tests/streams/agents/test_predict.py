@@ -13,7 +13,7 @@ from tests.predict_scene import Scene
 from tests.streams.build import HASH, MINUTE, T0, received
 
 from coordinator.streams import events as ev
-from coordinator.streams.agents.predict import worker as predict
+from coordinator.streams.agents.predict import gone
 from coordinator.streams.agents.predict.asking import NEWER_INPUT, STILL_AT_WORK, Askers, Asking
 from coordinator.streams.contract import CallMethod, CrunchContract, ScheduledPrediction
 from coordinator.streams.ports import Outcome
@@ -115,6 +115,25 @@ async def test_of_inputs_that_wait_the_newest_of_each_subject_wins(scene):
         *["RoundOpened"] * 4,
     ]
     assert play.missed() == [("a", "node", FELL_BEHIND)] * 2
+
+
+async def test_newer_inputs_are_looked_for_while_the_opened_round_becomes_durable(scene, monkeypatch):
+    play = await scene(a=good)
+    look, flush, looked = play.tenure._ahead.is_newer, play.tenure.owned.flush, asyncio.Event()
+
+    async def looks(data: ev.InputReceivedData) -> bool:
+        looked.set()
+        return await look(data)
+
+    async def durable_after_the_look() -> None:
+        await looked.wait()
+        await flush()
+
+    monkeypatch.setattr(play.tenure._ahead, "is_newer", looks)
+    monkeypatch.setattr(play.tenure.owned, "flush", durable_after_the_look)
+    play.asked(received(T0))
+    await play.deliver()
+    assert play.kinds() == [["RoundOpened"], ["PENDING", "RoundAnswered"]]
 
 
 async def test_a_replay_skips_nothing(scene):
@@ -387,11 +406,11 @@ async def test_a_model_that_the_orchestrator_forgot_leaves_after_a_while(scene):
     play.gateway.announced.discard("b")
     play.asked(received(T0 + MINUTE))
     await play.deliver()
-    play.now += predict.GONE_SECONDS + 1
+    play.now += gone.GONE_SECONDS + 1
     play.asked(received(T0 + 2 * MINUTE))
     await play.deliver()
     left = [e for decision in play.decisions("models") for e in decision if isinstance(e, ev.ModelLeft)]
-    assert [(event.data.model_id, event.data.reason) for event in left] == [("b", predict.GONE)]
+    assert [(event.data.model_id, event.data.reason) for event in left] == [("b", gone.GONE)]
     rosters = [e.data.roster for d in play.decisions() for e in d if isinstance(e, ev.RoundOpened)]
     assert [len(one) for one in rosters] == [2, 2, 1]
 
@@ -402,7 +421,7 @@ async def test_without_an_orchestrator_nobody_is_thought_gone(scene):
     await play.deliver()
     play.gateway.announced.clear()
     play.gateway.connected = False
-    play.now += 10 * predict.GONE_SECONDS
+    play.now += 10 * gone.GONE_SECONDS
     play.asked(received(T0 + MINUTE))
     await play.deliver()
     assert [kinds for kinds in play.kinds("models") if "ModelLeft" in kinds] == []

@@ -12,12 +12,12 @@ from tests.broker.fixed_log import FixedLog, decided, fixed_log, fixed_shelf, ma
 from tests.memory_io import MemoryLog
 from tests.waiting import in_time, until
 
-from coordinator.streams.agents.owning import states
+from coordinator.streams.agents.owning import newest_state
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.agents.owning.ownership import LostOwnershipError
 from coordinator.streams.agents.owning.tenure import Tenure
 from coordinator.streams.checkpoints.stage import CheckpointStage
-from coordinator.streams.log import recorded
+from coordinator.streams.log import recorded_state
 from coordinator.streams.log.envelope import decode_append, decode_event
 from coordinator.streams.log.plain_topics import PlainCounter
 from coordinator.streams.log.stage import Stage
@@ -97,9 +97,9 @@ async def test_a_score_stage_that_catches_up_reads_what_it_waits_for_and_holds_n
 @pytest.fixture
 def states_often(monkeypatch):
     """States are recorded every few decisions, and looked for in topics of any length."""
-    monkeypatch.setattr(recorded, "EVERY_BYTES_MIN", 3000)
-    monkeypatch.setattr(recorded, "EVERY_STATES", 1)
-    monkeypatch.setattr(states, "LOOK_RECORDS", 4)
+    monkeypatch.setattr(recorded_state, "EVERY_BYTES_MIN", 3000)
+    monkeypatch.setattr(recorded_state, "EVERY_STATES", 1)
+    monkeypatch.setattr(newest_state, "LOOK_RECORDS", 4)
 
 
 def places_of_states(io: MemoryLog, topic: str) -> list[int]:
@@ -169,7 +169,7 @@ async def test_owners_that_end_at_any_send_record_states_that_are_what_their_eve
                 await asyncio.sleep(0.1)  # the watch has read back what was sent
             await tenure.close()
         assert decided(io.records["scores"], "scores") == log.expected["scores"], f"send {number}"
-        check = recorded.StateCheck(new_score())
+        check = recorded_state.StateCheck(new_score())
         for offset, record in enumerate(io.records["scores"]):
             check.read(offset, record)
         checked += check.checked

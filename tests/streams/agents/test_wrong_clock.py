@@ -13,7 +13,8 @@ from tests.memory_io import MemoryLog
 from coordinator.infra.contracts.demo import CONTRACT
 from coordinator.infra.contracts.loading import ContractShelf
 from coordinator.streams import events as ev
-from coordinator.streams.agents.feed.worker import FeedTenure, make_witness
+from coordinator.streams.agents.feed.configuration import make_witness
+from coordinator.streams.agents.feed.worker import FeedTenure
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.agents.owning.ownership import LostOwnershipError
 from coordinator.streams.contract.terms import make_terms

@@ -124,7 +124,7 @@ def other_score(data):
     column = data.units.get("value", [])
     if not column or column[0] is None:
         return None
-    return msgspec.structs.replace(data, units=data.units | {"value": [column[0] + 1, *column[1:]]})
+    return msgspec.structs.replace(data, units=data.units | {"value": [column[0] + 2, *column[1:]]})
 
 
 def other_answer(data):

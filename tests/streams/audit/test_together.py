@@ -80,7 +80,7 @@ def other_score(data):
     column = data.units["value"] if data.units else []
     if not column or column[0] is None:
         return None
-    return msgspec.structs.replace(data, units={"value": [column[0] + 1, *column[1:]]})
+    return msgspec.structs.replace(data, units={"value": [column[0] + 2, *column[1:]]})
 
 
 def without_one(data):

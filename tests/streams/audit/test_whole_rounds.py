@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
+from tests.checked import chain_of, steps_of
 from tests.memory_log import MemoryLog, undisturbed
 from tests.streams import test_crash_chain as crash_chain
-from tests.streams.audit.test_mutations import parts_of, topics_of
+from tests.streams.audit.test_mutations import parts_of
 from tests.streams.build import PUBKEY, shelf
 
-from coordinator.streams.audit.checkpoint import STEPS, check_chain, check_log
-from coordinator.streams.audit.facts import TOPICS_READ, Chain, ChainBrokenError
+from coordinator.streams.audit.checkpoint import check_chain
+from coordinator.streams.audit.facts import Chain, ChainBrokenError
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract import CrunchContract, Failed, NoScore, RoundScores
 from coordinator.streams.events import CheckpointData, RoundScored, SnapshotTaken, StateCarried, Window
@@ -96,17 +96,11 @@ def last_checkpoint(log: MemoryLog) -> CheckpointData:
 
 def both_looks(log: MemoryLog, checkpoint: CheckpointData, contracts: Any) -> list[ChainBrokenError | None]:
     """What the second look alone finds, and what both together find."""
-    period = (checkpoint.period_start, checkpoint.period_end)
-
-    def chain() -> Chain:
-        return Chain({topic: log.decisions(topic) for topic in TOPICS_READ}, period)
-
-    async def walk() -> None:
-        steps = [one async for one, _ in check_log(topics_of(log), chain(), checkpoint, contracts, "btc-up")]
-        assert tuple(steps) == STEPS
-
     found: list[ChainBrokenError | None] = []
-    for look in (lambda: list(check_chain(chain(), checkpoint, contracts)), lambda: asyncio.run(walk())):
+    for look in (
+        lambda: list(check_chain(chain_of(log, checkpoint), checkpoint, contracts)),
+        lambda: steps_of(log, chain_of(log, checkpoint), checkpoint, contracts, "btc-up"),
+    ):
         try:
             look()
             found.append(None)
@@ -163,14 +157,14 @@ def better(data):
     column = data.units.get("value", [])
     if all(one is None for one in column):
         return None
-    return msgspec.structs.replace(data, units={"value": [one if one is None else one + 1 for one in column]})
+    return msgspec.structs.replace(data, units={"value": [one if one is None else one + 2 for one in column]})
 
 
 def cheaper(data):
     if not any(one.charge_units is not None for one in data.unscored):
         return None
     unscored = [
-        one if one.charge_units is None else msgspec.structs.replace(one, charge_units=one.charge_units + 1)
+        one if one.charge_units is None else msgspec.structs.replace(one, charge_units=one.charge_units + 2)
         for one in data.unscored
     ]
     return msgspec.structs.replace(data, unscored=unscored)

@@ -120,6 +120,14 @@ def test_two_of_the_same_parent_and_content_are_one_whatever_the_words():
     assert carried(close(scene, 2)) == {}
 
 
+def test_a_command_that_comes_again_after_a_newer_statement_does_not_bring_the_old_one_back():
+    scene = paid_scene()
+    assert outcome(scene, correct()) == CORRECTS
+    assert outcome(scene, correct({"m2": (0, 50)}, name="newer")) == CORRECTS
+    assert outcome(scene, correct()) == ("nothing", 200)  # its client had not heard that it was recorded
+    assert carried(close(scene, 1)) == {CKP: {"m2": 50}}
+
+
 def test_a_correction_of_a_correction_pays_the_rest_and_takes_nothing_back():
     scene = paid_scene()
     outcome(scene, correct())

@@ -22,10 +22,12 @@ from coordinator.streams.contract import (
     boards,
     call_method,
     ensembles,
-    meaning,
     metrics,
     payout,
     periods,
+    provided_versions,
+    questions,
+    schedules,
     types,
 )
 from coordinator.streams.contract import contract as contract_module
@@ -233,7 +235,7 @@ def test_a_default_of_ours_counts_once_its_meaning_has_changed(monkeypatch):
     before = contract_hash(unset), contract_hash(said)
     for key in ("CrunchContract.grace_seconds", "defaults.score_prediction", "Aggregation.ranking_key"):
         with monkeypatch.context() as patched:
-            patched.setitem(meaning.CHANGED, key, 2)
+            patched.setitem(provided_versions.CHANGED, key, 2)
             assert contract_hash(unset) != before[0], key
             assert (contract_hash(said) == before[1]) == (key == "CrunchContract.grace_seconds")
 
@@ -265,7 +267,7 @@ def _ours() -> dict[str, tuple[int, str]]:
     ):
         module = importlib.import_module(f"coordinator.{folder}.{name}")
         found[f"{folder.rpartition('.')[2]}.{name}" if name == "boards" else name] = (
-            sum(key.startswith(f"{name}.") for key in meaning.CHANGED),
+            sum(key.startswith(f"{name}.") for key in provided_versions.CHANGED),
             _digest(module),
         )
     found["payout"] = (0, _digest(payout.pools_paid) + _digest(payout._why_not))
@@ -279,6 +281,8 @@ def _ours() -> dict[str, tuple[int, str]]:
         metrics,
         payout,
         periods,
+        questions,
+        schedules,
         types,
     )
     kinds = {id(kind): kind for module in modules for kind in vars(module).values()}
@@ -293,9 +297,9 @@ def _ours() -> dict[str, tuple[int, str]]:
                 key = f"{kind.__name__}.{field}"
                 default = info.get_default(call_default_factory=True)
                 does = default.func if isinstance(default, functools.partial) else default
-                shown = meaning.our_key(does) if callable(does) else repr(does)
+                shown = provided_versions.our_key(does) if callable(does) else repr(does)
                 more = [repr(default.keywords)] if does is not default else []
-                found[key] = (meaning.version_of(key), digest_of([shown, *more])[:12])
+                found[key] = (provided_versions.version_of(key), digest_of([shown, *more])[:12])
     return found
 
 
@@ -305,7 +309,7 @@ def test_what_we_bring_means_what_its_version_says():
     now = [f"{key} {version} {digest}" for key, (version, digest) in sorted(_ours().items())]
     assert sorted(pinned) == sorted(now), (
         "a default, strategy or type of ours has another text. If the same contract now gives something else, raise "
-        f"its version in streams/contract/meaning.py (a new field has 1, and needs nothing). Then, in {path.name}, replace "
+        f"its version in streams/contract/provided_versions.py (a new field has 1, and needs nothing). Then, in {path.name}, replace "
         f"{sorted(set(pinned) - set(now))} by {sorted(set(now) - set(pinned))}"
     )
 

@@ -14,7 +14,7 @@ from coordinator.streams.contract.checking.check import Rehearsal, check_contrac
 from coordinator.streams.contract.checking.findings import State, examine
 from coordinator.streams.contract.strategies import by_weights, proportional, softmax
 from coordinator.streams.contract.trial_answers import read_back, recorded
-from coordinator.streams.predictions.judging import check_output
+from coordinator.streams.predictions.replies import check_output
 from coordinator.streams.scores.scorer import Scorer
 from coordinator.streams.settings import Settings
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 
 import msgspec
 import pytest
+from tests import checked
 from tests.memory_log import Author
-from tests.streams.audit.test_mutations import topics_of
 from tests.streams.build import MINUTE, T0, configured, gap_closed, gap_found, record, tick
 from tests.streams.engine.test_plan import (
     NEW,
@@ -19,13 +18,11 @@ from tests.streams.engine.test_plan import (
     terms_of,
 )
 
-from coordinator.streams.audit.checkpoint import check_log
-from coordinator.streams.audit.facts import TOPICS_READ, Chain
 from coordinator.streams.contract import CrunchContract, ScheduledPrediction
 from coordinator.streams.engine import Engine, Functions
 from coordinator.streams.engine.amended import AmendedFeed
 from coordinator.streams.engine.correct import NewRules, recompute
-from coordinator.streams.engine.log import MemoryLog
+from coordinator.streams.engine.memory_log import MemoryLog
 from coordinator.streams.engine.rerun import rerun
 from coordinator.streams.events import (
     CheckpointOpened,
@@ -346,13 +343,6 @@ def test_a_corrected_node_holds_when_all_of_it_is_computed_again():
 
 
 def steps_of(log, checkpoint):
-    chain = Chain(
-        {topic: log.decisions(topic) for topic in TOPICS_READ},
-        (checkpoint.period_start, checkpoint.period_end),
+    return checked.steps_of(
+        log, checked.chain_of(log, checkpoint), checkpoint, {OLD: PAID_BY}.__getitem__, "engine"
     )
-
-    async def walk():
-        steps = check_log(topics_of(log), chain, checkpoint, {OLD: PAID_BY}.__getitem__, "engine")
-        return {step: text async for step, text in steps}
-
-    return asyncio.run(walk())

@@ -10,7 +10,7 @@ from tests.streams.build import DEFAULT, HASH, MINUTE, T0
 
 from coordinator.streams import events as ev
 from coordinator.streams.contract.terms import make_terms
-from coordinator.streams.engine import Engine, Functions, RecordedAnswers, StaleStateError
+from coordinator.streams.engine import Engine, Functions, RecordedAnswers, StaleStateError, memory_log
 from coordinator.streams.log.envelope import encode_event
 from coordinator.streams.log.errors import WorldError
 from coordinator.streams.ports import Subscription
@@ -99,7 +99,7 @@ def test_an_engine_goes_on_from_a_kept_state_to_the_very_same_log(whole, at):
     """Positions and epochs too: deleting the state changes nothing but time."""
     the_models = models()
     first = fed(engine(the_models), CANDLES[:at])
-    second = fed(engine(the_models, kept=first.keep()), CANDLES[at:])
+    second = fed(engine(the_models, state_bytes=first.keep()), CANDLES[at:])
     for topic in TOPICS:
         held = second.log[topic]
         begin = second.log.bases.get(topic, 0)
@@ -109,19 +109,19 @@ def test_an_engine_goes_on_from_a_kept_state_to_the_very_same_log(whole, at):
 
 def test_an_engine_that_went_on_can_be_kept_at_once():
     kept = fed(engine(models(), keeps_log=False), CANDLES).keep()
-    assert engine(models(), kept=kept, keeps_log=False).keep() == kept
+    assert engine(models(), state_bytes=kept, keeps_log=False).keep() == kept
 
 
 def test_a_kept_state_of_another_version_is_not_taken():
     kept = engine().keep()
     with pytest.raises(StaleStateError, match="another version or crunch"):
-        engine(kept=kept, crunch_id="other")
+        engine(state_bytes=kept, crunch_id="other")
     state = msgspec.msgpack.decode(kept)
     state["owners"]["scores"]["form"] = "other-1"
     with pytest.raises(StaleStateError, match="another version"):
-        engine(kept=msgspec.msgpack.encode(state))
+        engine(state_bytes=msgspec.msgpack.encode(state))
     with pytest.raises(StaleStateError, match="cannot be read"):
-        engine(kept=kept[:-1])
+        engine(state_bytes=kept[:-1])
 
 
 def test_a_log_that_is_not_kept_stays_small_and_says_the_same(whole):
@@ -135,6 +135,16 @@ def test_a_log_that_is_not_kept_stays_small_and_says_the_same(whole):
     expected = [event for topic in ("scores", "checkpoints") for event in whole.log.events(topic)]
     said = [event for decision in heard for event in decision.events]
     assert sorted(map(encode_event, said)) == sorted(map(encode_event, expected))
+
+
+@pytest.mark.parametrize("shared", [2, memory_log.DECISIONS_SHARED])
+def test_a_log_that_is_not_written_gives_the_very_records_that_are_asked_of_it(whole, shared, monkeypatch):
+    """Written when others take the place of a decision that is still needed, or when the state is kept."""
+    monkeypatch.setattr(memory_log, "DECISIONS_SHARED", shared)
+    unwritten = fed(engine(keeps_log=False))
+    assert unwritten.keep() == whole.keep()
+    held = sum(len(records) for records in unwritten.log.topics.values())
+    assert held < sum(len(records) for records in whole.log.topics.values()) / 2
 
 
 def test_recorded_answers_are_asked_of_nobody(whole):

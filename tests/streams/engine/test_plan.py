@@ -20,7 +20,8 @@ from coordinator.streams.contract import (
 )
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine import Engine, Functions, candles
-from coordinator.streams.engine.plan import plan_rules, truth_of
+from coordinator.streams.engine.asked_inputs import truth_of
+from coordinator.streams.engine.plan import plan_rules
 from coordinator.streams.engine.recorded_scores import RecordedScores
 from coordinator.streams.engine.rerun import rerun
 from coordinator.streams.events import (
@@ -261,6 +262,14 @@ def test_a_board_by_a_key_of_the_summary_has_the_places_of_the_newest_snapshots(
     assert {one.model_id: (one.new.rank, one.new.units) for one in plan.board} == {
         model_id: (place, units) for place, model_id, units in ranked
     }
+
+
+def test_other_units_with_the_same_places_and_shares_pay_nobody_otherwise(log):
+    plan = planned(log, CrunchContract(score_decimals=7))
+    models = [one for period in plan.periods for one in period.models]
+    assert all((one.old.rank, one.old.share_frac64) == (one.new.rank, one.new.share_frac64) for one in models)
+    assert any(one.old.units != one.new.units for one in models)
+    assert (plan.change, plan.first_affected) == ("board", None)
 
 
 def test_a_gate_that_few_pass_changes_what_is_paid_and_says_why(log):

@@ -21,19 +21,11 @@ from tests.streams.engine.test_plan import (
 )
 
 from coordinator.streams.contract import Aggregation, Coverage, CrunchContract, Ensemble
+from coordinator.streams.engine.divergence import Bounds, divergence
 from coordinator.streams.engine.engine import StaleStateError
 from coordinator.streams.engine.plan import Standing
 from coordinator.streams.engine.rerun import begin_of_last, recorded_terms
-from coordinator.streams.engine.shadow import (
-    AHEAD_MAX,
-    TOPICS_READ,
-    Bounds,
-    PeriodDecided,
-    Shadow,
-    ShadowRules,
-    Side,
-    divergence,
-)
+from coordinator.streams.engine.shadow import AHEAD_MAX, TOPICS_READ, PeriodDecided, Shadow, ShadowRules, Side
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.ids import ensemble_id
 

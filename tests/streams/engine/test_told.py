@@ -5,19 +5,18 @@ The engine gives it as the node does, goes on from a kept state to the very same
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import msgspec
 import pytest
+from tests.checked import chain_of, steps_of
 from tests.memory_log import MemoryLog as Copy
-from tests.streams.audit.test_mutations import topics_of
 from tests.streams.audit.test_whole_rounds import last_checkpoint
 from tests.streams.build import HASH, MINUTE, PUBKEY, T0
 
 from coordinator.streams import events as ev
-from coordinator.streams.audit.checkpoint import check_chain, check_log
-from coordinator.streams.audit.facts import TOPICS_READ, Chain, ChainBrokenError
+from coordinator.streams.audit.checkpoint import STEPS, check_chain
+from coordinator.streams.audit.facts import ChainBrokenError
 from coordinator.streams.contract import CallMethod, CrunchContract, PredictionScope, ScheduledPrediction
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine import Engine, Functions
@@ -118,28 +117,20 @@ def test_each_is_told_its_last_period(whole):
 def test_an_engine_goes_on_from_a_kept_state_to_the_very_same_log(whole, at):
     pupil = Pupil()
     first = fed(engine(pupil), until=at)
-    second = fed(engine(pupil, kept=first.keep()), start=at)
+    second = fed(engine(pupil, state_bytes=first.keep()), start=at)
     for topic in TOPICS:
         assert second.log[topic] == whole[0].log[topic][second.log.bases.get(topic, 0) :], topic
 
 
 def looked_at(log: Any) -> ChainBrokenError | None:
     checkpoint = last_checkpoint(log)
-    period = (checkpoint.period_start, checkpoint.period_end)
-
-    def chain() -> Chain:
-        return Chain({topic: log.decisions(topic) for topic in TOPICS_READ}, period)
-
-    async def walk() -> list[str]:
-        contracts = lambda _: CONTRACT  # noqa: E731
-        return [said async for _, said in check_log(topics_of(log), chain(), checkpoint, contracts, "engine")]
-
+    contracts = lambda _: CONTRACT  # noqa: E731
     try:
-        list(check_chain(chain(), checkpoint, lambda _: CONTRACT))
-        said = asyncio.run(walk())
+        list(check_chain(chain_of(log, checkpoint), checkpoint, contracts))
+        texts = steps_of(log, chain_of(log, checkpoint), checkpoint, contracts, "engine")
     except ChainBrokenError as error:
         return error
-    assert "first ticks made again; 60 rounds' performances told again" in said[2]
+    assert "first ticks made again; 60 rounds' performances told again" in texts[STEPS[2]]
     return None
 
 

@@ -44,6 +44,13 @@ def test_patience_is_three_candles_where_these_are_longer():
     )  # fmt: skip
 
 
+def test_a_source_of_questions_may_be_silent_for_as_long_as_nobody_asks_anything():
+    posts = Subscription("questions", "questions", "question", "1s")
+    year = 365 * 86_400
+    assert Listening([posts], 300, 0).state(CONNECTED, year) == ("connected", "")
+    assert Listening([posts], 300, 0).state(None, year) is None
+
+
 def test_a_socket_that_comes_and_goes_without_a_record_is_degraded_and_one_that_is_away_is_away():
     listening = Listening([BTC], 60, 0)
     away = SourceHealth(state="reconnecting", reason="silent for 40 s", connections=3)

@@ -8,7 +8,10 @@ from tests.streams.build import tick
 
 from coordinator.projections.folding.decisions import TopicReader
 from coordinator.streams.log.birth import Birth, birth_records, read_birth
-from coordinator.streams.log.check import (
+from coordinator.streams.log.counting import Counter
+from coordinator.streams.log.envelope import Append, Need, encode_append, encode_decision
+from coordinator.streams.log.errors import WrongLogError
+from coordinator.streams.log.integrity import (
     LogFound,
     LogMemory,
     TopicFound,
@@ -16,9 +19,6 @@ from coordinator.streams.log.check import (
     check_log,
     unfinished_birth,
 )
-from coordinator.streams.log.counting import Counter
-from coordinator.streams.log.envelope import Append, Need, encode_append, encode_decision
-from coordinator.streams.log.errors import WrongLogError
 from coordinator.streams.log.plain_topics import PlainCounter
 from coordinator.streams.topology import TOPICS
 

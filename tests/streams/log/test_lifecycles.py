@@ -19,6 +19,7 @@ LEGAL = {
         ("(none)", "failed", "FAILED"),
         ("PENDING", "scored", "SCORED"),
         ("PENDING", "scoring-failed", "FAILED"),
+        ("PENDING", "replaced", "REPLACED"),
     },
     "Checkpoint": {
         ("(none)", "CheckpointOpened", "PENDING"),
@@ -30,7 +31,11 @@ LEGAL = {
         ("CLAIMABLE", "CheckpointPaid", "PAID"),
     },
 }
-FINAL = {"Input": {"RESOLVED"}, "Prediction": {"SCORED", "FAILED", "ABSENT"}, "Checkpoint": {"PAID"}}
+FINAL = {
+    "Input": {"RESOLVED"},
+    "Prediction": {"SCORED", "REPLACED", "FAILED", "ABSENT"},
+    "Checkpoint": {"PAID"},
+}
 
 
 def statuses(name: str) -> set[str]:
@@ -82,5 +87,5 @@ def test_every_status_can_be_reached_and_nothing_leaves_a_final_one(name):
 
 def test_the_tables_speak_of_events_that_exist():
     """Or, of a prediction, of the moves that an event in columns holds: `test_transitions.py`."""
-    moves = {"pending", "absent", "failed", "scored", "scoring-failed"}
+    moves = {"pending", "absent", "failed", "scored", "scoring-failed", "replaced"}
     assert {kind for table in lifecycle.TABLES.values() for _, kind in table} <= set(KINDS) | moves

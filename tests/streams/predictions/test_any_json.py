@@ -22,7 +22,7 @@ from coordinator.streams.contract.trial_answers import (
     usual_answer,
 )
 from coordinator.streams.events import RoundScored
-from coordinator.streams.predictions.judging import check_output
+from coordinator.streams.predictions.replies import check_output
 
 
 class Density(BaseModel):

@@ -31,7 +31,7 @@ from coordinator.streams.log.stage import Told
 from coordinator.streams.log.transitions import transitions
 from coordinator.streams.models.stage import ModelStage
 from coordinator.streams.ports import ModelInfo, ModelNotice, ModelReply, Outcome
-from coordinator.streams.predictions.judging import WORKER_DIED, all_missed, check_output, judge
+from coordinator.streams.predictions.replies import WORKER_DIED, all_missed, check_output, judge
 from coordinator.streams.predictions.stage import (
     NODE_LATE,
     NODE_RESTARTED,

@@ -35,7 +35,8 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.log import stage as stage_shape
 from coordinator.streams.log.envelope import Need
-from coordinator.streams.scores.stage import ScoreStage, charged
+from coordinator.streams.scores.alone import charged
+from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.settings import Settings
 
 
@@ -330,6 +331,23 @@ def test_charges_are_fixed_in_the_round_and_only_where_the_model_is_to_blame():
     scene.when("inputs", resolved(T0))
     found = {name: one.charge_units for name, one in ended(scene).items()}
     assert found == dict.fromkeys(ROUND) | {"away": -3 * UNIT, "broken": -3 * UNIT}
+
+
+@pytest.mark.parametrize(
+    ("policy", "charge"),
+    [("zero", 0), ("constant", -UNIT), ("worst", None), ("worst_percentile", None)],
+)
+def test_without_a_truth_only_a_fixed_charge_is_left_for_who_was_silent(policy, charge):
+    """The rule as the fields' page says it: other policies charge by the round's scores, and there are none."""
+    scene = answered(stage(absence_policy=policy, absence_units=-UNIT), T0, ROUND)
+    scene.when("inputs", received(T0))
+    scene.when("inputs", resolved(T0, change=None))
+    found = {name: (one.fault, one.charge_units) for name, one in ended(scene).items()}
+    assert {name: one for name, (fault, one) in found.items() if fault == "model"} == {
+        "away": charge,
+        "broken": charge,
+    }
+    assert {one for fault, one in found.values() if fault != "model"} == {None}
 
 
 # --- how far all is scored -------------------------------------------------------------------------------

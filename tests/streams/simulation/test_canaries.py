@@ -4,6 +4,7 @@ port of the simulation (`Node`); the product has no switch for any of them.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -15,13 +16,15 @@ from coordinator.streams.agents.owning.ownership import OwnedTopic
 from coordinator.streams.agents.owning.tenure import Tenure
 from coordinator.streams.agents.predict import worker as predict
 from coordinator.streams.checkpoints.stage import CheckpointStage
+from coordinator.streams.feeds.stage import FeedStage
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.stage import Draft, Told
 from coordinator.streams.scores.stage import ScoreStage
+from coordinator.streams.simulation import faults as f
 from coordinator.streams.simulation.campaign import failure_of, quiet, schedule_of, tried
 from coordinator.streams.simulation.node import Node, Process
-from coordinator.streams.simulation.run import Challenge
+from coordinator.streams.simulation.playing import Challenge
 from coordinator.streams.snapshots.stage import SnapshotStage
 
 ROUNDS = 8
@@ -215,7 +218,65 @@ def _paying_more(event: Any) -> Any:
     return msgspec.structs.replace(event, data=msgspec.structs.replace(event.data, emission=emission))
 
 
+class _AtOnce(FeedStage):
+    def decide(self, state: Any, told: Told) -> Draft | None:
+        draft = super().decide(state, told)
+        return draft and msgspec.structs.replace(
+            draft, events=[self._from_now_on(state, one) for one in draft.events]
+        )
+
+    @staticmethod
+    def _from_now_on(state: Any, event: Any) -> Any:
+        if not isinstance(event, ev.CrunchConfigured) or not state.own.terms:
+            return event
+        now = msgspec.structs.replace(event.data, effective_from=state.own.clock + 1)
+        return msgspec.structs.replace(event, data=now)
+
+
+class ChangesRulesInMidPeriod(Node):
+    """Rules that are applied hold at once, for a period that began under others."""
+
+    def input_tenure(self, process: Process) -> Tenure:
+        tenure = super().input_tenure(process)
+        assert isinstance(tenure, FeedTenure)
+        tenure.feeds = _AtOnce(self.contracts.terms_of)
+        return tenure
+
+
+class _Unpaid(CheckpointStage):
+    def fold(self, state: Any, told: Told) -> None:
+        if isinstance(told.event, ev.CheckpointOpened):
+            data = msgspec.structs.replace(told.event.data, credits=[])
+            told = msgspec.structs.replace(told, event=msgspec.structs.replace(told.event, data=data))
+        super().fold(state, told)
+
+
+class OffersCreditsAgain(Node):
+    """What a correction owes is offered by every later checkpoint."""
+
+    def checkpoint_tenure(self, process: Process) -> Tenure:
+        return Tenure(process.line, _Unpaid(self.crunch_id, self.shelf), process.name)
+
+
+class RebuiltFromAShortCopy(Node):
+    """The copy of the log from which it is built anew lacks the last records of the feed."""
+
+    async def _rebuild(self, fault: f.Rebuilt) -> None:
+        await asyncio.sleep(fault.at)
+        for process in self.processes:
+            process.kill()
+        lost = max(0, min(3, len(self.shared.log["feeds"]) - 1))
+        for _ in range(lost):
+            self.shared.log["feeds"].pop()
+            self.shared.order.reverse()
+            self.shared.order.remove("feeds")
+            self.shared.order.reverse()
+        await super()._rebuild(msgspec.structs.replace(fault, at=0.0))
+
+
 DERIVED = "derived topics are those of an undisturbed run"
+LONG = 30
+"""Rounds enough for a checkpoint, its correction, and two checkpoints after it."""
 CANARIES: dict[type[Node], tuple[int, str]] = {
     DecidesDuplicatesAgain: (1, "ids come once"),
     ClaimDoesNotFence: (67, "ids come once"),
@@ -227,6 +288,9 @@ CANARIES: dict[type[Node], tuple[int, str]] = {
     BlamesTheModels: (11, "nobody pays for another's fault"),
     LeavesRoundsOpen: (8, "nothing stays open"),
     PaysOneTooMuch: (1, "the sums add up"),
+    ChangesRulesInMidPeriod: (6, "rules hold from the end of a period"),
+    OffersCreditsAgain: (22, "what a correction owes is offered once"),
+    RebuiltFromAShortCopy: (3, DERIVED),
 }
 """Each with the first seed that finds it, which is tried first, and a rule that is then broken."""
 
@@ -237,7 +301,7 @@ def test_a_canary_is_found_within_a_hundred_seeds(canary: type[Node]):
     challenge = Challenge()
     usual, rule = CANARIES[canary]
     for seed in (usual, *SEEDS):
-        schedule = schedule_of(seed, ROUNDS, challenge)
+        schedule = schedule_of(seed, LONG if canary is OffersCreditsAgain else ROUNDS, challenge)
         findings = tried(schedule, challenge, canary)
         if findings:
             assert rule in [one.rule for one in findings], f"seed {seed}: {findings}"

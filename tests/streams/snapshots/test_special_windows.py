@@ -16,6 +16,7 @@ from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.events import SnapshotTaken, SnapshotTakenData, Window
 from coordinator.streams.settings import Settings
 from coordinator.streams.snapshots.stage import SnapshotStage
+from coordinator.streams.snapshots.windows import Number, numbers_of_windows
 
 ETH = "ETHUSDT"
 SCOPES = [
@@ -139,6 +140,17 @@ def test_a_contract_of_plain_windows_has_none_of_it():
     (data,) = (event.data for event in scene.all(SnapshotTaken))
     assert (data.series, data.windows_counts) == ([], {})
     assert scene.stage.state.own.past == {}
+
+
+def test_a_window_that_combines_others_counts_each_score_once():
+    """All windows end now, so the scores of the shorter one are in the longer one, too."""
+    windows = [
+        Window(name="day", hours=24),
+        Window(name="hour", hours=1),
+        Window(name="overall", hours=0, combines={"day": 0.7, "hour": 0.3}),
+    ]
+    numbers = {"day": Number(100, 20), "hour": Number(200, 5)}
+    assert numbers_of_windows(windows, lambda window: numbers[window.name])["overall"] == Number(130, 20)
 
 
 def test_a_board_is_of_sums():

@@ -17,7 +17,7 @@ from tests.waiting import limit
 from coordinator.infra.contracts.demo import CONTRACT
 from coordinator.infra.contracts.loading import ContractShelf
 from coordinator.streams import events as ev
-from coordinator.streams.agents.feed import live as feed_live
+from coordinator.streams.agents.feed import live_feed as feed_live
 from coordinator.streams.agents.feed.worker import FeedTenure
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.contract.terms import make_terms
@@ -119,6 +119,10 @@ async def test_an_exchange_that_is_away_is_said_and_its_minutes_are_a_hole_until
     def states() -> list[str]:
         return [event.data.state for event in day.events(ev.FeedStateChanged)]
 
+    def reasons() -> list[str]:
+        told = day.events(ev.FeedStateChanged)
+        return [event.data.reason for event in told if event.data.state == "reconnecting"]
+
     exchange.script = [[exchange.message(0), 1.5, "abort"], [exchange.message(4), "hold"]]
     exchange.candles_count = 1
     day.wall_ms = FIRST_OPEN_MS + MINUTE_MS + 100
@@ -128,7 +132,7 @@ async def test_an_exchange_that_is_away_is_said_and_its_minutes_are_a_hole_until
     exchange.answers = [(503, {}, "")] * 9
     day.wall_ms = FIRST_OPEN_MS + 4 * MINUTE_MS + 30_000
     await day.until(lambda: bool(day.events(ev.FeedGapFound)))
-    await day.until(lambda: "reconnecting" in states())
+    await day.until(lambda: any("429" in one or "503" in one for one in reasons()))
     exchange.handshake_refusals.clear()
     assert [number for number, _, _ in day.candles()] == [0]  # nothing was made up meanwhile
     exchange.candles_count = 5
@@ -138,5 +142,3 @@ async def test_an_exchange_that_is_away_is_said_and_its_minutes_are_a_hole_until
     assert {number for number, _, late in day.candles() if late} >= {1, 2}
     assert all(one.data.complete for one in day.events(ev.FeedGapClosed))
     await day.until(lambda: states()[-1] == "connected")
-    reasons = [one.data.reason for one in day.events(ev.FeedStateChanged) if one.data.state == "reconnecting"]
-    assert any("429" in one or "503" in one for one in reasons), reasons

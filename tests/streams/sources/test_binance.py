@@ -19,7 +19,7 @@ from tests.waiting import LIMIT_SECONDS, limit
 
 from coordinator.streams.log.errors import OperatorError, RefusedError, WorldError
 from coordinator.streams.ports import FeedRecord, Subscription
-from coordinator.streams.sources.binance.live import LiveReader, stream_path
+from coordinator.streams.sources.binance.live_messages import LiveReader, stream_path
 from coordinator.streams.sources.binance.source import BinanceSource
 from coordinator.streams.sources.waiting import Patience
 

@@ -17,7 +17,7 @@ from tests.waiting import limit
 from coordinator.streams.feeds.stage import FeedStage
 from coordinator.streams.log.errors import OperatorError, WorldError
 from coordinator.streams.ports import FeedRecord, Subscription
-from coordinator.streams.sources.binance.live import LiveReader, stream_path
+from coordinator.streams.sources.binance.live_messages import LiveReader, stream_path
 from coordinator.streams.sources.binance.source import BinanceSource
 from coordinator.streams.sources.catalog import source_by_name
 from coordinator.streams.sources.waiting import Patience

@@ -304,7 +304,9 @@ def test_the_memory_of_reading_does_not_grow_with_the_file(tmp_path: Path) -> No
         return peak
 
     peak_bytes(10)  # what is imported and compiled once is not of the file
-    assert peak_bytes(9_000) < 1.3 * peak_bytes(3_000)
+    # The least of three: another thread of the process may need memory meanwhile.
+    large, small = (min(peak_bytes(count) for _ in range(3)) for count in (4_500, 1_500))
+    assert large < 1.3 * small
 
 
 async def test_a_file_is_a_source_with_history_and_no_stream(tmp_path: Path) -> None:

@@ -97,6 +97,7 @@ def test_the_built_in_sources_say_what_they_offer() -> None:
         "file": ["candle", "depth", "funding", "tick"],
         "generated": ["candle"],
         "pyth": ["candle", "tick"],
+        "questions": ["question"],
     }
     assert all(offer.about and offer.origin == "built-in" and not offer.error for offer in known.values())
     assert known["binance"].offers["candle"] == ("1s", "1m", "5m", "15m", "1h", "4h", "8h", "1d")

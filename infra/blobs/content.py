@@ -1,0 +1,38 @@
+"""What every store of blobs checks: a blob's size and hash, against what the log says of it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from coordinator.streams.events import Blob
+from coordinator.streams.log.errors import BlobLostError, OperatorError
+
+BYTES_MAX = 512_000_000
+"""Of one blob."""
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def name_of(content: bytes) -> str:
+    """The name under which a store keeps it: its SHA-256. Raises OperatorError for too many bytes."""
+    if len(content) > BYTES_MAX:
+        raise OperatorError(f"a blob of {len(content):,} bytes; {BYTES_MAX:,} are the most")
+    return hashlib.sha256(content).hexdigest()
+
+
+def check_name(blob: Blob) -> str:
+    """The name of a blob that may be read. Raises BlobLostError for one that is no hash, or too large."""
+    if not _SHA256.fullmatch(blob.sha256):
+        raise BlobLostError(f"blob {blob.sha256[:70]!r}: this is no SHA-256")
+    if blob.bytes > BYTES_MAX:
+        raise BlobLostError(f"blob {blob.sha256} has {blob.bytes} bytes, and {BYTES_MAX} are the most")
+    return blob.sha256
+
+
+def checked(blob: Blob, content: bytes) -> bytes:
+    """The content, if it is the blob's. Raises BlobLostError."""
+    if len(content) != blob.bytes:
+        raise BlobLostError(f"blob {blob.sha256} is altered: it does not have its {blob.bytes} bytes")
+    if hashlib.sha256(content).hexdigest() != blob.sha256:
+        raise BlobLostError(f"blob {blob.sha256} is altered: its bytes have another SHA-256")
+    return content

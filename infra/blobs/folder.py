@@ -1,0 +1,69 @@
+"""Bytes that the log only names: a folder of files whose names are the SHA-256 of what is in them.
+
+Reads and writes `blobs/` of the data directory, or the folder that BLOBS_URL names. A file is there whole or not at
+all, and each reading compares its size and hash with what the log says. Nothing here is deleted: a question may be
+asked again, and a log played again.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from coordinator.infra.blobs.content import check_name, checked, name_of
+from coordinator.streams.events import Blob
+from coordinator.streams.log.errors import BlobLostError, OperatorError
+
+FOLDER = "blobs"
+
+
+class BlobFolder:
+    """The `Blobs` of one folder; any number of processes may use it. The folder is made at the first `put`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def put(self, content: bytes) -> str:
+        """Keep `content`, on the disk when this returns; its SHA-256. A file that is there already, but altered, is
+        replaced.
+
+        Raises OperatorError for too many bytes and for a folder that cannot be written.
+        """
+        sha256 = name_of(content)
+        try:
+            self._write(self.folder / sha256, content)
+        except OSError as error:
+            raise OperatorError(f"{self.folder} cannot be written: {error.strerror or error}") from error
+        return sha256
+
+    def read(self, blob: Blob) -> bytes:
+        """The bytes of a blob. Raises BlobLostError, which names it, if they are missing or altered."""
+        name = check_name(blob)
+        try:
+            with (self.folder / name).open("rb") as file:
+                content = file.read(blob.bytes + 1)
+        except FileNotFoundError:
+            raise BlobLostError(f"blob {name} is missing") from None
+        except OSError as error:
+            raise BlobLostError(f"blob {name} cannot be read: {error.strerror or error}") from error
+        return checked(blob, content)
+
+    def _write(self, path: Path, content: bytes) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # A name of its own for each writer: two threads of one process may keep the same bytes.
+        number, partial = tempfile.mkstemp(prefix=f"{path.name[:12]}.", suffix=".partial", dir=self.folder)
+        try:
+            with os.fdopen(number, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # the log names it next, and the log outlives a power cut
+            Path(partial).replace(path)
+        except BaseException:
+            Path(partial).unlink(missing_ok=True)
+            raise
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -1,0 +1,87 @@
+"""Bytes that the log only names, in an object store: whatever `fsspec` has a way to (`s3://`, `gs://`, `az://`, ..).
+
+An object is named by the SHA-256 of what is in it, below the prefix that BLOBS_URL says. Each reading compares its size
+and hash with what the log says. Credentials come from where the store's own library looks for them. Nothing is deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import stamina
+
+from coordinator.infra.blobs.content import check_name, checked, name_of
+from coordinator.streams.events import Blob
+from coordinator.streams.log.errors import BlobLostError, OperatorError, WorldError
+
+ATTEMPTS = 4
+_Done = TypeVar("_Done")
+
+
+class ObjectStore:
+    """The `Blobs` of an object store. Blocking; each call is tried ATTEMPTS times."""
+
+    def __init__(self, url: str) -> None:
+        """Raises OperatorError where fsspec, or what it needs for this kind of URL, is not installed."""
+        try:
+            import fsspec  # noqa: PLC0415 - an optional extra
+        except ImportError:
+            raise OperatorError(
+                "BLOBS_URL needs fsspec: install coordinator-node[blobs], and what fsspec needs for this store"
+            ) from None
+        self._scheme = url.partition("://")[0]
+        try:
+            self._files, self._prefix = fsspec.core.url_to_fs(url.rstrip("/"), skip_instance_cache=True)
+        except (ImportError, ValueError) as error:
+            raise OperatorError(f"BLOBS_URL: no way to {self._scheme}://: {error}") from error
+
+    def put(self, content: bytes) -> str:
+        """Keep `content`, in the store when this returns; its SHA-256. An object that is there already is written
+        again, so that an altered one is mended. Raises OperatorError (too many bytes, refused), WorldError.
+        """
+        sha256 = name_of(content)
+        try:
+            self._tried(lambda: self._files.pipe_file(self._path(sha256), content))
+        except PermissionError as error:
+            raise OperatorError(
+                f"BLOBS_URL: the {self._scheme} store takes nothing: {_said(error)}"
+            ) from error
+        return sha256
+
+    def read(self, blob: Blob) -> bytes:
+        """The bytes of a blob. Raises BlobLostError, which names it, if they are missing or altered; WorldError where
+        the store does not say.
+        """
+        name = check_name(blob)
+        try:
+            # One byte more than it may have: a larger object is seen as altered, and not read whole.
+            content = self._tried(lambda: self._files.cat_file(self._path(name), start=0, end=blob.bytes + 1))
+        except FileNotFoundError:
+            raise BlobLostError(f"blob {name} is missing") from None
+        except PermissionError as error:
+            raise BlobLostError(f"blob {name} cannot be read: {_said(error)}") from error
+        return checked(blob, bytes(content))
+
+    def _path(self, name: str) -> str:
+        return f"{self._prefix}/{name}"
+
+    def _tried(self, work: Callable[[], _Done]) -> _Done:
+        try:
+            for attempt in stamina.retry_context(on=_is_passing, attempts=ATTEMPTS, timeout=30.0):
+                with attempt:
+                    return work()
+        except (FileNotFoundError, PermissionError):
+            raise
+        except Exception as error:  # each store's library has errors of its own
+            raise WorldError(f"the {self._scheme} store of blobs does not answer: {_said(error)}") from error
+        raise AssertionError  # the loop returns or raises
+
+
+def _is_passing(error: Exception) -> bool:
+    return not isinstance(error, (FileNotFoundError, PermissionError))
+
+
+def _said(error: Exception) -> str:
+    """The kind of an error. Its text may hold the URL, and so a key."""
+    return type(error).__name__

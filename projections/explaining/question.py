@@ -1,0 +1,144 @@
+"""Gathers the recorded events of a posted question and of all its rounds, for `streams/audit/explain`.
+
+Reads the rows of `rounds` and `predictions`; `question_facts` sorts the decisions that they name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from coordinator.projections.explaining.reading import (
+    EVERYTHING,
+    WINDOW_RECORDS_MAX,
+    parts_of_scope,
+    records_between,
+)
+from coordinator.projections.folding.as_of import Readable
+from coordinator.projections.folding.projection import key
+from coordinator.projections.views.prediction_places import told_at
+from coordinator.projections.views.question_answers import askings_of
+from coordinator.streams.audit.explain.decided import AnsweredRound
+from coordinator.streams.audit.explain.question import QuestionFacts
+from coordinator.streams.audit.explain.steps import Placed, of_kind
+from coordinator.streams.audit.facts import Seen
+from coordinator.streams.contract.terms import in_force
+from coordinator.streams.events import (
+    AnswersClosed,
+    Event,
+    InputClosed,
+    InputReceived,
+    InputResolved,
+    QuestionPosted,
+    QuestionResolved,
+    QuestionVoided,
+    RoundOpened,
+    RoundRescored,
+    RoundScored,
+    ScopeAnswered,
+    StateCarried,
+)
+from coordinator.streams.log import ids
+
+ROUNDS_MAX = 1_000
+"""A question of more rounds is not computed again, since the request would take seconds."""
+
+
+def places_of(read: Readable, input_id: str, scope_key: str, *, hidden: bool) -> dict[str, list[int]]:
+    """Topic -> the offsets of what is told of a question: of all of its rounds, or while answers are hidden of the one
+    with this id alone.
+    """
+    predictions, first = read.predictions, ids.question_of(input_id)
+    told = told_at(predictions, first, scope_key)
+    told["predictions"] = []
+    rounds = [input_id] if hidden else askings_of(predictions, first)[:ROUNDS_MAX]
+    for round_id in rounds:
+        of_round = told_at(predictions, round_id, scope_key)
+        told["inputs"] += of_round["inputs"]
+        told["predictions"] += of_round["predictions"]
+    if not hidden:
+        # The rows that say who may still answer go with AnswersClosed.
+        told["predictions"] += predictions.store.written_at(b"Q" + key(first))
+    told["feeds"] = read.rounds.posted_at(*_place(first))
+    return {topic: sorted(set(offsets)) for topic, offsets in told.items()}
+
+
+def _place(first: str) -> tuple[str, str]:
+    round_id, question_id = first.removeprefix(ids.QUESTION_PREFIX).split("/")
+    return round_id, question_id
+
+
+def question_facts(
+    read: Readable, placed: Sequence[Placed[Event]], input_id: str, scope_key: str, *, hidden: bool
+) -> QuestionFacts:
+    """The facts of a question, of the events that were read of it; while answers are hidden, what was posted alone."""
+    first = ids.question_of(input_id)
+    place = _place(first)
+    received = next(item for item in of_kind(placed, InputReceived) if item.event.data.input_id == first)
+    posted = [
+        item
+        for item in of_kind(placed, QuestionPosted)
+        if (item.event.data.round_id, item.event.data.question.question_id) == place
+    ]
+    told = in_force(read.predictions.terms.in_order)
+    facts = QuestionFacts(first=received, posted=posted, told=told)
+    if hidden:
+        return facts
+    answered = of_kind(placed, ScopeAnswered)
+    rounds = [
+        AnsweredRound(opened, parts_of_scope(answered, opened.event.data.input_id, scope_key))
+        for opened in of_kind(placed, RoundOpened)
+        if ids.question_of(opened.event.data.input_id) == first
+    ]
+    outcomes: list[Placed[QuestionResolved] | Placed[QuestionVoided]] = [
+        *of_kind(placed, QuestionResolved),
+        *of_kind(placed, QuestionVoided),
+    ]
+    scores: list[Placed[RoundScored] | Placed[RoundRescored]] = [
+        *of_kind(placed, RoundScored),
+        *of_kind(placed, RoundRescored),
+    ]
+    resolved = [item for item in of_kind(placed, InputResolved) if item.event.data.input_id == first]
+    return QuestionFacts(
+        first=received,
+        posted=posted,
+        told=told,
+        rounds=rounds,
+        closed=next(
+            (item for item in of_kind(placed, InputClosed) if item.event.data.input_id == first), None
+        ),
+        answers_closed=next(
+            (item for item in of_kind(placed, AnswersClosed) if item.event.data.input_id == first), None
+        ),
+        outcomes=sorted(
+            (item for item in outcomes if (item.event.data.round_id, item.event.data.question_id) == place),
+            key=_offset,
+        ),
+        resolved=resolved,
+        scored=[
+            item
+            for item in scores
+            if (item.event.data.input_id, item.event.data.scope_key) == (first, scope_key)
+        ],
+        window=_window(read, received, resolved),
+        carries=any(item.event.data.input_id == first for item in of_kind(placed, StateCarried)),
+    )
+
+
+def _offset(placed: Placed[Any]) -> int:
+    return placed.offset
+
+
+def _window(
+    read: Readable, received: Placed[InputReceived], resolved: Sequence[Placed[InputResolved]]
+) -> list[Seen]:
+    """The records of the feed that the truth is made of, where the feed resolves the question."""
+    asked = received.event.data.question
+    if asked is None or not asked.resolves_by or asked.resolves_at is None or not resolved:
+        return []
+    since = max(asked.opens_at, received.event.data.point)
+    terms = in_force(read.predictions.terms.in_order).at(since)
+    feeds_read = resolved[0].upto.get("feeds", (EVERYTHING, 0))[0]
+    return records_between(
+        read, terms, asked.resolves_by, since, asked.resolves_at, feeds_read, WINDOW_RECORDS_MAX
+    )

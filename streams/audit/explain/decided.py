@@ -1,0 +1,85 @@
+"""Lets the stage of scores decide a round, or all rounds of a posted question, again, over their events alone. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from coordinator.streams.audit.explain.steps import Placed
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.terms import TermsInForce
+from coordinator.streams.events import (
+    AnswerEntry,
+    AnswersClosed,
+    AnyEvent,
+    InputClosed,
+    InputReceived,
+    InputResolved,
+    RoundOpened,
+    RoundRescored,
+    RoundScored,
+    ScopeAnswered,
+)
+from coordinator.streams.log import ids
+from coordinator.streams.log.stage import Told
+from coordinator.streams.scores.open_rounds import undecoded
+from coordinator.streams.scores.stage import ScoreStage
+
+
+class AnsweredRound(msgspec.Struct, frozen=True):
+    """One round of an input: it was asked, or answers were handed in."""
+
+    opened: Placed[RoundOpened]
+    answered: Sequence[Placed[ScopeAnswered]]
+
+    @property
+    def suffix(self) -> str:
+        """What follows the question in its id."""
+        return ids.asking_suffix(self.opened.event.data.input_id)
+
+    def answer_of(self, model_id: str) -> tuple[AnswerEntry, Placed[ScopeAnswered]] | None:
+        """The model's answer in this round, and the event that has it."""
+        roster = self.opened.event.data.roster
+        for part in self.answered:
+            for entry in part.event.data.entries(roster):
+                if entry.model_id == model_id:
+                    return entry, part
+        return None
+
+
+def decided_again(
+    contract: CrunchContract,
+    terms: TermsInForce,
+    received: InputReceived,
+    rounds: Sequence[AnsweredRound],
+    resolved: Iterable[InputResolved],
+    *,
+    closed: InputClosed | None = None,
+    answers_closed: AnswersClosed | None = None,
+    past: Iterable[RoundScored] = (),
+) -> list[AnyEvent]:
+    """What the stage decides for each truth in turn. `past` are earlier rounds, for ensembles that look back."""
+    stage = ScoreStage(lambda _: contract)
+    state = stage.state
+    state.own.terms = terms
+    for earlier in past:
+        stage.fold(state, Told("scores", earlier))
+    stage.fold(state, Told("inputs", received))
+    if closed is not None:
+        stage.fold(state, Told("inputs", closed))
+    for the_round in rounds:
+        answers = undecoded([part.event for part in the_round.answered])
+        for event in (the_round.opened.event, *answers):
+            stage.fold(state, Told("predictions", event))
+    if answers_closed is not None:
+        stage.fold(state, Told("predictions", answers_closed))
+    decided: list[AnyEvent] = []
+    for number, truth in enumerate(resolved):
+        draft = stage.decide(state, Told("inputs", truth, (number, 0)))
+        events = draft.events if draft is not None else ()
+        for scored in events:
+            if isinstance(scored, (RoundScored, RoundRescored)):
+                stage.fold(state, Told("scores", scored))
+        decided += events
+    return decided

@@ -1,0 +1,132 @@
+"""Every alert has an entry in the guide, every command in it exists, and what is made from it is up to date."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import get_args
+
+import jsonschema_rs
+import msgspec
+import pytest
+import yaml
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from tests.outside_tools import missing, npm_file
+from tests.streams.golden_samples import SAMPLES
+from typer.testing import CliRunner
+
+from coordinator.api.alert_guide import GUIDES, NODE_ALERTS
+from coordinator.api.invariant_shapes import AlertKind
+from coordinator.api.prometheus import Metrics
+from coordinator.cli.main import app
+from observability import __main__ as observability
+from observability import alert_rules, dashboards
+
+ASYNCAPI = "@asyncapi/specs@6.11.1"
+ASYNCAPI_SHA256 = "abe96881dbfaad495ccbb6bd8d3fb43ca18a13b9d7564849ccb66f39d5e5b20f"
+
+
+def test_every_kind_of_alert_has_its_entry():
+    assert set(NODE_ALERTS) == set(get_args(AlertKind))
+
+
+def commands_of(text: str) -> list[list[str]]:
+    """The words of each command of ours in a line, up to its first argument in capitals or punctuation."""
+    found = []
+    for part in text.split("coordinator ")[1:]:
+        words = []
+        for word in part.split():
+            bare = word.strip(",.:;")
+            if not bare.replace("-", "").islower():
+                break
+            words.append(bare)
+            if bare != word:
+                break
+        found.append(words)
+    return found
+
+
+@pytest.mark.parametrize("name", GUIDES)
+def test_every_command_of_the_guide_exists(name):
+    told = [words for line in (*GUIDES[name].look, *GUIDES[name].end) for words in commands_of(line)]
+    for words in told:
+        done = CliRunner().invoke(app, [*(word for word in words if not word.startswith("-")), "--help"])
+        assert done.exit_code == 0, words
+        assert all(word in done.output for word in words if word.startswith("--")), words
+
+
+def test_what_is_made_from_the_guide_and_the_events_is_up_to_date():
+    old = [
+        path for path, text in observability.files().items() if not path.exists() or path.read_text() != text
+    ]
+    assert not old, "make observability"
+
+
+async def test_every_figure_that_rules_and_dashboards_name_is_one_of_ours(api):
+    text = (await api.client.get("/metrics")).text
+    families = list(text_string_to_metric_families(text))
+    samples = {sample.name for family in families for sample in family.samples} | {
+        family.name + suffix for family in families for suffix in ("", "_total", "_bucket")
+    }
+    exprs = [guide.expr for guide in GUIDES.values()]
+    exprs += [expr for panels in dashboards.DASHBOARDS.values() for _, _, expr, _ in panels]
+    for expr in exprs:
+        for name in expr.replace("(", " ").replace("{", " ").replace("[", " ").split():
+            if name.startswith("coordinator_") and name != "coordinator_webhook_posts_total":
+                assert name in samples, f"{name} in {expr}"
+
+
+async def test_names_follow_the_conventions(api):
+    """Prometheus' conventions: a prefix, base units, help; `_total` for counters alone."""
+    for family in text_string_to_metric_families((await api.client.get("/metrics")).text):
+        assert family.name.startswith("coordinator_"), family.name
+        assert family.documentation.endswith("."), family.name
+        assert not family.name.endswith(("_ms", "_minutes", "_mb", "_total_total")), family.name
+        if family.type == "gauge":
+            assert not family.name.endswith("_total"), family.name
+
+
+def test_the_rules_fire_when_they_should_and_only_then():
+    if shutil.which("promtool") is None:
+        missing("there is no promtool: it is in Debian's package prometheus")
+    for arguments in (["check", "rules", "rules.yml"], ["test", "rules", "rules_test.yml"]):
+        done = subprocess.run(
+            ["promtool", *arguments],
+            cwd=observability.FOLDER,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_rules_are_those_of_the_guide():
+    told = yaml.safe_load((observability.FOLDER / "rules.yml").read_text())["groups"][0]["rules"]
+    assert [rule["alert"] for rule in told] == [alert_rules.alert_name(name) for name in GUIDES]
+    tested = yaml.safe_load((observability.FOLDER / "rules_test.yml").read_text())["tests"]
+    assert [one["name"] for one in tested] == ["a quiet node", *GUIDES]
+
+
+def test_the_asyncapi_document_is_valid_by_its_own_schema():
+    schema = jsonschema_rs.validator_for(
+        npm_file(ASYNCAPI, "schemas/3.0.0-without-$id.json", ASYNCAPI_SHA256)
+    )
+    document = yaml.safe_load((observability.ROOT / "docs/asyncapi.yaml").read_text())
+    assert [error.message for error in schema.iter_errors(document)] == []
+
+
+async def test_a_live_round_is_timed_from_its_truth_to_the_board_and_a_replayed_one_is_not(parts):
+    now = [1_000_000]
+    metrics = Metrics(parts.projector, lambda: now[0])
+    scored = SAMPLES["RoundScored"]
+    live = msgspec.structs.replace(
+        scored, at=1_000_400, data=msgspec.structs.replace(scored.data, rehearsal=False)
+    )
+    now[0] = 1_001_000
+    for event in (scored, live, msgspec.structs.replace(live, at=999_999)):
+        parts.projector.on_scored(event)
+    text = generate_latest(metrics.registry).decode()
+    assert "coordinator_truth_to_board_seconds_count 1.0" in text
+    assert "coordinator_truth_to_board_seconds_sum 0.6" in text

@@ -1,0 +1,256 @@
+"""What was answered to a posted question is hidden until the question is closed: on every route, in files, in a past, in
+bundles, in explanations and in the live stream.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from pydantic import BaseModel, field_validator
+from structlog.testing import capture_logs
+from tests.api.test_hidden_answers import NAMES, ROUTES, read, take
+from tests.api.test_hidden_answers import everything as every_body
+from tests.given import decision
+from tests.logs import HOUR_MS, MINUTE_MS, START_MS, busy_log
+from tests.posted import Posted
+from tests.streams.asked import Q, all_answered, asked, asks, came, closed, the_round
+
+from coordinator.api.live_state import LiveState
+from coordinator.projections.views.hidden_answers import hidden_until
+from coordinator.streams import events as ev
+from coordinator.streams.agents.owning.dead_letters import dead_letter
+from coordinator.streams.agents.predict.submissions import Submissions
+from coordinator.streams.contract.types import InferenceOutput
+from coordinator.streams.predictions.stage import PredictionStage
+
+OPEN_AT = START_MS + 10 * HOUR_MS
+CLOSES = OPEN_AT + 90 * 24 * HOUR_MS
+CROWD = {f"crowd-{number}": round(0.70000001 + number * 0.00012347, 8) for number in range(40)}
+AGAIN = {f"crowd-{number}": round(0.20000001 + number * 0.00012347, 8) for number in range(40)}
+HANDED_IN = {"crowd-x": 0.31415927}
+SECRETS = {repr(value).encode() for said in (CROWD, AGAIN, HANDED_IN) for value in said.values()}
+SUFFIX = "~sab12cd34ef56"
+EXPLAINED = f"/reports/explain/predictions/{Q}/question/crowd-7"
+OF_QUESTIONS = (
+    "/reports/rounds",
+    "/reports/rounds/r1",
+    "/reports/rounds/r1/questions/q1",
+    "/events/overview",
+    EXPLAINED,
+)
+
+
+@pytest.fixture
+def log():
+    """A node on which a question is open for ninety days, asked twice and answered by hand."""
+    log = busy_log()
+    log.tick(OPEN_AT)
+    Posted(log).post("r1", "q1", at=10 * HOUR_MS, opens=10 * HOUR_MS, closes=CLOSES - START_MS)
+    hash_then = log.contract_at(OPEN_AT)
+
+    def of_now(event: ev.AnyEvent) -> ev.AnyEvent:
+        data = msgspec.structs.replace(event.data, contract_hash=hash_then)
+        return msgspec.structs.replace(event, data=data)
+
+    for model_id in (*CROWD, *HANDED_IN):
+        log.model(model_id)
+    for asking, (suffix, said) in enumerate((("", CROWD), ("~2", AGAIN)), 1):
+        at = OPEN_AT + asking * MINUTE_MS
+        log.append("inputs", of_now(asked(asking, at, closes_at=CLOSES)))
+        opened, *answers = the_round(suffix, said, at, closes_at=CLOSES)
+        log.append("predictions", of_now(opened))
+        log.append("predictions", *answers)
+    opened, *answers = the_round(SUFFIX, HANDED_IN, OPEN_AT + 3 * MINUTE_MS, closes_at=CLOSES)
+    log.append("predictions", of_now(opened), *answers)
+    log.inputs_until(10 * HOUR_MS + 5 * MINUTE_MS)
+    return log
+
+
+async def close(api, log, at=OPEN_AT + HOUR_MS):
+    log.append("inputs", closed(at))
+    await take(api, log, "inputs")
+    log.inputs_until(max(api.read.predictions.resolved_until, at + 1) - START_MS)
+    await take(api, log, "inputs")
+
+
+async def everything(api, **params):
+    """Each body, also of the question's own routes, and what a new listener of the live stream is told."""
+    bodies = await every_body(api, NAMES | {"{prediction_id}": f"{Q}/question/crowd-7"}, **params)
+    live = LiveState(api.read)
+    live.turn(api.projector.positions())
+    bodies["live"] = live.first_message(live.since(None), {}) + live.changes_since(0, always=True)
+    return bodies
+
+
+def seen(bodies):
+    return {path for path, body in bodies.items() if any(one in body for one in SECRETS)}
+
+
+async def test_no_route_and_no_file_says_an_answer_before_the_close(api, log):
+    for params in ({}, {"start": START_MS}, {"as_of": OPEN_AT + 10 * MINUTE_MS}):
+        bodies = await everything(api, **params)
+        assert len(bodies) > (10 if "as_of" in params else 20)
+        assert bodies.keys() >= {*OF_QUESTIONS, "live"}
+        assert seen(bodies) == set()
+    # The market goes on for a month; the question stays open, and its answers hidden.
+    log.inputs_until(31 * 24 * HOUR_MS)
+    await take(api, log, "inputs")
+    assert seen(await everything(api, start=START_MS)) == set()
+    await close(api, log)
+    bodies = await everything(api, start=START_MS)
+    for path in ROUTES:  # the search finds them where they may be seen
+        assert all(one in bodies[f"/reports/{path}"] for one in SECRETS), path
+    for path in ("/reports/rounds/r1/questions/q1", EXPLAINED):
+        assert path in seen(bodies)
+
+
+async def test_a_past_before_the_close_stays_hidden_for_ever(api, log):
+    await close(api, log)
+    log.tick(OPEN_AT + 2 * HOUR_MS)
+    await take(api, log, "feeds")
+    assert seen(await everything(api, as_of=OPEN_AT + 10 * MINUTE_MS)) == set()
+
+
+@pytest.mark.parametrize("path", ROUTES)
+async def test_each_row_says_until_when(api, path):
+    rows = [row for row in await read(api, path) if row["model_id"] == "crowd-0"]
+    assert len(rows) == 2
+    for row in rows:
+        assert row["status"] == "PENDING"
+        assert row["output_hidden"] in (True, "True")
+
+
+async def test_a_bundle_of_what_is_written_waits_for_the_close(api, log):
+    end = len(log.records["predictions"]) - 1
+    assert hidden_until(api.read.predictions, end) == CLOSES
+    log.inputs_until(31 * 24 * HOUR_MS)
+    await take(api, log, "inputs")
+    assert hidden_until(api.read.predictions, end) == CLOSES
+    await close(api, log)
+    log.append("predictions", all_answered("", "~2", SUFFIX, at=OPEN_AT + HOUR_MS))
+    await take(api, log, "predictions")
+    assert hidden_until(api.read.predictions, end) is None
+
+
+async def test_the_read_model_behind_page_and_live_stream_gives_no_answer_away(api):
+    """The stream itself sends no output of a prediction; whatever reads this list gets none either."""
+    state = api.projector.read.predictions
+    told = msgspec.json.encode(list(state.newest(OPEN_AT, OPEN_AT + HOUR_MS)))
+    assert not any(secret in told for secret in SECRETS)
+    assert b"crowd-0" in told
+
+
+async def test_a_row_is_scored_where_its_answer_counted_and_replaced_elsewhere(api, log):
+    await close(api, log)
+    read_models = api.read.predictions
+    models = sorted({*CROWD, *HANDED_IN})
+    data = ev.RoundScoredData(
+        input_id=Q,
+        scope_key="question",
+        subject="questions",
+        point=OPEN_AT + MINUTE_MS,
+        resolvable_at=OPEN_AT + 2 * HOUR_MS,
+        horizon_seconds=0,
+        rehearsal=False,
+        contract_hash=log.contract_at(OPEN_AT),
+        models=models,
+        crunchers=[],
+        units={"value": [5] * len(models)},
+        unscored=[],
+        reasons=[],
+        rounds=[SUFFIX if one == "crowd-x" else "~2" for one in models],
+        replaced={"": [models.index(one) for one in CROWD]},
+    )
+    log.append("inputs", came(1.0, OPEN_AT + 2 * HOUR_MS))
+    log.append("scores", ev.RoundScored(id=f"{Q}/question:scored", at=OPEN_AT + 2 * HOUR_MS, data=data))
+    await take(api, log, "inputs")
+    await take(api, log, "scores")
+    of = {
+        suffix: {one.status for one in read_models.round(Q + suffix, "question")}
+        for suffix in ("", "~2", SUFFIX)
+    }
+    assert of == {"": {"REPLACED"}, "~2": {"SCORED"}, SUFFIX: {"SCORED"}}
+    totals = read_models.totals()
+    assert (totals["replaced"], totals["pending"]) == (len(CROWD), 2)
+
+
+def quoted(value: float) -> float:
+    """An author's check that tells what it refuses."""
+    if value != round(value, 2):
+        raise ValueError(f"{value} has more than two digits")
+    return value
+
+
+class Quoting(BaseModel):
+    value: float
+    _check = field_validator("value")(quoted)
+
+
+class Failing(BaseModel):
+    value: float
+
+    @field_validator("value")
+    @classmethod
+    def _check(cls, value: float) -> float:
+        raise KeyError(value)
+
+
+def handed_in(question_ids=("q1",), at=OPEN_AT + 5 * MINUTE_MS, value=b'{"value": 0.31415927}', number=1):
+    answers = [
+        ev.SubmittedAnswer(question_id=one, scope_key="", output=msgspec.Raw(value)) for one in question_ids
+    ]
+    data = ev.SubmitAnswersData(
+        round_id="r1", model_id="crowd-x", cruncher_id="x", answers=answers, sha256=str(number) * 64
+    )
+    return ev.SubmitAnswers(id=f"cmd/hand-in/{number}", at=at, data=data)
+
+
+@pytest.mark.parametrize(
+    ("output_type", "command"),
+    [
+        (Quoting, handed_in()),
+        (Failing, handed_in()),
+        (InferenceOutput, handed_in(value=b'{"value": "0.31415927?"}')),
+        (InferenceOutput, handed_in(value=b'{"value": [0.31415927]}')),
+        (InferenceOutput, handed_in(("q1", "q1"))),
+        (InferenceOutput, handed_in(("q1", "q9"))),
+        (InferenceOutput, handed_in(at=CLOSES + 1)),
+    ],
+    ids=[
+        "its author quotes",
+        "its author fails",
+        "no number",
+        "a list",
+        "twice",
+        "unknown",
+        "late",
+    ],
+)
+async def test_a_refusal_of_what_was_handed_in_says_no_answer(api, log, monkeypatch, output_type, command):
+    """Neither the worker's log, nor the dead letter, which alerts, /reports/commands and `dead-letters list` show."""
+    stage = PredictionStage()
+    for told in stage.unfold(decision("inputs", 5, [asked(1, OPEN_AT, closes_at=CLOSES)])):
+        stage.fold(stage.state, told)
+    letters = []
+
+    async def keep(topic, offset, body, reason):
+        letters.append(dead_letter(topic, str(offset), reason, body, OPEN_AT))
+
+    async def is_behind():
+        return False
+
+    waiting = Submissions(stage, lambda _: asks(output_type=output_type), keep)
+    waiting.take(decision("commands", 1, [command]))
+    with capture_logs() as logs:
+        told = await waiting.next(is_behind, max(command.at, OPEN_AT), 1)
+    assert told.event.rounds == []
+    assert letters
+    assert [one["event"] for one in logs] == ["answer_refused"] * len(letters)
+    assert "0.314" not in repr(logs)
+    assert b"0.314" not in b"".join(map(msgspec.json.encode, letters))
+    for letter in letters:
+        log.append("dead-letters", letter)
+        await take(api, log, "dead-letters")
+    bodies = await every_body(api, NAMES | {"{command_id}": command.id})
+    assert letters[0].data.reason.encode() in bodies["/reports/commands/" + command.id]
+    assert {path for path, body in bodies.items() if b"0.31415927" in body} == set()

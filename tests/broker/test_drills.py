@@ -1,0 +1,31 @@
+"""The drills themselves: a real node, a real fault, its alert and no other, its end, and nothing lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from coordinator.api.alert_guide import GUIDES
+from coordinator.cli.drills.catalog import DRILLS
+from coordinator.cli.drills.running import run_drill
+
+QUICK = [drill for drill in DRILLS.values() if drill.quick]
+pytestmark = pytest.mark.broker
+
+
+def test_each_drill_names_an_alert_that_is_in_the_guide_or_says_what_holds_without_one():
+    assert all(alert in GUIDES for drill in DRILLS.values() for alert in (drill.alert, *drill.also) if alert)
+    assert all(bool(drill.alert) is not bool(drill.holds) for drill in DRILLS.values())
+
+
+@pytest.mark.parametrize("drill", QUICK, ids=lambda drill: drill.name)
+def test_a_quick_drill_goes_as_it_must(drill):
+    outcome = run_drill(drill, print, [])
+    assert (outcome.faults, outcome.raised, outcome.lost) == ((), (drill.alert,), ())
+    assert outcome.acknowledged_records > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [drill.name for drill in DRILLS.values() if not drill.quick])
+def test_a_drill_goes_as_it_must(name):
+    outcome = run_drill(DRILLS[name], print, [])
+    assert outcome.faults == ()

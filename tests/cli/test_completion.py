@@ -1,0 +1,44 @@
+"""What a shell is offered when somebody presses Tab: commands, their commands, and options."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from coordinator.cli import lazy_groups
+from coordinator.cli.main import app
+
+
+def offered(words: str) -> list[str]:
+    """What bash is offered for the last of these words."""
+    env = {
+        "_COORDINATOR_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split(" ")) - 1),
+    }
+    result = CliRunner().invoke(app, env=env, prog_name="coordinator")
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("words", "completions"),
+    [
+        ("coordinator checkp", ["checkpoint"]),
+        ("coordinator checkpoint con", ["confirm"]),
+        ("coordinator plan --rep", ["--report"]),
+        ("coordinator nothing-like-that x", []),
+    ],
+)
+def test_commands_and_options_are_offered(words: str, completions: list[str]):
+    assert offered(words) == completions
+
+
+def test_a_command_whose_extra_is_missing_offers_nothing_and_fails_on_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def not_installed(name: str):
+        raise ModuleNotFoundError(name="pyarrow")
+
+    monkeypatch.setattr(lazy_groups, "import_module", not_installed)
+    assert offered("coordinator explain --as") == []

@@ -1,0 +1,132 @@
+"""A node that lied long ago: a bundle that begins later takes the past on trust and says so; one of the whole log does
+not, whichever payout it is of.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+from tests.infra.evidence.aged import PERIODS, RULES, aged_log
+from tests.infra.evidence.bundles import applied, bundle_of, checkpoints_of
+from tests.infra.evidence.test_bundle import judged
+from tests.infra.evidence.test_witness import Node, look, serving
+from tests.memory_log import MemoryLog, undisturbed
+
+from coordinator.infra.contracts.archive import unpack
+from coordinator.streams.checkpoints.stage import CheckpointStage
+from coordinator.streams.events import CheckpointWithheld
+from coordinator.streams.evidence.bundle import decode_manifest
+from coordinator.streams.snapshots.stage import SnapshotStage
+
+LAST = PERIODS - 1
+
+
+@lru_cache
+def lied_log() -> MemoryLog:
+    """The aged log whose first score was recorded as another one, and all that the later stages made of that: whoever
+    was paid then was paid by it. Long after, every window is past it.
+    """
+    key, archive = applied(RULES)["FIRST"]
+    contracts = {key: unpack(archive, key)}.__getitem__
+    honest = aged_log()
+    scores, lied = [], False
+    for record in honest["scores"]:
+        found = None if lied else re.search(rb'"units":\{"value":\[(-?\d+)', record)
+        if found:
+            lied = True
+            moved = b"%d" % (int(found[1]) + 5_000_000_000)
+            record = record[: found.start(1)] + moved + record[found.end(1) :]  # noqa: PLW2901 - the altered one
+        scores.append(record)
+    topics = {name: honest[name] for name in honest.topics if name not in ("snapshots", "checkpoints")}
+    log = undisturbed(MemoryLog(topics | {"scores": scores}), lambda: SnapshotStage(contracts))
+    return undisturbed(log, lambda: CheckpointStage("btc-up", contracts))
+
+
+WITHHELD = """
+from coordinator.streams.contract.defaults import build_emission
+
+
+def late(entries, *addresses):
+    if entries[0]["hours_here"] < 0.5:
+        raise ValueError("too early to pay")
+    return build_emission(entries, *addresses)
+
+""" + RULES.replace("CrunchContract(", "CrunchContract(\n    build_emission=late,", 1)
+"""Under these rules the first payouts are withheld, and never offered."""
+
+
+def cut_of(path: Path) -> object:
+    with zipfile.ZipFile(path) as archive:
+        return decode_manifest(archive.read("manifest.json")).cut
+
+
+def test_a_bundle_that_begins_after_the_lie_holds_and_names_what_it_believes(tmp_path: Path):
+    path = bundle_of(tmp_path, lied_log())
+    assert cut_of(path) is not None
+    code, said = judged(path)
+    assert code == 0, said
+    assert (
+        "is the word of who made the bundle; a bundle of the whole log (`coordinator bundle --whole`)" in said
+    )
+
+
+def test_a_bundle_of_the_whole_log_convicts_the_payout_that_was_lied_about(tmp_path: Path):
+    path = bundle_of(tmp_path, lied_log(), 0, whole=True)
+    assert cut_of(path) is None
+    code, said = judged(path)
+    assert code == 1
+    assert re.search(r"FAIL\w*\s+scores|scores does not hold|scores: ", said), said
+
+
+def test_a_bundle_of_the_whole_log_of_a_later_payout_convicts_the_earlier_one_by_its_name(tmp_path: Path):
+    path = bundle_of(tmp_path, lied_log(), whole=True)
+    code, said = judged(path)
+    assert code == 1
+    assert re.search(rf"FAIL\w*\s+scores\s+of checkpoint {checkpoints_of(lied_log())[0]}: ", said), said
+
+
+def test_a_bundle_of_the_whole_log_of_an_honest_node_says_how_many_payouts_it_judged(tmp_path: Path):
+    ids = checkpoints_of(aged_log())
+    code, said = judged(bundle_of(tmp_path, aged_log(), whole=True))
+    assert code == 0, said
+    assert f"{len(ids) - 1} other checkpoints, from {ids[0]} on, each from the feed to the emission" in said
+
+
+def test_a_payout_that_was_withheld_long_ago_is_no_lie(tmp_path: Path):
+    log = aged_log(WITHHELD, 8)
+    assert isinstance(log.events("checkpoints")[1], CheckpointWithheld)
+    code, said = judged(bundle_of(tmp_path, log, whole=True))
+    assert code == 0, said
+    assert "7 other checkpoints" in said
+
+
+@pytest.mark.parametrize("number", [0, LAST], ids=["the lie is new", "it skipped every note until now"])
+def test_a_witness_which_asks_for_the_whole_log_signs_nothing_there(tmp_path: Path, number: int):
+    (tmp_path / "served").mkdir()
+    node = Node(tmp_path / "served", lied_log())
+    node.show(number)
+    with serving(node) as url:
+        code, said = look(url, tmp_path / "witness")
+    assert code == 1
+    assert "scores does not hold; nothing is signed" in said
+    assert not list((tmp_path / "witness/notes").iterdir())
+
+
+def test_nor_does_it_sign_a_bundle_that_leaves_the_past_out(tmp_path: Path):
+    """The node answers the question for the whole log with one that begins after its lie."""
+    (tmp_path / "served").mkdir()
+    node = Node(tmp_path / "served", lied_log())
+    node.show(LAST)
+    node.path = bundle_of(tmp_path / "served", lied_log())
+    assert cut_of(node.path) is not None
+    assert node.checkpoint_id == checkpoints_of(lied_log())[LAST]
+    with serving(node) as url:
+        code, said = look(url, tmp_path / "witness")
+    assert code == 1
+    assert "nothing is signed" in said
+    assert "leaves the past out" in said
+    assert not list((tmp_path / "witness/notes").iterdir())

@@ -1,0 +1,125 @@
+"""Posted questions before a stranger: bundles hold, and every answer is proved, whichever round it stands in."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zipfile
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.infra.evidence.bundles import MemorySource, bundle_of
+from tests.infra.evidence.questioned import T0, questioned_log
+from tests.infra.evidence.test_bundle import judged
+from tests.infra.evidence.test_proofs import KEY, settings
+from tests.memory_log import MemoryLog
+
+from coordinator.infra.evidence.proving import write_proof
+from coordinator.streams.events import (
+    RoundOpened,
+    ScopeAnswered,
+    SubmitAnswers,
+    SubmitAnswersData,
+    SubmittedAnswer,
+)
+from coordinator.streams.evidence.prediction_proof import proved
+from coordinator.streams.log.envelope import encode_event
+from coordinator.streams.log.ids import prediction_id, question_of
+
+Q = "inp/questions/r/"
+SCORED = {"again~2/question/slow": [937_500_000], "corrected/question/slow": [437_500_000, 937_500_000]}
+"""Prediction -> its scores, by the first and by the corrected truth."""
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_bundles_of_questions_hold(tmp_path: Path, number: int):
+    """The second one's windows reach back to a period whose scores were corrected later."""
+    code, said = judged(bundle_of(tmp_path, questioned_log(), number))
+    assert code == 0, said
+
+
+def test_an_answer_that_was_handed_in_to_an_open_question_is_in_no_bundle(tmp_path: Path):
+    """The bundle of an older checkpoint holds the commands that came since, and everybody may read it."""
+    log = MemoryLog({topic: list(records) for topic, records in questioned_log().topics.items()})
+    answer = SubmittedAnswer(
+        question_id="open", scope_key="question", output=msgspec.Raw(b'{"value":0.31415927}')
+    )
+    data = SubmitAnswersData(
+        round_id="r", model_id="hand", cruncher_id="c", answers=[answer], sha256="5" * 64
+    )
+    log.append("commands", encode_event(SubmitAnswers(id="cmd/submit/open", at=T0, data=data)))
+    path = bundle_of(tmp_path, log, 0)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    assert [name for name, content in members.items() if b"0.31415927" in content] == []
+    assert b"cmd/submit/open" in members["log/commands"]
+    code, said = judged(path)
+    assert code == 0, said
+
+
+def test_of_a_model_the_answers_that_do_not_count_are_told_too(tmp_path: Path):
+    path = bundle_of(tmp_path, questioned_log(), 0)
+    code, said = judged(path, "--model", "hand", "--json")
+    assert code == 0
+    rounds = json.loads(said[said.index("\n{\n") :])["rounds"]
+    (again,) = [one for one in rounds if one["asked"]]
+    assert (again["input_id"], again["answer"], again["units"]) == (
+        f"{Q}again",
+        '{"value":0.8}',
+        {"value": 960_000_000},
+    )
+    assert list(again["other_answers"].values()) == ['{"value":0.9}']
+    code, said = judged(path, "--model", "slow", "--json")
+    rounds = json.loads(said[said.index("\n{\n") :])["rounds"]
+    of = [(one["input_id"].removeprefix(Q), one["status"], one["corrected"], one["units"]) for one in rounds]
+    assert sorted(of, key=lambda one: (one[0], one[2])) == [
+        ("again", "SCORED", False, {"value": 937_500_000}),
+        ("annulled", "FAILED", False, {}),
+        ("corrected", "SCORED", False, {"value": 437_500_000}),
+        ("corrected", "SCORED", True, {"value": 937_500_000}),
+        ("void", "FAILED", False, {}),
+    ]
+
+
+def test_every_answer_is_proved_by_its_own_id(tmp_path: Path):
+    log = questioned_log()
+    rosters = {
+        event.data.input_id: event.data.roster
+        for event in log.events("predictions")
+        if isinstance(event, RoundOpened)
+    }
+    statuses: dict[str, str] = {}
+    for event in log.events("predictions"):
+        for answer in (
+            event.data.entries(rosters[event.data.input_id]) if isinstance(event, ScopeAnswered) else ()
+        ):
+            wanted = prediction_id(event.data.input_id, event.data.scope_key, answer.model_id)
+            path = tmp_path / "proof.txt"
+            asyncio.run(write_proof(settings(tmp_path), MemorySource(log), wanted, path))
+            found = proved(path.read_bytes(), [KEY.verifier], wanted)
+            assert {one.answer for one in found} == {bytes(answer.output).decode()}
+            assert [one.revision for one in found] == [*range(len(found))]
+            name = wanted.removeprefix(Q)
+            if name in SCORED:
+                assert [one.units["value"] for one in found] == SCORED[name]
+            by_hand = name.startswith("again~s")
+            statuses[f"hand {found[0].answer}" if by_hand else name] = found[-1].status
+            assert (
+                question_of(event.data.input_id).removeprefix(Q) == name.partition("/")[0].partition("~")[0]
+            )
+    assert statuses == {
+        "again/question/even": "SCORED",
+        "again/question/slow": "FAILED",
+        "again~2/question/slow": "SCORED",
+        'hand {"value":0.9}': "REPLACED",
+        'hand {"value":0.8}': "SCORED",
+        "void/question/even": "FAILED",
+        "void/question/slow": "FAILED",
+        "annulled/question/even": "FAILED",
+        "annulled/question/slow": "FAILED",
+        "corrected/question/even": "SCORED",
+        "corrected/question/slow": "SCORED",
+        "later/question/even": "SCORED",
+        "later/question/slow": "SCORED",
+    }

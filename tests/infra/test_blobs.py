@@ -1,0 +1,91 @@
+"""Blobs of the data directory: whole, unaltered, or refused by name."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from coordinator.infra.blobs import content as blobs
+from coordinator.infra.blobs.folder import BlobFolder
+from coordinator.streams.events import Blob
+from coordinator.streams.log.errors import BlobLostError, OperatorError
+
+CONTENT = b"PAR1" + bytes(range(256)) * 100
+
+
+def blob_of(content: bytes) -> Blob:
+    return Blob(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content), media_type="x/y")
+
+
+def test_what_was_kept_is_read_and_stands_under_its_hash(tmp_path: Path):
+    store = BlobFolder(tmp_path / "blobs")
+    sha256 = store.put(CONTENT)
+    assert sha256 == hashlib.sha256(CONTENT).hexdigest()
+    assert (tmp_path / "blobs" / sha256).read_bytes() == CONTENT
+    assert BlobFolder(tmp_path / "blobs").read(blob_of(CONTENT)) == CONTENT
+    assert store.put(CONTENT) == sha256
+    assert [one.name for one in (tmp_path / "blobs").iterdir()] == [sha256]
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: path.unlink(), "is missing"),
+        (lambda path: path.write_bytes(CONTENT[:-1]), "does not have its"),
+        (lambda path: path.write_bytes(CONTENT + b"x"), "does not have its"),
+        (lambda path: path.write_bytes(b"x" + CONTENT[1:]), "another SHA-256"),
+        (lambda path: (path.unlink(), path.mkdir()), "cannot be read"),
+    ],
+)
+def test_a_missing_or_altered_blob_is_refused_by_its_name_without_a_path(tmp_path: Path, damage, said):
+    store = BlobFolder(tmp_path / "blobs")
+    sha256 = store.put(CONTENT)
+    damage(tmp_path / "blobs" / sha256)
+    with pytest.raises(BlobLostError) as refused:
+        store.read(blob_of(CONTENT))
+    assert f"blob {sha256}" in str(refused.value)
+    assert said in str(refused.value)
+    assert str(tmp_path) not in str(refused.value)
+
+
+def test_an_altered_blob_is_mended_by_keeping_it_again(tmp_path: Path):
+    store = BlobFolder(tmp_path / "blobs")
+    (tmp_path / "blobs" / store.put(CONTENT)).write_bytes(b"altered")
+    store.put(CONTENT)
+    assert store.read(blob_of(CONTENT)) == CONTENT
+
+
+@pytest.mark.parametrize("name", ["../crunch.json", "", "a" * 63, "a" * 63 + "/"])
+def test_a_name_that_is_no_hash_leads_nowhere(tmp_path: Path, name):
+    (tmp_path / "crunch.json").write_text("{}")
+    with pytest.raises(BlobLostError, match="no SHA-256"):
+        BlobFolder(tmp_path / "blobs").read(msgspec.structs.replace(blob_of(b"{}"), sha256=name))
+
+
+def test_sizes_are_bounded_before_anything_is_read_or_written(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(blobs, "BYTES_MAX", 10)
+    with pytest.raises(OperatorError, match="10 are the most"):
+        BlobFolder(tmp_path / "blobs").put(b"x" * 11)
+    assert not (tmp_path / "blobs").exists()
+    with pytest.raises(BlobLostError, match="are the most"):
+        BlobFolder(tmp_path / "blobs").read(blob_of(b"x" * 11))
+
+
+def test_a_folder_that_cannot_be_written_is_the_operators_to_mend(tmp_path: Path):
+    (tmp_path / "blobs").write_text("a file")
+    with pytest.raises(OperatorError, match="blobs cannot be written"):
+        BlobFolder(tmp_path / "blobs").put(CONTENT)
+
+
+def test_several_writers_of_the_same_bytes_leave_one_whole_file(tmp_path: Path):
+    store = BlobFolder(tmp_path / "blobs")
+    threads = [threading.Thread(target=store.put, args=(CONTENT,)) for _ in range(8)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert [one.read_bytes() for one in (tmp_path / "blobs").iterdir()] == [CONTENT]

@@ -1,0 +1,54 @@
+"""The files of runs that were kept: of this log and version alone, and never more than a few."""
+
+from __future__ import annotations
+
+import pytest
+
+from coordinator.infra import kept_runs
+from coordinator.infra.kept_runs import KEPT_MAX, KeptRuns
+from coordinator.streams.engine.rerun import KeptRun
+from coordinator.streams.log.envelope import Need
+
+
+def run(clock):
+    return KeptRun(b"engine", Need(clock), Need(1), Need(2), b"{}", 3, clock, [])
+
+
+def test_the_latest_run_before_a_time_is_given(tmp_path):
+    runs = KeptRuns(tmp_path, "log")
+    for clock in (300, 100, 200):
+        runs.put(run(clock))
+    assert runs.before(300) == run(200)
+    assert runs.before(301) == run(300)
+    assert runs.before(100) is None
+
+
+def test_only_the_newest_are_kept(tmp_path):
+    runs = KeptRuns(tmp_path, "log")
+    for clock in range(100, 100 + 3 * KEPT_MAX):
+        runs.put(run(clock))
+    assert len(list((tmp_path / "runs").iterdir())) == KEPT_MAX
+
+
+@pytest.mark.parametrize(
+    "spoil", ["another log", "another version", "cut", "nonsense", "too large", "deleted"]
+)
+def test_a_file_that_is_not_of_this_log_and_version_is_as_none(tmp_path, monkeypatch, spoil):
+    runs = KeptRuns(tmp_path, "log")
+    runs.put(run(100))
+    (path,) = (tmp_path / "runs").iterdir()
+    match spoil:
+        case "another log":
+            runs = KeptRuns(tmp_path, "other")
+        case "another version":
+            monkeypatch.setattr(kept_runs, "version", lambda _: "0.0.0")
+            runs = KeptRuns(tmp_path, "log")
+        case "cut":
+            path.write_bytes(path.read_bytes()[:-2])
+        case "nonsense":
+            path.write_bytes(b"nonsense")
+        case "too large":
+            monkeypatch.setattr(kept_runs, "FILE_BYTES_MAX", 10)
+        case _:
+            path.unlink()
+    assert runs.before(1000) is None

@@ -1,0 +1,93 @@
+"""A table that is one question and too large for the log: kept as Parquet, named in the question, or refused."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from coordinator.api.times import parse_ms
+from coordinator.cli.rounds import _keep
+from coordinator.infra.rounds.files import FileRefusedError, Table, read_content
+from coordinator.infra.rounds.posts_in_file import PAYLOAD_BYTES_MAX, Given, beside_the_log, questions_of
+from coordinator.infra.rounds.tables import Kept
+from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.settings import Settings
+
+NOW = 1_700_000_000_000
+GIVEN = Given(now=NOW, round_id="week-1", closes_at=NOW + 1000)
+ROWS = 20_000
+
+
+def large_csv() -> bytes:
+    return ("id,f1,none\n" + "".join(f"row-{row},{row / 7},\n" for row in range(ROWS))).encode()
+
+
+def test_a_large_table_of_parquet_is_kept_byte_for_byte_and_named_in_the_question():
+    sink = io.BytesIO()
+    pq.write_table(
+        pa.table({"id": [f"row-{row}" for row in range(ROWS)], "f1": [row / 7 for row in range(ROWS)]}), sink
+    )
+    content = sink.getvalue()
+    said = beside_the_log(read_content(content))
+    assert isinstance(said, Kept)
+    assert said.content == content
+    name, (one,) = questions_of(said, GIVEN, parse_ms)
+    sha256 = hashlib.sha256(content).hexdigest()
+    assert (name, one.question_id) == ("week-1", "table")
+    assert one.blob is not None
+    assert (one.blob.sha256, one.blob.bytes, one.blob.rows) == (sha256, len(content), ROWS)
+    assert one.blob.columns == [("id", "string"), ("f1", "double")]
+    assert json.loads(bytes(one.payload)) == {
+        "table": {"sha256": sha256, "bytes": len(content), "rows": ROWS, "columns": 2}
+    }
+
+
+def test_a_large_csv_becomes_the_same_parquet_each_time():
+    said, again = (beside_the_log(read_content(large_csv())) for _ in range(2))
+    assert isinstance(said, Kept)
+    assert said == again
+    table = pq.read_table(pa.BufferReader(said.content))
+    assert table.column_names == ["id", "f1", "none"]
+    assert table["f1"].to_pylist()[:2] == [0, 1 / 7]
+    assert (str(table["none"].type), table["none"].null_count) == ("double", ROWS)
+
+
+def test_whatever_is_chosen_near_the_bound_of_a_payload_can_be_posted():
+    around, inline = len(b'{"columns":{"a":[""]}}'), set()
+    for chars in range(PAYLOAD_BYTES_MAX - around - 200, PAYLOAD_BYTES_MAX - around + 2, 7):
+        said = beside_the_log(Table(["a"], [["x" * chars]]))
+        _, (one,) = questions_of(said, GIVEN, parse_ms)
+        inline.add(one.blob is None)
+    assert inline == {True, False}
+
+
+def test_a_large_table_of_questions_is_many_questions_as_before():
+    said = read_content(b"question_id,f1\n" + b"".join(b"question-%d,0.125\n" % one for one in range(20_000)))
+    assert beside_the_log(said) is said
+
+
+def test_a_column_of_several_types_is_refused_by_its_name():
+    with pytest.raises(FileRefusedError, match="column 'f1' has cells of several types"):
+        beside_the_log(read_content(large_csv() + b"last,word,\n"))
+
+
+def test_a_table_that_no_model_host_takes_is_refused_with_what_to_do(monkeypatch):
+    monkeypatch.setattr("coordinator.infra.rounds.tables.TABLE_BYTES_MAX", 1_000)
+    with pytest.raises(FileRefusedError, match="models take 1,000 at most: write numbers as float32"):
+        beside_the_log(read_content(large_csv()))
+
+
+def test_a_table_is_kept_only_where_a_node_has_its_data(tmp_path):
+    said = beside_the_log(read_content(large_csv()))
+    settings = Settings(data_dir=tmp_path)
+    with pytest.raises(OperatorError, match="post it to the node, POST /rounds"):
+        _keep(settings, said)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "crunch.json").write_text("{}")
+    _keep(settings, said)
+    assert (tmp_path / "blobs" / said.blob.sha256).read_bytes() == said.content

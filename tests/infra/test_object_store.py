@@ -1,0 +1,188 @@
+"""The same blobs behind a URL: in memory, in a folder, and behind a real server, which can be full, slow or gone."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import stamina
+from tests.infra.test_blobs import CONTENT, blob_of
+
+from coordinator.infra.blobs import content, object_store
+from coordinator.infra.blobs.configured import is_shared, store_of
+from coordinator.infra.blobs.folder import BlobFolder
+from coordinator.infra.blobs.object_store import ObjectStore
+from coordinator.streams.log.errors import BlobLostError, OperatorError, WorldError
+from coordinator.streams.settings import Settings, read_settings
+
+NAME = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Server(ThreadingHTTPServer):
+    """Objects over HTTP on this machine; `answers` says with which codes it turns the next requests away."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.objects: dict[str, bytes] = {}
+        self.answers: list[int] = []
+        self.asked: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/bucket"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def _turned_away(self) -> bool:
+        self.server.asked.append(self.command)
+        if not self.server.answers:
+            return False
+        self._say(self.server.answers.pop(0))
+        return True
+
+    def _say(self, code: int, body: bytes = b"") -> None:
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        if self._turned_away():
+            return
+        held = self.server.objects.get(self.path)
+        if held is None:
+            self._say(404)
+        else:
+            first, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
+            self._say(206, held[int(first) : int(last) + 1])
+
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self._turned_away():
+            return
+        self.server.objects[self.path] = body
+        self._say(201)
+
+    do_POST = do_PUT  # noqa: N815 - fsspec writes with either
+
+    def log_message(self, *_args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(autouse=True)
+def at_once() -> Iterator[None]:
+    """Retries without their pauses."""
+    with stamina.set_testing(True, attempts=object_store.ATTEMPTS):
+        yield
+
+
+@pytest.fixture(params=["memory", "http"])
+def store(request: pytest.FixtureRequest, server: Server, tmp_path: Path) -> ObjectStore:
+    return ObjectStore(f"memory://{tmp_path.name}/blobs/" if request.param == "memory" else server.url)
+
+
+def test_what_was_kept_is_read(store):
+    assert store.put(CONTENT) == NAME
+    assert store.read(blob_of(CONTENT)) == CONTENT
+    assert store.put(CONTENT) == NAME
+
+
+def test_what_is_missing_or_altered_is_refused_by_its_name(server):
+    store = ObjectStore(server.url)
+    with pytest.raises(BlobLostError, match=f"blob {NAME} is missing"):
+        store.read(blob_of(CONTENT))
+    store.put(CONTENT)
+    (place,) = server.objects
+    for altered, said in (
+        (CONTENT[:-1], "does not have its"),
+        (CONTENT + b"x", "does not have its"),
+        (b"x" + CONTENT[1:], "another SHA-256"),
+    ):
+        server.objects[place] = altered
+        with pytest.raises(BlobLostError, match=f"blob {NAME} is altered: .*{said}"):
+            store.read(blob_of(CONTENT))
+    store.put(CONTENT)
+    assert store.read(blob_of(CONTENT)) == CONTENT, "an altered one is mended by keeping it again"
+
+
+def test_a_server_that_has_a_bad_moment_is_asked_again(server):
+    store = ObjectStore(server.url)
+    store.put(CONTENT)
+    server.asked.clear()
+    server.answers = [503, 500]
+    assert store.read(blob_of(CONTENT)) == CONTENT
+    assert server.asked == ["GET"] * 3
+
+
+def test_a_server_that_is_gone_is_not_a_lost_blob(server):
+    """Else a round would be stopped by a network that was down."""
+    store = ObjectStore(server.url)
+    server.answers = [503] * object_store.ATTEMPTS * 2
+    for work in (lambda: store.read(blob_of(CONTENT)), lambda: store.put(CONTENT)):
+        with pytest.raises(WorldError, match="the http store of blobs does not answer") as refused:
+            work()
+        assert "127.0.0.1" not in str(refused.value)
+
+
+def test_a_larger_object_than_the_blob_is_not_read_whole(server, monkeypatch):
+    store = ObjectStore(server.url)
+    store.put(CONTENT)
+    (place,) = server.objects
+    server.objects[place] = CONTENT * 100
+    read: list[int] = []
+    checked = content.checked
+    monkeypatch.setattr(
+        object_store, "checked", lambda blob, got: read.append(len(got)) or checked(blob, got)
+    )
+    with pytest.raises(BlobLostError):
+        store.read(blob_of(CONTENT))
+    assert read == [len(CONTENT) + 1]
+
+
+def test_the_settings_say_which_store_a_node_has(tmp_path):
+    own = Settings(data_dir=tmp_path)
+    assert (store_of(own).folder, is_shared(own)) == (tmp_path / "blobs", False)
+    shared = own.changed(blobs_url=f"file://{tmp_path}/far%20away")
+    store = store_of(shared)
+    assert isinstance(store, BlobFolder)
+    assert (store.folder, is_shared(shared)) == (tmp_path / "far away", True)
+    assert isinstance(store_of(own.changed(blobs_url="memory://here")), ObjectStore)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("/srv/blobs", "BLOBS_URL is no URL"),
+        ("s3:/bucket", "BLOBS_URL is no URL"),
+        ("s3://secret key", "BLOBS_URL is no URL"),
+        ("file://host/folder", "BLOBS_URL names no folder"),
+        ("file:///", "BLOBS_URL names no folder"),
+    ],
+)
+def test_what_is_no_store_is_refused_and_not_repeated(url, said):
+    with pytest.raises(OperatorError, match=said) as refused:
+        read_settings({"BLOBS_URL": url})
+    assert "secret" not in str(refused.value)
+
+
+def test_a_kind_of_store_that_nothing_is_installed_for_is_the_operators_to_mend(tmp_path):
+    for scheme in ("nowhere", "s3"):
+        with pytest.raises(OperatorError, match=f"BLOBS_URL: no way to {scheme}://"):
+            store_of(Settings(data_dir=tmp_path, blobs_url=f"{scheme}://bucket/blobs"))

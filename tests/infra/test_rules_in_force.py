@@ -1,0 +1,40 @@
+"""The rules are made in a process of their own, of the contract that the terms name."""
+
+from __future__ import annotations
+
+import pytest
+from tests.streams.build import terms
+
+from coordinator.infra.contracts.in_force import NodeContracts
+from coordinator.infra.rules import rules_in_force
+from coordinator.streams.contract.rules.words import Text
+from coordinator.streams.log.errors import WorldError
+from coordinator.streams.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(data_dir=tmp_path, kafka_bootstrap="127.0.0.1:9")
+
+
+def in_force(settings):
+    return terms(contract_hash=NodeContracts(settings).proposed)
+
+
+def test_they_are_those_of_the_contract_in_force(settings):
+    sections = rules_in_force(settings, in_force(settings))
+    assert [one.title for one in sections][:2] == ["What is asked", "Your answer"]
+    assert any(
+        isinstance(said, Text) and "`predict(subject, horizon_seconds" in said.text
+        for said in sections[0].said
+    )
+
+
+def test_a_contract_that_is_nowhere_is_said(settings):
+    with pytest.raises(WorldError):
+        rules_in_force(settings, terms(contract_hash="0" * 64))
+
+
+def test_what_hangs_is_ended(settings):
+    with pytest.raises(WorldError, match="did not end within"):
+        rules_in_force(settings, in_force(settings), seconds_max=0.01)

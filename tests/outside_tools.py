@@ -1,0 +1,47 @@
+"""What tests need from outside and a machine may lack: then they say why and skip, or fail where they are required.
+
+COORDINATOR_BROWSER_TESTS=required, as in CI, makes every such lack a failure. Files of npm packages come one exact version
+at a time, into a cache of the user and never into the checkout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+from tests.waiting import LIMIT_SECONDS
+
+
+def missing(why: str) -> None:
+    """Skip, saying why; or fail where the tests are required."""
+    if os.environ.get("COORDINATOR_BROWSER_TESTS") == "required":
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+def npm_file(package: str, inside: str, sha256: str) -> str:
+    """The text of one file of an npm package, `name@version`; `inside` is its path there, `sha256` what it must be."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "coordinator-tests"
+    file = folder / f"{package.replace('@', '-').replace('/', '-')}-{Path(inside).name}"
+    if not file.exists():
+        npm = shutil.which("npm")
+        if npm is None:
+            missing(f"there is no npm to fetch {package} with")
+        folder.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(
+            [npm, "pack", package, "--silent"], cwd=folder, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
+        )  # fmt: skip
+        if done.returncode != 0:
+            missing(f"npm could not fetch {package}: {done.stderr[-300:]}")
+        with tarfile.open(folder / done.stdout.strip().splitlines()[-1]) as archive:
+            part = file.with_suffix(".part")
+            part.write_bytes(archive.extractfile(f"package/{inside}").read())
+            part.rename(file)
+    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert found == sha256, f"{file} is not the {package} that these tests know: {found}"
+    return file.read_text()

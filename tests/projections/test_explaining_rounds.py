@@ -1,0 +1,98 @@
+"""An explanation of a prediction whose contract scores rounds as a whole: all answers go in, and the figure comes out."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from tests.explained import explained
+from tests.projections.test_explaining import OF, ROUNDS, SETTINGS, Moody, the, values
+from tests.streams.build import HASH, MINUTE, T0
+
+from coordinator.streams.contract import CrunchContract, RoundScores
+from coordinator.streams.contract.terms import make_terms
+from coordinator.streams.engine import Engine, Functions
+from coordinator.streams.sources.generated import generated_candles
+
+
+def against_the_mean(answers, truth, context):
+    """The distance from the mean of the round's answers: no prediction has it by itself."""
+    given = [
+        (name, answer.value) for name, answer in zip(answers.models, answers.outputs, strict=True) if answer
+    ]
+    mean = sum(value for _, value in given) / len(given) if given else 0.0
+    return [None if answer is None else {"value": answer.value - mean} for answer in answers.outputs]
+
+
+def what_it_was_before(answers, truth, context):
+    """The number of rounds before: what earlier rounds carried decides."""
+    count = (context.shared or 0) + 1
+    scores = [None if answer is None else {"value": float(count)} for answer in answers.outputs]
+    return RoundScores(scores, shared=count)
+
+
+@pytest.fixture
+def played(tmp_path):
+    """`played(score_round)` -> (the explainer, the read models)."""
+    opened = []
+
+    def play(score_round):
+        contract = CrunchContract(score_round=score_round, absence_policy="worst")
+        engine = Engine(
+            lambda _: contract, Functions({"moody": Moody(), "flat": lambda data, call: {"value": 0.1}})
+        )
+        engine.configure(make_terms(contract, HASH, SETTINGS, 0))
+        for candle in generated_candles(OF, T0, T0 + (ROUNDS // 5) * MINUTE, seed=3):
+            engine.feed(candle.at, [candle])
+        node = explained(engine.log, tmp_path, lambda _: contract)
+        opened.append(node.read)
+        return node
+
+    yield play
+    for read in opened:
+        read.close()
+
+
+def scored(node):
+    for one in node.read.predictions.newest(0, 1 << 50):
+        if one.status in ("SCORED", "FAILED", "ABSENT") and not one.hidden:
+            yield one, node.explainer.prediction(node.read, f"{one.input_id}/{one.scope_key}/{one.model_id}")
+
+
+def test_each_score_and_charge_of_a_whole_round_is_computed_again(played):
+    seen = set()
+    for one, found in scored(played(against_the_mean)):
+        score = the(found, "score")
+        assert (score.agrees, score.note) == (True, ""), found
+        assert values(score)["answers_of_the_round"] == "2"
+        seen.add(one.status)
+    assert "SCORED" in seen
+    assert len(seen) > 1
+
+
+def test_an_altered_score_of_a_whole_round_is_told_to_differ(played, monkeypatch):
+    node = played(against_the_mean)
+    one, _ = next(pair for pair in scored(node) if pair[0].status == "SCORED")
+    appends = node.appends.of("scores")
+
+    for decision in appends.values():
+        for number, event in enumerate(decision.events):
+            data = event.data
+            if getattr(data, "input_id", "") == one.input_id and hasattr(data, "units"):
+                units = {
+                    name: [None if u is None else u + 1 for u in column]
+                    for name, column in data.units.items()
+                }
+                changed = msgspec.structs.replace(event, data=msgspec.structs.replace(data, units=units))
+                decision.events[number] = changed
+    found = node.explainer.prediction(node.read, f"{one.input_id}/{one.scope_key}/{one.model_id}")
+    assert the(found, "score").agrees is False
+    assert "made again: SCORED" in the(found, "score").note
+
+
+def test_a_score_that_rests_on_what_earlier_rounds_carried_is_not_said_to_differ(played):
+    notes = [
+        the(found, "score") for one, found in scored(played(what_it_was_before)) if one.status == "SCORED"
+    ]
+    assert len(notes) > 10
+    assert {step.agrees for step in notes} == {True, None}  # only the first round began with nothing
+    assert any("may rest on what earlier rounds carried" in step.note for step in notes)

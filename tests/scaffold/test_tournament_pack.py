@@ -1,0 +1,119 @@
+"""What the tournament pack's page claims about its scoring, tried through the node's own scorer on a rendered contract."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+import pytest
+from tests.scaffold.workspace import load_contract
+
+from coordinator.streams.contract import RoundContext
+from coordinator.streams.predictions.replies import check_output
+from coordinator.streams.scores.round_scorer import Asked, Carried, RoundScorer
+
+ROWS = ["r1", "r2", "r3", "r4", "r5"]
+TARGET = [0.0, 0.25, 0.5, 0.75, 1.0]
+GOOD, BAD = [0.1, 0.2, 0.3, 0.4, 0.5], [0.5, 0.4, 0.3, 0.2, 0.1]
+
+
+@pytest.fixture(scope="module")
+def contract(tmp_path_factory):
+    with load_contract("tournament", tmp_path_factory.mktemp("tournament")) as loaded:
+        yield loaded
+
+
+def answer(values: list[Any], rows: list[Any] | None = None) -> dict[str, Any]:
+    return {"columns": {"id": ROWS if rows is None else rows, "prediction": values}}
+
+
+def played(
+    contract: Any,
+    said: dict[str, dict[str, Any]],
+    target: list[float | None] | None = None,
+    **stakes: float,
+) -> dict[str, tuple[float, float] | str]:
+    """One round by the node's scorer: model -> (score, what its stake won), or why it has none."""
+    models = sorted(said)
+    asked = Asked(
+        models, [""] * len(models), [msgspec.Raw(msgspec.json.encode(said[one])) for one in models], {}
+    )
+    truth = contract.ground_truth_type.model_validate({"columns": {"id": ROWS, "target": target or TARGET}})
+    context = RoundContext(
+        scope_key="question",
+        subject="questions",
+        horizon_seconds=0,
+        step_seconds=0,
+        point=0,
+        resolvable_at=1,
+        stakes=stakes,
+    )
+    outcome = RoundScorer(contract).score(asked, truth, context, Carried())
+    unit = 10.0**-contract.score_decimals
+    return {
+        model: outcome.unscored[place][2]
+        if place in outcome.unscored
+        else (outcome.units["value"][place] * unit, outcome.units["payout"][place] * unit)
+        for place, model in enumerate(models)
+    }
+
+
+@pytest.mark.parametrize("said", [answer(GOOD), answer([0, 0, 0, 0, 1]), answer([0.5], [17])])
+def test_is_accepted(said, contract):
+    assert check_output(said, contract.output_type, contract.output_max_bytes)[1] == ""
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        answer([*GOOD[:4], 1.1]),
+        answer([*GOOD[:4], -0.1]),
+        answer([*GOOD[:4], math.nan]),
+        answer([*GOOD[:4], None]),
+        answer(GOOD[:4]),
+        answer(GOOD, ["r1", "r1", "r3", "r4", "r5"]),
+        answer([], []),
+        {"columns": {"id": ROWS}},
+        GOOD,
+    ],
+)
+def test_is_refused(said, contract):
+    assert check_output(said, contract.output_type, contract.output_max_bytes)[1].startswith("BAD_OUTPUT")
+
+
+def test_a_stake_wins_or_burns_the_clipped_score(contract):
+    found = played(contract, {"a": answer(GOOD), "b": answer(BAD), "c": answer(GOOD)}, a=40.0, b=100.0)
+    assert found == {"a": (1.0, 10.0), "b": (-1.0, -25.0), "c": (1.0, 0.0)}
+
+
+def test_rows_are_paired_by_id_and_not_by_place(contract):
+    turned = answer(GOOD[::-1], ROWS[::-1])
+    assert played(contract, {"a": turned}, a=8.0) == {"a": (1.0, 2.0)}
+
+
+def test_only_the_order_counts(contract):
+    said = {"a": answer([0.1, 0.3, 0.2, 0.9, 0.8]), "b": answer([x**9 for x in (0.1, 0.3, 0.2, 0.9, 0.8)])}
+    found = played(contract, said, a=1.0, b=1.0)
+    assert found["a"] == found["b"]
+
+
+def test_an_answer_without_a_row_or_an_opinion_fails_and_burns_nobody_else(contract):
+    said = {"few": answer(GOOD[:4], ROWS[:4]), "flat": answer([0.5] * 5), "good": answer(GOOD)}
+    found = played(contract, said, few=1.0, flat=1.0, good=4.0)
+    assert "1 rows are missing, 'r5'" in str(found["few"])
+    assert "the same value" in str(found["flat"])
+    assert found["good"] == (1.0, 1.0)
+
+
+def test_a_row_whose_target_nobody_knows_does_not_count(contract):
+    said = {"a": answer([0.1, 0.2, 0.9, 0.4, 0.5])}
+    assert played(contract, said, [0.0, 0.25, None, 0.75, 1.0], a=4.0) == {"a": (1.0, 1.0)}
+
+
+def test_pay_is_by_sums_of_what_was_won(contract):
+    (pool,) = contract.payout.pools
+    assert pool.above == 0
+    assert contract.aggregation.value_field == "payout"
+    assert {one.rule for one in contract.aggregation.windows} == {"sum"}
+    assert contract.absence_policy == "zero"

@@ -1,0 +1,278 @@
+"""The predict worker and posted questions: who is asked again, answers that are handed in, and when all are there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import msgspec
+import pytest
+from tests.predict_scene import Scene
+from tests.streams.asked import CLOSES, SCOPE, Q, asked, asks, closed
+from tests.streams.build import MINUTE, T0
+
+from coordinator.streams import events as ev
+from coordinator.streams.agents.predict import submissions
+from coordinator.streams.log import ids
+
+Make = Callable[..., Awaitable[Scene]]
+
+
+def good(method: str, _arguments: Any) -> Any:
+    return None if method == "tick" else {"value": 0.5}
+
+
+def broken(method: str, _arguments: Any) -> Any:
+    return None if method == "tick" else {"value": "no number"}
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Make]:
+    made: list[Scene] = []
+
+    async def make(**behaviours: Any) -> Scene:
+        one = Scene(asks())
+        for model_id, behaviour in behaviours.items():
+            one.gateway.join(model_id, behaviour)
+        one.tick(T0)
+        await one.start()
+        made.append(one)
+        return one
+
+    yield make
+    for one in made:
+        if one.tenure is not None:
+            await one.tenure.close()
+
+
+def submit(
+    value: Any = 0.75,
+    at: int = T0 + MINUTE,
+    *,
+    name: str = "cmd/1",
+    question_ids: tuple[str, ...] = ("q1",),
+    model_id: str = "x",
+    sha256: str = "a" * 64,
+    scope_key: str = SCOPE,
+) -> ev.SubmitAnswers:
+    answers = [
+        ev.SubmittedAnswer(
+            question_id=one, scope_key=scope_key, output=msgspec.Raw(msgspec.json.encode({"value": value}))
+        )
+        for one in question_ids
+    ]
+    data = ev.SubmitAnswersData(
+        round_id="r1", model_id=model_id, cruncher_id="c1", answers=answers, sha256=sha256
+    )
+    return ev.SubmitAnswers(id=name, at=at, data=data)
+
+
+def rounds(play: Scene) -> dict[str, list[str]]:
+    """Round -> the models on its roster."""
+    return {
+        event.data.input_id[len(Q) :]: [entry.model_id for entry in event.data.roster]
+        for decision in play.decisions()
+        for event in decision
+        if isinstance(event, ev.RoundOpened)
+    }
+
+
+def closes(play: Scene) -> list[ev.AnswersClosedData]:
+    return [
+        event.data
+        for decision in play.decisions()
+        for event in decision
+        if isinstance(event, ev.AnswersClosed)
+    ]
+
+
+async def decided(play: Scene, count: int) -> None:
+    """The worker looks at `commands` by itself, twice a second."""
+    await play.until(lambda: len(play.decisions()) >= count)
+
+
+async def test_those_without_a_valid_answer_are_asked_again(scene):
+    play = await scene(a=good, b=broken, c=good)
+    play.asked(asked(), asked(2, T0 + MINUTE, whom="missing"), asked(3, T0 + 2 * MINUTE))
+    await play.deliver()
+    assert rounds(play) == {"": ["a", "b", "c"], "~2": ["b"], "~3": ["a", "b", "c"]}
+
+
+async def test_a_model_that_comes_late_is_missing_too(scene):
+    play = await scene(a=good)
+    play.asked(asked())
+    await play.deliver()
+    play.gateway.join("late", good)
+    play.asked(asked(2, T0 + MINUTE, whom="missing"), asked(3, T0 + 2 * MINUTE, whom="missing"))
+    await play.deliver()
+    assert rounds(play) == {"": ["a"], "~2": ["late"], "~3": []}
+
+
+async def test_a_close_says_which_rounds_there_are(scene):
+    play = await scene(a=good)
+    play.asked(asked(), asked(2, T0 + MINUTE), closed())
+    await play.deliver()
+    assert [(data.input_id, data.rounds) for data in closes(play)] == [(Q, ["", "~2"])]
+    assert play.tenure is not None
+    assert play.tenure.stage.state.own.questions == {}
+
+
+async def test_a_close_waits_for_the_round_under_way_and_for_no_other(scene):
+    gate = asyncio.Event()
+
+    async def slow(method: str) -> Any:
+        if method == "predict":
+            await gate.wait()
+        return None if method == "tick" else {"value": 0.1}
+
+    play = await scene(a=lambda method, _: slow(method))
+    other = Q.replace("q1", "q2")
+    play.asked(asked(), closed(T0 + MINUTE), asked(question=other))
+    delivering = asyncio.create_task(play.deliver())
+    await play.until(lambda: other in str(play.decisions()))  # the question behind it is asked meanwhile
+    assert closes(play) == []
+    gate.set()
+    await delivering
+    assert [data.input_id for data in closes(play)] == [Q]
+    assert play.tenure is not None
+    assert [*play.tenure.stage.state.own.questions] == [other]
+    assert play.tenure.stage.state.arrived == {}
+
+
+async def test_questions_of_the_same_time_do_not_end_each_other(scene):
+    play = await scene(a=good)
+    play.asked(*(asked(at=T0 + n, question=Q.replace("q1", f"q{n}")) for n in range(20)))
+    await play.deliver()
+    assert play.missed() == []
+
+
+async def test_an_owner_that_dies_before_the_close_is_written_writes_it_later(scene):
+    async def never(method: str) -> Any:
+        if method == "predict":
+            await asyncio.Event().wait()
+
+    play = await scene(a=lambda method, _: never(method))
+    play.asked(asked(), closed(T0 + MINUTE))
+    delivering = asyncio.create_task(play.deliver())
+    await play.until(lambda: len(play.decisions()) == 1)
+    delivering.cancel()
+    await asyncio.gather(delivering, return_exceptions=True)
+    await play.start()
+    await decided(play, 2)
+    assert play.missed() == [("a", "node", "the node restarted during the round")]
+    assert [data.rounds for data in closes(play)] == [[""]]
+
+
+async def test_an_answer_that_is_handed_in_is_a_round_of_its_own(scene):
+    play = await scene(a=good)
+    play.asked(asked())
+    await play.deliver()
+    play.tick(T0 + 2 * MINUTE)
+    play.command(submit())
+    await decided(play, 3)
+    play.asked(closed())
+    await play.deliver()
+    suffix = ids.asking_suffix(ids.submission_input_id(Q, "cmd/1", "x", "a" * 64))
+    assert rounds(play) == {"": ["a"], suffix: ["x"]}
+    ((event, entry),) = play.answers()[2]
+    assert (entry.status, bytes(entry.output), event.at) == ("PENDING", b'{"value":0.75}', T0 + MINUTE)
+    assert [data.rounds for data in closes(play)] == [["", suffix]]
+
+
+async def test_a_command_that_comes_twice_makes_one_round(scene):
+    play = await scene(a=good)
+    play.asked(asked())
+    await play.deliver()
+    play.tick(T0 + 2 * MINUTE)
+    play.command(submit())
+    play.command(submit())
+    play.command(submit(name="cmd/2"))  # the same answers handed in again are newer than others between
+    await decided(play, 5)
+    assert len(rounds(play)) == 3
+
+
+async def test_what_was_handed_in_in_time_counts_although_the_node_was_down(scene):
+    play = await scene(a=good)
+    play.asked(asked())
+    await play.deliver()
+    assert play.tenure is not None
+    await play.tenure.close()
+    play.tenure = None
+    play.command(submit(at=CLOSES - 1))
+    play.tick(CLOSES + MINUTE)
+    play.asked(closed())
+    await play.start()
+    await decided(play, 4)
+    assert [len(data.rounds) for data in closes(play)] == [2]
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        (submit(at=CLOSES + 5), "answers closed at"),
+        (submit("high"), "value: Input should be a valid number"),
+        (submit(question_ids=("q1", "q9")), "no such question is open"),
+        (submit(question_ids=("q1", "q1")), "answered twice"),
+        (submit(question_ids=()), "there is none"),
+        (submit(scope_key="other"), "its scope is question"),
+        (submit(model_id=""), "no name of a model"),
+    ],
+)
+async def test_what_is_refused_is_named_and_nothing_of_it_is_done(scene, command, why):
+    letters: list[tuple[str, int, str]] = []
+
+    async def keep(topic: str, offset: int, _body: bytes, reason: str) -> None:
+        letters.append((topic, offset, reason))
+
+    play = await scene(a=good)
+    assert play.tenure is not None
+    play.tenure._submissions._on_garbage = keep
+    play.asked(asked())
+    await play.deliver()
+    play.tick(CLOSES + 10)
+    play.command(command)
+    await decided(play, 3)
+    assert play.decisions()[2] == []  # decided, and nothing came of it
+    assert [*rounds(play)] == [""]
+    assert len(letters) == 1
+    assert letters[0][:2] == ("commands", 0)
+    assert why in letters[0][2]
+
+
+def other_command(number: int) -> ev.BanModel:
+    return ev.BanModel(
+        id=f"ban/{number}", at=T0, data=ev.BanModelData(model_id=f"b{number}", reason="copied")
+    )
+
+
+async def test_the_next_owner_does_not_read_the_commands_of_long_ago(scene, monkeypatch):
+    monkeypatch.setattr(submissions, "EMPTY_DECISION_EVERY", 5)
+    play = await scene(a=good)
+    for number in range(12):
+        play.command(other_command(number))
+    await play.until(lambda: play.tenure.stage.need["commands"].offset == 12)
+    await play.start()
+    assert play.tenure.stage.need["commands"].offset == 12
+    play.asked(asked())
+    await play.deliver()
+    play.tick(T0 + 2 * MINUTE)
+    play.command(submit())
+    await play.until(lambda: len(rounds(play)) == 2)
+
+
+async def test_answers_that_wait_for_their_question_are_not_passed_over(scene, monkeypatch):
+    monkeypatch.setattr(submissions, "EMPTY_DECISION_EVERY", 5)
+    play = await scene(a=good)
+    play.asked(asked())  # and not delivered yet
+    play.command(submit())
+    for number in range(12):
+        play.command(other_command(number))
+    await play.until(lambda: play.tenure.models.need["commands"].offset == 13)
+    await play.tenure._decide_submissions()
+    assert play.tenure.stage.need["commands"].offset == 0
+    play.tick(T0 + 2 * MINUTE)
+    await play.start()
+    await play.deliver()
+    await play.until(lambda: len(rounds(play)) == 2)
+    await play.until(lambda: play.tenure.stage.need["commands"].offset == 13)

@@ -1,0 +1,167 @@
+"""A backtest over a node's backup: its feed word for word, and a new model ranked among those that were there."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tests.infra.test_blobs import blob_of
+from tests.shelf import Shelf
+from tests.streams.asked import asks
+from tests.streams.backtest.test_model_processes import CONTRACT, folder_of
+from tests.streams.build import HASH, MINUTE, T0
+from tests.streams.questions import post, question, resolve
+
+from coordinator.infra.log import copy_file
+from coordinator.infra.log.copy_file import Copied, CopiedBlob, Entry, Head, Tail
+from coordinator.streams.backtest.door import backtest
+from coordinator.streams.contract.terms import make_terms
+from coordinator.streams.engine import Engine, Functions
+from coordinator.streams.log.errors import LogError, OperatorError
+from coordinator.streams.ports import Subscription
+from coordinator.streams.settings import Settings
+from coordinator.streams.sources.generated import generated_candles
+from coordinator.streams.topology import TOPICS
+
+BASE = "coordinator.scaffolds.challenge.tracker.TrackerBase"
+BODY = "    def predict(self, s, h, t): return {'value': 0.2}\n"
+OF = Subscription("generated", "BTCUSDT", "candle", "1m")
+MINUTES = 40
+
+
+def node() -> Engine:
+    """Forty minutes with a hole, and two models of which one fails now and then."""
+    calls = iter(range(1000))
+    models = {
+        "bold": lambda data, call: {"value": 0.9},
+        "frail": lambda data, call: {"value": -0.1 / (next(calls) % 5)},
+    }
+    engine = Engine(lambda _: CONTRACT, Functions(models))
+    settings = Settings(
+        feed_source="generated", snapshot_interval_seconds=600, checkpoint_interval_seconds=1200
+    )
+    engine.configure(make_terms(CONTRACT, HASH, settings, 0))
+    for number, candle in enumerate(generated_candles(OF, T0, T0 + MINUTES * MINUTE, seed=5)):
+        engine.feed(candle.at, [] if number in (7, 8) else [candle])
+    return engine
+
+
+def write_copy(engine: Engine, path: Path, *blobs: bytes, altered: bool = False) -> Path:
+    digest, count = hashlib.sha256(), 0
+    ends = {topic: engine.log.end(topic) for topic in TOPICS}
+    with gzip.open(path, "wb") as file:
+
+        def put(entry: Entry) -> bytes:
+            encoded = copy_file._encode(entry)
+            file.write(copy_file.LENGTH.pack(len(encoded)) + encoded)
+            return encoded
+
+        put(Head(copy_file.FORMAT, "engine", "b" * 32, ends))
+        for topic in TOPICS:
+            for offset, record in enumerate(engine.log[topic]):
+                digest.update(put(Copied(topic, offset, 0, record)))
+                count += 1
+        for content in blobs:
+            digest.update(put(CopiedBlob(content)))
+            count += 1
+        put(Tail(count, "0" * 64 if altered else digest.hexdigest()))
+    return path
+
+
+def test_a_new_model_is_ranked_among_those_of_the_log(tmp_path):
+    engine = node()
+    result = backtest(
+        [folder_of(tmp_path, "mine", body=BODY) / "mine"],
+        CONTRACT,
+        BASE,
+        log=write_copy(engine, tmp_path / "log"),
+    )
+    by_id = {line.model_id: line for line in result.models}
+    assert set(by_id) == {"bold", "frail", "mine"}
+    assert sorted(line.rank for line in result.models) == [1, 2, 3]
+    # Those that were there have the very numbers that they had without the new one.
+    alone = {one.model_id: one.windows_units for one in engine.end_now().snapshots}
+    now = {one.model_id: one.windows_units for one in result.ending.snapshots}
+    assert {name: now[name] for name in alone} == alone
+    assert len({line.of.scored + line.of.failed for line in result.models}) == 1
+    assert by_id["frail"].of.failed > by_id["bold"].of.failed == by_id["mine"].of.failed > 0
+    # The hole of the feed is a hole here too: no truth, for nobody.
+    assert by_id["mine"].of.scored == by_id["bold"].of.scored < MINUTES
+    assert result.rounds == sum(
+        type(one).__name__ == "RoundOpened" for one in engine.log.events("predictions")
+    )
+
+
+def test_a_name_that_the_log_knows_is_refused(tmp_path):
+    with pytest.raises(OperatorError, match="the log has a model 'bold' too"):
+        backtest(
+            [folder_of(tmp_path, "bold", body=BODY)], CONTRACT, BASE, log=write_copy(node(), tmp_path / "log")
+        )
+
+
+def test_a_file_that_is_no_whole_copy_is_refused(tmp_path):
+    models = [folder_of(tmp_path, "mine", body=BODY)]
+    path = write_copy(node(), tmp_path / "log", altered=True)
+    with pytest.raises(LogError, match="was altered"):
+        backtest(models, CONTRACT, BASE, log=path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(LogError, match="cut"):
+        backtest(models, CONTRACT, BASE, log=path)
+    path.write_bytes(b"no gzip")
+    with pytest.raises(OperatorError, match="no backup"):
+        backtest(models, CONTRACT, BASE, log=path)
+
+
+# --- questions with a table ------------------------------------------------------------------------------
+
+SUMS = """    def tick(self, data, table=None): self.sum = 0.0 if table is None else float(table["f"].sum())
+    def predict(self, s, h, t): return {'value': self.sum}
+"""
+
+
+class Summing:
+    """The same model as an object."""
+
+    def tick(self, _data: Any, table: Any = None) -> None:
+        self.sum = 0.0 if table is None else float(table["f"].sum())
+
+    def predict(self, *_call: Any) -> dict[str, float]:
+        return {"value": self.sum}
+
+
+def test_a_question_with_a_table_is_answered_in_a_backtest_as_it_was(tmp_path):
+    """By the models of the backtest, from the table in the backup; without it nobody can."""
+    contract, sink = asks(), io.BytesIO()
+    pq.write_table(pa.table({"f": [0.25, 0.5]}), sink)
+    table = sink.getvalue()
+    shelf = Shelf()
+    shelf.put(table)
+    engine = Engine(lambda _: contract, Functions({"there": Summing()}, blobs=shelf))
+    settings = Settings(
+        feed_source="generated", snapshot_interval_seconds=600, checkpoint_interval_seconds=1200
+    )
+    engine.configure(make_terms(contract, HASH, settings, 0))
+    for number, candle in enumerate(generated_candles(OF, T0, T0 + MINUTES * MINUTE, seed=5)):
+        engine.feed(candle.at, [candle])
+        if number == 2:
+            times = {"opens_at": candle.at + 1, "closes_at": candle.at + 5 * MINUTE}
+            engine.command(post(question("q1", blob=blob_of(table), **times), at=candle.at))
+        if number == 10:
+            engine.command(resolve({"q1": {"outcome": 1.0}}, at=candle.at))
+    models = [folder_of(tmp_path, "mine", body=SUMS) / "mine"]
+    result = backtest(models, contract, BASE, log=write_copy(engine, tmp_path / "log", table))
+    assert {line.model_id: line.mean_units for line in result.models} == {
+        "there": (1 - 0.25**2) * 1e9,
+        "mine": (1 - 0.25**2) * 1e9,
+    }
+    lacking = backtest(models, contract, BASE, log=write_copy(engine, tmp_path / "log"))
+    (mine,) = [line for line in lacking.models if line.model_id == "mine"]
+    assert [reason for _, reason in mine.of.missing] == [
+        f"BLOB_LOST: blob {blob_of(table).sha256} is missing"
+    ]

@@ -1,0 +1,109 @@
+"""`contract check` of a contract whose questions are posted: by truths of its type, not by a market."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import BaseModel, Field
+
+from coordinator.streams.contract import Aggregation, Board, CrunchContract, Questions, QuestionScope
+from coordinator.streams.contract.checking.check import check_contract
+from coordinator.streams.contract.checking.findings import State, examine
+from coordinator.streams.contract.terms import make_terms
+from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.settings import Settings
+
+SETTINGS = Settings(
+    feed_source="questions", feed_kind="question", feed_granularity="1s", feed_subjects=("questions",)
+)
+
+
+class Probability(BaseModel):
+    probability: float = Field(ge=0, le=1)
+
+
+class Outcome(BaseModel):
+    outcome: float
+
+
+def brier(prediction: Any, truth: Any) -> dict[str, float]:
+    return {"value": -((prediction.probability - truth.outcome) ** 2)}
+
+
+def contract(**changes: Any) -> CrunchContract:
+    fields = {
+        "questions": Questions(),
+        "output_type": Probability,
+        "ground_truth_type": Outcome,
+        "score_prediction": brier,
+    }
+    return CrunchContract(**(fields | changes))
+
+
+def findings(wanted: CrunchContract) -> dict[str, tuple[State, str]]:
+    return {finding.check: (finding.state, finding.says) for finding in examine(wanted, SETTINGS)}
+
+
+def test_a_contract_of_questions_is_tried_on_truths_of_its_type():
+    found = findings(contract())
+    assert [check for check, (state, _) in found.items() if state is State.FAULT] == []
+    assert found["ground_truth_type"] == (State.OK, "a truth is posted: outcome")
+    assert found["score varies"][0] is State.OK
+    assert found["schedule"][1] == "posted questions, in the scopes question"
+    assert {"build_input", "resolve_ground_truth"} & found.keys() == set()
+    check_contract(contract(), kind="question")
+
+
+def by_round(answers: Any, truth: Any, context: Any) -> dict[str, Any]:
+    assert context.question.round_id
+    assert (context.subject, context.scope_key) == ("questions", "question")
+    return {"value": -((np.asarray(answers.column("probability")) - truth.outcome) ** 2)}
+
+
+def test_a_round_of_a_question_is_tried_with_its_question():
+    found = findings(contract(score_prediction=CrunchContract().score_prediction, score_round=by_round))
+    assert [check for check, (state, _) in found.items() if state is State.FAULT] == []
+
+
+def test_histories_are_scored_as_they_will_be():
+    def last_of_all(prediction: Any, truth: Any) -> dict[str, float]:
+        assert prediction["opens_at"] < prediction["closes_at"]
+        return {"value": -((prediction["answers"][-1]["output"]["probability"] - truth.outcome) ** 2)}
+
+    found = findings(contract(questions=Questions(counts="history"), score_prediction=last_of_all))
+    assert [check for check, (state, _) in found.items() if state is State.FAULT] == []
+
+
+def test_a_score_that_says_the_same_of_everything_is_found():
+    found = findings(contract(score_prediction=lambda prediction, truth: {"value": 0.5}))
+    assert found["score varies"][0] is State.FAULT
+
+
+def test_a_truth_that_cannot_be_made_up_is_asked_for():
+    class Hard(BaseModel):
+        place: str = Field(pattern="^zz9$")
+
+    found = findings(contract(ground_truth_type=Hard))
+    state, says = found["ground_truth_type"]
+    assert state is State.FAULT
+    assert says
+
+
+def test_a_board_of_question_scopes():
+    scopes = (QuestionScope(scope_key="weather", tags=("Weather",)), QuestionScope(scope_key="rest"))
+    boards = [Board(name="w", scope_keys=["weather"]), Board(name="both", weights={"rest": 2})]
+    wanted = contract(questions=Questions(scopes=scopes), aggregation=Aggregation(boards=boards))
+    terms = make_terms(wanted, "", SETTINGS, 0)
+    assert terms.scopes == []
+    assert [
+        [(part.subject, part.scope_key, part.weight) for part in board.parts] for board in terms.boards
+    ] == [
+        [("questions", "weather", "1")],
+        [("questions", "weather", "1"), ("questions", "rest", "2")],
+    ]
+    with pytest.raises(OperatorError, match="no scope belongs"):
+        make_terms(
+            contract(aggregation=Aggregation(boards=[Board(name="x", scope_keys=["other"])])), "", SETTINGS, 0
+        )

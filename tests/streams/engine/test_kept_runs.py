@@ -1,0 +1,137 @@
+"""A run of the recorded rules that was kept: plans, shadows and corrections go on from it, and decide the same."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import pytest
+from tests.streams.engine import test_correct as corrections
+from tests.streams.engine.test_plan import BOUNDARY, CONTRACT, NEW, OLD, drawn, played, terms_of
+from tests.streams.engine.test_shadow import follow, rules_of, seen, shadow_of
+
+from coordinator.streams.engine import MemoryLog, Owner
+from coordinator.streams.engine.plan import plan_rules
+from coordinator.streams.engine.shadow import Shadow, begun_with
+from coordinator.streams.feeds.stage import FeedStage
+
+
+class Shelf:
+    """The states that were kept, in memory: `before` as `KeptRuns.before`."""
+
+    def __init__(self):
+        self.runs = []
+
+    def before(self, until_ms):
+        return max(
+            (run for run in self.runs if run.clock < until_ms), key=lambda run: run.clock, default=None
+        )
+
+
+def planned(log, new, shelf=None):
+    """(the plan, how many instants it ran)"""
+    instants = []
+    options = {} if shelf is None else {"run_before": shelf.before, "keep": shelf.runs.append}
+    plan = plan_rules(
+        log, terms_of(new, NEW), new, {OLD: CONTRACT}.__getitem__,
+        crunch_id="engine", from_ms=BOUNDARY, progress=instants.append, **options,
+    )  # fmt: skip
+    return plan, len(instants)
+
+
+@pytest.fixture(scope="module")
+def log():
+    return played()
+
+
+@pytest.fixture(scope="module")
+def sparse_log(log):
+    """A log whose feed has empty decisions, as that of a node has: at its beginning, and right behind the boundary."""
+    feed = log.decisions("feeds")
+    at_boundary = next(i for i, one in enumerate(feed) if max(event.at for event in one.events) >= BOUNDARY)
+    with_empty = MemoryLog({topic: records for topic, records in log.topics.items() if topic != "feeds"})
+    owner = Owner(with_empty, FeedStage())
+    with_empty.append("feeds", log.record("feeds", 0))
+    owner.start()
+    for number, decision in enumerate(feed):
+        if number in (1, at_boundary):
+            owner.send([], {}, {})
+        owner.send(decision.events, dict(decision.upto), dict(decision.need))
+    return with_empty
+
+
+@pytest.fixture(scope="module")
+def shelf(log):
+    shelf = Shelf()
+    planned(log, drawn(99), shelf)
+    return shelf
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_plan_that_goes_on_from_another_ones_run_is_the_same_and_runs_less(log, shelf, seed):
+    (run,) = [shelf.before(BOUNDARY)]
+    new = drawn(seed)
+    whole, all_instants = planned(log, new)
+    plan, instants = planned(log, new, shelf)
+    assert msgspec.json.encode(plan) == msgspec.json.encode(whole)
+    assert instants < all_instants * 0.6
+    assert shelf.runs[-1] == run  # what it would keep itself is the same state
+
+
+def test_a_feed_with_empty_decisions_is_planned_alike(log, sparse_log):
+    shelf, new = Shelf(), drawn(2)
+    whole, _ = planned(sparse_log, new)
+    assert planned(sparse_log, new, shelf)[0] == whole
+    assert len(shelf.runs) == 1
+    assert planned(sparse_log, new, shelf)[0] == whole == planned(log, new)[0]
+
+
+def test_a_run_that_was_written_down_is_the_same(log, shelf):
+    as_read = Shelf()
+    as_read.runs = [msgspec.msgpack.decode(msgspec.msgpack.encode(shelf.runs[0]), type=type(shelf.runs[0]))]
+    assert planned(log, drawn(3), as_read)[0] == planned(log, drawn(3))[0]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_shadow_that_goes_on_from_a_plans_run_decides_what_one_from_the_first_event_does(log, shelf, seed):
+    new = drawn(seed)
+    whole = follow(shadow_of(new), log, random.Random(seed))
+    state = begun_with(rules_of(new), shelf.before(BOUNDARY))
+    shadow = Shadow(rules_of(new), {OLD: CONTRACT, NEW: new}.__getitem__, state)
+    assert shadow.needs["feeds"].offset > log.end("feeds") * 0.3
+    half = follow(shadow, log, random.Random(seed), steps=20)
+    again = Shadow(rules_of(new), {OLD: CONTRACT, NEW: new}.__getitem__, half.keep())
+    assert seen(follow(again, log, random.Random(seed + 1))) == seen(whole)
+
+
+def test_a_correction_goes_on_from_a_run_of_the_feed_as_it_came(right):
+    shelf = Shelf()
+    options = {"number": 1, "run_before": shelf.before, "keep": shelf.runs.append}
+    whole = corrections.recomputed(right, number=1)
+    assert corrections.recomputed(right, **options) == whole
+    assert len(shelf.runs) == 1
+    instants = []
+    assert corrections.recomputed(right, progress=instants.append, **options) == whole
+    everything = []
+    corrections.recomputed(right, number=1, progress=everything.append)
+    assert len(instants) < len(everything)
+
+
+def test_a_correction_of_a_record_before_the_period_begins_at_the_first_event(mended):
+    shelf = Shelf()
+    options = {"number": 1, "run_before": shelf.before, "keep": shelf.runs.append}
+    whole = corrections.recomputed(mended, number=1)
+    assert corrections.recomputed(mended, **options) == whole
+    assert shelf.runs == []  # the feed did not come so: nobody else may go on from it
+    plain = MemoryLog(mended.topics)
+    kept_as_it_came = Shelf()
+    plan_rules(
+        plain, terms_of(CONTRACT, NEW), CONTRACT, lambda _: corrections.PAID_BY,
+        crunch_id="engine", from_ms=corrections.checkpoints(mended)[1].period_start,
+        run_before=kept_as_it_came.before, keep=kept_as_it_came.runs.append,
+    )  # fmt: skip
+    assert kept_as_it_came.runs
+    assert corrections.recomputed(mended, number=1, run_before=kept_as_it_came.before) == whole
+
+
+right, mended = corrections.right, corrections.mended

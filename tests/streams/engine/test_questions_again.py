@@ -1,0 +1,96 @@
+"""A log of questions is run again: with answers that were handed in, and with a truth that was corrected too late."""
+
+from __future__ import annotations
+
+import msgspec
+from tests.streams.engine.test_questions_played import (
+    CONTRACT,
+    DAY,
+    HOUR,
+    MODELS,
+    PERIOD_DAYS,
+    T0,
+    drawn,
+    run,
+)
+
+from coordinator.streams import events as ev
+from coordinator.streams.engine.correct import recompute
+from coordinator.streams.engine.engine import CRUNCH_ID, Engine
+from coordinator.streams.engine.rerun import rerun
+
+DECIDED = ("inputs", "predictions", "scores", "snapshots", "checkpoints")
+
+
+def handed_in(engine: Engine, name: str, at: int, value: float) -> None:
+    output = msgspec.Raw(msgspec.json.encode({"value": value}))
+    answer = ev.SubmittedAnswer(question_id=name, scope_key="question", output=output)
+    data = ev.SubmitAnswersData(
+        round_id="r", model_id="hand", cruncher_id="c", answers=[answer], sha256="a" * 64
+    )
+    engine.command(ev.SubmitAnswers(id=f"cmd/{name}/{at}", at=at, data=data))
+
+
+def post(engine: Engine, name: str, at: int, closes_at: int) -> None:
+    question = ev.PostedQuestion(
+        question_id=name, payload=msgspec.Raw(b"{}"), opens_at=at, closes_at=closes_at
+    )
+    data = ev.PostQuestionsData(round_id="r", questions=[question])
+    engine.command(ev.PostQuestions(id=f"post/{name}", at=at, data=data))
+
+
+def resolve(engine: Engine, name: str, at: int, outcome: float) -> None:
+    truths = {name: msgspec.Raw(msgspec.json.encode({"outcome": outcome}))}
+    data = ev.ResolveQuestionsData(round_id="r", truths=truths)
+    engine.command(ev.ResolveQuestions(id=f"resolve/{name}/{at}", at=at, data=data))
+    engine.feed(at + 1, [])
+
+
+def paid(engine: Engine) -> list[ev.CheckpointData]:
+    return [
+        one.data if isinstance(one, ev.CheckpointOpened) else one.data.checkpoint
+        for one in engine.log.events("checkpoints")
+        if isinstance(one, (ev.CheckpointOpened, ev.CheckpointWithheld))
+    ]
+
+
+def test_a_rerun_has_the_answers_that_were_handed_in():
+    engine = run(drawn(10, seed=3))
+    at = T0 + (PERIOD_DAYS + 2) * DAY
+    engine.feed(at, [])
+    post(engine, "q7777", at, at + DAY)
+    engine.feed(at + HOUR, [])
+    handed_in(engine, "q7777", at + HOUR, 0.9)
+    engine.feed(at + 2 * HOUR, [])
+    handed_in(engine, "q7777", at + 2 * HOUR, 0.8)
+    engine.feed(at + DAY, [])
+    resolve(engine, "q7777", at + DAY + HOUR, 1.0)
+    (scored,) = [
+        one.data
+        for one in engine.log.events("scores")
+        if isinstance(one, ev.RoundScored) and one.data.input_id.endswith("q7777")
+    ]
+    assert scored.units["value"][scored.models.index("hand")] == 960_000_000  # the later one: 1 - 0.2 ** 2
+    again = rerun(engine.log, lambda _: CONTRACT, crunch_id=CRUNCH_ID)
+    for topic in DECIDED:
+        assert [one.id for one in again.log.events(topic)] == [one.id for one in engine.log.events(topic)]
+
+
+def test_a_truth_that_is_corrected_after_its_checkpoint_shows_what_should_have_been_paid():
+    events = [one._replace(corrected=None) for one in drawn(12, seed=5)]
+    engine = run(events)
+    wrong = next(one for one in events if not one.is_void)
+    late = T0 + (PERIOD_DAYS + 3) * DAY
+    engine.feed(late, [])
+    before = len(engine.log.events("scores"))
+    resolve(engine, wrong.name, late, 1 - wrong.outcome)
+    engine.feed(late + 2 * DAY, [])
+    assert not any(isinstance(one, ev.RoundRescored) for one in engine.log.events("scores")[before:])
+    parent = paid(engine)[0]
+    due = recompute(engine.log, parent, lambda _: CONTRACT, crunch_id=CRUNCH_ID, total_prize=10**9)
+    right = run([one._replace(outcome=1 - one.outcome) if one is wrong else one for one in events])
+    keys = {one.model_id: one.key_units for one in paid(right)[0].ranking}
+    assert {one.model_id: one.new.units for one in due.models} == keys
+    assert {one.model_id: one.old.units for one in due.models} != keys
+    assert set(keys) == set(MODELS)
+    assert due.truths_differ == 1
