@@ -9,6 +9,7 @@ import pytest
 
 from coordinator.infra.kafka import topics
 from coordinator.infra.log import own as own_log
+from coordinator.infra.log.memory import LogMemoryFile
 from coordinator.infra.log.own import OwnLog
 from coordinator.streams.log.birth import Birth, birth_records
 from coordinator.streams.log.errors import WorldError, WrongLogError
@@ -165,3 +166,18 @@ async def test_settings_are_looked_at_rarely_and_the_rest_at_each_look(own, brok
     with pytest.raises(WrongLogError, match="another node's Kafka took the place"):
         await own.watch()
     assert (looks, broker.looks) == (10, 1)
+
+
+async def test_what_another_process_remembers_during_the_look_calls_no_topic_cut(own, tmp_path, monkeypatch):
+    look_at_log = own_log.look_at_log
+    longer = TopicFound("commands", 0, 2, birth_records(CRUNCH, Birth("b" * 32, 1))["commands"])
+
+    async def look_while_another_writes(*arguments):
+        log_found = await look_at_log(*arguments)
+        newer = LogFound("c", dict(log_found.topics) | {"commands": longer})
+        LogMemoryFile(tmp_path, CRUNCH).write(newer, "b" * 32)
+        return log_found
+
+    monkeypatch.setattr(own_log, "look_at_log", look_while_another_writes)
+    await own.check()
+    assert LogMemoryFile(tmp_path, CRUNCH).read().topics["commands"].end == 2
