@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import structlog
@@ -56,6 +57,7 @@ class DeadLetters:
         self._queue: asyncio.Queue[tuple[DeadLettered, asyncio.Future[None]]] = asyncio.Queue()
         self._left_out = 0
         self._last_left_out = ("", "")
+        self._times_seen: Counter[bytes] = Counter()
 
     def put(self, origin: str, position: str, reason: str, body: bytes) -> asyncio.Future[None]:
         """Queue a letter; the future is done when the letter is durable.
@@ -87,7 +89,7 @@ class DeadLetters:
     def from_source(self, reason: str, text: str) -> None:
         """`on_garbage` for a feed source. Garbage that arrives faster than it can be sent is counted in one letter."""
         if self._queue.qsize() < WAITING_MAX:
-            self.put("feed source", "", reason, text.encode("utf-8", "replace"))
+            self._put_from_source(reason, text)
         else:
             self._left_out += 1
             self._last_left_out = (reason, text)
@@ -95,8 +97,20 @@ class DeadLetters:
     def _put_left_out(self) -> None:
         count, (reason, text) = self._left_out, self._last_left_out
         self._left_out = 0
-        summary = f"{count} more came meanwhile, too many to keep; the last: {reason}"
-        self.put("feed source", "", summary, text.encode("utf-8", "replace"))
+        self._put_from_source(f"{count} more came meanwhile, too many to keep; the last: {reason}", text)
+
+    def _put_from_source(self, reason: str, text: str) -> None:
+        """The position counts equal texts, so a source that says the same line again and again is a flood of letters.
+
+        The count begins again with the process: a file that is read again after a restart gives the same letters.
+        """
+        body = text.encode("utf-8", "replace")
+        digest = hashlib.sha256(body).digest()
+        if len(self._times_seen) >= WAITING_MAX and digest not in self._times_seen:
+            self._times_seen.clear()
+        self._times_seen[digest] += 1
+        times = self._times_seen[digest]
+        self.put("feed source", "" if times == 1 else f"the same, time {times}", reason, body)
 
     async def run(self) -> None:
         """Send letters until cancelled. If the broker does not answer, a letter waits and is sent again."""

@@ -9,11 +9,16 @@ from tests.waiting import limit
 
 from coordinator.streams.agents.owning import dead_letters
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
+from coordinator.streams.events import DeadLettered
 from coordinator.streams.log.envelope import decode_event
 
 
+def letters_of(log: MemoryLog) -> list[DeadLettered]:
+    return [decode_event(record) for record in log.records["dead-letters"]]
+
+
 def reasons(log: MemoryLog) -> list[str]:
-    return [decode_event(one).data.reason for one in log.records["dead-letters"]]
+    return [letter.data.reason for letter in letters_of(log)]
 
 
 async def test_halves_of_letters_anywhere_in_a_letter_do_not_keep_the_next_one_waiting():
@@ -47,3 +52,32 @@ async def test_a_flood_of_garbage_while_the_broker_is_away_is_bounded_and_counte
         "7 more came meanwhile, too many to keep; the last: garbage 9",
         "later",
     ]
+
+
+async def sent_letters(texts):
+    """What one process sends for these lines of a source, each unreadable."""
+    log = MemoryLog()
+    letters = DeadLetters(log)
+    sending = asyncio.create_task(letters.run())
+    for text in texts:
+        letters.from_source("no JSON", text)
+    async with limit():
+        while len(reasons(log)) < len(texts):
+            await asyncio.sleep(0.01)
+    sending.cancel()
+    return [letter.id for letter in letters_of(log)]
+
+
+async def test_a_line_that_a_source_says_again_and_again_is_a_letter_each_time_and_the_same_ones_after_a_restart():
+    texts = ["x", "x", "y", "x"]
+    letter_ids = await sent_letters(texts)
+    assert len(set(letter_ids)) == 4
+    assert await sent_letters(texts) == letter_ids
+
+
+async def test_the_texts_that_are_counted_are_bounded(monkeypatch):
+    monkeypatch.setattr(dead_letters, "WAITING_MAX", 3)
+    letters = DeadLetters(MemoryLog())
+    for number in range(50):
+        letters._put_from_source("no JSON", f"line {number}")
+        assert len(letters._times_seen) <= 3
