@@ -8,6 +8,10 @@ import numpy as np
 
 BP, VOLATILITY, BLOCK_SIZES = 1e4, 5.25, 3
 DIGITS_MAX = 8
+TENS = np.array([float(f"1e{power}") for power in range(23)])
+"""All powers of ten that a float holds exactly."""
+TENS_MIN, INT_MAX = 1e-14, 2.0**53
+"""Between these sizes a price times or over one of `TENS` is its first 8 digits, and an int is a float exactly."""
 PRICE_MIN, PRICE_MAX = (float(np.finfo(np.float32).smallest_subnormal), float(np.finfo(np.float32).max))
 """Prices are kept as float32."""
 
@@ -28,9 +32,29 @@ def paths_of(answer: list[Any], prompt: dict[str, Any], *, characters: bool) -> 
     if any(not isinstance(path, list) or len(path) != points for path in answer[2:]):
         return "number of points"
     prices = [price for path in answer[2:] for price in path]
-    if not all(_fits(price, characters=characters) for price in prices):
+    if not all_fit(prices, characters=characters):
         return "not a number of at most 8 digits"
     return "zero price" if 0 in prices else np.array(answer[2:], dtype=float)
+
+
+def all_fit(prices: list[Any], *, characters: bool) -> bool:
+    """Whether `_fits` holds of each, many at a time: m / 10**k of exact m and 10**k is the float nearest to it."""
+    if not {int, float}.issuperset(map(type, prices)):
+        return False
+    if characters:
+        texts = repr(prices)[1:-1].replace(".", "").split(", ")
+        return max(map(len, texts)) <= DIGITS_MAX and all(abs(price) <= PRICE_MAX for price in prices)
+    try:
+        sizes = np.abs(np.array(prices, dtype=float))
+    except OverflowError:
+        return False
+    plain = (sizes >= TENS_MIN) & (sizes <= INT_MAX)
+    if not all(_fits(prices[i], characters=False) for i in np.flatnonzero(~plain & (sizes != 0))):
+        return False
+    sizes = sizes[plain]
+    power = DIGITS_MAX - 1 - np.floor(np.log10(sizes)).astype(int)
+    up, down = TENS[np.maximum(power, 0)], TENS[np.maximum(-power, 0)]
+    return bool((np.round(sizes * up / down) * down / up == sizes).all())
 
 
 def _fits(price: Any, *, characters: bool) -> bool:

@@ -9,11 +9,13 @@ import statistics
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from tests.checkout import root_on_path
 
 with root_on_path():
     from docs.contracts.densities import FAMILIES, Refused, leaves, pdf
-    from docs.contracts.paths import paths_of
+    from docs.contracts.paths import _fits, all_fit, paths_of
     from tests.oracles.synths import subnet_prompt, subnet_window, synth_round
 
 START = 1_780_000_020
@@ -192,6 +194,39 @@ def test_digits_are_counted_as_written_by_the_older_rule_and_as_significant_by_t
     }  # fmt: skip
     found = {price: (fits(price, characters=True), fits(price, characters=False)) for price in cases}
     assert found == cases
+
+
+DECIMALS = st.builds(
+    lambda digits, power, ulps: (
+        math.nextafter(float(f"{digits}e{power}"), math.inf if ulps > 0 else -math.inf)
+        if ulps
+        else float(f"{digits}e{power}")
+    ),
+    st.integers(-(10**9), 10**9),
+    st.integers(-60, 40),
+    st.sampled_from([0, 0, 0, -1, 1]),
+)
+"""Of about as many digits as a price may have, and the floats just beside them."""
+PRICES = (
+    DECIMALS
+    | st.floats()
+    | st.integers()
+    | st.integers(-(10**9), 10**9)
+    | st.booleans()
+    | st.text(max_size=2)
+)
+
+
+@given(st.lists(PRICES, min_size=1, max_size=20), st.booleans())
+@example([10**400], False)
+@example([2**53 + 1], False)
+@example([9.9999999, 1000.0, 1e22, 1e-14, 0.0], False)
+@example([999999995, 99999999.5, 9007199254740993.0], False)
+def test_prices_that_are_judged_together_are_judged_as_each_alone(prices: list[Any], characters: bool):
+    each = [_fits(price, characters=characters) for price in prices]
+    assert [all_fit([price], characters=characters) for price in prices] == each
+    assert all_fit(prices, characters=characters) == all(each)
+    assert all_fit([price for price, fits in zip(prices, each, strict=True) if fits], characters=characters)
 
 
 def test_a_third_each_and_a_newcomer_has_the_worst_for_what_was_asked_before_it_came():
