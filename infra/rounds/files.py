@@ -10,7 +10,8 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -31,17 +32,28 @@ class FileRefusedError(OperatorError):
     """What was handed in cannot be read; the message says where and why."""
 
 
-class Table(msgspec.Struct, frozen=True):
+class Table(msgspec.Struct, frozen=True, dict=True):
     """Rows under named columns; a cell is a number, a text, a truth value or None."""
 
     columns: list[str]
-    rows: list[list[Any]]
+    row_count: int
+    read_rows: Callable[[], list[list[Any]]]
     parquet: bytes = b""
     """The file that it was read of, where that is Parquet."""
+
+    @cached_property
+    def rows(self) -> list[list[Any]]:
+        """The cells, made when they are asked for: a table that is kept beside the log has millions, and needs none."""
+        return self.read_rows()
 
     def objects(self) -> list[dict[str, Any]]:
         """A dict for each row."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+def table_of(columns: list[str], rows: list[list[Any]]) -> Table:
+    """A table whose rows are there."""
+    return Table(columns, len(rows), lambda: rows)
 
 
 def read_content(content: bytes, name: str = "") -> Any:
@@ -118,7 +130,7 @@ def _csv(text: str, where: str) -> Table:
             rows.append([_cell(name, cell) for name, cell in zip(columns, cells, strict=True)])
     except csv.Error as error:
         raise FileRefusedError(f"{where}, line {reader.line_num}: {error} (is it cut short?)") from error
-    return Table(columns, rows)
+    return table_of(columns, rows)
 
 
 def _cell(column: str, text: str) -> Any:
@@ -154,23 +166,41 @@ def _parquet(content: bytes, where: str) -> Table:
             f"{where} is no whole Parquet file: {(str(error).splitlines() or [type(error).__name__])[0][:200]}"
         ) from error
     columns = _checked_columns(names, where)
+    for name, column in zip(columns, table.columns, strict=True):
+        if not _holds_plain_cells(column.type):
+            _check_cells(column.to_pylist(), name, where)
+    return Table(columns, table.num_rows, lambda: _rows_of(table), content)
+
+
+def _rows_of(table: Any) -> list[list[Any]]:
+    """The cells of a table of pyarrow; a number that is not finite is None."""
     cells = [
-        _plain(column.to_pylist(), name, where) for name, column in zip(columns, table.columns, strict=True)
+        [None if isinstance(cell, float) and not math.isfinite(cell) else cell for cell in column.to_pylist()]
+        for column in table.columns
     ]
-    return Table(columns, [list(row) for row in zip(*cells, strict=True)], content)
+    return [list(row) for row in zip(*cells, strict=True)]
 
 
-def _plain(cells: list[Any], column: str, where: str) -> list[Any]:
-    plain: list[Any] = []
+def _holds_plain_cells(kind: Any) -> bool:
+    """Whether every cell of a column of this type of pyarrow is a number, a text, a truth value or None."""
+    import pyarrow.types as pt  # noqa: PLC0415
+
+    if pt.is_dictionary(kind):
+        kind = kind.value_type
+    return any(
+        is_such(kind)
+        for is_such in (
+            pt.is_float32, pt.is_float64, pt.is_integer, pt.is_boolean, pt.is_null, pt.is_string, pt.is_large_string
+        )
+    )  # fmt: skip
+
+
+def _check_cells(cells: list[Any], column: str, where: str) -> None:
     for number, cell in enumerate(cells, 1):
-        if isinstance(cell, float) and not math.isfinite(cell):
-            cell = None  # noqa: PLW2901
         if cell is not None and not isinstance(cell, str | int | float | bool):
             raise FileRefusedError(
                 f"{where}, row {number}: a {type(cell).__name__} in column {column!r}, neither number nor text"
             )
-        plain.append(cell)
-    return plain
 
 
 def _checked_columns(names: Iterable[str], where: str) -> list[str]:

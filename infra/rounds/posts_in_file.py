@@ -113,7 +113,7 @@ def beside_the_log(content: Any) -> Any:
     """What was read, or `Kept` for a table that is one question and larger than a payload. Raises FileRefusedError."""
     if not isinstance(content, Table) or "question_id" in content.columns:
         return content
-    cells_are_few = len(content.rows) * len(content.columns) * CELL_BYTES_MIN <= PAYLOAD_BYTES_MAX
+    cells_are_few = content.row_count * len(content.columns) * CELL_BYTES_MIN <= PAYLOAD_BYTES_MAX
     if cells_are_few and len(encoded(_columns(content), "the table")) <= PAYLOAD_BYTES_MAX - ROOM_BYTES:
         return content
     return kept(content)

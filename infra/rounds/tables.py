@@ -54,7 +54,7 @@ def kept(table: Table) -> Kept:
         bytes=len(content),
         media_type=MEDIA_TYPE,
         columns=[(field.name, str(field.type)) for field in schema],
-        rows=len(table.rows),
+        rows=table.row_count,
     )
     return Kept(blob, content)
 

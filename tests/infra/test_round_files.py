@@ -18,7 +18,7 @@ from tests.waiting import LIMIT_SECONDS
 from coordinator.api.times import parse_ms
 from coordinator.infra.rounds import files, sending
 from coordinator.infra.rounds.answers import Asked, answers_of
-from coordinator.infra.rounds.files import FileRefusedError, Table, read_content
+from coordinator.infra.rounds.files import FileRefusedError, Table, read_content, table_of
 from coordinator.infra.rounds.posts_in_file import Given, questions_of, stakes_of, truths_of
 from coordinator.infra.rounds.sending import posting, resolving
 
@@ -126,7 +126,7 @@ for at in range(4, len(whole), 7):
     data[at] ^= 1 << at % 8
     print(at, flush=True)
     try:
-        read_content(bytes(data))
+        read_content(bytes(data)).rows
     except FileRefusedError as error:
         assert "\\n" not in str(error)
 """
@@ -365,7 +365,7 @@ def test_a_table_of_answers():
         ({"a/b": 1}, "question_id is 'a/b'"),
         ([], "no answer is in it"),
         (7, "no answer is in it"),
-        (Table(["question_id", "output"], [["q1", 1], ["q2", "x"]]), "row 2: question 'q2': BAD_OUTPUT"),
+        (table_of(["question_id", "output"], [["q1", 1], ["q2", "x"]]), "row 2: question 'q2': BAD_OUTPUT"),
     ],
 )  # fmt: skip
 def test_one_wrong_answer_refuses_all_and_names_its_row(said, reason):
