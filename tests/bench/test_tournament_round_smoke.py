@@ -1,0 +1,44 @@
+"""The measurement of a tournament's round works on a small table, which is kept beside the log all the same. No aim is
+tested here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.broker
+
+SECONDS_MAX = 180
+MODELS, ROWS, FEATURES = 4, 600, 60
+
+
+def test_a_small_round_is_posted_answered_scored_ranked_and_paid():
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "bench.tournament_round", *map(str, (MODELS, ROWS, FEATURES))],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+    sizes, *steps = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (sizes["models"], sizes["rows"], sizes["features"]) == (MODELS, ROWS, FEATURES)
+    assert [one["step"].partition(": ")[2] for one in steps[1:6]] == [
+        "posted, all asked",
+        "closed",
+        "truth posted, all scored",
+        "board",
+        "checkpoint",
+    ]
+    assert len(steps) == 11  # the start, and two rounds
+    for last in (steps[5], steps[10]):
+        assert last["answers"] == {"SCORED": MODELS}
+        assert last["best"] == "stub-000"  # it goes by the feature that the truth is made of
+    assert all(one["report"]["peak_mb"] > 0 and one["predict"]["mb"] > 0 for one in steps)
