@@ -196,9 +196,7 @@ def run(
     return engine
 
 
-@pytest.mark.parametrize(
-    "count", [60, pytest.param(500, marks=pytest.mark.slow)], ids=["sixty events", "five hundred"]
-)
+@pytest.mark.parametrize("count", [60, 500], ids=["sixty events", "five hundred"])
 def test_events_are_paid_as_an_oracle_says(count):
     events = drawn(count, seed=count)
     engine = run(events, GATED)

@@ -65,7 +65,7 @@ def corr(said: list[float], target: list[float]) -> float:
 
 @pytest.mark.parametrize(
     ("rows", "features", "models"),
-    [(60, 6, 5), pytest.param(1000, 50, 20, marks=pytest.mark.slow)],
+    [(60, 6, 5), (1000, 50, 20)],
     ids=["small", "as the issue has it"],
 )
 def test_a_tournament_pays_what_the_oracle_says(rows, features, models):
