@@ -62,8 +62,9 @@ def prediction_facts(
             "or its answer is not recorded yet"
         )
     row, terms_rows, contract_hash = rows[0], read.predictions.terms, input_row.contract_hash
+    hidden = row.hidden or row.question_open  # another round of the question may have an answer
     told = (
-        places_of(read, input_id, scope_key, hidden=row.hidden)
+        places_of(read, input_id, scope_key, hidden=hidden)
         if is_question(input_id)
         else told_at(read.predictions, input_id, scope_key)
     )
@@ -84,20 +85,20 @@ def prediction_facts(
         received=received,
         opened=opened,
         answered=answered,
-        answer=msgspec.structs.replace(answer, output=NO_OUTPUT) if row.hidden else answer,
+        answer=msgspec.structs.replace(answer, output=NO_OUTPUT, reason=row.reason) if hidden else answer,
         shown={
             subject: records_between(read, terms, subject, 0, point, feeds_read, shown_max)
             for subject in members_of(terms, received.event.data.subject)
         },
-        question=question_facts(read, placed, input_id, scope_key, hidden=row.hidden)
+        question=question_facts(read, placed, input_id, scope_key, hidden=hidden)
         if is_question(input_id)
         else None,
         terms=terms,
         configured=terms_source(placed, contract_hash),
-        hidden_until_ms=scope.resolvable_at if row.hidden else None,
+        hidden_until_ms=scope.resolvable_at if hidden else None,
         contract_hash=contract_hash,
     )
-    if row.hidden or facts.question is not None:
+    if hidden or facts.question is not None:
         too_many = facts.question is not None and len(facts.question.rounds) >= ROUNDS_MAX
         fault = f"not made again: the question has {ROUNDS_MAX:,} rounds or more" if too_many else ""
         return msgspec.structs.replace(

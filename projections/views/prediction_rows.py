@@ -21,7 +21,9 @@ from coordinator.streams.events import (
     units_of,
 )
 from coordinator.streams.log.errors import IllegalTransitionError
+from coordinator.streams.log.ids import is_question
 from coordinator.streams.log.lifecycle import PREDICTION, advance
+from coordinator.streams.log.reasons import without_quotes
 
 COUNTED = ("pending", "scored", "replaced", "no_score", "failed", "absent")
 """How predictions are counted. `no_score` is an answer without a score by nobody's fault; in the log it is FAILED with
@@ -205,6 +207,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     opened_at: int = 0
     hidden: bool = False
     """`output` is None because others could still copy it."""
+    question_open: bool = False
+    """Answers to its question could still be copied: neither this nor another round of it is told."""
     output_bytes: int | None = None
     """How large an answer is that is in the log alone: then `output` is None."""
     state: msgspec.Raw | None = None
@@ -219,7 +223,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
 def join(at: int, answer: AnswerEntry, score: Score | None, *, closed: bool, **rest: Any) -> Prediction:
     """A prediction from its answer, which was recorded at `at` (ms), and its score. `rest` are the fields that all
     models of the round share. `closed` hides the answer of a prediction that is PENDING, since others could still copy
-    it.
+    it; and to a posted question also what a FAILED one quotes, since others may still answer.
     """
     status: str = answer.status
     reason = answer.reason
@@ -238,6 +242,9 @@ def join(at: int, answer: AnswerEntry, score: Score | None, *, closed: bool, **r
         if status == "FAILED":
             reason, fault = score.reason, score.fault
     hidden = closed and status == "PENDING"
+    question_open = closed and is_question(rest["input_id"])
+    if question_open and status == "FAILED":
+        reason = without_quotes(reason)
     return Prediction(
         model_id=answer.model_id,
         deployment_id=answer.deployment_id,
@@ -246,6 +253,7 @@ def join(at: int, answer: AnswerEntry, score: Score | None, *, closed: bool, **r
         exec_time_us=answer.exec_time_us,
         output=None if hidden else output,
         hidden=hidden,
+        question_open=question_open,
         reason=reason,
         fault=fault,
         scored_at=scored_at,

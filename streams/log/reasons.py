@@ -12,6 +12,9 @@ import unicodedata
 
 REASON_CHARS = 300
 NAME_CHARS = 100
+QUOTED = "; quoted: "
+"""In a reason, before the words of a contract's own check or of what a model sent: these may tell the answer."""
+TOLD_LATER = " (the rest is told when answers are closed)"
 
 _REPLACED = frozenset(
     {"Cc", "Cs", "Zl", "Zp"}
@@ -32,6 +35,15 @@ def printable(text: str, *, lines: bool = False) -> str:
 def as_reason(text: str, chars: int = REASON_CHARS) -> str:
     """The first `chars` characters of `text`, printable."""
     return printable(text[:chars])
+
+
+def without_quotes(reason: str) -> str:
+    """Why an answer is no valid one, without what may tell the answer. Only for the reason of a FAILED answer."""
+    outcome = reason.partition(": ")[0]
+    ours = (
+        reason.partition(QUOTED)[0] if outcome == "BAD_OUTPUT" else outcome
+    )  # what a model raised is all its own
+    return reason if ours == reason else ours + TOLD_LATER
 
 
 def as_name(text: str, chars: int = NAME_CHARS) -> str:

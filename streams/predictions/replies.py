@@ -19,7 +19,7 @@ from coordinator.streams.contract.trial_answers import recorded
 from coordinator.streams.contract.types import validator
 from coordinator.streams.events import NO_OUTPUT, AnswerEntry, Fault, RosterEntry, RoundOpened
 from coordinator.streams.log.finite import is_number, not_finite
-from coordinator.streams.log.reasons import as_reason
+from coordinator.streams.log.reasons import QUOTED, as_reason
 from coordinator.streams.ports import ModelReply, Outcome
 
 ABSENT_OUTCOMES = frozenset({Outcome.DEADLINE, Outcome.BUSY, Outcome.CRASHED, Outcome.ABSENT})
@@ -28,8 +28,10 @@ ABSENT_OUTCOMES = frozenset({Outcome.DEADLINE, Outcome.BUSY, Outcome.CRASHED, Ou
 WORKER_DIED = "BAD_OUTPUT: the worker died while it judged the answer"
 
 OWN_CHECK = "the contract's own check refuses it"
+UNREADABLE = "it cannot be read"
 _QUOTES_NOTHING = frozenset(get_args(ErrorType)) - {"value_error", "assertion_error"}
-"""pydantic's own errors: their texts say what is expected, not what came."""
+"""pydantic's own errors: their texts say what is expected, not what came, unless they have one of `_QUOTING`."""
+_QUOTING = frozenset({"error", "tag"})
 
 Answers = Mapping[str, Sequence[AnswerEntry]]
 """scope_key -> the entries of its models."""
@@ -102,6 +104,8 @@ def _judge_one(
                 reply.exec_time_us,
             )
         fault = "model"
+    elif reply.outcome is Outcome.BAD_OUTPUT:
+        reason = f"{reply.outcome}: {UNREADABLE}{QUOTED}{reply.detail}"
     status: Literal["ABSENT", "FAILED"] = "ABSENT" if reply.outcome in ABSENT_OUTCOMES else "FAILED"
     return _missed(asked, status, reason, fault, reply.exec_time_us)
 
@@ -115,7 +119,7 @@ def check_output(
 ) -> tuple[Any, str]:
     """(the output as plain JSON, "") or (None, what is wrong with it).
 
-    The reason has what the type's own validators say, who may quote the answer, only if it `may_quote`.
+    The reason has what the type's own validators say, who may quote the answer, only if it `may_quote`: behind QUOTED.
     A valid output is finite, of the contract's type and not too big. An object must have at least one key of the type:
     defaults alone are no answer. A RootModel accepts any JSON that it describes, also lists. Null is never an answer.
     Numbers are read as pydantic reads them: `true` is 1.0 and "1_000" is 1000.0, unless the type says StrictFloat. The
@@ -142,10 +146,12 @@ def check_output(
         size = len(_encoder.encode(plain))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        says = first["msg"] if may_quote or first["type"] in _QUOTES_NOTHING else OWN_CHECK
-        return None, f"BAD_OUTPUT: {'.'.join(map(str, first['loc']))}: {says}"
+        place, says = ".".join(map(str, first["loc"])), first["msg"]
+        if first["type"] not in _QUOTES_NOTHING or not _QUOTING.isdisjoint(first.get("ctx", ())):
+            says = f"{OWN_CHECK}{QUOTED}{says}" if may_quote else OWN_CHECK
+        return None, f"BAD_OUTPUT: {place}: {says}"
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a lone surrogate, endless nesting, a validator that raises
-        says = f": {error}" if may_quote else ""
+        says = f"{QUOTED}{error}" if may_quote else ""
         return None, f"BAD_OUTPUT: {output_type.__name__} cannot take it: {type(error).__name__}{says}"
     if size > output_max_bytes:
         return None, f"BAD_OUTPUT: {size} bytes, more than output_max_bytes ({output_max_bytes})"

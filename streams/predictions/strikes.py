@@ -13,6 +13,7 @@ from itertools import chain
 import msgspec
 
 from coordinator.streams.events import AnswerEntry
+from coordinator.streams.log.reasons import without_quotes
 
 MULTIPLE_FAILED, MULTIPLE_TIMEOUT = "MULTIPLE_FAILED", "MULTIPLE_TIMEOUT"  # the protocol's codes
 
@@ -31,11 +32,14 @@ class Strikes:
     def __init__(self) -> None:
         self._in_a_row: dict[str, int] = {}
 
-    def note(self, answers: Mapping[str, Sequence[AnswerEntry]], strikes_max: int) -> list[Strike]:
+    def note(
+        self, answers: Mapping[str, Sequence[AnswerEntry]], strikes_max: int, *, may_quote: bool = True
+    ) -> list[Strike]:
         """Count the answers of one round, all scopes of a model together. Returns the models to report.
 
         These have `strikes_max` or more bad rounds in a row; 0 reports none. A round that was missed by the node's
-        fault is not counted.
+        fault is not counted. The text of a report, which everybody reads, quotes a model only if it `may_quote`: what
+        a model says of an open question may tell its answer.
         """
         good: set[str] = set()
         bad: dict[str, AnswerEntry] = {}
@@ -52,7 +56,10 @@ class Strikes:
             if 0 < strikes_max <= count:
                 last = bad[model_id]
                 code = MULTIPLE_TIMEOUT if last.status == "ABSENT" else MULTIPLE_FAILED
-                reason = f"{count} rounds in a row without a valid prediction; the last: {last.reason}"
+                says = (
+                    without_quotes(last.reason) if last.status == "FAILED" and not may_quote else last.reason
+                )
+                reason = f"{count} rounds in a row without a valid prediction; the last: {says}"
                 due.append(Strike(model_id, code, reason))
         return due
 

@@ -13,7 +13,7 @@ from tests.api.test_hidden_answers import everything as every_body
 from tests.given import decision
 from tests.logs import HOUR_MS, MINUTE_MS, START_MS, busy_log
 from tests.posted import Posted
-from tests.streams.asked import Q, all_answered, asked, asks, came, closed, the_round
+from tests.streams.asked import SCOPE, Q, all_answered, asked, asks, came, closed, round_opened, the_round
 
 from coordinator.api.live_state import LiveState
 from coordinator.projections.views.hidden_answers import hidden_until
@@ -21,6 +21,9 @@ from coordinator.streams import events as ev
 from coordinator.streams.agents.owning.dead_letters import dead_letter
 from coordinator.streams.agents.predict.submissions import Submissions
 from coordinator.streams.contract.types import InferenceOutput
+from coordinator.streams.ports import ModelReply, Outcome
+from coordinator.streams.predictions.columns import in_events
+from coordinator.streams.predictions.replies import judge
 from coordinator.streams.predictions.stage import PredictionStage
 
 OPEN_AT = START_MS + 10 * HOUR_MS
@@ -254,3 +257,72 @@ async def test_a_refusal_of_what_was_handed_in_says_no_answer(api, log, monkeypa
     bodies = await every_body(api, NAMES | {"{command_id}": command.id})
     assert letters[0].data.reason.encode() in bodies["/reports/commands/" + command.id]
     assert {path for path, body in bodies.items() if b"0.31415927" in body} == set()
+
+
+@pytest.mark.parametrize(
+    ("output_type", "reply"),
+    [
+        (Quoting, ModelReply("quoter", "q-d", Outcome.OK, output={"value": 0.27182818})),
+        (Failing, ModelReply("quoter", "q-d", Outcome.OK, output={"value": 0.27182818})),
+        (
+            InferenceOutput,
+            ModelReply("quoter", "q-d", Outcome.MODEL_FAILED, "model", detail="ValueError: not 0.27182818"),
+        ),
+        (
+            InferenceOutput,
+            ModelReply(
+                "quoter", "q-d", Outcome.BAD_OUTPUT, "model", detail="the key '0.27182818' stands twice"
+            ),
+        ),
+        (
+            InferenceOutput,
+            ModelReply("quoter", "q-d", Outcome.TOO_BIG, "model", detail="0.27182818 is too long"),
+        ),
+    ],
+    ids=["its author quotes", "its author fails", "the model raises", "no JSON", "too big"],
+)
+async def test_what_a_failed_answer_quotes_is_told_after_the_close(api, log, output_type, reply):
+    """And the explanation of a round without an answer does not tell the answer in another round."""
+    at, later = OPEN_AT + 4 * MINUTE_MS, OPEN_AT + 5 * MINUTE_MS
+    opened = round_opened("~3", ["quoter"], at, closes_at=CLOSES)
+    entries = judge(opened, {"quoter": reply}, output_type, 1000)
+    assert "0.27182818" in entries[0].reason  # the log has it, as it has the answers
+    log.model("quoter")
+    await take(api, log, "models")
+    hash_then = log.contract_at(OPEN_AT)
+    for asking, (when, events) in enumerate(
+        [
+            (at, [opened, *in_events(opened, {SCOPE: entries}, at)]),
+            (later, the_round("~4", {"quoter": 0.57721566}, later, closes_at=CLOSES)),
+        ],
+        3,
+    ):
+        question = asked(asking, when, closes_at=CLOSES)
+        data = msgspec.structs.replace(question.data, contract_hash=hash_then)
+        log.append("inputs", msgspec.structs.replace(question, data=data))
+        await take(api, log, "inputs")
+        data = msgspec.structs.replace(events[0].data, contract_hash=hash_then)
+        log.append("predictions", msgspec.structs.replace(events[0], data=data), *events[1:])
+        await take(api, log, "predictions")
+
+    async def telling(**params):
+        names = NAMES | {"{prediction_id}": f"{Q}~3/{SCOPE}/quoter"}
+        bodies = await every_body(api, names, **params)
+        assert b"FAILED" in bodies[f"/reports/explain/predictions/{Q}~3/{SCOPE}/quoter"]
+        told = {
+            secret: {path for path, body in bodies.items() if secret in body}
+            for secret in (b"0.27182818", b"0.57721566")
+        }
+        return told[b"0.27182818"], told[b"0.57721566"]
+
+    past = {"as_of": later + MINUTE_MS}
+    for params in ({}, {"start": START_MS}, past):
+        assert await telling(**params) == (set(), set())
+    await close(api, log)
+    quoted, answered = await telling(start=START_MS)
+    explained = f"/reports/explain/predictions/{Q}~3/{SCOPE}/quoter"
+    assert quoted >= {"/reports/predictions", "/reports/predictions.csv", explained}
+    assert answered >= {"/reports/predictions", "/reports/rounds/r1/questions/q1", explained}
+    log.tick(OPEN_AT + 2 * HOUR_MS)
+    await take(api, log, "feeds")
+    assert await telling(**past) == (set(), set())

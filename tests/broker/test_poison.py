@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,8 @@ async def test_garbage_among_the_commands_is_set_aside_and_the_worker_goes_on(
 ):
     commands = make_commands(crunch_id)
     bad_fields = b'{"kind":"ConfirmCheckpoint","id":"c9","at":1,"v":1,"data":{"checkpoint_id":5}}'
-    garbage = [b"\xff\xfe", b'{"a":1}', b"[1]", b"3", bad_fields]
+    answered = b'{"kind":"SubmitAnswers","id":"c8","at":1,"v":1,"data":{"answers":[{"output":{"value":0.31415927}}]}}'
+    garbage = [b"\xff\xfe", b'{"value":0.31415927}', answered, b"3", bad_fields]
     async with board(kafka_bootstrap, crunch_id, tmp_path) as field:
         await field.put("commands", garbage[:2] + commands["before"])
         worker = field.start("checkpoint")
@@ -100,7 +102,12 @@ async def test_garbage_among_the_commands_is_set_aside_and_the_worker_goes_on(
             assert worker.process.poll() is None, worker.tail()
             await asyncio.sleep(0.1)
         letters = await dead_letters(field)
-        assert [letter.data.head for letter in letters] == [one.decode(errors="replace") for one in garbage]
+        # By its hash only: a record of `commands` may hold answers, which nobody may see before the close.
+        assert [letter.data.head for letter in letters] == [
+            f"a record of {len(one)} bytes with the SHA-256 {hashlib.sha256(one).hexdigest()}"
+            for one in garbage
+        ]
+        assert "0.314" not in repr(letters) + worker.tail()
         assert [letter.data.position for letter in letters] == ["1", "2", "5", "6", "7"]
         assert all(letter.data.reason and letter.data.origin == "commands" for letter in letters)
 

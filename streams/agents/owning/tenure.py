@@ -9,6 +9,7 @@ plain readers: the ownership of a stage must depend on one partition, not on two
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Collection
 
 import structlog
@@ -25,6 +26,15 @@ log = structlog.get_logger()
 
 OnGarbage = Callable[[str, int, bytes, str], Awaitable[None]]
 """(topic, offset, bytes, reason): returns when the dead letter about the record is durable."""
+
+
+def _told(source: str, record: bytes) -> bytes:
+    """What a dead letter shows of a record that is no event. One of `commands` may hold answers, which nobody may see
+    before the close.
+    """
+    if source != "commands":
+        return record
+    return f"a record of {len(record)} bytes with the SHA-256 {hashlib.sha256(record).hexdigest()}".encode()
 
 
 class Tenure:
@@ -138,7 +148,7 @@ class Tenure:
             if decision is not None:
                 await (handle or self.process)(decision)
             elif isinstance(counter, PlainCounter) and counter.garbage and self._on_garbage is not None:
-                await self._on_garbage(source, offset, record, counter.garbage)
+                await self._on_garbage(source, offset, _told(source, record), counter.garbage)
 
     async def process(self, decision: Decision) -> None:
         """Fold one counted decision of a source, and send the decisions that are due then."""

@@ -236,7 +236,8 @@ class PredictTenure(Tenure):
             answers = all_missed(
                 left_open.opened, NODE_RESTARTED, "node", but=left_open.answered_ids, died_of=killer
             )
-            await self._report(answers, self._contracts(data.contract_hash).model_strikes_max)
+            strikes_max = self._contracts(data.contract_hash).model_strikes_max
+            await self._report(answers, strikes_max, may_quote=data.question is None)
             await self._answered(data, answers, clock)
             return
         if self._in_hand is not None:
@@ -341,7 +342,7 @@ class PredictTenure(Tenure):
             clock = await self._clock.read()
             # In a thread: a large answer takes some ms to judge, while the time of other models runs.
             answers = await asyncio.to_thread(self._judged, data, opened, replies, clock)
-            await self._report(answers, contract.model_strikes_max)
+            await self._report(answers, contract.model_strikes_max, may_quote=data.question is None)
             if asking.over:
                 await self._answered(data, answers, clock)
                 return
@@ -369,9 +370,9 @@ class PredictTenure(Tenure):
         }
         return {key: beside_the_log(entries, self._blobs) for key, entries in judged.items()}
 
-    async def _report(self, answers: Answers, strikes_max: int) -> None:
+    async def _report(self, answers: Answers, strikes_max: int, *, may_quote: bool) -> None:
         """Report to the orchestrator the models that keep failing. It stops them, and answers with a notice."""
-        for strike in self._strikes.note(answers, strikes_max):
+        for strike in self._strikes.note(answers, strikes_max, may_quote=may_quote):
             if await self._gateway.report_failure(strike.model_id, strike.code, strike.reason):
                 self._strikes.reported(strike.model_id)
 

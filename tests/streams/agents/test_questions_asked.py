@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from pydantic import BaseModel, field_validator
 from tests.predict_scene import Scene
 from tests.streams.asked import CLOSES, SCOPE, Q, asked, asks, closed
 from tests.streams.build import MINUTE, T0
@@ -15,6 +16,7 @@ from tests.streams.build import MINUTE, T0
 from coordinator.streams import events as ev
 from coordinator.streams.agents.predict import submissions
 from coordinator.streams.log import ids
+from coordinator.streams.predictions.replies import OWN_CHECK
 
 Make = Callable[..., Awaitable[Scene]]
 
@@ -238,6 +240,28 @@ async def test_what_is_refused_is_named_and_nothing_of_it_is_done(scene, command
     assert len(letters) == 1
     assert letters[0][:2] == ("commands", 0)
     assert why in letters[0][2]
+
+
+async def test_a_report_of_a_model_that_keeps_failing_at_a_question_does_not_tell_its_answer(scene):
+    """It comes back as a notice, which the API tells everybody before the close; the client library logs it, too."""
+
+    class Quoting(BaseModel):
+        value: float
+
+        @field_validator("value")
+        @classmethod
+        def _check(cls, value: float) -> float:
+            raise ValueError(f"{value} is no probability")
+
+    play = await scene(a=lambda method, _arguments: None if method == "tick" else {"value": 0.31415927})
+    play.contract = asks(output_type=Quoting, model_strikes_max=1)
+    play.asked(asked())
+    await play.deliver()
+    assert [("0.31415927" in reason) for _, _, reason in play.missed()] == [True]  # once answers are closed
+    ((model_id, _, reason),) = play.gateway.reports
+    assert (model_id, OWN_CHECK in reason, "0.314" in reason) == ("a", True, False)
+    await play.until(lambda: any("ModelFailureReported" in kinds for kinds in play.kinds("models")))
+    assert "0.314" not in repr(play.decisions("models"))
 
 
 def other_command(number: int) -> ev.BanModel:

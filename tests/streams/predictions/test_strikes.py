@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from tests.streams.build import answer_entries
 
@@ -48,6 +49,21 @@ def test_counting_begins_anew_once_it_is_reported():
 def test_zero_strikes_mean_that_nobody_is_ever_due():
     strikes = Strikes()
     assert [one for _, round_ in rounds(["FAILED"] * 500) for one in strikes.note(round_, 0)] == []
+
+
+def test_a_report_of_a_model_at_an_open_question_quotes_nothing_that_it_said():
+    """The report comes back as a notice, which every reader of `models` and the API tell."""
+    strikes = Strikes()
+    entry = answer_entries({"m": "FAILED"})[0]
+    raised = msgspec.structs.replace(entry, reason="MODEL_FAILED: ValueError: not 0.31415927")
+    silent = answer_entries({"m": "ABSENT: not connected"})
+    (quoted,) = strikes.note({"60s": [raised]}, 1)
+    (unquoted,) = strikes.note({"60s": [raised]}, 1, may_quote=False)
+    (absent,) = strikes.note({"60s": silent}, 1, may_quote=False)
+    assert quoted.reason.endswith("MODEL_FAILED: ValueError: not 0.31415927")
+    assert "the last: MODEL_FAILED" in unquoted.reason
+    assert "0.314" not in unquoted.reason
+    assert absent.reason.endswith("ABSENT: not connected")
 
 
 def test_one_good_scope_is_a_good_round():
