@@ -24,6 +24,10 @@ COMMANDS = {
         "init:list_packs",
         "List the packs: the kinds of challenge that `coordinator init --pack` can start from.",
     ),
+    "upgrade": (
+        "upgrade:upgrade",
+        "Bring a workspace that an older version made to this one, with all that you changed in it.",
+    ),
     "up": (
         "up:up",
         "Start Kafka, the models, the five workers and the page here, and keep them running until Ctrl-C.",
@@ -84,6 +88,14 @@ COMMANDS = {
     "bundle": (
         "bundle:bundle",
         "Write all that a checkpoint depends on into one file: `coordinator verify FILE` judges it without this node.",
+    ),
+    "export": (
+        "moving:export_node",
+        "Write the whole node into one file: its log, its contracts, its settings. No key and no password is in it.",
+    ),
+    "import": (
+        "moving:import_node",
+        "Make a node's data directory out of an export: `coordinator up` goes on from there.",
     ),
     "prove": (
         "prove:prove",

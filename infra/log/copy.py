@@ -60,10 +60,16 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 async def write_backup(
-    bootstrap: str, crunch_id: str, out: IO[bytes], on_progress: OnProgress, blobs: BlobReader
+    bootstrap: str,
+    crunch_id: str,
+    out: IO[bytes],
+    on_progress: OnProgress,
+    blobs: BlobReader,
+    *,
+    compress_level: int = 9,
 ) -> Tail:
     """Copy all topics as they are now, and the blobs that they name. A blob that is lost does not stop the copy: the
-    tail names it.
+    tail names it. `compress_level` is gzip's.
 
     Raises WorldError, WrongLogError (topics are missing or incomplete), LogError (a topic has gaps).
     """
@@ -72,7 +78,7 @@ async def write_backup(
     async with reading(bootstrap) as consumer:
         ends = await _ends(consumer, crunch_id)
         total, count, digest = sum(ends.values()), 0, hashlib.sha256()
-        with gzip.GzipFile(fileobj=out, mode="wb", mtime=0) as file:
+        with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=compress_level, mtime=0) as file:
             _put(file, Head(FORMAT, crunch_id, birth_id, ends))
             for topic in TOPICS:
                 counter = counter_for(topic)
