@@ -49,7 +49,7 @@ MOMENT_PARAMETERS = ("as_of", "as_of_offsets")
 OK = 200
 HAS_A_PAST = re.compile(
     r"/reports/(leaderboard(/history)?|pools|models(/[^/]+(/state)?)?|predictions|ensembles|snapshots|feeds(/tail)?|schema|checkpoints(/[^/]+)?|"
-    r"rounds(/.+)?|stakes|explain/(predictions|checkpoints|snapshots|board)/.+)|/events/overview"
+    r"rounds(/.+)?|stakes|explain/(predictions|checkpoints|snapshots|board|copies)/.+)|/events/overview"
 )
 """Not what pays (`emission`, `prizes`): nobody may sign for an old state."""
 EXPLAIN_PATHS = "/reports/explain/"

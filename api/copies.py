@@ -17,8 +17,9 @@ from coordinator.api.queries import our_router
 from coordinator.api.read_models import Reading
 from coordinator.api.responses import Span, shaped, span
 from coordinator.api.turns import Turns
+from coordinator.projections.explaining.explainer import COMPARED_ROUNDS
+from coordinator.streams.audit.copy_rules import CopyRules
 
-ROUNDS = 500
 ROUNDS_MAX = 3_000
 PAIRS_MAX = 1_000
 
@@ -34,7 +35,7 @@ def router() -> APIRouter:
         request: Request,
         read: Reading,
         when: Annotated[Span, Depends(span)],
-        rounds: Annotated[int, Query(ge=1, le=ROUNDS_MAX)] = ROUNDS,
+        rounds: Annotated[int, Query(ge=1, le=ROUNDS_MAX)] = COMPARED_ROUNDS,
         common_min: Annotated[int, Query(ge=5, le=ROUNDS_MAX)] = 30,
         correlation_min: Annotated[float, Query(gt=0.5, lt=1)] = 0.99,
     ) -> Response:
@@ -45,7 +46,7 @@ def router() -> APIRouter:
         def look() -> Response:
             # numpy weighs 20 MB in this process: only where somebody asks.
             from coordinator.projections.views.agreement import answers_in_series  # noqa: PLC0415
-            from coordinator.streams.audit.copies import CopyRules, find_copies  # noqa: PLC0415
+            from coordinator.streams.audit.copies import find_copies  # noqa: PLC0415
 
             series, looked_at = answers_in_series(read.predictions, when.start, when.end, rounds)
             pairs_found = find_copies(
@@ -61,7 +62,12 @@ def router() -> APIRouter:
             ]
             return shaped(
                 Copies,
-                {"rounds": looked_at, "models": len(series), "pairs_found": len(pairs_found), "pairs": pairs},
+                {
+                    "rounds": len(looked_at),
+                    "models": len(series),
+                    "pairs_found": len(pairs_found),
+                    "pairs": pairs,
+                },
             )
 
         return await turns.run(request, look)

@@ -46,7 +46,7 @@ class Step(Shape):
 class Explanation(Shape):
     """A figure and its life."""
 
-    kind: Literal["prediction", "ensemble", "snapshot", "share", "place", "scope"]
+    kind: Literal["prediction", "ensemble", "snapshot", "share", "place", "scope", "copies"]
     id: str
     title: str
     agrees: bool | None = Field(description="False if a step's figure is not the recorded one.")

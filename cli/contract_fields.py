@@ -22,8 +22,9 @@ GIVEN = (
 """What functions are given and may give."""
 NAMED = (
     "tiers", "proportional", "softmax", "by_weights", "top", "in_proportion", "by_percentile", "by_softmax",
+    "stake_payout",
 )  # fmt: skip
-"""What a contract may name as its `build_emission` or as a pool's rule."""
+"""What a contract may name as its `build_emission` or as a pool's rule, and what a `score_round` may call."""
 
 
 def given_docs() -> list[FieldDoc]:

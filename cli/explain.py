@@ -5,6 +5,7 @@ Reads the report worker's read models for where the events stand, and the log fo
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -23,14 +24,12 @@ from coordinator.cli.shared import (
     run,
 )
 from coordinator.cli.terminal import Console
-from coordinator.infra.blobs.configured import store_of
-from coordinator.infra.contracts.in_force import NodeContracts
+from coordinator.infra.explaining import Explaining
 from coordinator.infra.log.appends import KafkaAppends
 from coordinator.infra.log.own import log_identity
 from coordinator.projections.explaining.beside import read_beside
 from coordinator.projections.explaining.explainer import Explainer
 from coordinator.projections.folding.as_of import PastReadModels, Readable, cuts_at, folded_until
-from coordinator.streams.audit.explain.again import explain_again
 from coordinator.streams.audit.explain.steps import SHOWN_CHARS_MAX, Explanation, Source, Step
 from coordinator.streams.log.errors import OperatorError
 
@@ -43,16 +42,16 @@ def explain(
         str,
         typer.Argument(
             metavar="FIGURE",
-            help="A prediction's id (inp/SUBJECT/POINT/SCOPE/MODEL); a checkpoint's id or `latest`; `board`; or a "
-            "model's id.",
+            help="A prediction's id (inp/SUBJECT/POINT/SCOPE/MODEL); a checkpoint's id or `latest`; `board`; `copies`; "
+            "or a model's id.",
         ),
     ],
     of: Annotated[
         str | None,
         typer.Argument(
             metavar="[MODEL|PERIOD]",
-            help="For a checkpoint or `board`: the model. For a model: a time in the period, ISO 8601 with a zone or "
-            "epoch ms.",
+            help="For a checkpoint, `board` or `copies`: the model. For a model: a time in the period, ISO 8601 with a "
+            "zone or epoch ms.",
             show_default=False,
         ),
     ] = None,
@@ -69,6 +68,9 @@ def explain(
             "--scope", help="With `board`, or a model and a period: its windows in SUBJECT/SCOPE_KEY alone."
         ),
     ] = "",
+    other: Annotated[
+        str, typer.Option("--other", help="With `copies`: the model that it is compared with.")
+    ] = "",
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
@@ -76,11 +78,14 @@ def explain(
     """Explain a figure: every recorded event that it rests on, and each step of arithmetic with its numbers.
 
     Each step is made again by the node's own functions, and compared with what is recorded; exit 1 where one differs.
+    The contract's functions run in a process of their own; where they do not end within 10 s, or end it, the figure is
+    explained as it is recorded, with exit code 2.
     An answer that is still hidden is not explained before its time. For a whole checkpoint, use
     [bold]coordinator verify-e2e[/bold].
 
     Examples: [bold]coordinator explain inp/BTCUSDT/1677628800000/60s/7[/bold],
     [bold]coordinator explain latest 7[/bold], [bold]coordinator explain board 7 --by long[/bold],
+    [bold]coordinator explain copies 7 --other 9[/bold],
     [bold]coordinator explain 7 2026-11-28T12:00:00Z --json[/bold]
     """
     at_ms = None if as_of is None else parse_time(as_of)
@@ -91,29 +96,36 @@ def explain(
         raise OperatorError(
             f"name the MODEL whose share of {figure} it is (`coordinator checkpoint show {figure}` lists them)"
             if is_share
-            else "name a prediction (inp/SUBJECT/POINT/SCOPE/MODEL), a checkpoint or `board` and a MODEL, or a model "
-            "and a time in the PERIOD: coordinator explain 7 2026-11-28T12:00:00Z"
+            else "name a prediction (inp/SUBJECT/POINT/SCOPE/MODEL), a checkpoint, `board` or `copies` and a MODEL, or "
+            "a model and a time in the PERIOD: coordinator explain 7 2026-11-28T12:00:00Z"
         )
-    is_place = figure == "board"
+    is_place, is_pair = figure == "board", figure == "copies"
+    if bool(other) != is_pair:
+        raise OperatorError(
+            "`copies` is about two models, and --other is for it: coordinator explain copies 7 --other 9"
+        )
     if by and (not is_place or scope):
         raise OperatorError("--by is for `board`, without --scope: coordinator explain board MODEL --by NAME")
-    if scope and (is_prediction or is_share):
+    if scope and (is_prediction or is_share or is_pair):
         raise OperatorError(
             "--scope is for `board` or for a model and a period: coordinator explain board MODEL --scope SUBJECT/SCOPE"
         )
-    period_ms = parse_time(of) if of is not None and not (is_share or is_place) else 0
+    period_ms = parse_time(of) if of is not None and not (is_share or is_place or is_pair) else 0
     settings, _ = node_log(data_dir, kafka)
     identity = run(log_identity(settings.kafka_bootstrap, settings.crunch_id))
     quiet_libraries()
-    shelf, blobs = NodeContracts(settings).shelf, store_of(settings)
+    faults: list[str] = []
     appends = KafkaAppends(settings.kafka_bootstrap, settings.crunch_id)
-    explainer = Explainer(appends, lambda facts: explain_again(facts, shelf, blobs))
-    with read_beside(settings.data_dir, identity, settings.crunch_id) as live:
+    explaining = Explaining(settings, on_fault=faults.append)
+    explainer = Explainer(appends, explaining)
+    with closing(explaining), read_beside(settings.data_dir, identity, settings.crunch_id) as live:
         read: Readable = live
         if at_ms is not None:
             read = PastReadModels(live, cuts_at(live, at_ms, folded_until(live)))
         if is_prediction:
             explanation = explainer.prediction(read, figure)
+        elif is_pair:
+            explanation = explainer.copies(read, (of or "", other))
         elif is_share:
             explanation = explainer.share(read, figure, of or "")
         elif scope:
@@ -132,6 +144,8 @@ def explain(
         print_explanation(explanation)
     if explanation.agrees is False:
         raise typer.Exit(EXIT_DIFFERENT)
+    if faults:
+        raise OperatorError(f"{faults[0]}; the figure is explained as it is recorded")
 
 
 def print_explanation(explanation: Explanation) -> None:

@@ -1,8 +1,8 @@
 """Runs explanations in a process of their own (`author_process.py`): a contract's function that hangs or dies ends only
 that process.
 
-The report worker asks it (`api/explain.py`). A figure that is not explained in time is explained as it is recorded,
-with the reason. `python -m coordinator.infra.explaining` is the child.
+The report worker asks it (`api/explain.py`), and so does `coordinator explain`. A figure that is not explained in time
+is explained as it is recorded, with the reason. `python -m coordinator.infra.explaining` is the child.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from coordinator.infra.author_process import ANSWER_SECONDS_MAX, AuthorProcess, 
 from coordinator.infra.blobs.configured import store_of
 from coordinator.infra.contracts.in_force import NodeContracts
 from coordinator.streams.audit.explain.again import Facts, explain_again, explain_recorded
+from coordinator.streams.audit.explain.copies import CopyFacts
 from coordinator.streams.audit.explain.steps import Explanation
 from coordinator.streams.log.errors import CoordinatorError
 from coordinator.streams.settings import Settings
@@ -24,13 +25,20 @@ from coordinator.streams.settings import Settings
 class Explaining:
     """`close` ends the process."""
 
-    def __init__(self, settings: Settings, seconds_max: float = ANSWER_SECONDS_MAX) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        seconds_max: float = ANSWER_SECONDS_MAX,
+        on_fault: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`on_fault` is told why the contract's code did not explain a figure."""
+        self._on_fault = on_fault
         self._process = AuthorProcess(settings, __name__, seconds_max)
         self.close = self._process.close
 
     def __call__(self, facts: Facts) -> Explanation:
         """The explanation of the facts. Raises WorldError as `AuthorProcess.ask`."""
-        if not facts.contract_hash:
+        if isinstance(facts, CopyFacts) or not facts.contract_hash:
             return explain_recorded(facts)  # nothing of the author's runs
         try:
             return msgspec.json.decode(self._process.ask(facts), type=Explanation)
@@ -40,6 +48,7 @@ class Explaining:
             self.close()
             why = "ended the process that ran it"
         fault = f"not made again: the contract's code {why}"
+        self._on_fault(fault)
         return explain_recorded(msgspec.structs.replace(facts, contract_hash="", contract_fault=fault))
 
 
@@ -48,8 +57,9 @@ def prepared(settings: Settings) -> Callable[[Facts], Callable[[], bytes]]:
     shelf, blobs = NodeContracts(settings).shelf, store_of(settings)
 
     def load(facts: Facts) -> Callable[[], bytes]:
-        with suppress(CoordinatorError):  # the explanation meets it again, and says it
-            shelf(facts.contract_hash)
+        if not isinstance(facts, CopyFacts):
+            with suppress(CoordinatorError):  # the explanation meets it again, and says it
+                shelf(facts.contract_hash)
         return lambda: msgspec.json.encode(explain_again(facts, shelf, blobs))
 
     return load

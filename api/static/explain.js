@@ -5,13 +5,13 @@ import { h, put, state } from "./dom.js";
 import { count, second, short } from "./format.js";
 
 const SHOWN = 12;
-const KINDS = new Set(["predictions", "checkpoints", "snapshots", "board"]);
+const KINDS = new Set(["predictions", "checkpoints", "snapshots", "board", "copies"]);
 const WORDS = { input: "What it was shown", rules: "Rules", round: "The round", answer: "The answer", truth: "The truth", score: "The score" };
 
 // The address of the view, from the parts of the route's path.
 export const explained = (kind, ...names) => `#/explain/${kind}/${names.map(encodeURIComponent).join("/")}`;
 
-// The same of one board or scope among several: `of` is `{ by }` or `{ scope }`.
+// The same of one board or scope among several, or of a pair: `of` is `{ by }`, `{ scope }` or `{ other }`.
 export function explainedOf(route, of, ...figure) {
   const query = new URLSearchParams(route.query().slice(1));
   for (const [name, value] of Object.entries(of)) query.set(name, value);
@@ -36,7 +36,7 @@ export function explainView(root, route) {
     if (!body.childElementCount) put(body, state("Loading", "The node reads the log."));
     try {
       const path = names.map((name) => name.split("/").map(encodeURIComponent).join("/")).join("/");
-      show(body, await ask(`/reports/explain/${kind}/${path}`, { by: route.get("by"), scope: route.get("scope") }, stopped.signal), route);
+      show(body, await ask(`/reports/explain/${kind}/${path}`, { by: route.get("by"), scope: route.get("scope"), other: route.get("other") }, stopped.signal), route);
     } catch (error) {
       if (error.name === "AbortError") return undefined;
       put(body, state(error.status === 404 ? "Not known" : "It cannot be explained", error.message));

@@ -38,7 +38,7 @@ export function modelView(root, route) {
   const numbers = h("div");
   const isEnsemble = id.startsWith("__ensemble_");
   put(root, crumb, head, facts, carried, h("h2", null, "Scores over time"), choice, chart, byScope, numbers, h("h2", null, isEnsemble ? "Rounds" : "Answers"), answers,
-    isEnsemble ? [h("h2", null, "Members and weights"), members] : [copies(id), h("h2", null, "Predictions"), predictions]);
+    isEnsemble ? [h("h2", null, "Members and weights"), members] : [copies(id, route), h("h2", null, "Predictions"), predictions]);
 
   // The models that it can be compared with are those of the board, which comes when it comes.
   let offered = -1;
@@ -182,13 +182,13 @@ function numbersTable(rows, id, route) {
 }
 
 // Who answers like this one, with the evidence. All models are compared, so the node is asked only where somebody looks.
-function copies(id) {
+function copies(id, route) {
   const found = h("div");
   const show = async () => {
     put(found, h("p", { class: "soft" }, "Comparing the answers of all models…"));
     try {
       const { pairs, rounds } = await ask("/reports/models/copies", {});
-      put(found, copiesTable(id, pairs.filter((pair) => pair.earlier === id || pair.later === id), rounds));
+      put(found, copiesTable(id, pairs.filter((pair) => pair.earlier === id || pair.later === id), rounds, route));
     } catch (error) {
       put(found, h("div", { class: "notice bad" }, h("strong", null, "Not to be had. "), error.message));
     }
@@ -197,14 +197,14 @@ function copies(id) {
   return details;
 }
 
-function copiesTable(id, pairs, rounds) {
+function copiesTable(id, pairs, rounds, route) {
   if (!pairs.length) return h("p", { class: "soft" }, `None in the newest ${count(rounds)} rounds.`);
   const row = (pair) => {
     const first = pair.earlier === id;
     const other = first ? pair.later : pair.earlier;
     const lag = pair.lag ? `, ${count(pair.lag)} rounds ${first ? "later" : "earlier"}` : "";
     return h("tr", null, h("td", null, h("a", { href: `#/models/${encodeURIComponent(other)}` }, (first ? pair.later_name : pair.earlier_name) || other)),
-      h("td", null, pair.kind + lag), h("td", { class: "number" }, score(pair.correlation, 6)), h("td", { class: "number" }, score(pair.scale)),
+      h("td", null, h("a", { href: explainedOf(route, { other }, "copies", id), title: "Explain this evidence" }, pair.kind + lag)), h("td", { class: "number" }, score(pair.correlation, 6)), h("td", { class: "number" }, score(pair.scale)),
       h("td", { class: "number" }, `${(100 * pair.equal_share).toFixed(1)} %`), h("td", { class: "number" }, count(pair.common)));
   };
   return h("div", null, h("p", { class: "soft" }, `Of the newest ${count(rounds)} rounds. Two honest models made of one example agree too: this is evidence, no verdict.`),

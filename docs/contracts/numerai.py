@@ -24,6 +24,7 @@ from coordinator.streams.contract import (
     RoundScores,
     ScoreResult,
     in_proportion,
+    stake_payout,
 )
 
 RULES = {
@@ -65,7 +66,9 @@ def contract(pubkey: str | None, rules: Mapping[str, float]) -> CrunchContract:
             scores[model] = {"corr": corr, "mmc": mmc, "value": value}
         bound, payouts = rules["clip"], {}
         for model, one in scores.items():
-            payouts[model] = at_risk[model] * min(max((factor or 0.0) * one["value"], -bound), bound)
+            payouts[model] = stake_payout(
+                model, at_risk[model], one["value"], factor=factor or 0.0, clip=bound
+            )
         return RoundScores(
             [scores.get(one) for one in answers.models],
             failed=failed,

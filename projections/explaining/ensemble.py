@@ -83,7 +83,9 @@ def ensemble_facts(
         and item.event.data.truth is not None
     ][:1]
     question = (
-        question_facts(read, placed, input_id, scope_key, hidden=False) if is_question(input_id) else None
+        question_facts(read, appends, placed, input_id, scope_key, ensemble_id, hidden=False)
+        if is_question(input_id)
+        else None
     )
     opened = [item for item in of_kind(placed, RoundOpened) if item.event.data.input_id == input_id]
     if not resolved or not opened:  # a position that never was: scores of later than the truth or the answers

@@ -17,9 +17,14 @@ from coordinator.projections.explaining.reading import ReadAppends
 from coordinator.projections.explaining.share import share_facts
 from coordinator.projections.explaining.snapshot import snapshot_facts
 from coordinator.projections.folding.as_of import Readable
+from coordinator.streams.audit.copy_rules import RULES, CopyRules
 from coordinator.streams.audit.explain.again import Facts
 from coordinator.streams.audit.explain.steps import Explanation
-from coordinator.streams.contract.terms import in_force
+from coordinator.streams.contract.terms import FAR_FUTURE_MS, in_force
+
+EVER = (0, FAR_FUTURE_MS)
+COMPARED_ROUNDS = 500
+"""How many of the newest rounds and scopes are compared where nobody says how many."""
 
 
 class Explainer:
@@ -50,6 +55,22 @@ class Explainer:
         WorldError, LogError.
         """
         return self._explain(place_facts(read, model_id, by, self.appends))
+
+    def copies(
+        self,
+        read: Readable,
+        pair: tuple[str, str],
+        span: tuple[int, int] = EVER,
+        rounds: int = COMPARED_ROUNDS,
+        rules: CopyRules = RULES,
+    ) -> Explanation:
+        """Whether two models answer alike, over the newest `rounds` that opened in `span` (ms). Raises
+        UnknownFigureError, WorldError, LogError.
+        """
+        # numpy weighs 20 MB in the report worker: only where somebody asks.
+        from coordinator.projections.explaining.copies import copy_facts  # noqa: PLC0415
+
+        return self._explain(copy_facts(read, pair, span, rounds, rules, self.appends))
 
     def scope(self, read: Readable, model_id: str, scope: str, at_ms: int | None = None) -> Explanation:
         """A model's windows in one scope, now or at the end of the period that holds a time. Raises

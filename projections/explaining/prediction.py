@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from coordinator.projections.explaining.carried import carried_facts
 from coordinator.projections.explaining.ensemble import ensemble_facts
 from coordinator.projections.explaining.finding import UnknownFigureError, shown
 from coordinator.projections.explaining.question import ROUNDS_MAX, places_of, question_facts
@@ -41,7 +42,6 @@ from coordinator.streams.events import (
     RoundOpened,
     RoundScored,
     ScopeAnswered,
-    StateCarried,
 )
 from coordinator.streams.log.errors import LogError
 from coordinator.streams.log.ids import is_ensemble, is_question, question_of
@@ -90,7 +90,7 @@ def prediction_facts(
             subject: records_between(read, terms, subject, 0, point, feeds_read, shown_max)
             for subject in members_of(terms, received.event.data.subject)
         },
-        question=question_facts(read, placed, input_id, scope_key, hidden=hidden)
+        question=question_facts(read, appends, placed, input_id, scope_key, model_id, hidden=hidden)
         if is_question(input_id)
         else None,
         terms=terms,
@@ -134,10 +134,7 @@ def prediction_facts(
         parts=[
             part.event.data for part in parts_of_scope(of_kind(placed, ScopeAnswered), input_id, scope_key)
         ],
-        carried=any(
-            (placed_event.event.data.input_id, placed_event.event.data.scope_key) == (input_id, scope_key)
-            for placed_event in of_kind(placed, StateCarried)
-        ),
+        carried=carried_facts(read, appends, placed, [scored] if scored is not None else [], model_id),
         snapshot_period=in_force(terms_rows.in_order).snapshot_period(scope.resolvable_at) if terms else None,
         contract_hash="" if fault else contract_hash,
         contract_fault=fault,

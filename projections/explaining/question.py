@@ -8,16 +8,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from coordinator.projections.explaining.carried import carried_facts
 from coordinator.projections.explaining.reading import (
     EVERYTHING,
     WINDOW_RECORDS_MAX,
+    ReadAppends,
     parts_of_scope,
+    read_placed,
     records_between,
 )
-from coordinator.projections.folding.as_of import Readable
+from coordinator.projections.folding.as_of import PastStore, Readable
 from coordinator.projections.folding.projection import key
 from coordinator.projections.views.prediction_places import told_at
 from coordinator.projections.views.question_answers import askings_of
+from coordinator.projections.views.rounds import Rounds
 from coordinator.streams.audit.explain.decided import AnsweredRound
 from coordinator.streams.audit.explain.question import QuestionFacts
 from coordinator.streams.audit.explain.steps import Placed, of_kind
@@ -36,7 +40,7 @@ from coordinator.streams.events import (
     RoundRescored,
     RoundScored,
     ScopeAnswered,
-    StateCarried,
+    StakesPosted,
 )
 from coordinator.streams.log import ids
 
@@ -69,9 +73,18 @@ def _place(first: str) -> tuple[str, str]:
 
 
 def question_facts(
-    read: Readable, placed: Sequence[Placed[Event]], input_id: str, scope_key: str, *, hidden: bool
+    read: Readable,
+    appends: ReadAppends,
+    placed: Sequence[Placed[Event]],
+    input_id: str,
+    scope_key: str,
+    model_id: str,
+    *,
+    hidden: bool,
 ) -> QuestionFacts:
-    """The facts of a question, of the events that were read of it; while answers are hidden, what was posted alone."""
+    """The facts of a question, of the events that were read of it; while answers are hidden, what was posted alone.
+    Raises WorldError, LogError.
+    """
     first = ids.question_of(input_id)
     place = _place(first)
     received = next(item for item in of_kind(placed, InputReceived) if item.event.data.input_id == first)
@@ -99,14 +112,16 @@ def question_facts(
         *of_kind(placed, RoundRescored),
     ]
     resolved = [item for item in of_kind(placed, InputResolved) if item.event.data.input_id == first]
+    closed = next((item for item in of_kind(placed, InputClosed) if item.event.data.input_id == first), None)
+    scored = [
+        item for item in scores if (item.event.data.input_id, item.event.data.scope_key) == (first, scope_key)
+    ]
     return QuestionFacts(
         first=received,
         posted=posted,
         told=told,
         rounds=rounds,
-        closed=next(
-            (item for item in of_kind(placed, InputClosed) if item.event.data.input_id == first), None
-        ),
+        closed=closed,
         answers_closed=next(
             (item for item in of_kind(placed, AnswersClosed) if item.event.data.input_id == first), None
         ),
@@ -115,14 +130,20 @@ def question_facts(
             key=_offset,
         ),
         resolved=resolved,
-        scored=[
-            item
-            for item in scores
-            if (item.event.data.input_id, item.event.data.scope_key) == (first, scope_key)
-        ],
+        scored=scored,
         window=_window(read, received, resolved),
-        carries=any(item.event.data.input_id == first for item in of_kind(placed, StateCarried)),
+        stakes=_stakes(read, appends, closed) if closed is not None else None,
+        carried=carried_facts(read, appends, placed, scored, model_id),
     )
+
+
+def _stakes(read: Readable, appends: ReadAppends, closed: Placed[InputClosed]) -> Placed[StakesPosted] | None:
+    """The table of stakes that was posted last before a question closed."""
+    feeds_read = closed.upto.get("feeds", (EVERYTHING, 0))[0]
+    offset = PastStore(read.rounds.store, Rounds, {"feeds": feeds_read + 1}).written_last_at(b"K")
+    if offset is None:
+        return None
+    return next(iter(of_kind(read_placed(appends, {"feeds": [offset]}), StakesPosted)), None)
 
 
 def _offset(placed: Placed[Any]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,22 @@ NUMBERS_PER_ANSWER_MAX = 32
 Series = dict[str, NDArray[np.float64]]
 
 
+class SeriesRound(NamedTuple):
+    """A round and scope, and where its numbers stand in every series: `width` of them from `first` on."""
+
+    opened_at: int
+    input_id: str
+    scope_key: str
+    first: int
+    width: int
+
+
 def answers_in_series(
     predictions: Predictions, start: int, until: int, rounds_max: int
-) -> tuple[Series, int]:
-    """(model_id -> its numbers, NaN if it did not answer; how many (round, scope) pairs were read).
+) -> tuple[Series, list[SeriesRound]]:
+    """(model_id -> its numbers, NaN if it did not answer; the (round, scope) pairs that were read, oldest first).
 
-    Reads the newest `rounds_max` pairs of rounds that opened in [start, until] (ms). The series begin with the oldest.
+    Reads the newest `rounds_max` pairs of rounds that opened in [start, until] (ms).
     """
     rounds: dict[tuple[int, str, str], dict[str, list[float]]] = {}
     for prediction in predictions.newest(start, until):
@@ -38,15 +48,17 @@ def answers_in_series(
             numbers = list(islice(numbers_in(prediction.output), NUMBERS_PER_ANSWER_MAX))
             if numbers:
                 answers[prediction.model_id] = numbers
-    widths = [max(map(len, answers.values()), default=0) for _, answers in sorted(rounds.items())]
+    places: list[SeriesRound] = []
+    end = 0
+    for of_round, answers in sorted(rounds.items()):
+        places.append(SeriesRound(*of_round, end, max(map(len, answers.values()), default=0)))
+        end += places[-1].width
     model_ids = sorted({model_id for answers in rounds.values() for model_id in answers})
-    series = {model_id: np.full(sum(widths), np.nan) for model_id in model_ids}
-    first = 0
-    for (_, answers), width in zip(sorted(rounds.items()), widths, strict=True):
-        for model_id, numbers in answers.items():
-            series[model_id][first : first + len(numbers)] = numbers
-        first += width
-    return series, len(rounds)
+    series = {model_id: np.full(end, np.nan) for model_id in model_ids}
+    for of_series in places:
+        for model_id, numbers in rounds[of_series[:3]].items():
+            series[model_id][of_series.first : of_series.first + len(numbers)] = numbers
+    return series, places
 
 
 def numbers_in(answer: Any) -> Iterator[float]:

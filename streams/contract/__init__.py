@@ -46,6 +46,7 @@ from coordinator.streams.contract.rounds import (
     RoundContext,
     RoundScores,
 )
+from coordinator.streams.contract.stake_payout import stake_payout
 from coordinator.streams.contract.strategies import by_weights, floored, proportional, softmax, tiers
 
 __all__ = [
@@ -94,6 +95,7 @@ __all__ = [
     "in_proportion",
     "proportional",
     "softmax",
+    "stake_payout",
     "tiers",
     "top",
 ]

@@ -52,6 +52,44 @@ async def test_only_the_newest_rounds_of_the_span_are_compared(api):
     assert 35 < answer["rounds"] <= 41
 
 
+async def test_the_evidence_of_each_pair_is_explained_and_every_number_agrees(api):
+    report = await api.get("/reports/models/copies")
+    for pair in report["pairs"]:
+        told = await api.get(f"/reports/explain/copies/{pair['later']}", other=pair["earlier"])
+        assert (told["kind"], told["agrees"]) == ("copies", True)
+        steps = {
+            step["name"]: {value["name"]: value["exact"] for value in step["result"]}
+            for step in told["steps"]
+        }
+        assert steps["rounds"]["rounds_compared"] == str(report["rounds"])
+        assert steps["equal numbers"]["common"] == str(pair["common"])
+        names = ("earlier", "later", "kind", "lag")
+        assert [steps["kind"][name] for name in names] == [str(pair[name]) for name in names]
+        assert float(steps["kind"]["correlation"]) == pytest.approx(pair["correlation"], abs=1e-9)
+        assert float(steps["kind"]["scale"]) == pytest.approx(pair["scale"], abs=1e-9)
+        (listed,) = [step["inputs"] for step in told["steps"] if step["name"] == "rounds"]
+        assert len(listed) == ROUNDS, "the open round's answers are still hidden"
+        assert {value["source"]["kind"] for value in listed} == {"ScopeAnswered"}
+    honest = await api.get("/reports/explain/copies/honest", other="source")
+    assert honest["agrees"] is True
+    assert honest["steps"][-1]["result"][0]["exact"] == "no pair"
+
+
+async def test_an_explanation_of_copies_takes_what_the_report_takes(api):
+    short = await api.get("/reports/explain/copies/source", other="taker", rounds=20)
+    assert short["steps"][-1]["result"][0]["exact"] == "no pair"  # too few in common
+    past = await api.get("/reports/explain/copies/source", other="taker", as_of=START_MS + 40 * MINUTE_MS)
+    (compared,) = [step["inputs"] for step in past["steps"] if step["name"] == "rounds"]
+    assert 35 < len(compared) <= 41
+    for wrong, code in (
+        ({"other": "source"}, 404),
+        ({"other": "nobody"}, 404),
+        ({}, 422),
+        ({"other": "taker", "rounds": 1_000_000}, 422),
+    ):
+        await api.get("/reports/explain/copies/source", code, **wrong)
+
+
 @pytest.mark.parametrize(
     "query", [{"rounds": 0}, {"rounds": 1_000_000}, {"correlation_min": 1.5}, {"common": 3}]
 )

@@ -80,7 +80,9 @@ async def answers(client: httpx.AsyncClient) -> dict:
             .replace("{round_id}", "week-1")
             .replace("{question_id}", "due")
         )
-        params = {"total_prize": "1000000000"} if path.endswith("/prizes") else None
+        params = {"total_prize": "1000000000"} if path.endswith("/prizes") else {}
+        if path.startswith("/reports/explain/copies/"):
+            params = {"other": "m2"}
         answer = await client.get(asked, params=params)
         assert answer.status_code in (200, 503), (path, answer.text)
         found[path] = short(answer.json())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from types import SimpleNamespace
 
 import httpx
@@ -14,7 +15,8 @@ from tests.loopback import NO_CERTIFICATES
 from tests.streams.build import MINUTE, T0
 from tests.waiting import LIMIT_SECONDS
 
-from coordinator.infra.contracts.loading import load_contracts
+from coordinator.infra.contracts.archive import ArchiveFolder, pack
+from coordinator.infra.contracts.loading import contract_hash, load_contract, load_contracts
 from coordinator.infra.contracts.meaning import scoring_hash
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine import Engine, Functions
@@ -27,9 +29,9 @@ OF = Subscription("generated", "BTCUSDT", "candle", "1m")
 ROUNDS = 150
 
 
-def played(crunch_id):
-    """The log of a node of the default contract and two models, by the engine's own stages."""
-    shelf = load_contracts(Settings().contract, kind="candle")
+def played(crunch_id, shelf=None, rounds=ROUNDS):
+    """The log of a node of the default contract, or of another one, and two models, by the engine's own stages."""
+    shelf = shelf or load_contracts(Settings().contract, kind="candle")
     settings = Settings(
         feed_source="generated", snapshot_interval_seconds=600, checkpoint_interval_seconds=7200
     )
@@ -39,7 +41,7 @@ def played(crunch_id):
     engine = Engine(shelf, models, crunch_id=crunch_id)
     current = shelf.current
     engine.configure(make_terms(current, shelf.current_hash, settings, 0, scoring_hash=scoring_hash(current)))
-    for candle in generated_candles(OF, T0, T0 + (ROUNDS - 1) * MINUTE, seed=3):
+    for candle in generated_candles(OF, T0, T0 + (rounds - 1) * MINUTE, seed=3):
         engine.feed(candle.at, [candle])
     # A topic on a broker has its own birth record.
     return SimpleNamespace(records={topic: records[1:] for topic, records in engine.log.topics.items()})
@@ -94,3 +96,49 @@ def test_the_command_and_the_api_explain_alike_from_a_real_log(kafka_bootstrap, 
     finally:
         node.stop()
     assert json.loads(explain(node, scored, "--json"))["agrees"] is True  # also while no report worker runs
+
+
+HANGING = """
+import time
+from pathlib import Path
+from coordinator.streams.contract import CrunchContract
+
+def score(prediction, truth):
+    if Path({told!r}).exists():
+        time.sleep(3600)
+    return {{"value": prediction.value}}
+
+CONTRACT = CrunchContract(score_prediction=score, crunch_pubkey="1" * 32)
+"""
+
+
+def test_a_contract_that_hangs_is_said_in_the_same_words_by_the_command_and_the_api(
+    kafka_bootstrap, crunch_id, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    told = tmp_path / "told"
+    (tmp_path / "hanging_rules.py").write_text(HANGING.format(told=str(told)))
+    contract = load_contract("hanging_rules:CONTRACT")
+    node = started(
+        kafka_bootstrap, crunch_id, tmp_path, played(crunch_id, load_contracts("hanging_rules:CONTRACT"), 20)
+    )
+    ArchiveFolder(node.settings.data_dir).put(
+        contract_hash(contract), pack(contract, "hanging_rules:CONTRACT")
+    )
+    try:
+        scored = f"inp/BTCUSDT/{T0 + MINUTE}/60s/bold"
+        assert json.loads(explain(node, scored, "--json"))["agrees"] is True
+        told.write_text("")
+        env = {**os.environ, **environment(node.settings)}
+        done = forked.run(["explain", scored, "--json"], env=env, cwd=node.settings.data_dir)
+        says = "not made again: the contract's code did not end within 10 s"
+        assert done.returncode == 2, done.stderr  # by the fault of who wrote the contract
+        assert done.stderr.endswith(f"error: {says}; the figure is explained as it is recorded\n")
+        of_api = httpx.get(
+            f"{node.url}/reports/explain/predictions/{scored}", timeout=LIMIT_SECONDS, verify=NO_CERTIFICATES
+        ).json()
+        assert json.loads(done.stdout) == of_api
+        (score,) = [step for step in of_api["steps"] if step["name"] == "score"]
+        assert (score["agrees"], score["note"]) == (None, says)
+    finally:
+        node.stop()

@@ -30,7 +30,8 @@ from tests.oracles.compare import differences, floats
 from coordinator.api.checkpoint_answers import prizes_jsonl
 from coordinator.projections.views.checkpoints import CheckpointRow
 from coordinator.streams import events as ev
-from coordinator.streams.audit.copies import DISTINCT_MIN, CopyRules, find_copies
+from coordinator.streams.audit.copies import find_copies
+from coordinator.streams.audit.copy_rules import DISTINCT_MIN, CopyRules
 from coordinator.streams.scores.units import to_float
 
 SHOWN = 5

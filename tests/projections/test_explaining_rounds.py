@@ -8,6 +8,7 @@ from tests.explained import explained
 from tests.projections.test_explaining import OF, ROUNDS, SETTINGS, Moody, the, values
 from tests.streams.build import HASH, MINUTE, T0
 
+from coordinator.projections.explaining import carried
 from coordinator.streams.contract import CrunchContract, RoundScores
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine import Engine, Functions
@@ -28,6 +29,16 @@ def what_it_was_before(answers, truth, context):
     count = (context.shared or 0) + 1
     scores = [None if answer is None else {"value": float(count)} for answer in answers.outputs]
     return RoundScores(scores, shared=count)
+
+
+def what_each_was_before(answers, truth, context):
+    """The number of rounds before, which each model has for itself."""
+    counts = {model_id: (context.states.get(model_id) or 0) + 1 for model_id in answers.models}
+    scores = [
+        None if answer is None else {"value": float(counts[model_id])}
+        for model_id, answer in zip(answers.models, answers.outputs, strict=True)
+    ]
+    return RoundScores(scores, states=counts)
 
 
 @pytest.fixture
@@ -89,9 +100,27 @@ def test_an_altered_score_of_a_whole_round_is_told_to_differ(played, monkeypatch
     assert "made again: SCORED" in the(found, "score").note
 
 
-def test_a_score_that_rests_on_what_earlier_rounds_carried_is_not_said_to_differ(played):
+def test_a_score_that_rests_on_what_earlier_rounds_carried_is_made_again_with_that(played):
+    node = played(what_it_was_before)
+    count = 0
+    for prediction, told in scored(node):
+        state = values(the(told, "state"))
+        assert the(told, "state").agrees is True
+        if prediction.status == "SCORED":
+            count += 1
+            assert (the(told, "score").agrees, the(told, "score").note) == (True, "")
+            after = int(state["after, of all models"])
+            assert values(the(told, "score"))["value"] == str(after * 10**9)
+            assert int(state.get("before, of all models", "0")) == after - 1
+    assert count > 10
+
+
+def test_with_too_many_states_it_is_not_said_to_differ(played, monkeypatch):
+    monkeypatch.setattr(carried, "STATES_MAX", 0)
     notes = [
-        the(found, "score") for one, found in scored(played(what_it_was_before)) if one.status == "SCORED"
+        the(told, "score")
+        for prediction, told in scored(played(what_each_was_before))
+        if prediction.status == "SCORED"
     ]
     assert len(notes) > 10
     assert {step.agrees for step in notes} == {True, None}  # only the first round began with nothing

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from coordinator.streams.audit.explain.copies import CopyFacts, explain_copies
 from coordinator.streams.audit.explain.decided import AnsweredRound
 from coordinator.streams.audit.explain.ensemble import EnsembleFacts, explain_ensemble
 from coordinator.streams.audit.explain.gathered import PredictionFacts, ShareFacts, SnapshotFacts
@@ -24,7 +25,7 @@ from coordinator.streams.large_answers import whole, whole_answer
 from coordinator.streams.log.errors import BlobLostError, CoordinatorError, WorldError
 from coordinator.streams.ports import BlobReader
 
-Facts = PredictionFacts | EnsembleFacts | ShareFacts | SnapshotFacts | PlaceFacts
+Facts = PredictionFacts | EnsembleFacts | ShareFacts | SnapshotFacts | PlaceFacts | CopyFacts
 Contracts = Callable[[str], CrunchContract]
 
 
@@ -32,7 +33,7 @@ def explain_again(facts: Facts, contracts: Contracts, blobs: BlobReader | None =
     """The explanation, with each number computed again by the contract if it can be loaded; large answers are read from
     `blobs`. One that is lost leaves the figures as they are recorded, with the reason.
     """
-    if not facts.contract_hash:
+    if isinstance(facts, CopyFacts) or not facts.contract_hash:
         return explain_recorded(facts)
     try:
         contract = contracts(facts.contract_hash)
@@ -63,6 +64,8 @@ def explain_recorded(facts: Facts) -> Explanation:
             return explain_snapshot(facts)
         case PlaceFacts():
             return explain_place(facts)
+        case CopyFacts():
+            return explain_copies(facts)
 
 
 def _whole(facts: PredictionFacts, blobs: BlobReader | None) -> PredictionFacts:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
+from coordinator.streams.audit.explain.carried import Before
 from coordinator.streams.audit.explain.steps import Placed
 from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.stake_payout import StakePayout, watched_stake_payouts
 from coordinator.streams.contract.terms import TermsInForce
 from coordinator.streams.events import (
     AnswerEntry,
@@ -48,6 +51,13 @@ class AnsweredRound(msgspec.Struct, frozen=True):
         return None
 
 
+class Decided(NamedTuple):
+    """The events that the stage made again, and what stakes won by the last truth."""
+
+    events: list[AnyEvent]
+    payouts: list[StakePayout]
+
+
 def decided_again(
     contract: CrunchContract,
     terms: TermsInForce,
@@ -58,8 +68,11 @@ def decided_again(
     closed: InputClosed | None = None,
     answers_closed: AnswersClosed | None = None,
     past: Iterable[RoundScored] = (),
-) -> list[AnyEvent]:
-    """What the stage decides for each truth in turn. `past` are earlier rounds, for ensembles that look back."""
+    before: Sequence[Before] = (),
+) -> Decided:
+    """What the stage decides for each truth in turn. `past` are earlier rounds, for ensembles that look back; `before`
+    is what rounds had left when each truth was scored.
+    """
     stage = ScoreStage(lambda _: contract)
     state = stage.state
     state.own.terms = terms
@@ -75,11 +88,16 @@ def decided_again(
     if answers_closed is not None:
         stage.fold(state, Told("predictions", answers_closed))
     decided: list[AnyEvent] = []
+    won: list[StakePayout] = []
     for number, truth in enumerate(resolved):
-        draft = stage.decide(state, Told("inputs", truth, (number, 0)))
+        if number < len(before):
+            state.own.carried = dict(before[number])
+        with watched_stake_payouts() as payouts:
+            draft = stage.decide(state, Told("inputs", truth, (number, 0)))
+        won = payouts
         events = draft.events if draft is not None else ()
         for scored in events:
             if isinstance(scored, (RoundScored, RoundRescored)):
                 stage.fold(state, Told("scores", scored))
         decided += events
-    return decided
+    return Decided(decided, won)

@@ -163,7 +163,8 @@ def _again(facts: EnsembleFacts, contract: CrunchContract) -> Again | None:
         if question is not None and question.answers_closed is not None
         else None,
         past=[earlier.event for earlier in facts.past],
-    )
+        before=question.carried.before if question is not None else (),
+    ).events
     for event in decided:
         if isinstance(event, EnsemblesScored) and facts.ensemble_id in event.data.models:
             place = event.data.models.index(facts.ensemble_id)

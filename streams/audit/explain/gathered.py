@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from coordinator.streams.audit.explain.carried import NOTHING_CARRIED, CarriedFacts
 from coordinator.streams.audit.explain.question import QuestionFacts
 from coordinator.streams.audit.explain.steps import Placed, Source
 from coordinator.streams.audit.facts import Chain, Seen
@@ -73,8 +74,8 @@ class PredictionFacts(ByContract, frozen=True, kw_only=True):
     empty."""
     parts: Sequence[ScopeAnsweredData] = ()
     """All answers of the scope, for a contract that scores a round as a whole."""
-    carried: bool = False
-    """Whether the round carried a state to later ones."""
+    carried: CarriedFacts = NOTHING_CARRIED
+    """What earlier rounds left for this one, and what it left."""
     snapshot_period: tuple[int, int] | None = None
     hidden_until_ms: int | None = None
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from coordinator.streams.audit.explain.carried import carried_step
 from coordinator.streams.audit.explain.gathered import PredictionFacts
 from coordinator.streams.audit.explain.question import (
     QuestionFacts,
@@ -20,8 +21,10 @@ from coordinator.streams.audit.explain.question import (
     is_counted,
     score_step,
     scored_again,
+    stakes_and_state,
     truth_step,
 )
+from coordinator.streams.audit.explain.staked import payout_steps
 from coordinator.streams.audit.explain.steps import (
     Explanation,
     Step,
@@ -35,7 +38,7 @@ from coordinator.streams.audit.explain.steps import (
     units,
 )
 from coordinator.streams.audit.explain.truth import counted_in, truth_of_window
-from coordinator.streams.audit.explain.whole_round import round_again
+from coordinator.streams.audit.explain.whole_round import RoundAgain, round_again
 from coordinator.streams.audit.scores import raw_inputs
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
@@ -85,7 +88,7 @@ def _steps(facts: PredictionFacts) -> Iterator[Step]:
             facts.resolved, facts.input.subject, facts.window, facts.contract, facts.contract_fault
         )
     if facts.scored is not None:
-        yield _score(facts)
+        yield from _scored(facts)
         if facts.snapshot_period is not None:
             yield counted_in(facts.model_id, *facts.snapshot_period, facts.scope.resolvable_at)
 
@@ -105,6 +108,7 @@ def _of_question(facts: PredictionFacts, question: QuestionFacts) -> Iterator[St
     if not question.scored or not is_counted(question, suffix, facts.model_id):
         return  # another answer of the model took its place, and has the score
     yield score_step(question, facts.model_id, facts.decimals, again, fault)
+    yield from stakes_and_state(question, facts.model_id, again)
     at = question.scored[-1].event.data.resolvable_at
     yield counted_in(facts.model_id, *question.told.snapshot_period(at), at)
 
@@ -187,20 +191,46 @@ def _answer(facts: PredictionFacts) -> Step:
     )
 
 
+def _scored(facts: PredictionFacts) -> Iterator[Step]:
+    """The score, and the state that the round began with and left where it is scored as a whole."""
+    if facts.contract is None or facts.contract.score_round is None:
+        yield _score(facts)
+        if (state := carried_step(facts.carried, facts.model_id, None)) is not None:
+            yield state
+        return
+    again, fault = None, "not made again: the log tells no truth or no terms of it"
+    if facts.resolved is not None and facts.terms is not None:
+        try:
+            again = round_again(
+                facts.input,
+                facts.scope,
+                facts.parts,
+                facts.opened.event.data.roster,
+                facts.resolved.event,
+                facts.contract,
+                facts.terms,
+                facts.carried.before[0] if facts.carried.before else {},
+            )
+        except AUTHORS_ERRORS as error:
+            fault = f"cannot be made again: {type(error).__name__}: {error}"
+    score = _whole_score(facts, again, fault)
+    yield score
+    if again is not None:
+        yield from payout_steps(again.payouts, facts.model_id, agrees=score.agrees)
+    state = carried_step(facts.carried, facts.model_id, again.events if again is not None else None)
+    if state is not None:
+        yield state
+
+
 def _score(facts: PredictionFacts) -> Step:
     assert facts.scored is not None  # noqa: S101 - the caller has looked
     data = facts.scored.event.data
     entries = {entry.model_id: entry for entry in data.entries()}
     entry, decimals = entries[facts.model_id], facts.decimals
     truth = facts.resolved.event.data.truth if facts.resolved else None
-    result = [fact("status", entry.status)]
-    result += [units(name, number, decimals) for name, number in sorted(entry.units.items())]
-    if entry.reason or entry.fault:
-        result += [fact("reason", entry.reason or facts.answer.reason), fact("fault", entry.fault or "")]
+    result = _recorded_score(facts, entry)
     again: ScoreEntry | None = None
     note = facts.contract_fault
-    if facts.contract is not None and facts.contract.score_round is not None:
-        return _whole_score(facts, facts.contract, entry, result, truth)
     if facts.contract is not None:
         again = _score_again(facts, facts.contract, truth)
     inputs = [] if truth is None else [fact("truth", truth)]
@@ -224,18 +254,15 @@ def _score(facts: PredictionFacts) -> Step:
     )
 
 
-def _whole_score(
-    facts: PredictionFacts,
-    contract: CrunchContract,
-    entry: ScoreEntry,
-    result: list[Value],
-    truth: dict[str, Any] | None,
-) -> Step:
+def _whole_score(facts: PredictionFacts, again: RoundAgain | None, fault: str) -> Step:
     """The score of a round that is scored as a whole: all its answers go in, and the charge comes out with it."""
     assert facts.scored is not None  # noqa: S101 - the caller has looked
-    charge, _ = _charge(facts, facts.scored.event.data, entry, whole=True)
-    agrees, note = _whole_agrees(facts, contract, entry)
+    data = facts.scored.event.data
+    entry = next(entry for entry in data.entries() if entry.model_id == facts.model_id)
+    charge, _ = _charge(facts, data, entry, whole=True)
+    agrees, note = _whole_agrees(facts, again, entry) if again is not None else (None, fault)
     inputs = [fact("answers_of_the_round", sum(len(part.models) for part in facts.parts))]
+    truth = facts.resolved.event.data.truth if facts.resolved else None
     if truth is not None:
         inputs.append(fact("truth", truth))
     if facts.answer.status == "PENDING":
@@ -246,29 +273,21 @@ def _whole_score(
         f"number of units of 10**-{facts.decimals}, rounded half-even from its shortest decimal form",
         sources=[facts.scored.source],
         inputs=inputs,
-        result=[*result, *charge],
+        result=[*_recorded_score(facts, entry), *charge],
         agrees=agrees,
         note=note,
     )
 
 
-def _whole_agrees(
-    facts: PredictionFacts, contract: CrunchContract, entry: ScoreEntry
-) -> tuple[bool | None, str]:
-    if facts.resolved is None or facts.terms is None:
-        return None, "not made again: the log tells no truth or no terms of it"
-    try:
-        again = round_again(
-            facts.input,
-            facts.scope,
-            facts.parts,
-            facts.opened.event.data.roster,
-            facts.resolved.event,
-            contract,
-            facts.terms,
-        )
-    except AUTHORS_ERRORS as error:
-        return False, f"cannot be made again: {type(error).__name__}: {error}"
+def _recorded_score(facts: PredictionFacts, entry: ScoreEntry) -> list[Value]:
+    result = [fact("status", entry.status)]
+    result += [units(name, number, facts.decimals) for name, number in sorted(entry.units.items())]
+    if entry.reason or entry.fault:
+        result += [fact("reason", entry.reason or facts.answer.reason), fact("fault", entry.fault or "")]
+    return result
+
+
+def _whole_agrees(facts: PredictionFacts, again: RoundAgain, entry: ScoreEntry) -> tuple[bool | None, str]:
     redone = again.entries.get(facts.model_id, entry)
     if (redone.status, redone.units, redone.charge_units) == (
         entry.status,
@@ -277,7 +296,7 @@ def _whole_agrees(
     ):
         return True, ""
     result = f"{redone.status} {redone.units} {redone.reason}".strip()
-    if facts.carried or again.carries:
+    if facts.carried.fault:
         return None, (
             f"it may rest on what earlier rounds carried, without which it is {result}; `coordinator verify-e2e` makes "
             "it again with that"

@@ -7,19 +7,24 @@ corrected truth. So the score is made again by the stage of scores itself, over 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 
+from coordinator.streams.audit.explain.carried import NOTHING_CARRIED, CarriedFacts, carried_step
 from coordinator.streams.audit.explain.decided import AnsweredRound, decided_again
+from coordinator.streams.audit.explain.staked import payout_steps, stake_step
 from coordinator.streams.audit.explain.steps import Placed, Step, Value, fact, time, units
 from coordinator.streams.audit.facts import Seen
 from coordinator.streams.audit.scores import truth_again
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.contract.stake_payout import StakePayout
 from coordinator.streams.contract.terms import TermsInForce
 from coordinator.streams.events import (
     AnswersClosed,
+    AnyEvent,
     InputClosed,
     InputReceived,
     InputResolved,
@@ -30,6 +35,7 @@ from coordinator.streams.events import (
     RoundRescored,
     RoundScored,
     ScoreEntry,
+    StakesPosted,
 )
 from coordinator.streams.inputs.question_asking import shown, truth_of_post
 from coordinator.streams.inputs.questions import question_of
@@ -61,8 +67,22 @@ class QuestionFacts(msgspec.Struct, frozen=True, kw_only=True):
     scored: Sequence[Placed[RoundScored] | Placed[RoundRescored]] = ()
     window: Sequence[Seen] = ()
     """The feed's records that the truth is made of, where the feed resolves the question."""
-    carries: bool = False
-    """Whether the score left a state to later rounds: then it may rest on one that earlier rounds left."""
+    stakes: Placed[StakesPosted] | None = None
+    """The table of stakes that was posted last before the question closed."""
+    carried: CarriedFacts = NOTHING_CARRIED
+
+    @property
+    def carries(self) -> bool:
+        """Whether the score may rest on a state of earlier rounds that is not to be had here."""
+        return bool(self.carried.fault)
+
+
+class ScoredAgain(NamedTuple):
+    """The newest score of a question, made again; the events of all its truths, and what stakes won by the newest."""
+
+    score: Scored
+    events: list[AnyEvent]
+    payouts: list[StakePayout]
 
 
 def asked_step(received: Placed[InputReceived], facts: QuestionFacts, contract_fault: str) -> Step:
@@ -95,7 +115,7 @@ def asked_step(received: Placed[InputReceived], facts: QuestionFacts, contract_f
     )
 
 
-def counted_step(facts: QuestionFacts, suffix: str, model_id: str, again: Scored | None) -> Step:
+def counted_step(facts: QuestionFacts, suffix: str, model_id: str, again: ScoredAgain | None) -> Step:
     """Which of the model's answers counts, of all rounds of the question."""
     terms = facts.told.at(facts.first.event.data.point).questions
     inputs: list[Value] = []
@@ -121,7 +141,7 @@ def counted_step(facts: QuestionFacts, suffix: str, model_id: str, again: Scored
             fact("merged_from_rounds", [name or "~1" for name, of in data.merged.items() if place in of]),
         ]
         if again is not None:
-            computed = again.data
+            computed = again.score.data
             agrees = (computed.rounds, computed.replaced, computed.merged) == (
                 data.rounds,
                 data.replaced,
@@ -218,7 +238,9 @@ def _truth_agrees(
     )
 
 
-def score_step(facts: QuestionFacts, model_id: str, decimals: int, again: Scored | None, fault: str) -> Step:
+def score_step(
+    facts: QuestionFacts, model_id: str, decimals: int, again: ScoredAgain | None, fault: str
+) -> Step:
     """The newest score, made again by the stage of scores, and the ones by the truths that were corrected."""
     newest = facts.scored[-1]
     entry = _entry(newest.event, model_id)
@@ -238,7 +260,7 @@ def score_step(facts: QuestionFacts, model_id: str, decimals: int, again: Scored
         inputs.append(fact(f"by the truth before it, {before.status}", before.units, source=earlier.source))
     agrees, note = None, fault
     if again is not None:
-        computed = _entry(again, model_id)
+        computed = _entry(again.score, model_id)
         agrees = (computed.status, computed.units, computed.charge_units, computed.fault) == (
             entry.status,
             entry.units,
@@ -263,11 +285,24 @@ def score_step(facts: QuestionFacts, model_id: str, decimals: int, again: Scored
     )
 
 
+def stakes_and_state(facts: QuestionFacts, model_id: str, again: ScoredAgain | None) -> Iterator[Step]:
+    """The model's stake, what it won or burned, and the state that the question began with and left."""
+    if (stake := stake_step(facts.closed, facts.stakes, model_id)) is not None:
+        yield stake
+    state = carried_step(facts.carried, model_id, again.events if again is not None else None)
+    if again is not None:
+        entry, computed = _entry(facts.scored[-1].event, model_id), _entry(again.score, model_id)
+        agrees = None if facts.carries else entry == computed and (state is None or state.agrees is not False)
+        yield from payout_steps(again.payouts, model_id, agrees=agrees)
+    if state is not None:
+        yield state
+
+
 def _entry(event: Scored, model_id: str) -> ScoreEntry:
     return next(entry for entry in event.data.entries() if entry.model_id == model_id)
 
 
-def scored_again(facts: QuestionFacts, contract: CrunchContract) -> Scored | None:
+def scored_again(facts: QuestionFacts, contract: CrunchContract) -> ScoredAgain | None:
     """The newest score of the question, as the stage of scores makes it of the question's events alone; None if it
     makes none.
     """
@@ -279,6 +314,7 @@ def scored_again(facts: QuestionFacts, contract: CrunchContract) -> Scored | Non
         [truth.event for truth in facts.resolved],
         closed=facts.closed.event if facts.closed is not None else None,
         answers_closed=facts.answers_closed.event if facts.answers_closed is not None else None,
+        before=facts.carried.before,
     )
-    scores = [event for event in decided if isinstance(event, (RoundScored, RoundRescored))]
-    return scores[-1] if scores else None
+    scores = [event for event in decided.events if isinstance(event, (RoundScored, RoundRescored))]
+    return ScoredAgain(scores[-1], decided.events, decided.payouts) if scores else None

@@ -62,7 +62,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """A figure and its life, in the order in which it came about."""
 
-    kind: Literal["prediction", "ensemble", "snapshot", "share", "place", "scope"]
+    kind: Literal["prediction", "ensemble", "snapshot", "share", "place", "scope", "copies"]
     id: str
     title: str
     """One sentence: what the figure is."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from coordinator.streams.audit.copies import CopyRules, find_copies
+from coordinator.streams.audit.copies import find_copies
+from coordinator.streams.audit.copy_rules import CopyRules
 
 NAN = float("nan")
 
