@@ -1,8 +1,8 @@
 """Numerai: a posted table of ids, an answer between 0 and 1 for each, paid by stake, correlation and contribution.
 
 The question is the table of features, posted each week; the truth has the targets by id, weeks later. A model's stake
-is what stood in the posted table when its first round closed. From then on it is the state of its model: what a round
-pays or burns stands in the next one, and what is posted later changes nothing.
+is what stood in the posted table when the first round that asked it closed. From then on it is the state of its model:
+what a round pays or burns stands in the next one, and what is posted later changes nothing.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def contract(pubkey: str | None, rules: Mapping[str, float]) -> CrunchContract:
     def score_round(answers: Any, truth: Resolved, context: Any) -> RoundScores:
         given = {one.model_id: one.output.root for one in answers if one.output is not None}
         failed = {model: why for model, one in given.items() if (why := refusal(one, truth.target))}
-        stakes = {model: {"stake": one} for model, one in context.stakes.items()} | dict(context.states)
+        posted = {model: one for model, one in context.stakes.items() if model in answers.models}
+        stakes = {model: {"stake": one} for model, one in posted.items()} | dict(context.states)
         known = [one for one, value in truth.target.items() if value is not None]
         targets = [truth.target[one] for one in known]
         valid = given.keys() - failed.keys()

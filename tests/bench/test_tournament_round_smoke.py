@@ -15,12 +15,12 @@ import pytest
 pytestmark = pytest.mark.broker
 
 SECONDS_MAX = 180
-MODELS, ROWS, FEATURES = 4, 600, 60
+SIZES = MODELS, ROWS, FEATURES, ROUNDS = 4, 600, 60, 1
 
 
 def test_a_small_round_is_posted_answered_scored_ranked_and_paid():
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "bench.tournament_round", *map(str, (MODELS, ROWS, FEATURES))],
+        [sys.executable, "-P", "-m", "bench.tournament_round", *map(str, SIZES)],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
         capture_output=True,
         text=True,
@@ -30,15 +30,13 @@ def test_a_small_round_is_posted_answered_scored_ranked_and_paid():
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
     sizes, *steps = [json.loads(line) for line in done.stdout.splitlines()]
     assert (sizes["models"], sizes["rows"], sizes["features"]) == (MODELS, ROWS, FEATURES)
-    assert [one["step"].partition(": ")[2] for one in steps[1:6]] == [
+    assert [one["step"].partition(": ")[2] for one in steps[1:]] == [
         "posted, all asked",
         "closed",
         "truth posted, all scored",
         "board",
         "checkpoint",
     ]
-    assert len(steps) == 11  # the start, and two rounds
-    for last in (steps[5], steps[10]):
-        assert last["answers"] == {"SCORED": MODELS}
-        assert last["best"] == "stub-000"  # it goes by the feature that the truth is made of
+    assert steps[-1]["answers"] == {"SCORED": MODELS}
+    assert steps[-1]["best"] == "stub-000"  # it goes by the feature that the truth is made of
     assert all(one["report"]["peak_mb"] > 0 and one["predict"]["mb"] > 0 for one in steps)

@@ -1,6 +1,6 @@
 """A round of a tournament on a whole node: a large table posted, many participants asked, truth, scores, board, pay.
 
-    PYTHONPATH=tests python -Pm bench.tournament_round [MODELS ROWS FEATURES]
+    PYTHONPATH=tests python -Pm bench.tournament_round [MODELS ROWS FEATURES ROUNDS]
 
 Real broker, real workers, real API; the participants are stubs on the real protocol in one process
 (`stub_models.py`). A JSON line for each step: seconds on the clock, and of each process the seconds of CPU, its resident
@@ -30,7 +30,8 @@ from coordinator.infra.kafka.embedded import free_ports
 from coordinator.infra.kafka.topics import create_topics
 from coordinator.streams.settings import environment
 
-SIZES = (100, 3_000, 1_150)
+SIZES = (100, 3_000, 1_150, 2)
+"""Models, rows, features and rounds: the second shows what stays of the first."""
 STEP_SECONDS_MAX = 600.0
 PACK = (
     ROOT / "scaffolds/packs/tournament/template/crunch-node-{{ slug }}/runtime_definitions/contracts.py.jinja"
@@ -169,16 +170,16 @@ def a_week(node: Node, name: str, models: int, features: bytes, truth: bytes) ->
     yield last
 
 
-def play(world: World, models: int, rows: int, features: int) -> Iterator[dict[str, Any]]:
-    """Two rounds: the second shows what stays of the first."""
+def play(world: World, models: int, rows: int, features: int, rounds: int) -> Iterator[dict[str, Any]]:
+    """The sizes, the start, and the steps of each round."""
     node = Node(world, models)
     table, truth = tables(rows, features)
     yield {"models": models, "rows": rows, "features": features, "table_mb": len(table) / 1e6}
     yield node.step("start", lambda: None, lambda: len(node.get("/reports/models") or []) == models)
     stakes = {f"stub-{number:03}": str(10 + number) for number in range(models)}
     node.post("/stakes", json.dumps(stakes).encode())
-    for name in ("week-1", "week-2"):
-        yield from a_week(node, name, models, table, truth)
+    for week in range(rounds):
+        yield from a_week(node, f"week-{week + 1}", models, table, truth)
 
 
 def rounded(value: Any) -> Any:

@@ -54,7 +54,8 @@ def test_numerai_pays_the_stakes_of_rounds_that_overlap_and_are_resolved_four_we
         numerai.contract(PUBKEY, numerai.RULES), {one: model(one) for one in model_ids}, weeks=10
     )
     stakes = {"a": 900.0, "b": 40.5, "hand": 70_000.0}
-    table = ev.StakesPostedData(stakes={name: repr(stake) for name, stake in stakes.items()})
+    with_an_idle_one = stakes | {"idle": 12.5}  # whose model was never there
+    table = ev.StakesPostedData(stakes={name: repr(stake) for name, stake in with_an_idle_one.items()})
     node.tell(ev.PostStakes, T0 + 1, table)
     for week in range(rounds + 5):
         at = T0 + week * WEEK + HOUR
