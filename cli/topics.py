@@ -1,4 +1,4 @@
-"""`coordinator topics create|list|mend|backup|restore`: the crunch's topics on a broker."""
+"""`coordinator topics create|list|rights|mend|backup|restore`: the crunch's topics on a broker."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from coordinator.cli.shared import (
     DataDirOption,
     JsonOption,
     KafkaOption,
+    node_settings,
     print_done,
     print_json,
     run,
 )
 from coordinator.cli.terminal import Console, progress_bar
 from coordinator.infra.blobs.configured import store_of
+from coordinator.infra.kafka.rights import ROLES, rights_of, rights_script
 from coordinator.infra.kafka.topics import create_topics, list_topics, mend_settings
 from coordinator.infra.log.cluster_state import look_at_log
 from coordinator.infra.log.copy import read_backup, write_backup
@@ -79,6 +81,53 @@ def list_(
         remarks = "; ".join(topic.mismatches) if topic.partitions else "missing"
         table.add_row(topic.name, str(topic.start_offset), str(topic.end_offset), remarks)
     Console().print(table)
+
+
+@app.command("rights")
+def rights(
+    user: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ROLE=NAME",
+            help="The name that a role logs in by; CRUNCH_ID-ROLE unless given. Roles: "
+            + ", ".join(ROLES)
+            + ".",
+            show_default=False,
+        ),
+    ] = None,
+    kafka: KafkaOption = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print a script that gives each worker its rights on a Kafka with ACLs, and no more than it needs.
+
+    It prints and changes nothing. Read it, then let somebody run it who may change the cluster's ACLs.
+
+    Example: [bold]coordinator topics rights --kafka kafka-1:9092 --user report=api-7 > rights.sh[/bold]
+    """
+    settings, _ = node_settings(data_dir, kafka)
+    users = _users(settings.crunch_id, user or [])
+    if as_json:
+        print_json(
+            [
+                right._asdict() | {"user": users[role]}
+                for role in users
+                for right in rights_of(settings.crunch_id, role)
+            ]
+        )
+        return
+    typer.echo(rights_script(settings.crunch_id, settings.kafka_bootstrap, users), nl=False)
+
+
+def _users(crunch_id: str, pairs: list[str]) -> dict[str, str]:
+    """Role -> user. Raises OperatorError for a role that there is not, or a pair without a name."""
+    users = {role: f"{crunch_id}-{role}" for role in ROLES}
+    for pair in pairs:
+        role, _, name = pair.partition("=")
+        if role not in users or not name:
+            raise OperatorError(f"--user {pair}: write ROLE=NAME, with a role of {', '.join(ROLES)}")
+        users[role] = name
+    return users
 
 
 @app.command("mend")

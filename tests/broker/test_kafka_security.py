@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import ssl
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,96 +13,22 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import TopicAuthorizationFailedError
 from aiokafka.protocol.admin import CreateAclsRequest
-from tests import forked
 from tests.broker.certificates import Authority
+from tests.broker.secured import PASSWORD, Secured, coordinator, secured_broker  # noqa: F401 - a fixture
 from tests.broker.test_witness import CRUNCH as WITNESSED
 from tests.broker.test_witness import shown, topics_of
 from tests.candles import START, candle_file
 from tests.infra.evidence.bundles import whole_log
 from tests.infra.evidence.test_witness import serving
-from tests.waiting import LIMIT_SECONDS
 
-from coordinator.infra.fetch import ensure_runtime
-from coordinator.infra.kafka.embedded import EmbeddedBroker, free_ports
-from coordinator.infra.kafka.security import VARIABLES, read_security
+from coordinator.infra.kafka.embedded import free_ports
+from coordinator.infra.kafka.security import read_security
 from coordinator.streams.log.errors import OperatorError
 
 pytestmark = pytest.mark.broker
-PASSWORD = "not-in-any-log-7c1d"
 TOPIC, PREFIXED, READ, DESCRIBE, ALLOW = 2, 4, 3, 8, 3
 """As the protocol of Kafka numbers them."""
 WRONG = "also-not-in-any-log-55aa"
-
-
-@dataclass
-class Secured:
-    """One broker with three doors."""
-
-    plain: str
-    tls: str
-    sasl: str
-    authority: Authority
-    folder: Path
-
-
-@pytest.fixture(scope="module")
-def secured(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("secured")
-    authority = Authority(folder / "authority")
-    authority.issue("broker")
-    ensure_runtime()
-    plain, tls, sasl, controller = free_ports(4)
-    broker = EmbeddedBroker(
-        folder / "kafka",
-        plain,
-        voters={1: controller},
-        more_settings={
-            "listeners": f"PLAINTEXT://127.0.0.1:{plain},SSL://127.0.0.1:{tls},SASL_SSL://127.0.0.1:{sasl},"
-            f"CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{plain},SSL://127.0.0.1:{tls},SASL_SSL://127.0.0.1:{sasl}",
-            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL",
-            "ssl.keystore.type": "PEM",
-            "ssl.keystore.location": str(authority.folder / "broker.pem"),
-            "ssl.truststore.type": "PEM",
-            "ssl.truststore.location": str(authority.file),
-            "listener.name.ssl.ssl.client.auth": "required",
-            # Everybody of these tests may do all, but for the witness, who may do what it is given.
-            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-            "super.users": "User:ANONYMOUS;User:node;User:CN=operator",
-            "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512",
-            "listener.name.sasl_ssl.plain.sasl.jaas.config": (
-                "org.apache.kafka.common.security.plain.PlainLoginModule required "
-                f'user_node="{PASSWORD}" user_witness="{PASSWORD}";'
-            ),
-            "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": (
-                "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-            ),
-        },
-    )
-    broker.start()
-    try:
-        broker.wait_ready()
-        subprocess.run(
-            [
-                *broker.runtime.command("kafka.admin.ConfigCommand", "-Xmx128m"),
-                *("--bootstrap-server", f"127.0.0.1:{plain}", "--alter"),
-                *("--add-config", f"SCRAM-SHA-512=[password={PASSWORD}]"),
-                *("--entity-type", "users", "--entity-name", "node"),
-            ],
-            check=True,
-            capture_output=True,
-            timeout=LIMIT_SECONDS,
-        )
-        yield Secured(
-            f"127.0.0.1:{plain}", f"127.0.0.1:{tls}", f"127.0.0.1:{sasl}", authority, broker.data_dir
-        )
-    finally:
-        broker.stop()
-
-
-def coordinator(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
-    return forked.run(arguments, env=environment | variables, cwd=cwd)
 
 
 def test_a_whole_node_runs_over_scram_and_tls(secured: Secured, crunch_id: str, tmp_path: Path):
