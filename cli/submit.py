@@ -78,7 +78,8 @@ def submit(
         print_json(body)
         return
     state = "recorded" if body["recorded"] == len(body["questions"]) else f"received: {body['detail']}"
+    count = len(body["questions"])
     typer.echo(
-        f"{len(body['questions'])} answers of model {body['model_id']} to round {round_id} {state}\n"
+        f"{count} {'answer' if count == 1 else 'answers'} of model {body['model_id']} to round {round_id} {state}\n"
         f"receipt {body['sha256']} at {body['received_at']}"
     )

@@ -19,7 +19,9 @@ def rows_of(table: Any, *names: str) -> Any:
 
 
 class Table(RootModel[list[Any]]):
-    """[[moon, id, prediction], ..], a row for each id; or a table with these columns."""
+    """[[moon, id, prediction], ..], a row for each id; or a table with these columns, refused at once for a cell that
+    is no number.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [[[501, 1, 0.5], [501, 2, -0.5]], [[501, 1, -0.25], [501, 2, 0.75]]]}
@@ -28,7 +30,15 @@ class Table(RootModel[list[Any]]):
     @model_validator(mode="before")
     @classmethod
     def _of_a_table(cls, value: Any) -> Any:
-        return rows_of(value, "moon", "id", "prediction")
+        rows = rows_of(value, "moon", "id", "prediction")
+        wrong = (
+            next((row for row in rows if type(row[2]) not in (int, float)), None)
+            if rows is not value
+            else None
+        )
+        if wrong is not None:
+            raise ValueError(f"{wrong[1]}: not a number")
+        return rows
 
 
 class Moon(BaseModel):

@@ -22,8 +22,15 @@ def by_id(table: Any, column: str) -> Any:
     return {str(one): cell for one, cell in zip(ids, cells, strict=True)}
 
 
+def is_share(cell: Any) -> bool:
+    """Whether it is a number from 0 to 1."""
+    return type(cell) in (int, float) and 0 <= cell <= 1
+
+
 class Answer(RootModel[dict[str, Any]]):
-    """{id: a number from 0 to 1}, for each id of the round; or a table with the columns id and prediction."""
+    """{id: a number from 0 to 1}, for each id of the round; or a table with the columns id and prediction, which is
+    refused at once for a cell that is none: a file that replaced a good one would count.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"n1": 0.25, "n2": 0.5}, {"n1": 0.75, "n2": 0.5}]}
@@ -32,7 +39,13 @@ class Answer(RootModel[dict[str, Any]]):
     @model_validator(mode="before")
     @classmethod
     def _of_a_table(cls, value: Any) -> Any:
-        return by_id(value, "prediction")
+        answer = by_id(value, "prediction")
+        wrong = (
+            next((one for one in answer if not is_share(answer[one])), None) if answer is not value else None
+        )
+        if wrong is not None:
+            raise ValueError(f"{wrong}: not in [0, 1]")
+        return answer
 
 
 class Resolved(BaseModel):
@@ -59,6 +72,6 @@ def refusal(answer: Mapping[str, Any], ids: Mapping[str, Any]) -> str:
     if answer.keys() != ids.keys():
         return "ids are not the round's ids"
     numbers = list(answer.values())
-    if not all(type(one) in (int, float) and 0 <= one <= 1 for one in numbers):
+    if not all(is_share(one) for one in numbers):
         return "a value is not in [0, 1]"
     return "all values are the same" if len(set(numbers)) == 1 else ""

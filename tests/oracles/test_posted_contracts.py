@@ -16,6 +16,7 @@ from tests.oracles.posted import T0, WEEK, Challenge, Model, shares
 from tests.streams.build import DAY, HOUR, PUBKEY
 
 from coordinator.streams import events as ev
+from coordinator.streams.predictions.replies import check_output
 
 with root_on_path():
     from docs.contracts import datacrunch, metaculus, numerai, numinous, numinous_reforecast
@@ -65,6 +66,10 @@ def test_numerai_pays_the_stakes_of_rounds_that_overlap_and_are_resolved_four_we
             node.hand_in(at + HOUR, "hand", f"w{week}", wrong)
             answer = {"columns": {"id": ids, "prediction": said("hand", week)}}
             node.hand_in(at + 2 * HOUR, "hand", f"w{week}", answer)
+            # Refused when it is handed in: it would take the place of the good one, and be refused weeks later.
+            for cell in (1.25, None, "0.5", True):
+                beyond = {"columns": {"id": ids, "prediction": [*said("hand", week)[1:], cell]}}
+                node.hand_in(at + 3 * HOUR, "hand", f"w{week}", beyond)
         if 4 <= week < rounds + 4:
             if week == 5:
                 node.void(at + 3 * DAY, "w1")
@@ -347,3 +352,11 @@ def test_the_subnet_of_numinous_takes_each_day_what_was_said_that_day():
     assert {one: part for one, part in shares(checkpoint).items() if part} == pytest.approx(
         expected, abs=1e-7
     )
+
+
+@pytest.mark.parametrize("cell", [None, "0.5", True])
+def test_a_week_of_datacrunch_with_a_cell_that_is_no_number_is_refused_as_it_is_handed_in(cell):
+    table = {"columns": {"moon": [501, 501], "id": [1, 2], "prediction": [0.5, cell]}}
+    plain, reason = check_output(table, datacrunch.CONTRACT.output_type, 1_000_000)
+    assert plain is None
+    assert "2: not a number" in reason
