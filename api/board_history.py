@@ -22,12 +22,12 @@ from coordinator.api.times import zulu, zulu_or_none
 from coordinator.projections.views.snapshots import Snapshots
 from coordinator.streams.checkpoints.ranking import rank_snapshots
 from coordinator.streams.contract.terms import score_alike
+from coordinator.streams.durations import HOUR_MS
 from coordinator.streams.events import Terms
 from coordinator.streams.scores.units import to_float
 
 PERIODS_MAX = 96
 PERIODS_KEPT = 200
-HOUR_MS = 3_600_000
 NOTHING: dict[str, Any] = {
     "ends": [],
     "series": {},

@@ -19,11 +19,10 @@ from coordinator.api.times import naive, zulu, zulu_or_none
 from coordinator.projections.views.checkpoints import PENDING, WITHHELD, CheckpointRow, Checkpoints
 from coordinator.streams.addresses import wallet_fault
 from coordinator.streams.checkpoints.prizes import prize_amounts
-from coordinator.streams.contract.emission import PARTS
+from coordinator.streams.contract.emission import FRAC64_PER_PERCENT, PARTS
 from coordinator.streams.events import CheckpointData
 from coordinator.streams.scores.units import to_float
 
-_FRAC64_PER_PERCENT = 10_000_000
 canonical_json = msgspec.json.Encoder(order="deterministic").encode
 """Sorted keys, no blanks: the bytes over which `emission_sha256` was taken."""
 
@@ -189,7 +188,7 @@ def cli_format(
 
 def percent(share_frac64: int) -> msgspec.Raw:
     """A share as an exact JSON number with 7 decimals: 350000000 -> 35.0000000."""
-    whole, part = divmod(share_frac64, _FRAC64_PER_PERCENT)
+    whole, part = divmod(share_frac64, FRAC64_PER_PERCENT)
     return msgspec.Raw(b"%d.%07d" % (whole, part))
 
 
@@ -294,7 +293,7 @@ def rewards_of(row: CheckpointRow, read: Checkpoints, model_ids: set[str] | None
                 "cruncher_name": model.cruncher_name,
                 "rank": entry.rank,
                 "reward_frac64": reward["reward_pct"],
-                "reward_percent": reward["reward_pct"] / _FRAC64_PER_PERCENT,
+                "reward_percent": reward["reward_pct"] / FRAC64_PER_PERCENT,
             }
         )
     return rewards

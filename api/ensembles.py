@@ -17,9 +17,8 @@ from coordinator.api.times import naive
 from coordinator.projections.folding.as_of import Readable
 from coordinator.projections.views.ensemble_rows import EnsembleRow
 from coordinator.streams.log.ids import ensemble_name
+from coordinator.streams.scores.ensemble_rules import WEIGHT_ONE
 from coordinator.streams.scores.units import to_floats
-
-WEIGHT_ONE = 10**9
 
 
 @cache

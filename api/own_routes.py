@@ -18,13 +18,13 @@ from pathlib import Path
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
+from coordinator.api.access import READING
 from coordinator.streams.contract.blame import described
 from coordinator.streams.log.errors import OperatorError
 
 PREFIX = "/own"
 FILES_MAX = 100
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
-READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _PACKAGE = "coordinator_own_routes"
 
 

@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
+from coordinator.streams.durations import EPOCH
 from coordinator.streams.setting_checks import FAR_FUTURE_MS, SECONDS_LIKE
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
 _NUMBER = re.compile(r"-?\d{1,16}")
 
@@ -59,7 +59,7 @@ def parse_ms(text: str) -> int:
             raise ValueError(f"{text!r} is neither ISO 8601 nor epoch ms") from None
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
-        ms = max(0, (moment - _EPOCH) // timedelta(milliseconds=1))  # nothing of ours is older
+        ms = max(0, (moment - EPOCH) // timedelta(milliseconds=1))  # nothing of ours is older
     if not 0 <= ms <= FAR_FUTURE_MS:
         raise ValueError(f"{text!r} is not between 1970 and 9999")
     return ms

@@ -11,7 +11,15 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from coordinator.cli.shared import COLUMNS, STAMP, JsonOption, parse_time, print_json, time_text
+from coordinator.cli.shared import (
+    COLUMNS,
+    DEMO_CONTRACT,
+    STAMP,
+    JsonOption,
+    parse_time,
+    print_json,
+    time_text,
+)
 from coordinator.cli.terminal import Console, progress_bar
 from coordinator.infra.contracts.loading import load_contracts
 from coordinator.streams.backtest.door import PAGE
@@ -19,7 +27,6 @@ from coordinator.streams.backtest.door import backtest as play
 from coordinator.streams.backtest.run import ModelResult, Result
 from coordinator.streams.settings import read_settings
 
-DEMO_CONTRACT = "coordinator.infra.contracts.demo:CONTRACT"
 REASONS_SHOWN = 3
 
 

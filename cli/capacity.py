@@ -24,11 +24,11 @@ from coordinator.projections.folding.decisions import Folder
 from coordinator.projections.views.all_views import open_read_models
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.trial_answers import answers_to_try, more_answers, usual_answer
+from coordinator.streams.durations import DAY_SECONDS
 from coordinator.streams.engine import candles, play
 from coordinator.streams.engine.play import Played
 from coordinator.streams.log.errors import OperatorError
 
-DAY_SECONDS = 86_400
 MODELS_MEASURED = (10, 50)
 ROUNDS_MEASURED = (60, 180)
 ROUNDS_A_PERIOD = 10

@@ -25,8 +25,8 @@ from coordinator.api.checkpoint_answers import (
 )
 from coordinator.api.times import zulu
 from coordinator.cli.checkpoint_log import CheckpointsLog, RefusedError
+from coordinator.cli.shared import DEMO_CONTRACT
 from coordinator.cli.terminal import Console
-from coordinator.cli.up_plan import DEMO_CONTRACT
 from coordinator.infra.contracts.in_force import NodeContracts
 from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.views.checkpoints import WITHHELD, CheckpointRow, Checkpoints

@@ -15,11 +15,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from coordinator.cli.feed_log import FeedLog
+from coordinator.streams.durations import DAY_MS
 from coordinator.streams.events import FeedRecordData, FeedRecordReceived
 from coordinator.streams.ports import Subscription
 from coordinator.streams.settings import Settings
 
-DAY_MS = 86_400_000
 DAYS_RECORDS_MAX = 1_000_000
 Rows = dict[int, tuple[int, int, bool, dict[str, str]]]
 """ts_event -> (revision, at, backfilled, values)"""

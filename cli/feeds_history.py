@@ -29,8 +29,10 @@ from coordinator.cli.shared import (
     time_text,
 )
 from coordinator.cli.terminal import progress_bar
+from coordinator.cli.up_plan import BAD_ROWS_SHOWN
 from coordinator.infra.log.commands import KafkaCommandPort
 from coordinator.streams.clock import wall_ms
+from coordinator.streams.durations import DAY_MS, FAR_MS
 from coordinator.streams.feeds.state import subscription_of
 from coordinator.streams.granularity import cadence_ms, granularity_ms
 from coordinator.streams.log.errors import OperatorError
@@ -42,8 +44,6 @@ from coordinator.streams.sources.files.given_order import Account
 from coordinator.streams.sources.files.given_rows import Reading, make_reading
 from coordinator.streams.sources.options import options_from
 
-DAY_MS = 86_400_000
-BAD_ROWS_SHOWN = 5
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="As `feeds list` names it.")]
 Subject = Annotated[str, typer.Argument(metavar="SUBJECT", help="E.g. BTCUSDT, or BTC/USD for pyth.")]
 Kind = Annotated[str, typer.Argument(metavar="KIND", help="E.g. candle or tick.")]
@@ -279,7 +279,7 @@ def export(
 
     Example: [bold]coordinator feeds export binance BTCUSDT candle 1m --out data --format csv[/bold]
     """
-    start, end = 0 if from_ is None else parse_time(from_), 1 << 62 if to is None else parse_time(to)
+    start, end = 0 if from_ is None else parse_time(from_), FAR_MS if to is None else parse_time(to)
     if start >= end:
         raise OperatorError(f"--from {from_} is not before --to {to}")
     subscription = Subscription(source, subject, kind, granularity)

@@ -24,6 +24,7 @@ from coordinator.infra.models.host.model_folder import ModelEntry, models_of
 from coordinator.infra.models.host.process import Limits
 from coordinator.streams.backtest.run import Plan, run_backtest
 from coordinator.streams.contract import CrunchContract
+from coordinator.streams.durations import MINUTE_MS
 from coordinator.streams.feeds.order import merge_by_time
 from coordinator.streams.inputs.model_input import encode_model_input
 from coordinator.streams.log.errors import OperatorError
@@ -33,7 +34,6 @@ from coordinator.streams.sources.files.candles import iter_candles
 from coordinator.streams.sources.generated import generated_candles
 
 MARKET_END_MS = 1_700_000_040_000  # a full minute of November 2023: the made-up market is the same every day
-MINUTE_MS = 60_000
 EXIT_FAULT = 1
 
 

@@ -10,11 +10,10 @@ import typer
 from rich.table import Table
 
 from coordinator.cli.capacity import BASE_MB, MODEL_MB, Costs, Needs, Plan, measure, need
+from coordinator.cli.shared import DEMO_CONTRACT
 from coordinator.cli.terminal import Console
 from coordinator.infra.contracts.loading import load_contracts
 from coordinator.streams.settings import read_settings
-
-DEMO_CONTRACT = "coordinator.infra.contracts.demo:CONTRACT"
 
 
 def plan_capacity(

@@ -40,6 +40,7 @@ from coordinator.infra.processes.ending import end_when_told
 from coordinator.infra.processes.json_logs import set_up_logging
 from coordinator.infra.shadow_files import ShadowFiles, ShadowOrder, ShadowStatus, why_ill
 from coordinator.streams.clock import wall_ms
+from coordinator.streams.contract.emission import FRAC64_PER_PERCENT
 from coordinator.streams.contract.term_settings import settings_of, with_term_settings
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine.asked_inputs import asked_otherwise
@@ -49,7 +50,6 @@ from coordinator.streams.engine.shadow import ShadowRules
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
 
-FRAC64_PER_PERCENT = 10_000_000
 STOP_SECONDS_MAX = 30.0
 
 app = typer.Typer(no_args_is_help=True, help="Other rules beside the live ones, on the live log: never paid.")

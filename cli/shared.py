@@ -23,6 +23,7 @@ from coordinator.streams.setting_checks import FAR_FUTURE_MS, SECONDS_LIKE
 from coordinator.streams.settings import Settings, read_settings
 
 NODE_FILE = "node.json"
+DEMO_CONTRACT = "coordinator.infra.contracts.demo:CONTRACT"
 Result = TypeVar("Result")
 
 DataDirOption = Annotated[

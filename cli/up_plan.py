@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from coordinator.cli.shared import NodeFile, read_node_file, time_text
+from coordinator.cli.shared import DEMO_CONTRACT, NodeFile, read_node_file, time_text
 from coordinator.cli.start_checks import check_start
 from coordinator.infra.kafka.embedded import free_ports
 from coordinator.infra.kafka.security import read_security
@@ -24,7 +24,6 @@ from coordinator.streams.settings import Settings, read_settings
 
 DEMO_CHECKPOINT_SECONDS = 21_600
 DEMO_REPLAY_DAYS = 3.0
-DEMO_CONTRACT = "coordinator.infra.contracts.demo:CONTRACT"
 HOST = "127.0.0.1"
 KAFKA_PORT = 9092
 BAD_ROWS_SHOWN = 5

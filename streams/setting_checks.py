@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 from coordinator.streams.log.errors import OperatorError
 
 Network = IPv4Network | IPv6Network
-DAY_SECONDS = 86_400
 FAR_FUTURE_MS = 253_402_300_799_000
 """9999-12-31T23:59:59Z, the last that ISO with four digits can say."""
 SECONDS_LIKE = range(100_000_000, 100_000_000_000)

@@ -26,10 +26,10 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from coordinator.streams.durations import DAY_SECONDS, YEAR_SECONDS
 from coordinator.streams.granularity import GRANULARITIES_MS
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.setting_checks import (
-    DAY_SECONDS,
     FAR_FUTURE_MS,
     PORT_MAX,
     check_bootstrap,
@@ -59,8 +59,6 @@ from coordinator.streams.setting_types import (
     held_by,
     revealed,
 )
-
-YEAR_SECONDS = 366 * DAY_SECONDS
 
 
 class Settings(BaseSettings):

@@ -125,6 +125,7 @@ SHARED_NAMES = {
 }
 """Names that modules of several folders share, and why nobody looks for them in the wrong one."""
 VAGUE_NAMES = {"one", "said", "known", "given", "found", "kept", "made"}
+DURATION = re.compile(r"_?(?:(?:SECOND|MINUTE|HOUR|DAY|WEEK|YEAR)_(?:MS|SECONDS)|EPOCH|FAR_MS)")
 CLOCK = ROOT / "streams" / "clock.py"
 """The one shell at the top of streams/: api, infra and the sources have no other folder in common."""
 
@@ -265,6 +266,19 @@ def _bound(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 | ast.ExceptHandler(name=str(name))
             ):
                 yield node.lineno, name
+
+
+def test_a_length_of_time_is_defined_in_one_place() -> None:
+    """A second definition may differ, as two `FAR_FUTURE_MS` did. Rendered workspaces import nothing of ours."""
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: import {node.id} from streams/durations.py"
+        for path, part in _modules()
+        if part != "scaffolds" and path.name != "durations.py"
+        for statement in _tree(path).body
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and DURATION.fullmatch(node.id)
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_a_module_is_named_as_no_other_unless_both_are_of_one_topic() -> None:

@@ -32,7 +32,7 @@ _NAMES = re.compile(
     r"manifest\.json|note|payout/[a-z0-9_-]{1,40}\.(json|csv|jsonl)"
     rf"|{HASH_TILE_PATH}|log/({'|'.join(LOG_TOPICS)})|blob/[0-9a-f]{{64}}"
 )
-_EPOCH = (1980, 1, 1, 0, 0, 0)
+_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def put_blob(archive: zipfile.ZipFile, content: bytes) -> None:
 
 def adding(archive: zipfile.ZipFile, name: str, compress_type: int = zipfile.ZIP_DEFLATED) -> IO[bytes]:
     """Add a member as a file to write in pieces."""
-    info = zipfile.ZipInfo(name, _EPOCH)
+    info = zipfile.ZipInfo(name, _ZIP_EPOCH)
     info.compress_type = compress_type
     return archive.open(info, "w", force_zip64=True)
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 
 from coordinator.streams.log.errors import OperatorError, WorldError
+from coordinator.streams.setting_checks import PORT_MAX
 
-PORT_MAX = 65_535
 POLL_SECONDS = 0.1
 HANDED_ON = "COORDINATOR_SOCKETS"
 """The variable that tells a process which sockets it was given: `HOST:PORT=FD`, separated by spaces."""

@@ -19,14 +19,11 @@ from coordinator.infra.contracts.in_force import NodeContracts
 from coordinator.infra.rounds.answers import Asked, answers_of
 from coordinator.infra.rounds.files import FileRefusedError, read_content
 from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.events import SubmittedAnswer
 from coordinator.streams.log.errors import CoordinatorError, WorldError
 from coordinator.streams.predictions.replies import check_output
 from coordinator.streams.settings import Settings
-
-Contracts = Callable[[str], CrunchContract]
-"""Hash -> the contract. Raises CoordinatorError."""
-
 
 AT_ONCE = 2
 """How many files are checked at a time, each in a process of at most 4 GiB."""

@@ -24,11 +24,9 @@ import msgspec
 from coordinator.infra.rounds.files import FileRefusedError, Table
 from coordinator.infra.rounds.tables import Kept, kept
 from coordinator.streams.events import PostedQuestion
-from coordinator.streams.feeds.post_checks import STAKE_MAX
+from coordinator.streams.feeds.post_checks import PAYLOAD_BYTES_MAX, QUESTIONS_MAX, STAKE_MAX, TAGS_MAX
 from coordinator.streams.log.errors import OperatorError
 
-PAYLOAD_BYTES_MAX = 256 * 1024
-QUESTIONS_MAX = 10_000
 CELL_BYTES_MIN = 2
 """Of a cell as JSON, with its comma."""
 ROOM_BYTES = 100
@@ -37,7 +35,6 @@ COMMAND_BYTES_MAX = 7 * 1024 * 1024
 """Of one post, which is one record of the log: so all of it is done or nothing."""
 TRUTH_BYTES_MAX = 4 * 1024 * 1024
 STAKES_MAX = 10_000
-TAGS_MAX = 100
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
 ID_TEXT = "1 to 100 letters, digits and ._:-, beginning with a letter or a digit"
 TABLE = "table"

@@ -19,13 +19,14 @@ from coordinator.projections.explaining.reading import (
     terms_told,
     truth_window,
 )
-from coordinator.projections.explaining.snapshot import HOUR_MS, ROUNDS_MAX
+from coordinator.projections.explaining.snapshot import ROUNDS_MAX
 from coordinator.projections.folding.as_of import Readable
 from coordinator.projections.views.prediction_places import scored_at, told_at
 from coordinator.streams.audit.explain.decided import AnsweredRound
 from coordinator.streams.audit.explain.ensemble import EnsembleFacts
 from coordinator.streams.audit.explain.steps import Placed, of_kind
 from coordinator.streams.contract.terms import TermsInForce, in_force
+from coordinator.streams.durations import HOUR_MS
 from coordinator.streams.events import (
     EnsemblesScored,
     InputReceived,

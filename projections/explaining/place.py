@@ -23,9 +23,9 @@ from coordinator.projections.views.scope_places import closed_at, scope_history,
 from coordinator.streams.audit.explain.place import PlaceFacts, Shown
 from coordinator.streams.audit.explain.steps import Placed, Source, moment, of_kind
 from coordinator.streams.contract.terms import TermsInForce, in_force
+from coordinator.streams.durations import HOUR_MS
 from coordinator.streams.events import Event, InputsUntil, ScoredUntil, SnapshotTakenData, Terms
 
-HOUR_MS = 3_600_000
 FAR = 1 << 60
 
 

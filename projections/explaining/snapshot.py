@@ -22,6 +22,7 @@ from coordinator.projections.views.prediction_places import scored_at
 from coordinator.streams.audit.explain.gathered import SnapshotFacts
 from coordinator.streams.audit.explain.steps import Placed, Source, moment, of_kind
 from coordinator.streams.contract.terms import TermsInForce
+from coordinator.streams.durations import HOUR_MS
 from coordinator.streams.events import (
     EnsemblesScored,
     Event,
@@ -34,7 +35,6 @@ from coordinator.streams.events import (
 
 ROUNDS_MAX = 3_000
 SNAPSHOTS_MAX = 3_000
-HOUR_MS = 3_600_000
 
 
 def snapshot_facts(

@@ -11,6 +11,7 @@ from collections.abc import Container, Iterator, Mapping
 import msgspec
 
 from coordinator.projections.folding.projection import encode_row, wide
+from coordinator.streams.durations import HOUR_MS
 from coordinator.streams.events import (
     BoardTerms,
     RoundRescoredData,
@@ -20,12 +21,10 @@ from coordinator.streams.events import (
     Window,
 )
 from coordinator.streams.scores.boards import board_count, board_units, scope_name
+from coordinator.streams.scores.past_scores import Sums
 from coordinator.streams.scores.units import mean_units
 from coordinator.streams.snapshots.windows import NO_NUMBER, Number, numbers_of_windows, of_sums
 
-HOUR_MS = 3_600_000
-Sums = dict[str, list[int]]
-"""field -> [sum of units, number of values]"""
 Bucket = dict[str, Sums]
 """model_id -> its sums"""
 Scope = tuple[str, str]

@@ -17,7 +17,6 @@ QuestionState = Literal["upcoming", "open", "closed", "resolved", "void"]
 STATES: tuple[QuestionState, ...] = ("upcoming", "open", "closed", "resolved", "void")
 PAYLOAD_BYTES_KEPT = 64 * 1024
 """A larger payload stays in the log alone."""
-NO_PAYLOAD = msgspec.Raw(b"null")
 
 
 class PostedRow(msgspec.Struct, kw_only=True):

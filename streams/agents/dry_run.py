@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
 
 from coordinator.streams.agents.owning.log_io import LogIO, Reader
 from coordinator.streams.agents.owning.tenure import Tenure
 from coordinator.streams.checkpoints.stage import CheckpointStage
-from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.engine.period_end import Ending, SeenSnapshotStage, end_now
 
 OWNER = "dry-run"
@@ -95,7 +94,7 @@ class OverlayWriter:
         """See `Writer`."""
 
 
-async def dry_run(log: LogIO, crunch_id: str, contracts: Callable[[str], CrunchContract]) -> Ending:
+async def dry_run(log: LogIO, crunch_id: str, contracts: Contracts) -> Ending:
     """The running period's checkpoint as of the last scored round.
 
     Reads `snapshots` and `checkpoints` as a new owner does, and what is open of `scores` and `commands`. Raises

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from coordinator.streams.audit.ensembles import check_ensembles
-from coordinator.streams.audit.facts import Chain, ChainBrokenError, Contracts, broken
+from coordinator.streams.audit.facts import Chain, ChainBrokenError, broken
 from coordinator.streams.audit.feed import check_records, check_stakes
 from coordinator.streams.audit.redo import Redo, Scope, Topics
 from coordinator.streams.audit.rosters import check_rosters
@@ -28,6 +28,7 @@ from coordinator.streams.audit.snapshots import check_snapshots
 from coordinator.streams.audit.sums import check_checkpoint, check_emission
 from coordinator.streams.audit.told import check_told
 from coordinator.streams.checkpoints.stage import CheckpointStage
+from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.events import CheckpointData, CheckpointOpened
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log import ids

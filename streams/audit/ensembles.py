@@ -11,10 +11,11 @@ from typing import Any
 
 import msgspec
 
-from coordinator.streams.audit.facts import Asked, Chain, Contracts, broken
+from coordinator.streams.audit.facts import Asked, Chain, broken
 from coordinator.streams.audit.scores import score_again
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.contract.subjects import typed_truth
 from coordinator.streams.events import EnsemblesScoredData
 from coordinator.streams.log.finite import is_number

@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 from collections import Counter as Count
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
 import msgspec
 
 from coordinator.streams.audit.rounding import Roundings
-from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.terms import TermsInForce
 from coordinator.streams.events import (
     AnswerEntry,
@@ -60,7 +59,6 @@ from coordinator.streams.scores.round_scorer import Carried
 
 UNCHANGED = msgspec.Raw(b"")
 """Stands for a shared state that a round did not change."""
-Contracts = Callable[[str], CrunchContract]
 TOPICS_READ = ("feeds", "inputs", "models", "predictions", "scores", "snapshots", "checkpoints")
 Asked = tuple[InputReceivedData, str, int]
 """(input, scope_key, horizon_seconds)"""

@@ -11,12 +11,12 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from coordinator.streams.audit.facts import Chain, Contracts, broken
+from coordinator.streams.audit.facts import Chain, broken
+from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.events import PeriodRestated, RoundRescoredData, SeriesValue, SnapshotTakenData
 from coordinator.streams.snapshots.past import needs_order
+from coordinator.streams.snapshots.state import Place
 from coordinator.streams.snapshots.summary import NO_SCORES, Scored, Summary, Weights, summaries
-
-Place = tuple[int, str, str]
 
 
 class Values(Protocol):

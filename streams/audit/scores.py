@@ -12,11 +12,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from coordinator.streams.audit.facts import Asked, Chain, Contracts, Seen, broken
+from coordinator.streams.audit.facts import Asked, Chain, Seen, broken
 from coordinator.streams.audit.records import FeedRecords
 from coordinator.streams.audit.whole_rounds import any_answer_scores, check_carried, round_again
 from coordinator.streams.contract import CrunchContract, NoScore
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.contract.subjects import by_subject, typed_truth
 from coordinator.streams.contract.trial_answers import answers_to_try, recorded
 from coordinator.streams.events import RoundScoredData, Terms

@@ -12,11 +12,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from coordinator.streams.audit.facts import Asked, Chain, Contracts, broken
+from coordinator.streams.audit.facts import Asked, Chain, broken
 from coordinator.streams.audit.newcomers import NONE, Newcomers
 from coordinator.streams.audit.participation import Answerable, corrected_in, participation, with_first_scores
 from coordinator.streams.audit.restated import RestatedAgain, compare_restated
 from coordinator.streams.audit.windows import board_again, covered_again, periods_of, windows_again
+from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.events import (
     CheckpointData,
     EnsemblesScoredData,
@@ -30,11 +31,8 @@ from coordinator.streams.events import (
     SnapshotTakenData,
 )
 from coordinator.streams.scores.boards import scope_name
-from coordinator.streams.snapshots.state import is_answerable, metric_weights
+from coordinator.streams.snapshots.state import Place, is_answerable, metric_weights
 from coordinator.streams.snapshots.summary import NO_SCORES, Scored, Summary, summaries
-
-Place = tuple[int, str, str]
-"""(resolvable_at in ms, input_id, scope_key)"""
 
 
 class CountedRound(NamedTuple):

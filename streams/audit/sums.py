@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from coordinator.streams.audit.corrections import check_credits
-from coordinator.streams.audit.facts import Chain, Contracts, broken
+from coordinator.streams.audit.facts import Chain, broken
 from coordinator.streams.audit.snapshots import snapshots_of
 from coordinator.streams.checkpoints.offering import build_emission, retained_frac64
 from coordinator.streams.checkpoints.period_ranking import PeriodTotals, ranked_entries
+from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.contract.emission import FRAC64_ONE, emission_sha256
 from coordinator.streams.events import CheckpointData
 from coordinator.streams.log.envelope import Need

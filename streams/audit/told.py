@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from coordinator.streams.audit.facts import Asked, Chain, Contracts, broken
+from coordinator.streams.audit.facts import Asked, Chain, broken
 from coordinator.streams.audit.records import FeedRecords
 from coordinator.streams.audit.scores import raw_inputs
+from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.events import InputHistory, InputReceivedData, RoundOpenedData, RoundPerformance
 from coordinator.streams.inputs.model_input import encode_model_input
 from coordinator.streams.predictions.performance import LastPeriod

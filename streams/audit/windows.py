@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from coordinator.streams.audit.facts import Chain
+from coordinator.streams.durations import HOUR_MS
 from coordinator.streams.events import (
     Answered,
     BoardTerms,
@@ -26,8 +27,6 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.scores.boards import board_units
 from coordinator.streams.scores.units import mean_units
-
-HOUR_MS = 3_600_000
 
 
 class OldPeriod(NamedTuple):

@@ -24,6 +24,7 @@ from coordinator.streams.backtest.parquet_files import Tables
 from coordinator.streams.backtest.recorded_market import RecordedLog
 from coordinator.streams.backtest.run import Instant, OnProgress, Plan, Result, run_backtest
 from coordinator.streams.contract import CrunchContract
+from coordinator.streams.durations import DAY_MS
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.stage import Draft
 from coordinator.streams.settings import Settings, read_settings
@@ -33,7 +34,6 @@ from coordinator.streams.sources.options import options_from
 GENERATED = "generated"
 GENERATED_END_MS = 1_700_006_400_000
 """2023-11-15T00:00Z: a fixed end, so that the generated market is the same on every day."""
-DAY_MS = 86_400_000
 DAYS = 30
 """The length of the generated market, if no window is given."""
 PAGE = "index.html"

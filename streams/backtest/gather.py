@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from coordinator.streams.durations import HOUR_MS
 from coordinator.streams.events import (
     CheckpointData,
     CheckpointOpened,
@@ -26,7 +27,6 @@ from coordinator.streams.events import (
 from coordinator.streams.log import ids
 from coordinator.streams.log.counting import Decision
 
-HOUR_MS = 3_600_000
 BINS = 20
 """The number of bins for answers in [-1, 1]; each is 0.1 wide."""
 REASONS_MAX = 200

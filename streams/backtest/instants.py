@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from coordinator.streams.durations import DAY_MS
 from coordinator.streams.feeds.order import merge_by_time
 from coordinator.streams.ports import FeedRecord, FeedSource, Subscription, subscriptions_of
 from coordinator.streams.settings import Settings
@@ -17,7 +18,6 @@ from coordinator.streams.sources.files.candles import iter_candles, path_for
 from coordinator.streams.sources.files.given_rows import make_reading
 from coordinator.streams.sources.sound import record_fault
 
-DAY_MS = 86_400_000
 OnRefused = Callable[[str], None]
 """Called with the reason for each row or record that is refused."""
 

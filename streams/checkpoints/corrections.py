@@ -28,6 +28,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from coordinator.streams.checkpoints.offering import REASON_CHARS
 from coordinator.streams.checkpoints.prizes import TOTAL_PRIZE_MAX
 from coordinator.streams.contract.emission import ENTRIES_MAX
 from coordinator.streams.events import (
@@ -38,7 +39,6 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.log.ids import content_id
 
-REASON_CHARS = 500
 NAME_CHARS_MAX = 200
 
 

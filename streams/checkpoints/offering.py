@@ -18,13 +18,13 @@ from coordinator.streams.contract.blame import AUTHORS_ERRORS
 from coordinator.streams.contract.emission import FRAC64_ONE, emission_faults, emission_of, emission_sha256
 from coordinator.streams.contract.payout import pools_paid
 from coordinator.streams.contract.payout_amounts import on_chain
+from coordinator.streams.durations import HOUR_MS
 from coordinator.streams.events import CheckpointData, PayoutData, RankedEntry
 from coordinator.streams.log.finite import plain
 from coordinator.streams.log.ids import is_ensemble
 from coordinator.streams.log.reasons import as_reason
 
 REASON_CHARS = 500
-HOUR_MS = 3_600_000
 NAMED_MAX = 3
 NOBODYS = (
     "the crunch's address is the placeholder, which belongs to nobody: set crunch_pubkey in the contract"

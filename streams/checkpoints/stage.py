@@ -14,7 +14,7 @@ withhold a checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import ClassVar
 
@@ -24,7 +24,7 @@ from coordinator.streams.checkpoints.evidence_keys import decide_rotation
 from coordinator.streams.checkpoints.offering import build_emission, offer_faults
 from coordinator.streams.checkpoints.period_ranking import PeriodTotals, ranked_entries
 from coordinator.streams.checkpoints.settlement import COMMANDS, Settlements
-from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.contract.emission import emission_sha256
 from coordinator.streams.contract.periods import unpaid_reason
 from coordinator.streams.contract.terms import TermsInForce
@@ -90,9 +90,7 @@ class CheckpointStage(Stage[CheckpointsState]):
         "EvidenceKeyRotated",
     )
 
-    def __init__(
-        self, crunch_id: str, contracts: Callable[[str], CrunchContract], *, settle_rehearsals: bool = False
-    ) -> None:
+    def __init__(self, crunch_id: str, contracts: Contracts, *, settle_rehearsals: bool = False) -> None:
         super().__init__(CheckpointsState())
         self._crunch_id = crunch_id
         self._contracts = contracts

@@ -334,3 +334,7 @@ class CrunchContract(BaseModel):
             (schedule for schedule in self.scheduled_predictions if schedule.active),
             key=lambda schedule: schedule.order,
         )
+
+
+Contracts = Callable[[str], CrunchContract]
+"""Gives the contract of a hash that terms name."""

@@ -21,6 +21,7 @@ from coordinator.streams.addresses import is_pubkey
 
 FRAC64_ONE = 1_000_000_000
 """The whole pool in the protocol's unit frac64: integer billionths."""
+FRAC64_PER_PERCENT = FRAC64_ONE // 100
 PARTS = 10**18
 """The number of parts of a payout's pool: a thousand for each micro-USDC of a billion USDC."""
 

@@ -10,7 +10,7 @@ One function of time gives the period, for every stage, read model and audit. Th
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cache, lru_cache
 from importlib import resources
 from io import BytesIO
@@ -20,12 +20,11 @@ from zoneinfo import ZoneInfo
 from msgspec.structs import replace
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from coordinator.streams.durations import EPOCH, FAR_MS
 from coordinator.streams.events import CalendarTerms
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-FAR_MS = 1 << 62
 _LOOKED_AT_FROM_MS, _LOOKED_AT_UNTIL_MS = 1_767_225_600_000, 1_830_297_600_000  # 2026 and 2027
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Calendar(BaseModel):
@@ -107,7 +106,7 @@ def unpaid_reason(calendar: CalendarTerms | None, start_ms: int) -> str:
     """Why a period that begins at this time is not paid; "" if it is paid."""
     if calendar is None or start_ms >= calendar.unpaid_until:
         return ""
-    until = (_EPOCH + timedelta(milliseconds=calendar.unpaid_until)).strftime("%Y-%m-%d %H:%M UTC")
+    until = (EPOCH + timedelta(milliseconds=calendar.unpaid_until)).strftime("%Y-%m-%d %H:%M UTC")
     return f"the period begins in the warm-up, which is not paid (calendar.unpaid_until, {until})"
 
 
@@ -125,7 +124,7 @@ def calendar_fault(calendar: CalendarTerms, snapshot_interval_ms: int) -> str:
     while time < _LOOKED_AT_UNTIL_MS:
         _, time = calendar_period(endless, time)
         if time % snapshot_interval_ms:
-            at = (_EPOCH + timedelta(milliseconds=time)).strftime("%Y-%m-%d %H:%M UTC")
+            at = (EPOCH + timedelta(milliseconds=time)).strftime("%Y-%m-%d %H:%M UTC")
             return f"a period begins at {at}, which is no multiple of the snapshot interval"
     return ""
 
@@ -136,7 +135,7 @@ def _begins(calendar: CalendarTerms, day: date) -> int:
 
 
 def _instant(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(milliseconds=1)
+    return (moment - EPOCH) // timedelta(milliseconds=1)
 
 
 @cache

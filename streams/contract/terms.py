@@ -24,6 +24,7 @@ from coordinator.streams.contract.boards import board_terms
 from coordinator.streams.contract.ensembles import Ensemble
 from coordinator.streams.contract.periods import calendar_fault, calendar_period
 from coordinator.streams.contract.questions import QUESTIONS
+from coordinator.streams.durations import FAR_MS
 from coordinator.streams.events import (
     CrunchConfigured,
     EnsembleTerms,
@@ -291,9 +292,6 @@ def _checkpoint_period(terms: Terms, time_ms: int) -> tuple[int, int]:
     return _of_grid(time_ms, terms.checkpoint_interval_ms, terms.checkpoint_offset_ms)
 
 
-FAR_FUTURE_MS = 1 << 62
-
-
 class TermsInForce(msgspec.Struct):
     """All terms so far, by `effective_from`. A value."""
 
@@ -323,11 +321,11 @@ class TermsInForce(msgspec.Struct):
         """(from, until, terms) of each, in order and in ms. The last `until` is far in the future."""
         if len(self.events) == 1:  # the usual case, in the hot path of every stage
             terms = self.events[0].data
-            return [(terms.effective_from, FAR_FUTURE_MS, terms)]
+            return [(terms.effective_from, FAR_MS, terms)]
         starts = [event.data.effective_from for event in self.events]
         return [
             (start, until, event.data)
-            for event, start, until in zip(self.events, starts, [*starts[1:], FAR_FUTURE_MS], strict=False)
+            for event, start, until in zip(self.events, starts, [*starts[1:], FAR_MS], strict=False)
         ]
 
     def comparable_since(self, time_ms: int) -> int:

@@ -19,6 +19,7 @@ import msgspec
 from coordinator.streams.checkpoints.offering import build_emission, offer_faults
 from coordinator.streams.checkpoints.prizes import prize_amounts
 from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.contract.emission import emission_sha256
 from coordinator.streams.contract.terms import in_force
 from coordinator.streams.engine.amended import AmendedFeed
@@ -122,7 +123,7 @@ class _Run:
 def recompute(
     log: MemoryLog,
     parent: CheckpointData,
-    contracts: Callable[[str], CrunchContract],
+    contracts: Contracts,
     *,
     crunch_id: str,
     total_prize: int,
@@ -200,7 +201,7 @@ def _unchanged(log: MemoryLog, feed: AmendedFeed, earlier_run: KeptRun) -> bool:
 def _run(
     log: MemoryLog,
     again: _Run,
-    contracts: Callable[[str], CrunchContract],
+    contracts: Contracts,
     crunch_id: str,
     parent: CheckpointData,
     feed: AmendedFeed,
@@ -257,7 +258,7 @@ def _other_period(log: MemoryLog, terms: Terms, parent: CheckpointData) -> str:
 def _due(
     parent: CheckpointData,
     computed: CheckpointData | None,
-    contracts: Callable[[str], CrunchContract],
+    contracts: Contracts,
     all_terms: list[Terms],
     rules: NewRules | None,
 ) -> tuple[CheckpointData | None, str]:

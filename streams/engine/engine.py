@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from coordinator.streams.checkpoints.stage import CheckpointStage
-from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.engine.memory_log import LogReader, MemoryLog
 from coordinator.streams.engine.models import Models, NoModels
 from coordinator.streams.engine.owner import Kept, Owner
@@ -74,7 +74,7 @@ class Engine:
 
     def __init__(
         self,
-        contracts: Callable[[str], CrunchContract],
+        contracts: Contracts,
         models: Models | None = None,
         *,
         crunch_id: str = CRUNCH_ID,

@@ -9,13 +9,13 @@ scored round on. The running snapshot and checkpoint periods end there. Pure: th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 
 import msgspec
 
 from coordinator.streams.checkpoints.stage import CheckpointsState, CheckpointStage
-from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.events import (
     AnyEvent,
     CheckpointData,
@@ -86,7 +86,7 @@ def end_now(
     latest: int,
     checkpoints: CheckpointsState,
     crunch_id: str,
-    contracts: Callable[[str], CrunchContract],
+    contracts: Contracts,
 ) -> Ending:
     """The running period's checkpoint as of the last scored round, which became resolvable at `latest` (ms; -1: none).
 

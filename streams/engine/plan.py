@@ -19,6 +19,7 @@ import msgspec
 from coordinator.streams.checkpoints.ranking import rank_snapshots
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.engine.asked_inputs import AskedInputs, asked_otherwise, truth_of
 from coordinator.streams.engine.memory_log import MemoryLog
 from coordinator.streams.engine.owner import Owner
@@ -157,7 +158,7 @@ def plan_rules(
     log: MemoryLog,
     terms: Terms,
     contract: CrunchContract,
-    contracts: Callable[[str], CrunchContract],
+    contracts: Contracts,
     *,
     crunch_id: str,
     from_ms: int | None = None,
@@ -260,9 +261,7 @@ def _closed_until(log: MemoryLog) -> int:
     )
 
 
-def _take_recorded(
-    old: Outcome, log: MemoryLog, contracts: Callable[[str], CrunchContract], crunch_id: str
-) -> None:
+def _take_recorded(old: Outcome, log: MemoryLog, contracts: Contracts, crunch_id: str) -> None:
     """Take the recorded snapshots, and the checkpoints that follow from them.
 
     The recorded `checkpoints` are not read: those of a running node may be behind `snapshots`. The payment stage

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.contract.terms import in_force
 from coordinator.streams.engine.engine import Engine, Tap
 from coordinator.streams.engine.memory_log import LogReader, MemoryLog
@@ -109,7 +109,7 @@ def refuse_between(told: Sequence[Terms], from_ms: int) -> None:
 
 def rerun(
     log: MemoryLog,
-    contracts: Callable[[str], CrunchContract],
+    contracts: Contracts,
     *,
     crunch_id: str,
     terms: Terms | None = None,

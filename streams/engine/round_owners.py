@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from coordinator.streams.contract import CallMethod, CrunchContract
+from coordinator.streams.contract import CallMethod
+from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.engine.memory_log import LogReader, MemoryLog
 from coordinator.streams.engine.models import Models, Pending
 from coordinator.streams.engine.owner import Kept, Owner
@@ -68,7 +69,7 @@ class RoundsOwner(Owner):
         self,
         log: MemoryLog,
         models: Models,
-        contracts: Callable[[str], CrunchContract],
+        contracts: Contracts,
         seen: ModelsOwner,
         clock: Callable[[], int],
         blobs: BlobReader | None = None,

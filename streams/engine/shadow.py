@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import takewhile
 
 import msgspec
 
 from coordinator.streams.checkpoints.ranking import rank_snapshots
-from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.contract.terms import in_force
 from coordinator.streams.engine.asked_inputs import question
 from coordinator.streams.engine.engine import Engine, StaleStateError
@@ -203,7 +203,7 @@ class Shadow:
     def __init__(
         self,
         rules: ShadowRules,
-        contracts: Callable[[str], CrunchContract],
+        contracts: Contracts,
         state_bytes: bytes | None = None,
         blobs: BlobReader | None = None,
     ) -> None:

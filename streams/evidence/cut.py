@@ -16,13 +16,13 @@ from typing import Any, Self
 import msgspec
 
 from coordinator.streams.contract.terms import TermsInForce
+from coordinator.streams.durations import HOUR_MS
 from coordinator.streams.evidence.extent import Batch
 from coordinator.streams.evidence.merkle import HASH_BYTES, Subtrees, includes, inclusion_proof, leaf_hash
 from coordinator.streams.evidence.tiles import HEIGHT, WIDTH
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.stage import AnyStage
 
-HOUR_MS = 3_600_000
 WHOLE_TOPICS = ("models", "checkpoints")
 """In every bundle from their first append on: who takes part, whose key signs, what is owed. They grow slowly."""
 RULES = "CrunchConfigured"

@@ -9,6 +9,7 @@ from decimal import Decimal, InvalidOperation
 import msgspec
 
 from coordinator.streams.contract.questions import scope_of
+from coordinator.streams.durations import YEAR_MS
 from coordinator.streams.events import Blob, PostedQuestion, Terms
 from coordinator.streams.feeds.clock_witness import AGE_SHARE_MAX
 from coordinator.streams.feeds.posted import KnownQuestion, asked_as, content_hash
@@ -28,7 +29,6 @@ REVISIONS_MAX = 1_000
 TAGS_MAX = 100
 NAME_CHARS_MAX = 100
 AHEAD_YEARS_MAX = 10
-YEAR_MS = 31_622_400_000
 WINDOW_RECORDS_MAX = 100_000
 """Of the feed, from the opening of a question until the feed resolves it: 69 days of minutes."""
 STAKES_MAX = 100_000

@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from coordinator.streams.contract.terms import FAR_FUTURE_MS, TermsInForce
+from coordinator.streams.contract.terms import TermsInForce
+from coordinator.streams.durations import FAR_MS
 from coordinator.streams.events import (
     AnyEvent,
     PostedQuestion,
@@ -60,7 +61,7 @@ class KnownQuestion(msgspec.Struct, frozen=True):
     truths: list[str] = []
     """The hash of each posted truth, newest last."""
     is_void: bool = False
-    leaves_at: int = FAR_FUTURE_MS
+    leaves_at: int = FAR_MS
     """When it goes into `past`."""
 
     @property
@@ -84,7 +85,7 @@ class Posted(msgspec.Struct):
     """`key_of` -> the question."""
     past: dict[str, PastQuestion] = {}
     """Oldest first."""
-    next_leaves_at: int = FAR_FUTURE_MS
+    next_leaves_at: int = FAR_MS
     stakes: str = ""
     """The hash of the table of stakes that holds."""
     stakes_count: int = 0
@@ -146,7 +147,7 @@ class Posted(msgspec.Struct):
                 truth = question.truths[-1] if question.truths else ""
                 self._bury(key, PastQuestion(len(question.truths), truth, question.is_void))
         self.next_leaves_at = min(
-            (question.leaves_at for question in self.questions.values()), default=FAR_FUTURE_MS
+            (question.leaves_at for question in self.questions.values()), default=FAR_MS
         )
 
     def turn_between(self, after: int, before: int) -> int | None:
@@ -184,7 +185,7 @@ def _period_end(terms: TermsInForce, at: int) -> int:
 
 
 def _known(before: KnownQuestion | None, question: PostedQuestion, terms: TermsInForce) -> KnownQuestion:
-    leaves_at = FAR_FUTURE_MS
+    leaves_at = FAR_MS
     if question.resolves_by and question.resolves_at is not None:
         # Its truth is in no post. After the period in which it is due, a post of it is a correction in any case.
         leaves_at = _period_end(terms, question.resolves_at)

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.contract.types import validator
 from coordinator.streams.events import (
     FeedRecordData,
@@ -75,7 +76,7 @@ class TypedRecords:
     It is a cache and not a part of the state: the result depends on the record alone.
     """
 
-    def __init__(self, contracts: Callable[[str], CrunchContract]) -> None:
+    def __init__(self, contracts: Contracts) -> None:
         self.contracts = contracts
         self._made: dict[tuple[str, int], tuple[Record, BaseModel]] = {}
         """(contract_hash, `id()` of the record) -> (the record, its typed form). Holding the record keeps its `id()`

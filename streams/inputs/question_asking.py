@@ -15,6 +15,7 @@ import msgspec
 
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.contract.questions import scope_of
 from coordinator.streams.contract.terms import TermsInForce
 from coordinator.streams.events import (
@@ -61,7 +62,7 @@ class Asking:
         self,
         questions: Questions,
         terms: TermsInForce,
-        contracts: Callable[[str], CrunchContract],
+        contracts: Contracts,
         *,
         rehearsal: bool,
     ) -> None:

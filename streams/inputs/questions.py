@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from coordinator.streams.contract.questions import scope_of
-from coordinator.streams.contract.terms import FAR_FUTURE_MS, TermsInForce
+from coordinator.streams.contract.terms import TermsInForce
+from coordinator.streams.durations import DAY_MS, FAR_MS
 from coordinator.streams.events import (
     AnyEvent,
     Blob,
@@ -32,7 +33,6 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.log import ids
 
-DAY_MS = 86_400_000
 DOUBLINGS_MAX = 40
 NO_PAYLOAD = msgspec.Raw(b"null")
 
@@ -97,7 +97,7 @@ class Questions(msgspec.Struct):
     """`input_id` of each that the feed is to resolve -> since when it needs the feed's records, in ms."""
     stakes: dict[str, str] = {}
     """The table of stakes that holds."""
-    due_at: int = FAR_FUTURE_MS
+    due_at: int = FAR_MS
     """Nothing is due before this, in ms."""
 
     def copy(self) -> Questions:
@@ -145,9 +145,7 @@ class Questions(msgspec.Struct):
                 for input_id, question in list(self.known.items()):
                     if question.is_settled and question.due_at <= data.clock:
                         del self.known[input_id]
-                self.due_at = min(
-                    (question.due_at for question in self.known.values()), default=FAR_FUTURE_MS
-                )
+                self.due_at = min((question.due_at for question in self.known.values()), default=FAR_MS)
             case _:
                 pass
 
@@ -223,16 +221,16 @@ def _due_at(question: Question, terms: TermsInForce) -> int:
         return min(question.closes_at, *asked_next_at(question, terms))
     if question.resolves_by and question.resolves_at is not None:
         return question.resolves_at
-    return FAR_FUTURE_MS
+    return FAR_MS
 
 
 def asked_next_at(question: Question, terms: TermsInForce) -> tuple[int, int]:
     """When (ms) all models are asked next, and when those without an answer; in the far future for never."""
     asking = terms_of(question, terms, question.first_asked_at).questions
     if asking is None:
-        return FAR_FUTURE_MS, FAR_FUTURE_MS
-    all_at = question.all_asked_at + asking.ask_again_ms if asking.ask_again_ms else FAR_FUTURE_MS
+        return FAR_MS, FAR_MS
+    all_at = question.all_asked_at + asking.ask_again_ms if asking.ask_again_ms else FAR_MS
     if not asking.ask_missing_ms:
-        return all_at, FAR_FUTURE_MS
+        return all_at, FAR_MS
     wait_ms = min(asking.ask_missing_ms << min(question.missing_askings, DOUBLINGS_MAX), DAY_MS)
     return all_at, question.asked_at + max(wait_ms, asking.ask_missing_ms)

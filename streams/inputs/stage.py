@@ -17,12 +17,12 @@ come from the feed, so `need` is the oldest of those that are kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import ClassVar
 
 import msgspec
 
-from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.events import AnyEvent, InputReceived, InputResolved, InputsUntil, InputsUntilData
 from coordinator.streams.inputs.grid import grid_ceil
 from coordinator.streams.inputs.ground_truth import Side, TypedRecords, WindowEnded, resolve, resolved
@@ -69,7 +69,7 @@ class InputStage(Stage[InputState]):
         "InputsUntil",
     )
 
-    def __init__(self, contracts: Callable[[str], CrunchContract]) -> None:
+    def __init__(self, contracts: Contracts) -> None:
         super().__init__(InputState())
         self._typed = TypedRecords(contracts)
 

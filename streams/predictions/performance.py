@@ -8,12 +8,12 @@ records the decision that closed the period, so that every call can be computed 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.events import (
     AnyEvent,
     PeriodClosed,
@@ -22,8 +22,6 @@ from coordinator.streams.events import (
     SnapshotTaken,
     SnapshotTakenData,
 )
-
-Contracts = Callable[[str], CrunchContract]
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 

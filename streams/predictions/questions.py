@@ -6,11 +6,12 @@ refusal names its question. What is accepted becomes a round per question, opene
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
 from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.events import (
     AnswerEntry,
     AnswersClosed,
@@ -109,7 +110,7 @@ def judged(
     questions: Mapping[str, OpenQuestion],
     closings: Mapping[str, int],
     command: SubmitAnswers,
-    contracts: Callable[[str], CrunchContract],
+    contracts: Contracts,
     clock: int,
     models_seq: int,
     lost: Mapping[str, str] = NOTHING_LOST,

@@ -13,10 +13,10 @@ import msgspec
 
 from coordinator.streams.contract.ensembles import Member
 from coordinator.streams.contract.terms import TermsInForce
+from coordinator.streams.durations import HOUR_MS
 from coordinator.streams.events import RoundScoredData, Terms
 from coordinator.streams.scores.boards import scope_name
 
-HOUR_MS = 3_600_000
 MS = 1000
 Sums = dict[str, list[int]]
 """model_id -> [sum, number of values]"""

@@ -20,6 +20,7 @@ from operator import attrgetter
 from typing import Any, ClassVar
 
 from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.events import (
     AnswersClosed,
     AnyEvent,
@@ -100,7 +101,7 @@ class ScoreStage(Stage[ScoreState]):
 
     def __init__(
         self,
-        contracts: Callable[[str], CrunchContract],
+        contracts: Contracts,
         recorded: RecordedRound | None = None,
         blobs: BlobReader | None = None,
     ) -> None:

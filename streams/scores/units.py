@@ -11,7 +11,8 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from fractions import Fraction
 from typing import Any
 
-UNITS_MAX = 2**53  # beyond it a JSON reader in another language would lose digits
+from coordinator.streams.contract.terms import UNITS_MAX
+
 _SURE = 2.0**40
 """Below it the fast rounding of `to_units` is exact away from ties."""
 _FAR_FROM_TIE = 0.5 - 2.0**-11

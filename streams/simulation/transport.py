@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 from aiokafka.errors import KafkaTimeoutError
 
+from coordinator.streams.agents.owning.log_io import READ_RECORDS_MAX
 from coordinator.streams.engine import MemoryLog
 from coordinator.streams.log.errors import TruncatedTopicError
 from coordinator.streams.simulation.loop import RunawayError
 
-READ_RECORDS_MAX = 200
 WAIT_SECONDS = 5.0
 """How long a reader that is at the end waits for more."""
 PATIENCE_SECONDS = 0.5

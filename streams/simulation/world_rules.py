@@ -14,6 +14,7 @@ from itertools import zip_longest
 import msgspec
 
 from coordinator.streams import events as ev
+from coordinator.streams.durations import FAR_MS
 from coordinator.streams.engine import MemoryLog
 from coordinator.streams.log.envelope import encode_event
 from coordinator.streams.simulation import faults as f
@@ -24,7 +25,6 @@ from coordinator.streams.simulation.world import START_MS
 RecordKey = tuple[str, int]
 """(subject, `at` in ms)"""
 Values = dict[str, str]
-NEVER_MS = 1 << 62
 
 
 def feed_is_complete(outcome: Outcome, _challenge: Challenge) -> Iterator[str]:
@@ -43,7 +43,7 @@ def feed_is_complete(outcome: Outcome, _challenge: Challenge) -> Iterator[str]:
     for key, versions in recorded.items():
         if any(values not in delivered.get(key, []) for _, values in versions):
             yield f"{key} is recorded as {versions}, the world gave {delivered.get(key)}"
-    first_at = min((at for _, at in recorded), default=NEVER_MS)
+    first_at = min((at for _, at in recorded), default=FAR_MS)
     for key, count in delivered_before_calm.items():
         if not count or key[1] < first_at:
             continue

@@ -8,9 +8,10 @@ state, from the events.
 from __future__ import annotations
 
 from collections import Counter as Count
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.contract import Contracts
+from coordinator.streams.durations import HOUR_MS
 from coordinator.streams.events import (
     Answered,
     AnyEvent,
@@ -49,13 +50,11 @@ from coordinator.streams.snapshots.trailing import (
 )
 from coordinator.streams.snapshots.windows import Number, numbers_of_windows, of_sums
 
-HOUR_MS = 3_600_000
-
 
 class Closing:
     """The periods that one ScoredUntil closes, one after another. `at` is when it became known, in ms."""
 
-    def __init__(self, state: SnapshotState, contracts: Callable[[str], CrunchContract], at: int) -> None:
+    def __init__(self, state: SnapshotState, contracts: Contracts, at: int) -> None:
         self._state, self._own, self._contracts, self._at = state, state.own, contracts, at
         self._trails = {model_id: trail.copy() for model_id, trail in self._own.trails.items()}
         self._scope_trails = {

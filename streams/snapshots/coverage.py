@@ -9,10 +9,9 @@ from __future__ import annotations
 import msgspec
 
 from coordinator.streams.contract.terms import TermsInForce
+from coordinator.streams.durations import HOUR_MS
 from coordinator.streams.events import Answered, CoverageTerms
 from coordinator.streams.snapshots.trailing import Trail
-
-HOUR_MS = 3_600_000
 
 
 class CoveragePast(msgspec.Struct):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from coordinator.streams.contract.terms import TermsInForce
+from coordinator.streams.durations import HOUR_MS
 from coordinator.streams.events import SeriesValue, Terms, Window
 from coordinator.streams.snapshots.windows import (
     NO_NUMBER,
@@ -21,8 +22,6 @@ from coordinator.streams.snapshots.windows import (
     of_running,
     of_values,
 )
-
-HOUR_MS = 3_600_000
 
 
 class OldValues(NamedTuple):

@@ -8,13 +8,14 @@ So windows that depend on the order, and the checkpoint's mean of summaries, hav
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
 
 from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.contract.terms import TermsInForce
 from coordinator.streams.events import (
     JoinedAt,
@@ -118,7 +119,7 @@ def as_corrected(periods: Mapping[int, OpenPeriod], first: int, until: int) -> O
 
 def restated_periods(
     state: SnapshotState,
-    contracts: Callable[[str], CrunchContract],
+    contracts: Contracts,
     start: int,
     joined: Mapping[str, JoinedAt] | None,
 ) -> dict[str, list[PeriodRestated]]:

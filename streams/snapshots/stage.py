@@ -8,10 +8,10 @@ scope; it is called once. Trailing windows are sums over the stage's own past sn
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar
 
-from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.contract import Contracts
+from coordinator.streams.durations import HOUR_MS
 from coordinator.streams.events import (
     AnyEvent,
     CrunchConfigured,
@@ -25,7 +25,7 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.stage import Draft, Stage, Told
-from coordinator.streams.snapshots.closing import HOUR_MS, Closing
+from coordinator.streams.snapshots.closing import Closing
 from coordinator.streams.snapshots.correcting import tally_correction
 from coordinator.streams.snapshots.past import ModelPast, needs_order
 from coordinator.streams.snapshots.restating import may_be_restated
@@ -48,7 +48,7 @@ class SnapshotStage(Stage[SnapshotState]):
     form: ClassVar[int] = 2
     memory: ClassVar[tuple[str, ...]] = ("CrunchConfigured", "SnapshotTaken", "PeriodClosed")
 
-    def __init__(self, contracts: Callable[[str], CrunchContract]) -> None:
+    def __init__(self, contracts: Contracts) -> None:
         super().__init__(SnapshotState())
         self._contracts = contracts
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from coordinator.streams.contract.terms import TermsInForce
+from coordinator.streams.durations import FAR_MS
 from coordinator.streams.events import (
     EnsemblesScoredData,
     PeriodCorrection,
@@ -29,9 +30,6 @@ from coordinator.streams.snapshots.coverage import CoveragePast
 from coordinator.streams.snapshots.newcomers import NewcomersPast
 from coordinator.streams.snapshots.past import ModelPast
 from coordinator.streams.snapshots.trailing import Trail
-
-FAR_MS = 1 << 62
-
 
 Place = tuple[int, str, str]
 """(resolvable_at ms, input_id, scope_key)"""

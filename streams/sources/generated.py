@@ -24,12 +24,12 @@ from typing import ClassVar
 import msgspec
 
 from coordinator.streams.clock import wall_ms
+from coordinator.streams.durations import MINUTE_MS
 from coordinator.streams.feeds.order import merge_by_time
 from coordinator.streams.granularity import GRANULARITIES_MS, granularity_ms
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import FeedRecord, Subscription
 
-_MINUTE_MS = 60_000
 _DAY_MINUTES = 1_440
 _SPELL_MINUTES = 120
 _WAVES_DAYS_AND_PPB = ((1, 8_000_000), (4, 20_000_000), (16, 50_000_000), (64, 120_000_000))
@@ -57,10 +57,10 @@ def generated_candles(
 ) -> Iterator[FeedRecord]:
     """Candles with start_ms <= at <= end_ms, in order. Raises OperatorError for another kind, or shorter than 1m."""
     length_ms = _length_ms(subscription)
-    minutes = length_ms // _MINUTE_MS
+    minutes = length_ms // MINUTE_MS
     first_open_ms = -(-(start_ms - length_ms) // length_ms) * length_ms
     for open_ms in range(first_open_ms, end_ms - length_ms + 1, length_ms):
-        first = open_ms // _MINUTE_MS
+        first = open_ms // MINUTE_MS
         parts = [_minute(seed, subscription.subject, first + i) for i in range(minutes)]
         values = {
             "open": _cents(parts[0].open),
@@ -78,7 +78,7 @@ class GeneratedSource:
     name = "generated"
     about = "a made-up market, the same for one seed on every machine; needs no network"
     offers: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-        {"candle": tuple(name for name, length_ms in GRANULARITIES_MS.items() if length_ms >= _MINUTE_MS)}
+        {"candle": tuple(name for name, length_ms in GRANULARITIES_MS.items() if length_ms >= MINUTE_MS)}
     )
     keeps_to_the_clock = True
 
@@ -111,7 +111,7 @@ class GeneratedSource:
 
 def _length_ms(subscription: Subscription) -> int:
     length_ms = granularity_ms(subscription.granularity)
-    if subscription.kind != "candle" or length_ms < _MINUTE_MS:
+    if subscription.kind != "candle" or length_ms < MINUTE_MS:
         raise OperatorError(
             f"the generated market makes candles of 1m and longer, "
             f"not {subscription.kind} {subscription.granularity}"

@@ -14,7 +14,8 @@ from tests.broker.backtested import backtested, differences
 from tests.broker.records import PROJECTIONS, records_of
 from tests.candles import START, candle_file
 
-from coordinator.cli.up_plan import DEMO_CONTRACT, example_models
+from coordinator.cli.shared import DEMO_CONTRACT
+from coordinator.cli.up_plan import example_models
 from coordinator.infra.kafka.embedded import free_ports
 from coordinator.infra.models.host.model_folder import read_models
 from coordinator.streams.settings import Settings

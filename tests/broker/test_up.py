@@ -21,7 +21,8 @@ from tests.broker.records import PROJECTIONS, records_of
 from tests.candles import MINUTE, START, candle_file
 from tests.waiting import LIMIT_SECONDS
 
-from coordinator.cli.up_plan import DEMO_CONTRACT, example_models
+from coordinator.cli.shared import DEMO_CONTRACT
+from coordinator.cli.up_plan import example_models
 from coordinator.infra.contracts.loading import load_contracts
 from coordinator.infra.kafka.embedded import EmbeddedBroker, free_ports
 from coordinator.infra.models.host.model_folder import read_models

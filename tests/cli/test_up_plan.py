@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from coordinator.cli.shared import NodeFile, node_settings, write_node_file
-from coordinator.cli.up_plan import DEMO_CONTRACT, UpOptions, example_models, make_plan
+from coordinator.cli.shared import DEMO_CONTRACT, NodeFile, node_settings, write_node_file
+from coordinator.cli.up_plan import UpOptions, example_models, make_plan
 from coordinator.infra.models.host.model_folder import read_models
 from coordinator.streams.log.errors import OperatorError
 

@@ -20,6 +20,7 @@ import msgspec
 import structlog
 
 from coordinator.streams.agents.feed.clocks import Clocks
+from coordinator.streams.durations import DAY_MS
 from coordinator.streams.feeds.clock_witness import CLOCK, ClockState, Verdict
 from coordinator.streams.feeds.gaps import LATE
 from coordinator.streams.feeds.listening import Listening
@@ -36,7 +37,6 @@ HOLD_SECONDS_MAX = 5.0
 ASKING_LOOK_SECONDS = 0.05
 ASK_PAUSE_SECONDS_MIN = 2.0
 ASK_PAUSE_SECONDS_MAX = 60.0
-DAY_MS = 86_400_000
 WARM_UP_RECORDS = 150
 BACKFILL_DAYS_MAX = 3
 APPEND_RECORDS_MAX = 1_000

@@ -27,6 +27,7 @@ from coordinator.streams.agents.owning.ownership import LostOwnershipError, Owne
 from coordinator.streams.agents.owning.tenure import Tenure
 from coordinator.streams.clock import wall_ms
 from coordinator.streams.contract.term_settings import settings_of, term_settings
+from coordinator.streams.durations import DAY_MS, FAR_MS
 from coordinator.streams.events import ApplyContract, ModelSeen, PostReceived, PostReceivedData, Terms
 from coordinator.streams.feeds.clock_witness import Witness
 from coordinator.streams.feeds.order import merge_by_time, with_turns
@@ -43,7 +44,6 @@ from coordinator.streams.sources.sound import record_fault
 
 MODELS_WAIT_SECONDS = 60.0
 CLOCK_ASK_SECONDS_MAX = 30.0
-DAY_MS = 86_400_000
 
 log = structlog.get_logger()
 
@@ -251,7 +251,7 @@ class FeedTenure(Tenure):
         """Replay history up to the end of the file, or until the replay has caught up with the wall clock."""
         until = self._settings.replay_until_ms
         if self._from_file():
-            await self._replay_stretch(self._settings.replay_from_ms or 0, until or (1 << 62))
+            await self._replay_stretch(self._settings.replay_from_ms or 0, until or FAR_MS)
             return
         # After live time there is no replay: the grid points that were missed in an outage stay missed.
         wanted = self._settings.replay_from_ms is not None or self._settings.replay_days > 0
@@ -261,8 +261,8 @@ class FeedTenure(Tenure):
         days_ms = int(self._settings.replay_days * DAY_MS)
         start = self._settings.replay_from_ms or (self._wall_ms() - days_ms) // length * length
         while True:
-            now = min(self._witness.capped(self._wall_ms(), self._uptime_ms()), until or (1 << 62))
-            if now - max(self.feeds.own.clock, start) < length or self.feeds.own.clock >= (until or 1 << 62):
+            now = min(self._witness.capped(self._wall_ms(), self._uptime_ms()), until or FAR_MS)
+            if now - max(self.feeds.own.clock, start) < length or self.feeds.own.clock >= (until or FAR_MS):
                 return
             clock_before = self.feeds.own.clock
             try:

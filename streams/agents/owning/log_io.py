@@ -13,12 +13,18 @@ from typing import Protocol
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from coordinator.infra.kafka.clients import PARTITION, fetched, make_producer, make_reader, stop_reader
+from coordinator.infra.kafka.clients import (
+    PARTITION,
+    READ_STALL_SECONDS_MAX,
+    fetched,
+    make_producer,
+    make_reader,
+    stop_reader,
+)
 from coordinator.infra.log.own import OwnLog
 from coordinator.streams.log.errors import CorruptTopicError, TruncatedTopicError, WorldError
 from coordinator.streams.topology import TOPICS, topic_name
 
-READ_STALL_SECONDS_MAX = 30.0
 READ_WAIT_MS = 100
 READ_RECORDS_MAX = 200
 """Records per read. A stage that catches up reads its sources in turn, and holds decoded what one is ahead."""

@@ -14,7 +14,7 @@ import structlog
 
 from coordinator.infra.blobs.aside import beside_the_log
 from coordinator.streams.agents.owning.tenure import OnGarbage
-from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.events import SubmitAnswers
 from coordinator.streams.large_answers import read_answers
 from coordinator.streams.log import ids
@@ -34,7 +34,7 @@ class Submissions:
     def __init__(
         self,
         stage: PredictionStage,
-        contracts: Callable[[str], CrunchContract],
+        contracts: Contracts,
         on_garbage: OnGarbage | None,
         blobs: Blobs | None = None,
     ) -> None:

@@ -30,7 +30,7 @@ from coordinator.streams.agents.predict.gone import Gone
 from coordinator.streams.agents.predict.own_performance import OwnPerformance
 from coordinator.streams.agents.predict.question_tables import table_of
 from coordinator.streams.agents.predict.submissions import Submissions
-from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.events import (
     InputClosed,
     InputReceived,
@@ -76,7 +76,7 @@ class PredictTenure(Tenure):
         io: LogIO,
         owner: str,
         gateway: ModelGateway,
-        contracts: Callable[[str], CrunchContract],
+        contracts: Contracts,
         noticed: list[ModelNotice],
         on_garbage: OnGarbage | None = None,
         monotonic: Callable[[], float] = time.monotonic,

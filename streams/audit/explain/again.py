@@ -6,7 +6,7 @@ process of its own (`infra/explaining.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -20,13 +20,12 @@ from coordinator.streams.audit.explain.share import explain_share
 from coordinator.streams.audit.explain.snapshot import explain_snapshot
 from coordinator.streams.audit.explain.steps import Explanation
 from coordinator.streams.audit.facts import lost_in
-from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.large_answers import whole, whole_answer
 from coordinator.streams.log.errors import BlobLostError, CoordinatorError, WorldError
 from coordinator.streams.ports import BlobReader
 
 Facts = PredictionFacts | EnsembleFacts | ShareFacts | SnapshotFacts | PlaceFacts | CopyFacts
-Contracts = Callable[[str], CrunchContract]
 
 
 def explain_again(facts: Facts, contracts: Contracts, blobs: BlobReader | None = None) -> Explanation:

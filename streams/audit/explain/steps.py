@@ -7,11 +7,12 @@ product's own function makes the number again, `agrees` says whether that is the
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Generic, Literal, TypeVar, cast
 
 import msgspec
 
+from coordinator.streams.durations import EPOCH
 from coordinator.streams.events import Event, FeedRecordReceived, Terms
 from coordinator.streams.log.envelope import Position
 from coordinator.streams.scores.units import to_float
@@ -124,9 +125,6 @@ def fact(name: str, value: Any, shown: str | None = None, source: Source | None 
     return Value(name=name, exact=exact, shown=shown, source=source)
 
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
 def time(name: str, at_ms: int, source: Source | None = None) -> Value:
     """A time: ms since 1970, shown in UTC."""
     return Value(name=name, exact=str(at_ms), shown=moment(at_ms), source=source)
@@ -134,7 +132,7 @@ def time(name: str, at_ms: int, source: Source | None = None) -> Value:
 
 def moment(at_ms: int) -> str:
     """`2023-03-10 00:00:00Z`, with milliseconds where there are any."""
-    text = (_EPOCH + timedelta(milliseconds=at_ms)).replace(tzinfo=None).isoformat(" ", "milliseconds")
+    text = (EPOCH + timedelta(milliseconds=at_ms)).replace(tzinfo=None).isoformat(" ", "milliseconds")
     return text.removesuffix(".000") + "Z"
 
 

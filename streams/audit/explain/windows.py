@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from coordinator.streams.audit.explain.gathered import SnapshotFacts
 from coordinator.streams.audit.explain.steps import LISTED_MAX, Step, Value, fact, moment, units
 from coordinator.streams.audit.snapshots import boards_again
-from coordinator.streams.audit.windows import HOUR_MS, covered_again, windows_again
+from coordinator.streams.audit.windows import covered_again, windows_again
 from coordinator.streams.contract.coverage import why_uncovered
+from coordinator.streams.durations import HOUR_MS
 from coordinator.streams.events import Window
 
 

@@ -15,6 +15,7 @@ from coordinator.streams.contract import CrunchContract, QuestionScope, RankingD
 from coordinator.streams.contract.questions import QUESTIONS
 from coordinator.streams.contract.rounds import Question
 from coordinator.streams.contract.trial_answers import read_back, recorded, shown
+from coordinator.streams.durations import MINUTE_MS
 from coordinator.streams.events import NO_OUTPUT, Fault
 from coordinator.streams.log.errors import ContractError
 from coordinator.streams.scores.ensembles import Combined, EnsembleScorer
@@ -24,7 +25,6 @@ from coordinator.streams.scores.scorer import NOBODY
 from coordinator.streams.scores.units import to_float
 
 _AWAY: tuple[str, Fault] = ("ABSENT", "model")
-_MINUTE_MS = 60_000
 
 
 def scoring_field(contract: CrunchContract) -> str:
@@ -54,7 +54,7 @@ def sample_round(
     schedules = contract.schedules()
     scope_key = schedules[0].scope_key if schedules else "sample"
     scope = schedules[0].scope if schedules else contract.scope
-    point = number * schedules[0].interval_seconds * 1000 if schedules else number * _MINUTE_MS
+    point = number * schedules[0].interval_seconds * 1000 if schedules else number * MINUTE_MS
     carried = before or Carried()
     context = RoundContext(
         scope_key=scope_key,
@@ -102,12 +102,12 @@ def as_scored(contract: CrunchContract, answer: BaseModel) -> Any:
 
 
 def _history(answer: BaseModel) -> dict[str, Any]:
-    return {"answers": [{"at": 0, "output": recorded(answer)}], "opens_at": 0, "closes_at": _MINUTE_MS}
+    return {"answers": [{"at": 0, "output": recorded(answer)}], "opens_at": 0, "closes_at": MINUTE_MS}
 
 
 def _question_context(contract: CrunchContract, carried: Carried, number: int, models: int) -> RoundContext:
     """Of round `number`, in which each of so many models has a stake of 1."""
-    opens_at = number * _MINUTE_MS
+    opens_at = number * MINUTE_MS
     scope = contract.questions.scopes[0] if contract.questions else QuestionScope()
     return RoundContext(
         scope_key=scope.scope_key,
@@ -115,14 +115,14 @@ def _question_context(contract: CrunchContract, carried: Carried, number: int, m
         horizon_seconds=0,
         step_seconds=0,
         point=opens_at,
-        resolvable_at=opens_at + _MINUTE_MS,
+        resolvable_at=opens_at + MINUTE_MS,
         params=scope.params,
         question=Question(
             round_id="sample",
             question_id=f"sample-{number}",
             tags=list(scope.tags),
             opens_at=opens_at,
-            closes_at=opens_at + _MINUTE_MS,
+            closes_at=opens_at + MINUTE_MS,
             recorded=msgspec.Raw(b"{}"),
         ),
         stakes={f"model-{i:03d}": 1.0 for i in range(models)},

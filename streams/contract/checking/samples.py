@@ -11,11 +11,11 @@ from typing import Any
 
 from coordinator.streams.contract import CrunchContract, RankingDirection
 from coordinator.streams.contract.blame import AUTHORS_ERRORS, described
+from coordinator.streams.durations import MINUTE_MS
 from coordinator.streams.log.errors import ContractError
 from coordinator.streams.log.finite import not_finite, plain
 
 SAMPLE_PRICES = (20000.25, 20007.25, 20014.25, 20021.25, 20028.25)
-_MINUTE_MS = 60_000
 _WINDOW_MINUTES_MAX = 1440
 
 
@@ -127,7 +127,7 @@ def _sample(kind: str, i: int, price: float) -> dict[str, Any]:
         "subject": "SAMPLE",
         "kind": kind,
         "granularity": "1m",
-        "ts_event": i * _MINUTE_MS,
-        "at": (i + 1) * _MINUTE_MS,
+        "ts_event": i * MINUTE_MS,
+        "at": (i + 1) * MINUTE_MS,
         "values": values,
     }

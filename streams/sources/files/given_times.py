@@ -9,19 +9,18 @@ spreadsheet has rounded spoils the whole file.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
+from coordinator.streams.durations import EPOCH
 from coordinator.streams.sources.candle_values import number_fault
 
 TIME_MS_MIN = 631_152_000_000
 """1990-01-01. Today's times in a wrong unit would be in 1970, dates written as YYYYMMDDHHMM in 1976."""
-DAY_MS = 86_400_000
 
 # A number below the first is in seconds (up to the year 5138), below the second in ms (since 1973), and so on.
 _MS_OF_ONE_BELOW = ((1e11, Decimal(1000)), (1e14, Decimal(1)), (1e17, Decimal("0.001")))
 _MS_OF_A_NANOSECOND = Decimal("0.000001")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _DAY_FIRST = re.compile(r"\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}.*", re.ASCII)
@@ -60,7 +59,7 @@ def time_of(text: str, *, daily: bool = False, floor: bool = False) -> int:
 def utc_text(time_ms: int) -> str:
     """A time as text: `2023-03-01T00:01:00Z`, or the number if it is outside the calendar."""
     try:
-        moment = _EPOCH + timedelta(milliseconds=time_ms)
+        moment = EPOCH + timedelta(milliseconds=time_ms)
     except OverflowError:
         return f"{time_ms} ms"
     return moment.replace(tzinfo=None).isoformat(timespec="milliseconds").removesuffix(".000") + "Z"
@@ -101,7 +100,7 @@ def _of_text(text: str, *, daily: bool, floor: bool) -> int:
         raise ValueError(f"time is {text[:40]!r}{which}") from None
     if moment.tzinfo is None:
         raise ValueError(f"time {text} has no zone; write it as {text.replace(' ', 'T')}Z if it is UTC")
-    since, rest = divmod(moment - _EPOCH, _MILLISECOND)
+    since, rest = divmod(moment - EPOCH, _MILLISECOND)
     if rest and not floor:
         raise ValueError(f"time {text} is not a whole number of milliseconds")
     return since
