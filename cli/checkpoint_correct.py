@@ -33,8 +33,8 @@ from coordinator.streams.checkpoints.corrections import REASON_CHARS, correction
 from coordinator.streams.checkpoints.prizes import TOTAL_PRIZE_MAX
 from coordinator.streams.contract.term_settings import settings_of, with_term_settings
 from coordinator.streams.contract.terms import in_force, make_terms
-from coordinator.streams.engine.correct import NewRules, Recomputed, recompute
-from coordinator.streams.engine.rerun import recorded_terms
+from coordinator.streams.engine.correct import Recomputed, recompute
+from coordinator.streams.engine.rerun import NewRules, RecordedCrunch, recorded_terms
 from coordinator.streams.events import CorrectCheckpoint, CorrectCheckpointData, Terms
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.reasons import as_reason
@@ -158,11 +158,14 @@ def _recomputed(
     runs = KeptRuns(settings.data_dir, run(log_identity(settings.kafka_bootstrap, settings.crunch_id)))
     with progress_bar("records run again") as on_progress:
         result = recompute(
-            log, row.checkpoint, shelf,
-            crunch_id=settings.crunch_id, total_prize=total_prize, records=records_given, rules=rules,
+            RecordedCrunch(log, shelf, settings.crunch_id),
+            row.checkpoint,
+            total_prize=total_prize,
+            records=records_given,
+            rules=rules,
             progress=counted(on_progress, log.end("feeds")),
-            run_before=runs.before, keep=runs.put,
-        )  # fmt: skip
+            runs=runs,
+        )
     return result, "" if rules is None else rules.terms.contract_hash, sha256
 
 

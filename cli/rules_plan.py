@@ -47,7 +47,7 @@ from coordinator.streams.contract.term_settings import settings_of, with_term_se
 from coordinator.streams.contract.terms import in_force, make_terms
 from coordinator.streams.engine import MemoryLog
 from coordinator.streams.engine.plan import plan_rules
-from coordinator.streams.engine.rerun import recorded_terms
+from coordinator.streams.engine.rerun import NewRules, RecordedCrunch, recorded_terms
 from coordinator.streams.events import Terms
 from coordinator.streams.log.errors import CoordinatorError, OperatorError
 from coordinator.streams.settings import Settings
@@ -185,11 +185,13 @@ def _planned(
     runs = KeptRuns(settings.data_dir, run(log_identity(settings.kafka_bootstrap, settings.crunch_id)))
     with progress_bar("records run through the new rules") as on_progress:
         result = plan_rules(
-            log, terms, new, shelf,
-            crunch_id=settings.crunch_id, from_ms=from_ms, until_ms=until_ms,
+            RecordedCrunch(log, shelf, settings.crunch_id),
+            NewRules(terms, new),
+            from_ms=from_ms,
+            until_ms=until_ms,
             progress=counted(on_progress, log.end("feeds")),
-            run_before=runs.before, keep=runs.put,
-        )  # fmt: skip
+            runs=runs,
+        )
     file = PlanFile(
         made_at_ms=wall_ms(),
         made_on=made_on(settings.crunch_id, log, told),

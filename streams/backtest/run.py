@@ -20,7 +20,7 @@ from coordinator.streams.backtest.recorded_market import Beside
 from coordinator.streams.checkpoints.ranking import rank_snapshots
 from coordinator.streams.contract import FRAC64_ONE, CrunchContract
 from coordinator.streams.contract.terms import make_terms
-from coordinator.streams.engine import Ending, Engine, RecordedAnswers
+from coordinator.streams.engine import Ending, Engine, Output, Recorded, RecordedAnswers
 from coordinator.streams.engine.engine import Tap
 from coordinator.streams.events import Terms
 from coordinator.streams.log.counting import Decision
@@ -144,9 +144,10 @@ def run_backtest(
         lambda _: plan.contract,
         models if plan.recorded is None else Beside(plan.recorded, models),
         crunch_id=plan.settings.crunch_id,
-        taps={topic: _both(gathered.taps.get(topic), on_decision) for topic in TOLD},
-        keeps_log=False,
-        blobs=plan.blobs,
+        output=Output(
+            {topic: _both(gathered.taps.get(topic), on_decision) for topic in TOLD}, keeps_log=False
+        ),
+        recorded=Recorded(blobs=plan.blobs),
     )
     try:
         models.start()

@@ -1,6 +1,6 @@
 """A whole node in one process: the stages over a log in memory, without a broker. See `engine.py` and `play.py`."""
 
-from coordinator.streams.engine.engine import Engine, KeptEngine, StaleStateError
+from coordinator.streams.engine.engine import Engine, KeptEngine, Output, Recorded, StaleStateError
 from coordinator.streams.engine.memory_log import LogReader, MemoryLog
 from coordinator.streams.engine.models import Functions, Models, NoModels, RecordedAnswers
 from coordinator.streams.engine.owner import Kept, Owner
@@ -17,9 +17,11 @@ __all__ = [
     "MemoryLog",
     "Models",
     "NoModels",
+    "Output",
     "Owner",
     "Place",
     "Played",
+    "Recorded",
     "RecordedAnswers",
     "Score",
     "StaleStateError",

@@ -11,14 +11,12 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
 
 import msgspec
 
 from coordinator.streams.checkpoints.offering import build_emission, offer_faults
 from coordinator.streams.checkpoints.prizes import prize_amounts
-from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.contract.emission import emission_sha256
 from coordinator.streams.contract.terms import in_force
@@ -26,7 +24,17 @@ from coordinator.streams.engine.amended import AmendedFeed
 from coordinator.streams.engine.asked_inputs import asked_otherwise
 from coordinator.streams.engine.memory_log import LogReader, MemoryLog
 from coordinator.streams.engine.plan import Standing, standings
-from coordinator.streams.engine.rerun import KeptRun, recorded_terms, rerun
+from coordinator.streams.engine.rerun import (
+    Changes,
+    KeptRun,
+    NewRules,
+    RecordedCrunch,
+    Runs,
+    TakenOver,
+    Watching,
+    recorded_terms,
+    rerun,
+)
 from coordinator.streams.events import (
     AnyEvent,
     CheckpointData,
@@ -43,13 +51,6 @@ from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import FeedRecord
 
 NOBODY = "nobody would have been ranked"
-
-
-class NewRules(NamedTuple):
-    """Rules in place of those of the period."""
-
-    terms: Terms
-    contract: CrunchContract
 
 
 class ModelDifference(msgspec.Struct, frozen=True):
@@ -90,7 +91,7 @@ class _Run:
     """What one run of the log decides of the checkpoint period [start, end) in ms."""
 
     def __init__(self, start: int, end: int) -> None:
-        self._start, self._end = start, end
+        self.start, self._end = start, end
         self.inputs: set[str] = set()
         self.truths: dict[tuple[str, int], object] = {}
         self.checkpoint: CheckpointData | None = None
@@ -101,10 +102,10 @@ class _Run:
         for event in decision.events:
             match event:
                 case InputReceived(data=data):
-                    if any(self._start <= scope.resolvable_at < self._end for scope in data.scopes):
+                    if any(self.start <= scope.resolvable_at < self._end for scope in data.scopes):
                         self.inputs.add(data.input_id)
                 case InputResolved(data=data):
-                    if self._start <= data.resolvable_at < self._end:
+                    if self.start <= data.resolvable_at < self._end:
                         self.truths[data.input_id, data.horizon_seconds] = data.truth, data.reason
                 case PeriodClosed(data=data):
                     self.closed = self.closed or data.until_ms >= self._end
@@ -116,22 +117,19 @@ class _Run:
                     pass
 
     def _keep(self, data: CheckpointData) -> None:
-        if (data.period_start, data.period_end) == (self._start, self._end):
+        if (data.period_start, data.period_end) == (self.start, self._end):
             self.checkpoint = data
 
 
 def recompute(
-    log: MemoryLog,
+    crunch: RecordedCrunch,
     parent: CheckpointData,
-    contracts: Contracts,
     *,
-    crunch_id: str,
     total_prize: int,
     records: Iterable[FeedRecord] = (),
     rules: NewRules | None = None,
     progress: Callable[[int], None] = lambda _: None,
-    run_before: Callable[[int], KeptRun | None] = lambda _: None,
-    keep: Callable[[KeptRun], None] | None = None,
+    runs: Runs | None = None,
 ) -> Recomputed:
     """The checkpoint `parent` beside what it should have been, in whole micro-USDC of a pool of `total_prize`.
 
@@ -139,14 +137,14 @@ def recompute(
     default the recorded rules hold. Raises OperatorError where the result cannot be known (the rules ask the models
     something else, rounds are missing, the log ends too early) or might not be offered. Raises what a stage raises.
 
-    `run_before` gives the state of an earlier run up to a time (ms), and `keep` is told the state at the start of the
-    period. Both are of the feed as it came: with a record before the period that is another one now, the run begins at
-    the first event.
+    `runs` has states of the feed as it came, and gets the one at the start of the period. With a record before the
+    period that is another one now, the run begins at the first event and leaves no state.
     """
+    log = crunch.log
     start, end = parent.period_start, parent.period_end
     recorded, again = _Run(start, end), _Run(start, end)
     operator_records = list(records)
-    feed, earlier_run = AmendedFeed(log, operator_records), run_before(start)
+    feed, earlier_run = AmendedFeed(log, operator_records), None if runs is None else runs.before(start)
     if earlier_run is not None and not _unchanged(log, feed, earlier_run):
         feed, earlier_run = AmendedFeed(log, operator_records), None
     # The recorded inputs are enough here: they hold the truths that were paid for, and which rounds were asked.
@@ -155,14 +153,16 @@ def recompute(
         recorded.take(decision)
         if earlier_run is not None and decision.upto.get("feeds", (0, 0))[0] < earlier_run.feeds.offset:
             again.inputs |= recorded.inputs  # the run asked them before it was kept
-    _run(log, again, contracts, crunch_id, parent, feed, rules, progress, earlier_run, keep)
+    if rules is not None:
+        _refuse_rules(crunch, rules, parent)
+    _run(crunch, again, feed, rules, progress, earlier_run, None if runs is None else runs.put)
     if not again.closed:
         raise OperatorError("the log does not reach beyond the checkpoint's period yet")
     if unasked := recorded.inputs - again.inputs:
         raise OperatorError(
             f"{len(unasked):,} rounds of the period would not have been asked: nobody knows what to pay for them"
         )
-    due, note = _due(parent, again.checkpoint, contracts, recorded_terms(log), rules)
+    due, note = _due(parent, again.checkpoint, crunch.contracts, recorded_terms(log), rules)
     # Both sides are paid out of the same pool by the same function, so a difference is a difference of rank or share.
     paid_amounts = dict(prize_amounts(parent, total_prize)[0])
     due_amounts = {} if due is None else dict(prize_amounts(due, total_prize)[0])
@@ -198,29 +198,23 @@ def _unchanged(log: MemoryLog, feed: AmendedFeed, earlier_run: KeptRun) -> bool:
     return True
 
 
+def _refuse_rules(crunch: RecordedCrunch, rules: NewRules, parent: CheckpointData) -> None:
+    """Raises OperatorError for rules that say nothing of the period: nobody knows what they would have paid."""
+    if fault := asked_otherwise(crunch.contracts(parent.contract_hash), rules.contract):
+        raise OperatorError(fault)
+    if fault := _other_period(crunch.log, rules.terms, parent):
+        raise OperatorError(fault)
+
+
 def _run(
-    log: MemoryLog,
+    crunch: RecordedCrunch,
     again: _Run,
-    contracts: Contracts,
-    crunch_id: str,
-    parent: CheckpointData,
     feed: AmendedFeed,
     rules: NewRules | None,
     progress: Callable[[int], None],
     earlier_run: KeptRun | None,
     keep: Callable[[KeptRun], None] | None,
 ) -> None:
-    terms = None
-    if rules is not None:
-        terms = rules.terms
-        if fault := asked_otherwise(contracts(parent.contract_hash), rules.contract):
-            raise OperatorError(fault)
-        if fault := _other_period(log, rules.terms, parent):
-            raise OperatorError(fault)
-
-    def contract_of(key: str) -> CrunchContract:
-        return rules.contract if rules is not None and key == rules.terms.contract_hash else contracts(key)
-
     as_it_came = True
 
     def amended(events: list[AnyEvent]) -> list[AnyEvent]:
@@ -233,14 +227,16 @@ def _run(
         if keep is not None and as_it_came:
             keep(run)
 
-    taps: Mapping[str, Callable[[Decision], None]] = dict.fromkeys(
-        ("inputs", "snapshots", "checkpoints"), again.take
-    )
+    terms = None if rules is None else rules.terms
     rerun(
-        log, contract_of,
-        crunch_id=crunch_id, terms=terms, from_ms=parent.period_start, taps=taps,
-        amended=amended, ended=lambda: again.closed, progress=progress, earlier_run=earlier_run, keep=kept_if_unchanged,
-    )  # fmt: skip
+        crunch if rules is None else crunch._replace(contracts=rules.beside(crunch.contracts)),
+        Changes(terms, again.start, amended),
+        taken_over=TakenOver(earlier_run),
+        watching=Watching(
+            dict.fromkeys(("inputs", "snapshots", "checkpoints"), again.take), progress, lambda: again.closed
+        ),
+        keep=kept_if_unchanged,
+    )
 
 
 def _other_period(log: MemoryLog, terms: Terms, parent: CheckpointData) -> str:

@@ -9,9 +9,9 @@ Takes feed records, terms and commands; writes all topics of a `MemoryLog`. The 
 carries it, so an engine gives the same integers as a node. The same feed, models and contract give the same counted
 log, byte for byte: nothing here reads a clock or draws an id.
 
-- `taps` are told each counted decision of a topic.
-- With `keeps_log=False` the log is not written, and is trimmed behind what the stages still need, so that memory stays
-  flat.
+- `Output(taps=..)` are told each counted decision of a topic.
+- With `Output(keeps_log=False)` the log is not written, and is trimmed behind what the stages still need, so that
+  memory stays flat.
 - `keep` gives the engine's state as bytes, and an engine with `state_bytes=` resumes there. The bytes are a cache: an
   engine that begins at the first event decides the same.
 """
@@ -19,6 +19,8 @@ log, byte for byte: nothing here reads a clock or draws an id.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
 
 import msgspec
 
@@ -52,6 +54,25 @@ they would be written (`memory_log.py`).
 Tap = Callable[[Decision], None]
 
 
+class Output(NamedTuple):
+    """What becomes of the decisions: each counted one is told to the tap of its topic, once the instant's work is done;
+    and all are in the engine's log, unless it is not kept.
+    """
+
+    taps: Mapping[str, Tap] = MappingProxyType({})
+    keeps_log: bool = True
+
+
+class Recorded(NamedTuple):
+    """What exists already and is not made again: the scores of rounds, and large tables and answers."""
+
+    scores: RecordedRound | None = None
+    blobs: BlobReader | None = None
+
+
+WRITTEN, NOTHING_RECORDED = Output(), Recorded()
+
+
 class KeptEngine(msgspec.Struct, frozen=True):
     """An engine's state: the state of each owner (by topic), and the records that they still need.
 
@@ -78,38 +99,32 @@ class Engine:
         models: Models | None = None,
         *,
         crunch_id: str = CRUNCH_ID,
-        settle_rehearsals: bool = True,
         terms_of: Callable[[ApplyContract], Terms] | None = None,
-        taps: Mapping[str, Tap] | None = None,
-        scores: RecordedRound | None = None,
-        keeps_log: bool = True,
+        output: Output = WRITTEN,
+        recorded: Recorded = NOTHING_RECORDED,
         state_bytes: bytes | None = None,
-        blobs: BlobReader | None = None,
     ) -> None:
-        """`contracts` gives a contract by its hash; `terms_of` gives the terms of a contract that a command applies.
-
-        `taps` (by topic) are called with each counted decision once the instant's work is done. `scores` gives the
-        recorded scores of a round that need not be scored again. `blobs` has large tables and answers. `state_bytes` is
-        the state that `keep` of an engine with the same stages returned. Raises StaleStateError.
+        """`terms_of` gives the terms of a contract that a command applies. `state_bytes` is the state that `keep` of an
+        engine with the same stages returned. Raises StaleStateError.
         """
-        self.crunch_id, self.log = crunch_id, MemoryLog(writes=keeps_log)
-        self._contracts, self._keeps_log = contracts, keeps_log
+        self.crunch_id, self.log = crunch_id, MemoryLog(writes=output.keeps_log)
+        self._contracts, self._keeps_log = contracts, output.keeps_log
         log = self.log
         self.feeds = FeedStage(terms_of)
         self.inputs = InputStage(contracts)
         self.snapshots = SeenSnapshotStage(contracts)
-        self.checkpoints = CheckpointStage(crunch_id, contracts, settle_rehearsals=settle_rehearsals)
+        self.checkpoints = CheckpointStage(crunch_id, contracts, settle_rehearsals=True)
         self._feeds = Owner(log, self.feeds)
         self.models = ModelsOwner(log, models or NoModels())
         self._rounds = RoundsOwner(
-            log, models or NoModels(), contracts, self.models, lambda: self.feeds.own.clock, blobs
+            log, models or NoModels(), contracts, self.models, lambda: self.feeds.own.clock, recorded.blobs
         )
         self.owners: tuple[Owner, ...] = (
             self._feeds,
             self.models,
             Owner(log, self.inputs),
             self._rounds,
-            Owner(log, ScoreStage(contracts, scores, blobs)),
+            Owner(log, ScoreStage(contracts, *recorded)),
             Owner(log, self.snapshots),
             Owner(log, self.checkpoints),
         )
@@ -118,9 +133,7 @@ class Engine:
             self._begin()
         else:
             self._go_on(state_bytes)
-        self._taps = [
-            (LogReader(log, topic, self._end_of(topic)), tap) for topic, tap in (taps or {}).items()
-        ]
+        self._taps = [(LogReader(log, topic, self._end_of(topic)), tap) for topic, tap in output.taps.items()]
         self._instants = 0
 
     def _begin(self) -> None:

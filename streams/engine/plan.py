@@ -18,14 +18,17 @@ import msgspec
 
 from coordinator.streams.checkpoints.ranking import rank_snapshots
 from coordinator.streams.checkpoints.stage import CheckpointStage
-from coordinator.streams.contract import CrunchContract
-from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.engine.asked_inputs import AskedInputs, asked_otherwise, truth_of
 from coordinator.streams.engine.memory_log import MemoryLog
 from coordinator.streams.engine.owner import Owner
 from coordinator.streams.engine.recorded_scores import RecordedScores, scored_alike
 from coordinator.streams.engine.rerun import (
-    KeptRun,
+    Changes,
+    NewRules,
+    RecordedCrunch,
+    Runs,
+    TakenOver,
+    Watching,
     begin_of_last,
     recorded_answers,
     recorded_terms,
@@ -155,28 +158,24 @@ class Outcome:
 
 
 def plan_rules(
-    log: MemoryLog,
-    terms: Terms,
-    contract: CrunchContract,
-    contracts: Contracts,
+    crunch: RecordedCrunch,
+    rules: NewRules,
     *,
-    crunch_id: str,
     from_ms: int | None = None,
     until_ms: int | None = None,
     progress: Callable[[int], None] = lambda _: None,
-    run_before: Callable[[int], KeptRun | None] = lambda _: None,
-    keep: Callable[[KeptRun], None] | None = None,
+    runs: Runs | None = None,
 ) -> RulesPlan:
-    """What `terms` of `contract` would have decided of the log in [from_ms, until_ms).
+    """What `rules` would have decided of the log in [from_ms, until_ms).
 
-    `log` holds `feeds`, `inputs`, `predictions`, `snapshots` and `scores`; a recorded score is used again where it
-    means the same. `contracts` gives the recorded contracts. `from_ms` is the end of a checkpoint period, by default
-    the time at which the newest rules began; from there on `terms` replace all recorded terms. `until_ms` is by default
-    the end of the recorded snapshots. `run_before` gives the state of an earlier run up to a time (ms), from which this
-    one goes on, and `keep` is told the state at `from_ms`; without them the plan is the same.
+    The log holds `feeds`, `inputs`, `predictions`, `snapshots` and `scores`; a recorded score is used again where it
+    means the same. `from_ms` is the end of a checkpoint period, by default the time at which the newest rules began;
+    from there on the new terms replace all recorded ones. `until_ms` is by default the end of the recorded snapshots.
+    The run goes on from a state in `runs` and leaves its own there; without them the plan is the same.
 
     Raises OperatorError for a time at which no rules can change, and what a stage raises.
     """
+    log, contracts, (terms, contract) = crunch.log, crunch.contracts, rules
     all_terms = recorded_terms(log)
     begin = begin_of_last(all_terms) if from_ms is None else from_ms
     refuse_between(all_terms, begin)
@@ -194,7 +193,7 @@ def plan_rules(
     }
     reason = asked_otherwise(contracts(held.contract_hash), contract)
     terms_by_hash = {recorded.contract_hash: recorded for recorded in all_terms}
-    earlier_run = run_before(begin)
+    earlier_run = None if runs is None else runs.before(begin)
     scores = RecordedScores(
         log,
         asked.truths,
@@ -209,12 +208,14 @@ def plan_rules(
     answers = recorded_answers(log, earlier_run)
     if not reason:
         rerun(
-            log,
-            lambda key: contract if key == terms.contract_hash else contracts(key),
-            crunch_id=crunch_id, terms=terms, from_ms=begin, until_ms=until_ms,
-            answers=answers, scores=scores, taps=taps, progress=progress, earlier_run=earlier_run, keep=keep,
-        )  # fmt: skip
-        _take_recorded(old, log, contracts, crunch_id)
+            crunch._replace(contracts=rules.beside(contracts)),
+            Changes(terms, begin),
+            until_ms=until_ms,
+            taken_over=TakenOver(earlier_run, answers, scores),
+            watching=Watching(taps, progress),
+            keep=None if runs is None else runs.put,
+        )
+        _take_recorded(old, crunch)
     plan = RulesPlan(
         change="none",
         from_ms=begin,
@@ -261,13 +262,13 @@ def _closed_until(log: MemoryLog) -> int:
     )
 
 
-def _take_recorded(old: Outcome, log: MemoryLog, contracts: Contracts, crunch_id: str) -> None:
+def _take_recorded(old: Outcome, crunch: RecordedCrunch) -> None:
     """Take the recorded snapshots, and the checkpoints that follow from them.
 
     The recorded `checkpoints` are not read: those of a running node may be behind `snapshots`. The payment stage
     decides them again here, on a copy.
     """
-    payment = Owner(log.copy("snapshots"), CheckpointStage(crunch_id, contracts))
+    payment = Owner(crunch.log.copy("snapshots"), CheckpointStage(crunch.crunch_id, crunch.contracts))
     payment.start()
     for decision in payment.log.walk("snapshots"):
         old.take(decision.events)

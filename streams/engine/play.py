@@ -22,7 +22,7 @@ import msgspec
 from coordinator.streams.checkpoints.ranking import rank_snapshots
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.terms import make_terms
-from coordinator.streams.engine.engine import Engine
+from coordinator.streams.engine.engine import Engine, Output
 from coordinator.streams.engine.models import Functions
 from coordinator.streams.engine.period_end import Ending
 from coordinator.streams.events import RoundScored, ScoreEntry, Terms
@@ -127,7 +127,7 @@ def play(
                 for entry in event.data.entries():
                     scores[entry.model_id].append(score_of(event, entry))
 
-    engine = Engine(lambda _: contract, Functions(models, players), taps={"scores": collect_scores})
+    engine = Engine(lambda _: contract, Functions(models, players), output=Output({"scores": collect_scores}))
     terms: Terms | None = None
     if first := next((of[0] for of in by_subject.values()), None):
         named = {"feed_source": first.source, "feed_kind": first.kind, "feed_granularity": first.granularity}

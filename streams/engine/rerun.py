@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import msgspec
 
+from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.contract.terms import in_force
-from coordinator.streams.engine.engine import Engine, Tap
+from coordinator.streams.engine.engine import WRITTEN, Engine, Output, Recorded, Tap
 from coordinator.streams.engine.memory_log import LogReader, MemoryLog
 from coordinator.streams.engine.models import RecordedAnswers, RecordedRounds
 from coordinator.streams.engine.recorded_scores import RecordedScores
@@ -47,6 +49,71 @@ class KeptRun(msgspec.Struct, frozen=True):
     clock: int
     told: list[Terms]
     """The terms so far."""
+
+
+class Runs(Protocol):
+    """Keeps the states of runs of one log, and gives them back."""
+
+    def before(self, until_ms: int) -> KeptRun | None:
+        """The latest state from before `until_ms`, if there is one."""
+        ...
+
+    def put(self, run: KeptRun) -> None:
+        """Keep a state."""
+        ...
+
+
+class RecordedCrunch(NamedTuple):
+    """A crunch as it was recorded: its log, its id, and the contracts that the terms in the log name."""
+
+    log: MemoryLog
+    contracts: Contracts
+    crunch_id: str
+
+
+class NewRules(NamedTuple):
+    """Rules in place of recorded ones."""
+
+    terms: Terms
+    contract: CrunchContract
+
+    def beside(self, contracts: Contracts) -> Contracts:
+        """`contracts`, and the one of these rules."""
+        return lambda key: self.contract if key == self.terms.contract_hash else contracts(key)
+
+
+class Changes(NamedTuple):
+    """What is otherwise than it was recorded. `terms` hold from `from_ms` on (a boundary, see `refuse_between`) in
+    place of all recorded terms of that time or later. `amended` gives the events that stand in for those of a decision
+    of the feed.
+    """
+
+    terms: Terms | None = None
+    from_ms: int = 0
+    amended: Callable[[list[AnyEvent]], list[AnyEvent]] = lambda events: events
+
+
+class TakenOver(NamedTuple):
+    """What a run takes over in place of deciding it: the state of an earlier run, from which it goes on, and recorded
+    scores of rounds that need not be scored again. `answers` are those of the log, from that state on, unless given.
+    """
+
+    run: KeptRun | None = None
+    answers: RecordedAnswers | None = None
+    scores: RecordedScores | None = None
+
+
+class Watching(NamedTuple):
+    """Who watches a run: `taps` are told each decision of their topic, and nothing is kept of the log then. `progress`
+    is told the time (ms) of each instant. The run stops once `ended` says so.
+    """
+
+    taps: Mapping[str, Tap] | None = None
+    progress: Callable[[int], None] = lambda _: None
+    ended: Callable[[], bool] = lambda: False
+
+
+AS_RECORDED, NOTHING_TAKEN, UNWATCHED = Changes(), TakenOver(), Watching()
 
 
 def recorded_answers(log: MemoryLog, earlier_run: KeptRun | None = None) -> RecordedAnswers:
@@ -108,41 +175,28 @@ def refuse_between(told: Sequence[Terms], from_ms: int) -> None:
 
 
 def rerun(
-    log: MemoryLog,
-    contracts: Contracts,
+    crunch: RecordedCrunch,
+    changes: Changes = AS_RECORDED,
     *,
-    crunch_id: str,
-    terms: Terms | None = None,
-    from_ms: int = 0,
     until_ms: int | None = None,
-    answers: RecordedAnswers | None = None,
-    scores: RecordedScores | None = None,
-    taps: Mapping[str, Tap] | None = None,
-    amended: Callable[[list[AnyEvent]], list[AnyEvent]] = lambda events: events,
-    ended: Callable[[], bool] = lambda: False,
-    progress: Callable[[int], None] = lambda _: None,
-    earlier_run: KeptRun | None = None,
+    taken_over: TakenOver = NOTHING_TAKEN,
+    watching: Watching = UNWATCHED,
     keep: Callable[[KeptRun], None] | None = None,
 ) -> Engine:
-    """The engine after the log's feed up to `until_ms` (exclusive; None: all of it).
+    """The engine after the log's feed up to `until_ms` (exclusive; None: all of it). Raises what a stage raises.
 
-    `terms` hold from `from_ms` on (a boundary, see `refuse_between`), in place of all recorded terms of that time or
-    later. With None the log runs under its own terms. `answers` are those of the log by default. `scores` gives rounds
-    that need not be scored again. `amended` gives the events that stand in for those of a decision of the feed. The run
-    stops once `ended` says so. `progress` is told the time (ms) of each instant. Raises what a stage raises.
-
-    Up to `from_ms` the run is that of the recorded rules. `keep` is told its state there; with `earlier_run`, such a
-    state, it goes on from that (`answers` and `scores`, where they are given, too).
+    Up to the time of the changes the run is that of the recorded rules, unless the feed is amended before it. `keep` is
+    told its state there.
     """
-    models = answers or recorded_answers(log, earlier_run)
+    log, terms, from_ms, earlier_run = crunch.log, changes.terms, changes.from_ms, taken_over.run
+    models = taken_over.answers or recorded_answers(log, earlier_run)
+    scores, taps = taken_over.scores, watching.taps
     engine = Engine(
-        contracts,
+        crunch.contracts,
         models,
-        crunch_id=crunch_id,
-        taps=taps,
-        scores=scores.of if scores is not None else None,
-        keeps_log=taps is None,
-        blobs=log.blobs,
+        crunch_id=crunch.crunch_id,
+        output=WRITTEN if taps is None else Output(taps, keeps_log=False),
+        recorded=Recorded(scores.of if scores is not None else None, log.blobs),
         state_bytes=None if earlier_run is None else earlier_run.engine,
     )
     clock = -1 if earlier_run is None else earlier_run.clock
@@ -164,10 +218,10 @@ def rerun(
             break
         while submitted and submitted[0][0] < at:
             engine.command(submitted.popleft()[1])
-        if stand_ins := amended(events):
+        if stand_ins := changes.amended(events):
             engine.tell(Draft(stand_ins, {}, {}))
-        progress(at)
-        if ended():
+        watching.progress(at)
+        if watching.ended():
             break
     return engine
 

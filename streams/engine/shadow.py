@@ -23,7 +23,7 @@ from coordinator.streams.checkpoints.ranking import rank_snapshots
 from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.contract.terms import in_force
 from coordinator.streams.engine.asked_inputs import question
-from coordinator.streams.engine.engine import Engine, StaleStateError
+from coordinator.streams.engine.engine import Engine, Output, Recorded, StaleStateError
 from coordinator.streams.engine.models import RecordedAnswers, RecordedRounds
 from coordinator.streams.engine.plan import Standing, standings
 from coordinator.streams.engine.rerun import KeptRun, RetoldFeed
@@ -224,14 +224,16 @@ class Shadow:
             contracts,
             self._answers,
             crunch_id=rules.crunch_id,
-            taps={
-                "inputs": lambda decision: self._compare(decision.events),
-                "snapshots": lambda decision: self.new.take(decision.events, rules.from_ms),
-                "checkpoints": lambda decision: self.new.take(decision.events, rules.from_ms),
-            },
-            keeps_log=False,
+            output=Output(
+                {
+                    "inputs": lambda decision: self._compare(decision.events),
+                    "snapshots": lambda decision: self.new.take(decision.events, rules.from_ms),
+                    "checkpoints": lambda decision: self.new.take(decision.events, rules.from_ms),
+                },
+                keeps_log=False,
+            ),
+            recorded=Recorded(blobs=blobs),
             state_bytes=None if state is None else state.engine,
-            blobs=blobs,
         )
 
     def wants(self, topic: str) -> bool:

@@ -25,6 +25,7 @@ from coordinator.streams.backtest.run import Plan, run_backtest
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine import Engine, Functions
 from coordinator.streams.engine.plan import plan_rules
+from coordinator.streams.engine.rerun import NewRules, RecordedCrunch
 from coordinator.streams.events import InputReceived, InputResolved, ScopeAnswered
 from coordinator.streams.feeds.order import merge_by_time
 from coordinator.streams.ports import Subscription
@@ -114,7 +115,7 @@ def plan(rounds: int, models: int) -> PlanCost:
     new = CONTRACT.model_copy(update={"min_participation": 0.5, "absence_policy": "zero"})
     terms = make_terms(new, "1" * 64, settings, 0, scoring_hash=scoring_hash(new))
     began = time.process_time()
-    found = plan_rules(log, terms, new, lambda _: CONTRACT, crunch_id="engine")
+    found = plan_rules(RecordedCrunch(log, lambda _: CONTRACT, "engine"), NewRules(terms, new))
     seconds = time.process_time() - began
     truths = {
         one.data.input_id: CONTRACT.ground_truth_type.model_validate(one.data.truth)

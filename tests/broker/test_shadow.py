@@ -34,6 +34,7 @@ from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine import Engine, Functions
 from coordinator.streams.engine.memory_log import MemoryLog
 from coordinator.streams.engine.plan import plan_rules
+from coordinator.streams.engine.rerun import NewRules, RecordedCrunch
 from coordinator.streams.settings import Settings, environment
 
 pytestmark = pytest.mark.broker
@@ -179,9 +180,11 @@ async def test_a_shadow_follows_the_live_log_is_killed_and_decides_what_a_plan_s
     (tmp_path / "new_rules_of_shadow_again.py").write_text(NEW)
     new = load_contract("new_rules_of_shadow_again:CONTRACT")
     plan = plan_rules(
-        whole, order.rules.terms, new, NodeContracts(settings).shelf,
-        crunch_id=settings.crunch_id, from_ms=order.rules.from_ms, until_ms=files.status().clock + 1,
-    )  # fmt: skip
+        RecordedCrunch(whole, NodeContracts(settings).shelf, settings.crunch_id),
+        NewRules(order.rules.terms, new),
+        from_ms=order.rules.from_ms,
+        until_ms=files.status().clock + 1,
+    )
     assert len(plan.periods) >= 3
     assert_is_the_plan(result, plan)
 

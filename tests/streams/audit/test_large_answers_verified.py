@@ -18,7 +18,7 @@ from coordinator.streams.audit.facts import AuditBlobs, Chain, ChainBrokenError
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.engine import Functions, MemoryLog, RecordedAnswers, candles, play
 from coordinator.streams.engine.engine import CRUNCH_ID
-from coordinator.streams.engine.rerun import rerun
+from coordinator.streams.engine.rerun import RecordedCrunch, TakenOver, rerun
 from coordinator.streams.events import (
     AnyEvent,
     RosterEntry,
@@ -97,7 +97,9 @@ class Scene:
         self.log.blobs = with_a_hole
         answers = RecordedAnswers(self.log.walk("predictions"))
         answers.notices = Functions(MODELS).notices  # type: ignore[method-assign] - a rerun has no topic of models
-        engine = rerun(self.log, lambda _: CONTRACT, crunch_id=CRUNCH_ID, answers=answers)
+        engine = rerun(
+            RecordedCrunch(self.log, lambda _: CONTRACT, CRUNCH_ID), taken_over=TakenOver(answers=answers)
+        )
         return blob.sha256, MemoryLog(engine.log.topics)
 
 

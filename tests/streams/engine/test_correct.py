@@ -21,9 +21,9 @@ from tests.streams.engine.test_plan import (
 from coordinator.streams.contract import CrunchContract, ScheduledPrediction
 from coordinator.streams.engine import Engine, Functions
 from coordinator.streams.engine.amended import AmendedFeed
-from coordinator.streams.engine.correct import NewRules, recompute
+from coordinator.streams.engine.correct import recompute
 from coordinator.streams.engine.memory_log import MemoryLog
-from coordinator.streams.engine.rerun import rerun
+from coordinator.streams.engine.rerun import Changes, NewRules, RecordedCrunch, rerun
 from coordinator.streams.events import (
     CheckpointOpened,
     CheckpointWithheld,
@@ -69,7 +69,7 @@ def checkpoints(log):
 def recomputed(log, number=0, contract=PAID_BY, key=OLD, crunch_id="engine", **options):
     parent = checkpoints(log)[number]
     return parent, recompute(
-        log, parent, {key: contract}.__getitem__, crunch_id=crunch_id, total_prize=POOL, **options
+        RecordedCrunch(log, {key: contract}.__getitem__, crunch_id), parent, total_prize=POOL, **options
     )
 
 
@@ -146,7 +146,8 @@ def test_a_late_hole_gives_what_its_records_would_have_paid_and_asks_nobody_agai
 def played_with(log, records):
     """The first checkpoint of a log run again with these records."""
     again = rerun(
-        log, {OLD: PAID_BY}.__getitem__, crunch_id="engine", amended=AmendedFeed(log, records).amended
+        RecordedCrunch(log, {OLD: PAID_BY}.__getitem__, "engine"),
+        Changes(amended=AmendedFeed(log, records).amended),
     )
     return checkpoints(again.log)[0]
 
@@ -166,7 +167,7 @@ def test_an_emission_that_needed_a_mended_contract_is_built_by_that_one_again(me
     with pytest.raises(OperatorError, match="crunch_pubkey"):
         recomputed(mended, contract=nobodys)
     result = recompute(
-        mended, parent, {OLD: nobodys, NEW: PAID_BY}.__getitem__, crunch_id="engine", total_prize=POOL
+        RecordedCrunch(mended, {OLD: nobodys, NEW: PAID_BY}.__getitem__, "engine"), parent, total_prize=POOL
     )
     assert amounts(result) == paid(right)
 
@@ -224,7 +225,7 @@ def test_a_period_that_is_not_over_cannot_be_computed(right):
         {topic: right[topic][: len(right[topic]) // 8] for topic in ("feeds", "inputs", "predictions")}
     )
     with pytest.raises(OperatorError, match="does not reach"):
-        recompute(short, parent, {OLD: PAID_BY}.__getitem__, crunch_id="engine", total_prize=POOL)
+        recompute(RecordedCrunch(short, {OLD: PAID_BY}.__getitem__, "engine"), parent, total_prize=POOL)
 
 
 # --- the feed as it should have come ----------------------------------------------------------------

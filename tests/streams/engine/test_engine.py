@@ -11,6 +11,7 @@ from tests.streams.build import DEFAULT, HASH, MINUTE, T0
 from coordinator.streams import events as ev
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine import Engine, Functions, RecordedAnswers, StaleStateError, memory_log
+from coordinator.streams.engine.engine import Output
 from coordinator.streams.log.envelope import encode_event
 from coordinator.streams.log.errors import WorldError
 from coordinator.streams.ports import Subscription
@@ -22,6 +23,7 @@ ROUNDS = 240
 OF = Subscription("generated", "BTCUSDT", "candle", "1m")
 CANDLES = list(generated_candles(OF, T0, T0 + (ROUNDS - 1) * MINUTE, seed=3))
 SETTINGS = Settings(feed_source="generated", snapshot_interval_seconds=600, checkpoint_interval_seconds=7200)
+UNWRITTEN = Output(keeps_log=False)
 DECIDED = [topic for topic in TOPICS if topic not in ("commands", "dead-letters")]
 
 
@@ -108,8 +110,8 @@ def test_an_engine_goes_on_from_a_kept_state_to_the_very_same_log(whole, at):
 
 
 def test_an_engine_that_went_on_can_be_kept_at_once():
-    kept = fed(engine(models(), keeps_log=False), CANDLES).keep()
-    assert engine(models(), state_bytes=kept, keeps_log=False).keep() == kept
+    kept = fed(engine(models(), output=UNWRITTEN), CANDLES).keep()
+    assert engine(models(), state_bytes=kept, output=UNWRITTEN).keep() == kept
 
 
 def test_a_kept_state_of_another_version_is_not_taken():
@@ -126,7 +128,7 @@ def test_a_kept_state_of_another_version_is_not_taken():
 
 def test_a_log_that_is_not_kept_stays_small_and_says_the_same(whole):
     heard = []
-    made = fed(engine(keeps_log=False, taps={"checkpoints": heard.append, "scores": heard.append}))
+    made = fed(engine(output=Output({"checkpoints": heard.append, "scores": heard.append}, keeps_log=False)))
     assert {topic: made.log.end(topic) for topic in TOPICS} == {
         topic: whole.log.end(topic) for topic in TOPICS
     }
@@ -141,7 +143,7 @@ def test_a_log_that_is_not_kept_stays_small_and_says_the_same(whole):
 def test_a_log_that_is_not_written_gives_the_very_records_that_are_asked_of_it(whole, shared, monkeypatch):
     """Written when others take the place of a decision that is still needed, or when the state is kept."""
     monkeypatch.setattr(memory_log, "DECISIONS_SHARED", shared)
-    unwritten = fed(engine(keeps_log=False))
+    unwritten = fed(engine(output=UNWRITTEN))
     assert unwritten.keep() == whole.keep()
     held = sum(len(records) for records in unwritten.log.topics.values())
     assert held < sum(len(records) for records in whole.log.topics.values()) / 2

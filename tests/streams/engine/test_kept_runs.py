@@ -12,15 +12,17 @@ from tests.streams.engine.test_shadow import follow, rules_of, seen, shadow_of
 
 from coordinator.streams.engine import MemoryLog, Owner
 from coordinator.streams.engine.plan import plan_rules
+from coordinator.streams.engine.rerun import NewRules, RecordedCrunch
 from coordinator.streams.engine.shadow import Shadow, begun_with
 from coordinator.streams.feeds.stage import FeedStage
 
 
 class Shelf:
-    """The states that were kept, in memory: `before` as `KeptRuns.before`."""
+    """The states that were kept, in memory: `before` and `put` as those of `KeptRuns`."""
 
     def __init__(self):
         self.runs = []
+        self.put = self.runs.append
 
     def before(self, until_ms):
         return max(
@@ -31,11 +33,9 @@ class Shelf:
 def planned(log, new, shelf=None):
     """(the plan, how many instants it ran)"""
     instants = []
-    options = {} if shelf is None else {"run_before": shelf.before, "keep": shelf.runs.append}
-    plan = plan_rules(
-        log, terms_of(new, NEW), new, {OLD: CONTRACT}.__getitem__,
-        crunch_id="engine", from_ms=BOUNDARY, progress=instants.append, **options,
-    )  # fmt: skip
+    crunch = RecordedCrunch(log, {OLD: CONTRACT}.__getitem__, "engine")
+    rules = NewRules(terms_of(new, NEW), new)
+    plan = plan_rules(crunch, rules, from_ms=BOUNDARY, progress=instants.append, runs=shelf)
     return plan, len(instants)
 
 
@@ -106,7 +106,7 @@ def test_a_shadow_that_goes_on_from_a_plans_run_decides_what_one_from_the_first_
 
 def test_a_correction_goes_on_from_a_run_of_the_feed_as_it_came(right):
     shelf = Shelf()
-    options = {"number": 1, "run_before": shelf.before, "keep": shelf.runs.append}
+    options = {"number": 1, "runs": shelf}
     whole = corrections.recomputed(right, number=1)
     assert corrections.recomputed(right, **options) == whole
     assert len(shelf.runs) == 1
@@ -119,19 +119,20 @@ def test_a_correction_goes_on_from_a_run_of_the_feed_as_it_came(right):
 
 def test_a_correction_of_a_record_before_the_period_begins_at_the_first_event(mended):
     shelf = Shelf()
-    options = {"number": 1, "run_before": shelf.before, "keep": shelf.runs.append}
+    options = {"number": 1, "runs": shelf}
     whole = corrections.recomputed(mended, number=1)
     assert corrections.recomputed(mended, **options) == whole
     assert shelf.runs == []  # the feed did not come so: nobody else may go on from it
     plain = MemoryLog(mended.topics)
     kept_as_it_came = Shelf()
     plan_rules(
-        plain, terms_of(CONTRACT, NEW), CONTRACT, lambda _: corrections.PAID_BY,
-        crunch_id="engine", from_ms=corrections.checkpoints(mended)[1].period_start,
-        run_before=kept_as_it_came.before, keep=kept_as_it_came.runs.append,
-    )  # fmt: skip
+        RecordedCrunch(plain, lambda _: corrections.PAID_BY, "engine"),
+        NewRules(terms_of(CONTRACT, NEW), CONTRACT),
+        from_ms=corrections.checkpoints(mended)[1].period_start,
+        runs=kept_as_it_came,
+    )
     assert kept_as_it_came.runs
-    assert corrections.recomputed(mended, number=1, run_before=kept_as_it_came.before) == whole
+    assert corrections.recomputed(mended, number=1, runs=kept_as_it_came) == whole
 
 
 right, mended = corrections.right, corrections.mended

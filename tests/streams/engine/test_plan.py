@@ -23,7 +23,7 @@ from coordinator.streams.engine import Engine, Functions, candles
 from coordinator.streams.engine.asked_inputs import truth_of
 from coordinator.streams.engine.plan import plan_rules
 from coordinator.streams.engine.recorded_scores import RecordedScores
-from coordinator.streams.engine.rerun import rerun
+from coordinator.streams.engine.rerun import Changes, NewRules, RecordedCrunch, rerun
 from coordinator.streams.events import (
     ApplyContract,
     ApplyContractData,
@@ -107,7 +107,9 @@ def log():
 
 def planned(log, new, **options):
     return plan_rules(
-        log, terms_of(new, NEW), new, {OLD: CONTRACT}.__getitem__, crunch_id="engine", **options
+        RecordedCrunch(log, {OLD: CONTRACT}.__getitem__, "engine"),
+        NewRules(terms_of(new, NEW), new),
+        **options,
     )
 
 
@@ -155,11 +157,8 @@ def assert_planned(log, seed):
     new = drawn(seed)
     node = decided(played(new))
     again = rerun(
-        log,
-        {OLD: CONTRACT, NEW: new}.__getitem__,
-        crunch_id="engine",
-        terms=terms_of(new, NEW),
-        from_ms=BOUNDARY,
+        RecordedCrunch(log, {OLD: CONTRACT, NEW: new}.__getitem__, "engine"),
+        Changes(terms_of(new, NEW), BOUNDARY),
     )
     assert decided(again.log) == node
     plan = planned(log, new, from_ms=BOUNDARY)
@@ -203,7 +202,9 @@ def test_scores_that_mean_the_same_are_taken_again_and_change_no_figure(log, see
     def with_terms(terms):
         made.clear()
         counting = new.model_copy(update={"score_prediction": counted})
-        plan = plan_rules(log, terms, counting, {OLD: CONTRACT}.__getitem__, crunch_id="engine")
+        plan = plan_rules(
+            RecordedCrunch(log, {OLD: CONTRACT}.__getitem__, "engine"), NewRules(terms, counting)
+        )
         return msgspec.structs.replace(plan, terms=[]), len(made)
 
     again, made_again = with_terms(alike)
@@ -226,7 +227,7 @@ def test_scores_of_another_truth_are_made_anew(log):
 
 
 def test_a_log_run_again_under_its_own_rules_is_the_same_log(log):
-    again = rerun(log, {OLD: CONTRACT}.__getitem__, crunch_id="engine")
+    again = rerun(RecordedCrunch(log, {OLD: CONTRACT}.__getitem__, "engine"))
     assert {topic: again.log.counted(topic) for topic in decided(log)} == {
         topic: log.counted(topic) for topic in decided(log)
     }

@@ -17,7 +17,7 @@ from tests.streams.engine.test_questions_played import (
 from coordinator.streams import events as ev
 from coordinator.streams.engine.correct import recompute
 from coordinator.streams.engine.engine import CRUNCH_ID, Engine
-from coordinator.streams.engine.rerun import rerun
+from coordinator.streams.engine.rerun import RecordedCrunch, rerun
 
 DECIDED = ("inputs", "predictions", "scores", "snapshots", "checkpoints")
 
@@ -71,7 +71,7 @@ def test_a_rerun_has_the_answers_that_were_handed_in():
         if isinstance(one, ev.RoundScored) and one.data.input_id.endswith("q7777")
     ]
     assert scored.units["value"][scored.models.index("hand")] == 960_000_000  # the later one: 1 - 0.2 ** 2
-    again = rerun(engine.log, lambda _: CONTRACT, crunch_id=CRUNCH_ID)
+    again = rerun(RecordedCrunch(engine.log, lambda _: CONTRACT, CRUNCH_ID))
     for topic in DECIDED:
         assert [one.id for one in again.log.events(topic)] == [one.id for one in engine.log.events(topic)]
 
@@ -87,7 +87,7 @@ def test_a_truth_that_is_corrected_after_its_checkpoint_shows_what_should_have_b
     engine.feed(late + 2 * DAY, [])
     assert not any(isinstance(one, ev.RoundRescored) for one in engine.log.events("scores")[before:])
     parent = paid(engine)[0]
-    due = recompute(engine.log, parent, lambda _: CONTRACT, crunch_id=CRUNCH_ID, total_prize=10**9)
+    due = recompute(RecordedCrunch(engine.log, lambda _: CONTRACT, CRUNCH_ID), parent, total_prize=10**9)
     right = run([one._replace(outcome=1 - one.outcome) if one is wrong else one for one in events])
     keys = {one.model_id: one.key_units for one in paid(right)[0].ranking}
     assert {one.model_id: one.new.units for one in due.models} == keys
