@@ -13,6 +13,7 @@ from tests.waiting import limit
 from coordinator.infra.models.in_hand import InHand
 from coordinator.streams import events as ev
 from coordinator.streams.agents.owning.tenure import OnGarbage, Tenure
+from coordinator.streams.agents.predict.models_asked import ModelsAsked
 from coordinator.streams.agents.predict.worker import PredictTenure
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.inputs.stage import InputStage
@@ -53,12 +54,10 @@ class Scene:
         self.tenure = PredictTenure(
             self.log,
             "tests",
-            self.gateway,
+            ModelsAsked(self.gateway, self.noticed, in_hand=self.in_hand),
             lambda _: self.contract,
-            self.noticed,
             self.on_garbage,
             monotonic=self.clock,
-            in_hand=self.in_hand,
             blobs=self.blobs,
         )
         await self.tenure.start()

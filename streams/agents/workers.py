@@ -25,21 +25,22 @@ from coordinator.infra.operator_files import check_files
 from coordinator.infra.processes.ending import end_when_told
 from coordinator.infra.processes.json_logs import set_up_logging
 from coordinator.infra.processes.loop_watch import watch_loop
-from coordinator.streams.agents.feed.configuration import make_witness
+from coordinator.streams.agents.feed.clocks import MachineTime
+from coordinator.streams.agents.feed.configuration import Intake, TermsMade, make_witness
 from coordinator.streams.agents.feed.worker import FeedTenure
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.agents.owning.faust_app import end_process, stage_app
 from coordinator.streams.agents.owning.keeper import Keeper
 from coordinator.streams.agents.owning.log_io import KafkaLog
 from coordinator.streams.agents.owning.tenure import Tenure
+from coordinator.streams.agents.predict.models_asked import ModelsAsked
 from coordinator.streams.agents.predict.worker import PredictTenure
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.events import Terms
 from coordinator.streams.feeds.clock_witness import Witness
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log.errors import OperatorError, WorldError
-from coordinator.streams.ports import FeedSource, ModelNotice
-from coordinator.streams.predictions.strikes import Strikes
+from coordinator.streams.ports import FeedSource
 from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.settings import Settings
 from coordinator.streams.snapshots.stage import SnapshotStage
@@ -157,13 +158,9 @@ def _feed(worker: Worker) -> None:
             InputStage(worker.shelf),
             worker.owner,
             settings,
-            source,
-            new_terms,
-            worker.dead_letters,
-            contracts=worker.contracts,
-            ntp=ntp_time_ms,
-            witness=witness,
-            source_of=source_of,
+            Intake(source, worker.dead_letters, witness, source_of),
+            TermsMade(new_terms, worker.contracts),
+            MachineTime(ntp=ntp_time_ms),
         ),
     )
 
@@ -211,9 +208,7 @@ def _predict(worker: Worker) -> None:
         ),
         call_seconds_max=settings.model_runner_timeout_seconds,
     )
-    noticed: list[ModelNotice] = []
-    strikes = Strikes()
-    in_hand = InHand(settings.data_dir / "predict.in-hand")
+    asked = ModelsAsked(gateway, in_hand=InHand(settings.data_dir / "predict.in-hand"))
     blobs = store_of(settings)
 
     async def start_gateway() -> None:
@@ -228,12 +223,9 @@ def _predict(worker: Worker) -> None:
         lambda: PredictTenure(
             worker.io,
             worker.owner,
-            gateway,
+            asked,
             worker.shelf,
-            noticed,
             worker.dead_letters.from_topic,
-            strikes=strikes,
-            in_hand=in_hand,
             blobs=blobs,
         ),
     )

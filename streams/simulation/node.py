@@ -14,11 +14,13 @@ from typing import Any
 
 from coordinator.infra.contracts.loading import ContractShelf
 from coordinator.infra.contracts.meaning import scoring_hash
-from coordinator.streams.agents.feed.configuration import make_witness
+from coordinator.streams.agents.feed.clocks import MachineTime
+from coordinator.streams.agents.feed.configuration import Intake, TermsMade, make_witness
 from coordinator.streams.agents.feed.worker import FeedTenure
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.agents.owning.keeper import WORLD, Keeper, StalledError
 from coordinator.streams.agents.owning.tenure import Tenure
+from coordinator.streams.agents.predict.models_asked import ModelsAsked
 from coordinator.streams.agents.predict.worker import PredictTenure
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract.terms import make_terms
@@ -177,13 +179,9 @@ class Node:
             InputStage(self.shelf),
             process.name,
             settings,
-            process.source,
-            lambda: self.contracts.terms_under(self.shelf.current_hash),
-            process.dead_letters,
-            wall_ms=self.world.wall_ms,
-            contracts=self.contracts,
-            uptime_ms=self.world.uptime_ms,
-            witness=process.witness,
+            Intake(process.source, process.dead_letters, process.witness),
+            TermsMade(lambda: self.contracts.terms_under(self.shelf.current_hash), self.contracts),
+            MachineTime(self.world.wall_ms, self.world.uptime_ms),
         )
 
     def predict_tenure(self, process: Process) -> Tenure:
@@ -191,9 +189,8 @@ class Node:
         return PredictTenure(
             process.line,
             process.name,
-            process.gateway,
+            ModelsAsked(process.gateway, process.noticed),
             self.shelf,
-            process.noticed,
             monotonic=asyncio.get_running_loop().time,
         )
 

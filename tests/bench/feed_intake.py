@@ -26,6 +26,8 @@ from coordinator.infra.fetch import ensure_runtime
 from coordinator.infra.kafka.embedded import EmbeddedBroker, free_ports
 from coordinator.infra.kafka.topics import create_topics
 from coordinator.infra.log.commands import KafkaCommandPort
+from coordinator.streams.agents.feed.clocks import MachineTime
+from coordinator.streams.agents.feed.configuration import Intake, TermsMade
 from coordinator.streams.agents.feed.worker import FeedTenure
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.agents.owning.log_io import KafkaLog
@@ -70,10 +72,9 @@ async def messages(bootstrap: str, url: str) -> float:
         InputStage(shelf),
         "bench",
         settings,
-        BinanceSource("http://127.0.0.1:1", url, patience=Patience(attempts=1)),
-        lambda: make_terms(shelf.current, shelf.current_hash, settings, 0),
-        DeadLetters(io),
-        wall_ms=lambda: last_at,
+        Intake(BinanceSource("http://127.0.0.1:1", url, patience=Patience(attempts=1)), DeadLetters(io)),
+        TermsMade(lambda: make_terms(shelf.current, shelf.current_hash, settings, 0)),
+        MachineTime(lambda: last_at),
     )
     await tenure.start()
     began, done = time.monotonic(), 0

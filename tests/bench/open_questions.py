@@ -28,6 +28,7 @@ from tests.streams.asked import Q, asked, asks, the_round
 from tests.streams.build import MINUTE, T0
 
 from coordinator.streams import events as ev
+from coordinator.streams.agents.predict.models_asked import ModelsAsked
 from coordinator.streams.agents.predict.worker import PredictTenure
 from coordinator.streams.log import ids
 from coordinator.streams.log.envelope import (
@@ -93,7 +94,7 @@ async def begun(log: MemoryLog) -> dict[str, Any]:
     gc.collect()
     before = process.memory_info().rss
     began, cpu = time.perf_counter(), time.process_time()
-    tenure = PredictTenure(log, "bench", FakeGateway(), lambda _: contract, [])
+    tenure = PredictTenure(log, "bench", ModelsAsked(FakeGateway()), lambda _: contract)
     await tenure.start()
     claimed = time.perf_counter()
     await tenure._look_around()

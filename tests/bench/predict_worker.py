@@ -19,10 +19,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from coordinator.infra.processes.json_logs import set_up_logging
 from coordinator.streams.agents.owning.faust_app import end_process
 from coordinator.streams.agents.owning.ownership import OwnedTopic
+from coordinator.streams.agents.predict.models_asked import ModelsAsked
 from coordinator.streams.agents.predict.worker import PredictTenure
 from coordinator.streams.agents.workers import Worker
 from coordinator.streams.events import AnyEvent, RoundAnswered
-from coordinator.streams.ports import ModelNotice
 from coordinator.streams.settings import read_settings
 from fakes import InProcessGateway
 
@@ -45,11 +45,11 @@ async def send(self: OwnedTopic, events: list[AnyEvent], *rest: Any) -> asyncio.
 async def main(models: int) -> None:
     try:
         worker = Worker(read_settings(os.environ), "predict")
-        gateway, noticed = InProcessGateway(models), list[ModelNotice]()
+        asked = ModelsAsked(InProcessGateway(models))
         worker.keep(
             "predict",
             "inputs",
-            lambda: PredictTenure(worker.io, worker.owner, gateway, worker.shelf, noticed),
+            lambda: PredictTenure(worker.io, worker.owner, asked, worker.shelf),
         )
         await worker.run()
     except Exception as error:

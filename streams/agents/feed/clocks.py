@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
+from coordinator.streams.clock import wall_ms
 from coordinator.streams.feeds.clock_witness import Witness
 
 UPTIME = Path("/proc/uptime")
@@ -37,3 +39,16 @@ def since_boot_ms() -> int:
         return int(float(UPTIME.read_text().split()[0]) * 1000)
     except (OSError, ValueError, IndexError):
         return time.monotonic_ns() // 1_000_000
+
+
+class MachineTime(NamedTuple):
+    """How the time is read: from this machine's two clocks, in ms, and from an NTP server that is asked by its address,
+    if one is.
+    """
+
+    wall_ms: Callable[[], int] = wall_ms
+    uptime_ms: Callable[[], int] = since_boot_ms
+    ntp: Callable[[str], Awaitable[int]] | None = None
+
+
+THIS_MACHINE = MachineTime()

@@ -7,8 +7,10 @@ The terms in the log come before the settings of a start: a feed changes when it
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from coordinator.streams.agents.feed.live_feed import keeps_to_the_clock
+from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.agents.owning.log_io import LogIO, Reader
 from coordinator.streams.contract.term_settings import settings_of, with_term_settings
 from coordinator.streams.events import Terms
@@ -17,12 +19,35 @@ from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.plain_topics import PlainCounter
-from coordinator.streams.ports import FeedSource
+from coordinator.streams.ports import AppliedContracts, FeedSource
 from coordinator.streams.settings import Settings
 from coordinator.streams.sources.files.given_times import utc_text
 
 SourceOf = Callable[[Settings], tuple[FeedSource, Witness]]
 """Makes the source of these settings, and the judge of the clock for it. Raises OperatorError."""
+
+
+class Intake(NamedTuple):
+    """Where records come from, and where those go that are refused.
+
+    `witness` judges the clock: pass the same to each tenure, since a new one believes whatever the clock shows at its
+    start. `source_of` makes the source of the terms that hold, where they name another feed than the settings; without
+    it a tenure keeps to `source`.
+    """
+
+    source: FeedSource
+    dead_letters: DeadLetters
+    witness: Witness | None = None
+    source_of: SourceOf | None = None
+
+
+class TermsMade(NamedTuple):
+    """How terms are made: `new` are those of the contract on disk. `contracts` makes those of a command that applies a
+    contract; without it none can be applied.
+    """
+
+    new: Callable[[], Terms]
+    contracts: AppliedContracts | None = None
 
 
 def make_witness(settings: Settings, source: FeedSource) -> Witness:

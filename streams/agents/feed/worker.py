@@ -17,19 +17,16 @@ from functools import partial
 import structlog
 
 from coordinator.streams.agents.feed import configuration
-from coordinator.streams.agents.feed.clocks import Clocks, since_boot_ms
-from coordinator.streams.agents.feed.configuration import CommandsRead, SourceOf, under_terms
+from coordinator.streams.agents.feed.clocks import THIS_MACHINE, Clocks, MachineTime
+from coordinator.streams.agents.feed.configuration import CommandsRead, Intake, TermsMade, under_terms
 from coordinator.streams.agents.feed.live_feed import LiveFeed
 from coordinator.streams.agents.feed.rounds_finished import RoundsFinished, newest_input
-from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.agents.owning.log_io import LogIO
 from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic
 from coordinator.streams.agents.owning.tenure import Tenure
-from coordinator.streams.clock import wall_ms
 from coordinator.streams.contract.term_settings import settings_of, term_settings
 from coordinator.streams.durations import DAY_MS, FAR_MS
 from coordinator.streams.events import ApplyContract, ModelSeen, PostReceived, PostReceivedData, Terms
-from coordinator.streams.feeds.clock_witness import Witness
 from coordinator.streams.feeds.order import merge_by_time, with_turns
 from coordinator.streams.feeds.stage import FeedStage
 from coordinator.streams.granularity import granularity_ms
@@ -38,7 +35,7 @@ from coordinator.streams.log.counting import Counter, Decision
 from coordinator.streams.log.envelope import encode_event
 from coordinator.streams.log.errors import NoHistoryError, OperatorError, RefusedError, WorldError
 from coordinator.streams.log.stage import Draft
-from coordinator.streams.ports import AppliedContracts, FeedRecord, FeedSource, subscriptions_of
+from coordinator.streams.ports import AppliedContracts, FeedRecord, subscriptions_of
 from coordinator.streams.settings import Settings
 from coordinator.streams.sources.sound import record_fault
 
@@ -59,33 +56,19 @@ class FeedTenure(Tenure):
         stage: InputStage,
         owner: str,
         settings: Settings,
-        source: FeedSource,
-        new_terms: Callable[[], Terms],
-        dead_letters: DeadLetters,
-        wall_ms: Callable[[], int] = wall_ms,
-        contracts: AppliedContracts | None = None,
-        uptime_ms: Callable[[], int] = since_boot_ms,
-        ntp: Callable[[str], Awaitable[int]] | None = None,
-        witness: Witness | None = None,
-        source_of: SourceOf | None = None,
+        intake: Intake,
+        terms: TermsMade,
+        time_read: MachineTime = THIS_MACHINE,
     ) -> None:
-        """Pass the same `witness` to each tenure: a new one believes whatever the clock shows at its start.
-
-        `source_of` makes the source of the terms that hold, where they name another feed than the settings; without it
-        a tenure keeps to `source`.
-        """
         super().__init__(io, stage, owner)
         self._settings = settings
-        self._source = source
-        self._new_terms = new_terms
-        self._contracts = contracts
-        self._dead_letters = dead_letters
-        self._wall_ms = wall_ms
-        self._uptime_ms = uptime_ms
-        self._ntp = ntp
-        self._source_of = source_of
-        self._witness = witness or configuration.make_witness(settings, source)
-        self.feeds = FeedStage(None if contracts is None else partial(self._applied_terms, contracts))
+        self._source, self._dead_letters, witness, self._source_of = intake
+        self._new_terms, self._contracts = terms
+        self._wall_ms, self._uptime_ms, self._ntp = time_read
+        self._witness = witness or configuration.make_witness(settings, self._source)
+        self.feeds = FeedStage(
+            None if self._contracts is None else partial(self._applied_terms, self._contracts)
+        )
         self._feeds_owned = OwnedTopic(io, "feeds", owner)
         self._commands: CommandsRead | None = None
         self._writing = asyncio.Lock()

@@ -19,7 +19,6 @@ import msgspec
 import structlog
 
 from coordinator.infra.blobs.aside import beside_the_log
-from coordinator.infra.models.in_hand import InHand
 from coordinator.streams.agents.owning.ahead import FeedClock, InputsAhead
 from coordinator.streams.agents.owning.log_io import LogIO, Reader
 from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic, pump
@@ -27,6 +26,7 @@ from coordinator.streams.agents.owning.tenure import OnGarbage, Tenure
 from coordinator.streams.agents.predict.asking import Askers, Asking, Replies, fair_seconds, turn_of
 from coordinator.streams.agents.predict.feed_history import FeedHistory
 from coordinator.streams.agents.predict.gone import Gone
+from coordinator.streams.agents.predict.models_asked import ModelsAsked
 from coordinator.streams.agents.predict.own_performance import OwnPerformance
 from coordinator.streams.agents.predict.question_tables import table_of
 from coordinator.streams.agents.predict.submissions import Submissions
@@ -45,7 +45,7 @@ from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.plain_topics import PlainCounter
 from coordinator.streams.log.stage import Draft, Told
 from coordinator.streams.models.stage import ModelStage, timed
-from coordinator.streams.ports import Blobs, ModelGateway, ModelNotice, ModelReply, Outcome
+from coordinator.streams.ports import Blobs, ModelReply, Outcome
 from coordinator.streams.predictions.calls import NONE, Calls, FirstTick
 from coordinator.streams.predictions.questions import to_ask
 from coordinator.streams.predictions.replies import Answers, all_missed, holding_nothing, judge
@@ -59,7 +59,6 @@ from coordinator.streams.predictions.stage import (
     Asked,
     PredictionStage,
 )
-from coordinator.streams.predictions.strikes import Strikes
 
 log = structlog.get_logger()
 
@@ -75,18 +74,15 @@ class PredictTenure(Tenure):
         self,
         io: LogIO,
         owner: str,
-        gateway: ModelGateway,
+        asked: ModelsAsked,
         contracts: Contracts,
-        noticed: list[ModelNotice],
         on_garbage: OnGarbage | None = None,
         monotonic: Callable[[], float] = time.monotonic,
-        strikes: Strikes | None = None,
-        in_hand: InHand | None = None,
         blobs: Blobs | None = None,
     ) -> None:
         super().__init__(io, PredictionStage(), owner, on_garbage)
         self._followed = ("inputs",)  # `commands` is read before each round, for both stages
-        self._gateway = gateway
+        self._gateway = gateway = asked.gateway
         self._contracts = contracts
         self._monotonic = monotonic
         self._clock = FeedClock(io)
@@ -98,17 +94,17 @@ class PredictTenure(Tenure):
         """The models that the orchestrator restarted and that had no tick since. They lost what earlier ticks told
         them, even if the deployment is the same."""
         self._askers = Askers(gateway, monotonic)
-        self._strikes = strikes or Strikes()
-        self._in_hand = in_hand
+        self._strikes = asked.strikes
+        self._in_hand = asked.in_hand
         self._blobs = blobs
-        self._holding = holding_nothing if in_hand is None else in_hand.holding
+        self._holding = holding_nothing if asked.in_hand is None else asked.in_hand.holding
         self.models = ModelStage()
         self._models_owned = OwnedTopic(io, "models", owner)
         self._commands: Reader | None = None
         self._commands_counter = PlainCounter("commands")
         self._submissions = Submissions(self.stage, contracts, on_garbage, blobs)
         self._gone = Gone(gateway)
-        self._noticed = noticed
+        self._noticed = asked.noticed
         self._noticing: asyncio.Task[None] | None = None
         self._rounds: dict[asyncio.Task[None], InputReceivedData] = {}
         """The rounds under way."""
@@ -173,8 +169,7 @@ class PredictTenure(Tenure):
         """
         at = max(self._clock.now, 0)
         await self._read_commands(at, commands_end)
-        # The gateway hands out each notice once. The worker keeps them in `_noticed`, so that a notice which this
-        # tenure could not record is recorded by the next one.
+        # A notice that this tenure cannot record stays in `_noticed`, and the next tenure records it.
         notices = self._gateway.notices()
         self._restarted.update(notice.info.model_id for notice in notices if notice.change == "recovering")
         self._noticed.extend([*notices, *self._gone.notices(self._monotonic(), self.models.models)])

@@ -17,6 +17,8 @@ from tests.memory_io import MemoryLog
 from coordinator.infra.contracts.demo import CONTRACT
 from coordinator.infra.contracts.loading import ContractShelf
 from coordinator.streams import events as ev
+from coordinator.streams.agents.feed.clocks import MachineTime
+from coordinator.streams.agents.feed.configuration import Intake, TermsMade
 from coordinator.streams.agents.feed.worker import FeedTenure
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.agents.owning.ownership import LostOwnershipError
@@ -108,11 +110,9 @@ async def _live(log: MemoryLog, source: Exchange, until: int = START + LENGTH_MS
             InputStage(SHELF),
             "tests",
             SETTINGS,
-            source,
-            lambda: make_terms(SHELF.current, SHELF.current_hash, SETTINGS, 0),
-            DeadLetters(log),
-            wall_ms=Exchange.now,
-            uptime_ms=lambda: Exchange.now() - START,
+            Intake(source, DeadLetters(log)),
+            TermsMade(lambda: make_terms(SHELF.current, SHELF.current_hash, SETTINGS, 0)),
+            MachineTime(Exchange.now, lambda: Exchange.now() - START),
         )
         try:
             await tenure.start()

@@ -13,6 +13,7 @@ from tests.streams.agents.test_clock_seams import SHELF
 from tests.streams.build import seen
 
 from coordinator.streams.agents.feed import worker
+from coordinator.streams.agents.feed.configuration import Intake, TermsMade
 from coordinator.streams.agents.feed.worker import FeedTenure
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.agents.workers import candle_options
@@ -42,7 +43,9 @@ async def replay(settings: Settings, source, log: MemoryLog | None = None) -> Ba
     """How the worker's replay ended: None where it goes on."""
     log = log or MemoryLog(batch_max=1000)
     terms = make_terms(SHELF.current, SHELF.current_hash, settings, 0)
-    tenure = FeedTenure(log, InputStage(SHELF), "tests", settings, source, lambda: terms, DeadLetters(log))
+    tenure = FeedTenure(
+        log, InputStage(SHELF), "tests", settings, Intake(source, DeadLetters(log)), TermsMade(lambda: terms)
+    )
     await tenure.start()
     try:
         await asyncio.sleep(60)
@@ -119,7 +122,14 @@ async def test_a_replay_waits_for_models_that_count_and_says_which_it_saw(monkey
     log.records["models"] = [claims[0], *told("a", 1, 1), claims[1], *told("late", 1, 2), *told("b", 2, 2)]
     settings = Settings(feed_source="file", replay_models_min=3)
     terms = make_terms(SHELF.current, SHELF.current_hash, settings, 0)
-    tenure = FeedTenure(log, InputStage(SHELF), "tests", settings, Nothing(), lambda: terms, DeadLetters(log))
+    tenure = FeedTenure(
+        log,
+        InputStage(SHELF),
+        "tests",
+        settings,
+        Intake(Nothing(), DeadLetters(log)),
+        TermsMade(lambda: terms),
+    )
     with capture_logs() as lines:
         await tenure._wait_for_models()
     assert [(one["event"], one["seen"]) for one in lines] == [("models_missing", ["a", "b"])]

@@ -14,6 +14,8 @@ from tests.waiting import limit
 from coordinator.infra.contracts.demo import CONTRACT
 from coordinator.infra.contracts.loading import ContractShelf
 from coordinator.streams import events as ev
+from coordinator.streams.agents.feed.clocks import MachineTime
+from coordinator.streams.agents.feed.configuration import Intake, TermsMade
 from coordinator.streams.agents.feed.worker import FeedTenure
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.contract.terms import make_terms
@@ -77,10 +79,9 @@ async def test_what_was_missed_between_two_connections_comes_from_history_once_a
         InputStage(shelf),
         "tests",
         settings,
-        source,
-        lambda: make_terms(shelf.current, shelf.current_hash, settings, 0),
-        DeadLetters(log),
-        wall_ms=lambda: wall,
+        Intake(source, DeadLetters(log)),
+        TermsMade(lambda: make_terms(shelf.current, shelf.current_hash, settings, 0)),
+        MachineTime(lambda: wall),
     )
 
     def opened() -> list[tuple[int, bool]]:
@@ -169,11 +170,9 @@ def tenure_of(
         InputStage(shelf),
         "tests",
         settings,
-        source,
-        lambda: make_terms(shelf.current, shelf.current_hash, settings, 0),
-        DeadLetters(log),
-        wall_ms=wall,
-        uptime_ms=wall,
+        Intake(source, DeadLetters(log)),
+        TermsMade(lambda: make_terms(shelf.current, shelf.current_hash, settings, 0)),
+        MachineTime(wall, wall),
     )
 
 

@@ -13,6 +13,7 @@ from tests.waiting import limit
 
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.agents.owning.tenure import Tenure
+from coordinator.streams.agents.predict.models_asked import ModelsAsked
 from coordinator.streams.agents.predict.worker import PredictTenure
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.inputs.stage import InputStage
@@ -34,7 +35,7 @@ def plain(stage: Callable[[], object]) -> Callable[[MemoryLog], Tenure]:
 
 
 def predict(io: MemoryLog) -> Tenure:
-    return PredictTenure(io, "me", FakeGateway(), fixed_shelf(), [])
+    return PredictTenure(io, "me", ModelsAsked(FakeGateway()), fixed_shelf())
 
 
 TENURES: dict[str, Callable[[MemoryLog], Tenure]] = {

@@ -13,7 +13,8 @@ from tests.memory_io import MemoryLog
 from coordinator.infra.contracts.demo import CONTRACT
 from coordinator.infra.contracts.loading import ContractShelf
 from coordinator.streams import events as ev
-from coordinator.streams.agents.feed.configuration import make_witness
+from coordinator.streams.agents.feed.clocks import MachineTime
+from coordinator.streams.agents.feed.configuration import Intake, TermsMade, make_witness
 from coordinator.streams.agents.feed.worker import FeedTenure
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.agents.owning.ownership import LostOwnershipError
@@ -79,12 +80,9 @@ async def _live(
             InputStage(SHELF),
             "tests",
             settings,
-            source,
-            lambda: make_terms(SHELF.current, SHELF.current_hash, settings, 0),
-            DeadLetters(log),
-            wall_ms=wall_ms,
-            uptime_ms=uptime_ms,
-            witness=witness,
+            Intake(source, DeadLetters(log), witness),
+            TermsMade(lambda: make_terms(SHELF.current, SHELF.current_hash, settings, 0)),
+            MachineTime(wall_ms, uptime_ms),
         )
         try:
             await tenure.start()

@@ -18,6 +18,8 @@ from coordinator.infra.contracts.demo import CONTRACT
 from coordinator.infra.contracts.loading import ContractShelf
 from coordinator.streams import events as ev
 from coordinator.streams.agents.feed import live_feed as feed_live
+from coordinator.streams.agents.feed.clocks import MachineTime
+from coordinator.streams.agents.feed.configuration import Intake, TermsMade
 from coordinator.streams.agents.feed.worker import FeedTenure
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.contract.terms import make_terms
@@ -53,10 +55,12 @@ class Day:
             InputStage(shelf),
             "tests",
             settings,
-            BinanceSource(exchange.rest_url, exchange.websocket_url, self.letters.from_source, HURRIED),
-            lambda: make_terms(shelf.current, shelf.current_hash, settings, 0),
-            self.letters,
-            wall_ms=lambda: self.wall_ms,
+            Intake(
+                BinanceSource(exchange.rest_url, exchange.websocket_url, self.letters.from_source, HURRIED),
+                self.letters,
+            ),
+            TermsMade(lambda: make_terms(shelf.current, shelf.current_hash, settings, 0)),
+            MachineTime(lambda: self.wall_ms),
         )
 
     def events(self, kind: type[Any]) -> list[Any]:
