@@ -18,6 +18,7 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -37,8 +38,18 @@ from coordinator.streams.predictions.replies import Answers, all_missed
 from coordinator.streams.predictions.stage import BUDGET_SHARE
 from coordinator.streams.predictions.strikes import Strikes
 
-RESTARTS_MAX = 4
-MEMORY_LIMIT_MB = 2048
+
+class ProcessLimits(NamedTuple):
+    """How long and how large a model's process may be. With `deadlines` an answer that took longer than the contract
+    allows is lost; without, only one that never comes.
+    """
+
+    deadlines: bool = False
+    memory_mb: int = 2048
+    restarts_max: int = 4
+
+
+USUAL_LIMITS = ProcessLimits()
 
 
 class ProcessModels:
@@ -50,17 +61,15 @@ class ProcessModels:
         base_classname: str,
         work_dir: Path,
         *,
-        deadlines: bool = False,
-        memory_limit_mb: int = MEMORY_LIMIT_MB,
-        restarts_max: int = RESTARTS_MAX,
+        limits: ProcessLimits = USUAL_LIMITS,
         monotonic: Callable[[], float] = time.monotonic,
         blobs: BlobReader | None = None,
     ) -> None:
         self._blobs, self._work_dir = blobs, work_dir
         self._running = {
-            entry.model_id: PipedModel(entry, base_classname, work_dir, memory_limit_mb) for entry in entries
+            entry.model_id: PipedModel(entry, base_classname, work_dir, limits.memory_mb) for entry in entries
         }
-        self._deadlines, self._restarts_max, self._monotonic = deadlines, restarts_max, monotonic
+        self._limits, self._monotonic = limits, monotonic
         self._notices: list[ModelNotice] = [ModelNotice("seen", _info(entry)) for entry in entries]
         self._entries = {entry.model_id: entry for entry in entries}
         self._restarts: dict[str, int] = dict.fromkeys(self._running, 0)
@@ -159,7 +168,7 @@ class ProcessModels:
             budget_seconds = BUDGET_SHARE * contract.deadline_seconds
             return self._lost(model_id, Outcome.DEADLINE, f"no answer within {budget_seconds:g} s")
         self.times[model_id].append(min(answered.us, 2**32 - 1))
-        if self._deadlines and answered.us > BUDGET_SHARE * contract.deadline_seconds * 1e6:
+        if self._limits.deadlines and answered.us > BUDGET_SHARE * contract.deadline_seconds * 1e6:
             return _reply(model_id, Outcome.DEADLINE, f"it took {answered.us / 1e6:.3f} s")
         return _replies(model_id, keys, answered, contract.output_max_bytes)
 
@@ -168,8 +177,8 @@ class ProcessModels:
         model = self._running[model_id]
         model.end()
         self._restarts[model_id] += 1
-        if self._restarts[model_id] > self._restarts_max:
-            self._stop(model_id, "CRASHED", f"its process was begun anew {self._restarts_max} times")
+        if self._restarts[model_id] > self._limits.restarts_max:
+            self._stop(model_id, "CRASHED", f"its process was begun anew {self._limits.restarts_max} times")
         else:
             try:
                 model.start()

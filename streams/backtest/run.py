@@ -15,7 +15,7 @@ import msgspec
 
 from coordinator.infra.models.host.model_folder import ModelEntry
 from coordinator.streams.backtest.gather import Gathered, OfModel
-from coordinator.streams.backtest.model_processes import ProcessModels
+from coordinator.streams.backtest.model_processes import ProcessLimits, ProcessModels
 from coordinator.streams.backtest.recorded_market import Beside
 from coordinator.streams.checkpoints.ranking import rank_snapshots
 from coordinator.streams.contract import FRAC64_ONE, CrunchContract
@@ -136,7 +136,7 @@ def run_backtest(
     possible, or if there is no instant; and what `instants` raises.
     """
     models = ProcessModels(
-        plan.entries, plan.base_classname, work_dir, deadlines=plan.deadlines, blobs=plan.blobs
+        plan.entries, plan.base_classname, work_dir, limits=ProcessLimits(plan.deadlines), blobs=plan.blobs
     )
     terms = make_terms(plan.contract, plan.contract_hash, plan.settings, 0)
     gathered = Gathered(terms.value_field)

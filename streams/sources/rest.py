@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -39,12 +39,25 @@ NOTHING: Mapping[int, str] = MappingProxyType({})
 Params = Mapping[str, str | int | Sequence[str]]
 
 
-class Rest:
-    """The REST server at one base URL.
+class Refusals(NamedTuple):
+    """What a refusal of this server means, by its status.
 
-    Texts for statuses: `advice` says what the operator must change, if a status is the operator's fault; `lasting`
-    explains a refusal of the world that does not end by itself; `gone` is for a route that no longer exists.
+    `advice` says what the operator must change, if a status is the operator's fault; `lasting` explains a refusal of
+    the world that does not end by itself; `gone` is for a route that no longer exists. `text_of` reads the reason out
+    of an answer's body.
     """
+
+    advice: Mapping[int, str] = MappingProxyType({400: ""})
+    lasting: Mapping[int, str] = NOTHING
+    gone: Mapping[int, str] = NOTHING
+    text_of: Callable[[bytes], str] = plain_refusal
+
+
+USUAL_REFUSALS = Refusals()
+
+
+class Rest:
+    """The REST server at one base URL."""
 
     def __init__(
         self,
@@ -52,19 +65,13 @@ class Rest:
         base_url: str,
         patience: Patience,
         headers: Mapping[str, str] | None = None,
-        advice: Mapping[int, str] = MappingProxyType({400: ""}),
-        refusal_text: Callable[[bytes], str] = plain_refusal,
-        lasting: Mapping[int, str] = NOTHING,
-        gone: Mapping[int, str] = NOTHING,
+        refusals: Refusals = USUAL_REFUSALS,
     ) -> None:
         self._source = source
         self.base_url = base_url
         self._patience = patience
         self._headers = dict(headers or {})
-        self._advice = advice
-        self._refusal_text = refusal_text
-        self._lasting = lasting
-        self._gone = gone
+        self._refusals = refusals
 
     def client(self) -> httpx.AsyncClient:
         """A client for a series of requests; close it."""
@@ -143,17 +150,17 @@ class Rest:
         if status == httpx.codes.OK:
             return
         text = self.refusal(body)
-        if status in self._advice:
+        if status in self._refusals.advice:
             params_text = " ".join(f"{name}={value}" for name, value in params.items())
-            advice = self._advice[status]
+            advice = self._refusals.advice[status]
             raise OperatorError(
                 f"{self._source} refuses {path} {params_text}: {text or f'status {status}'}"
                 + (f"; {advice}" if advice else "")
             )
-        remark = self._gone.get(status) or self._lasting.get(status)
+        remark = self._refusals.gone.get(status) or self._refusals.lasting.get(status)
         reason = "; ".join(part for part in (text, remark) if part)
         message = f"{self._source}: {self.base_url}{path}: status {status}: {reason}"
-        if status in self._gone:
+        if status in self._refusals.gone:
             raise NoHistoryError(message)
         raise RefusedError(message, self._patience.refused_seconds)
 
@@ -164,7 +171,7 @@ class Rest:
 
     def refusal(self, body: bytes) -> str:
         """The server's reason as one line, without secrets."""
-        return self._without_secrets(self._refusal_text(body))
+        return self._without_secrets(self._refusals.text_of(body))
 
     def _without_secrets(self, text: str) -> str:
         """Replace the secrets of the headers: a server may send back what it received."""

@@ -35,7 +35,7 @@ from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.ports import Subscription
 from coordinator.streams.settings import Settings, environment
-from coordinator.streams.sources.binance.source import BinanceSource
+from coordinator.streams.sources.binance.source import BinanceSource, Hosts
 from coordinator.streams.sources.waiting import Patience
 
 MESSAGES = 200_000
@@ -72,7 +72,9 @@ async def messages(bootstrap: str, url: str) -> float:
         InputStage(shelf),
         "bench",
         settings,
-        Intake(BinanceSource("http://127.0.0.1:1", url, patience=Patience(attempts=1)), DeadLetters(io)),
+        Intake(
+            BinanceSource(Hosts("http://127.0.0.1:1", url), patience=Patience(attempts=1)), DeadLetters(io)
+        ),
         TermsMade(lambda: make_terms(shelf.current, shelf.current_hash, settings, 0)),
         MachineTime(lambda: last_at),
     )
@@ -97,7 +99,7 @@ async def backfill(bootstrap: str, rest_url: str) -> float:
     began = time.monotonic()
     async with FeedLog(settings) as log:
         giver = FeedGiver(log, port)
-        source = BinanceSource(rest_url, "ws://127.0.0.1:1")
+        source = BinanceSource(Hosts(rest_url, "ws://127.0.0.1:1"))
         async for one in source.history(wanted, FIRST_OPEN + 1, FIRST_OPEN + CANDLES * 60_000):
             await giver.give(one)
         await giver.finish()

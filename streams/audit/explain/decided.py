@@ -51,6 +51,16 @@ class AnsweredRound(msgspec.Struct, frozen=True):
         return None
 
 
+class InputHistory(msgspec.Struct, frozen=True):
+    """All events of one input, or of all rounds of a posted question, which is closed in two steps."""
+
+    received: InputReceived
+    rounds: Sequence[AnsweredRound]
+    resolved: Sequence[Placed[InputResolved]]
+    closed: Placed[InputClosed] | None = None
+    answers_closed: Placed[AnswersClosed] | None = None
+
+
 class Decided(NamedTuple):
     """The events that the stage made again, and what stakes won by the last truth."""
 
@@ -61,12 +71,7 @@ class Decided(NamedTuple):
 def decided_again(
     contract: CrunchContract,
     terms: TermsInForce,
-    received: InputReceived,
-    rounds: Sequence[AnsweredRound],
-    resolved: Iterable[InputResolved],
-    *,
-    closed: InputClosed | None = None,
-    answers_closed: AnswersClosed | None = None,
+    history: InputHistory,
     past: Iterable[RoundScored] = (),
     before: Sequence[Before] = (),
 ) -> Decided:
@@ -78,22 +83,22 @@ def decided_again(
     state.own.terms = terms
     for earlier in past:
         stage.fold(state, Told("scores", earlier))
-    stage.fold(state, Told("inputs", received))
-    if closed is not None:
-        stage.fold(state, Told("inputs", closed))
-    for the_round in rounds:
+    stage.fold(state, Told("inputs", history.received))
+    if history.closed is not None:
+        stage.fold(state, Told("inputs", history.closed.event))
+    for the_round in history.rounds:
         answers = undecoded([part.event for part in the_round.answered])
         for event in (the_round.opened.event, *answers):
             stage.fold(state, Told("predictions", event))
-    if answers_closed is not None:
-        stage.fold(state, Told("predictions", answers_closed))
+    if history.answers_closed is not None:
+        stage.fold(state, Told("predictions", history.answers_closed.event))
     decided: list[AnyEvent] = []
     won: list[StakePayout] = []
-    for number, truth in enumerate(resolved):
+    for number, truth in enumerate(history.resolved):
         if number < len(before):
             state.own.carried = dict(before[number])
         with watched_stake_payouts() as payouts:
-            draft = stage.decide(state, Told("inputs", truth, (number, 0)))
+            draft = stage.decide(state, Told("inputs", truth.event, (number, 0)))
         won = payouts
         events = draft.events if draft is not None else ()
         for scored in events:

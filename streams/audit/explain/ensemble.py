@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from coordinator.streams.audit.ensembles import mean_again
-from coordinator.streams.audit.explain.decided import AnsweredRound, decided_again
+from coordinator.streams.audit.explain.decided import AnsweredRound, InputHistory, decided_again
 from coordinator.streams.audit.explain.gathered import ByContract
 from coordinator.streams.audit.explain.question import QuestionFacts
 from coordinator.streams.audit.explain.steps import (
@@ -155,13 +155,13 @@ def _again(facts: EnsembleFacts, contract: CrunchContract) -> Again | None:
     decided = decided_again(
         contract,
         facts.told,
-        msgspec.structs.replace(received, data=msgspec.structs.replace(received.data, scopes=scopes)),
-        facts.rounds,
-        [truth.event for truth in facts.resolved],
-        closed=question.closed.event if question is not None and question.closed is not None else None,
-        answers_closed=question.answers_closed.event
-        if question is not None and question.answers_closed is not None
-        else None,
+        InputHistory(
+            msgspec.structs.replace(received, data=msgspec.structs.replace(received.data, scopes=scopes)),
+            facts.rounds,
+            facts.resolved,
+            None if question is None else question.closed,
+            None if question is None else question.answers_closed,
+        ),
         past=[earlier.event for earlier in facts.past],
         before=question.carried.before if question is not None else (),
     ).events

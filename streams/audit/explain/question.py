@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from coordinator.streams.audit.explain.carried import NOTHING_CARRIED, CarriedFacts, carried_step
-from coordinator.streams.audit.explain.decided import AnsweredRound, decided_again
+from coordinator.streams.audit.explain.decided import AnsweredRound, InputHistory, decided_again
 from coordinator.streams.audit.explain.staked import payout_steps, stake_step
 from coordinator.streams.audit.explain.steps import Placed, Step, Value, fact, time, units
 from coordinator.streams.audit.facts import Seen
@@ -309,11 +309,7 @@ def scored_again(facts: QuestionFacts, contract: CrunchContract) -> ScoredAgain 
     decided = decided_again(
         contract,
         facts.told,
-        facts.first.event,
-        facts.rounds,
-        [truth.event for truth in facts.resolved],
-        closed=facts.closed.event if facts.closed is not None else None,
-        answers_closed=facts.answers_closed.event if facts.answers_closed is not None else None,
+        InputHistory(facts.first.event, facts.rounds, facts.resolved, facts.closed, facts.answers_closed),
         before=facts.carried.before,
     )
     scores = [event for event in decided.events if isinstance(event, (RoundScored, RoundRescored))]

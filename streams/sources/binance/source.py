@@ -16,7 +16,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import structlog
 
@@ -31,7 +31,7 @@ from coordinator.streams.sources.binance.messages import OFFERS, interval_of, re
 from coordinator.streams.sources.candle_values import OnGarbage
 from coordinator.streams.sources.merged import merged
 from coordinator.streams.sources.options import Options
-from coordinator.streams.sources.rest import Rest
+from coordinator.streams.sources.rest import Refusals, Rest
 from coordinator.streams.sources.socket_messages import socket_messages
 from coordinator.streams.sources.waiting import (
     Patience,
@@ -41,14 +41,22 @@ from coordinator.streams.sources.waiting import (
     trouble_of,
 )
 
-REST_URL = "https://api.binance.com"
-WEBSOCKET_URL = "wss://stream.binance.com:9443"
-FUTURES_REST_URL = "https://fapi.binance.com"
-FUTURES_WEBSOCKET_URL = "wss://fstream.binance.com"
 DEPTH_LEVELS = (5, 10, 20)
 FUNDING_LOOK_BACK_MS = 60_000
 
 log = structlog.get_logger(__name__)
+
+
+class Hosts(NamedTuple):
+    """Where the exchange answers: the spot market and the futures, over REST and over a websocket."""
+
+    rest_url: str = "https://api.binance.com"
+    websocket_url: str = "wss://stream.binance.com:9443"
+    futures_rest_url: str = "https://fapi.binance.com"
+    futures_websocket_url: str = "wss://fstream.binance.com"
+
+
+THE_EXCHANGE = Hosts()
 
 
 class BinanceSource:
@@ -60,27 +68,24 @@ class BinanceSource:
 
     def __init__(
         self,
-        rest_url: str = REST_URL,
-        websocket_url: str = WEBSOCKET_URL,
+        hosts: Hosts = THE_EXCHANGE,
         on_garbage: OnGarbage | None = None,
         patience: Patience | None = None,
         *,
-        futures_rest_url: str = FUTURES_REST_URL,
-        futures_websocket_url: str = FUTURES_WEBSOCKET_URL,
         depth_levels: int = 5,
         funding_poll_seconds: float = 60.0,
         now_ms: Callable[[], int] = wall_ms,
     ) -> None:
         self._patience = patience or Patience()
         web, sockets = ("http", "https"), ("ws", "wss")
-        self._spot = self._rest(checked_url(self.name, "rest_url", rest_url, web))
-        self._futures = self._rest(checked_url(self.name, "futures_rest_url", futures_rest_url, web))
-        self._spot_socket = checked_url(self.name, "websocket_url", websocket_url, sockets)
+        self._spot = self._rest(checked_url(self.name, "rest_url", hosts.rest_url, web))
+        self._futures = self._rest(checked_url(self.name, "futures_rest_url", hosts.futures_rest_url, web))
+        self._spot_socket = checked_url(self.name, "websocket_url", hosts.websocket_url, sockets)
         # The route is chosen per kind: drop it from an address that names one.
         self._futures_socket = re.sub(
             "/(public|market)$",
             "",
-            checked_url(self.name, "futures_websocket_url", futures_websocket_url, sockets),
+            checked_url(self.name, "futures_websocket_url", hosts.futures_websocket_url, sockets),
         )
         self._garbage = on_garbage or log_garbage
         self._depth_levels = depth_levels
@@ -91,23 +96,19 @@ class BinanceSource:
     @classmethod
     def from_options(cls, texts: Mapping[str, str], on_garbage: OnGarbage | None = None) -> BinanceSource:
         """The source with its `FEED_OPT_*` options. Raises OperatorError."""
-        urls = ("rest_url", "websocket_url", "futures_rest_url", "futures_websocket_url")
         waits = ("request_timeout_seconds", "idle_seconds_min", "ping_seconds", "future_seconds_max")
-        options = Options(cls.name, texts, (*urls, *waits, "attempts", "depth_levels"))
+        options = Options(cls.name, texts, (*Hosts._fields, *waits, "attempts", "depth_levels"))
         default = Patience()
         depth_levels = options.whole("depth_levels", 5)
         if depth_levels not in DEPTH_LEVELS:
             raise options.wrong("depth_levels", f"give one of {', '.join(map(str, DEPTH_LEVELS))}")
         return cls(
-            options.text("rest_url", REST_URL),
-            options.text("websocket_url", WEBSOCKET_URL),
+            Hosts(*(options.text(name, default_url) for name, default_url in THE_EXCHANGE._asdict().items())),
             on_garbage,
             Patience(
                 **{name: options.seconds(name, getattr(default, name)) for name in waits},
                 attempts=options.whole("attempts", default.attempts, 1),
             ),
-            futures_rest_url=options.text("futures_rest_url", FUTURES_REST_URL),
-            futures_websocket_url=options.text("futures_websocket_url", FUTURES_WEBSOCKET_URL),
             depth_levels=depth_levels,
         )
 
@@ -235,4 +236,4 @@ class BinanceSource:
         self._garbage(reason, text)
 
     def _rest(self, url: str) -> Rest:
-        return Rest(self.name, url, self._patience, refusal_text=refusal_text)
+        return Rest(self.name, url, self._patience, refusals=Refusals(text_of=refusal_text))

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import ClassVar, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 import httpx
 import msgspec
@@ -49,13 +49,12 @@ from coordinator.streams.sources.pyth.messages import (
     updates_of,
     updates_of_page,
 )
-from coordinator.streams.sources.rest import Rest
+from coordinator.streams.sources.rest import Refusals, Rest
 from coordinator.streams.sources.waiting import (
     Patience,
     Probe,
     checked_url,
     log_garbage,
-    plain_refusal,
     wait_after,
 )
 
@@ -67,11 +66,32 @@ STRETCH_SECONDS = 59
 BARS_PATH = "/v1/real_time"
 """The path of bars on Hermes' host, with the same key, since Benchmarks no longer serves them (August 2026)."""
 BARS_MOVED = "candles come from another address now: give it as PYTH_HISTORY_URL, or take FEED_KIND=tick"
-_STALE_SECONDS_MAX = 60.0
 
 Body = TypeVar("Body", str, bytes)
 
 log = structlog.get_logger(__name__)
+
+
+class Hosts(NamedTuple):
+    """Where Pyth answers, and the key that these hosts are sent. Without `history_url` bars come from Hermes' host."""
+
+    hermes_url: str = HERMES_URL
+    benchmarks_url: str = BENCHMARKS_URL
+    history_url: str = ""
+    api_key: str = ""
+
+
+class Trust(NamedTuple):
+    """Which prices are relied on: how long after its end a candle is read, how large a share of a price its confidence
+    interval may be, and how old a price of the stream may be.
+    """
+
+    candle_settle_seconds: float = 2.0
+    conf_share_max: float = CONF_SHARE_MAX
+    stale_seconds_max: float = 60.0
+
+
+PYTHS, USUAL_TRUST = Hosts(), Trust()
 
 
 class PythSource:
@@ -83,42 +103,36 @@ class PythSource:
 
     def __init__(
         self,
-        hermes_url: str = HERMES_URL,
-        benchmarks_url: str = BENCHMARKS_URL,
+        hosts: Hosts = PYTHS,
         on_garbage: OnGarbage | None = None,
         patience: Patience | None = None,
         *,
-        history_url: str = "",
-        api_key: str = "",
-        candle_settle_seconds: float = 2.0,
-        conf_share_max: float = CONF_SHARE_MAX,
-        stale_seconds_max: float = _STALE_SECONDS_MAX,
+        trust: Trust = USUAL_TRUST,
         now_ms: Callable[[], int] = wall_ms,
     ) -> None:
         self._patience = patience or Patience()
         web = ("http", "https")
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        headers = {"Authorization": f"Bearer {hosts.api_key}"} if hosts.api_key else {}
         hermes, benchmarks = (
             checked_url(self.name, option, url, web)
-            for option, url in (("hermes_url", hermes_url), ("benchmarks_url", benchmarks_url))
+            for option, url in (("hermes_url", hosts.hermes_url), ("benchmarks_url", hosts.benchmarks_url))
         )
-        history_url = history_url or hermes.removesuffix("/hermes") + BARS_PATH
-        if api_key:
+        history_url = hosts.history_url or hermes.removesuffix("/hermes") + BARS_PATH
+        if hosts.api_key:
             refused = "the key is refused here: check PYTH_API_KEY, and what it may ask"
             operators, lasting = {400: ""}, {401: refused, 403: refused}
         else:
             operators, lasting = {400: "", 401: "a key is wanted here: set PYTH_API_KEY"}, {403: ""}
         self._hermes = Rest(
-            self.name, hermes, self._patience, headers, {404: "", **lasting, **operators}, plain_refusal
+            self.name, hermes, self._patience, headers, Refusals({404: "", **lasting, **operators})
         )
-        past = (headers, operators, plain_refusal, lasting)
-        self._benchmarks = Rest(self.name, benchmarks, self._patience, *past, {404: "", 410: ""})
+        past = (self._patience, headers)
+        gone_ticks, gone_bars = {404: "", 410: ""}, {404: BARS_MOVED, 410: BARS_MOVED}
+        self._benchmarks = Rest(self.name, benchmarks, *past, Refusals(operators, lasting, gone_ticks))
         bars = checked_url(self.name, "history_url", history_url, web)
-        self._bars = Rest(self.name, bars, self._patience, *past, {404: BARS_MOVED, 410: BARS_MOVED})
+        self._bars = Rest(self.name, bars, *past, Refusals(operators, lasting, gone_bars))
         self._garbage = on_garbage or log_garbage
-        self._candle_settle_seconds = candle_settle_seconds
-        self._conf_share_max = conf_share_max
-        self._stale_seconds_max = stale_seconds_max
+        self._trust = trust
         self._now_ms = now_ms
         self._doubted: set[str] = set()
         self._feeds: dict[str, PriceFeed] = {}
@@ -129,24 +143,30 @@ class PythSource:
         """The source with its options (`FEED_OPT_*`, and PYTH_* by `options_from`). Raises OperatorError."""
         waits = ("request_timeout_seconds", "idle_seconds_min", "future_seconds_max")
         option_names = (
-            *("hermes_url", "benchmarks_url", "history_url", "api_key", *waits, "attempts"),
-            *("candle_settle_seconds", "conf_share_max", "stale_seconds_max"),
+            *Hosts._fields,
+            *waits,
+            "attempts",
+            *Trust._fields,
         )
         options = Options(cls.name, texts, option_names)
         default = Patience()
         return cls(
-            options.text("hermes_url", HERMES_URL),
-            options.text("benchmarks_url", BENCHMARKS_URL),
+            Hosts(
+                options.text("hermes_url", HERMES_URL),
+                options.text("benchmarks_url", BENCHMARKS_URL),
+                options.text("history_url"),
+                options.secret("api_key"),
+            ),
             on_garbage,
             Patience(
                 **{name: options.seconds(name, getattr(default, name)) for name in waits},
                 attempts=options.whole("attempts", default.attempts, 1),
             ),
-            api_key=options.secret("api_key"),
-            history_url=options.text("history_url"),
-            candle_settle_seconds=options.seconds("candle_settle_seconds", 2.0),
-            conf_share_max=options.positive("conf_share_max", CONF_SHARE_MAX, "a share, e.g. 0.1"),
-            stale_seconds_max=options.seconds("stale_seconds_max", _STALE_SECONDS_MAX),
+            trust=Trust(
+                options.seconds("candle_settle_seconds", USUAL_TRUST.candle_settle_seconds),
+                options.positive("conf_share_max", CONF_SHARE_MAX, "a share, e.g. 0.1"),
+                options.seconds("stale_seconds_max", USUAL_TRUST.stale_seconds_max),
+            ),
         )
 
     async def probe(self, timeout_seconds: float = 3.0) -> Probe:
@@ -293,8 +313,8 @@ class PythSource:
                     fault = time_fault(record.ts_event, record.at, newest_ms, self._patience.future_ms_max)
                     if fault is not None:
                         self._refused(f"pyth stream: {fault}", msgspec.json.encode(record).decode())
-                    elif age_seconds > self._stale_seconds_max:
-                        limit = f"stale_seconds_max is {self._stale_seconds_max:g}"
+                    elif age_seconds > self._trust.stale_seconds_max:
+                        limit = f"stale_seconds_max is {self._trust.stale_seconds_max:g}"
                         stale = f"its price is {age_seconds:.0f} s old; {limit}"
                         self._doubt(record.subject, stale, msgspec.json.encode(record).decode())
                     else:
@@ -305,9 +325,9 @@ class PythSource:
     async def _polled(self, subscription: Subscription, since_ms: int) -> AsyncGenerator[FeedRecord, None]:
         """Each candle after `since_ms` once Pyth's bars have it; while they do not, the pauses get longer."""
         length_ms = granularity_ms(subscription.granularity)
-        known_ms, pause_seconds = since_ms, self._candle_settle_seconds
+        known_ms, pause_seconds = since_ms, self._trust.candle_settle_seconds
         while True:
-            due_ms = (known_ms // length_ms + 1) * length_ms + int(self._candle_settle_seconds * 1000)
+            due_ms = (known_ms // length_ms + 1) * length_ms + int(self._trust.candle_settle_seconds * 1000)
             late_seconds = (self._now_ms() - due_ms) / 1000
             await asyncio.sleep(pause_seconds if late_seconds > 0 else -late_seconds)
             before_ms = known_ms
@@ -331,7 +351,7 @@ class PythSource:
                     self.health.connections += 1
                 self.health.state, self.health.reason = "connected", ""
             slower = min(2 * pause_seconds, length_ms / 1000)
-            pause_seconds = self._candle_settle_seconds if known_ms > before_ms else slower
+            pause_seconds = self._trust.candle_settle_seconds if known_ms > before_ms else slower
 
     def _ticks_of(
         self,
@@ -352,7 +372,7 @@ class PythSource:
                 subscription = wanted.get(plain_id(update.id))
                 if subscription is None:
                     raise ValueError(f"a price of {update.id[:70]}, which nobody asked for")
-                record = tick_of(update, subscription, self._conf_share_max)
+                record = tick_of(update, subscription, self._trust.conf_share_max)
             except DoubtfulError as error:
                 self._doubt(
                     wanted[plain_id(update.id)].subject, str(error), bytes(part).decode(errors="replace")

@@ -27,7 +27,7 @@ from coordinator.streams.sources.candle_values import OnGarbage
 from coordinator.streams.sources.files.grown_lines import GrownLines, Line
 from coordinator.streams.sources.options import Options
 from coordinator.streams.sources.questions.lines import PostLine, read_line
-from coordinator.streams.sources.rest import Rest
+from coordinator.streams.sources.rest import Refusals, Rest
 from coordinator.streams.sources.waiting import Patience, trouble_of
 
 FILE_LOOK_SECONDS = 0.5
@@ -88,7 +88,7 @@ class QuestionsSource:
                 f"{url.partition('://')[0]}://{base}",
                 Patience(),
                 headers,
-                lasting=dict.fromkeys(REDIRECTS, MOVED),
+                Refusals(lasting=dict.fromkeys(REDIRECTS, MOVED)),
             )
             return cls(None, rest, f"/{rest_path}", checked.seconds("poll_seconds", 10.0), on_garbage)
         return cls(Path(path), None, "", checked.seconds("poll_seconds", 10.0), on_garbage)

@@ -27,7 +27,7 @@ from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log.counting import Counter
 from coordinator.streams.log.envelope import decode_event
 from coordinator.streams.settings import Settings
-from coordinator.streams.sources.binance.source import BinanceSource
+from coordinator.streams.sources.binance.source import BinanceSource, Hosts
 from coordinator.streams.sources.waiting import Patience
 
 HURRIED = Patience(
@@ -56,7 +56,9 @@ class Day:
             "tests",
             settings,
             Intake(
-                BinanceSource(exchange.rest_url, exchange.websocket_url, self.letters.from_source, HURRIED),
+                BinanceSource(
+                    Hosts(exchange.rest_url, exchange.websocket_url), self.letters.from_source, HURRIED
+                ),
                 self.letters,
             ),
             TermsMade(lambda: make_terms(shelf.current, shelf.current_hash, settings, 0)),

@@ -21,7 +21,7 @@ from tests.waiting import until
 from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.sources import rest
 from coordinator.streams.sources.questions.source import MOVED, REDIRECTS, QuestionsSource
-from coordinator.streams.sources.rest import Rest
+from coordinator.streams.sources.rest import Refusals, Rest
 from coordinator.streams.sources.waiting import Patience
 
 OF = Subscription("questions", "questions", "question", "1s")
@@ -128,7 +128,7 @@ async def play(server, request):
         "questions",
         f"http://127.0.0.1:{server.server_port}",
         OF_TRICKLES if "[trickles]" in request.node.name else PATIENCE,
-        lasting=dict.fromkeys(REDIRECTS, MOVED),
+        refusals=Refusals(lasting=dict.fromkeys(REDIRECTS, MOVED)),
     )
     source = QuestionsSource(None, to, "/posts", 0.02, lambda reason, _text: garbage.append(reason))
     stream = source.stream([OF])

@@ -20,7 +20,7 @@ from tests.waiting import LIMIT_SECONDS, limit
 from coordinator.streams.log.errors import OperatorError, RefusedError, WorldError
 from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.sources.binance.live_messages import LiveReader, stream_path
-from coordinator.streams.sources.binance.source import BinanceSource
+from coordinator.streams.sources.binance.source import BinanceSource, Hosts
 from coordinator.streams.sources.waiting import Patience
 
 MINUTE = 60_000
@@ -46,7 +46,9 @@ def garbage() -> list[tuple[str, str]]:
 @pytest.fixture
 def source(exchange: Any, garbage: list[tuple[str, str]]) -> BinanceSource:
     return BinanceSource(
-        exchange.rest_url, exchange.websocket_url, lambda *one: garbage.append(one), patience=HURRIED
+        Hosts(exchange.rest_url, exchange.websocket_url),
+        lambda *one: garbage.append(one),
+        patience=HURRIED,
     )
 
 
@@ -234,9 +236,9 @@ async def test_a_probe_says_why_not(exchange: Any, source: BinanceSource) -> Non
     assert (await source.probe()).reason == f"{exchange.rest_url}: status 451"
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        probe = await BinanceSource(url, patience=HURRIED).probe(timeout_seconds=0.3)
+        probe = await BinanceSource(Hosts(url), patience=HURRIED).probe(timeout_seconds=0.3)
         assert (probe.ok, probe.reason) == (False, f"no answer from {url} within 0.3 s")
-    closed = await BinanceSource(url, patience=HURRIED).probe()
+    closed = await BinanceSource(Hosts(url), patience=HURRIED).probe()
     assert not closed.ok
     assert "connection attempts failed" in closed.reason.lower()
 
@@ -294,7 +296,7 @@ async def test_a_socket_that_falls_silent_is_left(
     exchange: Any, garbage: list[tuple[str, str]], btc_minutes: Subscription
 ) -> None:
     seconds = Subscription("binance", "BTCUSDT", "candle", "1s")
-    source = BinanceSource(exchange.rest_url, exchange.websocket_url, patience=HURRIED)
+    source = BinanceSource(Hosts(exchange.rest_url, exchange.websocket_url), patience=HURRIED)
     update = exchange.message(0).replace('"i": "1m"', '"i": "1s"')
     exchange.script = [["hold"], [update, "hold"], [update, "hold"]]
     began = asyncio.get_running_loop().time()
@@ -338,7 +340,7 @@ async def test_a_stream_that_waits_to_connect_or_for_a_message_can_be_cancelled(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         nobody = f"ws://127.0.0.1:{listener.getsockname()[1]}"
     for url in (nobody, exchange.websocket_url):
-        source = BinanceSource(exchange.rest_url, url, patience=HURRIED)
+        source = BinanceSource(Hosts(exchange.rest_url, url), patience=HURRIED)
         task = asyncio.create_task(first_of(source.stream([btc_minutes]), 1))
         await asyncio.sleep(0.3)
         task.cancel()
@@ -417,7 +419,7 @@ async def test_a_refused_handshake_keeps_its_reason_and_is_tried_slowly(
     exchange: Any, btc_minutes: Subscription
 ) -> None:
     patience = msgspec.structs.replace(HURRIED, refused_seconds=1_000)
-    source = BinanceSource(exchange.rest_url, exchange.websocket_url, patience=patience)
+    source = BinanceSource(Hosts(exchange.rest_url, exchange.websocket_url), patience=patience)
     for status, body, said in (
         (451, RESTRICTED, "restricted location. (code 0)"),
         (418, BANNED, "IP banned until"),

@@ -18,7 +18,7 @@ from coordinator.streams.feeds.stage import FeedStage
 from coordinator.streams.log.errors import OperatorError, WorldError
 from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.sources.binance.live_messages import LiveReader, stream_path
-from coordinator.streams.sources.binance.source import BinanceSource
+from coordinator.streams.sources.binance.source import BinanceSource, Hosts
 from coordinator.streams.sources.catalog import source_by_name
 from coordinator.streams.sources.waiting import Patience
 
@@ -46,12 +46,9 @@ def garbage() -> list[tuple[str, str]]:
 
 def source_at(exchange: Any, garbage: list[tuple[str, str]], **options: Any) -> BinanceSource:
     return BinanceSource(
-        exchange.rest_url,
-        exchange.websocket_url,
+        Hosts(exchange.rest_url, exchange.websocket_url, exchange.rest_url, exchange.websocket_url),
         lambda *one: garbage.append(one),
         options.pop("patience", HURRIED),
-        futures_rest_url=exchange.rest_url,
-        futures_websocket_url=exchange.websocket_url,
         **options,
     )
 
@@ -290,7 +287,7 @@ async def test_a_server_that_answers_no_ping_is_left_and_reached_anew(
         patience = Patience(
             wait_initial_seconds=0.02, wait_max_seconds=0.1, wait_jitter_seconds=0.02, ping_seconds=0.5
         )
-        source = BinanceSource(exchange.rest_url, exchange_url, patience=patience)
+        source = BinanceSource(Hosts(exchange.rest_url, exchange_url), patience=patience)
         records = await first_of(source.stream([CANDLES]), 2)
     assert [one.ts_event for one in records] == [FIRST_OPEN, FIRST_OPEN + MINUTE]
     assert source.health.connections == 2
@@ -369,7 +366,7 @@ async def test_each_path_of_the_futures_has_its_own_socket(
     ):
         exchange.paths.clear()
         exchange.script = [[said(book), "hold"], [said(mark), "hold"]]
-        source = BinanceSource(exchange.rest_url, patience=HURRIED, futures_websocket_url=address)
+        source = BinanceSource(Hosts(exchange.rest_url, futures_websocket_url=address), patience=HURRIED)
         await first_of(source.stream([DEPTH, FUNDING]), 1)
         async with limit():
             while len(exchange.paths) < 2:

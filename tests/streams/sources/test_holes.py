@@ -14,7 +14,7 @@ from tests.waiting import limit
 
 from coordinator.streams.feeds.stage import FeedStage
 from coordinator.streams.ports import FeedRecord, Subscription
-from coordinator.streams.sources.binance.source import BinanceSource
+from coordinator.streams.sources.binance.source import BinanceSource, Hosts
 from coordinator.streams.sources.waiting import Patience
 
 MINUTE = 60_000
@@ -25,7 +25,7 @@ ETH = Subscription("binance", "ETHUSDT", "candle", "1m")
 
 
 def source_at(exchange: Any) -> BinanceSource:
-    return BinanceSource(exchange.rest_url, exchange.websocket_url, patience=HURRIED)
+    return BinanceSource(Hosts(exchange.rest_url, exchange.websocket_url), patience=HURRIED)
 
 
 async def take(records: AsyncIterator[FeedRecord], count: int) -> list[FeedRecord]:

@@ -22,7 +22,7 @@ from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.sources.catalog import source_by_name
 from coordinator.streams.sources.options import options_from
 from coordinator.streams.sources.pyth.messages import decimal_text
-from coordinator.streams.sources.pyth.source import PythSource
+from coordinator.streams.sources.pyth.source import Hosts, PythSource, Trust
 from coordinator.streams.sources.waiting import Patience
 
 BTC_ID = "e62df6c8b4a85fe1a67db44dc12de5db330f7ac66b72dc658afedf0f4a415b43"
@@ -165,12 +165,10 @@ def garbage() -> list[tuple[str, str]]:
 @pytest.fixture
 def source(pyth: LocalPyth, garbage: list[tuple[str, str]]) -> PythSource:
     return PythSource(
-        f"{pyth.base_url}/hermes",
-        pyth.base_url,
+        Hosts(f"{pyth.base_url}/hermes", pyth.base_url, api_key="s3cret"),
         lambda *one: garbage.append(one),
         HURRIED,
-        api_key="s3cret",
-        stale_seconds_max=36_060,
+        trust=Trust(stale_seconds_max=36_060),
         now_ms=lambda: NOW_MS,
     )
 
@@ -283,11 +281,11 @@ async def test_a_missing_key_is_said_and_the_key_is_never_shown(
     with pytest.raises(OperatorError, match="the key is refused here: check PYTH_API_KEY") as error:
         await first_of(source.stream([BTC]), 1)
     pyth.answers = [(401, {}, "")]
-    without = PythSource(pyth.base_url, pyth.base_url, patience=HURRIED)
+    without = PythSource(Hosts(pyth.base_url, pyth.base_url), patience=HURRIED)
     with pytest.raises(OperatorError, match="a key is wanted here: set PYTH_API_KEY"):
         await first_of(without.stream([BTC]), 1)
     pyth.answers = [(403, {}, "s3cret? no")]
-    fresh = PythSource(pyth.base_url, pyth.base_url, patience=HURRIED, api_key="s3cret")
+    fresh = PythSource(Hosts(pyth.base_url, pyth.base_url, api_key="s3cret"), patience=HURRIED)
     with pytest.raises(OperatorError, match="check PYTH_API_KEY") as refused:
         await first_of(fresh.stream([BTC]), 1)
     assert "s3cret" not in str(error.value) + str(refused.value) + "".join(capsys.readouterr()) + repr(
@@ -355,9 +353,12 @@ async def test_a_live_candle_is_asked_for_until_it_is_there(
 ) -> None:
     now = (SECOND + 59) * 1000 + 900
     source = PythSource(
-        pyth.base_url, pyth.base_url, lambda *one: garbage.append(one), HURRIED,
-        candle_settle_seconds=0.15, now_ms=lambda: now,
-    )  # fmt: skip
+        Hosts(pyth.base_url, pyth.base_url),
+        lambda *one: garbage.append(one),
+        HURRIED,
+        trust=Trust(candle_settle_seconds=0.15),
+        now_ms=lambda: now,
+    )
     stream = source.stream([MINUTES])
     assert isinstance(stream, AsyncGenerator)
     async with limit(), aclosing(stream):
@@ -521,9 +522,12 @@ async def test_a_price_that_is_unsure_stale_or_backwards_is_refused_and_told_onc
     pyth: LocalPyth, garbage: list[tuple[str, str]]
 ) -> None:
     source = PythSource(
-        pyth.base_url, pyth.base_url, lambda *one: garbage.append(one), HURRIED,
-        now_ms=lambda: (SECOND + 100) * 1000, stale_seconds_max=50, conf_share_max=0.5,
-    )  # fmt: skip
+        Hosts(pyth.base_url, pyth.base_url),
+        lambda *one: garbage.append(one),
+        HURRIED,
+        trust=Trust(stale_seconds_max=50, conf_share_max=0.5),
+        now_ms=lambda: (SECOND + 100) * 1000,
+    )
     pyth.script = [
         [
             update(price(0)), update(price(1)), update(price(49)), update(price(60)),
@@ -578,7 +582,10 @@ async def test_live_candles_that_are_served_no_more_are_not_asked_for_again(
 ) -> None:
     now = (SECOND + 59) * 1000 + 900
     source = PythSource(
-        pyth.base_url, pyth.base_url, patience=HURRIED, candle_settle_seconds=0.05, now_ms=lambda: now
+        Hosts(pyth.base_url, pyth.base_url),
+        patience=HURRIED,
+        trust=Trust(candle_settle_seconds=0.05),
+        now_ms=lambda: now,
     )
     pyth.answers = [(200, {}, json.dumps(pyth.feeds)), *[(status, {}, "moved")] * 9]
     stream = source.stream([MINUTES])

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from coordinator.streams.ports import FeedRecord, Subscription
-from coordinator.streams.sources.binance.source import BinanceSource
+from coordinator.streams.sources.binance.source import BinanceSource, Hosts
 from coordinator.streams.sources.waiting import Patience
 
 SUBJECTS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
@@ -64,8 +64,7 @@ async def test_recorded_messages_come_through_whole_in_order_and_in_bounded_memo
         url = f"ws://127.0.0.1:{int(server.stdout.readline())}"
         garbage: list[str] = []
         source = BinanceSource(
-            "http://127.0.0.1:1",
-            url,
+            Hosts("http://127.0.0.1:1", url),
             lambda reason, _text: garbage.append(reason),
             Patience(wait_initial_seconds=0.01, wait_max_seconds=0.1, wait_jitter_seconds=0.01),
         )
