@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
+from typing import NamedTuple
 
 from fastapi import FastAPI
 
@@ -49,7 +50,7 @@ from coordinator.api import (
 )
 from coordinator.api.access import Access, Rules, read_rules
 from coordinator.api.as_of import AsOf
-from coordinator.api.commands import CommandPort, Sender
+from coordinator.api.commands import Sender
 from coordinator.api.head import Head
 from coordinator.api.leaderboard import LeaderboardRoute
 from coordinator.api.live_hub import Hub
@@ -64,36 +65,46 @@ from coordinator.infra.rounds.checking import Checking
 from coordinator.infra.rules import rules_in_force
 from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.explaining.explainer import Explainer
-from coordinator.projections.folding.projector import Projector
 from coordinator.streams.clock import wall_ms
 from coordinator.streams.settings import Settings
 
 
+class BesideReadModels(NamedTuple):
+    """What answers from the log itself, or by the contract's code, where no read model has the answer. What is not
+    given is made from the settings, and reads Kafka.
+    """
+
+    bundles: KeptBundles | None = None
+    """The evidence of checkpoints."""
+    explainer: Explainer | None = None
+    """How a figure came about."""
+    check: round_answers.Check | None = None
+    """What is wrong with answers that are handed in."""
+    rules_of_terms: rules_page.Making | None = None
+    """The page `/rules`."""
+
+
+FROM_SETTINGS = BesideReadModels()
+
+
 def create_app(
     settings: Settings,
-    projector: Projector,
-    command_port: CommandPort,
+    sender: Sender,
     *,
     own_routes: Iterable[OwnRoutes] = (),
     rules: Rules | None = None,
-    sender: Sender | None = None,
     monitor: Monitor | None = None,
-    bundles: KeptBundles | None = None,
-    explainer: Explainer | None = None,
-    check: round_answers.Check | None = None,
-    rules_of_terms: rules_page.Making | None = None,
+    beside: BesideReadModels = FROM_SETTINGS,
 ) -> FastAPI:
-    """The application over a projector's read models, and the operator's own routes after all of ours. `sender`
-    replaces the default one (bounds, clock) in tests, `rules` what the settings say of keys and networks. A `monitor`
-    runs beside the application; without one its invariants are still answered, and nothing follows from them. `bundles`
-    are made from this log, which is Kafka's unless given; `explainer` reads it. `check` judges what is handed in;
-    `rules_of_terms` makes what `/rules` shows.
+    """The application over the read models of the sender's projector, and the operator's own routes after all of ours.
+    `rules` replaces what the settings say of keys and networks. A `monitor` runs beside the application; without one
+    its invariants are still answered, and nothing follows from them.
 
     Raises OperatorError for keys or networks that cannot be read.
     """
+    projector = sender.projector
     metrics = Metrics(projector)
-    sender = sender or Sender(projector, command_port)
-    monitor = monitor or Monitor(projector, command_port, wall_ms)
+    monitor = monitor or Monitor(projector, sender.port, wall_ms)
     hub = Hub(projector, connections_max() // 2)
     monitor.side_tasks.append(hub.side_task)
     metrics.registry.register(invariants.GuardMetrics(monitor))
@@ -102,7 +113,7 @@ def create_app(
     app = FastAPI(title=title, openapi_url="/openapi.json", docs_url=None, redoc_url=None)
     # A redirect would name http:// and the host of a request that came through TLS, and lose the key: 404 is honest.
     app.router.redirect_slashes = False
-    explainer = explainer or explain.node_explainer(settings)
+    explainer = beside.explainer or explain.node_explainer(settings)
     read, wallets, blobs = projector.read, WalletsFile(settings.wallets_file), store_of(settings)
     app.state.wallets, app.state.exports = wallets, exports.Exports()
     app.state.board_history = board_history.BoardHistory()
@@ -124,7 +135,7 @@ def create_app(
         snapshots.router(),
         rounds.router(),
         checkpoints.router(),
-        evidence.router(monitor.evidence, bundles or own_bundles(settings), read.predictions),
+        evidence.router(monitor.evidence, beside.bundles or own_bundles(settings), read.predictions),
         proofs.router(monitor.evidence, explainer.appends, read),
         schema.router(),
         pools.router(),
@@ -134,10 +145,10 @@ def create_app(
         shadow.router(monitor.shadow),
         plans.router(projector.settings.data_dir),
         explain.router(explainer),
-        rules_page.router(settings.crunch_id, rules_of_terms or partial(rules_in_force, settings)),
+        rules_page.router(settings.crunch_id, beside.rules_of_terms or partial(rules_in_force, settings)),
         commands.router(sender, wallets),
         round_posts.router(sender, blobs),
-        round_answers.router(sender, check or Checking(settings), blobs),
+        round_answers.router(sender, beside.check or Checking(settings), blobs),
         invariants.router(monitor),
         metrics.router(),
     ):

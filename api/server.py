@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 from coordinator.api.app import create_app
 from coordinator.api.as_of import let_live_answers_through
+from coordinator.api.commands import Sender
 from coordinator.api.monitor import Monitor, make_monitor
 from coordinator.api.own_routes import OwnRoutes, load_own_routes
 from coordinator.api.until_ready import Door
@@ -90,7 +91,7 @@ async def _fold_and_serve(
             await port.start()
             projector = Projector(settings, read)
             monitor = make_monitor(projector, port)
-            door.open(create_app(settings, projector, port, own_routes=own_routes, monitor=monitor))
+            door.open(create_app(settings, Sender(projector, port), own_routes=own_routes, monitor=monitor))
             _log.info("report_listening", host=settings.api_host, port=bound.getsockname()[1])
             await _run(projector, monitor, own, answering, stopping)
         finally:

@@ -13,7 +13,7 @@ from coordinator.api.model_shapes import Snapshot
 from coordinator.api.paging import PAGED, Cursor, place_of, with_next
 from coordinator.api.queries import our_router
 from coordinator.api.read_models import Reading
-from coordinator.api.responses import Ensembles, Span, project_ids, shaped, span
+from coordinator.api.responses import Ensembles, Span, models_wanted, shaped, span
 from coordinator.api.times import naive, zulu
 from coordinator.projections.folding.as_of import Readable
 from coordinator.projections.folding.read_limit import Look
@@ -36,13 +36,11 @@ def router() -> APIRouter:
         read: Reading,
         include_ensembles: Ensembles,
         when: Annotated[Span, Depends(span)],
-        ids: Annotated[set[str] | None, Depends(project_ids)],
-        model_id: Annotated[str | None, Query(max_length=200)] = None,
+        wanted: Annotated[set[str] | None, Depends(models_wanted)],
         limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 100,
         cursor: Cursor = None,
     ) -> Response:
         """The newest `limit` snapshots with period end in [start, end], newest first; with `cursor`, those before."""
-        wanted = {model_id} if model_id is not None else ids
         terms = read.snapshots.terms
         page, last = snapshots_page(read, when, wanted, limit, cursor, ensembles=include_ensembles)
         rows = [

@@ -29,7 +29,8 @@ from coordinator.infra.kept_runs import KeptRuns
 from coordinator.infra.log.own import log_identity
 from coordinator.infra.log.whole import read_whole
 from coordinator.projections.views.checkpoints import WITHHELD, CheckpointRow
-from coordinator.streams.checkpoints.corrections import REASON_CHARS, correction_id
+from coordinator.streams.checkpoints.corrections import correction_id
+from coordinator.streams.checkpoints.offering import REASON_CHARS
 from coordinator.streams.checkpoints.prizes import TOTAL_PRIZE_MAX
 from coordinator.streams.contract.term_settings import settings_of, with_term_settings
 from coordinator.streams.contract.terms import in_force, make_terms

@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from coordinator.api.app import create_app
+from coordinator.api.commands import Sender
 from coordinator.api.monitor import make_monitor
 from coordinator.api.prometheus import Measured
 from coordinator.projections.folding.projector import Projector
@@ -36,7 +37,7 @@ def whole_app() -> Iterator[tuple[FastAPI, Any]]:
         read = open_read_models(settings.data_dir, "cluster", settings.crunch_id)
         try:
             projector, port = Projector(settings, read), NoPort()
-            app = create_app(settings, projector, port, monitor=make_monitor(projector, port))
+            app = create_app(settings, Sender(projector, port), monitor=make_monitor(projector, port))
             yield app, registry_of(app)
         finally:
             read.close()

@@ -16,8 +16,9 @@ from typing import Any
 import msgspec
 
 from coordinator.infra.rounds.files import FileRefusedError, Table
-from coordinator.infra.rounds.posts_in_file import QUESTIONS_MAX, check_id, encoded, payload_raw
+from coordinator.infra.rounds.posts_in_file import check_id, encoded, payload_raw
 from coordinator.streams.events import SubmittedAnswer
+from coordinator.streams.feeds.post_checks import QUESTIONS_MAX
 
 
 class Asked(msgspec.Struct, frozen=True):

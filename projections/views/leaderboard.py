@@ -23,7 +23,6 @@ from coordinator.projections.storage.batch import Batch
 from coordinator.projections.storage.store import Store
 from coordinator.projections.views.board_places import board_places
 from coordinator.projections.views.board_windows import (
-    HOUR_MS,
     Bucket,
     Scope,
     TrailingSums,
@@ -39,6 +38,7 @@ from coordinator.projections.views.board_windows import (
 from coordinator.projections.views.ended_windows import EndedWindows
 from coordinator.projections.views.model_rows import RUNNING, ModelRow, ModelRows
 from coordinator.projections.views.unranked import why_unranked
+from coordinator.streams.durations import HOUR_MS
 from coordinator.streams.events import (
     CrunchConfigured,
     EnsemblesScored,

@@ -11,7 +11,7 @@ from collections import Counter as Count
 from collections.abc import Iterator, Mapping, Sequence
 
 from coordinator.streams.contract.contract import Contracts
-from coordinator.streams.durations import HOUR_MS
+from coordinator.streams.durations import FAR_MS, HOUR_MS
 from coordinator.streams.events import (
     Answered,
     AnyEvent,
@@ -35,7 +35,6 @@ from coordinator.streams.snapshots.newcomers import ALWAYS_HERE
 from coordinator.streams.snapshots.past import ModelPast, needs_order
 from coordinator.streams.snapshots.restating import restated_periods, scores_of, series_of
 from coordinator.streams.snapshots.state import (
-    FAR_MS,
     SnapshotState,
     Tally,
 )

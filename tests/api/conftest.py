@@ -14,7 +14,7 @@ from tests.planned import keep_plan
 from tests.shadowed import shadowed_loop
 
 from coordinator.api.access import Rules
-from coordinator.api.app import create_app
+from coordinator.api.app import BesideReadModels, create_app
 from coordinator.api.commands import Sender
 from coordinator.api.keys import KeyRing, Scope, make_entry, parse_entries
 from coordinator.api.monitor import Monitor
@@ -93,7 +93,7 @@ async def api(parts):
     explainer = explainer_over(stage.log)
     keep_plan(parts.settings.data_dir)
     app = create_app(
-        parts.settings, projector, stage, sender=sender, rules=rules, monitor=monitor, explainer=explainer
+        parts.settings, sender, rules=rules, monitor=monitor, beside=BesideReadModels(explainer=explainer)
     )
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(

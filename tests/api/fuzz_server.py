@@ -15,7 +15,7 @@ from tests.explained import explainer_over
 from tests.logs import busy_log, fold_into
 
 from coordinator.api.access import Rules
-from coordinator.api.app import create_app
+from coordinator.api.app import BesideReadModels, create_app
 from coordinator.api.commands import Sender
 from coordinator.api.keys import KeyRing, Scope, make_entry, parse_entries
 from coordinator.projections.folding.projector import Projector
@@ -34,7 +34,7 @@ async def main(port: int, folder: Path) -> None:
     stage = ScriptedStage(projector, log)
     rules = Rules(KeyRing(parse_entries(ENTRY, "test")))
     sender, explainer = Sender(projector, stage, wait_seconds=0.2), explainer_over(log)
-    app = create_app(settings, projector, stage, sender=sender, rules=rules, explainer=explainer)
+    app = create_app(settings, sender, rules=rules, beside=BesideReadModels(explainer=explainer))
     await uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error")).serve()
 
 

@@ -10,6 +10,7 @@ from tests.waiting import limit
 
 from coordinator.api.access import BODY_BYTES_MAX, HEADERS, Rules, key_of, scope_needed
 from coordinator.api.app import create_app
+from coordinator.api.commands import Sender
 from coordinator.api.keys import KeyRing, Scope, hash_of, make_entry, parse_entries, read_key_ring
 from coordinator.api.problems import MEDIA_TYPE
 from coordinator.streams.log.errors import OperatorError
@@ -55,7 +56,7 @@ def door(parts):
             hosts=hosts,
             requests_per_second=rate,
         )
-        app = create_app(Settings(), parts.projector, parts.stage, rules=rules)
+        app = create_app(Settings(), Sender(parts.projector, parts.stage), rules=rules)
         transport = httpx.ASGITransport(app, client=(host, 1234))
         if scope is not None:
             headers["X-API-Key"] = KEYS[scope][0]

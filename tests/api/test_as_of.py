@@ -14,6 +14,7 @@ from tests.logs import HOUR_MS, MINUTE_MS, START_MS, fold_into
 from coordinator.api import as_of
 from coordinator.api.access import Rules
 from coordinator.api.app import create_app
+from coordinator.api.commands import Sender
 from coordinator.api.keys import KeyRing
 from coordinator.api.times import zulu
 from coordinator.projections.folding.decisions import Folder
@@ -55,7 +56,7 @@ async def stopped(log, path, until_ms):
     settings = Settings(data_dir=path)
     read = open_read_models(path, "cluster", log.crunch_id)
     fold_into(Folder(read.all(), until_ms=until_ms), log)
-    app = create_app(settings, Projector(settings, read), None, rules=Rules(KeyRing(())))
+    app = create_app(settings, Sender(Projector(settings, read), None), rules=Rules(KeyRing(())))
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://node")
     return SimpleNamespace(client=client, close=read.close)
 

@@ -16,7 +16,8 @@ from tests.infra.evidence.questioned import questioned_log
 from tests.logs import fold_into
 
 from coordinator.api import evidence, proofs
-from coordinator.api.app import create_app
+from coordinator.api.app import BesideReadModels, create_app
+from coordinator.api.commands import Sender
 from coordinator.api.evidence_loop import EvidenceLoop
 from coordinator.api.monitor import Monitor
 from coordinator.api.times import zulu
@@ -98,7 +99,9 @@ async def node_of(log, tmp_path):
     monitor = Monitor(projector, None, lambda: 0, Watches(evidence=loop))
     bundles = KeptBundles(settings, lambda: Source(log))
     explainer = Explainer(MemoryAppends(log), lambda facts: explain_again(facts, ContractShelf()))
-    app = create_app(settings, projector, None, monitor=monitor, bundles=bundles, explainer=explainer)
+    app = create_app(
+        settings, Sender(projector, None), monitor=monitor, beside=BesideReadModels(bundles, explainer)
+    )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://node") as client:
         yield SimpleNamespace(
             client=client, read=read, loop=loop, bundles=bundles, ids=checkpoints_of(log), settings=settings

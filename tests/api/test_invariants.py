@@ -17,6 +17,7 @@ from tests.streams.golden_samples import SAMPLES
 from tests.waiting import limit
 
 from coordinator.api.app import create_app
+from coordinator.api.commands import Sender
 from coordinator.api.monitor import HOLE_MS_MAX, LAG_MS_MAX, Monitor
 from coordinator.api.replay_check import ReplayCheck
 from coordinator.api.watches import Watches
@@ -57,7 +58,7 @@ async def node(tmp_path):
     async with rpc_server(lambda _call: b"") as hook:
         webhook = Webhook(hook.url, wall_ms=lambda: 0)
         monitor = Monitor(projector, port, lambda: clock.now, Watches(webhook=webhook))
-        app = create_app(settings, projector, port, monitor=monitor)
+        app = create_app(settings, Sender(projector, port), monitor=monitor)
         posting = asyncio.create_task(webhook.run())
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app, client=("127.0.0.1", 1)), base_url="http://127.0.0.1"

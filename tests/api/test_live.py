@@ -16,6 +16,7 @@ from tests.waiting import LIMIT_SECONDS, limit
 
 from coordinator.api import live, live_hub
 from coordinator.api.app import create_app
+from coordinator.api.commands import Sender
 from coordinator.api.live_position import parse_position, position_text
 from coordinator.api.server import _Server
 from coordinator.infra.connections import Connections
@@ -38,7 +39,7 @@ class Node:
         self.projector._started = True
         self.bound = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(
-            create_app(self.projector.settings, self.projector, None),
+            create_app(self.projector.settings, Sender(self.projector, None)),
             http=Connections(1_000).protocol,
             log_config=None,
             lifespan="off",

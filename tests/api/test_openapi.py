@@ -21,7 +21,8 @@ from tests.shadowed import shadowed_loop
 
 from coordinator.api import openapi
 from coordinator.api.access import BODY_BYTES_MAX
-from coordinator.api.app import create_app
+from coordinator.api.app import BesideReadModels, create_app
+from coordinator.api.commands import Sender
 from coordinator.api.monitor import Monitor
 from coordinator.api.watches import Watches
 from coordinator.projections.folding.projector import Projector
@@ -155,7 +156,12 @@ async def write() -> None:
             Watches(evidence=noted_loop(projector), shadow=shadowed_loop(Path(folder))),
         )
         keep_plan(Path(folder))
-        app = create_app(Settings(), projector, None, monitor=monitor, explainer=explainer_over(log))
+        app = create_app(
+            Settings(),
+            Sender(projector, None),
+            monitor=monitor,
+            beside=BesideReadModels(explainer=explainer_over(log)),
+        )
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app, client=("127.0.0.1", 1)), base_url="http://node"
         ) as client:

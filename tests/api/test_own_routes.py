@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from tests.waiting import LIMIT_SECONDS
 
+from coordinator.api.commands import Sender
 from coordinator.api.own_routes import FILES_MAX, load_own_routes, mount_own_routes
 from coordinator.streams.log.errors import OperatorError
 
@@ -117,7 +118,7 @@ async def test_the_report_api_serves_them(api, tmp_path):
     from coordinator.streams.settings import Settings
 
     own = load_own_routes(str(folder))
-    app = create_app(Settings(), api.projector, api.stage, own_routes=own)
+    app = create_app(Settings(), Sender(api.projector, api.stage), own_routes=own)
     client = TestClient(app)
     assert client.get("/own/rules").json() == {"text": "be right"}
     assert client.get("/reports/models").status_code == 200

@@ -38,7 +38,7 @@ def with_wallets(api, path: Path, text: str):
 
     path.write_text(text)
     settings_ = type(api.projector.settings)(data_dir=path.parent, wallets_file=str(path), api_keys=ENTRY)
-    app = create_app(settings_, api.projector, api.stage, sender=Sender(api.projector, api.stage))
+    app = create_app(settings_, Sender(api.projector, api.stage))
     return httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://node", headers={"X-API-Key": KEY}
     )

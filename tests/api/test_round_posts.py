@@ -12,7 +12,7 @@ from tests.logs import HOUR_MS, START_MS, LogBuilder
 from tests.posted import Posted, add_questions
 
 from coordinator.api.access import Rules
-from coordinator.api.app import create_app
+from coordinator.api.app import BesideReadModels, create_app
 from coordinator.api.commands import Sender
 from coordinator.api.keys import KeyRing, Scope, make_entry, parse_entries
 from coordinator.infra.rounds.checking import checked_here
@@ -122,11 +122,11 @@ async def node(tmp_path, log):
         rules = Rules(KeyRing(parse_entries(f"{ADMIN_LINE}\n{ADA_LINE}", "tests")))
         app = create_app(
             parts.settings,
-            parts.projector,
-            stage,
-            sender=sender,
+            sender,
             rules=rules,
-            check=lambda hand_in: checked_here(hand_in, lambda _hash: CrunchContract(crunch_pubkey=None)),
+            beside=BesideReadModels(
+                check=lambda hand_in: checked_here(hand_in, lambda _hash: CrunchContract(crunch_pubkey=None))
+            ),
         )
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://node") as client:
 

@@ -8,7 +8,8 @@ import httpx
 import pytest
 from tests.logs import LogBuilder
 
-from coordinator.api.app import create_app
+from coordinator.api.app import BesideReadModels, create_app
+from coordinator.api.commands import Sender
 from coordinator.infra.rules import circumstances
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.rules import rules_of
@@ -16,7 +17,11 @@ from coordinator.streams.log.errors import WorldError
 
 
 def asked_of(parts, making):
-    app = create_app(parts.settings, parts.projector, parts.stage, rules_of_terms=making)
+    app = create_app(
+        parts.settings,
+        Sender(parts.projector, parts.stage),
+        beside=BesideReadModels(rules_of_terms=making),
+    )
     transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
     return httpx.AsyncClient(transport=transport, base_url="http://node")
 

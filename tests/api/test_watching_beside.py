@@ -13,6 +13,7 @@ from tests.streams.build import HOUR, T0, configured, period_closed, shelf, snap
 from tests.waiting import in_time, limit
 
 from coordinator.api.app import create_app
+from coordinator.api.commands import Sender
 from coordinator.api.monitor import Monitor, make_monitor
 from coordinator.api.server import _answering, _run
 from coordinator.infra.processes.sockets import listen
@@ -60,7 +61,7 @@ def parts(tmp_path):
 
 async def serving(projector, port, monitor, ask):
     """Serve on a real socket, `ask` it, stop."""
-    app = create_app(projector.settings, projector, port, monitor=monitor)
+    app = create_app(projector.settings, Sender(projector, port), monitor=monitor)
     bound = listen("127.0.0.1", 0, "a port")
     stopping = asyncio.Event()
 

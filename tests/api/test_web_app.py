@@ -12,6 +12,7 @@ import pytest
 from tests.logs import START_MS, TX_HASH
 
 from coordinator.api.app import create_app
+from coordinator.api.commands import Sender
 from coordinator.projections.folding.projector import Projector
 from coordinator.streams import events as ev
 from coordinator.streams.settings import Settings
@@ -32,7 +33,7 @@ STATIC_COLUMNS = {
 @pytest.fixture
 async def app(api):
     """The web app's own client: from a trusted network, without a key, cookies or an Origin."""
-    application = create_app(Settings(api_settle_without_key=True), api.projector, api.stage)
+    application = create_app(Settings(api_settle_without_key=True), Sender(api.projector, api.stage))
     transport = httpx.ASGITransport(application, client=("127.0.0.1", 1))
     async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:
         yield client
@@ -248,7 +249,7 @@ async def test_a_node_that_has_nothing_yet_answers_empty_lists(tmp_path):
     from tests.logs import LogBuilder, folded
 
     read = folded(LogBuilder(), tmp_path)
-    application = create_app(Settings(), Projector(Settings(data_dir=tmp_path), read), None)
+    application = create_app(Settings(), Sender(Projector(Settings(data_dir=tmp_path), read), None))
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(application), base_url="http://node"
     ) as client:

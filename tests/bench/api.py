@@ -28,6 +28,7 @@ from tests.logs import HOUR_MS, MINUTE_MS, START_MS, LogBuilder, fold_into  # no
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol  # noqa: E402
 
 from coordinator.api.app import create_app  # noqa: E402
+from coordinator.api.commands import Sender  # noqa: E402
 from coordinator.api.times import zulu  # noqa: E402
 from coordinator.infra.kafka.embedded import free_ports  # noqa: E402
 from coordinator.infra.processes.forking import keep_from_the_collector  # noqa: E402
@@ -71,7 +72,7 @@ def serve(folder: Path, models: int, rounds: int, port: int, ready: object) -> N
     """The child: fold, then serve until it is ended."""
     keep_from_the_collector()
     projector, _ = fold_history(folder, models, rounds)
-    app = create_app(projector.settings, projector, None)  # type: ignore[arg-type]
+    app = create_app(projector.settings, Sender(projector, None))  # type: ignore[arg-type]
     bound = listen("127.0.0.1", port, "the port")
     config = uvicorn.Config(app, http=HttpToolsProtocol, log_config=None, access_log=False, lifespan="off")
     ready.set()  # type: ignore[attr-defined]

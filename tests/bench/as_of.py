@@ -59,7 +59,9 @@ from coordinator.streams.settings import Settings
 let_live_answers_through()
 keep_from_the_collector()
 settings = Settings(data_dir=Path(sys.argv[1]))
-app = create_app(settings, Projector(settings, open_read_models(settings.data_dir, "bench", "btc-up")), None)
+app = create_app(
+    settings, Sender(Projector(settings, open_read_models(settings.data_dir, "bench", "btc-up")), None)
+)
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), log_level="error", access_log=False)
 """
 

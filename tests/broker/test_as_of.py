@@ -23,6 +23,7 @@ from tests.waiting import LIMIT_SECONDS
 
 from coordinator.api.access import Rules
 from coordinator.api.app import create_app
+from coordinator.api.commands import Sender
 from coordinator.api.keys import KeyRing
 from coordinator.infra.log.own import log_identity
 from coordinator.projections.folding.projector import Projector
@@ -57,7 +58,7 @@ async def replayed(settings, until_ms, folder):
     read = open_read_models(
         folder, await log_identity(settings.kafka_bootstrap, settings.crunch_id), settings.crunch_id
     )
-    app = create_app(settings, Projector(settings, read), None, rules=Rules(KeyRing(())))
+    app = create_app(settings, Sender(Projector(settings, read), None), rules=Rules(KeyRing(())))
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://node")
     return SimpleNamespace(client=client, close=read.close, hashes=result.state_hash)
 

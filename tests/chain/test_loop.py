@@ -14,6 +14,7 @@ from tests.projections.test_checks import a_log, submitted
 
 from coordinator.api.app import create_app
 from coordinator.api.chain_loop import RESEND_MS, ChainLoop, make_chain
+from coordinator.api.commands import Sender
 from coordinator.api.monitor import Monitor, make_monitor
 from coordinator.api.watches import Watches
 from coordinator.infra.chain.fake import FakeChain
@@ -65,7 +66,7 @@ async def test_over_the_wire_a_final_failure_is_taken_back_and_shown(scene):
         watch = loop(scene, SolanaChain(server.url))
         await watch.look()
         monitor = Monitor(scene.projector, scene.port, lambda: scene.clock.now, Watches(chain=watch))
-        app = create_app(scene.projector.settings, scene.projector, scene.port, monitor=monitor)
+        app = create_app(scene.projector.settings, Sender(scene.projector, scene.port), monitor=monitor)
         transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             body = (await client.get("/reports/chain")).json()

@@ -30,7 +30,6 @@ from coordinator.streams.audit.explain.windows import window_rule
 from coordinator.streams.audit.facts import Chain
 from coordinator.streams.audit.snapshots import SnapshotsAgain
 from coordinator.streams.audit.windows import (
-    HOUR_MS,
     OldPeriod,
     board_again,
     combined_again,
@@ -39,6 +38,7 @@ from coordinator.streams.audit.windows import (
 )
 from coordinator.streams.checkpoints.ranking import rank
 from coordinator.streams.contract.terms import TermsInForce
+from coordinator.streams.durations import HOUR_MS
 from coordinator.streams.events import (
     EnsemblesScored,
     FieldSum,
