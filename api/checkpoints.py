@@ -39,7 +39,7 @@ from coordinator.api.paging import PAGED, Cursor, place_of, with_next
 from coordinator.api.problems import problem
 from coordinator.api.queries import our_router
 from coordinator.api.read_models import Reading
-from coordinator.api.responses import Span, json_answer, project_ids, shaped, span
+from coordinator.api.responses import Span, json_answer, models_wanted, shaped, span
 from coordinator.api.shapes import Status
 from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.folding.as_of import Readable
@@ -104,15 +104,13 @@ def router() -> APIRouter:
         request: Request,
         read: Reading,
         when: Annotated[Span, Depends(span)],
-        ids: Annotated[set[str] | None, Depends(project_ids)],
-        model_id: Annotated[str | None, Query(max_length=200)] = None,
+        wanted: Annotated[set[str] | None, Depends(models_wanted)],
         limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 50,
         cursor: Cursor = None,
     ) -> Response:
         """The shares of the newest `limit` checkpoints that were offered and end in [start, end], oldest first:
         one row per paid model. With `cursor`, of those before.
         """
-        wanted = {model_id} if model_id is not None else ids
         rows = takewhile(
             lambda row: row.checkpoint.period_end >= when.start,
             read.checkpoints.newest(after=place_of(cursor, Place)),

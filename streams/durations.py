@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-MINUTE_MS = 60_000
+SECOND_MS = 1000
+MINUTE_MS = 60 * SECOND_MS
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 YEAR_MS = 366 * DAY_MS
 """The longest year: bounds count in it."""
-DAY_SECONDS, YEAR_SECONDS = DAY_MS // 1000, YEAR_MS // 1000
+HOUR_SECONDS, DAY_SECONDS, YEAR_SECONDS = HOUR_MS // 1000, DAY_MS // 1000, YEAR_MS // 1000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 """The time from which every time in ms counts."""
 FAR_MS = 1 << 62

@@ -125,6 +125,12 @@ SHARED_NAMES = {
 }
 """Names that modules of several folders share, and why nobody looks for them in the wrong one."""
 VAGUE_NAMES = {"one", "said", "known", "given", "found", "kept", "made"}
+PARAMETERS_MAX = 7
+MORE_PARAMETERS = {
+    "streams/backtest/door.py:backtest": "participants call it with the few options that they want, by their names",
+    "streams/log/counting.py:Decision": "made for each decision that is read or taken: a part of it would cost as much",
+}
+"""What takes more than PARAMETERS_MAX, and why no object of a name of its own is better."""
 DURATION = re.compile(r"_?(?:(?:SECOND|MINUTE|HOUR|DAY|WEEK|YEAR)_(?:MS|SECONDS)|EPOCH|FAR_MS)")
 CLOCK = ROOT / "streams" / "clock.py"
 """The one shell at the top of streams/: api, infra and the sources have no other folder in common."""
@@ -279,6 +285,40 @@ def test_a_length_of_time_is_defined_in_one_place() -> None:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and DURATION.fullmatch(node.id)
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_what_belongs_together_is_an_object_with_a_name() -> None:
+    """A call with nine values says of none what it belongs to. A command's parameters are its options: they are free."""
+    many = {
+        f"{path.relative_to(ROOT)}:{name}": count
+        for path, part in _modules()
+        for name, function in _functions(_tree(path).body)
+        if (count := len(_parameters(function))) > PARAMETERS_MAX
+        and not (part == "cli" and re.search(r"\btyper\.|Option\b", ast.unparse(function.args)))
+    }
+    surplus = {name: count for name, count in many.items() if name not in MORE_PARAMETERS}
+    assert not surplus, surplus
+    assert set(many) == set(MORE_PARAMETERS), (
+        "MORE_PARAMETERS lists a function that does not need it any more"
+    )
+
+
+def _functions(
+    body: list[ast.stmt], of: str = ""
+) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """(name, function) of all functions; the name of `__init__` is its class's."""
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            yield from _functions(node.body, node.name)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield (of if node.name == "__init__" else node.name), node
+            yield from _functions(node.body)
+
+
+def _parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    arguments = function.args
+    named = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+    return [name for name in named if name not in ("self", "cls")]
 
 
 def test_a_module_is_named_as_no_other_unless_both_are_of_one_topic() -> None:

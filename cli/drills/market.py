@@ -7,9 +7,9 @@ import threading
 from pathlib import Path
 
 from coordinator.streams.clock import wall_ms
+from coordinator.streams.durations import SECOND_MS
 
 SUBJECTS = ("DRILLA", "DRILLB")
-SECOND_MS = 1000
 WAVE = (0, 3, 5, 4, 1, -2, -4, -3)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
 from pydantic import BaseModel
@@ -173,40 +173,34 @@ def score_alone(scorer: Scorer, truth: Any, asked: Asked, model_id: str, output:
     return Scored(units, reason, _of_no_model(fault))
 
 
-class Began(NamedTuple):
-    """The states with which a round began: those of the models, and those of the ensembles."""
-
-    models: Carried
-    ensembles: Carried
-
-
 def score_beside(
-    scorer: RoundScorer,
-    contract: CrunchContract,
-    what: ResolvedScope,
-    before: Began,
-    asked: Asked,
-    model_id: str,
-    output: msgspec.Raw,
-) -> Scored:
-    """Score an ensemble's answer with `score_round`, in a round of the models and this ensemble.
+    scorer: RoundScorer, contract: CrunchContract, what: ResolvedScope, before: Carried, own: Carried
+) -> ScoresAnswer:
+    """Scores an ensemble's answer with `score_round`, in a round of the models and this ensemble.
 
-    The ensemble gets its own state together with those of the models, and none of another ensemble. The scores of the
-    models and the shared state that come out of this round are discarded.
+    `before`: the state with which the round began. `own`: the states of the ensembles; each one gets its own together
+    with those of the models, and none of another ensemble. The scores of the models and the shared state that come out
+    of this round are discarded.
     """
-    place = bisect_left(asked.models, model_id)
-    beside = Asked(
-        models=[*asked.models[:place], model_id, *asked.models[place:]],
-        crunchers=[*asked.crunchers[:place], "", *asked.crunchers[place:]],
-        outputs=[*asked.outputs[:place], output, *asked.outputs[place:]],
-        missed={at + (at >= place): missed for at, missed in asked.missed.items()},
-    )
-    state = before.ensembles.states.get(model_id)
-    states = before.models.states if state is None else before.models.states | {model_id: state}
-    began = Carried(states, before.models.shared)
-    outcome = scorer.score(beside, what.truth, what.context(contract, began), began)
-    _, fault, reason = outcome.unscored.get(place, ("", NODE, ""))
-    return Scored(units_of(outcome.units, place), reason, _of_no_model(fault), outcome.states.get(model_id))
+
+    def score(asked: Asked, model_id: str, output: msgspec.Raw) -> Scored:
+        place = bisect_left(asked.models, model_id)
+        beside = Asked(
+            models=[*asked.models[:place], model_id, *asked.models[place:]],
+            crunchers=[*asked.crunchers[:place], "", *asked.crunchers[place:]],
+            outputs=[*asked.outputs[:place], output, *asked.outputs[place:]],
+            missed={at + (at >= place): missed for at, missed in asked.missed.items()},
+        )
+        state = own.states.get(model_id)
+        states = before.states if state is None else before.states | {model_id: state}
+        began = Carried(states, before.shared)
+        outcome = scorer.score(beside, what.truth, what.context(contract, began), began)
+        _, fault, reason = outcome.unscored.get(place, ("", NODE, ""))
+        return Scored(
+            units_of(outcome.units, place), reason, _of_no_model(fault), outcome.states.get(model_id)
+        )
+
+    return score
 
 
 def _of_no_model(fault: Fault) -> Fault:

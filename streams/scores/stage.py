@@ -51,13 +51,7 @@ from coordinator.streams.ports import BlobReader
 from coordinator.streams.scores.alone import blamed, charged, score_one, truth_of
 from coordinator.streams.scores.boards import scope_name
 from coordinator.streams.scores.charges import charged_again
-from coordinator.streams.scores.ensembles import (
-    Began,
-    EnsembleScorer,
-    ScoresAnswer,
-    score_alone,
-    score_beside,
-)
+from coordinator.streams.scores.ensembles import EnsembleScorer, ScoresAnswer, score_alone, score_beside
 from coordinator.streams.scores.open_rounds import (
     Answers,
     OpenInput,
@@ -355,7 +349,7 @@ class ScoreStage(Stage[ScoreState]):
                 yield event
             if contract.ensembles and resolved_scope.truth is not None and resolved_scope.corrects is None:
                 own = ensembles_carried.get(holder) or state.own.ensembles_carried.get(holder) or Carried()
-                score = partial(score_beside, scorer, contract, resolved_scope, Began(before, own))
+                score = score_beside(scorer, contract, resolved_scope, before, own)
                 for scored in self._score_ensembles(state, resolved_scope, parts, the_round, contract, score):
                     after = ensembles_carried[holder] = Carried(dict(own.states))
                     after.take(scored.data.states, [])

@@ -24,6 +24,7 @@ from coordinator.streams.contract import (
     ScheduledPrediction,
     defaults,
 )
+from coordinator.streams.durations import HOUR_SECONDS
 from coordinator.streams.engine import MemoryLog
 from coordinator.streams.log.birth import Birth, birth_records
 from coordinator.streams.log.errors import OperatorError
@@ -40,7 +41,6 @@ BIRTH_ID = "5" * 32
 CALM_SECONDS = 75.0
 """Longer than a keeper's longest pause and silence together, and than the longest pause between two asks for a gap."""
 REST_SECONDS = 8.0
-HOUR_SECONDS = 3600
 RECORDS_A_SECOND_MAX = 50
 
 PUBKEY = "4Nd1mBQtrMJVYVfKf2PJy9NZUZdTAsp7D4xWLs4gDB4T"
