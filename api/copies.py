@@ -18,10 +18,18 @@ from coordinator.api.read_models import Reading
 from coordinator.api.responses import Span, shaped, span
 from coordinator.api.turns import Turns
 from coordinator.projections.explaining.explainer import COMPARED_ROUNDS
-from coordinator.streams.audit.copy_rules import CopyRules
+from coordinator.streams.audit.copy_rules import RULES, CopyRules
 
 ROUNDS_MAX = 3_000
 PAIRS_MAX = 1_000
+
+
+async def copy_rules(
+    common_min: Annotated[int, Query(ge=5, le=ROUNDS_MAX)] = RULES.common_min,
+    correlation_min: Annotated[float, Query(gt=0.5, lt=1)] = RULES.correlation_min,
+) -> CopyRules:
+    """`common_min` and `correlation_min`: when two models count as one."""
+    return CopyRules(common_min=common_min, correlation_min=correlation_min)
 
 
 @cache
@@ -35,9 +43,8 @@ def router() -> APIRouter:
         request: Request,
         read: Reading,
         when: Annotated[Span, Depends(span)],
+        rules: Annotated[CopyRules, Depends(copy_rules)],
         rounds: Annotated[int, Query(ge=1, le=ROUNDS_MAX)] = COMPARED_ROUNDS,
-        common_min: Annotated[int, Query(ge=5, le=ROUNDS_MAX)] = 30,
-        correlation_min: Annotated[float, Query(gt=0.5, lt=1)] = 0.99,
     ) -> Response:
         """Pairs of models whose answers agree too well over the newest `rounds` (round, scope) pairs opened in [start,
         end]: equal, scaled, lagged or noisy. Answers that are still hidden are left out.
@@ -49,9 +56,7 @@ def router() -> APIRouter:
             from coordinator.streams.audit.copies import find_copies  # noqa: PLC0415
 
             series, looked_at = answers_in_series(read.predictions, when.start, when.end, rounds)
-            pairs_found = find_copies(
-                series, CopyRules(common_min=common_min, correlation_min=correlation_min)
-            )
+            pairs_found = find_copies(series, rules)
             pairs = [
                 msgspec.structs.asdict(pair)
                 | {

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from fastapi.responses import Response
 
 from coordinator.api import explain_shapes as shapes
-from coordinator.api.copies import ROUNDS_MAX
+from coordinator.api.copies import ROUNDS_MAX, copy_rules
 from coordinator.api.read_models import Reading
 from coordinator.api.responses import Span, shaped, span
 from coordinator.api.times import MOMENT_SCHEMA, parse_ms
@@ -24,7 +24,7 @@ from coordinator.infra.explaining import Explaining
 from coordinator.infra.log.appends import KafkaAppends
 from coordinator.projections.explaining.explainer import COMPARED_ROUNDS, Explainer
 from coordinator.projections.explaining.finding import ID_CHARS_MAX, UnknownFigureError
-from coordinator.streams.audit.copy_rules import RULES, CopyRules
+from coordinator.streams.audit.copy_rules import CopyRules
 from coordinator.streams.audit.explain.steps import Explanation
 from coordinator.streams.log.errors import LogError, WorldError
 from coordinator.streams.settings import Settings
@@ -171,14 +171,12 @@ def router(explainer: Explainer) -> APIRouter:
             str, Query(max_length=MODEL_CHARS_MAX, description="The model that it is compared with.")
         ],
         when: Annotated[Span, Depends(span)],
+        rules: Annotated[CopyRules, Depends(copy_rules)],
         rounds: Annotated[int, Query(ge=1, le=ROUNDS_MAX)] = COMPARED_ROUNDS,
-        common_min: Annotated[int, Query(ge=5, le=ROUNDS_MAX)] = RULES.common_min,
-        correlation_min: Annotated[float, Query(gt=0.5, lt=1)] = RULES.correlation_min,
     ) -> Response:
         """Whether two models answer alike: the rounds that `/reports/models/copies` compares with the same parameters,
         the answers of both, and each number of the evidence.
         """
-        rules = CopyRules(common_min=common_min, correlation_min=correlation_min)
         compared = (when.start, when.end)
         return await answer(
             request, lambda: explainer.copies(read, (model_id, other), compared, rounds, rules)

@@ -20,9 +20,10 @@ from coordinator.projections.folding.as_of import Readable
 from coordinator.streams.audit.copy_rules import RULES, CopyRules
 from coordinator.streams.audit.explain.again import Facts
 from coordinator.streams.audit.explain.steps import Explanation
-from coordinator.streams.contract.terms import FAR_FUTURE_MS, in_force
+from coordinator.streams.contract.terms import in_force
+from coordinator.streams.durations import FAR_MS
 
-EVER = (0, FAR_FUTURE_MS)
+EVER = (0, FAR_MS)
 COMPARED_ROUNDS = 500
 """How many of the newest rounds and scopes are compared where nobody says how many."""
 

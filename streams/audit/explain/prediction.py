@@ -38,7 +38,7 @@ from coordinator.streams.audit.explain.steps import (
     units,
 )
 from coordinator.streams.audit.explain.truth import counted_in, truth_of_window
-from coordinator.streams.audit.explain.whole_round import RoundAgain, round_again
+from coordinator.streams.audit.explain.whole_round import RecordedScope, RoundAgain, round_again
 from coordinator.streams.audit.scores import raw_inputs
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
@@ -202,11 +202,13 @@ def _scored(facts: PredictionFacts) -> Iterator[Step]:
     if facts.resolved is not None and facts.terms is not None:
         try:
             again = round_again(
-                facts.input,
-                facts.scope,
-                facts.parts,
-                facts.opened.event.data.roster,
-                facts.resolved.event,
+                RecordedScope(
+                    facts.input,
+                    facts.scope,
+                    facts.parts,
+                    facts.opened.event.data.roster,
+                    facts.resolved.event,
+                ),
                 facts.contract,
                 facts.terms,
                 facts.carried.before[0] if facts.carried.before else {},

@@ -8,6 +8,7 @@ may rest on one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -46,12 +47,18 @@ class RoundAgain(msgspec.Struct, frozen=True):
         return any(isinstance(event, StateCarried) for event in self.events)
 
 
+class RecordedScope(NamedTuple):
+    """One scope of a round as the log has it: the input, the answers by the models of the roster, and the truth."""
+
+    data: InputReceivedData
+    scope: InputScope
+    parts: Sequence[ScopeAnsweredData]
+    roster: Sequence[RosterEntry]
+    resolved: InputResolved
+
+
 def round_again(
-    data: InputReceivedData,
-    scope: InputScope,
-    parts: Sequence[ScopeAnsweredData],
-    roster: Sequence[RosterEntry],
-    resolved: InputResolved,
+    recorded: RecordedScope,
     contract: CrunchContract,
     terms: Terms,
     before: Before,
@@ -59,6 +66,7 @@ def round_again(
     """The round of one scope, scored with what earlier rounds left. Raises AUTHORS_ERRORS for a truth of another type;
     what the contract's function raises fails the round, as it does in the node.
     """
+    data, scope, parts, roster, resolved = recorded
     truth, reason = None, f"no ground truth: {resolved.data.reason}"
     if resolved.data.truth is not None:
         truth, reason = typed_truth(contract, scope.scope_key, resolved.data.truth), ""
