@@ -32,7 +32,7 @@ SMALL_BYTES_MAX = 64 * 1024 * 1024
 """The largest size of a member that is read as a whole."""
 OnBytes = Callable[[int, int], None]
 """(bytes read, bytes in all)"""
-_EPOCH = (1980, 1, 1, 0, 0, 0)
+_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 _MEMBER = re.compile(
     rf"{re.escape(MANIFEST)}|{re.escape(SETTINGS)}|{re.escape(LOG)}|{CONTRACTS}[0-9a-f]{{64}}"
 )
@@ -72,7 +72,7 @@ class ExportWriter:
 
 
 def _info(name: str, compress_type: int) -> zipfile.ZipInfo:
-    info = zipfile.ZipInfo(name, _EPOCH)
+    info = zipfile.ZipInfo(name, _ZIP_EPOCH)
     info.compress_type = compress_type
     return info
 
