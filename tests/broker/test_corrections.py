@@ -25,13 +25,15 @@ from tests.waiting import LIMIT_SECONDS, limit
 from typer.testing import CliRunner
 
 from coordinator.cli.main import app
+from coordinator.infra.contracts.archive import pack
 from coordinator.infra.contracts.loading import contract_hash, load_contract
 from coordinator.infra.kafka.embedded import free_ports
 from coordinator.infra.kafka.topics import create_topics
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine import Engine, Functions
 from coordinator.streams.engine.memory_log import MemoryLog
-from coordinator.streams.events import PeriodClosed
+from coordinator.streams.events import ApplyContract, ApplyContractData, PeriodClosed
+from coordinator.streams.log.envelope import encode_event
 from coordinator.streams.settings import Settings, environment
 
 pytestmark = pytest.mark.broker
@@ -63,6 +65,15 @@ def made() -> tuple[MemoryLog, list[int]]:
     return engine.log, ends
 
 
+def applied() -> ApplyContract:
+    """The command that has the contract itself, which a bundle carries."""
+    contract = load_contract(CONTRACT)
+    data = ApplyContractData(
+        contract_hash=contract_hash(contract), path=CONTRACT, archive=pack(contract, CONTRACT)
+    )
+    return ApplyContract(id="cmd/apply", at=T0, data=data)
+
+
 @pytest.fixture
 async def node(kafka_bootstrap, crunch_id, tmp_path, monkeypatch):
     """(report, settings, log, ends): all that was fed and scored is there, of the snapshots the first period."""
@@ -71,7 +82,10 @@ async def node(kafka_bootstrap, crunch_id, tmp_path, monkeypatch):
     # The topics have births of their own; everything behind the engine's is as it is.
     await produce(
         kafka_bootstrap, crunch_id,
-        MemoryLog({topic: log[topic][1 : ends[0] if topic == "snapshots" else None] for topic in MADE}),
+        MemoryLog(
+            {topic: log[topic][1 : ends[0] if topic == "snapshots" else None] for topic in MADE}
+            | {"commands": [encode_event(applied())]}
+        ),
     )  # fmt: skip
     settings = Settings(
         crunch_id=crunch_id, kafka_bootstrap=kafka_bootstrap, data_dir=tmp_path, api_port=free_ports(1)[0],
@@ -132,10 +146,13 @@ async def checkpoints(report, worker, count):
 async def test_a_paid_checkpoint_is_corrected_and_the_next_one_carries_it_once(node, tmp_path):
     report, settings, log, ends = node
 
-    async def coordinator(*arguments, code=0):
-        result = await asyncio.to_thread(CliRunner().invoke, app, ["checkpoint", *arguments])
+    async def command(*arguments, code=0):
+        result = await asyncio.to_thread(CliRunner().invoke, app, [*arguments])
         assert result.exit_code == code, (result.output, result.exception)
         return result
+
+    async def coordinator(*arguments, code=0):
+        return await command("checkpoint", *arguments, code=code)
 
     async def more_snapshots(number):
         part = MemoryLog({"snapshots": log["snapshots"][ends[number - 1] : ends[number]]})
@@ -203,3 +220,20 @@ async def test_a_paid_checkpoint_is_corrected_and_the_next_one_carries_it_once(n
         await more_snapshots(2)
         newest = (await checkpoints(report, worker, 3))[-1]
         assert newest["meta"]["credits"] == []
+
+    # A stranger judges what the carrier pays from its bundle alone, and anybody asks why a credit is what it is.
+    for more in ((), ("--whole",)):
+        bundle = str(tmp_path / "carrier.bundle")
+        await command("bundle", carrier["id"], "--out", bundle, *more)
+        verdict = (await command("verify", bundle)).stdout
+        assert f"{sum(owed.values()):,} micro-USDC on top for 1 earlier checkpoints" in verdict
+    for model_id, amount in owed.items():
+        share = json.loads((await command("explain", carrier["id"], model_id, "--json")).stdout)
+        (on_top,) = [step for step in share["steps"] if step["name"] == f"on top, for {the_id}"]
+        assert (share["agrees"], on_top["result"][0]["exact"]) == (True, str(amount))
+        corrected = json.loads((await command("explain", the_id, model_id, "--json")).stdout)
+        (step,) = [step for step in corrected["steps"] if step["name"] == "correction"]
+        figures = {value["name"]: value["exact"] for value in [*step["inputs"], *step["result"]]}
+        assert (step["agrees"], figures["owed"], figures["reason"]) == (True, "0", "a wrong close")
+        assert int(figures["due"]) - int(figures["paid"]) == amount
+        assert figures[f"carried by {carrier['id']}"] == str(amount)
