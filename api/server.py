@@ -9,6 +9,7 @@ record of the log is the reason it stays, ill and saying so, for a start again w
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -30,7 +31,9 @@ from coordinator.infra.processes.ending import end_when_told
 from coordinator.infra.processes.loop_watch import watch_loop
 from coordinator.infra.processes.sockets import listen
 from coordinator.projections.folding.projector import Projector
+from coordinator.projections.tracing.otlp import TraceExport, wants_traces
 from coordinator.projections.views.all_views import open_read_models
+from coordinator.streams.clock import wall_ms
 from coordinator.streams.log.errors import LogError, WrongLogError
 from coordinator.streams.settings import Settings
 
@@ -62,23 +65,34 @@ def serve(settings: Settings) -> None:
     let_live_answers_through()
     ask_for_files()
     try:
-        asyncio.run(_serve(settings, bound, own_routes))
+        traces = TraceExport(settings.crunch_id, wall_ms) if wants_traces(os.environ) else None
+        try:
+            asyncio.run(_serve(settings, bound, own_routes, traces))
+        finally:
+            if traces is not None:
+                traces.close()
     finally:
         bound.close()
 
 
-async def _serve(settings: Settings, bound: socket.socket, own_routes: list[OwnRoutes]) -> None:
+async def _serve(
+    settings: Settings, bound: socket.socket, own_routes: list[OwnRoutes], traces: TraceExport | None
+) -> None:
     stopping = asyncio.Event()
     end_when_told(stopping)
     alive = asyncio.create_task(watch_loop(settings.health_file))
     try:
-        await _fold_and_serve(settings, bound, own_routes, stopping)
+        await _fold_and_serve(settings, bound, own_routes, traces, stopping)
     finally:
         alive.cancel()
 
 
 async def _fold_and_serve(
-    settings: Settings, bound: socket.socket, own_routes: list[OwnRoutes], stopping: asyncio.Event
+    settings: Settings,
+    bound: socket.socket,
+    own_routes: list[OwnRoutes],
+    traces: TraceExport | None,
+    stopping: asyncio.Event,
 ) -> None:
     door = Door(settings.crunch_id, "the node starts: it waits for Kafka and looks at its topics")
     async with _answering(door, bound) as answering:
@@ -90,6 +104,8 @@ async def _fold_and_serve(
         try:
             await port.start()
             projector = Projector(settings, read)
+            if traces is not None:
+                projector.on_decided = traces.take
             monitor = make_monitor(projector, port)
             door.open(create_app(settings, Sender(projector, port), own_routes=own_routes, monitor=monitor))
             _log.info("report_listening", host=settings.api_host, port=bound.getsockname()[1])

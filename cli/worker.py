@@ -42,11 +42,12 @@ def run(name: str, *, wait: bool) -> None:
     # Seconds of imports: done before the settings are asked for, while a supervisor still starts the rest.
     if name == REPORT:
         from coordinator.api.server import serve  # noqa: PLC0415
-        from coordinator.infra.processes.json_logs import set_up_logging  # noqa: PLC0415
+        from coordinator.infra.processes.json_logs import name_crunch, set_up_logging  # noqa: PLC0415
 
         hide_from_others()
         set_up_logging(name)
         settings = _settings(name, wait=wait)
+        name_crunch(settings.crunch_id)
         keep_imports_from_the_collector()
         serve(settings)
         return

@@ -77,6 +77,18 @@ OTHER = {
     ),
     "SSL_CERT_FILE": ("certifi's", "all", "PEM file of the authorities that servers are checked by."),
     "SSL_CERT_DIR": ("", "all", "A folder of such files."),
+    "OTEL_TRACES_EXPORTER": (
+        "",
+        "report",
+        "`otlp` sends traces, `none` does not; an address below is enough, too.",
+    ),
+    "OTEL_EXPORTER_OTLP_ENDPOINT": (
+        "",
+        "report",
+        "Address of a collector that takes OTLP/HTTP; OpenTelemetry's other variables hold as well.",
+    ),
+    "OTEL_EXPORTER_OTLP_PROTOCOL": ("http/protobuf", "report", "How spans are sent; nothing else is spoken."),
+    "OTEL_SDK_DISABLED": ("false", "report", "`true`: no traces, whatever the others say."),
     "PYTHONPATH": ("", "model host", "Where a model's process finds packages beside the installed ones."),
     "REQUESTS_CA_BUNDLE": ("", "all", "The same, where SSL_CERT_FILE is not set."),
     "COORDINATOR_KEY": ("", "commands", "The key that the operator gave you: `coordinator submit` sends it."),

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import MutableMapping
+from typing import Any
 
 import structlog
+
+from coordinator.streams.log.trace_ids import checkpoint_trace, round_trace
 
 
 class _JsonLine(logging.Formatter):
@@ -18,6 +22,21 @@ class _JsonLine(logging.Formatter):
         return str(structlog.processors.JSONRenderer()(None, "", dict(line)))
 
 
+def _add_trace_id(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The trace of the round or checkpoint that a line is about, as the tracing has it (`streams/log/trace_ids.py`)."""
+    crunch_id = line.get("crunch_id")
+    if crunch_id and (input_id := line.get("input_id")):
+        line["trace_id"] = f"{round_trace(crunch_id, input_id):032x}"
+    elif crunch_id and (checkpoint_id := line.get("checkpoint")):
+        line["trace_id"] = f"{checkpoint_trace(crunch_id, checkpoint_id):032x}"
+    return line
+
+
+def name_crunch(crunch_id: str) -> None:
+    """From here on each line says the crunch, and the trace where it is about one. Call it before the event loop."""
+    structlog.contextvars.bind_contextvars(crunch_id=crunch_id)
+
+
 def set_up_logging(worker: str) -> None:
     """JSON lines on stdout for this process; other libraries' messages from WARNING on."""
     handler = logging.StreamHandler(sys.stdout)
@@ -26,6 +45,7 @@ def set_up_logging(worker: str) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            _add_trace_id,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,

@@ -120,6 +120,9 @@ class Projector:
         self.stages = {stream.topic: StageFigures() for stream in STREAMS if stream.enveloped}
         self.on_scored: Callable[[RoundScored], None] | None = None
         """Called with each round that is scored, as it is folded."""
+        self.on_decided: Callable[[Decision, int], None] | None = None
+        """Called with each decision, as it is folded, and the wall-clock time in ms at which Kafka got it."""
+        self._written_ms: Mapping[str, Mapping[int, int]] = {}
         self.error: BaseException | None = None
         self._ends: dict[str, int] = {}
         self._last_fold: float | None = None
@@ -179,6 +182,11 @@ class Projector:
         for partition, records in batches.items():
             if figures := self.stages.get(partitions[partition]):
                 figures.written_at = max(figures.written_at or 0, records[-1].timestamp)
+        if self.on_decided is not None:
+            self._written_ms = {
+                partitions[partition]: {record.offset: record.timestamp for record in records}
+                for partition, records in batches.items()
+            }
         await self.take_all(
             {
                 partitions[partition]: [(record.offset, record.value) for record in records]
@@ -233,6 +241,10 @@ class Projector:
                 for event in decision.events:
                     if isinstance(event, RoundScored):
                         self.on_scored(event)
+            if self.on_decided is not None:
+                written_ms = self._written_ms.get(decision.topic, {}).get(decision.offset)
+                if written_ms is not None:
+                    self.on_decided(decision, written_ms)
 
     def _commit(self) -> None:
         self.folder.commit()

@@ -23,7 +23,7 @@ from coordinator.infra.models.in_hand import InHand
 from coordinator.infra.ntp import ntp_time_ms
 from coordinator.infra.operator_files import check_files
 from coordinator.infra.processes.ending import end_when_told
-from coordinator.infra.processes.json_logs import set_up_logging
+from coordinator.infra.processes.json_logs import name_crunch, set_up_logging
 from coordinator.infra.processes.loop_watch import watch_loop
 from coordinator.streams.agents.feed.clocks import MachineTime
 from coordinator.streams.agents.feed.configuration import Intake, TermsMade, make_witness
@@ -291,4 +291,5 @@ def run_worker(name: str, settings: Settings) -> None:
         end_process(name, None)  # inside the loop, whose own end would wait for the threads of Faust and gRPC
 
     set_up_logging(name)
+    name_crunch(settings.crunch_id)
     asyncio.run(main())
