@@ -91,7 +91,8 @@ def list_(
         table.add_row(checkpoint["id"], period, checkpoint["status"] + rehearsal, Text(why))
     Console().print(table)
     if not rows:
-        typer.echo("no checkpoint" + (f" stands at {status}" if status else " was opened yet"))
+        none_yet = " was opened yet: the first comes with the end of a period in which a model is ranked"
+        typer.echo("no checkpoint" + (f" stands at {status}" if status else none_yet))
 
 
 @app.command("show")

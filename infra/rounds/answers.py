@@ -2,8 +2,9 @@
 
 - an object of question ids to outputs (also below `answers`), or lines `{"question_id", "scope_key", "output"}`;
 - a table with a column `question_id`: a row's other columns are the output's fields, or `output` alone;
-- any other table is the answer to one question. It is offered to the output type in these shapes, and the first that
-  fits is taken: `{first column: second}` where there are two, rows as lists, rows as objects, columns as lists.
+- any other table is the answer to one question. An output type that reads tables itself gets `{"columns": {name:
+  [cells]}}`, as a hosted model may send it. To any other it is offered in these shapes, and the first that fits is
+  taken: `{first column: second}` where there are two, rows as lists, rows as objects, columns as lists, and that.
 
 Nothing is taken unless all of it is right: the first answer that is refused is named with its row and the reason.
 """
@@ -93,7 +94,10 @@ def _pairs(content: Any, asked: list[str], question_id: str) -> list[tuple[str, 
 
 
 def _fitting(output: Any, check: Check, where: str) -> Any:
-    shapes = shapes_of(output) if isinstance(output, Table) else [output]
+    shapes = [output]
+    if isinstance(output, Table):
+        # Else one that reads tables might take another shape of a table that it has refused, or of rows unlooked at.
+        shapes = [as_columns(output)] if _reads_tables(check, output.columns) else shapes_of(output)
     reasons = []
     for shape in shapes:
         plain, reason = check(shape)
@@ -101,8 +105,21 @@ def _fitting(output: Any, check: Check, where: str) -> Any:
             return plain
         reasons.append(reason)
     raise FileRefusedError(
-        f"{where}: {reasons[0]}" + ("" if len(reasons) == 1 else f"; as rows: {reasons[-2]}")
+        f"{where}: {reasons[0]}"
+        + ("" if len(reasons) == 1 else f"; as rows: {reasons[-3]}; as a table: {reasons[-1]}")
     )
+
+
+def _reads_tables(check: Check, columns: list[str]) -> bool:
+    """Whether the output type makes something of its own of a table, here of one without rows."""
+    empty: Any = {"columns": {name: [] for name in columns}}
+    plain, _ = check(empty)
+    return plain is not None and plain != empty
+
+
+def as_columns(table: Table) -> dict[str, dict[str, list[Any]]]:
+    """The table as a payload, a truth and a hosted model's answer have it."""
+    return {"columns": {name: [row[i] for row in table.rows] for i, name in enumerate(table.columns)}}
 
 
 def shapes_of(table: Table) -> list[Any]:
@@ -115,4 +132,5 @@ def shapes_of(table: Table) -> list[Any]:
                 f"{next(name for name in names if names.count(name) > 1)!r} stands twice in column {table.columns[0]!r}"
             )
         shapes.insert(0, {name: row[1] for name, row in zip(names, table.rows, strict=True)})
-    return [*shapes, {name: [row[i] for row in table.rows] for i, name in enumerate(table.columns)}]
+    columns = as_columns(table)
+    return [*shapes, columns["columns"], columns]

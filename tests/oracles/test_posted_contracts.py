@@ -9,12 +9,15 @@ import random
 from statistics import NormalDist
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from tests.checkout import root_on_path
 from tests.oracles.posted import T0, WEEK, Challenge, Model, shares
 from tests.streams.build import DAY, HOUR, PUBKEY
 
+from coordinator.infra.rounds.answers import Asked, answers_of
+from coordinator.infra.rounds.files import FileRefusedError, read_content
 from coordinator.streams import events as ev
 from coordinator.streams.predictions.replies import check_output
 
@@ -354,9 +357,25 @@ def test_the_subnet_of_numinous_takes_each_day_what_was_said_that_day():
     )
 
 
-@pytest.mark.parametrize("cell", [None, "0.5", True])
-def test_a_week_of_datacrunch_with_a_cell_that_is_no_number_is_refused_as_it_is_handed_in(cell):
-    table = {"columns": {"moon": [501, 501], "id": [1, 2], "prediction": [0.5, cell]}}
-    plain, reason = check_output(table, datacrunch.CONTRACT.output_type, 1_000_000)
-    assert plain is None
-    assert "2: not a number" in reason
+FILES = {
+    "numerai": (numerai.CONTRACT, "id,prediction\nn1,0.25\nn2,{}\n", {"n1": 0.25, "n2": 0.5}),
+    "datacrunch": (datacrunch.CONTRACT, "moon,id,prediction\n501,1,0.25\n501,2,{}\n", [[501, "1", 0.25], [501, "2", 0.5]]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("contract", "text", "plain"), FILES.values(), ids=FILES)
+def test_a_file_with_a_wrong_cell_is_refused_as_it_is_handed_in(contract, text, plain):
+    """Else it takes the place of a good one, and is refused weeks later, when the truth comes."""
+
+    def handed_in(cell: str) -> Any:
+        def check_of(_asked: Asked) -> Any:
+            return lambda output: check_output(output, contract.output_type, 1_000_000)
+
+        asked = {"table": Asked("table", "question", "h")}
+        (answer,) = answers_of(read_content(text.format(cell).encode()), asked, check_of)
+        return msgspec.json.decode(answer.output)
+
+    assert handed_in("0.5") == plain
+    for cell in ("", "high", *(["1.5"] if contract is numerai.CONTRACT else [])):
+        with pytest.raises(FileRefusedError, match=r"2: not"):
+            handed_in(cell)

@@ -9,6 +9,9 @@ import msgspec
 import pytest
 from tests.scaffold.workspace import load_contract
 
+from coordinator.infra.rounds.answers import Asked as AskedQuestion
+from coordinator.infra.rounds.answers import answers_of
+from coordinator.infra.rounds.files import FileRefusedError, read_content
 from coordinator.streams.contract import RoundContext
 from coordinator.streams.predictions.replies import check_output
 from coordinator.streams.scores.round_scorer import Asked, Carried, RoundScorer
@@ -117,3 +120,23 @@ def test_pay_is_by_sums_of_what_was_won(contract):
     assert contract.aggregation.value_field == "payout"
     assert {one.rule for one in contract.aggregation.windows} == {"sum"}
     assert contract.absence_policy == "zero"
+
+
+def handed_in(contract: Any, rows: str) -> Any:
+    """The answer of a participant's file, as the page for participants says to write it."""
+
+    def check_of(_asked: AskedQuestion) -> Any:
+        return lambda output: check_output(output, contract.output_type, contract.output_max_bytes)
+
+    asked = {"table": AskedQuestion("table", "question", "h")}
+    (submitted,) = answers_of(read_content(f"id,prediction\n{rows}".encode()), asked, check_of)
+    return msgspec.json.decode(submitted.output)
+
+
+def test_a_participant_hands_in_a_file(contract):
+    columns = handed_in(contract, "r1,0.25\nr2,1\n")["columns"]
+    assert (columns["id"], columns["prediction"]) == (["r1", "r2"], [0.25, 1.0])
+    with pytest.raises(FileRefusedError, match=r"a prediction is not in \[0, 1\]"):
+        handed_in(contract, "r1,0.25\nr2,1.5\n")
+    with pytest.raises(FileRefusedError, match="valid number"):
+        handed_in(contract, "r1,0.25\nr2,\n")
