@@ -144,7 +144,7 @@ def checkpoint_text(news: News) -> str:
     return (
         f"{checkpoint['id']} {checkpoint.get('status', '')} {checkpoint.get('period_start', '')}"
         if checkpoint.get("id")
-        else "none yet"
+        else "none offered yet"
     )
 
 

@@ -146,10 +146,10 @@ def check_output(
         size = len(_encoder.encode(plain))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place, says = ".".join(map(str, first["loc"])), first["msg"]
+        place, says = "".join(f"{part}." for part in first["loc"]), first["msg"]
         if first["type"] not in _QUOTES_NOTHING or not _QUOTING.isdisjoint(first.get("ctx", ())):
             says = f"{OWN_CHECK}{QUOTED}{says}" if may_quote else OWN_CHECK
-        return None, f"BAD_OUTPUT: {place}: {says}"
+        return None, f"BAD_OUTPUT: {place[:-1]}{': ' if place else ''}{says}"
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a lone surrogate, endless nesting, a validator that raises
         says = f"{QUOTED}{error}" if may_quote else ""
         return None, f"BAD_OUTPUT: {output_type.__name__} cannot take it: {type(error).__name__}{says}"

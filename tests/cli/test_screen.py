@@ -72,7 +72,7 @@ def test_what_has_no_score_yet_is_no_failure():
 
 def test_before_anything_is_known_the_line_says_so():
     assert status_line(News(), {}) == (
-        "event time - | rounds 0  pending 0  scored 0  failed 0  absent 0 | checkpoint none yet"
+        "event time - | rounds 0  pending 0  scored 0  failed 0  absent 0 | checkpoint none offered yet"
     )
 
 

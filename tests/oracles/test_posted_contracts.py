@@ -377,5 +377,7 @@ def test_a_file_with_a_wrong_cell_is_refused_as_it_is_handed_in(contract, text, 
 
     assert handed_in("0.5") == plain
     for cell in ("", "high", *(["1.5"] if contract is numerai.CONTRACT else [])):
-        with pytest.raises(FileRefusedError, match=r"2: not"):
+        with pytest.raises(
+            FileRefusedError, match=r"BAD_OUTPUT: the contract.s own check refuses it.* n?2: not"
+        ):
             handed_in(cell)
