@@ -25,7 +25,8 @@ def trade(
 ) -> None:
     """Buy or sell so much, cut to the limits of position and portfolio: what crosses zero closes, then opens."""
     position = book["positions"].get(subject) or {"size": 0.0, "entry": price, "since": at}
-    size, others = position["size"], sum(abs(one["size"]) for one in book["positions"].values())
+    size = position["size"]
+    others = sum(abs(other["size"]) for other in book["positions"].values())
     if size * amount < 0:  # what it turns round makes room for itself
         others -= abs(size)
     held = abs(size) if size * amount > 0 else 0.0
@@ -60,7 +61,8 @@ def accrue(book: dict[str, Any], subject: str, at: float, rules: dict[str, Any])
 def snapshot(book: dict[str, Any], prices: dict[str, float]) -> None:
     """Take the net profit at these prices, and what its metrics need of it."""
     book["unrealised"] = sum(
-        one["size"] * (prices[name] / one["entry"] - 1) for name, one in book["positions"].items()
+        position["size"] * (prices[name] / position["entry"] - 1)
+        for name, position in book["positions"].items()
     )
     net, before = book["unrealised"] + book["realised"] - book["fees"] - book["carry"], book["net_pnl"]
     if book["snapshots"]:

@@ -34,9 +34,9 @@ def by_day(history: Mapping[str, Any]) -> dict[int, float]:
     """{day: what stood at its end}, of a model's answers with their times (ms); a day is a day from the opening."""
     opens_at, days = history["opens_at"], days_of(history["opens_at"], history["closes_at"])
     stood: dict[int, float | None] = {}
-    for one in history["answers"]:
-        since = max((one["at"] - opens_at) // DAY_MS, 0)
-        stood |= dict.fromkeys(range(since, days), one["output"]["prediction"])
+    for answer in history["answers"]:
+        since = max((answer["at"] - opens_at) // DAY_MS, 0)
+        stood |= dict.fromkeys(range(since, days), answer["output"]["prediction"])
     return {day: p for day, p in stood.items() if p is not None}
 
 
@@ -45,14 +45,14 @@ def days_of(opens_at: int, closes_at: int) -> int:
     return max(-((opens_at - closes_at) // DAY_MS), 1)
 
 
-def brier(said: Mapping[int, float], days: int, outcome: float) -> float | None:
+def brier(forecasts: Mapping[int, float], days: int, outcome: float) -> float | None:
     """The squared error of the mean over the days, each weighted 1 - (day / last day)**2; None: not scored."""
-    weights = {day: 1 - (day / (days - 1)) ** 2 if days > 1 else 1.0 for day in said}
+    weights = {day: 1 - (day / (days - 1)) ** 2 if days > 1 else 1.0 for day in forecasts}
     whole = math.fsum(weights.values())
     if not whole:
         return None
-    clipped = {day: min(max(one, LOW), HIGH) for day, one in said.items()}
-    return (math.fsum(weights[day] * one for day, one in clipped.items()) / whole - outcome) ** 2
+    clipped = {day: min(max(p, LOW), HIGH) for day, p in forecasts.items()}
+    return (math.fsum(weights[day] * p for day, p in clipped.items()) / whole - outcome) ** 2
 
 
 def event_score(answer: Any, days: int, truth: Ended) -> float | None:
@@ -61,23 +61,23 @@ def event_score(answer: Any, days: int, truth: Ended) -> float | None:
     """
     if answer.model_id in truth.registered:
         return None
-    said = by_day(answer.output) if answer.output else {}
-    if not said:
+    forecasts = by_day(answer.output) if answer.output else {}
+    if not forecasts:
         return (UNKNOWN - truth.outcome) ** 2 if answer.status == "failed" else None
-    return brier(said, days, truth.outcome)
+    return brier(forecasts, days, truth.outcome)
 
 
 def means(scores: Mapping[str, list[float]], pools: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     """Of each pool the mean of its last scores, None with fewer than the least; their weighted mean if all have one."""
     counts = {name: min(len(scores.get(name, [])), int(rule["last"])) for name, rule in pools.items()}
-    found = {
+    mean_of_pool = {
         name: math.fsum(scores[name][-count:]) / count if count and count >= pools[name]["least"] else None
         for name, count in counts.items()
     }
-    parts = [pools[name]["weight"] * mean for name, mean in found.items() if mean is not None]
+    parts = [pools[name]["weight"] * mean for name, mean in mean_of_pool.items() if mean is not None]
     whole = math.fsum(rule["weight"] for rule in pools.values())
     return {
-        "means": found,
+        "means": mean_of_pool,
         "counts": counts,
         "weighted": math.fsum(parts) / whole if len(parts) == len(pools) else None,
     }

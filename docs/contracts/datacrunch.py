@@ -38,11 +38,11 @@ def column_of(rows: list[Any], truth: Moon, limit: float) -> list[float] | str:
         return "duplicate ids"
     if by_id.keys() != truth.target.keys():
         return "ids do not match"
-    if not all(type(one) in (int, float) and math.isfinite(one) for one in by_id.values()):
+    if not all(type(number) in (int, float) and math.isfinite(number) for number in by_id.values()):
         return "not a finite number"
-    if any(abs(one) > limit for one in by_id.values()):
+    if any(abs(number) > limit for number in by_id.values()):
         return "beyond the limit"
-    return [float(by_id[one]) for one in truth.target]
+    return [float(by_id[stock]) for stock in truth.target]
 
 
 def pearson(numbers: list[float], target: Mapping[str, float]) -> float:
@@ -59,12 +59,17 @@ def contract(pubkey: str | None, rules: Mapping[str, Any]) -> CrunchContract:
 
     def score_round(answers: Any, truth: Moon, _context: Any) -> list[Any]:
         columns = [
-            None if one is None else column_of(one.root, truth, rules["limit"]) for one in answers.outputs
+            None if answer is None else column_of(answer.root, truth, rules["limit"])
+            for answer in answers.outputs
         ]
         return [
-            None if one is None else Failed(one) if isinstance(one, str) else {"value": pearson(one, truth.target)}
-            for one in columns
-        ]  # fmt: skip
+            None
+            if column is None
+            else Failed(column)
+            if isinstance(column, str)
+            else {"value": pearson(column, truth.target)}
+            for column in columns
+        ]
 
     pool = Pool(name="week", rule=by_percentile(power=rules["power"]))
     return CrunchContract(

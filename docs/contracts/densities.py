@@ -77,15 +77,15 @@ FAMILIES: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
 def leaves(density: Any, digits: int | None = None, leaves_max: int | None = None) -> list[Leaf]:
     """The components; weights are absolute and sum to 1, numbers have so many significant digits. Raises Refused."""
     try:
-        found = _leaves(density, 1.0, 1, digits)
+        components = _leaves(density, 1.0, 1, digits)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise error if isinstance(error, Refused) else Refused("no density") from error
-    if leaves_max is not None and len(found) > leaves_max:
+    if leaves_max is not None and len(components) > leaves_max:
         raise Refused(f"more than {leaves_max} components")
-    for weight, _, (_, *positive) in found:
+    for weight, _, (_, *positive) in components:
         if not (math.isfinite(weight) and min(positive) > 0):
             raise Refused("bad parameters")
-    return found
+    return components
 
 
 def _leaves(density: Any, weight: float, depth: int, digits: int | None) -> list[Leaf]:
@@ -97,31 +97,33 @@ def _leaves(density: Any, weight: float, depth: int, digits: int | None) -> list
     if density["type"] == "mixture":
         if depth > DEPTH_MAX:
             raise Refused(f"nested deeper than {DEPTH_MAX}")
-        parts = [(abs(number(one["weight"])), one["density"]) for one in density["components"]]
+        parts = [
+            (abs(number(component["weight"])), component["density"]) for component in density["components"]
+        ]
         total = sum(part for part, _ in parts)
         if not 0 < total < math.inf:
             raise Refused("bad parameters")
         return [
-            leaf for part, one in parts for leaf in _leaves(one, weight * part / total, depth + 1, digits)
+            leaf for part, inner in parts for leaf in _leaves(inner, weight * part / total, depth + 1, digits)
         ]
     if density["type"] not in ("builtin", "scipy") or density["name"] not in FAMILIES:
         raise Refused("unknown density")
     params, (shapes, _) = density["params"], FAMILIES[density["name"]]
-    given = (params.get("loc", 0.0), params.get("scale", 1.0), *(params[name] for name in shapes))
-    return [(weight, density["name"], tuple(map(number, given)))]
+    numbers = (params.get("loc", 0.0), params.get("scale", 1.0), *(params[name] for name in shapes))
+    return [(weight, density["name"], tuple(map(number, numbers)))]
 
 
-def pdf(found: Sequence[Leaf], x: float) -> float:
+def pdf(components: Sequence[Leaf], x: float) -> float:
     """The density at x."""
-    return float(pdfs([found], np.array([[x]]))[0, 0])
+    return float(pdfs([components], np.array([[x]]))[0, 0])
 
 
 def pdfs(many: Sequence[Sequence[Leaf]], x: Any) -> Any:
     """The densities of n answers, each on its own row of x: shape (n, points)."""
     total = np.zeros_like(x, dtype=float)
     rows_of: dict[tuple[int, str], list[int]] = {}
-    for row, found in enumerate(many):
-        for place, (_, name, _) in enumerate(found):
+    for row, components in enumerate(many):
+        for place, (_, name, _) in enumerate(components):
             rows_of.setdefault((place, name), []).append(row)
     for (place, name), rows in rows_of.items():
         told = [(many[row][place][0], *many[row][place][2]) for row in rows]
@@ -134,16 +136,16 @@ def crps(many: Sequence[tuple[Sequence[Leaf], float, float]], points: int, *, no
     """The integral of (F - 1[z >= x])**2 over +-half_width, F the running sum of the density, of each of many
     (density, x, half_width). Where asked, a density is divided by its own integral over the grid first.
     """
-    found: list[float] = []
+    integrals: list[float] = []
     for start in range(0, len(many), ROWS_AT_ONCE):
         part = many[start : start + ROWS_AT_ONCE]
-        half, x = (np.array([one[i] for one in part], dtype=float)[:, None] for i in (2, 1))
+        half, x = (np.array([asked[i] for asked in part], dtype=float)[:, None] for i in (2, 1))
         grid = np.linspace(-half[:, 0], half[:, 0], points, axis=1)
         dz = grid[:, 1:2] - grid[:, :1]
-        density = pdfs([one[0] for one in part], grid)
+        density = pdfs([asked[0] for asked in part], grid)
         if normalise:
             mass = np.trapezoid(density, grid, axis=1)[:, None]
             density = density / np.where(mass > 0, mass, 1.0)
         below = np.clip(np.cumsum(density, axis=1) * dz, 0, 1)
-        found += (np.trapezoid((below - (grid >= x)) ** 2, axis=1) * dz[:, 0]).tolist()
-    return found
+        integrals += (np.trapezoid((below - (grid >= x)) ** 2, axis=1) * dz[:, 0]).tolist()
+    return integrals

@@ -72,10 +72,10 @@ def contract(
             for model in answers.models
         }
         seen = {
-            one.model_id: likelihood(states[one.model_id], one.output, truth, rules["horizon"])
-            for one in answers
+            answer.model_id: likelihood(states[answer.model_id], answer.output, truth, rules["horizon"])
+            for answer in answers
         }
-        playing = {model: one for model, one in seen.items() if one is not None}
+        playing = {model: density for model, density in seen.items() if density is not None}
         warm_up = rules.get("warm_up_ticks", 0)
         ticks = min(warm_up, (context.shared or 0) + 1)
         stake = (context.shared or 0) >= warm_up

@@ -21,7 +21,7 @@ class Forecast(BaseModel):
     @field_validator("p")
     @classmethod
     def _is_one(cls, p: list[float] | None) -> list[float] | None:
-        if p is not None and not all(math.isfinite(one) for one in p):
+        if p is not None and not all(math.isfinite(chance) for chance in p):
             raise ValueError("not a probability for each outcome")
         if p is not None and abs(sum(p) - 1) > SUM_TOLERANCE:
             raise ValueError("does not sum to 1")
@@ -55,7 +55,7 @@ def refusal(p: list[float], options: int, rules: Mapping[str, float]) -> str:
         return "not a probability for each outcome"
     return (
         ""
-        if all(rules["p_min"] <= one <= rules["p_max"] for one in p)
+        if all(rules["p_min"] <= chance <= rules["p_max"] for chance in p)
         else f"beyond {rules['p_min']:.1%} to {rules['p_max']:.1%}"
     )
 
@@ -66,7 +66,7 @@ def standing(
     """[from, until (s), probability of what came true], without what lies outside of open and close. `answers` are a
     model's with their times, in order.
     """
-    told = [(one["at"] / 1000, one["output"]["p"]) for one in answers]
+    told = [(answer["at"] / 1000, answer["output"]["p"]) for answer in answers]
     counted = [(at, p) for at, p in told if p is None or not refusal(p, question.options, rules)]
     ends = [*(at for at, _ in counted[1:]), math.inf]
     spans = [

@@ -35,11 +35,11 @@ class Market(BaseModel):
 
     def truth(self, event: str, day: int, horizon_days: int) -> tuple[int, float] | None:
         """(when it was known, the outcome or the price a week on) of a forecast; None while it is not."""
-        known = day + horizon_days
-        if event in self.resolved and self.resolved[event][0] <= known:
+        ends_on = day + horizon_days
+        if event in self.resolved and self.resolved[event][0] <= ends_on:
             return self.resolved[event]
-        price = self.prices[event].get(known)
-        return None if price is None or known > self.today else (known, price)
+        price = self.prices[event].get(ends_on)
+        return None if price is None or ends_on > self.today else (ends_on, price)
 
 
 def cells(truth: Market, since: int, days: int) -> set[tuple[str, int]]:
@@ -56,33 +56,35 @@ Said = dict[str, dict[str, float]]
 """Day -> event -> probability: what a model said, as its state holds it."""
 
 
-def remembered(said: Said, forecasts: Mapping[str, float], truth: Market, rules: Mapping[str, Any]) -> Said:
+def remembered(
+    forecasts_before: Said, forecasts: Mapping[str, float], truth: Market, rules: Mapping[str, Any]
+) -> Said:
     """What a model said, with that of the last day, as far back as anything may still ask for it."""
     of_day = {event: p for event, p in forecasts.items() if event in truth.prices}
     since = truth.today - rules["coverage_days"] - rules["horizon_days"]
-    told = said | ({str(truth.today - 1): of_day} if of_day else {})
+    told = forecasts_before | ({str(truth.today - 1): of_day} if of_day else {})
     return {day: of for day, of in told.items() if int(day) >= since}
 
 
 def judged(told: Said, since: int, truth: Market, rules: Mapping[str, Any]) -> dict[str, Any]:
     """The mean of each event's latest score of the last week, the coverage, and what keeps the model off the board."""
-    said = {
+    forecasts = {
         (event, int(day)): p for day, of in told.items() for event, p in of.items() if event in truth.prices
     }
     asked = cells(truth, since, rules["coverage_days"])
-    coverage = len(asked & said.keys()) / len(asked) if asked else 0.0
+    coverage = len(asked & forecasts.keys()) / len(asked) if asked else 0.0
     latest: dict[str, tuple[int, float]] = {}
     days = set()
-    for (event, day), p in sorted(said.items(), key=lambda one: one[0][1]):
-        price, known = truth.prices[event].get(day), truth.truth(event, day, rules["horizon_days"])
+    for (event, day), p in sorted(forecasts.items(), key=lambda item: item[0][1]):
+        price, resolved = truth.prices[event].get(day), truth.truth(event, day, rules["horizon_days"])
         if (
             price is None
-            or known is None
-            or not truth.today - rules["horizon_days"] < known[0] <= truth.today
+            or resolved is None
+            or not truth.today - rules["horizon_days"] < resolved[0] <= truth.today
         ):
             continue
         days.add(day)
-        latest[event] = (day, (p - known[1]) ** 2 - (price - known[1]) ** 2)
+        latest[event] = (day, (p - resolved[1]) ** 2 - (price - resolved[1]) ** 2)
     mean = math.fsum(score for _, score in latest.values()) / len(latest) if latest else None
     few = "no scores" if mean is None else "scored days" if len(days) < rules["scored_days_min"] else None
     gated = few or ("coverage" if coverage < rules["coverage_min"] else None)

@@ -47,10 +47,10 @@ class Score(ScoreResult):
 
 def aggregate(scores: list[Any]) -> dict[str, float]:
     """The period's coverage and the global board's mean, which is over 30 questions at least."""
-    coverage = math.fsum(one.coverage_permille / 1000 * one.weight for one in scores)
+    coverage = math.fsum(score.coverage_permille / 1000 * score.weight for score in scores)
     return {
         "coverage": coverage,
-        "peer_mean": math.fsum(one.value for one in scores) / max(COVERAGE_MIN, coverage),
+        "peer_mean": math.fsum(score.value for score in scores) / max(COVERAGE_MIN, coverage),
     }
 
 
@@ -65,21 +65,21 @@ def contract(pubkey: str | None, rules: Mapping[str, float]) -> CrunchContract:
             asked.opens_at / 1000, truth.scheduled or closed, closed, truth.outcome, len(options)
         )
         stood = {
-            one.model_id: standing(one.output["answers"] if one.output else [], question, rules)
-            for one in answers
+            answer.model_id: standing(answer.output["answers"] if answer.output else [], question, rules)
+            for answer in answers
         }
         whole, peer = question.scheduled - question.open, peers(stood)
-        found: list[Any] = []
+        scores: list[Any] = []
         for model, of in stood.items():
             if not of:
-                found.append(NoScore("no forecast stood"))
+                scores.append(NoScore("no forecast stood"))
                 continue
             seconds = sum(until - since for since, until, _ in of)
             chances = math.fsum(
                 math.log(p) / math.log(question.options) * (until - since) for since, until, p in of
             )
             mean = peer[model] / whole
-            found.append(
+            scores.append(
                 {
                     "value": round(mean * truth.weight, TIED_DECIMALS),
                     "peer": mean,
@@ -89,7 +89,7 @@ def contract(pubkey: str | None, rules: Mapping[str, float]) -> CrunchContract:
                     "coverage_permille": 1000 * seconds / whole,
                 }
             )
-        return found
+        return scores
 
     least = rules["minimum_prize_usd"] / rules["prize_pool_usd"]
     return CrunchContract(

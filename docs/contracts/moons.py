@@ -46,7 +46,7 @@ class Moon(BaseModel):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"moon": 501, "target": {"1": 0.5, "2": one}} for one in (-1.0, 0.75)]
+            "examples": [{"moon": 501, "target": {"1": 0.5, "2": number}} for number in (-1.0, 0.75)]
         }
     )
     moon: int

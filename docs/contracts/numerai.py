@@ -47,35 +47,39 @@ def contract(pubkey: str | None, rules: Mapping[str, float]) -> CrunchContract:
     """Shares by max(score, 0); beside them each stake wins or burns clip(factor * score) of what is at risk."""
 
     def score_round(answers: Any, truth: Resolved, context: Any) -> RoundScores:
-        given = {one.model_id: one.output.root for one in answers if one.output is not None}
-        failed = {model: why for model, one in given.items() if (why := refusal(one, truth.target))}
-        posted = {model: one for model, one in context.stakes.items() if model in answers.models}
-        stakes = {model: {"stake": one} for model, one in posted.items()} | dict(context.states)
-        known = [one for one, value in truth.target.items() if value is not None]
-        targets = [truth.target[one] for one in known]
-        valid = given.keys() - failed.keys()
-        ranked = {model: gauss_ranked([given[model][one] for one in known]) for model in valid}
+        numbers_of = {answer.model_id: answer.output.root for answer in answers if answer.output is not None}
+        failed = {
+            model: why for model, numbers in numbers_of.items() if (why := refusal(numbers, truth.target))
+        }
+        posted = {model: amount for model, amount in context.stakes.items() if model in answers.models}
+        stakes = {model: {"stake": amount} for model, amount in posted.items()} | dict(context.states)
+        with_target = [row_id for row_id, value in truth.target.items() if value is not None]
+        targets = [truth.target[row_id] for row_id in with_target]
+        valid = numbers_of.keys() - failed.keys()
+        ranked = {
+            model: gauss_ranked([numbers_of[model][row_id] for row_id in with_target]) for model in valid
+        }
         staked = (valid & stakes.keys()) - set(truth.late)
         at_risk = {model: stakes[model]["stake"] if model in staked else 0.0 for model in valid}
         meta = weighted(ranked, at_risk)
         factor = None if meta is None else min(1.0, rules["stake_threshold"] / math.fsum(at_risk.values()))
-        too_few = len(known) < (1 - rules["max_missing"]) * len(truth.target)
+        too_few = len(with_target) < (1 - rules["max_missing"]) * len(truth.target)
         scores: dict[str, dict[str, Any]] = {}
         for model, ranks in () if too_few else ranked.items():
             corr, mmc = correlation(ranks, targets), contribution(ranks, meta, targets)
             value = rules["corr_multiplier"] * corr + rules["mmc_multiplier"] * (mmc or 0.0)
             scores[model] = {"corr": corr, "mmc": mmc, "value": value}
         bound, payouts = rules["clip"], {}
-        for model, one in scores.items():
+        for model, score in scores.items():
             payouts[model] = stake_payout(
-                model, at_risk[model], one["value"], factor=factor or 0.0, clip=bound
+                model, at_risk[model], score["value"], factor=factor or 0.0, clip=bound
             )
         return RoundScores(
-            [scores.get(one) for one in answers.models],
+            [scores.get(model) for model in answers.models],
             failed=failed,
             no_score=dict.fromkeys(valid, "too few targets are known") if too_few else {},
             states={
-                model: {"stake": one["stake"] + payouts.get(model, 0.0)} for model, one in stakes.items()
+                model: {"stake": held["stake"] + payouts.get(model, 0.0)} for model, held in stakes.items()
             },
             shared={"payout_factor": factor, "at_risk": at_risk, "payouts": payouts},
         )

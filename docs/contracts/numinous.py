@@ -51,15 +51,15 @@ def scorer(pools: Mapping[str, Mapping[str, float]]) -> Any:
         states = {}
         name = context.scope_key
         days = days_of(context.question.opens_at, context.question.closes_at)
-        for one in answers:
-            mark = truth.marks.get(one.model_id)
-            event = mark if mark is not None else event_score(one, days, truth)
+        for answer in answers:
+            mark = truth.marks.get(answer.model_id)
+            event = mark if mark is not None else event_score(answer, days, truth)
             if event is not None and mark is not None and name == "reasoning":
                 event = (MARK_MAX - mark) / (MARK_MAX - 1)
-            state = dict(context.states.get(one.model_id) or {})
+            state = dict(context.states.get(answer.model_id) or {})
             if event is not None:
                 state[name] = [*state.get(name, []), event][-int(pools[name]["last"]) :]
-            states[one.model_id] = state
+            states[answer.model_id] = state
             weighted = means(state, pools)["weighted"]
             scores.append(
                 NoScore("not enough scores yet")
@@ -84,7 +84,7 @@ def contract(
 
     def eligible(entry: dict[str, Any]) -> str:
         briers = [entry["keys"].get(name) for name in ("global_brier", "geopolitics_brier")]
-        if brier_below is None or all(one is not None and one < brier_below for one in briers):
+        if brier_below is None or all(score is not None and score < brier_below for score in briers):
             return ""
         return f"a Brier score is not below {brier_below}"
 

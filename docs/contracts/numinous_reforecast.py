@@ -32,13 +32,14 @@ def contract(pubkey: str | None, rules: dict[str, Any]) -> CrunchContract:
 
     def score_round(answers: Any, truth: Market, context: Any) -> RoundScores:
         states = {}
-        for one in answers:
-            before = (context.states.get(one.model_id) or {}).get("said", {})
-            said = remembered(before, one.output.forecasts if one.output else {}, truth, rules)
-            found = judged(said, truth.activated.get(one.model_id, 0), truth, rules)
-            states[one.model_id] = {"said": said, **found}
+        for answer in answers:
+            before = (context.states.get(answer.model_id) or {}).get("said", {})
+            forecasts = remembered(before, answer.output.forecasts if answer.output else {}, truth, rules)
+            figures = judged(forecasts, truth.activated.get(answer.model_id, 0), truth, rules)
+            states[answer.model_id] = {"said": forecasts, **figures}
         scores = [
-            NoScore(one["gated"]) if one["gated"] else {"value": one["mean"]} for one in states.values()
+            NoScore(state["gated"]) if state["gated"] else {"value": state["mean"]}
+            for state in states.values()
         ]
         return RoundScores(scores, states=states)
 

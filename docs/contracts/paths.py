@@ -22,7 +22,7 @@ def paths_of(answer: list[Any], prompt: dict[str, Any], *, characters: bool) -> 
     A price has at most 8 digits: `characters` counts those that it is written with, else only significant ones.
     """
     points = prompt["length"] // prompt["increment"] + 1
-    if [type(one) for one in answer[:2]] != [int, int] or answer[:2] != [
+    if [type(number) for number in answer[:2]] != [int, int] or answer[:2] != [
         prompt["start"],
         prompt["increment"],
     ]:
@@ -81,9 +81,9 @@ def crps(paths: Any, real: Any, prompt: dict[str, Any]) -> float:
         k = seconds // increment
         if name.endswith("_abs"):
             k = min(k, len(real) - 1)
-            known = [i for i in range(k, len(real), k) if not np.isnan(real[i])]
+            priced = [i for i in range(k, len(real), k) if not np.isnan(real[i])]
             last = real[~np.isnan(real)][-1:]
-            total += sum(pairs_crps(paths[:, i], real[i]) / last[0] * BP for i in known)
+            total += sum(pairs_crps(paths[:, i], real[i]) / last[0] * BP for i in priced)
             continue
         for end in range(k, len(real), k)[: 1 if name.endswith("_gaps") else None]:
             change = bp(real, end - k, end)

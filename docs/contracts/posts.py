@@ -33,10 +33,16 @@ def truth_of_epoch(records: list[Any], rules: dict[str, Any]) -> dict[str, Any]:
     values, day, seconds = records[-1].values, rules["subscription_seconds"], rules["epoch_seconds"]
     at = records[-1].at // 1000
     epoch = int(values.get("epoch", at // seconds * seconds))
-    before, after = (one.values.get("price", one.values.get("close")) for one in (records[0], records[-1]))
+    before, after = (
+        record.values.get("price", record.values.get("close")) for record in (records[0], records[-1])
+    )
     resolved = values.get("resolved_at", None if "epoch" in values else at)
     late = None in (resolved, before, after) or resolved - epoch > rules["truth_timeout_seconds"]
-    sales = [(int(one.at // 1000), int(one.values["sale"])) for one in records[1:-1] if "sale" in one.values]
+    sales = [
+        (int(record.at // 1000), int(record.values["sale"]))
+        for record in records[1:-1]
+        if "sale" in record.values
+    ]
     revenue = sum(
         amount // (day // seconds) for at, amount in sales if 0 <= epoch - at // seconds * seconds < day
     )

@@ -15,15 +15,15 @@ def likelihood(state: dict[str, Any], answer: Any, truth: Any, horizon: float) -
     waiting = state.setdefault("waiting", [])
     if answer is not None:
         waiting.append([truth.at, answer.density])
-    old = [one for one in waiting if one[0] <= truth.at - horizon + 1e-9]
+    old = [earlier for earlier in waiting if earlier[0] <= truth.at - horizon + 1e-9]
     state["waiting"] = old[-1:] + waiting[len(old) :]
     if not old or old[-1][1] is None:
         return None
     try:
-        known = pdf(leaves(old[-1][1]), truth.location)
+        density = pdf(leaves(old[-1][1]), truth.location)
     except Refused:
         return None
-    return known if math.isfinite(known) else None
+    return density if math.isfinite(density) else None
 
 
 def share_out(
@@ -34,8 +34,8 @@ def share_out(
     Nothing is staked where `stake` is False, as in a warm-up, nor where all likelihoods are 0.
     """
     blends: dict[str, float] = {}
-    for model, one in playing.items():
-        state, log = states[model], math.log(max(one, FAINT))
+    for model, density in playing.items():
+        state, log = states[model], math.log(max(density, FAINT))
         for name in ("short", "long"):
             alpha = rules[f"alpha_{name}"]
             state[name] = log if state.get(name) is None else (1 - alpha) * state[name] + alpha * log
@@ -44,11 +44,11 @@ def share_out(
     if not stake or not likelihoods > 0:
         return
     most = max(blends.values())
-    smooth = {model: math.exp(one - most) for model, one in blends.items()}
+    smooth = {model: math.exp(blend - most) for model, blend in blends.items()}
     smooths = sum(smooth.values())
     stakes = {model: rules["investment_fraction"] * states[model]["wealth"] for model in playing}
     pot = sum(stakes.values()) * (1 + rules["inflation_bps"] / 10_000)
-    for model, one in playing.items():
+    for model, density in playing.items():
         share = rules["ewma_weight"] * smooth[model] / smooths
-        share += (1 - rules["ewma_weight"]) * one / likelihoods
+        share += (1 - rules["ewma_weight"]) * density / likelihoods
         states[model]["wealth"] += pot * share - stakes[model]

@@ -55,30 +55,32 @@ def contract(pubkey: str | None, rules: dict[str, Any], balances: dict[str, int]
     def score_round(answers: Any, truth: Epoch, context: Any) -> RoundScores:
         shared = context.shared or {"collector": 0, "undistributed": 0}
         states, held = {}, {}
-        for one in answers:
-            balance = (context.states.get(one.model_id) or {"balance": balances.get(one.model_id, BALANCE)})[
-                "balance"
-            ]
-            posts = one.output.posts if one.output else []
-            if one.output and one.output.up is not None:
+        for answer in answers:
+            balance = (
+                context.states.get(answer.model_id) or {"balance": balances.get(answer.model_id, BALANCE)}
+            )["balance"]
+            posts = answer.output.posts if answer.output else []
+            if answer.output and answer.output.up is not None:
                 at = truth.epoch - rules["epoch_seconds"] - 1
-                posts = [{"at": at, "epoch": truth.epoch, "up": one.output.up, "stake": one.output.stake}]
-            held[one.model_id], refused = accepted(posts, truth.epoch, rules["epoch_seconds"], balance)
-            states[one.model_id] = {"balance": balance, "refused": refused, "payout": 0}
-        up = sum(one["stake"] for one in held.values() if one["up"])
-        stakes = sum(one["stake"] for one in held.values())
+                posts = [
+                    {"at": at, "epoch": truth.epoch, "up": answer.output.up, "stake": answer.output.stake}
+                ]
+            held[answer.model_id], refused = accepted(posts, truth.epoch, rules["epoch_seconds"], balance)
+            states[answer.model_id] = {"balance": balance, "refused": refused, "payout": 0}
+        up = sum(post["stake"] for post in held.values() if post["up"])
+        stakes = sum(post["stake"] for post in held.values())
         right = up if truth.up else stakes - up
-        for model, one in held.items():
+        for model, post in held.items():
             payout = 0
             if truth.up is None:
-                payout = one["stake"]
-            elif one["stake"] and one["up"] is truth.up:
-                payout = one["stake"] * (stakes + truth.revenue) // right
+                payout = post["stake"]
+            elif post["stake"] and post["up"] is truth.up:
+                payout = post["stake"] * (stakes + truth.revenue) // right
             states[model]["payout"] = payout
-            states[model]["posted"] = one["up"] is not None
-            states[model]["balance"] += payout - one["stake"]
+            states[model]["posted"] = post["up"] is not None
+            states[model]["balance"] += payout - post["stake"]
         slashed = stakes if truth.up is not None and not right else 0
-        paid = sum(one["payout"] for one in states.values())
+        paid = sum(state["payout"] for state in states.values())
         left = truth.revenue if truth.up is None else stakes - slashed + truth.revenue - paid
         told = {"stakes_up": up, "stakes": stakes, "slashed": slashed, "left": left}
         told |= {"truth": truth.up, "revenue": truth.revenue}
@@ -86,7 +88,7 @@ def contract(pubkey: str | None, rules: dict[str, Any], balances: dict[str, int]
             "collector": shared["collector"] + slashed, "undistributed": shared["undistributed"] + left, **told
         }  # fmt: skip
         scores = [states[model]["balance"] - balances.get(model, BALANCE) for model in answers.models]
-        return RoundScores([{"value": one} for one in scores], states=states, shared=shared)
+        return RoundScores([{"value": score} for score in scores], states=states, shared=shared)
 
     return CrunchContract(
         crunch_pubkey=pubkey, output_type=Posts, ground_truth_type=Epoch, score_type=Gain, score_decimals=0,

@@ -17,9 +17,9 @@ def by_id(table: Any, column: str) -> Any:
     ids, cells = columns.get("id"), columns.get(column)
     if not isinstance(ids, list) or not isinstance(cells, list) or len(ids) != len(cells):
         raise ValueError(f"a table has the columns id and {column}, with a cell in each row")
-    if len({str(one) for one in ids}) != len(ids):
+    if len({str(row_id) for row_id in ids}) != len(ids):
         raise ValueError("duplicate ids")
-    return {str(one): cell for one, cell in zip(ids, cells, strict=True)}
+    return {str(row_id): cell for row_id, cell in zip(ids, cells, strict=True)}
 
 
 def is_share(cell: Any) -> bool:
@@ -41,7 +41,9 @@ class Answer(RootModel[dict[str, Any]]):
     def _of_a_table(cls, value: Any) -> Any:
         answer = by_id(value, "prediction")
         wrong = (
-            next((one for one in answer if not is_share(answer[one])), None) if answer is not value else None
+            next((row_id for row_id in answer if not is_share(answer[row_id])), None)
+            if answer is not value
+            else None
         )
         if wrong is not None:
             raise ValueError(f"{wrong}: not in [0, 1]")
@@ -72,6 +74,6 @@ def refusal(answer: Mapping[str, Any], ids: Mapping[str, Any]) -> str:
     if answer.keys() != ids.keys():
         return "ids are not the round's ids"
     numbers = list(answer.values())
-    if not all(is_share(one) for one in numbers):
+    if not all(is_share(number) for number in numbers):
         return "a value is not in [0, 1]"
     return "all values are the same" if len(set(numbers)) == 1 else ""

@@ -55,22 +55,24 @@ class Score(ScoreResult):
 
 def resolve(records: list[Any]) -> dict[str, Any]:
     """The prices from the point on; ticks have a price, candles a close."""
-    prices = [one.values.get("price", one.values.get("close")) for one in records]
-    return {"times": [one.at / 1000 for one in records], "prices": prices}
+    prices = [record.values.get("price", record.values.get("close")) for record in records]
+    return {"times": [record.at / 1000 for record in records], "prices": prices}
 
 
 def judged(answer: Densities, truth: Prices, context: Any) -> list[tuple[list[Leaf], float, float]]:
     """(density, change, half width) of each increment with a change. Raises Refused."""
-    found = []
+    increments = []
     for step in context.params["steps"]:
         changes = truth.changes(context.point / 1000, context.horizon_seconds, step)
         densities = answer.steps.get(str(step), [])
         if len(densities) != len(changes):
             raise Refused(f"step {step}: not {len(changes)} densities")
         half = max(1.0, (step / BASE_STEP) ** 0.5) * context.params["half_width"]
-        known = [leaves(one, digits=6, leaves_max=3) for one in densities]
-        found += [(one, x, half) for one, x in zip(known, changes, strict=True) if x is not None]
-    return found
+        of_step = [leaves(density, digits=6, leaves_max=3) for density in densities]
+        increments += [
+            (density, x, half) for density, x in zip(of_step, changes, strict=True) if x is not None
+        ]
+    return increments
 
 
 def score_round(answers: Any, truth: Prices, context: Any) -> list[Any]:
@@ -81,18 +83,18 @@ def score_round(answers: Any, truth: Prices, context: Any) -> list[Any]:
             each.append(None if answer is None else judged(answer, truth, context))
         except Refused as why:
             each.append(Failed(str(why)))
-    many = [one for own in each if isinstance(own, list) for one in own]
+    many = [increment for own in each if isinstance(own, list) for increment in own]
     errors = iter(crps(many, context.params["points"], normalise=context.params["normalise"]))
     half_width = context.params["half_width"]
-    found = [sum(islice(errors, len(own))) / half_width if isinstance(own, list) else own for own in each]
-    valid = [one for one in found if isinstance(one, float)]
+    results = [sum(islice(errors, len(own))) / half_width if isinstance(own, list) else own for own in each]
+    valid = [error for error in results if isinstance(error, float)]
     best, worst = (min(valid), float(np.percentile(valid, 95))) if valid else (0.0, 0.0)
     width = worst - best
     return [
-        {"value": min(1.0, max(0.0, (worst - one) / width)) if width else 1.0, "crps": one}
-        if isinstance(one, float)
-        else one
-        for one in found
+        {"value": min(1.0, max(0.0, (worst - result) / width)) if width else 1.0, "crps": result}
+        if isinstance(result, float)
+        else result
+        for result in results
     ]
 
 
@@ -110,7 +112,7 @@ SYNTH: dict[str, Any] = {
 ASKED = [asked(asset, horizon) for horizon in HORIZONS for asset in HALF_WIDTH]
 CONTRACT = CrunchContract(
     scheduled_predictions=ASKED,
-    aggregation=aggregation([one.scope_key for one in ASKED]),
+    aggregation=aggregation([schedule.scope_key for schedule in ASKED]),
     payout=payout(),
     **SYNTH,
 )

@@ -55,7 +55,8 @@ class Score(ScoreResult):
 
 def resolve(records: list[Any]) -> dict[str, Any]:
     """The prices from the start on; ticks have a price, candles a close."""
-    return {"prices": {one.at // 1000: one.values.get("price", one.values.get("close")) for one in records}}
+    prices = [record.values.get("price", record.values.get("close")) for record in records]
+    return {"prices": {record.at // 1000: price for record, price in zip(records, prices, strict=True)}}
 
 
 def score_round(answers: Any, truth: Real, context: Any) -> list[Any]:
@@ -64,21 +65,19 @@ def score_round(answers: Any, truth: Real, context: Any) -> list[Any]:
     prompt = {"start": start, "increment": increment, "length": length, **context.params}
     real = np.array([truth.prices.get(at, np.nan) for at in range(start, start + length + 1, increment)])
     older = prompt["rule"] == "2026-05"
-    read = [
-        None if one is None else paths_of(one.answer, prompt, characters=older) for one in answers.outputs
-    ]
-    errors = [crps(one, real, prompt) if isinstance(one, np.ndarray) else np.inf for one in read]
-    valid = np.array([one for one in errors if np.isfinite(one)])
+    read = [output and paths_of(output.answer, prompt, characters=older) for output in answers.outputs]
+    errors = [crps(paths, real, prompt) if isinstance(paths, np.ndarray) else np.inf for paths in read]
+    valid = np.array([error for error in errors if np.isfinite(error)])
     if not valid.size:
         return [None] * len(read)
     cap = float(np.percentile(valid, 90)) if older else CAP_MEDIANS * float(np.median(valid)) or np.inf
     fill = cap if older else float(np.percentile(valid[valid <= cap], 95))
     best = float(valid.min())
     return [
-        {"fill": fill, "value": min(one, cap) - best, "crps": one}
-        if np.isfinite(one)
+        {"fill": fill, "value": min(error, cap) - best, "crps": error}
+        if np.isfinite(error)
         else {"fill": fill, "value": fill - best}
-        for one in errors
+        for error in errors
     ]
 
 

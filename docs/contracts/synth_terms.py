@@ -36,10 +36,10 @@ WEIGHTS = {
 def asked(asset: str, horizon: int, **params: Any) -> ScheduledPrediction:
     """One asset and horizon; its key is a parameter of the boards, such as BTC:3600."""
     interval, steps = HORIZONS.get(horizon, (horizon, [horizon]))
-    known = {"steps": steps, "half_width": HALF_WIDTH.get(asset), "points": POINTS, "normalise": False}
+    usual = {"steps": steps, "half_width": HALF_WIDTH.get(asset), "points": POINTS, "normalise": False}
     scope = PredictionScope(subject=asset, horizon_seconds=horizon)
     return ScheduledPrediction(
-        scope_key=f"{asset}:{horizon}", scope=scope, interval_seconds=interval, params=known | params
+        scope_key=f"{asset}:{horizon}", scope=scope, interval_seconds=interval, params=usual | params
     )
 
 
@@ -51,7 +51,7 @@ def aggregation(params: Sequence[str], weights: Mapping[str, float] = WEIGHTS) -
         boards += [Board(name=f"{window} {name}", window=window, scope_keys=[name]) for name in params]
         for horizon in horizons:
             assets = sorted({name.partition(":")[0] for name in params if name.endswith(f":{horizon}")})
-            of = {one: weights[one] for one in assets}
+            of = {asset: weights[asset] for asset in assets}
             name = f"{window} {horizon}"
             boards.append(Board(name=name, window=window, horizon_seconds=int(horizon), weights=of))
         of = {asset: weights[asset] for asset in sorted({name.partition(":")[0] for name in params})}

@@ -60,29 +60,29 @@ def contract(pubkey: str | None, rules: dict[str, Any]) -> CrunchContract:
     """Every round trades at the last price; the scope `snapshot` takes the profit, which counts, and moves nothing."""
 
     def score_round(answers: Any, truth: Marks, context: Any) -> RoundScores:
-        books = {one: context.states.get(one) or new_book() for one in answers.models}
+        books = {model: context.states.get(model) or new_book() for model in answers.models}
         prices, failed, waiting = dict(context.shared or {}), {}, {}
         for at, marked in truth.marks:
             prices |= marked
             for book in books.values():
                 for subject in marked:
                     accrue(book, subject, at, rules)
-        for one in answers:
-            book = books[one.model_id]
+        for answer in answers:
+            book = books[answer.model_id]
             if context.scope_key == "snapshot":
                 snapshot(book, prices)
-            elif one.output is not None:
+            elif answer.output is not None:
                 size = book["positions"].get(context.subject, {"size": 0.0})["size"]
-                amount = order_of(one.output, size, rules["mode"])
+                amount = order_of(answer.output, size, rules["mode"])
                 if amount is None:
-                    failed[one.model_id] = "not an action and an amount"
+                    failed[answer.model_id] = "not an action and an amount"
                 elif context.subject not in prices:
-                    failed[one.model_id] = "no price"
+                    failed[answer.model_id] = "no price"
                 else:
                     trade(book, context.subject, amount, prices[context.subject], truth.at, rules)
             if not book["traded"]:
-                waiting[one.model_id] = NEVER
-        scores = [{"value": books[one]["net_pnl"], **metrics(books[one])} for one in answers.models]
+                waiting[answer.model_id] = NEVER
+        scores = [{"value": books[model]["net_pnl"], **metrics(books[model])} for model in answers.models]
         return RoundScores(scores, failed=failed, no_score=waiting, states=books, shared=prices)
 
     return CrunchContract(
@@ -97,10 +97,10 @@ def contract(pubkey: str | None, rules: dict[str, Any]) -> CrunchContract:
 def _resolve(records: list[Any]) -> dict[str, Any]:
     """A record of several prices has them by subject; a candle has its own close. Nothing is traded at 0 or below."""
     marks = []
-    for one in records:
-        prices = {one.subject: one.values["close"]} if "close" in one.values else one.values
+    for record in records:
+        prices = {record.subject: record.values["close"]} if "close" in record.values else record.values
         if above_zero := {subject: price for subject, price in prices.items() if price > 0}:
-            marks.append((one.at / 1000, above_zero))
+            marks.append((record.at / 1000, above_zero))
     return {"at": records[-1].at / 1000, "marks": marks}
 
 

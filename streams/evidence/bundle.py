@@ -132,6 +132,7 @@ def decisions_in(
         due = seq + 1
         if not bodies and due < append.seq <= complete_from:
             due = append.seq  # what is before `complete_from` may be left out
+        # Parts of one decision name the same place. Else two decisions could be joined into one that nobody made.
         if append.seq != due or append.part[0] != number or (bodies and (first_offset, offset) != place):
             raise BundleRefusedError(
                 f"{where}: decision {append.seq}, part {append.part[0]} stands where {due}, part {number} is due"
@@ -141,6 +142,7 @@ def decisions_in(
         place = (first_offset, offset)
         bodies.append(append.events)
         records.append(record)
+        # Each part is bounded, and their number is what the bundle says: the sum needs a bound of its own.
         if sum(map(len, records)) > DECISION_BYTES_MAX:
             raise BundleRefusedError(f"{where}: a decision of more than {DECISION_BYTES_MAX} bytes")
         if number == append.part[1]:

@@ -85,7 +85,7 @@ def _reach(rows: LeafRows, before: Batch | None, offset: int) -> tuple[dict[str,
     # From the checkpoint back to the feed: each decision names the position in its driver that it decided.
     for topic in ("checkpoints", "snapshots", "scores", "inputs"):
         if ends[topic] == previous[topic]:
-            break
+            break  # this batch needs nothing new of it, and so nothing new of what drives it
         row = rows.row(topic, ends[topic])
         if row is None:
             return None
@@ -107,6 +107,7 @@ def _reach(rows: LeafRows, before: Batch | None, offset: int) -> tuple[dict[str,
             break
     if missing:
         return None
+    # An input whose last horizon is in the tree has all its scores. Without this the list would grow for ever.
     for _, row in rows.rows("inputs", previous["inputs"], ends["inputs"]):
         for name in row.ends:
             answered.pop(name, None)

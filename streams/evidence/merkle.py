@@ -115,10 +115,12 @@ def is_consistent(
     if earlier == 0:
         return not proof and earlier_root == EMPTY_ROOT
     path = list(proof)
+    # A tree of a power of two is one whole subtree of the later tree: its root is the first node, and is not sent.
     if earlier & (earlier - 1) == 0:
         path.insert(0, earlier_root)
     if not path:
         return False
+    # Up to the largest whole subtree that ends with the earlier tree's last leaf: both roots are made from there.
     node, last = earlier - 1, size - 1
     while node & 1:
         node, last = node >> 1, last >> 1
@@ -127,6 +129,7 @@ def is_consistent(
         if last == 0:
             return False
         if node & 1 or node == last:
+            # A sibling on the left lies in both trees; one on the right, below, lies in the later tree alone.
             old, new = node_hash(sibling, old), node_hash(sibling, new)
             while not node & 1 and node:
                 node, last = node >> 1, last >> 1

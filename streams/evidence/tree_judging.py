@@ -50,6 +50,7 @@ def judge_tree(
     """(index -> hash of the leaf, subtrees), after a check that each tile of a level has the hashes of the tiles below
     it that are in the bundle.
     """
+    # Both sizes are checked before anything is read or multiplied by them: a note is another's, and may say 2**60.
     first = 0 if cut is None else cut.batch.size
     if cut is None:
         hash_bytes = sum(size for name, size in members.sizes.items() if name.startswith("tile/0/"))
@@ -75,7 +76,8 @@ def judge_tree(
             for index, content in contents.items()
             if len(content) == complete
         }
-        leaves = leaves or contents
+        leaves = leaves or contents  # of level 0, which comes first
+    # A tile that nothing refers to would be in the bundle without being checked.
     if odd := {name for name in members.sizes if name.startswith("tile/")} - tiles.keys():
         broken("tree", f"{min(odd)} is not of this tree")
     subtrees = subtrees_of(tiles.__getitem__, tree.size)

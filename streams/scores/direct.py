@@ -73,6 +73,8 @@ def direct_numbers(score_type: type[BaseModel]) -> DirectNumbers | None:
     plain_model = schema["type"] == "model" and schema["schema"]["type"] == "model-fields"
     if not plain_model or schema.get("custom_init") or schema.get("root_model") or "post_init" in schema:
         return None
+    # Each set below lists what leaves a value as it is. Pydantic may add keys in a later version: an unknown one sends
+    # the type to pydantic, which costs time, where a guess could cost a digit of a score.
     if set(schema.get("config", ())) - {"title"} or set(schema["schema"]) - {
         *("type", "fields", "model_name", "computed_fields"),
     }:
@@ -101,7 +103,7 @@ def direct_numbers(score_type: type[BaseModel]) -> DirectNumbers | None:
         if inner["type"] in _ONE:
             numbers.append((name, default, _ONE[inner["type"]]))
         elif name == _FAILED and default is False:
-            return None
+            return None  # a result without the field is a refusal, which `of` would take for a score
     # A result of one float field alone is complete only if no other field is required or adds a default number.
     by_default = [name for name, default, _ in numbers if default is not None]
     floats = [name for name, _, unit_of_type in numbers if name in required and type(unit_of_type) is float]

@@ -103,6 +103,8 @@ def weighted_mean(values: Sequence[Any], shares: Sequence[float], path: str = ""
     """
     first, name = values[0], path or "the answer"
     if all(is_number(value) for value in values):
+        # Not `sum`, which compensates for errors since Python 3.12, nor numpy's dot product, whose order of additions
+        # depends on the machine.
         total = 0.0
         for value, share in zip(values, shares, strict=True):
             total += share * value
@@ -121,6 +123,7 @@ def weighted_mean(values: Sequence[Any], shares: Sequence[float], path: str = ""
             raise ValueError(f"{name} is a list of another length in some: give `combine`")
         arrays = [_numbers(value) for value in values]
         if all(array is not None and array.shape == arrays[0].shape for array in arrays):
+            # Element by element the same operations in the same order as for single numbers, so the same bits.
             sums = 0.0 * arrays[0]
             for array, share in zip(arrays, shares, strict=True):
                 sums += share * array

@@ -178,6 +178,8 @@ class RoundScorer:
             result = returned if isinstance(returned, RoundScores) else RoundScores(returned)
             named = result.failed or result.no_score or result.states
             places = {model_id: place for place, model_id in enumerate(asked.models)} if named else {}
+            # `failed` comes first, and everything later only fills in (`setdefault`): a model that the function fails
+            # is not excused by what else it says of the model, nor by a number that cannot be recorded.
             failed: dict[int, tuple[Fault, str]] = {
                 places[model_id]: (MODEL, str(why)) for model_id, why in result.failed.items()
             }
@@ -200,6 +202,7 @@ class RoundScorer:
                     if value is not None and place not in failed:
                         charges[place] = value
                 elif place in failed:
+                    # Only `result.failed` charges: a number beside `no_score` is of nobody's fault and costs nobody.
                     unscored[place] = ("FAILED", failed[place][0], as_reason(failed[place][1]))
                     if value is not None and asked.models[place] in result.failed:
                         charges[place] = value
@@ -213,6 +216,7 @@ class RoundScorer:
             for column in units.values():
                 for place in unscored:
                     column[place] = None
+        # Only a change is recorded: a state that stays the same would be in the log of every round.
         changed = [shared] if shared is not None and bytes(shared) != bytes(before.shared) else []
         return RoundOutcome(units, unscored, charges, states, changed)
 

@@ -128,7 +128,10 @@ class Closing:
         period = self._state.periods.get(start)
         tallies = period.tallies if period is not None else {}
         longest = terms.hours_max * HOUR_MS
+        # Scores from before `since` were made under rules whose numbers cannot stand beside those of now.
         since = self._own.terms.comparable_since(start)
+        # All that changes below are copies: deciding changes no state. The fold of the events that are yielded here
+        # makes the same changes in the state itself, out of the events alone.
         drop_trails(self._trails, max(end - longest, since))
         drop_scope_trails(self._scope_trails, max(end - longest, since))
         for past in self._past.values():
@@ -149,10 +152,13 @@ class Closing:
         scores = scores_of(period)
         weights = dict(period.weights) if period is not None else {}
         summary_of = summaries(self._contracts(terms.contract_hash), scores, weights) if scores else {}
+        # A latest value, say, cannot be made of sums: only windows of such rules need each score, in order.
         is_ordered = needs_order(terms)
         restated_of = restated_periods(
             self._state, self._contracts, start, self._newcomers.joined if gives_past else None
         )
+        # A model without a round in this period has a snapshot as long as a window, or the coverage, reaches back to
+        # one of its rounds: what it shows changes although the model did nothing.
         model_ids = (
             tallies.keys()
             | restated_of.keys()
@@ -160,7 +166,7 @@ class Closing:
             | self._past.keys()
             | self._coverage.models.keys()
         )
-        for model_id in sorted(model_ids):
+        for model_id in sorted(model_ids):  # sets have no order, and the log of every run must be the same
             tally = tallies.get(model_id) or Tally()
             joined = self._newcomers.joined.get(model_id, ALWAYS_HERE) if gives_past else None
             if joined is not None:
@@ -174,6 +180,8 @@ class Closing:
                 sum_units, n = total or (0, 0)
                 sums = Totals(sum_units, n, tally.scored, tally.rehearsal)
                 take_sums(trail, start, sums, corrected, end - longest)
+            # First the corrections of earlier periods, then this period: the past is in order of time, and its windows
+            # are read below.
             restated = restated_of.get(model_id, [])
             for earlier in restated if is_ordered else ():
                 past = self._past.setdefault(model_id, ModelPast())

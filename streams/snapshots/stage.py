@@ -67,6 +67,9 @@ class SnapshotStage(Stage[SnapshotState]):
     def fold(self, state: SnapshotState, told: Told) -> None:
         """Sum the scores of open periods. Of closed ones keep what the windows need, and drop the rest."""
         own = state.own
+        # Scores are folded from `scores`, whatever was decided. SnapshotTaken and PeriodClosed are our own decisions:
+        # they are folded from what they say and not from the tallies, since an owner that resumed may lack the scores
+        # that a snapshot was made of. What `Closing` changed on its copies is changed here in the same order.
         match told.event:
             case RoundScored(data=data) | EnsemblesScored(data=data):
                 if _counts(own, data.resolvable_at):
@@ -126,11 +129,13 @@ class SnapshotStage(Stage[SnapshotState]):
                         data.newcomer_past,
                         rehearsal=data.rehearsal,
                     )
+                # A closed period is needed no more, unless a truth that is corrected later may restate it.
                 state.periods = {
                     start: period
                     for start, period in state.periods.items()
                     if period.end > data.until_ms or may_be_restated(own.terms, start, data.until_ms)
                 }
+                # By the longest window of all terms, because the next terms may have a longer one than those of now.
                 longest = max(terms.hours_max for _, _, terms in own.terms.spans())
                 drop_trails(own.trails, own.closed_until - longest * HOUR_MS)
                 drop_scope_trails(own.scope_trails, own.closed_until - longest * HOUR_MS)

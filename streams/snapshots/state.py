@@ -209,9 +209,12 @@ def tally_round(state: SnapshotState, data: RoundScoredData, before: Need) -> No
     if period is None:
         period = state.periods[start] = OpenPeriod(end, before)
     is_ensembles = isinstance(data, EnsemblesScoredData)
+    # Scores under other rules are counted, so that nobody wonders where they are, and are in no sum: their unit
+    # differs.
     if not terms.adds_up(data.contract_hash, start):
         period.other_scoring += not is_ensembles
         return
+    # Participation and coverage are shares of the rounds that somebody could answer, so others have no point.
     answerable = not is_ensembles and is_answerable(data)
     if answerable:
         period.points.append(data.point)
@@ -234,6 +237,7 @@ def tally_round(state: SnapshotState, data: RoundScoredData, before: Need) -> No
         for tally, units in zip(tallies, column, strict=True):
             if units is not None:
                 tally.add(field, units)
+    # Of the terms at the period's start, as in the snapshot that this tally becomes. They may end within the period.
     terms_then = terms.at(start)
     scope = scope_name(data.subject, data.scope_key) if terms_then.boards else ""
     if terms_then.newcomer_past != "nothing" and not is_ensembles:
@@ -245,6 +249,7 @@ def tally_round(state: SnapshotState, data: RoundScoredData, before: Need) -> No
         period.weights += metric_weights(data, terms_then).items()
     for entry in data.unscored:
         tallies[entry.model].missed(entry, number, terms_then.value_field, answerable=answerable)
+    # A charge counts in the scope's mean as a score does, and not as a scored round.
     if scope:
         for tally, units in zip(tallies, data.units.get(terms_then.value_field, ()), strict=False):
             if units is not None:

@@ -114,6 +114,7 @@ class LiveFeed:
         connections, missed = 0, False
         try:
             while True:
+                # What came before the stream's end is written before the end is told.
                 if streaming.done() and queue.empty() and not held:
                     streaming.result()
                     raise WorldError(f"source {self._source.name} ended its stream")
@@ -128,9 +129,13 @@ class LiveFeed:
                             "feed_reconnected", source=self._source.name, connections=self._connections()
                         )
                     connections, missed = self._connections(), True
+                # One question at a time. A connection that comes during one is asked for afterwards, and `missed` says
+                # that it still has to be.
                 if self._asking is None and missed:
                     self._ask(hold=True)
                     missed = False
+                # Held: a tick that is written now would open inputs over a gap that the answer may fill. The hold ends
+                # after some seconds, so that a history that does not answer does not stop the node.
                 if (
                     self._asking is not None
                     and not self._asking.done()
@@ -167,6 +172,7 @@ class LiveFeed:
             for record in from_history
         ]
         records = sorted([*from_history, *held], key=lambda record: (record.at, record.subject))
+        # The tick comes with the last part alone: time must not pass a record that is not written yet.
         while len(records) > APPEND_RECORDS_MAX:
             part, records = records[:APPEND_RECORDS_MAX], records[APPEND_RECORDS_MAX:]
             await self._write(partial(self._feeds.offer, part, None, rehearsal=False))
@@ -218,6 +224,7 @@ class LiveFeed:
         }
         newest = max([whole.last_at, *arrived])
         closings: list[GapClosing] = []
+        # Filled comes first; then what nobody can fill any more; then what the answer says, unless it failed.
         for gap in whole.gaps:
             filled = sum(gap.lacks(at, whole.cadence_ms) for at in arrived) if whole.cadence_ms else 0
             if gap.missing is not None and gap.missing <= filled:
