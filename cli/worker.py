@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import sys
@@ -12,6 +11,7 @@ import typer
 
 from coordinator.cli.start_checks import check_start
 from coordinator.infra.models.host.confine import hide_from_others
+from coordinator.infra.processes.forking import keep_from_the_collector
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings, read_settings
 from coordinator.streams.topology import WORKERS
@@ -48,7 +48,7 @@ def run(name: str, *, wait: bool) -> None:
         set_up_logging(name)
         settings = _settings(name, wait=wait)
         name_crunch(settings.crunch_id)
-        keep_imports_from_the_collector()
+        keep_from_the_collector()
         serve(settings)
         return
     hide_from_others()
@@ -58,7 +58,7 @@ def run(name: str, *, wait: bool) -> None:
         from coordinator.infra.models import gateway as model_gateway  # noqa: F401, PLC0415
 
     settings = _settings(name, wait=wait)
-    keep_imports_from_the_collector()
+    keep_from_the_collector()
     run_worker(name, settings)
 
 
@@ -67,14 +67,6 @@ def _settings(name: str, *, wait: bool) -> Settings:
     settings = read_settings(environ)
     check_start(settings, environ, (name,))
     return settings
-
-
-def keep_imports_from_the_collector() -> None:
-    """Modules live as long as the process: walking a hundred thousand of their objects makes a full collection a pause
-    of tens of ms.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 def _environment(*, wait: bool) -> dict[str, str]:
