@@ -334,9 +334,12 @@ class PredictTenure(Tenure):
         asking = Asking(self._askers, asked, data, contract, seconds, fair_seconds(data, contract), calls)
         while True:
             replies = await asking.next(lambda: self._is_superseded(data))
-            clock = await self._clock.read()
-            # In a thread: a large answer takes some ms to judge, while the time of other models runs.
-            answers = await asyncio.to_thread(self._judged, data, opened, replies, clock)
+            # In a thread: a large answer takes some ms. The clock is read meanwhile, a round trip to the broker. If it
+            # shows that the node was late, which is rare, all is judged again, and lost by the node's fault.
+            judging = asyncio.to_thread(self._judged, data, opened, replies, late=False)
+            clock, answers = await asyncio.gather(self._clock.read(), judging)
+            if clock > data.deadline_at:
+                answers = await asyncio.to_thread(self._judged, data, opened, replies, late=True)
             await self._report(answers, contract.model_strikes_max, may_quote=data.question is None)
             if asking.over:
                 await self._answered(data, answers, clock)
@@ -345,10 +348,12 @@ class PredictTenure(Tenure):
             async with self._sending:
                 await self._send(self.stage.hear(in_part))
 
-    def _judged(self, data: InputReceivedData, opened: RoundOpened, replies: Replies, clock: int) -> Answers:
+    def _judged(
+        self, data: InputReceivedData, opened: RoundOpened, replies: Replies, *, late: bool
+    ) -> Answers:
         """Judge the replies of these models: scope_key -> answers, in the order of the roster."""
         others = {entry.model_id for entry in opened.data.roster} - replies.keys()
-        contract, late = self._contracts(data.contract_hash), clock > data.deadline_at
+        contract = self._contracts(data.contract_hash)
         judged = {
             scope.scope_key: judge(
                 opened,

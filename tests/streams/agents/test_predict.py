@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from pydantic import field_validator
 from tests.fakes import FakeGateway
 from tests.predict_scene import Scene
 from tests.streams.build import HASH, MINUTE, T0, received
+from tests.waiting import LIMIT_SECONDS
 
 from coordinator.streams import events as ev
 from coordinator.streams.agents.predict import gone
 from coordinator.streams.agents.predict.asking import NEWER_INPUT, STILL_AT_WORK, Askers, Asking
-from coordinator.streams.contract import CallMethod, CrunchContract, ScheduledPrediction
+from coordinator.streams.contract import CallMethod, CrunchContract, InferenceOutput, ScheduledPrediction
 from coordinator.streams.ports import Outcome
 from coordinator.streams.predictions.stage import FELL_BEHIND, NODE_LATE, NODE_RESTARTED
 
@@ -230,6 +233,34 @@ async def test_a_node_that_is_late_does_not_excuse_a_model_that_failed(scene):
         ("a", "node", f"ABSENT: {NODE_LATE}"),
         ("b", "model", "MODEL_FAILED: FAILED"),
     ]
+
+
+async def test_the_clock_is_read_while_the_answers_are_judged(scene, monkeypatch):
+    """Both are waits, one for a thread and one for the broker, and neither needs the other's result."""
+    called, judging = asyncio.Event(), threading.Event()
+
+    class Judged(InferenceOutput):
+        @field_validator("value")
+        @classmethod
+        def _begins(cls, value: float) -> float:
+            judging.set()
+            return value
+
+    def answers(method: str) -> Any:
+        called.set()
+        return good(method, None)
+
+    async def read_while_judging() -> int:
+        if called.is_set():
+            assert await asyncio.to_thread(judging.wait, LIMIT_SECONDS)
+        return await read()
+
+    play = await scene(CrunchContract(output_type=Judged), a=lambda method, _: answers(method))
+    read = play.tenure._clock.read
+    monkeypatch.setattr(play.tenure._clock, "read", read_while_judging)
+    play.asked(received(T0))
+    await play.deliver()
+    assert play.kinds() == [["RoundOpened"], ["PENDING", "RoundAnswered"]]
 
 
 async def test_who_was_given_no_fair_time_does_not_pay_for_being_late(scene):
