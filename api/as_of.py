@@ -29,9 +29,11 @@ from coordinator.projections.folding.as_of import (
     Cut,
     Cuts,
     NotInThePastError,
+    PastCutError,
     PastReadModels,
     TooManyLatecomersError,
     check_cuts,
+    check_held,
     cuts_at,
     folded_until,
 )
@@ -194,13 +196,18 @@ class AsOf:
             answer = self._get(question, cuts)
             if answer is None:
                 read = PastReadModels(self._live, cuts)
-                answer = self._run({**scope, READ: read})
+                try:
+                    answer = self._run({**scope, READ: read})
+                finally:
+                    check_held(self._live, question.at_ms, cuts)  # it may have been cut while it was read
                 if read.used():
                     position_headers = tuple(_headers(read, ""))
                     answer = Answer(answer.status, answer.headers + position_headers, answer.body)
                     self._keep(question, cuts, frozenset(read.cuts_read()), answer)
         except (NotInThePastError, TooManyLatecomersError) as error:
             answer = _plain(409, str(error))
+        except PastCutError as error:
+            answer = _plain(410, str(error))
         # Not part of the cached answer: different times may lead to the same cut.
         headers = [pair for pair in answer.headers if pair[0] != b"x-as-of"]
         return Answer(answer.status, (*headers, (b"x-as-of", moment_text.encode())), answer.body)

@@ -48,4 +48,7 @@ def describe_past(operation: dict[str, Any]) -> None:
         "409",
         {"description": "There is no such moment: it is not folded yet, or its parts contradict each other."},
     )
+    answers.setdefault(
+        "410", {"description": "The moment is before the horizon (PAST_DAYS); `detail` says where that is."}
+    )
     answers.setdefault("503", {"description": "Many questions about the past are waiting; ask again."})

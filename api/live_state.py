@@ -17,6 +17,7 @@ import msgspec
 
 from coordinator.api.live_position import position_text, reached
 from coordinator.api.times import zulu, zulu_or_none
+from coordinator.projections.folding.as_of import horizon_of
 from coordinator.projections.views.all_views import ReadModels
 from coordinator.projections.views.checkpoints import CheckpointRow
 from coordinator.projections.views.leaderboard import Board, BoardRow
@@ -184,10 +185,14 @@ class LiveState:
 
 
 def times(read: ReadModels) -> dict[str, Any]:
-    """The times that `as_of` can ask for: from the first terms up to the feed's clock. Null before there are any."""
+    """The times that `as_of` can ask for: from the first terms, or from the horizon (PAST_DAYS), to the clock.
+    Null before there are any.
+    """
     terms = read.leaderboard.terms.in_order
+    horizon = horizon_of(read)
+    first = max(terms[0].effective_from, horizon.from_ms if horizon else 0) if terms else None
     return {
-        "first_ts": zulu_or_none(terms[0].effective_from if terms else None),
+        "first_ts": zulu_or_none(first),
         "clock_ts": zulu_or_none(read.feeds.clock or None),
     }
 

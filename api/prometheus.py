@@ -220,6 +220,23 @@ class _ReadModels(Collector):
         for projection in projector.read.all():
             sizes.add_metric([projection.name], projection.store.bytes_on_disk())
         yield sizes
+        begins = GaugeMetricFamily(
+            "coordinator_past_from_timestamp_seconds",
+            "From where on a read model answers about the past; absent while it holds all of it.",
+            labels=["store"],
+        )
+        for projection in projector.read.all():
+            if projection.store.horizon is not None:
+                begins.add_metric([projection.name], projection.store.horizon.from_ms / 1000)
+        yield begins
+        deleted = CounterMetricFamily(
+            "coordinator_past_versions_deleted",
+            "Earlier versions of rows that were cut out of a read model since this start (PAST_DAYS).",
+            labels=["store"],
+        )
+        for name, count in projector.cutter.deleted.items():
+            deleted.add_metric([name], count)
+        yield deleted
         build = GaugeMetricFamily(
             "coordinator_build_info", "1; its label is the version.", labels=["version"]
         )

@@ -29,7 +29,13 @@ from coordinator.infra.log.appends import KafkaAppends
 from coordinator.infra.log.own import log_identity
 from coordinator.projections.explaining.beside import read_beside
 from coordinator.projections.explaining.explainer import Explainer
-from coordinator.projections.folding.as_of import PastReadModels, Readable, cuts_at, folded_until
+from coordinator.projections.folding.as_of import (
+    PastCutError,
+    PastReadModels,
+    Readable,
+    cuts_at,
+    folded_until,
+)
 from coordinator.streams.audit.explain.steps import SHOWN_CHARS_MAX, Explanation, Source, Step
 from coordinator.streams.log.errors import OperatorError
 
@@ -121,7 +127,10 @@ def explain(
     with closing(explaining), read_beside(settings.data_dir, identity, settings.crunch_id) as live:
         read: Readable = live
         if at_ms is not None:
-            read = PastReadModels(live, cuts_at(live, at_ms, folded_until(live)))
+            try:
+                read = PastReadModels(live, cuts_at(live, at_ms, folded_until(live)))
+            except PastCutError as error:
+                raise OperatorError(str(error)) from None
         if is_prediction:
             explanation = explainer.prediction(read, figure)
         elif is_pair:

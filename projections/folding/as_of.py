@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any, Protocol, TypeVar
 
@@ -16,6 +17,7 @@ import msgspec
 from coordinator.projections.folding.projection import Projection
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.storage.changes import MODULUS, row_hash
+from coordinator.projections.storage.past_cut import Horizon
 from coordinator.projections.storage.store import Meta, Store
 from coordinator.projections.storage.versions import (
     ROW,
@@ -49,6 +51,10 @@ class TooManyLatecomersError(CoordinatorError):
 
 class NotInThePastError(CoordinatorError):
     """The position is not folded yet, or names a decision as a latecomer that is none."""
+
+
+class PastCutError(CoordinatorError):
+    """The moment is before the horizon: the versions that would answer were deleted (PAST_DAYS)."""
 
 
 class Cut(msgspec.Struct, frozen=True):
@@ -305,8 +311,9 @@ def folded_until(live: Readable) -> dict[str, int]:
 def cuts_at(live: Readable, until_ms: int, ends: Mapping[str, int]) -> dict[str, Cut]:
     """The cuts with all decisions before `ends` whose events all have `at` <= `until_ms`.
 
-    Raises TooManyLatecomersError.
+    Raises TooManyLatecomersError, PastCutError.
     """
+    check_held(live, until_ms, {})
     cut_of_topic: dict[str, Cut] = {}
     for topic, keeper in KEEPERS.items():
         database = getattr(live, keeper).store.database
@@ -322,8 +329,47 @@ def cuts_at(live: Readable, until_ms: int, ends: Mapping[str, int]) -> dict[str,
     return cut_of_topic
 
 
+def horizon_of(live: Readable) -> Horizon | None:
+    """From where on every read model holds the past; None if all hold the whole past."""
+    horizons = [
+        getattr(live, keeper).store.horizon for keeper in (*dict.fromkeys(KEEPERS.values()), "rounds")
+    ]
+    cut = [horizon for horizon in horizons if horizon is not None]
+    if not cut:
+        return None
+    cuts: dict[str, int] = {}
+    for horizon in cut:
+        for topic, offset in horizon.cuts.items():
+            cuts[topic] = max(offset, cuts.get(topic, 0))
+    return Horizon(max(horizon.from_ms for horizon in cut), cuts)
+
+
+def check_held(live: Readable, at_ms: int | None, cuts: Cuts) -> None:
+    """Raises PastCutError if a moment (ms), or a cut of a topic, is before the horizon.
+
+    Call it before a past state is read, and again afterwards: the horizon may move meanwhile, but first the stores say
+    so, and only then are versions deleted.
+    """
+    horizon = horizon_of(live)
+    if horizon is None:
+        return
+    if at_ms is not None and at_ms < horizon.from_ms:
+        what = "this moment is before it"
+    else:
+        early = [topic for topic, cut in cuts.items() if cut.offset < horizon.cuts.get(topic, 0)]
+        if not early:
+            return
+        what = f"{early[0]}:{cuts[early[0]].offset} is before it"
+    begins = datetime.fromtimestamp(horizon.from_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%MZ")
+    raise PastCutError(
+        f"this node holds the past from {begins} on (PAST_DAYS), and {what}: ask about a later "
+        "moment; the log holds the earlier ones, and docs/how-to/past.md says how its operator makes them again"
+    )
+
+
 def check_cuts(live: Readable, cuts: Cuts, ends: Mapping[str, int]) -> None:
-    """Raises NotInThePastError if a cut is not folded yet, or a latecomer that it names is none."""
+    """Raises NotInThePastError if a cut is not folded yet, or a latecomer that it names is none; PastCutError."""
+    check_held(live, None, cuts)
     for topic, cut in cuts.items():
         if max((cut.offset, *(offset + 1 for offset in cut.late))) > ends[topic]:
             raise NotInThePastError(f"{topic} is folded up to {ends[topic]}, not to {cut.offset}")

@@ -63,6 +63,8 @@ class Projection(ABC):
     """First byte of a key -> the topic that writes such rows; only for a projection of several topics."""
     keeps_past: ClassVar[bool] = True
     """Whether the versions of its rows are stored, so that a past state can be read."""
+    explained: ClassVar[frozenset[bytes]] = frozenset()
+    """First bytes of the keys of rows whose decisions an explanation names (`Store.written_at`)."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -80,6 +82,11 @@ class Projection(ABC):
         if first in (b"#", b"!"):
             return row_key[1 : row_key.index(b"\x00")].decode()
         return cls.topics[0] if len(cls.topics) == 1 else cls.owners[first]
+
+    @classmethod
+    def is_explained(cls, row_key: bytes) -> bool:
+        """Whether an explanation names the decisions that wrote this row: their offsets are never cut."""
+        return row_key[:1] in cls.explained
 
     @abstractmethod
     def apply(self, decision: Decision, batch: Batch) -> None:

@@ -23,6 +23,7 @@ from coordinator.infra.kafka.clients import PARTITION, fetched, make_reader, off
 from coordinator.infra.kafka.probe import until_kafka_answers, why_silent
 from coordinator.infra.log.positions import PipelineWatch, event_time, read_tails
 from coordinator.projections.folding.decisions import Folder
+from coordinator.projections.folding.past_cutter import PastCutter
 from coordinator.projections.storage.database import StoreDamagedError
 from coordinator.projections.views.all_views import ReadModels
 from coordinator.projections.views.prediction_rows import COUNTED
@@ -114,6 +115,7 @@ class Projector:
         self.settings = settings
         self.read = read_models
         self.folder = Folder(read_models.all())
+        self.cutter = PastCutter(read_models, settings.past_days)
         self.watch = PipelineWatch(settings.crunch_id)
         """What each stage must decide and has decided, of the records read since this start."""
         self.folder.on_decision = self._watch
@@ -193,6 +195,7 @@ class Projector:
                 for partition, records in batches.items()
             }
         )
+        self._cut_past()
         for projection in self.read.all():
             if (
                 projection.store.damage
@@ -231,6 +234,12 @@ class Projector:
                         slice_end = time.perf_counter() + SLICE_SECONDS
         finally:
             self._commit()  # also what was folded before an unreadable record
+
+    def _cut_past(self) -> None:
+        """Cut for one slice of time at most. How much that is does not matter: what is cut follows from the log."""
+        slice_end = time.perf_counter() + SLICE_SECONDS
+        while self.cutter.step() and time.perf_counter() < slice_end:
+            pass
 
     def _watch(self, decision: Decision) -> None:
         if BY_TOPIC[decision.topic].enveloped:

@@ -37,6 +37,7 @@ from rocksdict import (
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.storage.changes import MODULUS, Changes, row_hash
 from coordinator.projections.storage.database import Database, StoreDamagedError, judged
+from coordinator.projections.storage.past_cut import Horizon, put_horizon, read_horizon
 from coordinator.projections.storage.versions import MARK, ROW, value_of, version_of, versions_of
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.errors import OperatorError
@@ -44,6 +45,8 @@ from coordinator.streams.log.errors import OperatorError
 CACHE_BYTES = 8 * 1024 * 1024
 WRITE_BUFFERS_BYTES = 16 * 1024 * 1024
 WRITE_BUFFER_BYTES = 4 * 1024 * 1024
+DELETIONS = (4096, 1024, 0.25)
+"""A file is compacted if 1,024 of 4,096 entries in a row are deletions, or a quarter of all."""
 _META = b"m"
 SET_ASIDE = ".damaged"
 DAMAGE_NOTE = ".damage"
@@ -91,6 +94,8 @@ class Store:
         """The RocksDB itself, for readers of versions (`versions.py`). Only `commit` writes to it."""
         self._meta = meta
         self._hash = int(meta.state_hash, 16)
+        self.horizon: Horizon | None = read_horizon(database)
+        """From where on the past is held; None: all of it is."""
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     @classmethod
@@ -133,10 +138,10 @@ class Store:
         try:
             raw = database.get(_META)
             meta = _read_meta(path, raw) if raw is not None else Meta(identity=identity)
+            return cls(path, database, meta)
         except BaseException:
             database.close()
             raise
-        return cls(path, database, meta)
 
     @classmethod
     def open_secondary(cls, path: Path) -> Self:
@@ -254,6 +259,17 @@ class Store:
         self._meta, self._hash = meta, total
         batch.clear()
 
+    def latest_at(self, topic: str) -> int:
+        """The latest time (ms) of the topic's events as of the last commit; 0 if there are none."""
+        return self._meta.latest_at.get(topic, 0)
+
+    def begin_cut(self, horizon: Horizon) -> None:
+        """Say that the past before `horizon` is no longer held. Only afterwards may its versions be deleted."""
+        write = WriteBatch(raw_mode=True)
+        put_horizon(write, horizon)
+        self.database.write(write)
+        self.horizon = horizon
+
     def bytes_on_disk(self) -> int:
         """The size of its files."""
         size = 0
@@ -351,6 +367,8 @@ def _options() -> Options:
     options.set_max_open_files(64)
     options.set_keep_log_file_num(2)
     options.set_max_background_jobs(2)
+    # A cut of the past must give its space back: files full of deletions are compacted, in the background.
+    options.add_compact_on_deletion_collector_factory(*DELETIONS)
     options.set_compression_type(DBCompressionType.lz4())
     # kill -9 may leave an incomplete last record. Damage before it must not be taken for an older state.
     options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())

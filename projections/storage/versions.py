@@ -13,6 +13,9 @@ nothing is copied.
 "As of a time" means: all decisions whose events all have `at` <= that time. These are all decisions before some cut,
 plus latecomers. Latecomers are stored by how late they are (class k: less than 2**k ms). So those that matter at a
 moment (`at` <= moment < latest `at` before them) are found without reading the others.
+
+`past_cut.py` deletes what is older than a horizon. Of rows that explanations name, it leaves each version's offset
+without the row.
 """
 
 from __future__ import annotations
@@ -69,6 +72,16 @@ def undo_key(key: bytes, version: int) -> bytes:
     return UNDO + len(key).to_bytes(2, "big") + key + _VERSION.pack(version)
 
 
+def place_in_undo_key(name: bytes) -> tuple[bytes, int]:
+    """(row's key, version) of such a key."""
+    return name[3:-8], int.from_bytes(name[-8:], "big")
+
+
+def is_deleted_since(stored: bytes | None, version: int) -> bool:
+    """Whether a stored row was deleted by this version, and not written again."""
+    return stored is not None and value_of(stored) is None and version_of(stored) == version
+
+
 def mark_key(topic: str, offset: int) -> bytes:
     """The key of the mark of the decision at `offset`."""
     return MARK + topic.encode() + b"\x00" + _VERSION.pack(offset)
@@ -83,6 +96,12 @@ def late_key(topic: str, latest_at: int, at: int, offset: int) -> bytes:
     """The key of a decision that is `latest_at` - `at` ms late."""
     lateness_class = (latest_at - at).bit_length()
     return LATE + topic.encode() + b"\x00" + _PLACE.pack(lateness_class, at, offset)
+
+
+def place_in_late_key(name: bytes) -> tuple[str, int]:
+    """(topic, offset) of such a key."""
+    topic, _, place = name[1:].partition(b"\x00")
+    return topic.decode(), int(_PLACE.unpack(place)[2])
 
 
 def late_value(latest_at: int, decision: Decision) -> bytes:

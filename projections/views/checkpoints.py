@@ -94,6 +94,7 @@ class Checkpoints(Projection):
 
     name = "checkpoints"
     topics = ("checkpoints", "models")
+    explained = frozenset((b"C", b"T"))
     owners: ClassVar[Mapping[bytes, str]] = {
         **dict.fromkeys((b"C", b"E", b"K", b"N", b"R", b"T"), "checkpoints"),
         b"M": "models",

@@ -94,6 +94,7 @@ class Feeds(Projection):
     name = "feeds"
     topics = ("feeds",)
     schema = 4
+    explained = frozenset((b"R",))
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)

@@ -114,6 +114,7 @@ class Leaderboard(Projection):
     name = "leaderboard"
     topics = ("scores", "models", "inputs", "snapshots")
     schema = 7
+    explained = frozenset((b"T",))
     owners: ClassVar[Mapping[bytes, str]] = {
         **dict.fromkeys((b"B", b"H", b"L", b"N", b"T", b"W"), "scores"),
         **dict.fromkeys((b"E", b"V"), "snapshots"),

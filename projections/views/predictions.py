@@ -97,6 +97,7 @@ class Predictions(Projection):
     name = "predictions"
     topics = ("predictions", "scores", "inputs")
     schema = 11
+    explained = frozenset((b"A", b"I", b"Q", b"R", b"S", b"T", b"X"))
     owners: ClassVar[Mapping[bytes, str]] = {
         **dict.fromkeys((b"A", b"G", b"N", b"O", b"Q", b"R"), "predictions"),
         **dict.fromkeys((b"C", b"D", b"E", b"S", b"T", b"V", b"X"), "scores"),

@@ -38,6 +38,7 @@ class Snapshots(Projection):
     name = "snapshots"
     topics = ("snapshots",)
     schema = 8
+    explained = frozenset((b"C", b"S", b"T"))
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)

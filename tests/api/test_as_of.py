@@ -16,10 +16,13 @@ from coordinator.api.access import Rules
 from coordinator.api.app import create_app
 from coordinator.api.commands import Sender
 from coordinator.api.keys import KeyRing
+from coordinator.api.live_state import times
 from coordinator.api.times import zulu
 from coordinator.projections.folding.decisions import Folder
 from coordinator.projections.folding.projector import Projector
+from coordinator.projections.storage.past_cut import Cutting, horizon_at
 from coordinator.projections.views.all_views import open_read_models
+from coordinator.streams.log.envelope import Need
 from coordinator.streams.settings import Settings
 
 NO_POOLS = {"pools": [{"pool": "global", "metric": "avg_pnl", "rankings": []}]}
@@ -209,3 +212,60 @@ async def test_the_document_knows_the_past(api):
             "headers"
         ].keys()
         assert {"422", "503"} <= operation["responses"].keys()
+
+
+def cut_from(read, from_ms):
+    """Cut all stores as `PastCutter` does, which only cuts at the beginning of a day."""
+    for one in read.all():
+        if one.keeps_past:
+            store = one.store
+            ends = {topic: store.positions.get(topic, Need()).offset for topic in one.topics}
+            store.begin_cut(horizon_at(store.database, from_ms, ends))
+            cutting = Cutting(store.database, store.horizon, one.owner, one.is_explained)
+            while cutting.step():
+                pass
+
+
+@pytest.mark.parametrize("path", ROUTES)
+async def test_before_the_horizon_every_route_says_where_it_is_and_from_it_on_answers_as_before(api, path):
+    asked = [with_moment(path, as_of=START_MS + hours * HOUR_MS) for hours in (4, 5, 9)]
+    early = with_moment(path, as_of=START_MS + 3 * HOUR_MS)
+    before = [await api.client.get(each) for each in asked]
+    earlier = await api.client.get(early)
+    told = earlier.headers.get("x-log-position")
+    cut_from(api.read, START_MS + 4 * HOUR_MS)
+    for each, answer in zip(asked, before, strict=True):
+        again = await api.client.get(each)
+        assert (again.status_code, again.content) == (answer.status_code, answer.content)
+        assert again.headers["x-state-hash"] == answer.headers["x-state-hash"]
+    refused = [await api.client.get(early)]  # though the cache may have it
+    if told is not None:
+        answer = await api.client.get(with_moment(path, as_of_offsets=told))
+        if (answer.status_code, answer.content) != (earlier.status_code, earlier.content):
+            refused.append(answer)  # else no decision that the route reads is between the two moments
+    for answer in refused:
+        assert answer.status_code == 410
+        assert "holds the past from 2023-03-10T04:00Z on (PAST_DAYS)" in answer.json()["detail"]
+
+
+async def test_an_answer_whose_past_is_cut_while_it_is_read_is_refused(api, monkeypatch):
+    run = as_of.AsOf._run
+
+    def cut_meanwhile(self, scope):
+        answer = run(self, scope)
+        cut_from(api.read, START_MS + 4 * HOUR_MS)
+        return answer
+
+    monkeypatch.setattr(as_of.AsOf, "_run", cut_meanwhile)
+    answer = await api.client.get(with_moment("/reports/models", as_of=START_MS + 3 * HOUR_MS))
+    assert answer.status_code == 410
+
+
+async def test_the_page_offers_no_moment_before_the_horizon(api):
+    assert times(api.read)["first_ts"] == zulu(START_MS)
+    cut_from(api.read, START_MS + 4 * HOUR_MS)
+    assert times(api.read)["first_ts"] == zulu(START_MS + 4 * HOUR_MS)
+    metrics = (await api.client.get("/metrics")).text
+    at = re.search(r'coordinator_past_from_timestamp_seconds{store="feeds"} (.*)', metrics)
+    assert float(at[1]) == (START_MS + 4 * HOUR_MS) / 1000
+    assert 'coordinator_past_versions_deleted_total{store="feeds"} 0.0' in metrics

@@ -1,0 +1,86 @@
+"""Keeps the past of the read models down to PAST_DAYS, in small steps between two commits of the report worker.
+
+The horizon is the beginning of a UTC day, PAST_DAYS before the day of the feed's newest event: it follows from the log,
+and never from the clock of the machine. Everything that is read again from the log gets the same horizon.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import structlog
+
+from coordinator.projections.folding.projection import Projection
+from coordinator.projections.storage.past_cut import Cutting, horizon_at
+from coordinator.projections.views.all_views import ReadModels
+from coordinator.streams.durations import DAY_MS
+from coordinator.streams.log.envelope import Need
+
+CLOCK = "feeds"
+"""The topic whose events are the log's time."""
+_log = structlog.get_logger()
+
+
+class PastCutter:
+    """Cuts the stores of these read models. `past_days`: 0 for the whole past.
+
+    A cut that an earlier process began is finished, whatever `past_days` says now: its horizon is in the stores.
+    """
+
+    def __init__(self, read: ReadModels, past_days: int) -> None:
+        self._projections = [projection for projection in read.all() if projection.keeps_past]
+        self.deleted = {projection.name: 0 for projection in self._projections}
+        """Read model -> how many versions were deleted since this start."""
+        self._past_days = past_days
+        self._read = read
+        self._horizon_ms = 0  # the last one that was set
+        self._under_way: list[tuple[Projection, Cutting]] = [
+            self._cutting(projection)
+            for projection in self._projections
+            if projection.store.horizon is not None and not projection.store.horizon.is_cut
+        ]
+
+    def step(self) -> bool:
+        """One small step, between two commits. Returns False if there is nothing to cut now. StoreDamagedError."""
+        if not self._under_way:
+            self._begin()
+        if not self._under_way:
+            return False
+        projection, cutting = self._under_way[0]
+        before = cutting.deleted
+        more = cutting.step()
+        self.deleted[projection.name] += cutting.deleted - before
+        if not more:
+            horizon = projection.store.horizon
+            assert horizon is not None  # noqa: S101 - `begin_cut` has set it
+            projection.store.horizon = msgspec.structs.replace(horizon, is_cut=True)
+            self._under_way.pop(0)
+            _log.info(
+                "past_cut", projection=projection.name, from_ms=horizon.from_ms, deleted=cutting.deleted
+            )
+        return True
+
+    def _begin(self) -> None:
+        """Move the horizon, if the log's time has come to another day: in all stores, before anything is deleted."""
+        if not self._past_days:
+            return
+        horizon_ms = self._read.feeds.store.latest_at(CLOCK) // DAY_MS * DAY_MS - self._past_days * DAY_MS
+        if horizon_ms <= self._horizon_ms:
+            return
+        self._horizon_ms = horizon_ms
+        begun = []
+        for projection in self._projections:
+            store = projection.store
+            if store.horizon is not None and store.horizon.from_ms >= horizon_ms:
+                continue
+            ends = {topic: store.positions.get(topic, Need()).offset for topic in projection.topics}
+            horizon = horizon_at(store.database, horizon_ms, ends)
+            if any(horizon.cuts.values()):
+                store.begin_cut(horizon)
+                begun.append(projection)
+        self._under_way = [self._cutting(projection) for projection in begun]
+
+    @staticmethod
+    def _cutting(projection: Projection) -> tuple[Projection, Cutting]:
+        store = projection.store
+        assert store.horizon is not None  # noqa: S101 - the caller has seen it
+        return projection, Cutting(store.database, store.horizon, projection.owner, projection.is_explained)
