@@ -112,7 +112,9 @@ NODE_ALERTS: dict[AlertKind, AlertGuide] = {
         ("coordinator dead-letters", "coordinator topics list"),
         (
             "A record of a newer version: install that version.",
-            "A damaged record: coordinator topics restore FILE, from a backup.",
+            "A damaged record, or a topic that was cut: stop the node, and compare what is paid with the chain.",
+            "Of a node with a Kafka of its own, move kafka, topics.json and node.json out of its data directory.",
+            "Put a backup back: coordinator topics restore FILE, with --data-dir into the own Kafka of that node.",
             "A command that could not be taken: the reason says what to change; send it again.",
             "A flood from a source: mend what it sends; the alert ends a minute after the last of it.",
         ),

@@ -1,4 +1,7 @@
-"""`coordinator log cat`: a topic's records, each prediction's transitions, or the recorded states, as JSON lines."""
+"""`coordinator log cat`: a topic's records, each prediction's transitions, or the recorded states, as JSON lines.
+
+`archive` and `restore` are in `log_archive.py`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from coordinator.cli.log_archive import archive, restore
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import DataDirOption, KafkaOption, run
 from coordinator.infra.kafka.clients import read_range
@@ -20,13 +24,15 @@ from coordinator.streams.log.recorded_state import StatesRead, joined
 from coordinator.streams.log.transitions import Rosters, transitions
 from coordinator.streams.topology import BY_TOPIC, TOPICS, topic_name
 
-app = typer.Typer(no_args_is_help=True, help="Read the log itself.")
+app = typer.Typer(no_args_is_help=True, help="Read the log itself; copy its closed periods into files.")
+app.command("archive")(archive)
+app.command("restore")(restore)
 HEAD_BYTES = 200
 
 
 @app.callback()
 def _log() -> None:
-    """Read the log itself."""
+    """Read the log itself; copy its closed periods into files."""
 
 
 @app.command("cat")

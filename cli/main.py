@@ -116,7 +116,7 @@ COMMANDS = {
     ),
     "contract": ("contract:app", "The contract: what is asked, how it is scored, how it pays."),
     "topics": ("topics:app", "Make or look at the crunch's topics."),
-    "log": ("log:app", "Read the log itself."),
+    "log": ("log:app", "Read the log itself; copy its closed periods into files."),
     "dead-letters": ("dead_letters:app", "Look at what was set aside because it could not be read."),
     "feeds": ("feeds:app", "Sources of market data, and the past of a feed."),
     "keys": ("keys:app", "Keys for the report API: read, settle, admin, submit."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,6 +23,15 @@ def replay(
     until: Annotated[
         str | None, typer.Option(help="Only what was known at this time: ISO 8601 with a zone, or epoch ms.")
     ] = None,
+    archive: Annotated[
+        Path | None,
+        typer.Option(
+            "--archive",
+            metavar="DIR",
+            help="Out of the files of `log archive` instead of a Kafka.",
+            show_default=False,
+        ),
+    ] = None,
     verify: Annotated[
         bool,
         typer.Option(
@@ -38,11 +48,19 @@ def replay(
 
     Examples: [bold]coordinator replay --data-dir node[/bold],
     [bold]coordinator replay --projection leaderboard --until 2023-03-10T00:00:00Z[/bold],
-    [bold]coordinator replay --verify --data-dir node[/bold]
+    [bold]coordinator replay --verify --data-dir node[/bold],
+    [bold]coordinator replay --archive archive --until 2023-03-10T00:00:00Z[/bold]
     """
     until_ms = None if until is None else parse_time(until)
     if verify and until_ms is not None:
         raise OperatorError("--verify compares at the positions of the living stores; leave --until out")
+    if archive is not None:
+        if verify or kafka is not None or data_dir is not None:
+            raise OperatorError("--archive reads files alone: leave --verify, --kafka and --data-dir out")
+        with progress_bar("files") as on_progress:
+            rebuilt = replays.replay_archive(archive, projection, until_ms, on_progress)
+        print_json(rebuilt) if as_json else _print(rebuilt)
+        return
     settings, _ = node_log(data_dir, kafka)
 
     run(topic_ends(settings.kafka_bootstrap, settings.crunch_id))  # says at once when nobody is there
@@ -62,16 +80,19 @@ def replay(
     elif result is None:
         typer.echo(f"the log is damaged: {checked.log_fault if checked else ''}", err=True)
     else:
-        typer.echo(
-            f"{result.events:,} events in {result.records:,} records, {result.seconds:.1f} s, "
-            f"{result.events_per_second:,.0f} events/s, {result.duplicates_ignored} duplicates ignored"
-        )
-        if checked is None:
-            for name, state_hash in result.state_hash.items():
-                typer.echo(f"{name:<14}{state_hash}")
-        else:
+        _print(result, hashes=checked is None)
+        if checked is not None:
             for verdict in checked.verdicts:
                 outcome = "equal" if verdict.equal else f"DIFFERENT: {verdict.reason}"
                 typer.echo(f"{verdict.projection:<14}{verdict.kept or '-':<66}{outcome}")
     if checked is not None and not checked.equal:
         raise typer.Exit(EXIT_DIFFERENT)
+
+
+def _print(result: replays.ReplayResult, *, hashes: bool = True) -> None:
+    typer.echo(
+        f"{result.events:,} events in {result.records:,} records, {result.seconds:.1f} s, "
+        f"{result.events_per_second:,.0f} events/s, {result.duplicates_ignored} duplicates ignored"
+    )
+    for name, state_hash in result.state_hash.items() if hashes else ():
+        typer.echo(f"{name:<14}{state_hash}")

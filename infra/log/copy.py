@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import IO, Any
 
 import msgspec
@@ -165,6 +165,32 @@ async def read_backup(
     return tail
 
 
+class KafkaRecords:
+    """A `RecordSource` of a crunch's topics, once it is open."""
+
+    def __init__(self, bootstrap: str, crunch_id: str, birth_id: str) -> None:
+        self._bootstrap = bootstrap
+        self._crunch_id = crunch_id
+        self.birth_id = birth_id
+
+    @classmethod
+    async def open(cls, bootstrap: str, crunch_id: str) -> KafkaRecords:
+        """See that the topics are whole. Raises WrongLogError, WorldError."""
+        birth_id = check_log(crunch_id, await look_at_log(bootstrap, crunch_id), None, bootstrap)
+        return cls(bootstrap, crunch_id, birth_id)
+
+    async def ends(self) -> dict[str, int]:
+        """See `RecordSource`."""
+        async with reading(self._bootstrap) as consumer:
+            return await _ends(consumer, self._crunch_id)
+
+    async def records(self, topic: str, start: int, end: int) -> AsyncIterator[Copied]:
+        """See `RecordSource`."""
+        async with reading(self._bootstrap) as consumer:
+            async for record in _records(consumer, topic_name(self._crunch_id, topic), end, start):
+                yield Copied(topic, record.offset, record.timestamp, record.value)
+
+
 class _Restore:
     """Writes the records of a backup.
 
@@ -255,13 +281,13 @@ async def _ends(consumer: AIOKafkaConsumer, crunch_id: str) -> dict[str, int]:
     return ends
 
 
-async def _records(consumer: AIOKafkaConsumer, name: str, end: int) -> Any:
-    if end == 0:
+async def _records(consumer: AIOKafkaConsumer, name: str, end: int, start: int = 0) -> Any:
+    if end <= start:
         return
     partition = TopicPartition(name, PARTITION)
     consumer.assign([partition])
-    consumer.seek(partition, 0)
-    expected, idle = 0, 0.0
+    consumer.seek(partition, start)
+    expected, idle = start, 0.0
     while expected < end:
         batches = await fetched(consumer, 500)
         idle = 0.0 if batches else idle + 0.5

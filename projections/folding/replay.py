@@ -17,6 +17,8 @@ from pathlib import Path
 import msgspec
 
 from coordinator.infra.kafka.clients import fetched, make_reader, stop_reader
+from coordinator.infra.log.archive_file import Judge, files_in
+from coordinator.infra.log.copy_file import Copied
 from coordinator.infra.log.own import log_identity
 from coordinator.projections.folding.decisions import Folder
 from coordinator.projections.folding.projector import assign_from
@@ -24,7 +26,7 @@ from coordinator.projections.storage.database import StoreDamagedError
 from coordinator.projections.storage.store import Store
 from coordinator.projections.views.all_views import PROJECTIONS, check_names, identity_of, open_projections
 from coordinator.streams.audit.recorded_states import state_checks
-from coordinator.streams.log.errors import CorruptTopicError, WorldError
+from coordinator.streams.log.errors import CorruptTopicError, OperatorError, WorldError
 from coordinator.streams.log.recorded_state import StateCheck, WrongStateError
 
 OnProgress = Callable[[int, int], None]
@@ -121,6 +123,45 @@ async def replay_async(
                 duplicates_ignored=folder.uncounted,
                 state_hash={projection.name: projection.store.state_hash for projection in projections},
                 states_checked=sum(check.checked for check in checks.values()),
+            )
+        finally:
+            for projection in projections:
+                projection.store.close()
+
+
+def replay_archive(
+    folder_path: Path, names: Iterable[str] | None, until_ms: int | None, on_progress: OnProgress
+) -> ReplayResult:
+    """`replay` out of the files of an archive, without a broker: up to the end of its last period.
+
+    Raises OperatorError, LogError naming the file that is missing, cut or altered.
+    """
+    names_wanted, files = check_names(names), files_in(folder_path)
+    if not files:
+        raise OperatorError(f"{folder_path} holds no archive: `coordinator log archive` makes one")
+    judge, records = Judge(), 0
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="coordinator-replay-") as temporary:
+        projections = open_projections(Path(temporary), "archive", "archive", names_wanted)
+        try:
+            folder = Folder(projections, until_ms=until_ms)
+            for number, path in enumerate(files, start=1):
+                for entry in judge.read(path):
+                    if isinstance(entry, Copied) and entry.topic in folder.readers:
+                        folder.fold(entry.topic, entry.offset, entry.value)
+                        records += 1
+                        if records % RECORDS_PER_POLL == 0:
+                            folder.commit()
+                folder.commit()
+                on_progress(number, len(files))
+            seconds = time.perf_counter() - started
+            return ReplayResult(
+                events=folder.events,
+                records=records,
+                seconds=seconds,
+                events_per_second=folder.events / seconds if seconds > 0 else 0.0,
+                duplicates_ignored=folder.uncounted,
+                state_hash={projection.name: projection.store.state_hash for projection in projections},
             )
         finally:
             for projection in projections:
