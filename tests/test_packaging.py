@@ -6,8 +6,10 @@ import importlib
 import importlib.metadata
 import os
 import re
+import signal
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import textwrap
 import tomllib
@@ -15,7 +17,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from tests.waiting import LIMIT_SECONDS
+from tests.waiting import LIMIT_SECONDS, looks
+
+from coordinator.infra.kafka.embedded import free_ports
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("api", "cli", "infra", "projections", "scaffolds", "streams")
@@ -64,6 +68,73 @@ def test_the_wheel_brings_the_command(built):
     wheel = zipfile.ZipFile(built[1])
     entry_points = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     assert "coordinator = coordinator.cli.main:main" in wheel.read(entry_points).decode()
+
+
+@pytest.fixture
+def installed(built, tmp_path):
+    """The commands of an environment that has the wheel, and the libraries of this one, but nothing of the checkout."""
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-Im", "venv", "--without-pip", venv], check=True, timeout=LIMIT_SECONDS)
+    (site,) = venv.glob("lib/python*/site-packages")
+    # A path in a .pth is not a site folder: the .pth of our editable install, which lies there, is not read.
+    (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    install = [
+        "-Im",
+        "pip",
+        "--python",
+        venv / "bin" / "python",
+        "install",
+        "--no-deps",
+        "--no-index",
+        built[1],
+    ]
+    done = subprocess.run(
+        [sys.executable, *install], capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return venv / "bin"
+
+
+@pytest.mark.broker
+@pytest.mark.slow  # the wheel is built and installed, and a whole node runs of it
+def test_a_workspace_is_made_and_a_node_scores_from_the_wheel_alone(installed, tmp_path):
+    def run(folder, *arguments, command="coordinator"):
+        environ = {name: os.environ[name] for name in ("HOME", "XDG_CACHE_HOME") if name in os.environ}
+        return subprocess.Popen(
+            [installed / command, *arguments],
+            cwd=folder,
+            env=environ | {"PATH": f"{installed}:/usr/bin:/bin"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def output(folder, *arguments, command="coordinator"):
+        process = run(folder, *arguments, command=command)
+        said, _ = process.communicate(timeout=LIMIT_SECONDS)
+        assert process.returncode == 0, said
+        return said
+
+    where = output(tmp_path, "-c", "import coordinator.cli as c; print(*c.__path__)", command="python")
+    assert where.startswith(str(installed.parent)), where
+    assert len(where.split()) == 1, where
+    output(tmp_path, "init", "my-challenge")
+    node = tmp_path / "my-challenge" / "crunch-node-my-challenge"
+    assert "nothing to do" in output(node, "upgrade")
+    (port,) = free_ports(1)
+    process = run(node, "up", "--feed", "generated", "--port", str(port))
+    said = []
+    try:
+        for _ in looks(0, lambda: "".join(said)):
+            said.append(process.stdout.readline())
+            if "first score" in said[-1]:
+                break
+            assert process.poll() is None, "".join(said)
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=LIMIT_SECONDS)
+    finally:
+        process.kill()
+    assert process.returncode == 0, "".join(said) + rest
 
 
 def test_the_sdist_carries_the_tests_and_no_symlinks(built):
