@@ -48,12 +48,33 @@ def feed_is_complete(outcome: Outcome, _challenge: Challenge) -> Iterator[str]:
         if not count or key[1] < first_at:
             continue
         if key not in recorded:
-            yield f"{key} was given and is not recorded"
+            if not _came_too_late(outcome, key):
+                yield f"{key} was given and is not recorded"
             continue
         _, newest = max(recorded[key], key=lambda version: version[0])
         # The node may also have a version that came in the calm.
         if newest not in delivered[key][count - 1 :]:
             yield f"{key} was corrected to {delivered[key][count - 1]}, recorded is {recorded[key]}"
+
+
+def _came_too_late(outcome: Outcome, key: RecordKey) -> bool:
+    """Whether the stream never had a record, and the history had it only when the node had asked and closed the gap as
+    incomplete: then an operator brings it (`feeds backfill`).
+    """
+    subject, at = key
+    closed_at = [
+        event.at
+        for event in outcome.log.events("feeds")
+        if isinstance(event, ev.FeedGapClosed)
+        and not event.data.complete
+        and event.data.subject == subject
+        and event.data.from_ms < at <= event.data.until_ms
+    ]
+    return bool(closed_at) and all(
+        not delivery.streamed and START_MS + delivery.at * 1000 > closed_at[0]
+        for delivery in outcome.world.deliveries
+        if (delivery.record.subject, delivery.record.at) == key
+    )
 
 
 def _answers(outcome: Outcome) -> Iterator[tuple[ev.RoundOpened, ev.ScopeAnswered, ev.AnswerEntry]]:
@@ -107,16 +128,23 @@ def blame(outcome: Outcome, challenge: Challenge) -> Iterator[str]:
 
 
 def nothing_stays_open(outcome: Outcome, _challenge: Challenge) -> Iterator[str]:
-    """What was asked before the calm is answered; what resolved before it is scored, and paid for by a checkpoint."""
+    """What was asked before the calm is answered; what resolved before it is scored. A checkpoint pays for each period
+    that ended before it and in which a model has a score.
+    """
     calm_ms = START_MS + int(outcome.seconds * 1000)
     answered: set[str] = set()
     for event in outcome.log.events("predictions"):
         if isinstance(event, ev.RoundAnswered):
             answered.add(event.data.input_id)
     scored: set[tuple[str, str]] = set()
+    newest_score = START_MS
+    period_ms = outcome.world.settings.checkpoint_interval_seconds * 1000
     for event in outcome.log.events("scores"):
         if isinstance(event, ev.RoundScored):
             scored.add((event.data.input_id, event.data.scope_key))
+            period_end = (event.data.resolvable_at // period_ms + 1) * period_ms
+            if period_end <= calm_ms and any(entry.status == "SCORED" for entry in event.data.entries()):
+                newest_score = max(newest_score, event.data.resolvable_at)
     for event in outcome.log.events("inputs"):
         if not isinstance(event, ev.InputReceived) or event.data.point >= calm_ms:
             continue
@@ -133,7 +161,8 @@ def nothing_stays_open(outcome: Outcome, _challenge: Challenge) -> Iterator[str]
         data = getattr(event.data, "checkpoint", event.data)
         if isinstance(data, ev.CheckpointData):
             paid_until = max(paid_until, data.period_end)
-    if calm_ms - paid_until > outcome.world.settings.checkpoint_interval_seconds * 1000:
+    # Without a score nobody is ranked: in a period that a clock which was ahead has skipped, no round is asked.
+    if calm_ms - paid_until > period_ms and newest_score >= paid_until:
         yield f"the last checkpoint ends at {paid_until}, the calm began at {calm_ms}"
 
 

@@ -162,3 +162,19 @@ def test_a_schedule_is_kept_as_json_and_read_again(challenge: Challenge):
 def test_every_kind_of_fault_is_drawn(challenge: Challenge):
     drawn = {type(fault) for seed in range(200) for fault in schedule_of(seed, 20, challenge).faults}
     assert drawn == set(f.Fault.__args__)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        # The clock is ahead for most of a period, and the only model is away for the rest: nobody is scored in it.
+        f.Schedule(
+            4792, 1, 1, 0.0, True, (f.ClockJumps(95.22, 45.0, 100.0), f.ModelDoes(0, 195.29, 45.0, "left"))
+        ),
+        # The stream loses a record that the history gets when the gap has been closed.
+        f.Schedule(6264, 19, 1, 0.0, True, (f.RecordIs(140.0, "lost", 1.5), f.RecordIs(140.0, "late", 40.0))),
+    ],
+    ids=["nobody scored in a period", "a record late in the history"],
+)
+def test_what_no_node_can_do_is_asked_of_none(schedule, challenge):
+    assert judge(play(schedule, challenge), challenge) == []
