@@ -45,6 +45,8 @@ def find_copies(series: Mapping[str, Sequence[float] | Floats], rules: CopyRules
     if len(model_ids) < 2:  # noqa: PLR2004 - a pair
         return []
     values = np.column_stack([np.asarray(series[model_id], dtype=float) for model_id in model_ids])
+    # A number beyond the range of a float would leave its model without any correlation: it counts as no answer.
+    values[~np.isfinite(values)] = np.nan
     by_lag = {lag: _Correlations(values, lag) for lag in range(min(LAGS, len(values) - 1) + 1)}
     copies: list[CopyFound] = []
     for i in range(len(model_ids)):

@@ -29,7 +29,7 @@ OF = Subscription("generated", "BTCUSDT", "candle", "1m")
 ROUNDS = 150
 
 
-def played(crunch_id, shelf=None, rounds=ROUNDS):
+def played(crunch_id, shelf=None, rounds=ROUNDS, more_models=()):
     """The log of a node of the default contract, or of another one, and two models, by the engine's own stages."""
     shelf = shelf or load_contracts(Settings().contract, kind="candle")
     settings = Settings(
@@ -37,6 +37,7 @@ def played(crunch_id, shelf=None, rounds=ROUNDS):
     )
     models = Functions(
         {"flat": lambda data, call: {"value": 0.1}, "bold": lambda data, call: {"value": -0.875}}
+        | dict(more_models)
     )
     engine = Engine(shelf, models, crunch_id=crunch_id)
     current = shelf.current
@@ -59,7 +60,7 @@ def test_the_command_and_the_api_explain_alike_from_a_real_log(kafka_bootstrap, 
 
     def ask(path, **params):
         answer = httpx.get(
-            f"{node.url}/reports/{path}", params=params, timeout=LIMIT_SECONDS, verify=NO_CERTIFICATES
+            f"{node.url}/reports/{path}", params=params or None, timeout=LIMIT_SECONDS, verify=NO_CERTIFICATES
         )
         assert answer.status_code == 200, answer.text
         return answer.json()
@@ -74,6 +75,7 @@ def test_the_command_and_the_api_explain_alike_from_a_real_log(kafka_bootstrap, 
             ((checkpoint, "bold"), f"checkpoints/{checkpoint}/bold"),
             (("bold", str(T0 + 30 * MINUTE)), f"snapshots/bold/{T0 + 30 * MINUTE}"),
             (("board", "bold"), "board/bold"),
+            (("copies", "bold", "--other", "flat"), "copies/bold?other=flat"),
         ):
             told = ask(f"explain/{path}")
             assert told["agrees"] is True, told
@@ -93,6 +95,10 @@ def test_the_command_and_the_api_explain_alike_from_a_real_log(kafka_bootstrap, 
             assert "-0.875" not in told
             assert json.loads(told)["hidden_until_ms"] == int(point) + MINUTE
         assert "an id is inp/SUBJECT/POINT_MS/SCOPE/MODEL" in explain(node, "inp/17", code=2)
+        assert "coordinator explain copies 7 --other 9" in explain(node, "copies", "bold", code=2)
+        assert "coordinator explain copies 7 --other 9" in explain(
+            node, "board", "bold", "--other", "flat", code=2
+        )
     finally:
         node.stop()
     assert json.loads(explain(node, scored, "--json"))["agrees"] is True  # also while no report worker runs

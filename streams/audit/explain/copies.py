@@ -62,7 +62,7 @@ class CopyFacts(msgspec.Struct, frozen=True, kw_only=True):
 class Correlated(NamedTuple):
     """A correlation of two columns over the places where both have a number, with its sums.
 
-    It is None where one is constant, or where a number is beyond the range of a float.
+    It is None where one is constant.
     """
 
     n: int
@@ -93,9 +93,9 @@ def explain_copies(facts: CopyFacts) -> Explanation:
 
 def correlated(first: Sequence[float], second: Sequence[float]) -> Correlated:
     """The sums of two columns, place by place."""
-    both = [(x, y) for x, y in zip(first, second, strict=True) if not math.isnan(x) and not math.isnan(y)]
+    both = _both(first, second)
     n = len(both)
-    if not n or not all(math.isfinite(number) for numbers in both for number in numbers):
+    if not n:
         return Correlated(n, 0.0, 0.0, 0.0, 0.0, 0.0)
     mean_x, mean_y = math.fsum(x for x, _ in both) / n, math.fsum(y for _, y in both) / n
     return Correlated(
@@ -117,6 +117,11 @@ def _steps(facts: CopyFacts) -> Iterator[Step]:
     lag, later_first, lagged = _best_lag(facts, at_once)
     yield _lags(facts, at_once, lag, lagged)
     yield _kind(facts, at_once, equal, distinct, (lag, later_first, lagged))
+
+
+def _both(first: Sequence[float], second: Sequence[float]) -> list[tuple[float, float]]:
+    """The numbers that both gave. One beyond the range of a float counts as no answer."""
+    return [(x, y) for x, y in zip(first, second, strict=True) if math.isfinite(x) and math.isfinite(y)]
 
 
 def _rounds(facts: CopyFacts) -> Step:
@@ -148,7 +153,7 @@ def _rounds(facts: CopyFacts) -> Step:
 
 def _equal(facts: CopyFacts) -> tuple[Step, int]:
     """(the step, how many distinct values the poorer of the two has)."""
-    both = [(x, y) for x, y in zip(*facts.series, strict=True) if not math.isnan(x) and not math.isnan(y)]
+    both = _both(*facts.series)
     equal = sum(abs(x - y) <= 10.0**-DIGITS * max(abs(x), abs(y)) for x, y in both)
     distinct = min(len({x for x, _ in both}), len({y for _, y in both}))
     evidence = facts.evidence
@@ -245,12 +250,8 @@ def _kind(
     rules, (lag, first_is_later, lagged) = facts.rules, best
     share = float(next(value.exact for value in equal.result if value.name == "equal_share"))
     strength = None if at_once.correlation is None else abs(at_once.correlation)
-    kind, beyond = "", any(math.isinf(number) for column in facts.series for number in column)
-    if (
-        not beyond
-        and at_once.n >= rules.common_min
-        and (strength is None or strength >= rules.correlation_min or lag)
-    ):
+    kind = ""
+    if at_once.n >= rules.common_min and (strength is None or strength >= rules.correlation_min or lag):
         if share >= rules.equal_share_min:
             kind = "equal"
         elif distinct < DISTINCT_MIN or strength is None:
@@ -283,9 +284,7 @@ def _kind(
         "distinct values only equal is told. It is evidence, and no verdict",
         result=result,
         agrees=agrees,
-        note=("a model with a number beyond the range of a float is compared with nobody" if beyond else "")
-        if agrees
-        else f"the report says {evidence.kind if evidence is not None else 'no pair'}",
+        note="" if agrees else f"the report says {evidence.kind if evidence is not None else 'no pair'}",
     )
 
 

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.broker
 @pytest.fixture(scope="module")
 def node(kafka_bootstrap, tmp_path_factory):
     name = crunch_name("explain page")
-    node = started(kafka_bootstrap, name, tmp_path_factory.mktemp("explain"), played(name))
+    twin = {"twin": lambda data, call: {"value": -0.875}}
+    node = started(kafka_bootstrap, name, tmp_path_factory.mktemp("explain"), played(name, more_models=twin))
     yield node
     node.stop()
 
@@ -74,6 +75,19 @@ def test_a_period_and_a_share_are_explained(node, open_page):
     watched.page.wait_for_selector("text=Made again and equal.")
     assert "remainder" in watched.page.locator("main").inner_text()
     look(watched, "share")
+
+
+def test_the_evidence_of_a_copy_is_explained(node, open_page):
+    watched = open_page(node)
+    watched.go("#/models/bold")
+    watched.page.get_by_text("Models that answer alike").click()
+    watched.page.get_by_title("Explain this evidence").click()
+    watched.page.wait_for_selector("text=Made again and equal.")
+    steps = watched.page.get_by_role("list", name="Steps")
+    assert steps.locator("h2").all_inner_texts()[-1].startswith("Kind")
+    assert "twin" in steps.locator("li").last.inner_text()
+    assert steps.locator("li").last.locator("dd").first.inner_text() == "equal"
+    look(watched, "copies")
 
 
 def test_what_is_unknown_says_what_ids_look_like(node, open_page):
