@@ -61,7 +61,7 @@ $(READY): pyproject.toml requirements.lock
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -p coordinator -p documentation
+	$(BIN)/mypy -p coordinator -p documentation -p observability
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -18,7 +18,7 @@ import structlog
 from coordinator.api.commands import CommandPort
 from coordinator.api.late_truths import late_truths
 from coordinator.api.price_jumps import PriceJumps
-from coordinator.api.progress import Progress, full_disk, letter_flood, silent_subjects
+from coordinator.api.progress import Progress, full_disk, letter_flood, silent_subjects, wrong_clock
 from coordinator.api.replay_check import ReplayCheck
 from coordinator.api.shadow_loop import ShadowLoop
 from coordinator.api.side_tasks import SideTask
@@ -29,7 +29,7 @@ from coordinator.infra.webhook import Alert, Alerts
 from coordinator.projections.folding.projector import Projector
 from coordinator.projections.views.checkpoints import UNSETTLED, CheckpointRow
 from coordinator.projections.views.checks import Finding
-from coordinator.streams.clock import wall_ms
+from coordinator.streams.clock import steady_ms, wall_ms
 from coordinator.streams.events import WithholdCheckpoint, WithholdCheckpointData
 from coordinator.streams.feeds.clock_witness import CLOCK, ClockState
 from coordinator.streams.log.errors import WorldError
@@ -60,7 +60,10 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class Monitor:
-    """`findings` and `alerts` are those of the last look. Tests call `look` themselves instead of `run`."""
+    """`findings` and `alerts` are those of the last look. Tests call `look` themselves instead of `run`.
+
+    `steady_ms` measures how long something lasts, and never jumps; `now_ms`, the default, may.
+    """
 
     def __init__(
         self,
@@ -70,12 +73,15 @@ class Monitor:
         watches: Watches | None = None,
         *,
         replay_check: ReplayCheck | None = None,
+        steady_ms: Callable[[], int] | None = None,
     ) -> None:
         watches = watches or Watches()
         self._projector = projector
         self._settings = projector.settings
         self._port = port
         self._now_ms = now_ms
+        self._steady_ms = steady_ms or now_ms
+        self._steady = 0
         self.chain = watches.chain
         self.webhook = watches.webhook
         self.payees = watches.payees
@@ -145,7 +151,7 @@ class Monitor:
     async def look(self) -> None:
         """One look and what follows from it."""
         now = self._now_ms()
-        self.findings = self._find(now)
+        self.findings = self._find()
         self.looked_at = now
         await self._withhold(now)
         await self._look_at_members()
@@ -161,13 +167,14 @@ class Monitor:
 
     def peek(self) -> None:
         """Compute the findings once and withhold nothing: for answers before the first look."""
-        self.findings = self._find(self._now_ms())
+        self.findings = self._find()
 
     # --- invariants ------------------------------------------------------------------------------------
 
-    def _find(self, now: int) -> list[Finding]:
+    def _find(self) -> list[Finding]:
+        self._steady = self._steady_ms()
         read = self._projector.read
-        findings = [*read.checks.findings(), self._moves(), self._numbers(now), self.replay_check.finding()]
+        findings = [*read.checks.findings(), self._moves(), self._numbers(), self.replay_check.finding()]
         return findings if self.scrub is None else [*findings, self._whole(self.scrub)]
 
     def _whole(self, scrub: LogScrub) -> Finding:
@@ -196,10 +203,12 @@ class Monitor:
             counts={"illegal": sum(illegal.values())},
         )
 
-    def _numbers(self, now: int) -> Finding:
+    def _numbers(self) -> Finding:
         holes = self._projector.holes()
-        self._holes = {topic: self._holes.get(topic, now) for topic in holes}
-        lasting = [holes[topic] for topic, since in self._holes.items() if now - since >= HOLE_MS_MAX]
+        self._holes = {topic: self._holes.get(topic, self._steady) for topic in holes}
+        lasting = [
+            holes[topic] for topic, since in self._holes.items() if self._steady - since >= HOLE_MS_MAX
+        ]
         return Finding(
             name="numbers",
             about="No decision's number is missing in any stream",
@@ -254,10 +263,10 @@ class Monitor:
             if aside := projection.store.set_aside:
                 yield Alert("store", projection.name, f"{aside}. Look at the disk, then delete that folder")
         yield from full_disk(self._settings.data_dir)
-        self._broker_away = self._progress.broker_is_away(self._members_error, now)
-        yield from self._standing_alerts(now)
+        self._broker_away = self._progress.broker_is_away(self._members_error, self._steady)
+        yield from self._standing_alerts()
         yield from self._feed_alerts(now)
-        yield from self._lag_alerts(now)
+        yield from self._lag_alerts()
         yield from self._checkpoint_alerts(now)
         yield from late_truths(self._projector.read, self._settings.crunch_id)
         if self.chain is not None:
@@ -275,22 +284,22 @@ class Monitor:
                     "task", task.name, f"{task.name} failed {task.failures} times, last with {task.error}"
                 )
 
-    def _standing_alerts(self, now: int) -> Iterator[Alert]:
+    def _standing_alerts(self) -> Iterator[Alert]:
         """Stages, workers, models and subjects; not while the broker is away, since then all of them stand."""
         projector, read = self._projector, self._projector.read
-        yield from self._progress.kafka(self._members_error, now)
+        yield from self._progress.kafka(self._members_error, self._steady)
         if self._broker_away:
             return
         if not self._members_error:
-            yield from self._progress.workers(self._members, now)
+            yield from self._progress.workers(self._members, self._steady)
         if projector.caught_up():
             answered, *missed_by_status = (
                 read.predictions.counted("predictions", status) for status in ("recorded", "absent", "failed")
             )
             missing = {WORKER_OF[stage] for stage in nobody(self._members)}
-            yield from self._progress.stages(projector.watch, now, missing)
-            yield from self._progress.checkpoint(read, now)
-            yield from self._progress.models(answered, sum(missed_by_status), now)
+            yield from self._progress.stages(projector.watch, self._steady, missing)
+            yield from self._progress.checkpoint(read, self._steady)
+            yield from self._progress.models(answered, sum(missed_by_status), self._steady)
         stall_ms = int(self._settings.feed_stall_alert_seconds * 1000)
         yield from silent_subjects(read.feeds.all(), self._settings.feed_subjects, read.feeds.clock, stall_ms)
 
@@ -322,20 +331,17 @@ class Monitor:
 
     def _feed_alerts(self, now: int) -> Iterator[Alert]:
         feeds = self._projector.read.feeds
-        if feeds.clock != self._clock[0] or self._broker_away:
-            self._clock = (feeds.clock, now)
-        stood_ms = now - self._clock[1]
+        clock_is_ahead = (CLOCK, ClockState.AHEAD) in {
+            (state.source, state.state) for state in feeds.states()
+        }
+        if feeds.clock != self._clock[0] or self._broker_away or clock_is_ahead:
+            self._clock = (feeds.clock, self._steady)
+        stood_ms = self._steady - self._clock[1]
         states = [state for state in feeds.states() if state.source != CLOCK]
-        for state in feeds.states():
-            if state.source == CLOCK and state.state != ClockState.RIGHT:
-                yield Alert("clock", state.state, f"{state.reason}; the feed's time waits or is late for it")
-        if feeds.clock - now > self._settings.clock_ahead_seconds_max * 1000:
-            behind_seconds = (feeds.clock - now) // 1000
-            yield Alert(
-                "clock", "report", f"the report worker's clock is {behind_seconds} s behind the log's time"
-            )
+        ahead_ms_max = int(self._settings.clock_ahead_seconds_max * 1000)
+        yield from wrong_clock(feeds.states(), feeds.clock, now, ahead_ms_max)
         patience_ms = int(self._settings.feed_stall_alert_seconds * 1000)
-        yield from self._progress.sources(states, patience_ms, now)
+        yield from self._progress.sources(states, patience_ms, self._steady)
         yield from self._price_jumps.alerts(feeds, self._settings.price_jump_alert_factor, now)
         if states and all(state.state == "ended" for state in states):
             return
@@ -349,14 +355,14 @@ class Monitor:
                 "feed", "stalled", f"the clock stands for {stood_ms // 1000} s{'; ' if why else ''}{why}"
             )
 
-    def _lag_alerts(self, now: int) -> Iterator[Alert]:
+    def _lag_alerts(self) -> Iterator[Alert]:
         waiting = sum(self._projector.lag().values())
         if waiting < self._settings.lag_alert_records:
             self._lagging_since = None
             return
         if self._lagging_since is None:
-            self._lagging_since = now
-        if now - self._lagging_since >= LAG_MS_MAX:
+            self._lagging_since = self._steady
+        if self._steady - self._lagging_since >= LAG_MS_MAX:
             yield Alert("lag", "report", f"{waiting} records wait to be folded")
 
     def _checkpoint_alerts(self, now: int) -> Iterator[Alert]:
@@ -391,4 +397,4 @@ def _standing(row: CheckpointRow) -> Standing:
 
 def make_monitor(projector: Projector, port: CommandPort) -> Monitor:
     """The monitor that the settings ask for. Raises OperatorError for a chain or a webhook that cannot be."""
-    return Monitor(projector, port, wall_ms, make_watches(projector, port))
+    return Monitor(projector, port, wall_ms, make_watches(projector, port), steady_ms=steady_ms)

@@ -22,7 +22,7 @@ from coordinator.projections.views.feeds import FeedRow, StateRow
 from coordinator.projections.views.snapshots import Snapshots
 from coordinator.projections.views.spread import is_rehearsing
 from coordinator.streams.contract.terms import in_force
-from coordinator.streams.feeds.clock_witness import CLOCK
+from coordinator.streams.feeds.clock_witness import CLOCK, ClockState
 from coordinator.streams.feeds.listening import DEGRADED
 from coordinator.streams.feeds.posts import KIND as QUESTION
 from coordinator.streams.granularity import granularity_ms
@@ -243,6 +243,18 @@ def letter_flood(letters: Sequence[tuple[int, str]], now: int) -> Iterator[Alert
             "flood",
             f"{count} records and more within {seconds} s could not be read and were set aside: look at "
             f"`coordinator dead-letters`, and mend what the source sends; the last: {reason}",
+        )
+
+
+def wrong_clock(states: Iterable[StateRow], event_clock: int, now: int, ahead_ms_max: int) -> Iterator[Alert]:
+    """What the feed worker says of its machine's clock; and our own clock beside the log's time."""
+    for state in states:
+        if state.source == CLOCK and state.state != ClockState.RIGHT:
+            yield Alert("clock", state.state, f"{state.reason}; the feed's time waits or is late for it")
+    if event_clock - now > ahead_ms_max:
+        behind_seconds = (event_clock - now) // 1000
+        yield Alert(
+            "clock", "report", f"the report worker's clock is {behind_seconds} s behind the log's time"
         )
 
 

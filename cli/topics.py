@@ -32,6 +32,8 @@ from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.integrity import check_log
 from coordinator.streams.settings import Settings
 
+SESSIONS_WAITED_FOR = 2
+"""A worker that died is gone after one session, which begins anew where its Kafka does."""
 app = typer.Typer(no_args_is_help=True, help="Make or look at the crunch's topics.")
 
 
@@ -227,6 +229,7 @@ def restore(
                 on_progress,
                 store_of(settings),
                 other_crunch=other_crunch,
+                patience_seconds=SESSIONS_WAITED_FOR * settings.session_timeout_seconds,
             )
         )
     if data_dir is not None:

@@ -8,3 +8,8 @@ import time
 def wall_ms() -> int:
     """The time now, in ms since 1970, UTC. It may step; an interval is measured with `time.monotonic`."""
     return time.time_ns() // 1_000_000
+
+
+def steady_ms() -> int:
+    """A time in ms that never steps, for how long something lasts. It says nothing of the date."""
+    return time.monotonic_ns() // 1_000_000

@@ -103,7 +103,7 @@ def rule_tests() -> str:
 
 
 def _labels(name: str, guide: AlertGuide) -> dict[str, str]:
-    labels = {"severity": guide.severity}
+    labels: dict[str, str] = {"severity": guide.severity}
     if name == "down":
         labels["job"] = "coordinator"
     elif name not in SERIES:
@@ -120,4 +120,5 @@ def _series(pairs: list[tuple[str, str]]) -> list[dict[str, str]]:
 
 
 def _yaml(body: Any) -> str:
-    return yaml.safe_dump(body, sort_keys=False, width=1000, allow_unicode=True)
+    text: str = yaml.safe_dump(body, sort_keys=False, width=1000, allow_unicode=True)
+    return text

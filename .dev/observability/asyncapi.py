@@ -42,7 +42,8 @@ def document() -> str:
     missing = {event for stream in STREAMS for event in stream.events} - set(names)
     if missing:
         raise ValueError(f"no such events: {sorted(missing)}")
-    return HEAD + yaml.safe_dump(_plain(body), sort_keys=False, width=1000, allow_unicode=True)
+    text: str = yaml.safe_dump(_plain(body), sort_keys=False, width=1000, allow_unicode=True)
+    return HEAD + text
 
 
 def _channel(stream: Stream) -> dict[str, Any]:

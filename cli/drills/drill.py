@@ -30,6 +30,8 @@ class Drill(msgspec.Struct, frozen=True, kw_only=True):
     """What the node does by itself, where no alert comes."""
     also: tuple[str, ...] = ()
     """Further alerts that this fault rightly raises."""
+    says: str = ""
+    """What the text of the alert has to hold, where the alert alone does not name the cause."""
     inject: Step
     """Breaks it. Raises DrillFailed if the node takes the fault otherwise than `holds` says."""
     end: Step = nothing
@@ -40,6 +42,8 @@ class Drill(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of the scratch node, over those of every drill."""
     prepare: Step | None = None
     """What has to be there before the node starts."""
+    before: Step = nothing
+    """What a careful operator has done while all was well: a backup."""
     quiet_seconds: float = 20.0
     """For how long no alert may come, where none is expected."""
     quick: bool = False

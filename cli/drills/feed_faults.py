@@ -85,4 +85,12 @@ DRILLS = (
         end=market(swapped=False),
         ends_by="Nothing is to be done.",
     ),
+    Drill(
+        name="feed-flood",
+        breaks="The source sends forty lines a second that are no candle, among good ones.",
+        alert="log",
+        inject=market(unreadable_lines=20),
+        end=market(unreadable_lines=0),
+        ends_by="Mend what the source sends; the alert ends a minute after the last of it.",
+    ),
 )

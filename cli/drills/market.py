@@ -26,6 +26,9 @@ class Market:
         """Whether two candles each are written in the wrong order."""
         self.repeats = 1
         """How often each line is written."""
+        self.unreadable_lines = 0
+        """How many lines that are no candle stand before each candle, no two alike."""
+        self._unreadable_written = 0
         self._ended = threading.Event()
         self._held: dict[str, str] = {}
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,6 +69,13 @@ class Market:
         if self.swapped and subject not in self._held:
             self._held[subject] = line
             return
-        text = line * self.repeats + self._held.pop(subject, "")
+        text = self._unreadable() + line * self.repeats + self._held.pop(subject, "")
         with self.path(subject).open("a", encoding="utf-8") as file:
             file.write(text)
+
+    def _unreadable(self) -> str:
+        begin, self._unreadable_written = (
+            self._unreadable_written,
+            self._unreadable_written + self.unreadable_lines,
+        )
+        return "".join(f"no candle {number}\n" for number in range(begin, self._unreadable_written))

@@ -21,6 +21,8 @@ class Model(TrackerBase):
 BODIES = {
     "flood": "        return {'value': 0.1, 'more': 'x' * 3_000_000}\n",
     "hang": "        while True:\n            pass\n",
+    "slow": "        import time\n\n        time.sleep(3)\n        return {'value': 0.1}\n",
+    "memory": "        return {'value': float(len(bytearray(4_000_000_000)))}\n",
 }
 BLAMED_SECONDS_MAX = 90.0
 
@@ -60,6 +62,8 @@ def _of_one_model(how: str, breaks: str) -> Drill:
 DRILLS = (
     _of_one_model("flood", "A model answers each round with three megabytes."),
     _of_one_model("hang", "A model answers no round: it computes for ever."),
+    _of_one_model("slow", "A model answers each round a second after its deadline."),
+    _of_one_model("memory", "A model asks for four gigabytes of memory in each round; two are allowed."),
     Drill(
         name="orchestrator-gone",
         breaks="The orchestrator with all models is killed again whenever it comes up.",

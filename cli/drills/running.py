@@ -97,17 +97,18 @@ class _Run:
 
     def run(self) -> Outcome:
         node = self.node
-        if self.drill.prepare is not None:
-            self.drill.prepare(node)
         self.say("starting a scratch node")
         try:
+            if self.drill.prepare is not None:
+                self.drill.prepare(node)
             node.start()
             node.until(
                 lambda: node.alerts() == [] and node.keeps_up(),
                 "no alert is on and it keeps up (is the machine busy with other things?)",
                 START_SECONDS_MAX,
             )
-        except CoordinatorError as error:
+            self.drill.before(node)
+        except (CoordinatorError, DrillFailedError) as error:
             return self._outcome(None, fault=f"the scratch node did not start: {error}")
         before = node.digests()
         self.records = sum(end for end, _ in before.values())
@@ -158,6 +159,8 @@ class _Run:
                 f"the alert came after {self.alert_after:.0f} s, not within {ALERT_SECONDS_MAX:.0f} s"
             )
         time.sleep(LASTING_SECONDS)
+        if (text := watch.texts.get(self.drill.alert, "")) and self.drill.says not in text:
+            self.faults.append(f"the alert does not say {self.drill.says!r}: {text}")
 
     def _compare(self, before: dict[str, tuple[int, str]]) -> None:
         after = self.node.digests({topic: end for topic, (end, _) in before.items()})

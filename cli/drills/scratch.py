@@ -35,6 +35,9 @@ from coordinator.streams.topology import topic_name
 
 CRUNCH = "drill"
 START_SECONDS_MAX, STOP_SECONDS_MAX, COMMAND_SECONDS_MAX = 300.0, 90.0, 180.0
+ENDED_SECONDS_MAX = 60.0
+"""Within so many seconds a node that cannot go on has to end and say why."""
+COMMAND = [sys.executable, "-Im", "coordinator.cli.main"]
 POLL_SECONDS, KILL_SECONDS = 0.25, 0.2
 BEHIND_SECONDS_MAX, LAG_RECORDS_MAX = 6.0, 100
 OURS = frozenset({*(name.upper() for name in Settings.model_fields), *KAFKA_VARIABLES, "MODELS_DIR"})
@@ -85,8 +88,12 @@ class ScratchNode:
         self.output = folder / "up.log"
         self.stopped_by_us = True
         """Whether it is not running because the drill has stopped it."""
+        self.program = COMMAND
+        """What runs `up`."""
         self.left_over: list[Callable[[], None]] = []
         """What has to be undone when the drill is over."""
+        self.kafka_read_at = ""
+        """Where a drill itself reads its Kafka, if not where the node does."""
         self.notes: dict[str, Any] = {}
         """What one step of a drill leaves for the next."""
         self._process: subprocess.Popen[bytes] | None = None
@@ -130,12 +137,16 @@ class ScratchNode:
 
     def start(self) -> None:
         """Start it, and wait until it scores. Raises WorldError with its last lines."""
-        self.launch()
-        self.until(lambda: self.alerts() is not None, "it answers", START_SECONDS_MAX)
+        self.go_on()
         if not self.market.is_running:
             # Not before: what comes while a busy machine starts the node has to be caught up.
             self.market.start()
         self.until(lambda: self.scored() > 0, "it scores", START_SECONDS_MAX)
+
+    def go_on(self) -> None:
+        """Start it again, and wait until it answers: before, a command would take the stopped node's directory."""
+        self.launch()
+        self.until(lambda: self.alerts() is not None, "it answers", START_SECONDS_MAX)
 
     def launch(self) -> None:
         """Start it, and wait for nothing. Raises WorldError once it was thrown away."""
@@ -148,7 +159,7 @@ class ScratchNode:
         command = ["up", "--data-dir", self.data_dir, "--port", self.port]
         with self.output.open("ab") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-Im", "coordinator.cli.main", *map(str, command)],
+                [*self.program, *map(str, command)],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -170,6 +181,13 @@ class ScratchNode:
             self._process.kill()
             self._process.wait()
 
+    def kill(self) -> None:
+        """Kill it with SIGKILL; the kernel ends its processes with it."""
+        self.stopped_by_us = True
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
     def throw_away(self) -> None:
         """End all, and undo what a drill has left."""
         with self._launching:
@@ -179,6 +197,17 @@ class ScratchNode:
         self.stop()
         if self.market.is_running:
             self.market.stop()
+
+    def until_ended(self, says: str) -> None:
+        """Wait until it has ended by itself. Raises WorldError if it does not, or its last lines lack `says`."""
+        self.stopped_by_us = False
+        deadline = time.monotonic() + ENDED_SECONDS_MAX
+        while self.exit_code is None:
+            if time.monotonic() > deadline:
+                raise WorldError(f"the node did not end within {ENDED_SECONDS_MAX:g} s: {self.last_lines()}")
+            time.sleep(POLL_SECONDS)
+        if says not in self.last_lines():
+            raise WorldError(f"the node ended and does not say {says!r}: {self.last_lines()}")
 
     @property
     def exit_code(self) -> int | None:
@@ -218,15 +247,18 @@ class ScratchNode:
 
     def command(self, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
         """`coordinator ARGUMENTS --data-dir ..`. Raises WorldError if it fails, unless `check` is False."""
-        finished = subprocess.run(
-            [
-                sys.executable,
-                "-Im",
-                "coordinator.cli.main",
-                *map(str, arguments),
-                "--data-dir",
-                self.data_dir,
-            ],
+        finished = self.run(*arguments, "--data-dir", self.data_dir)
+        if check and finished.returncode:
+            text = " ".join(map(str, arguments))
+            raise WorldError(
+                f"coordinator {text} ended with {finished.returncode}: {finished.stderr.strip()}"
+            )
+        return finished
+
+    def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """`coordinator ARGUMENTS` with the node's environment."""
+        return subprocess.run(
+            [*COMMAND, *map(str, arguments)],
             capture_output=True,
             text=True,
             timeout=COMMAND_SECONDS_MAX,
@@ -234,12 +266,6 @@ class ScratchNode:
             cwd=self.folder,
             check=False,
         )
-        if check and finished.returncode:
-            text = " ".join(map(str, arguments))
-            raise WorldError(
-                f"coordinator {text} ended with {finished.returncode}: {finished.stderr.strip()}"
-            )
-        return finished
 
     def ask(self, path: str) -> Any:
         """The JSON of a route; None if nobody answers."""
@@ -299,8 +325,8 @@ class ScratchNode:
 
     @property
     def bootstrap(self) -> str:
-        """The address of its Kafka."""
-        return str(json.loads((self.data_dir / "node.json").read_text())["bootstrap"])
+        """The address of its Kafka, for the drill."""
+        return self.kafka_read_at or str(json.loads((self.data_dir / "node.json").read_text())["bootstrap"])
 
     def digests(self, ends: Mapping[str, int] | None = None) -> dict[str, tuple[int, str]]:
         """Topic -> (end, SHA-256 of every record before it). `ends`: up to there, not to today's end."""

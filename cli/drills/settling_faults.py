@@ -11,13 +11,16 @@ import base58
 from coordinator.cli.drills.drill import Drill, DrillFailedError
 from coordinator.cli.drills.feed_faults import market
 from coordinator.cli.drills.market import SUBJECTS
-from coordinator.cli.drills.scratch import ScratchNode
+from coordinator.cli.drills.scratch import ENDED_SECONDS_MAX, ScratchNode
 from coordinator.infra.kafka.embedded import free_ports
+from coordinator.infra.processes.data_dir import holder_of
 from coordinator.streams.addresses import TX_HASH_BYTES
 
 OFFERED_SECONDS_MAX = 120.0
 REFUSED = 1
 """The exit code of a command that the node refuses."""
+NOT_DECIDED = 3
+"""The exit code of a command that stands in the log and is not decided yet."""
 
 
 def transaction(number: int) -> str:
@@ -46,6 +49,26 @@ def _confirmed_twice(node: ScratchNode) -> None:
     shown = json.loads(node.command("checkpoint", "show", checkpoint_id, "--json").stdout)
     if shown["tx_hash"] != transaction(1):
         raise DrillFailedError(f"the checkpoint names {shown['tx_hash']}, not the first transaction")
+
+
+def _confirm_lost(node: ScratchNode) -> None:
+    """The transaction is out, and the node is killed before it has decided the confirm; it is sent twice meanwhile."""
+    checkpoint_id = _offered(node)
+    node.kill()
+    node.until(lambda: holder_of(node.data_dir) is None, "its processes have ended", ENDED_SECONDS_MAX)
+    for _ in range(2):
+        sent = node.command("checkpoint", "confirm", checkpoint_id, transaction(1), check=False)
+        if sent.returncode != NOT_DECIDED:
+            raise DrillFailedError(
+                f"a confirm to a dead node ended with {sent.returncode}: {sent.stderr.strip()}"
+            )
+    node.go_on()
+    node.until(
+        lambda: checkpoint_id in _ids(node, "SUBMITTED"), "the confirm is decided", OFFERED_SECONDS_MAX
+    )
+    shown = json.loads(node.command("checkpoint", "show", checkpoint_id, "--json").stdout)
+    if shown["tx_hash"] != transaction(1):
+        raise DrillFailedError(f"the checkpoint names {shown['tx_hash']}, not the transaction")
 
 
 class _Receiver(BaseHTTPRequestHandler):
@@ -77,6 +100,13 @@ DRILLS = (
         holds="The command is refused with exit code 1, and the first transaction stays.",
         inject=_confirmed_twice,
         ends_by="Nothing has to be done.",
+    ),
+    Drill(
+        name="settlement-lost",
+        breaks="The node is killed (SIGKILL) between a transaction and its confirm, which is then sent twice.",
+        holds="Each confirm ends with exit code 3 and stands in the log; the next start decides both, and one counts.",
+        inject=_confirm_lost,
+        ends_by="Start the node again.",
     ),
     Drill(
         name="webhook-gone",

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -23,6 +25,7 @@ from aiokafka.errors import (
 )
 
 from coordinator.infra.kafka.clients import PARTITION
+from coordinator.infra.kafka.probe import why_silent
 from coordinator.infra.kafka.security import connection_options
 from coordinator.streams.log.errors import OperatorError, WorldError, text_of
 
@@ -35,7 +38,7 @@ WORKER_OF = {
 }
 """Stage, as in the group's name -> the worker that runs it."""
 ASK_SECONDS_MAX = 10.0
-RETRY_SECONDS = 0.5
+RETRY_SECONDS, WHY_SECONDS_MAX = 0.5, 1.0
 SETTLED = "Stable"
 _ERROR, _STATE, _MEMBERS = 0, 2, 5
 """Indices of a group's error, state and members in the broker's description."""
@@ -50,18 +53,22 @@ async def stage_members(bootstrap: str, crunch_id: str) -> dict[str, int]:
     }
 
 
-async def refuse_working(bootstrap: str, crunch_id: str) -> None:
+async def refuse_working(bootstrap: str, crunch_id: str, patience_seconds: float = 0.0) -> None:
     """Refuse an operation that must not happen while the node runs, on whatever machine its workers are.
 
-    Raises OperatorError naming the stages that have a process, WorldError when the broker does not answer.
+    A worker that has died is counted until its session is over, and a Kafka that is started anew begins to count then:
+    `patience_seconds` is for how long that is waited for. Raises OperatorError naming the stages that have a process,
+    WorldError when the broker does not answer.
     """
-    members = await stage_members(bootstrap, crunch_id)
-    if working := [stage for stage, count in members.items() if count]:
-        raise OperatorError(
-            f"workers of crunch {crunch_id} are running (stages {', '.join(working)}): stop the node first (Ctrl-C of "
-            "`coordinator up`, or `docker compose stop` of the workers); a worker that was killed is gone after "
-            "SESSION_TIMEOUT_SECONDS"
-        )
+    deadline = monotonic() + patience_seconds
+    while working := [stage for stage, count in (await stage_members(bootstrap, crunch_id)).items() if count]:
+        if monotonic() >= deadline:
+            raise OperatorError(
+                f"workers of crunch {crunch_id} are running (stages {', '.join(working)}): stop the node first (Ctrl-C "
+                "of `coordinator up`, or `docker compose stop` of the workers); a worker that was killed is gone after "
+                "SESSION_TIMEOUT_SECONDS"
+            )
+        await asyncio.sleep(RETRY_SECONDS)
 
 
 async def _described(bootstrap: str, names: Sequence[str]) -> list[Any]:
@@ -73,9 +80,18 @@ async def _described(bootstrap: str, names: Sequence[str]) -> list[Any]:
             # One request per group: aiokafka 0.14 misreads an answer that describes several.
             return [await _described_group(admin, name) for name in names]
     except (KafkaError, OSError) as error:  # TimeoutError is an OSError
-        raise WorldError(f"Kafka at {bootstrap} does not say which workers run: {text_of(error)}") from error
+        why = await _why(bootstrap) or text_of(error)
+        raise WorldError(f"Kafka at {bootstrap} does not say which workers run: {why}") from error
     finally:
         await admin.close()
+
+
+async def _why(bootstrap: str) -> str:
+    """A refusal and a certificate that is not valid are told at once; one that is silent is not waited for again."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(WHY_SECONDS_MAX):
+            return await why_silent(bootstrap)
+    return ""
 
 
 async def _described_group(admin: AIOKafkaAdminClient, name: str) -> Any:

@@ -114,10 +114,12 @@ async def read_backup(
     blobs: Blobs,
     *,
     other_crunch: bool = False,
+    patience_seconds: float = 0.0,
 ) -> Tail:
     """Restore a backup, each record at its offset, into topics that are missing or hold only their birth record, and
     its blobs into `blobs`.
 
+    Workers that died are waited for, `patience_seconds` at most: their session has to end (`refuse_working`).
     A topic that holds a history stays as it is. It must be the topic that was copied, and be at least as long. Finally
     the topics are checked against each other: a topic that is shorter than the decisions of another topic say is an
     error that names it.
@@ -132,7 +134,7 @@ async def read_backup(
         raise OperatorError("this is no backup of topics")
     if head.crunch_id != crunch_id and not other_crunch:
         raise OperatorError(f"this is a backup of crunch {head.crunch_id}, not of {crunch_id}")
-    await refuse_working(bootstrap, crunch_id)
+    await refuse_working(bootstrap, crunch_id, patience_seconds)
     there = (await look_at_log(bootstrap, crunch_id)).topics
     not_empty = {
         topic: span

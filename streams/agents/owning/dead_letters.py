@@ -16,7 +16,7 @@ from coordinator.streams.clock import wall_ms
 from coordinator.streams.events import DeadLettered, DeadLetteredData
 from coordinator.streams.log import ids
 from coordinator.streams.log.envelope import HEAD_CHARS, encode_event
-from coordinator.streams.log.errors import LogError
+from coordinator.streams.log.errors import LogError, WrongLogError
 from coordinator.streams.log.reasons import as_reason
 
 log = structlog.get_logger()
@@ -74,9 +74,10 @@ class DeadLetters:
         """Write a letter about the fault in our own log that is about to end this process; for other errors, nothing.
 
         Its origin is LOG, its position the worker's name. A worker that restarts and ends again writes the same letter:
-        its id changes once in ten minutes.
+        its id changes once in ten minutes. Into topics that are not ours or not whole nothing is written: who ends by that
+        names it last, and the letter would still be told when the topics are restored.
         """
-        if isinstance(error, LogError):
+        if isinstance(error, LogError) and not isinstance(error, WrongLogError):
             body = f"{error} {time.time_ns() // LOG_LETTER_NS}".encode()
             with contextlib.suppress(TimeoutError):  # no broker: the last line on stderr has it
                 async with asyncio.timeout(LOG_LETTER_SECONDS_MAX):

@@ -18,7 +18,7 @@ from coordinator.streams.agents.predict.worker import PredictTenure
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log.envelope import decode_append, decode_event
-from coordinator.streams.log.errors import UnknownEventError
+from coordinator.streams.log.errors import TruncatedTopicError, UnknownEventError
 from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.snapshots.stage import SnapshotStage
 
@@ -123,6 +123,7 @@ async def test_its_worker_says_so_in_a_letter_under_its_name():
     sending = asyncio.create_task(letters.run())
     await letters.say_log_fault(UnknownEventError("inputs offset 7: too new"))
     await letters.say_log_fault(ValueError("a bug of ours"))
+    await letters.say_log_fault(TruncatedTopicError("topic scores was cut: nothing is written beside it"))
     sending.cancel()
     (letter,) = [decode_event(one).data for one in io.records["dead-letters"]]
     assert (letter.origin, letter.position, letter.reason) == ("log", "score", "inputs offset 7: too new")
