@@ -58,6 +58,7 @@ DRILLS = (
         name="disk-full",
         breaks=f"The file system of the data directory ({DISK_MB} MB) is filled to the last byte. Kafka ends.",
         alert="disk",
+        needs_root=True,
         prepare=_own_disk,
         inject=_filled,
         end=_made_room,

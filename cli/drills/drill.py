@@ -46,6 +46,8 @@ class Drill(msgspec.Struct, frozen=True, kw_only=True):
     """What a careful operator has done while all was well: a backup."""
     quiet_seconds: float = 20.0
     """For how long no alert may come, where none is expected."""
+    needs_root: bool = False
+    """It mounts a file system. Without root the drill says so, and breaks nothing."""
     quick: bool = False
     """Runs in `make test` too."""
 

@@ -74,8 +74,8 @@ class DeadLetters:
         """Write a letter about the fault in our own log that is about to end this process; for other errors, nothing.
 
         Its origin is LOG, its position the worker's name. A worker that restarts and ends again writes the same letter:
-        its id changes once in ten minutes. Into topics that are not ours or not whole nothing is written: who ends by that
-        names it last, and the letter would still be told when the topics are restored.
+        its id changes once in ten minutes. Into topics that are not ours or not whole nothing is written: who ends by
+        that names it last, and the letter would still be told when the topics are restored.
         """
         if isinstance(error, LogError) and not isinstance(error, WrongLogError):
             body = f"{error} {time.time_ns() // LOG_LETTER_NS}".encode()
