@@ -24,7 +24,7 @@ from coordinator.streams.topology import topic_name
 
 COMMANDS, LETTERS = "commands", "dead-letters"
 TRIES, ALTERED_BYTES = 5, 8
-RECORDS_MIN, RECORDS_SECONDS_MAX = 3, 60.0
+RECORDS_MIN, RECORDS_SECONDS_MAX, OFFERED_SECONDS_MAX = 3, 60.0, 120.0
 RESTORED = "`coordinator topics restore FILE --data-dir DIR` from the last backup, then `coordinator up`."
 
 
@@ -134,10 +134,24 @@ def _deleted_and_restored(topic: str) -> Callable[[ScratchNode], None]:
 
 
 def _restored_and_released(node: ScratchNode) -> None:
+    """The checkpoint of the period under way is withheld too: its command was sent before the end."""
     _deleted_and_restored(LETTERS)(node)
-    rows = json.loads(node.command("checkpoint", "list", "--status", "WITHHELD", "--json").stdout)
+    before = {row["id"] for row in _checkpoints(node)}
+    node.until(lambda: _released(node, before), "the next checkpoint is offered", OFFERED_SECONDS_MAX)
+
+
+def _checkpoints(node: ScratchNode) -> list[dict[str, str]]:
+    rows: list[dict[str, str]] = json.loads(node.command("checkpoint", "list", "--json").stdout)
+    return rows
+
+
+def _released(node: ScratchNode, before: set[str]) -> bool:
+    """Release what is withheld. Whether the newest checkpoint is none of those of `before`, and is offered."""
+    rows = _checkpoints(node)
     for row in rows:
-        node.command("checkpoint", "release", row["id"])
+        if row["status"] == "WITHHELD":
+            node.command("checkpoint", "release", row["id"])
+    return bool(rows) and rows[0]["id"] not in before and rows[0]["status"] == "PENDING"
 
 
 DRILLS = (
@@ -172,6 +186,6 @@ DRILLS = (
         end=_restored_and_released,
         ends_by="Stop the node and delete the topic with Kafka's tools. "
         + RESTORED
-        + " `coordinator checkpoint release CHECKPOINT` offers what was withheld.",
+        + " `coordinator checkpoint release CHECKPOINT` offers what was withheld, and the next one.",
     ),
 )
