@@ -14,6 +14,7 @@ import msgspec
 from coordinator.projections.explaining.reading import ReadAppends, read_placed
 from coordinator.projections.folding.as_of import PastStore, Readable
 from coordinator.projections.folding.projection import key
+from coordinator.projections.storage.past_cut import read_horizon
 from coordinator.projections.views.prediction_rows import StateRow
 from coordinator.projections.views.predictions import Predictions
 from coordinator.streams.audit.explain.carried import CarriedFacts
@@ -43,6 +44,11 @@ def carried_facts(
         states = _states_before(read, score.offset, holders)
         if states is None:
             fault = f"not made again: rounds carry {STATES_MAX:,} states or more"
+            return CarriedFacts(fault=fault, left=_left_by(placed, own.input_id, own.scope_key))
+        horizon = read_horizon(read.predictions.store.database)
+        if horizon is not None and score.offset < horizon.cuts.get("scores", 0):
+            # Looked at after the reading: a horizon is written before anything is deleted.
+            fault = "not made again: the node does not hold what earlier rounds had left then (PAST_DAYS)"
             return CarriedFacts(fault=fault, left=_left_by(placed, own.input_id, own.scope_key))
         _take_in_decision(states, placed, score)
         before.append(states)

@@ -64,7 +64,7 @@ class Rounds(Projection):
 
     name = "rounds"
     topics = ("feeds", "inputs")
-    explained = frozenset((b"Q",))
+    explained = frozenset((b"K", b"Q"))
     owners: ClassVar[dict[bytes, str]] = {
         **dict.fromkeys((b"E", b"K", b"N", b"Q", b"R"), "feeds"),
         **dict.fromkeys((b"C", b"I", b"L"), "inputs"),

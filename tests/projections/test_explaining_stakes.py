@@ -16,6 +16,7 @@ from tests.oracles.posted import T0, WEEK, Challenge
 from tests.streams.build import DAY, HOUR, PUBKEY
 
 from coordinator.projections.folding.as_of import PastReadModels, cuts_at, folded_until
+from coordinator.projections.folding.past_cutter import PastCutter
 from coordinator.streams import events as ev
 from coordinator.streams.log.counting import Decision
 
@@ -119,6 +120,22 @@ def test_as_of_the_past_the_stake_stands_before_what_it_won(node):
     assert "stake payout" not in names
     later = PastReadModels(node.read, cuts_at(node.read, T0 + 6 * WEEK, folded_until(node.read)))
     assert asked(node, 1, "a", later) == asked(node, 1, "a")
+
+
+def test_where_the_past_is_cut_nothing_is_said_to_differ(played, tmp_path):
+    """The states of then are gone; which table of stakes held is still known."""
+    told = explained(played.engine.log, tmp_path, lambda _: CONTRACT)
+    try:
+        cutter = PastCutter(told.read, past_days=7)
+        while cutter.step():
+            pass
+        assert cutter.deleted["predictions"]
+        answer = asked(told, 2, "a")
+        assert {step.name: step.agrees for step in answer.steps if step.agrees is False} == {}
+        assert the(answer, "stake").agrees is True
+        assert "PAST_DAYS" in the(answer, "state").note
+    finally:
+        told.read.close()
 
 
 @pytest.mark.parametrize("topic", ["scores", "inputs"])
