@@ -50,7 +50,7 @@ TIME_CHARS_MAX = 64
 MOMENT_PARAMETERS = ("as_of", "as_of_offsets")
 OK = 200
 HAS_A_PAST = re.compile(
-    r"/reports/(leaderboard(/history)?|pools|models(/[^/]+(/state)?)?|predictions|ensembles|snapshots|feeds(/tail)?|schema|checkpoints(/[^/]+)?|"
+    r"/reports/(leaderboard(/history|/boards)?|pools|models(/[^/]+(/state)?)?|predictions|ensembles|snapshots|feeds(/tail)?|schema|checkpoints(/[^/]+)?|"
     r"rounds(/.+)?|stakes|explain/(predictions|checkpoints|snapshots|board|copies)/.+)|/events/overview"
 )
 """Not what pays (`emission`, `prizes`): nobody may sign for an old state."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from coordinator.api.shapes import Id, Naive, ScoreRanking, Shape, WithWindows, Zulu
 
 
@@ -30,6 +32,16 @@ class LeaderboardRow(WithWindows):
     last_scored_at: Naive | None
     unranked_reason: str | None
     """Why `rank` is null."""
+
+
+class NamedBoard(Shape):
+    """A board that can be asked for."""
+
+    name: str
+    kind: Literal["window", "board", "summary", "scope"]
+    """A window or a board of the contract, or a key of the snapshot summary: `by`. A scope alone: `scope`."""
+    decides: bool
+    """Whether the contract ranks by it."""
 
 
 class SeriesRow(Shape):

@@ -16,6 +16,7 @@ from fastapi.responses import Response
 
 from coordinator.api import explain_shapes as shapes
 from coordinator.api.copies import ROUNDS_MAX, copy_rules
+from coordinator.api.queries import ScopeName, our_router
 from coordinator.api.read_models import Reading
 from coordinator.api.responses import Span, shaped, span
 from coordinator.api.times import MOMENT_SCHEMA, parse_ms
@@ -31,7 +32,6 @@ from coordinator.streams.settings import Settings
 
 MODEL_CHARS_MAX = 200
 PERIOD_CHARS_MAX = 64
-SCOPE_CHARS_MAX = 300
 ANSWERS: dict[int | str, dict[str, Any]] = {
     404: {
         "description": "Nothing of that name is known; `detail` says what ids look like and where they are."
@@ -47,9 +47,6 @@ PredictionId = Annotated[
         examples=["inp/BTCUSDT/1678406400000/60s/7"],
     ),
 ]
-ScopeName = Annotated[
-    str, Query(max_length=SCOPE_CHARS_MAX, description="SUBJECT/SCOPE_KEY", examples=["BTCUSDT/60s"])
-]
 ModelId = Annotated[str, Path(max_length=MODEL_CHARS_MAX)]
 
 
@@ -60,7 +57,7 @@ def node_explainer(settings: Settings) -> Explainer:
 
 def router(explainer: Explainer) -> APIRouter:
     """The routes."""
-    routes = APIRouter()
+    routes = our_router()
     turns = Turns("explain")
 
     async def answer(request: Request, work: Callable[[], Explanation]) -> Response:

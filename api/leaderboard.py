@@ -8,20 +8,22 @@ from __future__ import annotations
 from functools import cache
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, HTTPException, Query
 from fastapi.responses import Response
 from starlette.datastructures import QueryParams
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
-from coordinator.api.board_shapes import LeaderboardRow
+from coordinator.api.board_shapes import LeaderboardRow, NamedBoard
 from coordinator.api.positions import headers_of
-from coordinator.api.queries import check_names, our_router
+from coordinator.api.queries import ScopeName, check_names, our_router
 from coordinator.api.read_models import Reading
 from coordinator.api.responses import Ensembles, encoded, shaped
 from coordinator.api.times import naive
 from coordinator.projections.folding.as_of import cuts_of
 from coordinator.projections.views.leaderboard import Board, BoardRow, Leaderboard
+from coordinator.projections.views.scope_board import board_names, scope_board
 from coordinator.streams.scores.units import to_floats
 
 
@@ -33,24 +35,43 @@ def router() -> APIRouter:
     @routes.get(
         "/reports/leaderboard",
         response_model=list[LeaderboardRow],
-        responses={404: {"description": "No window, board or key of the summary has that name."}},
+        responses={
+            404: {"description": "No window, board, key of the summary or scope has that name."},
+            422: {"description": "A parameter is wrong; `detail` says how."},
+        },
     )
     async def leaderboard(
         read: Reading,
         include_ensembles: Ensembles,
         by: Annotated[str | None, Query(min_length=1, max_length=100)] = None,
+        scope: ScopeName = "",
     ) -> Response:
         """The board in display order: ranked models, then those without a score or gone, `rank` null.
 
         `by`: the window that ranks, in place of the contract's own. A window of one subject, scope or horizon is its
         board. A key of the snapshot summary (a metric) ranks as of the end of the last closed period, `ranked_as_of`.
+        `scope`: the windows of that scope alone, in order, without ranks. `/reports/leaderboard/boards` has all names.
         `include_ensembles`: with the contract's ensembles where their number belongs, `rank` null.
         """
+        if scope and by:
+            raise HTTPException(422, "give either `by` or `scope`: windows of a scope have no rank")
+        if scope:
+            try:
+                board = scope_board(read.leaderboard, scope)
+            except KeyError as error:
+                raise HTTPException(404, f"scope: no score of {scope!r} is in any window") from error
+            return shaped(list[LeaderboardRow], board_rows(board, ensembles=include_ensembles))
         try:
             board = read.leaderboard.board(by)
         except KeyError as error:
             raise HTTPException(404, f"by: no window, board or key of the summary is {by!r}") from error
         return shaped(list[LeaderboardRow], board_rows(board, ensembles=include_ensembles))
+
+    @routes.get("/reports/leaderboard/boards", response_model=list[NamedBoard])
+    async def boards(read: Reading) -> Response:
+        """What `/reports/leaderboard` can be asked for by `by`, that of the contract first, and then by `scope`."""
+        names = [msgspec.structs.asdict(name) for name in board_names(read.leaderboard)]
+        return shaped(list[NamedBoard], names)
 
     return routes
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 WIDGET_NAMES = frozenset({"projectIds", "start", "end"})
 """The web app's widgets send these to every address that they are pointed at."""
+SCOPE_CHARS_MAX = 300
+ScopeName = Annotated[
+    str, Query(max_length=SCOPE_CHARS_MAX, description="SUBJECT/SCOPE_KEY", examples=["BTCUSDT/60s"])
+]
 PAST_NAMES = frozenset({"as_of", "as_of_offsets"})
 """What these mean, and where, `as_of.py` says."""
 

@@ -50,7 +50,8 @@ function goTo(asOf) {
 function apply() {
   const route = readRoute();
   const path = route.parts.join("/");
-  if (route.asOf !== when.asOf || (route.asOf !== null && !store.board && !store.failed)) {
+  const moved = route.asOf !== when.asOf || (route.asOf !== null && !store.board && !store.failed);
+  if (moved) {
     moveTo(route.asOf);
     announce(route.asOf === null ? "Now" : `As of ${minute(route.asOf)} UTC`);
   }
@@ -63,7 +64,7 @@ function apply() {
     if (shown !== null) main.focus({ preventScroll: true });
     shown = path;
     title(route);
-  }
+  } else if (!moved) view?.change("address");
   if (route.parts[0] === "rounds") linkToRounds.hidden = false;
   for (const link of byId("nav").querySelectorAll("a")) {
     const current = link.dataset.view === ({ "": "board", models: "board", explain: route.parts[1] === "checkpoints" ? "checkpoints" : "board" }[route.parts[0]] ?? route.parts[0]);

@@ -17,11 +17,11 @@ function cell(value) {
   return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
-// A button that hands over `rows()`: an array of cells for each line, the header first.
+// A button that hands over `rows()`: an array of cells for each line, the header first. `name` is a text, or makes one.
 export function downloadButton(name, rows) {
   const download = () => {
     const address = URL.createObjectURL(new Blob([csv(rows())], { type: "text/csv;charset=utf-8" }));
-    const link = h("a", { href: address, download: `${name}.csv` });
+    const link = h("a", { href: address, download: `${typeof name === "function" ? name() : name}.csv` });
     link.click();
     setTimeout(() => URL.revokeObjectURL(address), 60_000);
   };

@@ -45,7 +45,7 @@ export function explainView(root, route) {
   };
   load();
   return {
-    change(what) { if (what === "moment" && loadedFor !== when.asOf) load(); },
+    change(what) { if (what === "address" || (what === "moment" && loadedFor !== when.asOf)) load(); },
     close() { stopped.abort(); },
   };
 }

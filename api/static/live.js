@@ -76,8 +76,8 @@ function takeBoard(body) {
   changed("board");
 }
 
-// The board of a past moment, in the shape that the stream has.
-function pastBoard(rows) {
+// A board that was asked for, of a past moment or one of several, in the shape that the stream has.
+export function boardOf(rows) {
   const first = rows[0];
   const windows = first ? Object.keys(first.score_metrics) : [];
   return {
@@ -111,7 +111,7 @@ export async function moveTo(asOf) {
     const [rows, checkpoints] = await Promise.all([
       ask("/reports/leaderboard", { include_ensembles: true }, signal), ask("/reports/checkpoints", {}, signal),
     ]);
-    store.board = pastBoard(rows);
+    store.board = boardOf(rows);
     store.checkpoints = new Map(checkpoints.map((one) => [one.id, { ...one, ...one.meta }]));
     changed("moment");
   } catch (error) {

@@ -117,6 +117,7 @@ export function modelView(root, route) {
   return {
     change(kind) {
       if (kind === "board") showHead();
+      if (kind === "address") { offered = -1; showChoice(); loadScores(); }
       if (kind === "moment") {
         back.href = `#/${route.query()}`;
         showHead();
@@ -166,7 +167,7 @@ function ensembleRounds(rows, route) {
       : h("p", null, "Answered ", h("strong", null, answer(row)), ", scored ", h("strong", null, score(row.score_value)), h("span", { class: "soft" }, ` · ${count(row.members.length)} members`)),
     row.members.length ? h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Members" }, h("table", null,
       h("thead", null, h("tr", null, h("th", null, "Model"), h("th", { class: "number" }, "Weight"))),
-      h("tbody", null, row.members.map((one) => h("tr", null, h("td", null, one.model_name || one.model_id), h("td", { class: "number" }, `${(100 * one.weight).toFixed(2)} %`)))))) : null)));
+      h("tbody", null, row.members.map((one) => h("tr", null, h("td", null, h("a", { href: explained("predictions", `${row.input_id}/${row.scope_key}/${one.model_id}`) + route.query(), title: "Explain this member's answer" }, one.model_name || one.model_id)), h("td", { class: "number" }, `${(100 * one.weight).toFixed(2)} %`)))))) : null)));
 }
 
 // What the contract makes of each period beside the windows: its aggregates and metrics. One number alone is what the chart

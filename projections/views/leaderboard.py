@@ -303,7 +303,7 @@ class Leaderboard(Projection):
             return None
         self._load()
         ranking_key = terms.ranking_key if by is None else by
-        if by is not None and by not in {terms.ranking_key, *terms.live_keys, *self._ended.summary_keys()}:
+        if by is not None and by not in {terms.ranking_key, *terms.live_keys, *self.summary_keys()}:
             raise KeyError(by)
         if self._boards_version != self.version:
             self._boards, self._boards_version = {}, self.version
@@ -318,7 +318,7 @@ class Leaderboard(Projection):
         ranked_as_of = None
         if ranking_key not in terms.live_keys:
             ranked_as_of, windows[ranking_key] = self._ended.summary(ranking_key, since)
-        contracts = self.terms.contracts(max(self.until - terms.hours_max * HOUR_MS, since), self.until)
+        contracts = self.contracts_in_windows(terms)
         model_ids = set(self.models.by_id).union(*windows.values())
         models = {model_id: self.models.get(model_id) for model_id in model_ids}
         statuses = {model_id: model.status for model_id, model in models.items()}
@@ -344,6 +344,15 @@ class Leaderboard(Projection):
         ]
         direction, decimals = terms.ranking_direction, terms.score_decimals
         return Board(self.until, ranking_key, direction, decimals, rows, contracts, ranked_as_of)
+
+    def contracts_in_windows(self, terms: Terms) -> list[str]:
+        """The hashes of the contracts whose rounds are in the live windows, the oldest first."""
+        since = self.terms.comparable_since(self.until - 1)
+        return self.terms.contracts(max(self.until - terms.hours_max * HOUR_MS, since), self.until)
+
+    def summary_keys(self) -> set[str]:
+        """The keys of the summary that any model has in the newest closed period."""
+        return self._ended.summary_keys()
 
     def live_sums(self, terms: Terms) -> dict[str, WindowSums]:
         """Window -> scope -> model_id -> its cell, at the end of the board under the terms that hold there."""

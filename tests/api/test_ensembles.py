@@ -58,6 +58,13 @@ async def test_ensembles_stand_where_their_number_belongs_and_have_no_rank(api):
     assert (best["ranking_score"], best["scored_count"]) == (0.75, 4)
 
 
+async def test_on_the_board_of_a_scope_they_stand_where_their_number_belongs(api):
+    rows = await api.get("/reports/leaderboard?include_ensembles=true&scope=BTCUSDT/60s")
+    assert [row["model_id"] for row in rows] == [BEST, "m1", "m2", EQUAL, "m3"]
+    rows = await api.get("/reports/leaderboard?scope=BTCUSDT/60s")
+    assert [row["model_id"] for row in rows] == ["m1", "m2", "m3"]
+
+
 async def test_pools_have_every_ranked_model_wherever_ensembles_stand(api):
     (pool,) = (await api.get("/reports/pools"))["pools"]
     assert [(row["rank"], row["model_id"]) for row in pool["rankings"]] == [(1, "m1"), (2, "m2"), (3, "m3")]

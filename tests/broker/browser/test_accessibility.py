@@ -9,6 +9,8 @@ from tests.planned import NAME
 pytestmark = pytest.mark.broker
 VIEWS = {
     "#/": ".rows .row",
+    "#/?by=score_steady": ".rows .key a",
+    "#/?scope=BTCUSDT/60s": ".rows .key a",
     "#/models/m0003": "svg.lines path",
     "#/feeds": ".card",
     "#/checkpoints": "tbody tr",
