@@ -22,7 +22,8 @@ from coordinator.api.read_models import Reading
 from coordinator.api.responses import Ensembles, encoded, shaped
 from coordinator.api.times import naive
 from coordinator.projections.folding.as_of import cuts_of
-from coordinator.projections.views.leaderboard import Board, BoardRow, Leaderboard
+from coordinator.projections.views.board_rows import Board, BoardRow
+from coordinator.projections.views.leaderboard import Leaderboard
 from coordinator.projections.views.scope_board import board_names, scope_board
 from coordinator.streams.scores.units import to_floats
 

@@ -19,8 +19,8 @@ from coordinator.api.live_position import position_text, reached
 from coordinator.api.times import zulu, zulu_or_none
 from coordinator.projections.folding.as_of import horizon_of
 from coordinator.projections.views.all_views import ReadModels
+from coordinator.projections.views.board_rows import Board, BoardRow
 from coordinator.projections.views.checkpoints import CheckpointRow
-from coordinator.projections.views.leaderboard import Board, BoardRow
 from coordinator.streams.scores.units import to_float
 
 TURNS_MAX = 4_096

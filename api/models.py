@@ -17,7 +17,7 @@ from coordinator.api.responses import ROWS_MAX, Ensembles, Span, project_ids, sh
 from coordinator.api.snapshots import snapshots_page
 from coordinator.api.times import naive
 from coordinator.projections.folding.read_limit import Look
-from coordinator.projections.views.leaderboard import Board, BoardRow
+from coordinator.projections.views.board_rows import Board, BoardRow
 from coordinator.projections.views.model_rows import ModelRow
 from coordinator.streams.events import Terms
 from coordinator.streams.scores.units import to_floats

@@ -12,7 +12,7 @@ from coordinator.api.queries import our_router
 from coordinator.api.read_models import Reading
 from coordinator.api.responses import shaped
 from coordinator.api.shapes import Id, Shape
-from coordinator.projections.views.leaderboard import Board
+from coordinator.projections.views.board_rows import Board
 from coordinator.streams.scores.units import to_float
 
 GLOBAL = "global"

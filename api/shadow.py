@@ -29,8 +29,8 @@ from coordinator.api.snapshots import snapshot_answer
 from coordinator.api.times import zulu, zulu_or_none
 from coordinator.infra.shadow_files import ShadowResult
 from coordinator.projections.folding.as_of import Readable
+from coordinator.projections.views.board_rows import Board, BoardRow
 from coordinator.projections.views.checkpoints import WITHHELD, CheckpointRow
-from coordinator.projections.views.leaderboard import Board, BoardRow
 from coordinator.projections.views.model_rows import RUNNING
 from coordinator.streams.engine.divergence import newest_of_both
 from coordinator.streams.engine.plan import Standing

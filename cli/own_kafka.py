@@ -51,7 +51,7 @@ def node_log(
                 "try again when it has ended, or when the node is up"
             )
     if checked:
-        run(_check(settings, of_dir=of_dir or data_dir is not None))
+        run(_check(settings, node, kafka, of_dir=of_dir or data_dir is not None))
     return settings, node
 
 
@@ -90,12 +90,20 @@ def running_log(
     """
     settings, node = node_settings(data_dir, kafka)
     of_dir = kafka is None and node is not None and settings.kafka_bootstrap == node.bootstrap
-    return settings, node, lambda: _check(settings, of_dir=of_dir or data_dir is not None)
+    return settings, node, lambda: _check(settings, node, kafka, of_dir=of_dir or data_dir is not None)
 
 
-async def _check(settings: Settings, *, of_dir: bool) -> None:
+async def _check(settings: Settings, node: NodeFile | None, kafka: str | None, *, of_dir: bool) -> None:
     remembered = settings.data_dir if of_dir else None
-    await OwnLog(settings.kafka_bootstrap, settings.crunch_id, remembered).check()
+    try:
+        await OwnLog(settings.kafka_bootstrap, settings.crunch_id, remembered).check()
+    except WorldError as error:
+        if node is None and kafka is None and not os.environ.get("KAFKA_BOOTSTRAP"):
+            raise WorldError(
+                f"{error}; that is only the default address, since {settings.data_dir} holds no node: run this in the "
+                "node's folder, or name its --data-dir or --kafka"
+            ) from error
+        raise
 
 
 def _settings(data_dir: Path | None, kafka: str | None, *, anew: bool) -> tuple[Settings, NodeFile | None]:

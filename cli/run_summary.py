@@ -17,8 +17,8 @@ from coordinator.infra.log.own import log_identity
 from coordinator.infra.log.positions import PipelineWatch, reading
 from coordinator.projections.folding.replay import replay_async
 from coordinator.projections.views.all_views import ReadModels, open_projections
+from coordinator.projections.views.board_rows import Board
 from coordinator.projections.views.checkpoints import CheckpointRow
-from coordinator.projections.views.leaderboard import Board
 from coordinator.projections.views.prediction_rows import COUNTED
 from coordinator.streams.scores.units import to_float
 

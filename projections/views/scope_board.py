@@ -9,8 +9,9 @@ from __future__ import annotations
 import msgspec
 
 from coordinator.projections.views.board_places import board_places
+from coordinator.projections.views.board_rows import Board, BoardRow
 from coordinator.projections.views.board_windows import part_of
-from coordinator.projections.views.leaderboard import Board, BoardRow, Leaderboard
+from coordinator.projections.views.leaderboard import Leaderboard
 from coordinator.projections.views.model_rows import RUNNING
 from coordinator.streams.scores.boards import scope_name
 from coordinator.streams.snapshots.windows import NO_NUMBER, Number

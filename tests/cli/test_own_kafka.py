@@ -13,7 +13,7 @@ from coordinator.cli.main import app
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import NodeFile, write_node_file
 from coordinator.infra.processes.data_dir import claim_data_dir
-from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.log.errors import OperatorError, WorldError
 
 OLD = "127.0.0.1:9092"
 
@@ -89,3 +89,21 @@ def test_a_second_host_does_not_write_into_the_logs_of_a_running_node_s_models(s
     assert said.exit_code == 2
     assert f"in use by process {os.getpid()}" in said.output
     assert "--log-dir" in said.output
+
+
+@pytest.mark.parametrize("named", ["nothing", "kafka", "environment"])
+def test_where_no_node_is_and_nothing_answers_the_default_address_is_not_blamed_alone(
+    named, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("KAFKA_BOOTSTRAP", raising=False)
+    if named == "environment":
+        monkeypatch.setenv("KAFKA_BOOTSTRAP", OLD)
+
+    async def silent(_log):
+        raise WorldError(f"Kafka at {OLD} does not answer (refused)")
+
+    monkeypatch.setattr(own_kafka.OwnLog, "check", silent)
+    with command_ends, pytest.raises(WorldError) as raised:
+        node_log(None, OLD if named == "kafka" else None)
+    assert ("name its --data-dir or --kafka" in str(raised.value)) == (named == "nothing")
