@@ -46,8 +46,9 @@ NODE_ALERTS: dict[AlertKind, AlertGuide] = {
         (
             "The alert's text names the invariant, the topic and the offset.",
             "If only a read model differs: stop the report worker, delete that store's folder, start it again.",
-            "If the log differs: coordinator topics restore FILE, from a backup of before the damage.",
-            "coordinator checkpoint release CHECKPOINT, once the reason is understood.",
+            "If the log differs: stop the node, and delete the topic that is named with Kafka's tools.",
+            "Then: coordinator topics restore FILE, from a backup of before the damage.",
+            "coordinator checkpoint release CHECKPOINT, once the reason is understood; the next one is withheld too.",
         ),
     ),
     "command": AlertGuide(
@@ -141,7 +142,10 @@ NODE_ALERTS: dict[AlertKind, AlertGuide] = {
         _on("kafka"),
         "The broker does not answer. Every stage waits; nothing is lost.",
         ("coordinator topics list", "coordinator doctor"),
-        ("Start Kafka again. The workers go on by themselves.",),
+        (
+            "The text says why: nobody listens, the certificate has expired, the login is refused.",
+            "Start Kafka again, with a certificate that is valid. The workers go on by themselves.",
+        ),
     ),
     "checkpoint": AlertGuide(
         "Checkpoint waits for you",
@@ -226,7 +230,12 @@ OUTER_ALERTS: dict[str, AlertGuide] = {
         'up{job="coordinator"} == 0',
         "The report API does not answer, so the node can tell no alert of its own.",
         ("coordinator status", "coordinator doctor"),
-        ("Start the report worker: make deploy in the node's folder, or coordinator up.",),
+        (
+            "Start the report worker: make deploy in the node's folder, or coordinator up.",
+            "If it ends again: its last line says what to change. It names another Kafka at our address: end that one.",
+            "It names a topic that is gone or cut: delete what is left of it with Kafka's tools, then restore it.",
+            "coordinator topics restore FILE",
+        ),
     ),
     "unhealthy": AlertGuide(
         "Read models stand still",
