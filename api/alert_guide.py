@@ -68,7 +68,7 @@ NODE_ALERTS: dict[AlertKind, AlertGuide] = {
         (
             "A source that is refused or lacks a setting: the text names it; change it and restart the feed worker.",
             "A silent source: wait, records of the outage are asked of history when it is back.",
-            "coordinator feeds backfill SOURCE SUBJECT, for what history had not asked for by itself.",
+            "coordinator feeds backfill SOURCE SUBJECT KIND GRANULARITY --from TIME, for what was not asked for.",
             "A price that leapt: if it is wrong, coordinator checkpoint correct CHECKPOINT after the period.",
             "The alert about a price ends by itself after PRICE_JUMP_TOLD_SECONDS (an hour).",
         ),
@@ -110,7 +110,7 @@ NODE_ALERTS: dict[AlertKind, AlertGuide] = {
         _on("log"),
         "A record of ours cannot be read, somebody else wrote into a topic, a command could not be taken, or a source "
         "sends much that nobody can read.",
-        ("coordinator dead-letters", "coordinator topics list"),
+        ("coordinator dead-letters list", "coordinator topics list"),
         (
             "A record of a newer version: install that version.",
             "A damaged record, or a topic that was cut: stop the node, and compare what is paid with the chain.",

@@ -242,7 +242,7 @@ def letter_flood(letters: Sequence[tuple[int, str]], now: int) -> Iterator[Alert
             "log",
             "flood",
             f"{count} records and more within {seconds} s could not be read and were set aside: look at "
-            f"`coordinator dead-letters`, and mend what the source sends; the last: {reason}",
+            f"`coordinator dead-letters list`, and mend what the source sends; the last: {reason}",
         )
 
 

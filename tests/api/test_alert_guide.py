@@ -20,6 +20,7 @@ from coordinator.api.alert_guide import GUIDES, NODE_ALERTS
 from coordinator.api.invariant_shapes import AlertKind
 from coordinator.api.prometheus import Metrics
 from coordinator.cli.main import app
+from documentation.commands_page import leaves
 from observability import __main__ as observability
 from observability import alert_rules, dashboards
 
@@ -54,6 +55,19 @@ def test_every_command_of_the_guide_exists(name):
         done = CliRunner().invoke(app, [*(word for word in words if not word.startswith("-")), "--help"])
         assert done.exit_code == 0, words
         assert all(word in done.output for word in words if word.startswith("--")), words
+
+
+@pytest.mark.parametrize("name", GUIDES)
+def test_what_to_look_with_is_a_whole_command(name):
+    """A group's name alone only prints its help, and a command without an argument that it needs an error."""
+    commands = {" ".join(words): command for words, command in leaves()}
+    for line in GUIDES[name].look:
+        words = line.split()[1:]
+        length = next((n for n in (2, 1) if " ".join(words[:n]) in commands), 0)
+        assert length, f"{line}: a group is no command"
+        needed = [one for one in commands[" ".join(words[:length])].params if one.required]
+        values = [word for word in words[length:] if not word.startswith("-")]
+        assert len(values) >= len(needed), f"{line}: it needs {[one.name for one in needed]}"
 
 
 def test_what_is_made_from_the_guide_and_the_events_is_up_to_date():

@@ -281,7 +281,7 @@ async def test_a_flood_of_unreadable_records_is_told_and_ends_a_minute_after_it(
     letters(1, 99)
     texts = {one["name"]: one["text"] for one in (await node.look())["alerts"]}
     assert texts["flood"] == (
-        "100 records and more within 60 s could not be read and were set aside: look at `coordinator dead-letters`, "
+        "100 records and more within 60 s could not be read and were set aside: look at `coordinator dead-letters list`, "
         "and mend what the source sends; the last: no JSON"
     )
     assert "flood" not in {one["name"] for one in (await node.look(61))["alerts"]}
