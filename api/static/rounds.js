@@ -129,7 +129,8 @@ async function oneQuestion(roundId, questionId, route, signal) {
     one.answers.length ? region("Answers", [h("th", null, "Model"), h("th", null, "Answer"), names.map((each) => number(each.replaceAll("_", " "))), h("th", null, "")],
       one.answers.map((each) => h("tr", null,
         h("td", { class: "what" }, each.model_name || each.model_id, h("div", { class: "soft" }, each.cruncher_name)),
-        h("td", { class: "what" }, each.output_hidden ? h("span", { class: "soft" }, "hidden until answers are closed") : each.output === null ? h("span", { class: "soft" }, each.reason ?? each.status.toLowerCase()) : said(each.output)),
-        names.map((field) => h("td", { class: "number" }, score(each.score?.[field])))))) : h("p", { class: "soft" }, "Nobody has answered."),
+        h("td", { class: "what" }, each.output_hidden ? h("span", { class: "soft" }, "hidden until answers are closed") : each.output === null ? h("span", { class: "soft" }, each.reason ?? each.status.toLowerCase()) : [said(each.output), each.reason ? h("div", { class: "soft" }, `${each.status.toLowerCase()}: ${each.reason}`) : null]),
+        names.map((field) => h("td", { class: "number" }, score(each.score?.[field]))),
+        h("td", null, h("a", { href: explained("predictions", `${each.input_id}/${one.scope_key}/${each.model_id}`) + route.query(), title: "Explain this answer" }, "explain"))))) : h("p", { class: "soft" }, "Nobody has answered."),
   ];
 }
