@@ -126,11 +126,11 @@ async function oneQuestion(roundId, questionId, route, signal) {
       one.blob_sha256 ? fact("Table", `${count(one.blob_rows)} rows, `, h("span", { class: "mono reason" }, one.blob_sha256)) : null),
     h("details", { class: "below", "data-name": "payload" }, h("summary", null, "What models are shown"), h("pre", { class: "reason" }, one.payload === null ? `${count(one.payload_bytes)} bytes, in the log alone` : JSON.stringify(one.payload, null, 1).slice(0, 20_000))),
     h("h2", null, "Answers"),
-    one.answers.length ? region("Answers", [h("th", null, "Model"), h("th", null, "Answer"), names.map((each) => number(each.replaceAll("_", " "))), h("th", null, "")],
+    one.answers.length ? region("Answers", [h("th", null, "Model"), h("th", null, "Answer"), names.map((each) => number(each.replaceAll("_", " ")))],
       one.answers.map((each) => h("tr", null,
-        h("td", { class: "what" }, each.model_name || each.model_id, h("div", { class: "soft" }, each.cruncher_name)),
+        h("td", { class: "what" }, each.model_name || each.model_id, h("div", { class: "soft" }, each.cruncher_name),
+          h("a", { href: explained("predictions", `${each.input_id}/${one.scope_key}/${each.model_id}`) + route.query(), title: "Explain this answer" }, "explain")),
         h("td", { class: "what" }, each.output_hidden ? h("span", { class: "soft" }, "hidden until answers are closed") : each.output === null ? h("span", { class: "soft" }, each.reason ?? each.status.toLowerCase()) : [said(each.output), each.reason ? h("div", { class: "soft" }, `${each.status.toLowerCase()}: ${each.reason}`) : null]),
-        names.map((field) => h("td", { class: "number" }, score(each.score?.[field]))),
-        h("td", null, h("a", { href: explained("predictions", `${each.input_id}/${one.scope_key}/${each.model_id}`) + route.query(), title: "Explain this answer" }, "explain"))))) : h("p", { class: "soft" }, "Nobody has answered."),
+        names.map((field) => h("td", { class: "number" }, score(each.score?.[field])))))) : h("p", { class: "soft" }, "Nobody has answered."),
   ];
 }
