@@ -28,9 +28,13 @@ from coordinator.infra.kafka.metadata import ask_metadata
 SILENT_SECONDS = 3
 PROBES_MAX = 3
 """So a host is taken for lost six seconds after its last word. A stage must be taken over within fifteen."""
-OPEN_SECONDS_MAX = 6.0
-"""For a new connection, with its handshake. A broker that is lost stays in the list of brokers until the list is asked
-for again, and each may be tried first."""
+OPEN_SECONDS_MAX = 4.0
+"""For a new connection, with its handshake."""
+LOST_SECONDS = 3.0
+"""For so long nobody in the process tries an address again at which a connection could not be opened in time. A broker
+that is lost stays in the list of brokers for a while, aiokafka opens one connection at a time, and tries any broker.
+"""
+_lost_until: dict[tuple[str, int], float] = {}
 
 
 class _Expected:
@@ -51,8 +55,15 @@ def foreign_cluster() -> str:
 
 
 async def _create_conn(host: str, port: int, **options: Any) -> AIOKafkaConnection:
-    async with asyncio.timeout(OPEN_SECONDS_MAX):
-        connection = await create_conn(host, port, **options)
+    now = asyncio.get_running_loop().time
+    if now() < _lost_until.get((host, port), 0.0):
+        raise KafkaConnectionError(f"{host}:{port} did not answer just now")
+    try:
+        async with asyncio.timeout(OPEN_SECONDS_MAX):
+            connection = await create_conn(host, port, **options)
+    except TimeoutError:
+        _lost_until[host, port] = now() + LOST_SECONDS
+        raise
     _probe_while_silent(connection)
     if _Expected.cluster_id:
         try:

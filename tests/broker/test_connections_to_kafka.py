@@ -10,6 +10,7 @@ import socket
 
 import pytest
 from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaConnectionError
 from tests.waiting import limit
 
 from coordinator.infra.kafka import guard
@@ -31,13 +32,29 @@ async def test_every_connection_is_probed_while_its_other_end_is_silent(kafka_bo
         await client.close()
 
 
-async def test_a_host_that_takes_the_connection_and_says_nothing_is_given_up(monkeypatch):
+async def test_a_host_that_says_nothing_is_given_up_and_not_asked_again_for_a_while(monkeypatch):
+    """aiokafka opens one connection at a time: each attempt at a lost host would hold up those to the others."""
     monkeypatch.setattr(guard, "OPEN_SECONDS_MAX", 0.2)
-    server = await asyncio.start_server(lambda *_: asyncio.sleep(60), "127.0.0.1", 0)
+    monkeypatch.setattr(guard, "LOST_SECONDS", 0.5)
+    taken = 0
+
+    async def take(*_):
+        nonlocal taken
+        taken += 1
+        await asyncio.sleep(60)
+
+    server = await asyncio.start_server(take, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     try:
         async with limit():
             with pytest.raises(TimeoutError):
                 await guard._create_conn(host, port, request_timeout_ms=90_000)
+            with pytest.raises(KafkaConnectionError, match="did not answer just now"):
+                await guard._create_conn(host, port, request_timeout_ms=90_000)
+            assert taken == 1
+            await asyncio.sleep(0.6)
+            with pytest.raises(TimeoutError):
+                await guard._create_conn(host, port, request_timeout_ms=90_000)
+            assert taken == 2
     finally:
         server.close()

@@ -26,7 +26,7 @@ from tests.candles import MINUTE, START, candle_file
 from tests.hosts.network import Network, why_no_hosts
 
 from coordinator.infra.fetch import ensure_runtime
-from coordinator.infra.kafka.clients import reader_options
+from coordinator.infra.kafka.clients import reader_options, stop_reader
 from coordinator.streams import events as ev
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import decode_append
@@ -65,7 +65,7 @@ class Watch(Board):
         await self._reader.start()
 
     async def close(self) -> None:
-        await self._reader.stop()
+        await stop_reader(self._reader)
 
     async def look(self, topic: str) -> list[Decision]:
         """As a board does, while a broker may be away."""
@@ -73,7 +73,7 @@ class Watch(Board):
             try:
                 return await super().look(topic)
             except (KafkaError, OSError):
-                await self._reader.stop()
+                await stop_reader(self._reader)
                 with suppress(KafkaError, OSError):
                     await self.open()
 
