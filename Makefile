@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Where it is set, each process of a test run that has no -I would compile every module again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup check format test test-all demo bench observability docs docs-reference release clean
+.PHONY: help setup check format test test-all demo bench soak observability docs docs-reference release clean
 
 help:
 	@echo "make demo      set up, then run the whole node here (Ctrl-C ends it)"
@@ -22,6 +22,7 @@ help:
 	@echo "make check     ruff and mypy"
 	@echo "make test      all but the long tests; make test-all: the long ones too"
 	@echo "make bench     the speed table"
+	@echo "make soak      a node under load for an hour: memory, lag, latencies"
 	@echo "make docs      the book, into api/book; make docs-reference: docs/reference out of the code"
 	@echo "make release   all that others need, into dist/"
 	@echo "make clean     remove .venv and what was built"
@@ -86,6 +87,9 @@ demo: setup
 
 bench: setup
 	$(BIN)/python -I tests/bench/run.py $(ARGS)
+
+soak: setup
+	PYTHONPATH=tests $(BIN)/python -Pm bench.soak $(ARGS)
 
 # Alert rules, dashboards, runbook pages and the AsyncAPI of the topics, out of the code.
 observability: $(READY)

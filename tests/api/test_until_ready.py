@@ -19,7 +19,7 @@ async def test_a_node_that_waits_for_kafka_answers_503_and_says_so(tmp_path):
         kafka = f"127.0.0.1:{silent.getsockname()[1]}"
         bound = listen("127.0.0.1", 0, "a port")
         running = asyncio.create_task(
-            _serve(Settings(data_dir=tmp_path, kafka_bootstrap=kafka, crunch_id="btc-up"), bound, [])
+            _serve(Settings(data_dir=tmp_path, kafka_bootstrap=kafka, crunch_id="btc-up"), bound, [], None)
         )
         try:
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{bound.getsockname()[1]}") as client:

@@ -104,7 +104,7 @@ def at_rest(world: World) -> AtRest:
         time.sleep(SETTLE_SECONDS)
         sizes: dict[str, float] = defaultdict(float)
         for pid, name in node.processes().items():
-            sizes[name] += _pss_mb(pid)
+            sizes[name] += pss_mb(pid)
     finally:
         node.end()
     return AtRest(sum(sizes.values()), {name: round(one, 1) for name, one in sorted(sizes.items())})
@@ -121,9 +121,10 @@ def _cpu_seconds(processes: dict[int, str]) -> dict[str, float]:
     return used
 
 
-def _pss_mb(pid: int) -> float:
+def pss_mb(pid: int) -> float:
+    """Megabytes of PSS; 0 for a process that has ended or is not to be looked at."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
-    except OSError:  # it has ended, or is not to be looked at
+    except OSError:
         return 0.0
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024 / 1e6

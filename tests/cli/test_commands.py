@@ -185,7 +185,6 @@ WITHOUT_JSON = {
     "models serve": "runs until SIGTERM",
     "log cat": "prints JSON lines",
     "contract rules": "prints a document",
-    "deploy-files": "writes the files of an image, for make",
 }
 
 
