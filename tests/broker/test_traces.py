@@ -130,12 +130,6 @@ def test_a_round_is_one_trace_from_the_feed_record_to_the_board(kafka_bootstrap,
     assert KEY not in done.stdout + done.stderr
 
 
-def test_a_collector_that_is_away_stops_nothing(kafka_bootstrap, crunch_id, tmp_path):
-    (port,) = free_ports(1)
-    done = up(tmp_path, crunch_id, kafka_bootstrap, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-
-
 def test_a_protocol_that_the_node_does_not_speak_is_said_at_the_start(kafka_bootstrap, crunch_id, tmp_path):
     done = up(tmp_path, crunch_id, kafka_bootstrap, OTEL_TRACES_EXPORTER="zipkin")
     assert done.returncode == 2

@@ -7,8 +7,9 @@ from collections import Counter
 import pytest
 from tests.streams.engine.test_correct import corrected_log
 
+from coordinator.infra.kafka.embedded import free_ports
 from coordinator.projections.tracing import spans as spans_module
-from coordinator.projections.tracing.otlp import wants_traces
+from coordinator.projections.tracing.otlp import TraceExport, wants_traces
 from coordinator.projections.tracing.spans import (
     ANSWERED,
     MODEL_ANSWERED,
@@ -202,3 +203,14 @@ def test_the_standard_variables_turn_it_on(environ, wanted):
 def test_what_the_node_cannot_send_is_refused_by_its_variable(environ, message):
     with pytest.raises(OperatorError, match=message):
         wants_traces(environ)
+
+
+def test_a_collector_that_is_away_holds_nobody_up_and_its_spans_are_lost(log, monkeypatch, caplog):
+    (port,) = free_ports(1)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    export = TraceExport(CRUNCH, lambda: 0)
+    for decision, at in in_order(log):
+        export.take(decision, at)
+    export.close()
+    assert f"port={port}" in caplog.text or "span" in caplog.text.lower()
