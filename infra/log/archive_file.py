@@ -16,11 +16,10 @@ import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
-from coordinator.infra.log.copy_file import LENGTH, RECORD_BYTES_MAX, Copied, CopiedBlob, Tail
+from coordinator.infra.log.copy_file import Copied, CopiedBlob, Tail, read_framed
 from coordinator.streams.evidence.extent import Batch, entries_of, next_batch
 from coordinator.streams.evidence.leaves import LEAF_TOPICS
 from coordinator.streams.evidence.merkle import root
@@ -95,7 +94,7 @@ class Judge:
         """The records and blobs of the next file; it is whole and proven once the last was given. Raises LogError."""
         try:
             with path.open("rb") as file:
-                yield from self._read(path, _entries(file))
+                yield from self._read(path, map(_decoder.decode, read_framed(file)))
         except OSError as error:
             raise OperatorError(f"{path} cannot be read: {error.strerror or error}") from error
         except (EOFError, gzip.BadGzipFile, struct.error, msgspec.DecodeError) as error:
@@ -162,12 +161,3 @@ class Judge:
         tree = (batch.size, root(subtrees_of(self._tiles.__getitem__, batch.size), batch.size))
         if not signed or (note.checkpoint.size, note.checkpoint.root) != tree:
             raise LogError(f"{path} was altered: the node has not signed these records; {_AGAIN}")
-
-
-def _entries(source: IO[bytes]) -> Iterator[Entry]:
-    with gzip.GzipFile(fileobj=source, mode="rb") as file:
-        while prefix := file.read(LENGTH.size):
-            (length,) = LENGTH.unpack(prefix)
-            if length > RECORD_BYTES_MAX:
-                raise EOFError("a record of impossible length")
-            yield _decoder.decode(file.read(length))

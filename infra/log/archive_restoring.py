@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from coordinator.infra.log.archive_file import Judge, encode, files_in
-from coordinator.infra.log.copy_file import FORMAT, LENGTH, CopiedBlob, Head, Tail
+from coordinator.infra.log.copy_file import FORMAT, CopiedBlob, Head, Tail, framed
 from coordinator.streams.log.errors import OperatorError
 
 
@@ -34,7 +34,7 @@ def write_restored(folder: Path, path: Path, on_progress: Callable[[int, int], N
             with gzip.GzipFile(filename="", fileobj=out, mode="wb", mtime=0) as backup:
 
                 def put(encoded: bytes) -> None:
-                    backup.write(LENGTH.pack(len(encoded)) + encoded)
+                    backup.write(framed(encoded))
 
                 put(encode(Head(FORMAT, head.crunch_id, head.birth_id, head.ends)))
                 again = Judge()

@@ -22,7 +22,7 @@ import msgspec
 from coordinator.infra.evidence.key import signing_keys
 from coordinator.infra.evidence.tree_files import TreeFiles
 from coordinator.infra.log.archive_file import FORMAT, Entry, Judge, PeriodHead, encode, file_name, files_in
-from coordinator.infra.log.copy_file import LENGTH, Copied, CopiedBlob, Tail
+from coordinator.infra.log.copy_file import Copied, CopiedBlob, Tail, framed
 from coordinator.streams.events import Blob, CheckpointOpened, CheckpointPaid, CheckpointWithheld
 from coordinator.streams.evidence.bundle import LOG_TOPICS
 from coordinator.streams.evidence.extent import Batch
@@ -249,6 +249,6 @@ class _Writer:
     def put(self, entry: Entry) -> None:
         """Write the next entry."""
         encoded = encode(entry)
-        self._file.write(LENGTH.pack(len(encoded)) + encoded)
+        self._file.write(framed(encoded))
         self.digest.update(encoded)
         self.count += not isinstance(entry, PeriodHead)

@@ -27,12 +27,12 @@ from coordinator.infra.log.cluster_state import look_at_log
 from coordinator.infra.log.copy_file import (
     FORMAT,
     FORMATS_READ,
-    LENGTH,
     Copied,
     CopiedBlob,
     Entry,
     Head,
     Tail,
+    framed,
     read_entries,
 )
 from coordinator.infra.log.positions import reading
@@ -86,7 +86,7 @@ async def write_backup(
                     value = record.value
                     encoded = _encode(Copied(topic, record.offset, record.timestamp, value))
                     digest.update(encoded)
-                    file.write(LENGTH.pack(len(encoded)) + encoded)
+                    file.write(framed(encoded))
                     count += 1
                     on_progress(count, total)
                     if topic in BLOBS_IN and (decision := counter.read(record.offset, value)) is not None:
@@ -99,7 +99,7 @@ async def write_backup(
                     lost.append(str(error))
                     continue
                 digest.update(encoded)
-                file.write(LENGTH.pack(len(encoded)) + encoded)
+                file.write(framed(encoded))
             copied = len(named) - len(lost)
             tail = Tail(count + copied, digest.hexdigest(), copied, lost)
             _put(file, tail)
@@ -263,7 +263,7 @@ async def _settle(waiting: list[tuple[Copied, Any]]) -> None:
 
 def _put(file: gzip.GzipFile, entry: Head | Tail) -> None:
     encoded = _encode(entry)
-    file.write(LENGTH.pack(len(encoded)) + encoded)
+    file.write(framed(encoded))
 
 
 async def _ends(consumer: AIOKafkaConsumer, crunch_id: str) -> dict[str, int]:

@@ -66,15 +66,34 @@ _encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(Entry)
 
 
+class ImpossibleLengthError(EOFError):
+    """A piece says that it is longer than any record can be."""
+
+
+def framed(piece: bytes) -> bytes:
+    """A piece as it stands in the stream: its length before it."""
+    return LENGTH.pack(len(piece)) + piece
+
+
+def read_framed(source: IO[bytes]) -> Iterator[bytes]:
+    """The pieces of a gzip stream, each as `framed` has made it. Raises ImpossibleLengthError, and what gzip and struct
+    raise for a stream that was cut or damaged.
+    """
+    with gzip.GzipFile(fileobj=source, mode="rb") as file:
+        while prefix := file.read(LENGTH.size):
+            (length,) = LENGTH.unpack(prefix)
+            if length > RECORD_BYTES_MAX:
+                raise ImpossibleLengthError("a record of impossible length")
+            yield file.read(length)
+
+
 def read_entries(source: IO[bytes]) -> Iterator[Entry]:
     """What the file holds, in order. Raises OperatorError (no copy), LogError (cut or damaged)."""
     try:
-        with gzip.GzipFile(fileobj=source, mode="rb") as file:
-            while prefix := file.read(LENGTH.size):
-                (length,) = LENGTH.unpack(prefix)
-                if length > RECORD_BYTES_MAX:
-                    raise LogError("the backup is damaged: a record of impossible length")
-                yield _decoder.decode(file.read(length))
+        for piece in read_framed(source):
+            yield _decoder.decode(piece)
+    except ImpossibleLengthError as error:
+        raise LogError("the backup is damaged: a record of impossible length") from error
     except gzip.BadGzipFile as error:
         raise OperatorError("this is no backup of topics") from error
     except (EOFError, OSError, struct.error, msgspec.DecodeError) as error:
