@@ -39,6 +39,15 @@ from coordinator.streams.log.envelope import Need
 PAST_DAYS = 5
 
 
+def copied(live, to):
+    """A copy as a kill would leave the folder. RocksDB deletes files beside us: one that goes meanwhile begins it again."""
+    while True:
+        try:
+            return shutil.copytree(live, to)
+        except shutil.Error:
+            shutil.rmtree(to)
+
+
 def all_of(cutter: PastCutter) -> int:
     """Cut until nothing is left to cut; returns the number of steps."""
     steps = 0
@@ -190,7 +199,7 @@ def crashed(read, folder, log):
     """The stores as kill -9 leaves them: what was written, opened by another process."""
     shutil.rmtree(folder, ignore_errors=True)
     for one in read.all():
-        shutil.copytree(one.store.path, folder / "projections" / one.name)
+        copied(one.store.path, folder / "projections" / one.name)
     return open_read_models(folder, "cluster", log.crunch_id)
 
 
