@@ -129,10 +129,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place[item.path])
 
 
+def pytest_collection() -> None:
+    """Thousands of tests and what they import live to the end: the garbage collector looks at them neither while they
+    come nor later. In each process of a run that was a quarter of the CPU of collecting.
+    """
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
-    """Thousands of tests and what they import live to the end: the garbage collector need not look at them again."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
