@@ -19,10 +19,22 @@ def modules() -> tuple[tuple[str, ast.Module, str], ...]:
     return tuple((name, ast.parse(text), text) for name, text in texts)
 
 
-def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
-    """Every call within `tree`, in the order of its lines: the last name of what is called, and the call."""
-    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    for node in sorted(nodes, key=lambda node: (node.lineno, node.col_offset)):
+@cache
+def nodes(tree: ast.Module) -> tuple[ast.AST, ...]:
+    """Every node of a module. Several pages look at all of them, and the walk is most of their time."""
+    return tuple(ast.walk(tree))
+
+
+@cache
+def sorted_calls(tree: ast.Module) -> tuple[ast.Call, ...]:
+    """Every call within a module, in the order of its lines."""
+    unsorted = (node for node in nodes(tree) if isinstance(node, ast.Call))
+    return tuple(sorted(unsorted, key=lambda node: (node.lineno, node.col_offset)))
+
+
+def calls(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
+    """Every call within a module, in the order of its lines: the last name of what is called, and the call."""
+    for node in sorted_calls(tree):
         match node.func:
             case ast.Name(id=name) | ast.Attribute(attr=name):
                 yield name, node

@@ -12,7 +12,7 @@ from typing import get_args
 
 from coordinator.api.invariant_shapes import AlertKind
 from documentation.markdown import MADE, code, table
-from documentation.parsed_code import calls, modules, text_of
+from documentation.parsed_code import calls, modules, sorted_calls, text_of
 
 ERRORS = {
     "OperatorError": "2",
@@ -63,9 +63,7 @@ def alerts() -> str:
 def raised() -> Iterator[tuple[str, str, str | None]]:
     """`(module, error, text)` of every error that ends a command; the text is None where the code does not hold it."""
     for path, tree, _ in modules():
-        for node in sorted(
-            (call for call in ast.walk(tree) if isinstance(call, ast.Call)), key=lambda call: call.lineno
-        ):
+        for node in sorted_calls(tree):
             match node.func:
                 case ast.Name(id=name) if name in ERRORS:
                     yield path, name, text_of(node.args[0]) if node.args else None

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from coordinator.streams.settings import Settings, bounds_of
 from documentation.markdown import MADE, code, plain, table
-from documentation.parsed_code import modules
+from documentation.parsed_code import modules, nodes
 
 _FAR = 1e15
 """A bound beyond this is that of the number's type, and says nothing."""
@@ -202,11 +202,13 @@ def readers() -> dict[str, list[str]]:
         if path.startswith(("streams/settings.py", "streams/setting_checks.py")):
             continue
         who = next(who for beginning, who in READERS if path.startswith(beginning))
-        for node in ast.walk(tree):
-            match node:
-                case ast.Attribute(value=ast.Name(id=owner) | ast.Attribute(attr=owner), attr=name):
-                    if name in processes_of and owner.strip("_") in ("settings", "own_settings"):
-                        processes_of[name][who] = None
+        for node in nodes(tree):
+            if not isinstance(node, ast.Attribute) or node.attr not in processes_of:
+                continue
+            match node.value:
+                case ast.Name(id=owner) | ast.Attribute(attr=owner):
+                    if owner.strip("_") in ("settings", "own_settings"):
+                        processes_of[node.attr][who] = None
     return {
         name: sorted(set(", ".join(some).split(", "))) if some else ["every worker"]
         for name, some in processes_of.items()
