@@ -10,6 +10,9 @@ Each pair has the first kind that applies, from the strongest evidence to the we
 - `lagged`: one repeats the other `lag` rounds later, with a higher correlation than in the same round;
 - `noisy`: the correlation at the same time is at least `correlation_min`.
 
+`equal` is looked for answer by answer, since one huge number in one round leaves no correlation to see. It hides the
+other kinds: each is a matter of correlation.
+
 Agreement of series with few distinct values (always 0, or only -1 and 1) proves nothing. Such pairs are reported only
 as `equal`, with the number of distinct values.
 """
@@ -47,17 +50,34 @@ def find_copies(series: Mapping[str, Sequence[float] | Floats], rules: CopyRules
     values = np.column_stack([np.asarray(series[model_id], dtype=float) for model_id in model_ids])
     # A number beyond the range of a float would leave its model without any correlation: it counts as no answer.
     values[~np.isfinite(values)] = np.nan
+    equal_counts = _equal_counts(values)
     by_lag = {lag: _Correlations(values, lag) for lag in range(min(LAGS, len(values) - 1) + 1)}
     copies: list[CopyFound] = []
     for i in range(len(model_ids)):
         for j in range(i + 1, len(model_ids)):
-            evidence = _judge(values, model_ids, i, j, by_lag, rules)
+            may_be_equal = equal_counts[i, j] >= rules.equal_share_min * by_lag[0].common[i, j]
+            evidence = _judge(values, model_ids, i, j, by_lag, rules, may_be_equal=may_be_equal)
             if evidence is not None:
                 copies.append(evidence)
     strength = {"equal": 0, "scaled": 1, "lagged": 2, "noisy": 3}
     return sorted(
         copies, key=lambda pair: (strength[pair.kind], -(pair.correlation or 0), pair.earlier, pair.later)
     )
+
+
+def _equal_counts(values: Floats) -> NDArray[np.int64]:
+    """For each pair, in how many rounds both agree, or are linked by others that do: at least as many as are equal."""
+    counts = np.zeros((values.shape[1], values.shape[1]), dtype=np.int64)
+    for row in values:
+        order = np.argsort(row)  # those without an answer are last, and near nobody
+        ascending = row[order]
+        near = np.diff(ascending) <= 10.0**-DIGITS * np.maximum(abs(ascending[1:]), abs(ascending[:-1]))
+        starts = np.flatnonzero(np.concatenate(([True], ~near)))
+        sizes = np.diff(np.concatenate((starts, [len(order)])))
+        for start, size in zip(starts[sizes > 1], sizes[sizes > 1], strict=True):
+            alike = order[start : start + size]
+            counts[np.ix_(alike, alike)] += 1
+    return counts
 
 
 class _Correlations:
@@ -95,6 +115,8 @@ def _judge(
     j: int,
     by_lag: Mapping[int, _Correlations],
     rules: CopyRules,
+    *,
+    may_be_equal: bool,
 ) -> CopyFound | None:
     at_once = by_lag[0]
     common = int(at_once.common[i, j])
@@ -102,8 +124,8 @@ def _judge(
         return None
     correlation = float(at_once.of[i, j])
     lag, earlier, later = _best_lag(by_lag, i, j, rules)
-    # Comparing the values is expensive: only if the correlations alone do not rule the pair out.
-    if not (np.isnan(correlation) or abs(correlation) >= rules.correlation_min or lag):
+    # Comparing the values is expensive: only for a pair that may be one.
+    if not (may_be_equal or np.isnan(correlation) or abs(correlation) >= rules.correlation_min or lag):
         return None
     both = ~(np.isnan(values[:, i]) | np.isnan(values[:, j]))
     a, b = values[both, i], values[both, j]
@@ -119,8 +141,10 @@ def _judge(
     elif lag:
         kind = "lagged"
         correlation = float(by_lag[lag].of[earlier, later])
-    else:
+    elif abs(correlation) >= rules.correlation_min:
         kind = "noisy"
+    else:
+        return None
     return CopyFound(
         earlier=model_ids[earlier],
         later=model_ids[later],

@@ -13,12 +13,18 @@ import msgspec
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.engine.memory_log import MemoryLog
 from coordinator.streams.events import (
+    AnswerEntry,
     AnyEvent,
     InputReceived,
     InputReceivedData,
     InputResolved,
     InputResolvedData,
 )
+from coordinator.streams.predictions.replies import Answers
+from coordinator.streams.predictions.strikes import Strikes
+
+TOO_LARGE = ("TOO_BIG:", "BAD_OUTPUT:")
+"""How the reason begins why an answer was refused for its size."""
 
 
 class AskedInputs:
@@ -56,6 +62,52 @@ class AskedInputs:
 
     def _holds(self, data: InputReceivedData) -> bool:
         return data.point >= self._from and data.deadline_at < self._until
+
+
+class AnswersWithinLimits:
+    """Whether the recorded answers, given within the limits of the old contract, are those that the new one would have
+    let through: how large an answer may be, and after how many bad rounds a model is reported.
+    """
+
+    def __init__(self, old: CrunchContract, new: CrunchContract) -> None:
+        self._old, self._new = old, new
+        self._strikes = {contract.model_strikes_max: Strikes() for contract in (old, new)}
+        self._others = self._reports = 0
+
+    @property
+    def reason(self) -> str:
+        """Why the answers would have been others; "" if they would not, as far as is known."""
+        if self._others:
+            bytes_max = self._new.output_max_bytes
+            return (
+                f"output_max_bytes is {bytes_max}: {self._others:,} recorded answers would have been others"
+            )
+        if self._reports:
+            rounds = f"{self._reports:,} rounds a model would have been reported, or would not"
+            return (
+                f"model_strikes_max is {self._new.model_strikes_max}: in {rounds}, and who is reported leaves"
+            )
+        return ""
+
+    def take(self, answers: Answers) -> None:
+        """Compare the answers of one round."""
+        if self._old.output_max_bytes != self._new.output_max_bytes:
+            self._others += sum(self._is_other(entry) for entries in answers.values() for entry in entries)
+        if self._old.model_strikes_max != self._new.model_strikes_max:
+            reported = [
+                {strike.model_id for strike in strikes.note(answers, strikes_max)}
+                for strikes_max, strikes in self._strikes.items()
+            ]
+            for strikes, model_ids in zip(self._strikes.values(), reported, strict=True):
+                for model_id in model_ids:
+                    strikes.reported(model_id)
+            self._reports += reported[0] != reported[1]
+
+    def _is_other(self, entry: AnswerEntry) -> bool:
+        if entry.status == "PENDING" and entry.output is not None:
+            return len(entry.output) > self._new.output_max_bytes
+        was_refused = entry.reason.startswith(TOO_LARGE) and "more than" in entry.reason
+        return was_refused and self._old.output_max_bytes < self._new.output_max_bytes
 
 
 def question(data: InputReceivedData) -> str:

@@ -194,6 +194,8 @@ class RecordedAnswers:
         self.rounds = rounds or RecordedRounds()
         self.count = 0
         """How many answers were read."""
+        self.on_answers: Callable[[Answers, int], None] | None = None
+        """Called with the answers of each round that is asked for, and its point (ms)."""
 
     def notices(self) -> Sequence[ModelNotice]:
         return ()
@@ -214,7 +216,10 @@ class RecordedAnswers:
     ) -> Answers:
         """The recorded answers; they are returned only once."""
         self.rounds.answered.pop(data.input_id, None)
-        return self.rounds.entries.pop(data.input_id, {})
+        answers = self.rounds.entries.pop(data.input_id, {})
+        if self.on_answers is not None:
+            self.on_answers(answers, data.point)
+        return answers
 
     def _read(self) -> bool:
         """Read the next decision. Returns False at the end of the log."""

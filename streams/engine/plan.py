@@ -18,7 +18,12 @@ import msgspec
 
 from coordinator.streams.checkpoints.ranking import rank_snapshots
 from coordinator.streams.checkpoints.stage import CheckpointStage
-from coordinator.streams.engine.asked_inputs import AskedInputs, asked_otherwise, truth_of
+from coordinator.streams.engine.asked_inputs import (
+    AnswersWithinLimits,
+    AskedInputs,
+    asked_otherwise,
+    truth_of,
+)
 from coordinator.streams.engine.memory_log import MemoryLog
 from coordinator.streams.engine.owner import Owner
 from coordinator.streams.engine.recorded_scores import RecordedScores, scored_alike
@@ -133,6 +138,8 @@ class Outcome:
         self.checkpoints: dict[Period, tuple[CheckpointData, str]] = {}
         self.windows: dict[tuple[int, str], object] = {}
         """(end of the snapshot period, model) -> the numbers that the board shows."""
+        self.closed = False
+        """Whether every period until `until_ms` is closed."""
 
     def take(self, events: Iterable[AnyEvent]) -> None:
         """Take the events of one decision of `snapshots` or `checkpoints`."""
@@ -143,6 +150,8 @@ class Outcome:
                         self.snapshots, self.snapshots_end = {}, data.period_end
                     self.snapshots[data.model_id] = data
                     self.windows[data.period_end, data.model_id] = _shown(data)
+                case PeriodClosed(data=data):
+                    self.closed = data.until_ms >= self._until
                 case CheckpointOpened(data=data) if self._holds(data.period_start, data.period_end):
                     self.checkpoints[data.period_start, data.period_end] = data, ""
                 case CheckpointWithheld(data=data) if self._holds(
@@ -205,14 +214,18 @@ def plan_rules(
         ),
         None if earlier_run is None else earlier_run.scores,
     )
-    answers = recorded_answers(log, earlier_run)
+    answers, limits = (
+        recorded_answers(log, earlier_run),
+        AnswersWithinLimits(contracts(held.contract_hash), contract),
+    )
+    answers.on_answers = lambda given, point: limits.take(given) if begin <= point < until else None
     if not reason:
         rerun(
             crunch._replace(contracts=rules.beside(contracts)),
             Changes(terms, begin),
-            until_ms=until_ms,
             taken_over=TakenOver(earlier_run, answers, scores),
-            watching=Watching(taps, progress),
+            # A period is closed some time after its end, and its checkpoint is decided with it.
+            watching=Watching(taps, progress, ended=lambda: until_ms is not None and new.closed),
             keep=None if runs is None else runs.put,
         )
         _take_recorded(old, crunch)
@@ -226,7 +239,8 @@ def plan_rules(
         inputs_differ=len(asked) if reason else asked.differ,
         inputs_reason=reason,
     )
-    if plan.inputs_differ:
+    reason = reason or limits.reason
+    if plan.inputs_differ or reason:
         reason = reason or f"{plan.inputs_differ:,} of {len(asked):,} inputs would have been others"
         return msgspec.structs.replace(plan, change="inputs", inputs_reason=reason)
     periods = [_period_change(period, old, new) for period in sorted({*old.checkpoints, *new.checkpoints})]

@@ -251,15 +251,17 @@ def _kind(
     share = float(next(value.exact for value in equal.result if value.name == "equal_share"))
     strength = None if at_once.correlation is None else abs(at_once.correlation)
     kind = ""
-    if at_once.n >= rules.common_min and (strength is None or strength >= rules.correlation_min or lag):
+    if at_once.n >= rules.common_min:
         if share >= rules.equal_share_min:
             kind = "equal"
         elif distinct < DISTINCT_MIN or strength is None:
             kind = ""
         elif strength >= SCALED_MIN:
             kind = "scaled"
-        else:
-            kind = "lagged" if lag else "noisy"
+        elif lag:
+            kind = "lagged"
+        elif strength >= rules.correlation_min:
+            kind = "noisy"
     is_lagged = kind == "lagged"
     earlier, later = facts.pair[::-1] if is_lagged and first_is_later else facts.pair
     result = [fact("kind", kind or "no pair")]

@@ -41,6 +41,23 @@ def test_a_copy_is_found_with_its_kind(copy, kind, lag, scale):
     assert found.scale == pytest.approx(scale, rel=0.05)
 
 
+@pytest.mark.parametrize("huge", [100.0, 1e9, 1e100, -1e200, 1e308])
+def test_a_huge_number_hides_no_equal_copy(huge):
+    copy = ORIGINAL.copy()
+    copy[[17, 90]] = huge, -huge
+    series = {"original": ORIGINAL, "taker": copy, "honest": noise(4), "loud": np.full(200, huge)}
+    (found,) = find_copies(series)
+    assert (found.earlier, found.later, found.kind, found.equal_share) == ("original", "taker", "equal", 0.99)
+
+
+@pytest.mark.parametrize(("others", "is_found"), [(20, True), (21, False)])
+def test_equal_means_nine_of_ten_numbers_whatever_the_rest_is(others, is_found):
+    copy = np.where(np.arange(200) < others, 1e6 * noise(7), ORIGINAL)
+    assert [found.kind for found in find_copies({"original": ORIGINAL, "taker": copy})] == [
+        "equal"
+    ] * is_found
+
+
 def test_who_was_first_is_told_by_the_lag_and_not_by_the_name():
     late = np.concatenate(([0.0], ORIGINAL[:-1]))
     (found,) = find_copies({"a-taker": late, "z-original": ORIGINAL})

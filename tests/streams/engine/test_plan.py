@@ -82,16 +82,16 @@ def terms_of(contract, contract_hash):
     return make_terms(contract, contract_hash, SETTINGS, 0, scoring_hash=contract_hash)
 
 
-def played(new=None):
+def played(new=None, contract=CONTRACT):
     """A node's log; with `new` it takes that contract up from the boundary on."""
-    contracts = {OLD: CONTRACT, NEW: new}
+    contracts = {OLD: contract, NEW: new}
     models = {"one": Moody(0), "two": Moody(4), "calm": lambda data, call: {"value": 0.03}}
     engine = Engine(
         contracts.__getitem__,
         Functions(models),
         terms_of=lambda command: terms_of(new, command.data.contract_hash),
     )
-    engine.configure(terms_of(CONTRACT, OLD))
+    engine.configure(terms_of(contract, OLD))
     for number, record in enumerate(RECORDS):
         if new is not None and number == APPLIED_AT:
             data = ApplyContractData(contract_hash=NEW, path="new:CONTRACT", archive=b"")
@@ -105,9 +105,9 @@ def log():
     return played()
 
 
-def planned(log, new, **options):
+def planned(log, new, *, old=CONTRACT, **options):
     return plan_rules(
-        RecordedCrunch(log, {OLD: CONTRACT}.__getitem__, "engine"),
+        RecordedCrunch(log, {OLD: old}.__getitem__, "engine"),
         NewRules(terms_of(new, NEW), new),
         **options,
     )
@@ -243,6 +243,18 @@ def test_the_same_rules_change_nothing(log):
     assert not any(one.differs for period in plan.periods for one in period.models)
 
 
+@pytest.mark.parametrize("minutes", [20, 25, 27, 30, 55, 60, 61])
+def test_the_same_rules_change_nothing_up_to_any_time(minutes, log):
+    until_ms = T0 + minutes * MINUTE
+    plan = planned(log, CONTRACT, until_ms=until_ms)
+    assert (plan.change, plan.board_at) == (
+        "none",
+        until_ms // HOUR * HOUR + until_ms % HOUR // 300_000 * 300_000,
+    )
+    assert len(plan.periods) == minutes // PERIOD_ROUNDS
+    assert plan.periods == planned(log, CONTRACT).periods[: minutes // PERIOD_ROUNDS]
+
+
 def test_another_window_changes_only_the_board(log):
     windows = [*CONTRACT.aggregation.windows, AggregationWindow(name="two_hours", hours=2)]
     plan = planned(log, CrunchContract(aggregation=Aggregation(windows=windows)))
@@ -297,6 +309,32 @@ def test_what_would_have_been_asked_otherwise_is_told_and_not_computed(log, new)
     assert plan.inputs_differ > 0
     assert (plan.board, plan.periods) == ([], [])
     assert "would have been others" in plan.inputs_reason
+
+
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [
+        ({"output_max_bytes": 13}, "output_max_bytes is 13: "),  # {"value":-0.6} has 14
+        ({"model_strikes_max": 1}, "model_strikes_max is 1: in "),
+    ],
+)
+def test_answers_that_would_have_been_others_are_told_and_not_computed(limits, says, log):
+    plan = planned(log, CONTRACT.model_copy(update=limits))
+    assert (plan.change, plan.periods, plan.board) == ("inputs", [], [])
+    assert plan.inputs_reason.startswith(says)
+
+
+@pytest.mark.parametrize(
+    "limits", [{"output_max_bytes": 14}, {"model_strikes_max": 3}, {"output_max_bytes": 10**6}]
+)
+def test_limits_that_no_answer_has_met_change_nothing(limits, log):
+    assert planned(log, CONTRACT.model_copy(update=limits)).change == "none"
+
+
+def test_an_answer_that_was_too_large_might_have_been_one():
+    small = CONTRACT.model_copy(update={"output_max_bytes": 13})
+    log = played(contract=small)
+    assert planned(log, CONTRACT, old=small).inputs_reason.startswith("output_max_bytes is")
 
 
 def test_another_output_type_is_told_and_not_computed(log):
