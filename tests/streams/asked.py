@@ -129,8 +129,10 @@ def round_opened(
     """The round of one asking was opened."""
     the_id = question + suffix
     roster = [
-        RosterEntry(model_id=one, deployment_id=f"{one}-d", cruncher_id=(crunchers or {}).get(one, ""))
-        for one in models
+        RosterEntry(
+            model_id=model_id, deployment_id=f"{model_id}-d", cruncher_id=(crunchers or {}).get(model_id, "")
+        )
+        for model_id in models
     ]
     data = RoundOpenedData(
         input_id=the_id,
@@ -145,16 +147,16 @@ def round_opened(
 
 
 def the_round(
-    suffix: str, said: Mapping[str, Answer], at: int = T0, *, question: str = Q, **where: Any
+    suffix: str, answers_by_model: Mapping[str, Answer], at: int = T0, *, question: str = Q, **where: Any
 ) -> list[Any]:
     """The round of one asking, opened and answered at `at`."""
-    opened = round_opened(suffix, list(said), at, question=question, **where)
+    opened = round_opened(suffix, list(answers_by_model), at, question=question, **where)
     done = RoundAnswered(
         id=f"{question}{suffix}:answered",
         at=at,
         data=RoundAnsweredData(input_id=question + suffix, clock=at),
     )
-    return [opened, *in_events(opened, {SCOPE: answer_entries(said)}, at), done]
+    return [opened, *in_events(opened, {SCOPE: answer_entries(answers_by_model)}, at), done]
 
 
 def all_answered(*rounds: str, at: int = CLOSES, question: str = Q) -> AnswersClosed:

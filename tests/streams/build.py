@@ -70,8 +70,8 @@ DEFAULT = CrunchContract(crunch_pubkey=PUBKEY)
 
 def shelf(contract: CrunchContract = DEFAULT, **others: CrunchContract) -> Callable[[str], CrunchContract]:
     """Contracts by hash: `contract` under HASH, others under their names."""
-    known = {HASH: contract, **others}
-    return lambda wanted: known[wanted]
+    contracts = {HASH: contract, **others}
+    return lambda wanted: contracts[wanted]
 
 
 def scope(scope_key: str = "60s", subject: str = SUBJECT, **changes: Any) -> Scope:
@@ -252,7 +252,7 @@ def opened(
     the_id = ids.input_id(subject, point)
     data = RoundOpenedData(
         input_id=the_id,
-        roster=[RosterEntry(model_id=one, deployment_id=f"{one}-d") for one in models],
+        roster=[RosterEntry(model_id=model_id, deployment_id=f"{model_id}-d") for model_id in models],
         scope_keys=list(scope_keys),
         clock=point,
         contract_hash=HASH,
@@ -265,10 +265,10 @@ Answer = float | str | dict[str, Any] | list[Any]
 """A value, an output, or ABSENT, ABSENT(node), FAILED."""
 
 
-def answer_entries(said: Mapping[str, Answer]) -> list[AnswerEntry]:
+def answer_entries(answers_by_model: Mapping[str, Answer]) -> list[AnswerEntry]:
     """What each model said, in order."""
     out: list[AnswerEntry] = []
-    for model_id, answer in said.items():
+    for model_id, answer in answers_by_model.items():
         if isinstance(answer, str):
             fault: Any = "node" if answer.endswith("(node)") else "model"
             status: Any = "FAILED" if answer.startswith("FAILED") else "ABSENT"
@@ -281,12 +281,15 @@ def answer_entries(said: Mapping[str, Answer]) -> list[AnswerEntry]:
 
 
 def answers(
-    point: int, said: Mapping[str, Answer], subject: str = SUBJECT, scope_keys: tuple[str, ...] = ("60s",)
+    point: int,
+    answers_by_model: Mapping[str, Answer],
+    subject: str = SUBJECT,
+    scope_keys: tuple[str, ...] = ("60s",),
 ) -> list[Any]:
     """The decision that answers a round that was opened with these models."""
     input_id = ids.input_id(subject, point)
-    asked = opened(point, list(said), subject, scope_keys)
-    entries = answer_entries(said)
+    asked = opened(point, list(answers_by_model), subject, scope_keys)
+    entries = answer_entries(answers_by_model)
     out: list[Any] = list(in_events(asked, dict.fromkeys(scope_keys, entries), point))
     done = RoundAnsweredData(input_id=input_id, clock=point)
     return [*out, RoundAnswered(id=f"{input_id}:answered", at=point, data=done)]
@@ -360,10 +363,10 @@ def snapshot(model_id: str, start: int, mean: int, n: int = 60, **changes: Any) 
         "rehearsal": False,
         "contract_hash": HASH,
     }
-    said = fields | changes
-    failed_model = said["failed_count"] - said.get("failed_node_count", 0)
-    said.setdefault("rounds_count", said["scored_count"] + failed_model + said["absent_model_count"])
-    data = SnapshotTakenData(**said)
+    counts = fields | changes
+    failed_model = counts["failed_count"] - counts.get("failed_node_count", 0)
+    counts.setdefault("rounds_count", counts["scored_count"] + failed_model + counts["absent_model_count"])
+    data = SnapshotTakenData(**counts)
     return SnapshotTaken(id=f"{data.snapshot_id}:taken", at=end, data=data)
 
 

@@ -50,8 +50,8 @@ WINDOWS = ["recent"]
 
 
 def told(**fields: Any) -> BoardTerms:
-    (found,) = board_terms([Board(name="b", **fields)], SCOPES, WINDOWS)
-    return found
+    (terms,) = board_terms([Board(name="b", **fields)], SCOPES, WINDOWS)
+    return terms
 
 
 FILTERS = {
@@ -69,7 +69,7 @@ FILTERS = {
 
 @pytest.mark.parametrize(("fields", "parts"), FILTERS.values(), ids=FILTERS)
 def test_a_board_names_its_scopes_and_what_each_weighs(fields, parts):
-    assert [(one.subject, one.scope_key, one.weight) for one in told(**fields).parts] == parts
+    assert [(part.subject, part.scope_key, part.weight) for part in told(**fields).parts] == parts
 
 
 @pytest.mark.parametrize(
@@ -150,9 +150,13 @@ SETTINGS = Settings(feed_subjects=("BTC", "ETH"), checkpoint_interval_seconds=6 
 TERMS = ev.CrunchConfigured(id="terms", at=0, data=make_terms(CONTRACT, HASH, SETTINGS, 0))
 
 
-def scores(minute: int, subject: str, scope_key: str, said: dict[str, Any], **more: Any) -> list[Any]:
+def scores(
+    minute: int, subject: str, scope_key: str, scores_by_model: dict[str, Any], **more: Any
+) -> list[Any]:
     at = T0 + minute * MINUTE
-    units = {model: one if isinstance(one, str) else one * UNIT for model, one in said.items()}
+    units = {
+        model: score if isinstance(score, str) else score * UNIT for model, score in scores_by_model.items()
+    }
     return round_scores(at, units, subject=subject, scope_key=scope_key, resolvable_at=at, **more)
 
 
@@ -176,7 +180,7 @@ def played(contract: CrunchContract = CONTRACT) -> tuple[Given, Given]:
 
 def test_a_snapshot_has_its_scopes_and_the_boards_over_a_window():
     snapshots, _ = played()
-    data = {one.data.model_id: one.data for one in snapshots.all(ev.SnapshotTaken)}
+    data = {event.data.model_id: event.data for event in snapshots.all(ev.SnapshotTaken)}
     assert data["a"].scopes["ETH/1h"] == ScopeSum(10 * UNIT, 2, 2)
     assert data["b"].scopes["ETH/1h"] == ScopeSum(UNIT, 2, 1)  # a charge of 0 and a score
     # b over both hours: BTC 3, ETH (0 + 0 + 1) / 3; c has no ETH.
@@ -188,9 +192,9 @@ def test_the_checkpoint_ranks_and_pays_by_boards():
     _, checkpoints = played()
     checkpoints.when("snapshots", period_closed(T0 + 2 * HOUR, T0 + 6 * HOUR))
     data = checkpoints.only(ev.CheckpointOpened).data
-    assert [(one.model_id, one.key_units) for one in data.ranking] == [("a", 4 * UNIT), ("b", UNIT)]
+    assert [(row.model_id, row.key_units) for row in data.ranking] == [("a", 4 * UNIT), ("b", UNIT)]
     assert data.unranked_reasons == {"c": "has no number on the board short"}
-    assert [one.counts["long"] for one in data.ranking] == [2, 2]
+    assert [row.counts["long"] for row in data.ranking] == [2, 2]
     assert data.ranking[1].result_summary_units["long"] == 2 * UNIT
     assert [(pool.name, [i for i, *_ in pool.paid]) for pool in data.payout.pools] == [
         ("short", [0]),

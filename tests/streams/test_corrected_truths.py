@@ -60,12 +60,14 @@ def played(cases: Sequence[Case], **terms: Any) -> tuple[list[RankedEntry], list
     checkpoints: list[Any] = []
 
     def inputs(*events: Any) -> None:
-        for made in _decisions(score.when("inputs", *events)):
-            for taken in _decisions(snapshot.when("scores", *made)):
-                snapshots.extend(one for one in taken if isinstance(one, SnapshotTaken))
+        for scored in _decisions(score.when("inputs", *events)):
+            for taken in _decisions(snapshot.when("scores", *scored)):
+                snapshots.extend(event for event in taken if isinstance(event, SnapshotTaken))
                 checkpoint.when("snapshots", *taken)
                 checkpoints.extend(
-                    one for one in checkpoint.made if isinstance(one, (CheckpointOpened, CheckpointWithheld))
+                    event
+                    for event in checkpoint.made
+                    if isinstance(event, (CheckpointOpened, CheckpointWithheld))
                 )
 
     inputs(configured(**of_terms))
@@ -73,17 +75,21 @@ def played(cases: Sequence[Case], **terms: Any) -> tuple[list[RankedEntry], list
     for number, case in enumerate(cases):
         question = Q.replace("q1", f"q{number}")
         inputs(asked(question=question, closes_at=T0 + MINUTE))
-        said = {
+        answers_by_model = {
             model_id: "ABSENT" if value is None else value
             for model_id, value in zip(MODELS, case.said, strict=True)
         }
-        score.when("predictions", *the_round("", said, question=question), all_answered(question=question))
+        score.when(
+            "predictions",
+            *the_round("", answers_by_model, question=question),
+            all_answered(question=question),
+        )
         inputs(closed(T0 + MINUTE, question=question))
         truths += [(hour, number, i, outcome) for i, (hour, outcome) in enumerate(case.truths)]
     # Truths come in the order of time; at the end of each hour the watermark passes it.
-    by_hour = {hour: [one for one in truths if one[0] == hour] for hour in range(7 * 24)}
+    by_hour = {hour: [truth for truth in truths if truth[0] == hour] for hour in range(7 * 24)}
     for hour, of_hour in by_hour.items():
-        for _, number, revision, outcome in sorted(of_hour, key=lambda one: (one[2], one[1])):
+        for _, number, revision, outcome in sorted(of_hour, key=lambda truth: (truth[2], truth[1])):
             at = T0 + hour * HOUR + (2 + revision) * MINUTE
             question = Q.replace("q1", f"q{number}")
             inputs(came(outcome, at, question=question, revision=revision, void=outcome is None))
@@ -136,8 +142,8 @@ def a_case(draw: st.DrawFn) -> Case:
 
 def paid(ranking: Sequence[RankedEntry]) -> dict[str, tuple[Any, ...]]:
     return {
-        one.model_id: (one.rank, one.key_units, one.prediction_count, one.rounds_count, one.failed_count)
-        for one in ranking
+        row.model_id: (row.rank, row.key_units, row.prediction_count, row.rounds_count, row.failed_count)
+        for row in ranking
     }
 
 
@@ -155,26 +161,26 @@ def test_a_checkpoint_pays_as_if_the_right_truth_had_come_first(cases):
     corrected, _ = played(cases)
     at_once, _ = played([case.right_at_once for case in cases])
     assert paid(corrected) == paid(at_once)
-    assert {one.model_id: (one.key_units, one.prediction_count) for one in corrected} == oracle(cases)
+    assert {row.model_id: (row.key_units, row.prediction_count) for row in corrected} == oracle(cases)
 
 
 def test_a_correction_in_the_same_snapshot_period_changes_the_snapshot_itself():
     case = Case((0.1, 0.9, None), ((5, 1.0), (5, 0.0)))
     _, corrected = played([case])
     _, at_once = played([case.right_at_once])
-    assert [one.data for one in corrected] == [one.data for one in at_once]
+    assert [event.data for event in corrected] == [event.data for event in at_once]
 
 
 def test_a_later_correction_is_a_difference_in_the_period_in_which_it_came():
     case = Case((0.1, 0.9, None), ((5, 1.0), (50, 0.0)))
     _, corrected = played([case])
     sums = {
-        (one.data.model_id, (one.data.period_start - T0) // HOUR): (
-            one.data.sums["value"].sum_units,
-            one.data.sums["value"].n,
+        (event.data.model_id, (event.data.period_start - T0) // HOUR): (
+            event.data.sums["value"].sum_units,
+            event.data.sums["value"].n,
         )
-        for one in corrected
-        if one.data.sums
+        for event in corrected
+        if event.data.sums
     }
     assert sums["a", 5] == (190_000_000, 1)
     assert sums["a", 50] == (800_000_000, 0)
@@ -194,7 +200,7 @@ def test_every_window_has_the_corrected_score_while_its_checkpoint_period_lasts(
     case = Case((0.1, None, None), ((5, 0.0), (hour, 1.0)))
     _, snapshots = played([case], windows=IN_ORDER)
     newest = max(
-        (one.data for one in snapshots if one.data.model_id == "a"), key=lambda data: data.period_end
+        (event.data for event in snapshots if event.data.model_id == "a"), key=lambda data: data.period_end
     )
     assert newest.windows_units == dict.fromkeys(("score_recent", "last", "ewma"), 190_000_000)
 
@@ -217,9 +223,12 @@ def test_windows_of_sums_hold_the_corrected_value_in_its_place(cases):
         _, snapshots = played(played_cases, boards=boards)
         of.append(
             {
-                (one.data.model_id, one.data.period_end): (one.data.windows_units, one.data.boards_units)
-                for one in snapshots
-                if one.data.period_start >= T0 + last * HOUR
+                (event.data.model_id, event.data.period_end): (
+                    event.data.windows_units,
+                    event.data.boards_units,
+                )
+                for event in snapshots
+                if event.data.period_start >= T0 + last * HOUR
             }
         )
     corrected, at_once = of

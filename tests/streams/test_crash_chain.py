@@ -121,7 +121,7 @@ def feeds(seed: int, minutes: int) -> MemoryLog:
         for subject in SUBJECTS:
             subscription = Subscription("generated", subject, "candle", "1m")
             (candle,) = generated_candles(subscription, at, at, seed)
-            one = record(at, subject=subject, values=candle.values)
+            candle_record = record(at, subject=subject, values=candle.values)
             if 40 * MINUTE <= at - T0 < 52 * MINUTE and subject == SUBJECT:
                 continue  # an outage
             fate = rng.random()
@@ -131,7 +131,7 @@ def feeds(seed: int, minutes: int) -> MemoryLog:
             if fate < 0.10:
                 late.append(record(at, subject=subject, values=candle.values, backfilled=True))
             else:
-                events.append(one)
+                events.append(candle_record)
             if fate > 0.95:
                 late.append(record(at, subject=subject, values=candle.values | {"close": "1.00"}, revision=1))
         if at == T0 + 25 * MINUTE:
@@ -159,21 +159,21 @@ def feeds(seed: int, minutes: int) -> MemoryLog:
 def predictions(log: MemoryLog, seed: int) -> None:
     """What scripted models say to every input."""
     rng = random.Random(seed)
-    Author(log, "models").write(*(seen(one) for one in "abc"))
+    Author(log, "models").write(*(seen(model_id) for model_id in "abc"))
     author = Author(log, "predictions")
     for event in log.events("inputs"):
         if isinstance(event, InputReceived):
             data = event.data
-            keys = tuple(one.scope_key for one in data.scopes)
-            said = {
+            keys = tuple(scope.scope_key for scope in data.scopes)
+            answers_by_model = {
                 "a": rng.choice([1.0, -1.0]),
                 "b": round(rng.uniform(-1, 1), 3),
                 "c": rng.choice([0.5, 0.5, "ABSENT", "FAILED", "ABSENT(node)"]),
             }
-            asked = opened(data.point, list(said), data.subject, keys)
+            asked = opened(data.point, list(answers_by_model), data.subject, keys)
             by = msgspec.structs.replace(asked.data, contract_hash=data.contract_hash)
             author.write(msgspec.structs.replace(asked, data=by))
-            author.write(*answers(data.point, said, data.subject, keys))
+            author.write(*answers(data.point, answers_by_model, data.subject, keys))
 
 
 @lru_cache(maxsize=8)
@@ -213,7 +213,9 @@ def test_the_market_is_worth_the_killing():
     assert {event.data.truth is None for event in resolved} == {True, False}
     for event in log.events("checkpoints"):
         if isinstance(event, CheckpointOpened):
-            assert sum(one["reward_pct"] for one in event.data.emission["cruncher_rewards"]) == FRAC64_ONE
+            assert (
+                sum(reward["reward_pct"] for reward in event.data.emission["cruncher_rewards"]) == FRAC64_ONE
+            )
 
 
 @pytest.mark.parametrize("topic", STAGES)
@@ -366,23 +368,23 @@ def driven(kill_after: list[int]) -> MemoryLog:
 
     def owner() -> Owner:
         while True:
-            one = Owner(log, checkpoint_stage(), Budget(waiting.pop(0) if waiting else None))
+            checkpoints = Owner(log, checkpoint_stage(), Budget(waiting.pop(0) if waiting else None))
             try:
-                one.start()
-                one.run()
+                checkpoints.start()
+                checkpoints.run()
             except KilledError:
-                one.leave_zombie()
+                checkpoints.leave_zombie()
                 continue
-            return one
+            return checkpoints
 
-    one = owner()
+    checkpoints = owner()
     for topic, events in script():
         authors[topic].write(*events)
         try:
-            one.run()
+            checkpoints.run()
         except KilledError:
-            one.leave_zombie()
-            one = owner()
+            checkpoints.leave_zombie()
+            checkpoints = owner()
     return log
 
 
@@ -402,6 +404,6 @@ def test_commands_meet_the_state_of_their_place_whoever_is_killed():
 def test_every_snapshot_of_the_market_stands_in_one_period_of_each_kind():
     log = market(1)
     taken = [event.data for event in log.events("snapshots") if isinstance(event, SnapshotTaken)]
-    assert len({one.snapshot_id for one in taken}) == len(taken)
+    assert len({snapshot.snapshot_id for snapshot in taken}) == len(taken)
     closed = [event.data for event in log.events("snapshots") if isinstance(event, PeriodClosed)]
-    assert [one.from_ms for one in closed[1:]] == [one.until_ms for one in closed[:-1]]
+    assert [period.from_ms for period in closed[1:]] == [period.until_ms for period in closed[:-1]]

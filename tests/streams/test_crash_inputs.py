@@ -38,7 +38,7 @@ def quote(at: int, price: float, subject: str = SUBJECT) -> FeedRecordReceived:
 def scopes() -> list:
     """Each by itself, and both together."""
     pair = scope("pair", "+".join(SUBJECTS), together=list(SUBJECTS), horizon_seconds=90)
-    return [*(scope("60s", one) for one in SUBJECTS), pair]
+    return [*(scope("60s", subject) for subject in SUBJECTS), pair]
 
 
 def burst(seed: int) -> MemoryLog:
@@ -48,13 +48,13 @@ def burst(seed: int) -> MemoryLog:
     feeds = Author(log, "feeds")
     feeds.write(configured(feed=TICKS, subjects=list(SUBJECTS), scopes=scopes()))
     at = T0 - 2_000
-    feeds.write(*[quote(at, 100.0, one) for one in SUBJECTS])
+    feeds.write(*[quote(at, 100.0, subject) for subject in SUBJECTS])
     for _ in range(6):
         count = rng.choice([3, 150, 400])
         events = []
         for _ in range(count):
             at += rng.randrange(20, 120)
-            events += [quote(at, 100 + rng.random(), one) for one in SUBJECTS if rng.random() < 0.8]
+            events += [quote(at, 100 + rng.random(), subject) for subject in SUBJECTS if rng.random() < 0.8]
         if rng.random() < 0.5:
             events.append(tick(at))
         if events:
@@ -64,7 +64,7 @@ def burst(seed: int) -> MemoryLog:
             feeds.write(tick(at))
     for _ in range(3):
         at += 40_000
-        feeds.write(*[quote(at, 101.0, one) for one in SUBJECTS], tick(at))
+        feeds.write(*[quote(at, 101.0, subject) for subject in SUBJECTS], tick(at))
     return log
 
 
@@ -107,10 +107,12 @@ def changed(seed: int) -> MemoryLog:
             feeds.write(configured(feed=feed, effective_from=at + 1, goes_on=True, **terms))
         make = quote if feed == TICKS else record
         warm = [at - i * MINUTE for i in range(4, 0, -1)] if number else []
-        feeds.write(*[make(one // MINUTE * MINUTE, 100.0, s) for one in warm for s in SUBJECTS], tick(at + 1))
+        feeds.write(
+            *[make(warm_at // MINUTE * MINUTE, 100.0, s) for warm_at in warm for s in SUBJECTS], tick(at + 1)
+        )
         for _ in range(5):
             at = (at // MINUTE + 1) * MINUTE
-            feeds.write(*[make(at, 100 + rng.random(), one) for one in SUBJECTS], tick(at + 1_000))
+            feeds.write(*[make(at, 100 + rng.random(), subject) for subject in SUBJECTS], tick(at + 1_000))
             at += 1_000
     feeds.write(tick(at + 12 * HOUR))
     return log

@@ -122,11 +122,11 @@ def mixed_market(seed: int, terms: dict[str, Any] | None = None) -> MemoryLog:
                 events.append(received(point, subject, scopes))
                 due += [(point + seconds * 1000, point, subject, seconds) for seconds in scopes.values()]
                 round_of(predictions, point, subject, tuple(scopes))
-        for one in sorted(one for one in due if one[0] <= point):
-            due.remove(one)
-            last = all((other[1], other[2]) != (one[1], one[2]) for other in due)
+        for resolution in sorted(waiting for waiting in due if waiting[0] <= point):
+            due.remove(resolution)
+            last = all((other[1], other[2]) != (resolution[1], resolution[2]) for other in due)
             change = rng.choice([0.01, -0.01, None])
-            events.append(resolved(one[1], one[2], one[3], change=change, last=last))
+            events.append(resolved(resolution[1], resolution[2], resolution[3], change=change, last=last))
         inputs.write(*events, inputs_until(point))
         if rng.random() < 0.2:
             log.append(rng.choice(["inputs", "predictions"]), b"garbage")
@@ -184,9 +184,10 @@ def test_killed_at_random_while_the_sources_are_read_in_any_mixture(seed):
 def betting(round_answers, truth, context):
     """Each stakes a tenth of its wealth on its answer; the pot is counted. What a round scores hangs on all before."""
     wealth = {
-        one.model_id: context.states.get(one.model_id, 100.0) * (1 + truth.return_ * one.output.value)
-        for one in round_answers
-        if one.output is not None
+        answer.model_id: context.states.get(answer.model_id, 100.0)
+        * (1 + truth.return_ * answer.output.value)
+        for answer in round_answers
+        if answer.output is not None
     }
     scores = [wealth.get(model_id) for model_id in round_answers.models]
     return RoundScores(scores, states=wealth, shared=(context.shared or 0.0) + sum(wealth.values()))
@@ -249,20 +250,22 @@ def test_ensembles_are_the_same_wherever_the_owner_is_killed(scene, fields):
         return ScoreStage(shelf(contract))
 
     expected = undisturbed(sources, ensemble_stage)
-    made = [event.data for event in expected.events("scores") if isinstance(event, EnsemblesScored)]
-    chosen = [one for one in made if one.weights[2]]
-    assert len(made) >= 8
-    assert any(len([units for units in one.weights[2] if units]) == 2 for one in chosen)
+    scored = [event.data for event in expected.events("scores") if isinstance(event, EnsemblesScored)]
+    chosen = [ensemble_scores for ensemble_scores in scored if ensemble_scores.weights[2]]
+    assert len(scored) >= 8
+    assert any(
+        len([units for units in ensemble_scores.weights[2] if units]) == 2 for ensemble_scores in chosen
+    )
     for what, log in killed_everywhere(sources, ensemble_stage, ORDERS):
         assert log.counted("scores") == expected.counted("scores"), what
 
 
 def holders(log: MemoryLog) -> set[tuple[str, str]]:
     return {
-        (event.data.subject, one.scope_key)
+        (event.data.subject, scope.scope_key)
         for event in log.events("inputs")
         if isinstance(event, InputReceived)
-        for one in event.data.scopes
+        for scope in event.data.scopes
     }
 
 
@@ -278,9 +281,9 @@ def test_every_input_of_the_market_is_closed_once_and_before_its_period_is():
             until = event.data.until
             for other in log.events("inputs"):
                 if type(other).__name__ == "InputReceived":
-                    for one in other.data.scopes:
-                        if one.resolvable_at < until:
-                            assert f"{other.data.input_id}/{one.scope_key}" in closed
+                    for scope in other.data.scopes:
+                        if scope.resolvable_at < until:
+                            assert f"{other.data.input_id}/{scope.scope_key}" in closed
     assert len(closed) > 10
 
 

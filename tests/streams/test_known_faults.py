@@ -117,9 +117,9 @@ FAULTS: dict[str, tuple[str, ...]] = {
 def names_in(file: Path) -> set[str]:
     tree = ast.parse(file.read_text())
     return {
-        one.name
-        for one in ast.walk(tree)
-        if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef) and one.name.startswith("test_")
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
     }
 
 
@@ -129,10 +129,10 @@ def test_twenty_faults_are_answered_for():
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_each_fault_has_tests_that_are_there(fault):
-    for one in FAULTS[fault]:
-        file, _, name = one.partition("::")
-        found = names_in(TESTS / file)
-        assert (name in found) if name else found, one
+    for test in FAULTS[fault]:
+        file, _, name = test.partition("::")
+        tests_in_file = names_in(TESTS / file)
+        assert (name in tests_in_file) if name else tests_in_file, test
 
 
 def test_after_a_restart_an_input_holds_the_last_records_and_not_the_first():
@@ -153,8 +153,8 @@ def test_after_a_restart_an_input_holds_the_last_records_and_not_the_first():
 
     first = InputStage(shelf())
     own = []
-    for one in decisions:
-        first.absorb(one)
+    for feed_record in decisions:
+        first.absorb(feed_record)
         while (draft := first.step()) is not None:
             own.append(draft)
     need = first.need["feeds"]
@@ -164,8 +164,8 @@ def test_after_a_restart_an_input_holds_the_last_records_and_not_the_first():
         second.remember(
             decision("inputs", number, list(draft.events), upto=dict(draft.upto), need=dict(draft.need))
         )
-    for one in decisions[need.offset :]:
-        second.absorb(one)
+    for feed_record in decisions[need.offset :]:
+        second.absorb(feed_record)
         assert second.next_draft() is None
     (payload,) = after(second)
     assert [payload] == after(first)
@@ -194,5 +194,5 @@ def test_a_schedule_as_fast_as_its_feed_misses_no_point():
 
 
 def test_a_1s_candle_is_asked_for_as_a_1s_candle():
-    one = Subscription("binance", "BTCUSDT", "candle", "1s")
-    assert stream_path([one]) == {"/stream?streams=btcusdt@kline_1s": [one]}
+    candles = Subscription("binance", "BTCUSDT", "candle", "1s")
+    assert stream_path([candles]) == {"/stream?streams=btcusdt@kline_1s": [candles]}

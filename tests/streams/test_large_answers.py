@@ -109,9 +109,9 @@ def test_the_log_names_a_large_answer_and_holds_a_small_one():
     assert large.blob is not None
     assert (large.blob.bytes, large.blob.media_type) == (21, "application/json")
     assert blobs.kept == {large.blob.sha256: b"[8.25,8.25,8.25,8.25]"}
-    (event,) = [one for one in answered("", [large, small]) if isinstance(one, ev.ScopeAnswered)]
+    (event,) = [event for event in answered("", [large, small]) if isinstance(event, ev.ScopeAnswered)]
     assert event.data.blobs == [(0, large.blob)]
-    assert [bytes(one) for one in whole(event.data, blobs).outputs] == [
+    assert [bytes(output) for output in whole(event.data, blobs).outputs] == [
         b"[8.25,8.25,8.25,8.25]",
         b"[2.0,2.0,2.0,2.0]",
     ]
@@ -171,13 +171,13 @@ def test_another_revision_of_the_truth_scores_a_stopped_round_once_the_blob_is_b
     blobs = Shelf()
     play = scene(blobs)
     entries = set_aside([pending("a", LARGE), pending("b", SMALL)], blobs.put)
-    kept = dict(blobs.kept)
+    stored = dict(blobs.kept)
     blobs.kept.clear()
     play.when("inputs", asked()).when("predictions", *answered("", entries), all_answered())
     play.when("inputs", closed(), came(1.0, LATER)).then(ev.RoundScored)
-    blobs.kept.update(kept)
+    blobs.kept.update(stored)
     play.when("inputs", came(truth, LATER + 1, revision=1)).then(ev.RoundRescored)
-    assert {one.status for one in play.only(ev.RoundRescored).data.entries()} == {"SCORED"}
+    assert {entry.status for entry in play.only(ev.RoundRescored).data.entries()} == {"SCORED"}
 
 
 class Table(RootModel[dict[str, float | None]]):
@@ -191,11 +191,11 @@ def ranked_rows(answers: Any, truth: Outcome, _context: Any) -> RoundScores:
         if table is None:
             scores.append(None)
             continue
-        said = [value for value in table.root.values() if value is not None]
-        if not said:
+        values = [value for value in table.root.values() if value is not None]
+        if not values:
             scores.append(None)
             continue
-        mean = sum(said) / len(said)
+        mean = sum(values) / len(values)
         rows = [mean if (value := table.root.get(f"r{i}")) is None else value for i in range(4)]
         pairs = [(a < b) + (a == b) / 2 for i, a in enumerate(rows) for b in rows[i + 1 :]]
         scores.append(sum(pairs) / len(pairs) * truth.outcome)

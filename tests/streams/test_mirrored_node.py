@@ -69,7 +69,7 @@ def test_the_mirror_has_other_offsets_and_the_same_decisions(both):
     first, second = both
     for topic in SOURCES:
         assert content(first, topic) == content(second, topic)
-        offsets = [[one.offset for one in log.decisions(topic)] for log in both]
+        offsets = [[decision.offset for decision in log.decisions(topic)] for log in both]
         assert all(a != b for a, b in zip(*offsets, strict=True))
 
 
@@ -96,18 +96,18 @@ def test_its_checkpoints_have_the_same_ids_shares_and_hashes(both):
 def test_its_read_models_have_the_same_state_hash(both, tmp_path):
     hashes = []
     for name, log in zip(("first", "second"), both, strict=True):
-        found = [
+        projections = [
             kind(Store.open(tmp_path / name / kind.name, Identity("cluster", "btc-up", 1)))
             for kind in (Checkpoints, Snapshots)
         ]
-        folder = Folder(found)
+        folder = Folder(projections)
         for topic in ("models", "snapshots", "checkpoints"):
             for offset, record in enumerate(log[topic]):
                 folder.fold(topic, offset, record)
         folder.commit()
-        hashes.append([one.store.state_hash for one in found])
-        for one in found:
-            one.store.close()
+        hashes.append([projection.store.state_hash for projection in projections])
+        for projection in projections:
+            projection.store.close()
     assert hashes[0] == hashes[1]
     assert "0" * 64 not in hashes[0]
 
@@ -116,7 +116,7 @@ def test_commands_in_the_mirror_settle_the_same_checkpoint(both):
     first, second = (log.copy("snapshots") for log in both)
     (opened, *_) = [e for e in both[0].events("checkpoints") if isinstance(e, ev.CheckpointOpened)]
     the_id = opened.data.checkpoint_id
-    said = [
+    commands = [
         confirm(checkpoint_id=the_id),
         advance("CLAIMABLE", the_id),
         advance("PAID", the_id),
@@ -126,9 +126,9 @@ def test_commands_in_the_mirror_settle_the_same_checkpoint(both):
                                for i in range(3)])  # fmt: skip
     for log in (first, second):
         author = Author(log, "commands")
-        for command in said:
+        for command in commands:
             author.write(command)
-    one, other = (content(undisturbed(log, checkpoint_stage), "checkpoints") for log in (first, second))
-    assert one == other
+    first_log, other = (content(undisturbed(log, checkpoint_stage), "checkpoints") for log in (first, second))
+    assert first_log == other
     assert not BY_TOPIC["commands"].enveloped
-    assert sum(b'"CheckpointPaid"' in event for event in one) == 1
+    assert sum(b'"CheckpointPaid"' in event for event in first_log) == 1

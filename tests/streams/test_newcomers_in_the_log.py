@@ -83,14 +83,14 @@ def predictions(log: MemoryLog) -> None:
             ]
             models.write(*(seen(name) for name in now if name not in on), *left)
             on, number = now, number + 1
-        keys = tuple(one.scope_key for one in data.scopes)
-        said: dict[str, Any] = {
+        keys = tuple(scope.scope_key for scope in data.scopes)
+        answers_by_model: dict[str, Any] = {
             name: rng.choice([round(rng.uniform(-1, 1), 3)] * 5 + ["ABSENT", "ABSENT(node)"]) for name in now
         }
         asked = opened(data.point, now, data.subject, keys)
         by = msgspec.structs.replace(asked.data, contract_hash=data.contract_hash, models_seq=number)
         author.write(msgspec.structs.replace(asked, data=by))
-        author.write(*answers(data.point, said, data.subject, keys))
+        author.write(*answers(data.point, answers_by_model, data.subject, keys))
 
 
 @pytest.fixture(scope="module", params=RULES)
@@ -132,7 +132,7 @@ def test_the_board_is_what_the_snapshots_say_now_and_in_the_past(log, tmp_path):
     records = {topic: log[topic] for topic in TOPICS}
     projections = open_projections(tmp_path, "cluster", "btc-up")
     fold_into(Folder(projections), SimpleNamespace(records=records))
-    live_models = ReadModels(**{one.name: one for one in projections})
+    live_models = ReadModels(**{projection.name: projection for projection in projections})
     by_end: dict[int, list[Any]] = {}
     for data in taken(log):
         by_end.setdefault(data.period_end, []).append(data)

@@ -41,7 +41,7 @@ def snapshots_of(rounds: Rounds, hours: int = 6, horizon: float = 1 / 60, **term
     """What the aggregate stage says of it, hour by hour, as it does on a node: snapshots and closed periods."""
     scene = given(SnapshotStage(shelf(DEFAULT))).when("scores", configured(**terms))
     told: list[Any] = []
-    waiting = sorted(rounds, key=lambda one: one[0])
+    waiting = sorted(rounds, key=lambda scored_round: scored_round[0])
     for hour in range(1, hours + 1):
         while waiting and waiting[0][0] < hour:
             known_at, values = waiting.pop(0)
@@ -74,7 +74,7 @@ def mixed(rounds: Rounds, extra: dict[int, dict[str, int | str]]) -> Rounds:
 
 def participation(data: ev.CheckpointData, model_id: str) -> tuple[int, int]:
     """(scored, of) of a ranked model."""
-    (entry,) = [one for one in data.ranking if one.model_id == model_id]
+    (entry,) = [row for row in data.ranking if row.model_id == model_id]
     return entry.prediction_count, entry.rounds_count
 
 
@@ -97,14 +97,14 @@ def test_a_new_model_of_a_player_does_not_begin_anew():
     """`lucky` answers badly and is stopped; `again` is the same player's, sent in under another id."""
     rounds = mixed(STEADY, {n: {"lucky": -99} for n in range(20)} | {n: {"again": 9} for n in range(20, 35)})
     data = checkpoint_of(rounds, 0.5)
-    assert [one.model_id for one in data.ranking] == ["steady", "lucky"]
+    assert [row.model_id for row in data.ranking] == ["steady", "lucky"]
     assert data.unranked_reasons["again"].startswith("scored in 15 of 35 rounds")
 
 
 def hourly(first: int, last: int, **models: int) -> Rounds:
     """Every ten minutes from the hour `first` until `last` (when the truth is known); model -> hour it joined."""
     return [
-        (minute / 60, {one: 5 for one, since in models.items() if minute >= since * 60})
+        (minute / 60, {model_id: 5 for model_id, since in models.items() if minute >= since * 60})
         for minute in range(first * 60, last * 60, 10)
     ]
 
@@ -165,14 +165,16 @@ def test_four_who_join_four_minutes_before_the_end_earn_nothing():
     payer.when("snapshots", configured(min_participation=0.5, **twenty))
     for minute in range(20):
         values = {"steady": 5} | {
-            one: 1000 * said[minute - 18] * truths[minute - 18] for one, said in late.items() if minute >= 18
+            model_id: 1000 * guesses[minute - 18] * truths[minute - 18]
+            for model_id, guesses in late.items()
+            if minute >= 18
         }
         at = T0 + minute * MINUTE
         scene.when("scores", *round_scores(at - MINUTE, values, resolvable_at=at))
         if (minute + 1) % 5 == 0:
             payer.when("snapshots", *scene.when("scores", scored_until(at + MINUTE)).made)
     data = payer.only(ev.CheckpointOpened).data
-    assert [one.model_id for one in data.ranking] == ["steady"]
+    assert [row.model_id for row in data.ranking] == ["steady"]
     assert set(data.unranked_reasons) == set(late)
 
 
@@ -180,7 +182,7 @@ def test_who_leaves_after_a_few_lucky_rounds_is_measured_by_all_that_follow():
     rounds = mixed(STEADY, {0: {"lucky": 99}, 1: {"lucky": 99}})
     assert participation(checkpoint_of(rounds, 0.0), "lucky") == (2, 35)
     data = checkpoint_of(rounds, 0.5)
-    assert [one.model_id for one in data.ranking] == ["steady"]
+    assert [row.model_id for row in data.ranking] == ["steady"]
     assert data.unranked_reasons == {
         "lucky": "scored in 2 of 35 rounds of the period, min_participation is 0.5"
     }
@@ -189,8 +191,10 @@ def test_who_leaves_after_a_few_lucky_rounds_is_measured_by_all_that_follow():
 def test_also_where_its_windows_are_empty_and_no_snapshot_tells_of_it_any_more():
     rounds = mixed(STEADY, {0: {"lucky": 99}})
     short = {"windows": [ev.Window(name="score_recent", hours=1)]}
-    made = snapshots_of(rounds, **short)
-    assert [one.data.model_id for one in made if isinstance(one, ev.SnapshotTaken)].count("lucky") == 1
+    events = snapshots_of(rounds, **short)
+    assert [event.data.model_id for event in events if isinstance(event, ev.SnapshotTaken)].count(
+        "lucky"
+    ) == 1
     assert participation(checkpoint_of(rounds, 0.0, **short), "lucky") == (1, 35)
 
 
@@ -216,7 +220,7 @@ def test_the_nodes_faults_count_for_nobody(extra, expected):
     rounds = mixed(mixed(STEADY, {n: {"m": 7} for n in range(35)}), extra)
     data = checkpoint_of(rounds, 0.9)
     assert participation(data, "m") == expected
-    (entry,) = [one for one in data.ranking if one.model_id == "m"]
+    (entry,) = [row for row in data.ranking if row.model_id == "m"]
     scored = sum(values.get("m") == 7 for _, values in rounds)
     assert entry.failed_count + entry.absent_count == 35 - scored
 
@@ -249,7 +253,7 @@ def test_a_new_owner_knows_since_when_a_player_takes_part():
     scene.when("scores", *round_scores(T0 + MINUTE, {"other": 5}))
     scene.when("scores", *round_scores(T0 + 2 * MINUTE, {"m": 5, "m2": 5}, crunchers={"m": "p", "m2": "p"}))
     scene.when("scores", scored_until(T0 + HOUR))
-    told = {one.data.model_id: one.data.first_point for one in scene.all(ev.SnapshotTaken)}
+    told = {event.data.model_id: event.data.first_point for event in scene.all(ev.SnapshotTaken)}
     assert told == {"m": T0 - 1001 * HOUR, "m2": T0 - 1001 * HOUR, "other": T0 + MINUTE}
 
 

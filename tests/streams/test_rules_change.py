@@ -86,7 +86,7 @@ def test_a_period_with_nothing_but_rounds_of_the_old_scoring_says_so():
     scene.when("scores", *round_scores(CHANGE - MINUTE, {"m": 7}, resolvable_at=CHANGE + 90 * MINUTE))
     scene.when("scores", scored_until(CHANGE + 3 * HOUR))
     assert scene.all(ev.SnapshotTaken) == []
-    assert sum(one.data.other_scoring_count for one in scene.all(ev.PeriodClosed)) == 1
+    assert sum(event.data.other_scoring_count for event in scene.all(ev.PeriodClosed)) == 1
 
 
 def another_score(prediction: Any, ground_truth: Any) -> dict[str, Any]:

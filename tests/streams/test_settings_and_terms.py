@@ -233,8 +233,8 @@ def test_the_intervals_of_the_design():
 
 def in_force(*changes) -> TermsInForce:
     terms = TermsInForce()
-    for one in changes:
-        terms.add(configured(**one))
+    for change in changes:
+        terms.add(configured(**change))
     return terms
 
 
@@ -244,8 +244,10 @@ def test_terms_hold_from_their_time_on():
 
 
 def test_the_same_terms_again_change_nothing_and_order_does_not_matter():
-    one, two = {"contract_hash": "a"}, {"contract_hash": "b", "effective_from": T0}
-    assert list(in_force(one, two, one).spans()) == list(in_force(two, one).spans())
+    first_change, two = {"contract_hash": "a"}, {"contract_hash": "b", "effective_from": T0}
+    assert list(in_force(first_change, two, first_change).spans()) == list(
+        in_force(two, first_change).spans()
+    )
     assert not TermsInForce()
 
 
@@ -319,8 +321,8 @@ def test_weeks_begin_on_a_thursday_and_with_an_offset_on_a_monday():
     for offset_seconds, begins in ((0, monday - 4 * 86_400_000), (345_600, monday)):
         settings = read_settings({"CHECKPOINT_OFFSET_SECONDS": str(offset_seconds)})
         in_force = TermsInForce()
-        made = make_terms(CrunchContract(), "h", settings, 0)
-        in_force.add(CrunchConfigured(id="terms", at=0, data=made))
+        terms = make_terms(CrunchContract(), "h", settings, 0)
+        in_force.add(CrunchConfigured(id="terms", at=0, data=terms))
         for moment in (0, 1, week // 2):
             assert in_force.checkpoint_period(begins + moment) == (begins, begins + week)
         assert in_force.checkpoint_period(begins - 1) == (begins - week, begins)

@@ -69,9 +69,9 @@ class Watched(Owner):
             assert written(stage.state) == before, f"{type(stage).__name__}.decide() changes state"
             twins = [copy.deepcopy(stage.state), read_back(stage.state)]
             assert all(twin == stage.state for twin in twins)
-            for said in [second, *(stage.decide(twin, told) for twin in twins)]:
-                assert (said is None) == (first is None)
-                assert said is None or encoded(said) == encoded(first)
+            for draft_again in [second, *(stage.decide(twin, told) for twin in twins)]:
+                assert (draft_again is None) == (first is None)
+                assert draft_again is None or encoded(draft_again) == encoded(first)
             self.asked += 1
             waiting = list(stage._waiting)
             draft = stage.next_draft()
@@ -94,7 +94,7 @@ def remembered_by(stage: Any, state: Any, draft: Draft, decided: list[Told]) -> 
     """What `remember` does, to a copy of the stage's state."""
     state.upto.update(draft.upto)
     state.need.update(draft.need)
-    for told in [Told(stage.topic, one) for one in draft.events if type(one).__name__ in stage.memory]:
+    for told in [Told(stage.topic, event) for event in draft.events if type(event).__name__ in stage.memory]:
         stage.fold(state, told)
     for told in decided:
         stage.fold(state, told)
@@ -211,9 +211,9 @@ def heard(stage: Any, event: Any) -> Draft | None:
     first, second = stage.hear(event), stage.hear(event)
     assert written(stage.state) == before, f"{type(stage).__name__}.decide() changes state"
     twins = [copy.deepcopy(stage.state), read_back(stage.state)]
-    for said in [second, *(stage.decide(twin, Told("", event)) for twin in twins)]:
-        assert (said is None) == (first is None)
-        assert said is None or encoded(said) == encoded(first)
+    for draft_again in [second, *(stage.decide(twin, Told("", event)) for twin in twins)]:
+        assert (draft_again is None) == (first is None)
+        assert draft_again is None or encoded(draft_again) == encoded(first)
     if first is not None:
         stage.remember(first)
         for twin in twins:
@@ -225,20 +225,24 @@ def heard(stage: Any, event: Any) -> Draft | None:
 @pytest.mark.parametrize("seed", range(3))
 def test_rounds_that_go_on_side_by_side(seed: int) -> None:
     rng, stage, after = random.Random(seed), PredictionStage(), PredictionStage()
-    roster = [RosterEntry(model_id=one, deployment_id="d") for one in "abc"]
-    said = {one.model_id: one for one in answer_entries({"a": 0.5, "b": "ABSENT", "c": "FAILED(node)"})}
+    roster = [RosterEntry(model_id=model_id, deployment_id="d") for model_id in "abc"]
+    entries = {
+        entry.model_id: entry for entry in answer_entries({"a": 0.5, "b": "ABSENT", "c": "FAILED(node)"})
+    }
     for number in range(40):
         the_input = received(T0 + number // 3 * MINUTE, f"S{number % 3}")
         stage.fold(stage.state, Told("inputs", the_input, (number, 0), Need(number), Need(number + 1)))
         drafts = [heard(stage, Asked(the_input.data, roster, T0, 1))]
         while stage.state.open_rounds and (number == 39 or rng.random() < 0.6):
             input_id, the_round = rng.choice(list(stage.state.open_rounds.items()))
-            left = [one for one in said if one not in the_round.answered_ids]
+            left = [model_id for model_id in entries if model_id not in the_round.answered_ids]
             if len(left) > 1 and rng.random() < 0.5:
                 part = rng.sample(left, 1)
-                drafts.append(heard(stage, AnsweredInPart(input_id, {"60s": [said[part[0]]]}, part, T0)))
+                drafts.append(heard(stage, AnsweredInPart(input_id, {"60s": [entries[part[0]]]}, part, T0)))
             else:
-                drafts.append(heard(stage, Answered(input_id, {"60s": [said[one] for one in left]}, T0)))
+                drafts.append(
+                    heard(stage, Answered(input_id, {"60s": [entries[model_id] for model_id in left]}, T0))
+                )
         for draft in drafts:
             assert draft is not None
             after.remember(decision("predictions", number, list(draft.events), upto=dict(draft.upto)))
@@ -312,9 +316,9 @@ def test_what_the_outside_makes_in_feeds_follows_from_the_written_state() -> Non
     )
     feed.same(lambda stage: stage.offer([candle(5), candle(4), candle(6)], None, rehearsal=False))
     feed.same(lambda stage: stage.configure(terms(min_participation=0.5), 0))
-    given = [ev.GivenRecord(ts_event=T0 - MINUTE, at=T0, values={"close": "1"})]
+    backfill = [ev.GivenRecord(ts_event=T0 - MINUTE, at=T0, values={"close": "1"})]
     data = ev.RecordFeedData(
-        source="generated", subject=SUBJECT, kind="candle", granularity="1m", records=given
+        source="generated", subject=SUBJECT, kind="candle", granularity="1m", records=backfill
     )
     assert len(feed.hear(0, ev.RecordFeed(id="r", at=T0, data=data)).events) == 1
     assert feed.hear(1, ev.RecordFeed(id="again", at=T0, data=data)).events == []

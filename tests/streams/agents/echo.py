@@ -42,9 +42,9 @@ class EchoStage(Stage[EchoState]):
     def decide(self, state: EchoState, told: Told) -> Draft | None:
         if not isinstance(told.event, ev.ScoredUntil):
             return None
-        until, said = told.event.data.until, state.own.said
+        until, untils = told.event.data.until, state.own.said
         data = ev.PeriodClosedData(
-            from_ms=sum(said), until_ms=until, snapshot_count=len(said), rehearsal=False
+            from_ms=sum(untils), until_ms=until, snapshot_count=len(untils), rehearsal=False
         )
         event = ev.PeriodClosed(id=f"closed/{until}", at=until, data=data)
         return Draft([event], {"scores": told.position}, {"scores": told.after})
@@ -62,14 +62,14 @@ def score_until(seq: int, epoch: int = 1) -> bytes:
     return encode_decision([event], epoch=epoch, seq=seq, upto={}, need={})[0]
 
 
-def said(io: MemoryLog, topic: str = "snapshots") -> list[int]:
+def untils_in(io: MemoryLog, topic: str = "snapshots") -> list[int]:
     """The counted words of the stage, each with the check that it came to once."""
     counter = Counter(topic)
     decisions = [counter.read(offset, record) for offset, record in enumerate(io.records[topic])]
-    events = [event for one in decisions if one is not None for event in one.events]
+    events = [event for decision in decisions if decision is not None for event in decision.events]
     for number, event in enumerate(events):
         assert event.data.snapshot_count == number
-        assert event.data.from_ms == sum(one.data.until_ms for one in events[:number])
+        assert event.data.from_ms == sum(earlier.data.until_ms for earlier in events[:number])
     return [event.data.until_ms for event in events]
 
 

@@ -37,17 +37,18 @@ HOUR = 60 * MINUTE
 START = 1_700_000_040_000
 LENGTH_MS = 3 * HOUR
 SETTINGS = Settings(feed_source="generated", feed_subjects=("BTCUSDT", "ETHUSDT"), crunch_id="test")
-SUBSCRIPTIONS = [Subscription("generated", one, "candle", "1m") for one in SETTINGS.feed_subjects]
+SUBSCRIPTIONS = [Subscription("generated", subject, "candle", "1m") for subject in SETTINGS.feed_subjects]
 MARKET = {
-    one: list(generated_candles(one, START + MINUTE, START + LENGTH_MS, seed=7)) for one in SUBSCRIPTIONS
+    subscription: list(generated_candles(subscription, START + MINUTE, START + LENGTH_MS, seed=7))
+    for subscription in SUBSCRIPTIONS
 }
 HISTORY_LAG_MS = 500
 
 
 def shelf() -> ContractShelf:
-    made = ContractShelf()
-    made.put(CONTRACT)
-    return made
+    contracts = ContractShelf()
+    contracts.put(CONTRACT)
+    return contracts
 
 
 SHELF = shelf()
@@ -75,7 +76,7 @@ class Exchange:
 
     async def stream(self, subscriptions: Sequence[Subscription]) -> AsyncIterator[FeedRecord]:
         connected = False
-        for at, records in merge_by_time([MARKET[one] for one in subscriptions]):
+        for at, records in merge_by_time([MARKET[subscription] for subscription in subscriptions]):
             for record in records:
                 arrives = max(at + self._random.randrange(0, 4_000), self.now())
                 await asyncio.sleep((arrives - self.now()) / 1000)
@@ -142,8 +143,8 @@ def replayed() -> list[list[ev.AnyEvent]]:
 
 def feeds_of(log: MemoryLog) -> list[list[ev.AnyEvent]]:
     counter = Counter("feeds")
-    found = (counter.read(offset, one) for offset, one in enumerate(log.records["feeds"]))
-    return [list(decision.events) for decision in found if decision is not None]
+    decisions = (counter.read(offset, decision) for offset, decision in enumerate(log.records["feeds"]))
+    return [list(decision.events) for decision in decisions if decision is not None]
 
 
 class Rounds:
@@ -167,7 +168,7 @@ class Rounds:
                     case ev.InputOpenedOverGap(data=data):
                         self.over_gap.add(data.input_id)
                     case ev.InputsUntil(data=data):
-                        self.skipped += sum(one.count for one in data.skipped)
+                        self.skipped += sum(skip.count for skip in data.skipped)
 
 
 @pytest.fixture(autouse=True)
@@ -179,7 +180,7 @@ def _idle_readers_look_once_a_second(monkeypatch):
 def calm() -> Rounds:
     rounds = Rounds(replayed())
     assert len(rounds.inputs) > 340
-    assert all(isinstance(one, dict) for one in rounds.truths.values())
+    assert all(isinstance(truth, dict) for truth in rounds.truths.values())
     return rounds
 
 
@@ -210,24 +211,24 @@ def test_an_hours_outage_costs_its_own_rounds_and_no_other(calm):
     assert 55 * len(SUBSCRIPTIONS) < missed < 66 * len(SUBSCRIPTIONS)
     kinds = [type(event).__name__ for events in decisions for event in events]
     assert kinds.count("FeedGapFound") >= len(SUBSCRIPTIONS)
-    closed = [one.data for events in decisions for one in events if isinstance(one, ev.FeedGapClosed)]
+    closed = [event.data for events in decisions for event in events if isinstance(event, ev.FeedGapClosed)]
     assert closed
-    assert all(one.complete for one in closed)
+    assert all(gap.complete for gap in closed)
     states = {"generated": [], "clock": []}
     for events in decisions:
-        for one in events:
-            if isinstance(one, ev.FeedStateChanged):
-                states[one.data.source].append(one.data.state)
+        for event in events:
+            if isinstance(event, ev.FeedStateChanged):
+                states[event.data.source].append(event.data.state)
     assert states["generated"][-2:] == ["reconnecting", "connected"]
     assert states["clock"] == ["unconfirmed", "right"]
-    ticks = [one.at for events in decisions for one in events if isinstance(one, ev.ClockTicked)]
+    ticks = [event.at for events in decisions for event in events if isinstance(event, ev.ClockTicked)]
     assert not [at for at in ticks if away[0] + 3 * MINUTE < at < away[1]]  # nobody confirmed that time
     everything = {(of.subject, record.ts_event) for of, records in MARKET.items() for record in records[:-2]}
     held = [
-        (one.data.subject, one.data.ts_event)
+        (event.data.subject, event.data.ts_event)
         for events in decisions
-        for one in events
-        if isinstance(one, ev.FeedRecordReceived)
+        for event in events
+        if isinstance(event, ev.FeedRecordReceived)
     ]
     assert everything <= set(held)
     assert len(held) == len(set(held))
@@ -262,10 +263,10 @@ def test_a_worker_that_loses_its_log_while_it_backfills_begins_again_and_has_eac
     assert after["left"] == 8
     equal_where_opened(calm, Rounds(rounds_of))
     held = [
-        (one.data.subject, one.data.ts_event)
+        (event.data.subject, event.data.ts_event)
         for events in rounds_of
-        for one in events
-        if isinstance(one, ev.FeedRecordReceived)
+        for event in events
+        if isinstance(event, ev.FeedRecordReceived)
     ]
     assert len(held) == len(set(held))
     assert {(of.subject, r.ts_event) for of, rs in MARKET.items() for r in rs[:-2]} <= set(held)

@@ -47,19 +47,19 @@ def lengths(io: memory_io.MemoryLog) -> dict[str, int]:
 async def test_it_pays_for_all_that_is_scored_so_far_and_writes_nothing():
     io = node(2.5)
     before = lengths(io)
-    found = await dry_run(io, "btc-up", CONTRACTS)
+    outcome = await dry_run(io, "btc-up", CONTRACTS)
     assert lengths(io) == before
     assert io.sends == {}
-    data = found.checkpoint
+    data = outcome.checkpoint
     assert data is not None
-    assert (data.period_start, data.period_end, found.until) == (T0, found.until, T0 + 140 * MINUTE + 1)
-    assert found.reason == ""
+    assert (data.period_start, data.period_end, outcome.until) == (T0, outcome.until, T0 + 140 * MINUTE + 1)
+    assert outcome.reason == ""
     # means of 92.5 and 7.5, half to even
-    assert [(one.model_id, one.key_units, one.prediction_count) for one in data.ranking] == [
+    assert [(row.model_id, row.key_units, row.prediction_count) for row in data.ranking] == [
         ("a", 92, 14),
         ("b", 8, 14),
     ]
-    assert sum(one["reward_pct"] for one in data.emission["cruncher_rewards"]) == FRAC64_ONE
+    assert sum(reward["reward_pct"] for reward in data.emission["cruncher_rewards"]) == FRAC64_ONE
     assert data.unranked_reasons == {"c": "never scored in the period"}
 
 
@@ -67,45 +67,45 @@ async def test_it_pays_for_all_that_is_scored_so_far_and_writes_nothing():
 async def test_it_is_what_the_checkpoint_would_be_if_the_period_ended_there(hours):
     """Against the stages themselves under terms that were cut there from the start."""
     io = node(hours)
-    found = await dry_run(io, "btc-up", CONTRACTS)
+    outcome = await dry_run(io, "btc-up", CONTRACTS)
     sources = MemoryLog({"scores": io.records["scores"]})
     whole = MemoryLog()
     author = Author(whole, "scores")
-    author.write(configured(), configured(effective_from=found.until))
+    author.write(configured(), configured(effective_from=outcome.until))
     for event in sources.events("scores"):
         if isinstance(event, ev.RoundScored):
             author.write(
                 *[
-                    one
-                    for one in sources.events("scores")
-                    if getattr(one.data, "input_id", "") == event.data.input_id
+                    event_
+                    for event_ in sources.events("scores")
+                    if getattr(event_.data, "input_id", "") == event.data.input_id
                 ]
             )
-    author.write(scored_until(found.until))
+    author.write(scored_until(outcome.until))
     whole["commands"]
     log = undisturbed(
         undisturbed(whole, lambda: SnapshotStage(CONTRACTS)), lambda: CheckpointStage("btc-up", CONTRACTS)
     )
-    (opened,) = [one for one in log.events("checkpoints") if isinstance(one, ev.CheckpointOpened)]
-    assert found.checkpoint is not None
+    (opened,) = [event for event in log.events("checkpoints") if isinstance(event, ev.CheckpointOpened)]
+    assert outcome.checkpoint is not None
     for name in ("checkpoint_id", "ranking", "emission", "emission_sha256", "period_end", "snapshot_count"):
-        assert getattr(found.checkpoint, name) == getattr(opened.data, name), name
+        assert getattr(outcome.checkpoint, name) == getattr(opened.data, name), name
 
 
 async def test_a_checkpoint_that_exists_is_not_paid_again():
-    found = await dry_run(node(8.5), "btc-up", CONTRACTS)
-    assert found.checkpoint is not None
-    assert found.checkpoint.period_start == T0 + 6 * HOUR
-    assert [one.prediction_count for one in found.checkpoint.ranking] == [15, 15]
+    outcome = await dry_run(node(8.5), "btc-up", CONTRACTS)
+    assert outcome.checkpoint is not None
+    assert outcome.checkpoint.period_start == T0 + 6 * HOUR
+    assert [row.prediction_count for row in outcome.checkpoint.ranking] == [15, 15]
 
 
 async def test_it_says_why_it_would_be_withheld():
     hold = ev.WithholdCheckpoint(id="w", at=T0, data=ev.WithholdCheckpointData(reason="look first"))
-    found = await dry_run(node(2.5, hold), "btc-up", CONTRACTS)
-    assert found.reason == "withheld by command: look first"
-    found = await dry_run(node(2.5, keyless=True), "btc-up", shelf(CrunchContract()))
-    assert "crunch_pubkey" in found.reason
-    assert found.checkpoint is not None
+    outcome = await dry_run(node(2.5, hold), "btc-up", CONTRACTS)
+    assert outcome.reason == "withheld by command: look first"
+    outcome = await dry_run(node(2.5, keyless=True), "btc-up", shelf(CrunchContract()))
+    assert "crunch_pubkey" in outcome.reason
+    assert outcome.checkpoint is not None
 
 
 async def test_right_behind_a_boundary_there_is_nobody_yet():
@@ -117,8 +117,8 @@ async def test_right_behind_a_boundary_there_is_nobody_yet():
     sources["commands"]
     io = memory_io.MemoryLog()
     io.records.update(sources.topics)
-    found = await dry_run(io, "btc-up", CONTRACTS)  # the stages have not even decided the period before
-    assert (found.checkpoint, found.until) == (None, T0 + 6 * HOUR + 1)
+    outcome = await dry_run(io, "btc-up", CONTRACTS)  # the stages have not even decided the period before
+    assert (outcome.checkpoint, outcome.until) == (None, T0 + 6 * HOUR + 1)
 
 
 async def test_before_anything_is_scored_it_says_so():

@@ -87,15 +87,17 @@ def test_a_replay_that_cannot_be_had_is_said_and_one_that_is_refused_is_not_aske
     settings = Settings(feed_source="fake", replay_days=1)
     loop.run(replay(settings, source, log))
     counter = Counter("feeds")
-    found = (counter.read(offset, one) for offset, one in enumerate(log.records["feeds"]))
-    said = [
-        one.data
-        for decision in found
+    decisions = (counter.read(offset, decision) for offset, decision in enumerate(log.records["feeds"]))
+    states = [
+        event.data
+        for decision in decisions
         if decision
-        for one in decision.events
-        if isinstance(one, FeedStateChanged)
+        for event in decision.events
+        if isinstance(event, FeedStateChanged)
     ]
-    assert [(one.source, one.state, one.reason) for one in said] == [("fake", state, str(error))]
+    assert [(change.source, change.state, change.reason) for change in states] == [
+        ("fake", state, str(error))
+    ]
     assert source.asked == (3 if state == "refused" else 1)
 
 
@@ -132,4 +134,4 @@ async def test_a_replay_waits_for_models_that_count_and_says_which_it_saw(monkey
     )
     with capture_logs() as lines:
         await tenure._wait_for_models()
-    assert [(one["event"], one["seen"]) for one in lines] == [("models_missing", ["a", "b"])]
+    assert [(line["event"], line["seen"]) for line in lines] == [("models_missing", ["a", "b"])]

@@ -105,7 +105,11 @@ async def test_what_was_missed_between_two_connections_comes_from_history_once_a
         source.known = [candle(number) for number in range(8)]
         source.connect(candle(7))
         await until(0, 1, 2, 3, 4, 5, 6, 7)
-        assert [one for one in opened() if one[1] and one[0] > 2] == [(4, True), (5, True), (6, True)]
+        assert [record for record in opened() if record[1] and record[0] > 2] == [
+            (4, True),
+            (5, True),
+            (6, True),
+        ]
         assert source.history_from[-1] <= candle(3).at + 1
         asked = len(source.history_from)
         source.records.put_nowait(candle(7))  # told again: known
@@ -178,10 +182,10 @@ def tenure_of(
 
 def events_of(log: MemoryLog, kind: type[Any]) -> list[Any]:
     counter = Counter("feeds")
-    found = (counter.read(offset, one) for offset, one in enumerate(log.records["feeds"]))
+    decisions = (counter.read(offset, decision) for offset, decision in enumerate(log.records["feeds"]))
     return [
         event
-        for decision in found
+        for decision in decisions
         if decision is not None
         for event in decision.events
         if isinstance(event, kind)
@@ -304,9 +308,9 @@ async def test_a_record_of_a_time_that_cannot_be_is_a_dead_letter_and_moves_no_t
     assert tenure.feeds.own.last_at(tenure.subscriptions[0]) == good.at
     assert tenure.feeds.own.clock <= wall
     assert tenure._witness.confirmed_ms == good.at
-    reasons = {decode_event(one).data.reason for one in log.records["dead-letters"]}
+    reasons = {decode_event(letter).data.reason for letter in log.records["dead-letters"]}
     for words in ("before 1970", "is in microseconds", "is in seconds", f"{year_9999} is", f"{10**30} is"):
-        assert [one for one in reasons if words in one], (words, reasons)
+        assert [reason for reason in reasons if words in reason], (words, reasons)
 
 
 async def test_a_replay_leaves_out_a_record_of_a_time_that_cannot_be_and_its_clock_goes_on():
@@ -325,9 +329,9 @@ async def test_a_replay_leaves_out_a_record_of_a_time_that_cannot_be_and_its_clo
         await tenure.close()
         letters.cancel()
     counter = Counter("feeds")
-    decisions = [counter.read(offset, one) for offset, one in enumerate(log.records["feeds"])]
+    decisions = [counter.read(offset, decision) for offset, decision in enumerate(log.records["feeds"])]
     events = [event for decision in decisions if decision is not None for event in decision.events]
-    assert [one.at for one in events if isinstance(one, ev.ClockTicked)] == [candle(0).at]
+    assert [event.at for event in events if isinstance(event, ev.ClockTicked)] == [candle(0).at]
 
 
 def price(second: int) -> FeedRecord:

@@ -15,10 +15,10 @@ from coordinator.streams.agents.owning.faust_app import FETCHES_AHEAD_MAX, Fetch
 def ahead(monkeypatch):
     """As many fetches as may wait: up to offsets 9, 19, 29."""
     monkeypatch.setattr(faust_app, "ROOM_SECONDS_MAX", 3600.0)
-    made = FetchesAhead()
+    fetches = FetchesAhead()
     for number in range(FETCHES_AHEAD_MAX):
-        made.fetched(10 * number + 9)
-    return made
+        fetches.fetched(10 * number + 9)
+    return fetches
 
 
 async def waiting(ahead: FetchesAhead) -> asyncio.Task[None]:

@@ -35,7 +35,7 @@ class Play(Scene):
             if method == "tick":
                 candles = arguments[0]["candles"]
                 self.seen.setdefault(model_id, []).append(len(candles))
-                self.closes[model_id] = [one["close"] for one in candles]
+                self.closes[model_id] = [candle["close"] for candle in candles]
                 return None
             return {"value": "no number" if model_id in self.broken else 0.5}
 
@@ -56,18 +56,18 @@ class Play(Scene):
 
 @pytest.fixture
 async def play() -> AsyncIterator[MakePlay]:
-    made: list[Play] = []
+    plays: list[Play] = []
 
     async def make(contract: CrunchContract = CONTRACT, **terms: Any) -> Play:
-        one = Play(contract, **terms)
-        made.append(one)
-        await one.start()
-        return one
+        play = Play(contract, **terms)
+        plays.append(play)
+        await play.start()
+        return play
 
     yield make
-    for one in made:
-        assert one.tenure is not None
-        await one.tenure.close()
+    for play in plays:
+        assert play.tenure is not None
+        await play.tenure.close()
 
 
 async def test_the_first_tick_is_longer_and_the_later_ones_are_not(play):
@@ -79,7 +79,7 @@ async def test_the_first_tick_is_longer_and_the_later_ones_are_not(play):
     await scene.minute(14, 15)
     assert scene.seen == {"a": [10, 3, 3, 3], "b": [10, 3]}
     assert scene.closes["b"] == [113.0, 114.0, 115.0]
-    assert [one.models for one in scene.histories()[-4:] if one] == [[0], [], [1], []]
+    assert [history.models for history in scene.histories()[-4:] if history] == [[0], [], [1], []]
 
 
 async def test_with_fewer_records_there_is_what_there_is(play):
@@ -142,21 +142,21 @@ async def test_its_bytes_follow_from_the_log_whoever_reads_it_and_whenever(play)
         await live.inputs_made()
         await live.deliver()
         live.told(record(ats[1], 5.0, revision=1))
-    said = live.histories()
-    assert live.seen["a"] == [1, 6, *[10] * (len(said) - 2)]
-    assert len(said) > 20
-    assert all(one and one.sha256 and one.models for one in said)
+    histories = live.histories()
+    assert live.seen["a"] == [1, 6, *[10] * (len(histories) - 2)]
+    assert len(histories) > 20
+    assert all(history and history.sha256 and history.models for history in histories)
 
     late, restarted = await begun(), await begun()
     for scene in (late, restarted):
         scene.log.records["feeds"] = live.log.records["feeds"]
         scene.log.records["inputs"] = live.log.records["inputs"]
     await late.deliver()
-    assert late.histories() == said
+    assert late.histories() == histories
     for _ in live.log.records["inputs"]:
         await restarted.deliver(1)
         await restarted.start()
-    assert restarted.histories() == said
+    assert restarted.histories() == histories
 
 
 async def test_what_the_digest_is_of(play):

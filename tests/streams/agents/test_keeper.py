@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from aiokafka.errors import KafkaTimeoutError
 from tests.memory_io import MemoryLog
-from tests.streams.agents.echo import EchoStage, claim_of, claims, log_of_ten, said, score_until
+from tests.streams.agents.echo import EchoStage, claim_of, claims, log_of_ten, score_until, untils_in
 from tests.waiting import in_time, until
 
 from coordinator.infra.kafka.groups import any_holds
@@ -34,9 +34,9 @@ def new_tenure(io: MemoryLog) -> Callable[[], Tenure]:
 @pytest.fixture
 async def keeper(io, new_tenure) -> AsyncIterator[Keeper]:
     """A keeper that runs; its end is looked at."""
-    made = Keeper("aggregate", new_tenure, SILENT_SECONDS)
-    running = asyncio.create_task(made.run())
-    yield made
+    keeper_ = Keeper("aggregate", new_tenure, SILENT_SECONDS)
+    running = asyncio.create_task(keeper_.run())
+    yield keeper_
     if not running.done():
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -53,10 +53,10 @@ async def test_the_gate_opens_when_catch_up_is_done_and_not_before(io, keeper):
     delivery = asyncio.create_task(keeper.deliver([(1, io.records["scores"][1])]))
     await asyncio.sleep(0.05)
     assert not delivery.done()
-    assert not said(io)
+    assert not untils_in(io)
     keeper.assigned(ours=True)
     await delivery
-    assert said(io) == list(range(1, 11))
+    assert untils_in(io) == list(range(1, 11))
     assert claims(io) == 1
 
 
@@ -68,7 +68,7 @@ async def test_a_redelivered_record_changes_nothing(io, keeper):
     io.records["scores"].append(score_until(11))
     for _ in range(3):
         await deliver(keeper, io, 11)
-    assert said(io) == list(range(1, 12))
+    assert untils_in(io) == list(range(1, 12))
 
 
 async def test_a_fetch_is_delivered_whole_and_a_new_owner_passes_over_what_is_decided(
@@ -88,7 +88,7 @@ async def test_a_fetch_is_delivered_whole_and_a_new_owner_passes_over_what_is_de
     monkeypatch.setattr(Tenure, "process", failing_once)
     fetched = list(enumerate(io.records["scores"]))[5:]
     await in_time(keeper.deliver(fetched))
-    assert said(io) == list(range(1, 21))
+    assert untils_in(io) == list(range(1, 21))
     assert claims(io) == 2
 
 
@@ -97,7 +97,7 @@ async def test_a_hole_in_the_delivery_is_read_from_the_log(io, keeper):
     await until(lambda: keeper.is_open)
     io.records["scores"] += [score_until(seq) for seq in range(11, 15)]
     await deliver(keeper, io, 14)
-    assert said(io) == list(range(1, 15))
+    assert untils_in(io) == list(range(1, 15))
 
 
 async def test_garbage_is_passed_over_and_an_unknown_kind_is_not(io, keeper):
@@ -110,7 +110,7 @@ async def test_garbage_is_passed_over_and_an_unknown_kind_is_not(io, keeper):
     ]
     await deliver(keeper, io, 11)
     await deliver(keeper, io, 12)
-    assert said(io) == list(range(1, 12))
+    assert untils_in(io) == list(range(1, 12))
     with pytest.raises(UnknownEventError, match=r"scores offset 13.*New"):
         await deliver(keeper, io, 13)
 
@@ -131,7 +131,7 @@ async def test_a_partition_that_goes_and_comes_is_claimed_each_time(io, keeper):
         await until(lambda: not keeper.is_open)
         io.records["scores"].append(score_until(10 + number))
     assert claims(io) == 5
-    assert said(io) == list(range(1, 15)), "what came while the gate was shut waits for the next owner"
+    assert untils_in(io) == list(range(1, 15)), "what came while the gate was shut waits for the next owner"
 
 
 async def test_a_partition_that_goes_during_catch_up_opens_no_gate(io, keeper, monkeypatch):
@@ -147,7 +147,7 @@ async def test_a_partition_that_goes_during_catch_up_opens_no_gate(io, keeper, m
     monkeypatch.undo()
     keeper.assigned(ours=True)
     await until(lambda: keeper.is_open)
-    assert said(io) == list(range(1, 11))
+    assert untils_in(io) == list(range(1, 11))
 
 
 async def test_a_foreign_claim_shuts_the_gate_until_the_group_speaks(io, keeper):
@@ -201,7 +201,7 @@ async def test_a_failed_send_drops_the_state_pauses_and_claims_anew(io, keeper, 
     monkeypatch.setattr(keeper_module.asyncio, "sleep", no_pause)
     io.on_send = lambda topic, number: KafkaTimeoutError("away") if number in (4, 8, 12) else None
     keeper.assigned(ours=True)
-    await until(lambda: said(io) == list(range(1, 11)))
+    await until(lambda: untils_in(io) == list(range(1, 11)))
     assert pauses == [1.0, 2.0, 4.0]
     assert claims(io) == 3, "the third failure was a claim's own"
     assert len(io.records["snapshots"]) > 3 + 10, (
@@ -232,7 +232,7 @@ async def test_a_record_in_the_hands_of_an_owner_that_lost_goes_to_the_next(io, 
     await until(lambda: not keeper.is_open)
     keeper.assigned(ours=True)
     await in_time(delivery)
-    assert said(io) == list(range(1, 12))
+    assert untils_in(io) == list(range(1, 12))
     assert claims(io) == 2
 
 
@@ -252,7 +252,7 @@ async def test_a_world_that_fails_in_mid_delivery_costs_the_claim_and_not_the_pr
     monkeypatch.setattr(Tenure, "process", failing)
     io.records["scores"].append(score_until(11))
     await deliver(keeper, io, 11)
-    assert said(io) == list(range(1, 12))
+    assert untils_in(io) == list(range(1, 12))
 
 
 async def test_a_bug_is_raised_and_the_record_not_acknowledged(io, keeper, monkeypatch):
@@ -312,9 +312,9 @@ async def test_a_standby_waits_for_ever_and_a_new_word_of_the_group_is_heard(io,
 
 def test_whether_any_member_of_a_group_holds_a_topic_is_read_from_what_faust_dealt():
     head, topic = b"\x00\x04\x00\x00\x00\x01\x00\x06", b"b.feed"
-    one = head + topic + b"\x00\x00\x00\x01\x00\x00\x00\x00" + b"\x00\x00\x00\x00"
+    assignment = head + topic + b"\x00\x00\x00\x01\x00\x00\x00\x00" + b"\x00\x00\x00\x00"
     none = head + topic + b"\x00\x00\x00\x00" + b"\x00\x00\x00\x00"
-    assert any_holds("b.feed", [none, one])
+    assert any_holds("b.feed", [none, assignment])
     assert not any_holds("b.feed", [none, b""])
-    assert not any_holds("b.other", [one])
+    assert not any_holds("b.other", [assignment])
     assert any_holds("b.feed", []), "a group without members is about to deal"

@@ -125,5 +125,5 @@ async def test_its_worker_says_so_in_a_letter_under_its_name():
     await letters.say_log_fault(ValueError("a bug of ours"))
     await letters.say_log_fault(TruncatedTopicError("topic scores was cut: nothing is written beside it"))
     sending.cancel()
-    (letter,) = [decode_event(one).data for one in io.records["dead-letters"]]
+    (letter,) = [decode_event(letter_).data for letter_ in io.records["dead-letters"]]
     assert (letter.origin, letter.position, letter.reason) == ("log", "score", "inputs offset 7: too new")

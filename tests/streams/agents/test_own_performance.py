@@ -55,18 +55,18 @@ class Play(Scene):
 
 @pytest.fixture
 async def play() -> AsyncIterator[MakePlay]:
-    made: list[Play] = []
+    plays: list[Play] = []
 
     async def make(contract: CrunchContract = TOLD) -> Play:
-        one = Play(contract)
-        made.append(one)
-        await one.start()
-        return one
+        play = Play(contract)
+        plays.append(play)
+        await play.start()
+        return play
 
     yield make
-    for one in made:
-        assert one.tenure is not None
-        await one.tenure.close()
+    for play in plays:
+        assert play.tenure is not None
+        await play.tenure.close()
 
 
 def taken(model_id: str, value: float, start: int = T0 - HOUR) -> ev.SnapshotTaken:
@@ -112,7 +112,7 @@ async def test_predict_may_have_it_too(play):
     scene = await play(CrunchContract(call_method=method))
     scene.closed(taken("a", 0.25))
     await scene.round(T0)
-    assert [one["summary"]["value"] for one in scene.told_each["a"]] == [0.25]
+    assert [told["summary"]["value"] for told in scene.told_each["a"]] == [0.25]
 
 
 async def test_where_no_method_names_it_nobody_looks(play):

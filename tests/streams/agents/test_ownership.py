@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from aiokafka.errors import KafkaTimeoutError
 from tests.memory_io import MemoryLog
-from tests.streams.agents.echo import EchoStage, claim_of, claims, log_of_ten, said
+from tests.streams.agents.echo import EchoStage, claim_of, claims, log_of_ten, untils_in
 from tests.waiting import in_time, until
 
 from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic
@@ -93,12 +93,12 @@ async def test_a_resumed_stage_decides_only_what_was_not_decided():
     first = Tenure(io, EchoStage(), "me")
     with pytest.raises(LostOwnershipError):
         await first.start()
-    assert said(io) == [1, 2, 3, 4]
+    assert untils_in(io) == [1, 2, 3, 4]
     await first.close()
     io.on_send = lambda _topic, _number: None
     second = Tenure(io, EchoStage(), "me")
     await second.start()
-    assert said(io) == list(range(1, 11))
+    assert untils_in(io) == list(range(1, 11))
     await second.close()
     assert all(reader.closed for reader in io.readers)
 

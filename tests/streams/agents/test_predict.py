@@ -27,20 +27,20 @@ MakeScene = Callable[..., Awaitable[Scene]]
 
 @pytest.fixture
 async def scene() -> AsyncIterator[MakeScene]:
-    made: list[Scene] = []
+    scenes: list[Scene] = []
 
     async def make(contract: CrunchContract | None = None, **models: Any) -> Scene:
-        one = Scene(contract)
-        made.append(one)
+        scene = Scene(contract)
+        scenes.append(scene)
         for model_id, behaviour in models.items():
-            one.gateway.join(model_id, behaviour)
-        await one.start()
-        return one
+            scene.gateway.join(model_id, behaviour)
+        await scene.start()
+        return scene
 
     yield make
-    for one in made:
-        assert one.tenure is not None
-        await one.tenure.close()
+    for scene in scenes:
+        assert scene.tenure is not None
+        await scene.tenure.close()
 
 
 def good(method: str, _arguments: Any) -> Any:
@@ -401,8 +401,8 @@ async def test_a_ban_is_an_event_and_takes_the_model_off_the_next_roster(scene):
         if isinstance(event, ev.RoundOpened)
     ]
     assert rosters == [["a", "b"], ["a"], ["a", "b"]]
-    said = [kinds for kinds in play.kinds("models") if "ModelSeen" not in kinds]
-    assert said == [["ModelBanned"], [], ["ModelReadmitted"]]
+    kinds_of_bans = [kinds for kinds in play.kinds("models") if "ModelSeen" not in kinds]
+    assert kinds_of_bans == [["ModelBanned"], [], ["ModelReadmitted"]]
 
 
 async def test_a_checkpoints_command_changes_nothing_here(scene):
@@ -443,7 +443,7 @@ async def test_a_model_that_the_orchestrator_forgot_leaves_after_a_while(scene):
     left = [e for decision in play.decisions("models") for e in decision if isinstance(e, ev.ModelLeft)]
     assert [(event.data.model_id, event.data.reason) for event in left] == [("b", gone.GONE)]
     rosters = [e.data.roster for d in play.decisions() for e in d if isinstance(e, ev.RoundOpened)]
-    assert [len(one) for one in rosters] == [2, 2, 1]
+    assert [len(roster) for roster in rosters] == [2, 2, 1]
 
 
 async def test_without_an_orchestrator_nobody_is_thought_gone(scene):

@@ -31,21 +31,21 @@ def broken(method: str, _arguments: Any) -> Any:
 
 @pytest.fixture
 async def scene() -> AsyncIterator[Make]:
-    made: list[Scene] = []
+    scenes: list[Scene] = []
 
     async def make(**behaviours: Any) -> Scene:
-        one = Scene(asks())
+        scene = Scene(asks())
         for model_id, behaviour in behaviours.items():
-            one.gateway.join(model_id, behaviour)
-        one.tick(T0)
-        await one.start()
-        made.append(one)
-        return one
+            scene.gateway.join(model_id, behaviour)
+        scene.tick(T0)
+        await scene.start()
+        scenes.append(scene)
+        return scene
 
     yield make
-    for one in made:
-        if one.tenure is not None:
-            await one.tenure.close()
+    for scene in scenes:
+        if scene.tenure is not None:
+            await scene.tenure.close()
 
 
 def submit(
@@ -60,9 +60,11 @@ def submit(
 ) -> ev.SubmitAnswers:
     answers = [
         ev.SubmittedAnswer(
-            question_id=one, scope_key=scope_key, output=msgspec.Raw(msgspec.json.encode({"value": value}))
+            question_id=question_id,
+            scope_key=scope_key,
+            output=msgspec.Raw(msgspec.json.encode({"value": value})),
         )
-        for one in question_ids
+        for question_id in question_ids
     ]
     data = ev.SubmitAnswersData(
         round_id="r1", model_id=model_id, cruncher_id="c1", answers=answers, sha256=sha256

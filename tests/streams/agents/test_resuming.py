@@ -89,7 +89,7 @@ async def test_a_score_stage_that_catches_up_reads_what_it_waits_for_and_holds_n
     await tenure.start()
     await tenure.close()
     assert decided(io.records["scores"], "scores") == log.expected["scores"]
-    most = [max(one) for one in zip(*held, strict=True)]
+    most = [max(counts) for counts in zip(*held, strict=True)]
     assert most[0] <= 2 * 7, most  # records of inputs that wait, of some sixty
     assert most[1] <= 3 * 7, most
 
@@ -148,7 +148,7 @@ async def test_after_an_upgrade_that_means_another_state_the_topic_is_read_from_
     await second.start()
     assert second.owned.read_from == 0
     assert (
-        len([one for one in io.opened if one[0] == "scores"]) < 6
+        len([opening for opening in io.opened if opening[0] == "scores"]) < 6
     )  # it does not look back to the first record
     assert second.stage.state.own == first.stage.state.own
     await second.close()
@@ -213,15 +213,18 @@ async def test_a_withholding_decided_long_ago_bears_on_the_snapshots_that_a_new_
             await resume(io, new_checkpoint)
         io.records["commands"] += waves["first"] + waves["last"]
         await resume(io, new_checkpoint)
-        found = decided(io.records["checkpoints"], "checkpoints")
-        assert sorted(found) == sorted(log.expected["checkpoints"]), f"send {number}"
+        decisions = decided(io.records["checkpoints"], "checkpoints")
+        assert sorted(decisions) == sorted(log.expected["checkpoints"]), f"send {number}"
 
 
 async def test_a_withholding_sent_while_nobody_listened_bears_on_what_is_built_now(log):
     io = await whole(fixed_log(CRUNCH_ID, 120))
     io.records["commands"] = list(make_commands(CRUNCH_ID)["before"])
     await resume(io, new_checkpoint)
-    kinds = [type(decode_event(one[0])).__name__ for one in decided(io.records["checkpoints"], "checkpoints")]
+    kinds = [
+        type(decode_event(decision[0])).__name__
+        for decision in decided(io.records["checkpoints"], "checkpoints")
+    ]
     assert kinds.count("CheckpointWithheld") == 1
 
 

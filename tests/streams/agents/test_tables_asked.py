@@ -25,11 +25,13 @@ def good(method: str, _arguments: Any) -> Any:
 
 
 def with_blob(question: str, sha256: str) -> ev.InputReceived:
-    one = asked(question=Q.replace("q1", question))
-    assert one.data.question is not None
+    input_received = asked(question=Q.replace("q1", question))
+    assert input_received.data.question is not None
     blob = ev.Blob(sha256=sha256, bytes=5, media_type="x/y")
-    named = msgspec.structs.replace(one.data.question, blob=blob)
-    return msgspec.structs.replace(one, data=msgspec.structs.replace(one.data, question=named))
+    named = msgspec.structs.replace(input_received.data.question, blob=blob)
+    return msgspec.structs.replace(
+        input_received, data=msgspec.structs.replace(input_received.data, question=named)
+    )
 
 
 @pytest.fixture
@@ -57,8 +59,8 @@ async def test_a_lost_table_stops_its_round_by_the_nodes_fault_and_no_other(play
     await play.deliver()
     missed = {(model, fault) for model, fault, reason in play.missed() if "blob gone" in reason}
     assert missed == {("a", "node"), ("b", "node")}
-    ticks = [one.arguments[1:] for one in play.gateway.calls if one.method == "tick"]
-    tables = [one[0].parquet for one in ticks if one]
+    ticks = [call.arguments[1:] for call in play.gateway.calls if call.method == "tick"]
+    tables = [arguments[0].parquet for arguments in ticks if arguments]
     assert tables == ([b"table"] * 2 if shelf else [])
     assert len(ticks) - len(tables) == 2, "the question without a table"
     assert len(play.missed()) == (2 if shelf else 4)
@@ -84,7 +86,7 @@ async def test_few_tables_are_sent_at_once_and_a_model_that_hangs_keeps_no_place
             await gate.wait()
         return None if method == "tick" else {"value": 0.5}
 
-    hanging, others = {"a0", "a1"}, {f"m{one}" for one in range(8)}
+    hanging, others = {"a0", "a1"}, {f"m{number}" for number in range(8)}
     for name in sorted(hanging):
         play.gateway.join(name, lambda method, _: stuck(method))
     for name in sorted(others):
@@ -114,8 +116,12 @@ async def test_a_table_that_could_not_be_sent_in_time_is_the_nodes_fault(play, m
     play.gateway.join("b", good)
     play.blobs = Shelf(there=b"table")
     await play.start()
-    one = with_blob("q1", "there")
-    play.asked(msgspec.structs.replace(one, data=msgspec.structs.replace(one.data, deadline_at=T0 + 1_000)))
+    late_round = with_blob("q1", "there")
+    play.asked(
+        msgspec.structs.replace(
+            late_round, data=msgspec.structs.replace(late_round.data, deadline_at=T0 + 1_000)
+        )
+    )
     await play.deliver()
     faults = {model: (fault, reason) for model, fault, reason in play.missed()}
     assert faults["b"][0] == "node"

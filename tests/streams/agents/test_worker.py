@@ -41,12 +41,12 @@ class FakeIO:
 
 @pytest.fixture
 async def worker() -> Any:
-    made = Worker(
+    worker_ = Worker(
         Settings(kafka_bootstrap="127.0.0.1:1"), "score"
     )  # whatever listens on 9092 here is not asked
-    made.io = FakeIO()  # type: ignore[assignment]
-    made.apps.append(FakeApp())  # type: ignore[arg-type]
-    return made
+    worker_.io = FakeIO()  # type: ignore[assignment]
+    worker_.apps.append(FakeApp())  # type: ignore[arg-type]
+    return worker_
 
 
 async def test_a_worker_told_to_stop_stops_its_apps(worker):

@@ -105,13 +105,13 @@ def lived(
 def told(log: MemoryLog) -> dict[str, list[ev.AnyEvent]]:
     """The events of `feeds`, and those that the input stage makes of them."""
     counter, scene = Counter("feeds"), given(InputStage(SHELF))
-    found: dict[str, list[ev.AnyEvent]] = {"feeds": [], "inputs": []}
+    events_by_topic: dict[str, list[ev.AnyEvent]] = {"feeds": [], "inputs": []}
     for offset, record in enumerate(log.records["feeds"]):
         decision = counter.read(offset, record)
         if decision is not None:
-            found["feeds"] += decision.events
-            found["inputs"] += scene.when("feeds", *decision.events).made
-    return found
+            events_by_topic["feeds"] += decision.events
+            events_by_topic["inputs"] += scene.when("feeds", *decision.events).made
+    return events_by_topic
 
 
 def of(events: list[ev.AnyEvent], kind: type) -> list:
@@ -172,8 +172,8 @@ def test_a_claim_made_anew_while_the_clock_is_wrong_does_not_begin_to_believe_it
 def test_a_source_that_says_no_state_of_its_own_is_connected_again_once_something_comes():
     wall_ms = wrong_by(DAY)
     states = of(lived(GeneratedSource(1, wall_ms), wall_ms)["feeds"], ev.FeedStateChanged)
-    said = [one.data.state for one in states if one.data.source == "generated"]
-    assert said == ["reconnecting", "connected"]
+    named_states = [event.data.state for event in states if event.data.source == "generated"]
+    assert named_states == ["reconnecting", "connected"]
 
 
 def test_a_clock_that_is_ahead_from_the_start_is_not_believed_where_the_source_tells_the_time():
@@ -188,8 +188,8 @@ def test_behind_is_said_and_no_record_is_lost():
     wall_ms = wrong_by(-10 * MINUTE)
     log = lived(Exchange(says=True), wall_ms)
     assert clock_states(log["feeds"]) == ["behind", "right"]
-    known = {event.data.ts_event for event in of(log["feeds"], ev.FeedRecordReceived)}
-    assert {START + minute * MINUTE - START % MINUTE for minute in range(11)} <= known
+    candle_times = {event.data.ts_event for event in of(log["feeds"], ev.FeedRecordReceived)}
+    assert {START + minute * MINUTE - START % MINUTE for minute in range(11)} <= candle_times
 
 
 @pytest.mark.parametrize(("before", "after"), [("1m", "5m"), ("5m", "1m")])
@@ -209,12 +209,12 @@ def test_a_worker_started_with_another_granularity_goes_on_at_once_and_skips_not
     loop.run(both())
     events = told(log)["inputs"]
     configured = of(events, ev.CrunchConfigured)
-    assert [one.data.feed.granularity for one in configured] == [before, after]
+    assert [event.data.feed.granularity for event in configured] == [before, after]
     cut = configured[1].data.effective_from
     assert START + 29 * MINUTE < cut <= START + 31 * MINUTE
-    points = [one.data.point for one in of(events, ev.InputReceived) if one.data.point > cut]
+    points = [event.data.point for event in of(events, ev.InputReceived) if event.data.point > cut]
     assert points
     assert points[0] <= cut + 5 * MINUTE
     assert points[-1] >= START + 54 * MINUTE
-    reasons = [one.data.reason for one in of(events, ev.InputResolved) if one.data.reason]
-    assert all(one.startswith("the feed was changed") or "gap" in one for one in reasons)
+    reasons = [event.data.reason for event in of(events, ev.InputResolved) if event.data.reason]
+    assert all(reason.startswith("the feed was changed") or "gap" in reason for reason in reasons)

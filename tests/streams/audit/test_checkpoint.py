@@ -19,7 +19,7 @@ def chain_of(log: MemoryLog) -> Chain:
 
 def walked(chain: Chain) -> list[str]:
     """The steps of the last checkpoint that held."""
-    last = max(chain.checkpoints.values(), key=lambda one: one.period_end)
+    last = max(chain.checkpoints.values(), key=lambda checkpoint: checkpoint.period_end)
     return [step for step, _ in check_chain(chain, last, CONTRACTS)]
 
 
@@ -37,7 +37,7 @@ def digits_changed(topic: str, kind: str, after: bytes) -> Chain:
     log = market(1).copy()
     records = log[topic]
     honest = chain_of(market(1))
-    end = max(one.period_end for one in honest.checkpoints.values())
+    end = max(checkpoint.period_end for checkpoint in honest.checkpoints.values())
     closed = [i for i, record in enumerate(records) if f'"{kind}"'.encode() in record and after in record]
     for i in reversed(closed):
         record = records[i]
@@ -47,7 +47,7 @@ def digits_changed(topic: str, kind: str, after: bytes) -> Chain:
         digit = str((int(record[at : at + 1]) % 9) + 1).encode()
         records[i] = record[:at] + digit + record[at + 1 :]
         chain = chain_of(log.copy())  # what a log was read as is not read again
-        last = max(chain.checkpoints.values(), key=lambda one: one.period_end)
+        last = max(chain.checkpoints.values(), key=lambda checkpoint: checkpoint.period_end)
         try:
             list(check_chain(chain, last, CONTRACTS))
         except ChainBrokenError:
@@ -81,8 +81,8 @@ def test_one_altered_number_breaks_the_chain_at_its_step(topic, kind, after, ste
 def test_shares_that_are_moved_but_still_sum_up_are_noticed():
     log = market(1).copy()  # read by nobody yet: what a log was read as is not read again
     chain = chain_of(market(1))
-    last = max(chain.checkpoints.values(), key=lambda one: one.period_end)
-    shares = sorted({one["reward_pct"] for one in last.emission["cruncher_rewards"]})
+    last = max(chain.checkpoints.values(), key=lambda checkpoint: checkpoint.period_end)
+    shares = sorted({reward["reward_pct"] for reward in last.emission["cruncher_rewards"]})
     a, b = (f'"reward_pct":{share}'.encode() for share in (shares[-1], shares[0]))
     assert a != b
     i = max(i for i, record in enumerate(log["checkpoints"]) if a in record)
@@ -93,8 +93,10 @@ def test_shares_that_are_moved_but_still_sum_up_are_noticed():
 
 def test_a_score_that_was_left_out_is_missed():
     chain = chain_of(market(1))
-    last = max(chain.checkpoints.values(), key=lambda one: one.period_end)
-    in_period = {(one.input_id, scope) for one, scope, _ in chain.rounds(last.period_start, last.period_end)}
+    last = max(chain.checkpoints.values(), key=lambda checkpoint: checkpoint.period_end)
+    in_period = {
+        (round_.input_id, scope) for round_, scope, _ in chain.rounds(last.period_start, last.period_end)
+    }
     key = next(key for key in chain.scored if key[:2] in in_period)
     del chain.scored[key]
     with pytest.raises(ChainBrokenError, match=rf"scores: input {key[0]}.*model {key[2]}"):
@@ -106,10 +108,10 @@ def test_a_chain_of_one_period_holds_what_that_periods_check_needs_and_no_other_
     whole = chain_of(log)
     for checkpoint in whole.checkpoints.values():
         period = (checkpoint.period_start, checkpoint.period_end)
-        one = Chain({topic: log.decisions(topic) for topic in TOPICS}, period)
-        assert [step for step, _ in check_chain(one, checkpoint, CONTRACTS)] == STEPS
-        assert list(check_chain(one, checkpoint, CONTRACTS)) == list(
+        chain = Chain({topic: log.decisions(topic) for topic in TOPICS}, period)
+        assert [step for step, _ in check_chain(chain, checkpoint, CONTRACTS)] == STEPS
+        assert list(check_chain(chain, checkpoint, CONTRACTS)) == list(
             check_chain(whole, checkpoint, CONTRACTS)
         )
-        assert 0 < len(one.inputs) < len(whole.inputs)
-        assert 0 < len(one.scored) < len(whole.scored)
+        assert 0 < len(chain.inputs) < len(whole.inputs)
+        assert 0 < len(chain.scored) < len(whole.scored)

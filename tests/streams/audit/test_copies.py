@@ -36,9 +36,9 @@ ORIGINAL = noise(1)
     ],
 )
 def test_a_copy_is_found_with_its_kind(copy, kind, lag, scale):
-    (found,) = find_copies({"original": ORIGINAL, "taker": copy, "honest": noise(4)})
-    assert (found.earlier, found.later, found.kind, found.lag) == ("original", "taker", kind, lag)
-    assert found.scale == pytest.approx(scale, rel=0.05)
+    (pair,) = find_copies({"original": ORIGINAL, "taker": copy, "honest": noise(4)})
+    assert (pair.earlier, pair.later, pair.kind, pair.lag) == ("original", "taker", kind, lag)
+    assert pair.scale == pytest.approx(scale, rel=0.05)
 
 
 @pytest.mark.parametrize("huge", [100.0, 1e9, 1e100, -1e200, 1e308])
@@ -60,8 +60,8 @@ def test_equal_means_nine_of_ten_numbers_whatever_the_rest_is(others, is_found):
 
 def test_who_was_first_is_told_by_the_lag_and_not_by_the_name():
     late = np.concatenate(([0.0], ORIGINAL[:-1]))
-    (found,) = find_copies({"a-taker": late, "z-original": ORIGINAL})
-    assert (found.earlier, found.later, found.lag) == ("z-original", "a-taker", 1)
+    (pair,) = find_copies({"a-taker": late, "z-original": ORIGINAL})
+    assert (pair.earlier, pair.later, pair.lag) == ("z-original", "a-taker", 1)
 
 
 def test_two_walks_and_two_coins_are_no_copies():
@@ -73,8 +73,8 @@ def test_two_walks_and_two_coins_are_no_copies():
 
 
 def test_a_constant_answer_is_equal_to_itself_and_says_that_it_never_moved():
-    (found,) = find_copies({"zero": [0.0] * 50, "nought": [0.0] * 50, "walk": a_walk(rounds=50)})
-    assert (found.kind, found.correlation, found.distinct) == ("equal", None, 1)
+    (pair,) = find_copies({"zero": [0.0] * 50, "nought": [0.0] * 50, "walk": a_walk(rounds=50)})
+    assert (pair.kind, pair.correlation, pair.distinct) == ("equal", None, 1)
 
 
 def test_too_few_common_rounds_prove_nothing():
@@ -85,8 +85,8 @@ def test_too_few_common_rounds_prove_nothing():
 
 def test_a_small_motion_around_a_large_value_keeps_its_digits():
     price = 60_000 + noise(6, size=1e-3)
-    (found,) = find_copies({"a": price, "b": 60_000 + noise(7, size=1e-3), "c": 2 * price})
-    assert (found.earlier, found.later, found.kind) == ("a", "c", "scaled")
+    (pair,) = find_copies({"a": price, "b": 60_000 + noise(7, size=1e-3), "c": 2 * price})
+    assert (pair.earlier, pair.later, pair.kind) == ("a", "c", "scaled")
 
 
 def test_nobody_and_one_alone_have_no_copies():

@@ -48,7 +48,7 @@ def test_an_honest_log_holds_and_says_what_is_on_top():
 
 
 def changed(events, kind, number, **fields):
-    place = [n for n, one in enumerate(events) if isinstance(one, kind)][number]
+    place = [n for n, event in enumerate(events) if isinstance(event, kind)][number]
     data = msgspec.structs.replace(events[place].data, **fields)
     return [*events[:place], msgspec.structs.replace(events[place], data=data), *events[place + 1 :]]
 

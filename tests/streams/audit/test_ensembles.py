@@ -42,19 +42,19 @@ class Measured(ScoreResult):
 
 
 def measured(prediction, truth):
-    said, outcome = prediction.value, 100 * truth.return_
-    return {"value": said * outcome, "signal": said, "outcome": outcome, "error": said - outcome}
+    signal, outcome = prediction.value, 100 * truth.return_
+    return {"value": signal * outcome, "signal": signal, "outcome": outcome, "error": signal - outcome}
 
 
 def together(answers, truth, context):
     wealth = {
-        one.model_id: context.states.get(one.model_id, 1.0) + one.output.value * truth.return_
-        for one in answers
-        if one.output is not None
+        answer.model_id: context.states.get(answer.model_id, 1.0) + answer.output.value * truth.return_
+        for answer in answers
+        if answer.output is not None
     }
     scores = [
-        None if one.output is None else measured(one.output, truth) | {"value": wealth[one.model_id]}
-        for one in answers
+        None if answer.output is None else measured(answer.output, truth) | {"value": wealth[answer.model_id]}
+        for answer in answers
     ]
     return RoundScores(scores, states=wealth)
 
@@ -62,7 +62,7 @@ def together(answers, truth, context):
 def odd(members):
     if len(members) % 2:
         raise ValueError("an odd number")
-    return [1.0 + (one.mean_score or 0.0) ** 2 for one in members]
+    return [1.0 + (member.mean_score or 0.0) ** 2 for member in members]
 
 
 def contracts_of(fields: dict[str, Any]) -> Callable[[str], CrunchContract]:
@@ -105,19 +105,19 @@ def played(request) -> tuple[MemoryLog, Callable[[str], CrunchContract]]:
 
 def test_an_honest_log_holds_and_pays_no_ensemble(played):
     log, contracts = played
-    made = [event.data for event in log.events("scores") if isinstance(event, EnsemblesScored)]
-    ends = {(entry.model_id, entry.status) for data in made for entry in data.entries()}
+    ensemble_scores = [event.data for event in log.events("scores") if isinstance(event, EnsemblesScored)]
+    ends = {(entry.model_id, entry.status) for data in ensemble_scores for entry in data.entries()}
     assert len(ends) == 6 - 1  # each is scored, and all but the equal one fail somewhere
     snapshots = [event.data for event in log.events("snapshots") if isinstance(event, SnapshotTaken)]
-    assert any("contribution" in one.summary_units for one in snapshots)
+    assert any("contribution" in snapshot.summary_units for snapshot in snapshots)
     checkpoint = last_checkpoint(log)
     assert both_looks(log, checkpoint, contracts) == [None, None]
-    assert {one for one in checkpoint.unranked if one.startswith("__ensemble_")} == {
+    assert {model_id for model_id in checkpoint.unranked if model_id.startswith("__ensemble_")} == {
         "__ensemble_equal__",
         "__ensemble_odd__",
         "__ensemble_precise__",
     }
-    assert not any(one.model_id.startswith("__ensemble_") for one in checkpoint.ranking)
+    assert not any(row.model_id.startswith("__ensemble_") for row in checkpoint.ranking)
 
 
 def other_score(data):
@@ -133,9 +133,9 @@ def other_answer(data):
 
 def other_weights(data):
     column = data.weights[1]
-    if len([one for one in column if one]) < 2:
+    if len([weight for weight in column if weight]) < 2:
         return None
-    swapped = [None if one is None else 10**9 - one + 1 for one in column]
+    swapped = [None if weight is None else 10**9 - weight + 1 for weight in column]
     return msgspec.structs.replace(data, weights=[data.weights[0], swapped, *data.weights[2:]])
 
 
@@ -171,7 +171,7 @@ def test_an_altered_snapshot_of_an_ensemble_is_named(played):
     forged = rewritten(
         log, SnapshotTaken, other_mean, checkpoint.period_start, checkpoint.period_end, topic="snapshots"
     )
-    for found in both_looks(forged, checkpoint, contracts):
-        assert found is not None
-        assert found.step == "snapshots"
-        assert "__ensemble_equal__" in str(found)
+    for error in both_looks(forged, checkpoint, contracts):
+        assert error is not None
+        assert error.step == "snapshots"
+        assert "__ensemble_equal__" in str(error)

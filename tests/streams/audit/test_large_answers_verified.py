@@ -35,7 +35,7 @@ MODELS = {"up": lambda _data, _call: {"value": 0.5}, "down": lambda _data, _call
 
 def aside(events: Sequence[AnyEvent], rosters: dict[str, list[RosterEntry]], shelf: Shelf) -> list[AnyEvent]:
     """The events of a decision of `predictions`, with the answers of "up" in blobs, an own one for each round."""
-    found: list[AnyEvent] = []
+    events_aside: list[AnyEvent] = []
     for event in events:
         if isinstance(event, RoundOpened):
             rosters[event.data.input_id] = event.data.roster
@@ -51,8 +51,8 @@ def aside(events: Sequence[AnyEvent], rosters: dict[str, list[RosterEntry]], she
             ]
             columns = answers_in_columns(roster, large_answers.set_aside(entries, shelf.put))
             event = msgspec.structs.replace(event, data=msgspec.structs.replace(data, **columns))  # noqa: PLW2901
-        found.append(event)
-    return found
+        events_aside.append(event)
+    return events_aside
 
 
 class Scene:
@@ -81,16 +81,16 @@ class Scene:
         """(name of a blob in the last checkpoint's period, the log of a node to which it was lost when it scored)."""
         rounds = self.log.events("scores")
         chain = Chain({"checkpoints": self.log.decisions("checkpoints")})
-        last = max(chain.checkpoints.values(), key=lambda one: one.period_end)
+        last = max(chain.checkpoints.values(), key=lambda checkpoint: checkpoint.period_end)
         scored = [
-            one.data
-            for one in rounds
-            if isinstance(one, RoundScored) and one.data.resolvable_at < last.period_end
+            event.data
+            for event in rounds
+            if isinstance(event, RoundScored) and event.data.resolvable_at < last.period_end
         ]
         answered = {
-            one.data.input_id: one.data
-            for one in self.log.events("predictions")
-            if isinstance(one, ScopeAnswered)
+            event.data.input_id: event.data
+            for event in self.log.events("predictions")
+            if isinstance(event, ScopeAnswered)
         }
         ((_, blob),) = answered[scored[-1].input_id].blobs
         with_a_hole = Shelf(**{name: held for name, held in self.shelf.kept.items() if name != blob.sha256})
@@ -113,7 +113,7 @@ def scene() -> Scene:
 def verified(log: MemoryLog, shelf: Shelf | None) -> ChainBrokenError | None:
     """What the check of the last checkpoint finds first; None where all holds."""
     chain = Chain({"checkpoints": log.decisions("checkpoints")})
-    checkpoint = max(chain.checkpoints.values(), key=lambda one: one.period_end)
+    checkpoint = max(chain.checkpoints.values(), key=lambda checkpoint_: checkpoint_.period_end)
     chain = chain_of(log, checkpoint)
     chain.blobs = AuditBlobs(shelf)
     return fault_of(log, chain, checkpoint, lambda _: CONTRACT, CRUNCH_ID)
@@ -136,9 +136,11 @@ def test_an_answer_that_is_lost_now_is_named(scene, why):
 
 def test_a_round_that_a_lost_answer_stopped_holds_and_cost_nobody_but_the_node(scene):
     name, log = scene.lost_at_scoring()
-    stopped = [one.data for one in log.events("scores") if isinstance(one, RoundScored) and one.data.reasons]
+    stopped = [
+        event.data for event in log.events("scores") if isinstance(event, RoundScored) and event.data.reasons
+    ]
     ((entry, other),) = [data.entries() for data in stopped]
-    assert {(one.status, one.fault, one.charge_units) for one in (entry, other)} == {("FAILED", "node", None)}
+    assert {(row.status, row.fault, row.charge_units) for row in (entry, other)} == {("FAILED", "node", None)}
     assert entry.reason == f"BLOB_LOST: blob {name} is missing"
     assert verified(log, scene.shelf) is None, "also when the blob is back"
 
@@ -154,7 +156,7 @@ def test_a_round_that_is_said_to_be_stopped_by_a_blob_that_it_has_not_is_found(s
 
 
 def test_a_score_of_a_large_answer_is_explained_and_a_lost_one_says_so(scene, tmp_path):
-    data = next(one.data for one in scene.log.events("scores") if isinstance(one, RoundScored))
+    data = next(event.data for event in scene.log.events("scores") if isinstance(event, RoundScored))
     read, appends = fold(scene.log, tmp_path), MemoryAppends(scene.log)
     the_id = prediction_id(data.input_id, data.scope_key, "up")
     for shelf, agrees in ((scene.shelf, True), (Shelf(), None)):

@@ -48,7 +48,7 @@ Parts = list[tuple[list[AnyEvent], dict[str, Any], dict[str, Need]]]
 @lru_cache
 def last_checkpoint() -> CheckpointData:
     honest = Chain({"checkpoints": market(1).decisions("checkpoints")})
-    return max(honest.checkpoints.values(), key=lambda one: one.period_end)
+    return max(honest.checkpoints.values(), key=lambda checkpoint: checkpoint.period_end)
 
 
 def verdict(log: MemoryLog, crunch_id: str = "btc-up", copy_of: str = "") -> ChainBrokenError | None:
@@ -63,7 +63,9 @@ def verdict(log: MemoryLog, crunch_id: str = "btc-up", copy_of: str = "") -> Cha
 
 
 def parts_of(log: MemoryLog, topic: str) -> Parts:
-    return [(list(one.events), dict(one.upto), dict(one.need)) for one in log.decisions(topic)]
+    return [
+        (list(decision.events), dict(decision.upto), dict(decision.need)) for decision in log.decisions(topic)
+    ]
 
 
 def written(log: MemoryLog, topic: str, parts: Parts, *, redone: bool) -> MemoryLog:
@@ -156,9 +158,9 @@ def altered(parts: Parts, i: int, j: int, rng: random.Random) -> None:
         pairs = (
             value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
         )
-        for key, one in pairs:
-            if isinstance(one, (dict, list)):
-                walk(one)
+        for key, child in pairs:
+            if isinstance(child, (dict, list)):
+                walk(child)
             elif key not in ("kind", "v"):
                 leaves.append((value, key))
 
@@ -180,7 +182,8 @@ def altered(parts: Parts, i: int, j: int, rng: random.Random) -> None:
 
 
 MUTATIONS = {
-    one.__name__: one for one in (left_out, decision_left_out, doubled, slipped_in, exchanged, altered)
+    mutation.__name__: mutation
+    for mutation in (left_out, decision_left_out, doubled, slipped_in, exchanged, altered)
 }
 TOUCHED = {
     "feeds": {"feed", "input"},
@@ -195,9 +198,9 @@ TOUCHED = {
 
 def test_a_copy_under_another_crunch_id_holds_and_a_log_that_is_no_copy_does_not():
     assert verdict(market(1), "btc-up-mirror", copy_of="btc-up") is None
-    found = verdict(market(1), "btc-up-mirror")
-    assert found is not None
-    assert found.step == "checkpoint"
+    error = verdict(market(1), "btc-up-mirror")
+    assert error is not None
+    assert error.step == "checkpoint"
 
 
 def test_an_honest_log_holds_whatever_its_market_was():
@@ -219,9 +222,9 @@ def test_what_a_stage_did_not_decide_is_found_where_it_stands(topic: str, mutati
             log = written(market(1), topic, parts, redone=redone)
         except KeyError:
             continue  # no stage goes on from that
-        found = verdict(log)
-        assert found is not None, (seed, i, j)
-        assert found.step in TOUCHED[topic], (seed, str(found))
+        error = verdict(log)
+        assert error is not None, (seed, i, j)
+        assert error.step in TOUCHED[topic], (seed, str(error))
 
 
 def twice_says_no_more(event: AnyEvent) -> bool:
@@ -252,14 +255,14 @@ def test_what_came_from_outside_is_there_once_and_whole(topic: str, mutation: st
             lambda data: {"outputs": [msgspec.Raw(b'{"value":0.123}'), *data.outputs[1:]]},
         ),
         ("predictions", "ScopeAnswered", lambda data: {"models": [*data.models[:-1], 99]}),
-        ("predictions", "ScopeAnswered", lambda data: {"models": [one + 1 for one in data.models]}),
+        ("predictions", "ScopeAnswered", lambda data: {"models": [index + 1 for index in data.models]}),
         (
             "predictions",
             "ScopeAnswered",
             lambda data: {
                 "unanswered": [
-                    msgspec.structs.replace(one, fault="node" if one.fault == "model" else "model")
-                    for one in data.unanswered
+                    msgspec.structs.replace(entry, fault="node" if entry.fault == "model" else "model")
+                    for entry in data.unanswered
                 ]
             },
         ),
@@ -282,9 +285,9 @@ def test_what_came_from_outside_is_as_it_was_when_it_was_used(
     parts[i][0][j] = msgspec.structs.replace(
         event, data=msgspec.structs.replace(event.data, **change(event.data))
     )
-    found = verdict(written(market(1), topic, parts, redone=False))
-    assert found is not None
-    assert found.step in TOUCHED[topic]
+    error = verdict(written(market(1), topic, parts, redone=False))
+    assert error is not None
+    assert error.step in TOUCHED[topic]
 
 
 def test_a_fault_that_is_moved_with_its_charge_is_found_by_the_second_look_too():
@@ -300,8 +303,8 @@ def test_a_fault_that_is_moved_with_its_charge_is_found_by_the_second_look_too()
     to = "node" if entry.fault == "model" else "model"
     i = events[j].data.models.index(entry.model_id)
     unscored = [
-        msgspec.structs.replace(one, fault=to, charge_units=None) if one.model == i else one
-        for one in events[j].data.unscored
+        msgspec.structs.replace(entry, fault=to, charge_units=None) if entry.model == i else entry
+        for entry in events[j].data.unscored
     ]
     events[j] = msgspec.structs.replace(
         events[j], data=msgspec.structs.replace(events[j].data, unscored=unscored)
@@ -309,14 +312,14 @@ def test_a_fault_that_is_moved_with_its_charge_is_found_by_the_second_look_too()
     log = written(market(1), "scores", parts, redone=False)
     chain = Chain({topic: log.decisions(topic) for topic in TOPICS_READ})
     says = f"model {entry.model_id}: no score by the fault of {to}, but it is that of {entry.fault}"
-    with pytest.raises(ChainBrokenError, match=says) as found:
+    with pytest.raises(ChainBrokenError, match=says) as broken:
         list(check_chain(chain, last_checkpoint(), CONTRACTS))
-    assert found.value.step == "scores"
+    assert broken.value.step == "scores"
 
 
 def not_scored(event: RoundScored) -> list[ScoreEntry]:
     """Those who had answered, and whose answer got no score."""
-    return [one for one in event.data.entries() if one.status == "FAILED" and one.reason]
+    return [entry for entry in event.data.entries() if entry.status == "FAILED" and entry.reason]
 
 
 def test_truths_that_are_nulled_with_the_later_stages_honestly_redone_are_found():
@@ -328,10 +331,10 @@ def test_truths_that_are_nulled_with_the_later_stages_honestly_redone_are_found(
                     event.data, truth=None, reason="gap: no record within the window"
                 )
                 events[j] = msgspec.structs.replace(event, data=data)
-    found = verdict(written(market(1), "inputs", parts, redone=True))
-    assert found is not None
-    assert found.step == "feed"
-    assert "truth" in str(found)
+    error = verdict(written(market(1), "inputs", parts, redone=True))
+    assert error is not None
+    assert error.step == "feed"
+    assert "truth" in str(error)
 
 
 def test_inputs_that_are_left_out_with_everything_honestly_redone_are_found():
@@ -344,10 +347,10 @@ def test_inputs_that_are_left_out_with_everything_honestly_redone_are_found():
     }
     for events, *_ in parts:
         events[:] = [event for event in events if getattr(event.data, "input_id", None) not in gone]
-    found = verdict(written(market(1), "inputs", parts, redone=True))
-    assert found is not None
-    assert found.step == "input"
-    assert "was left out" in str(found)
+    error = verdict(written(market(1), "inputs", parts, redone=True))
+    assert error is not None
+    assert error.step == "input"
+    assert "was left out" in str(error)
 
 
 def test_a_record_that_is_taken_out_with_everything_honestly_redone_is_found_since_no_gap_was_said():
@@ -358,9 +361,9 @@ def test_a_record_that_is_taken_out_with_everything_honestly_redone_is_found_sin
         if isinstance(parts[i][0][j], FeedRecordReceived) and not parts[i][0][j].data.revision:
             break
     del parts[i][0][j]
-    found = verdict(written(market(1), "feeds", parts, redone=True))
-    assert found is not None
-    assert (found.step, "no FeedGapFound" in str(found)) == ("feed", True)
+    error = verdict(written(market(1), "feeds", parts, redone=True))
+    assert error is not None
+    assert (error.step, "no FeedGapFound" in str(error)) == ("feed", True)
 
 
 @pytest.mark.parametrize("redone", [False, True], ids=["as it was", "redone"])
@@ -371,20 +374,20 @@ def test_a_model_that_is_taken_off_a_roster_with_its_answers_is_found(redone: bo
         for j, event in enumerate(events):
             if isinstance(event, RoundOpened):
                 rosters[event.data.input_id] = event.data.roster
-                roster = [one for one in event.data.roster if one.model_id != "b"]
+                roster = [entry for entry in event.data.roster if entry.model_id != "b"]
                 events[j] = msgspec.structs.replace(
                     event, data=msgspec.structs.replace(event.data, roster=roster)
                 )
             elif isinstance(event, ScopeAnswered):
                 roster = rosters[event.data.input_id]
-                left = [one for one in event.data.entries(roster) if one.model_id != "b"]
-                columns = answers_in_columns([one for one in roster if one.model_id != "b"], left)
+                left = [entry for entry in event.data.entries(roster) if entry.model_id != "b"]
+                columns = answers_in_columns([entry for entry in roster if entry.model_id != "b"], left)
                 events[j] = msgspec.structs.replace(
                     event, data=msgspec.structs.replace(event.data, **columns)
                 )
-    found = verdict(written(market(1), "predictions", parts, redone=redone))
-    assert found is not None
-    assert (found.step, "model b" in str(found)) == ("predictions", True)
+    error = verdict(written(market(1), "predictions", parts, redone=redone))
+    assert error is not None
+    assert (error.step, "model b" in str(error)) == ("predictions", True)
 
 
 @pytest.mark.parametrize("redone", [False, True], ids=["as it was", "redone"])
@@ -403,9 +406,9 @@ def test_a_roster_in_another_order_is_named(redone: bool):
                 events[j] = msgspec.structs.replace(
                     event, data=msgspec.structs.replace(event.data, **columns)
                 )
-    found = verdict(written(market(1), "predictions", parts, redone=redone))
-    assert found is not None
-    assert (found.step, "in another order" in str(found)) == ("predictions", True), str(found)
+    error = verdict(written(market(1), "predictions", parts, redone=redone))
+    assert error is not None
+    assert (error.step, "in another order" in str(error)) == ("predictions", True), str(error)
 
 
 def test_a_payload_that_is_written_with_other_blanks_is_named():
@@ -417,14 +420,14 @@ def test_a_payload_that_is_written_with_other_blanks_is_named():
                 events[j] = msgspec.structs.replace(
                     event, data=msgspec.structs.replace(event.data, payload=payload)
                 )
-    found = verdict(written(market(1), "inputs", parts, redone=False))
-    assert found is not None
-    assert (found.step, "its JSON is" in str(found)) == ("input", True), str(found)
+    error = verdict(written(market(1), "inputs", parts, redone=False))
+    assert error is not None
+    assert (error.step, "its JSON is" in str(error)) == ("input", True), str(error)
 
 
 def test_a_hole_in_the_numbers_ends_the_topic_where_it_is():
     log = market(1).copy()
     log["scores"][len(log["scores"]) // 2] = b"garbage"
-    found = verdict(log)
-    assert found is not None
-    assert found.step == "scores"
+    error = verdict(log)
+    assert error is not None
+    assert error.step == "scores"

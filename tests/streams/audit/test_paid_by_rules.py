@@ -57,18 +57,20 @@ def checkpoints_in(log: MemoryLog) -> tuple[Chain, list[CheckpointData]]:
 
 
 def check(log: MemoryLog) -> None:
-    chain, found = checkpoints_in(log)
-    for one in found:
-        steps = [step for step, _ in check_chain(chain, one, chain_of_stages.CONTRACTS)]
+    chain, checkpoints = checkpoints_in(log)
+    for checkpoint in checkpoints:
+        steps = [step for step, _ in check_chain(chain, checkpoint, chain_of_stages.CONTRACTS)]
         assert tuple(steps) == STEPS
 
 
 def test_an_honest_log_holds_and_has_something_to_hold(log):
     check(log)
-    _, found = checkpoints_in(log)
-    assert len(found) == 3
-    assert all(len(one.payout.pools) == 2 and one.payout.retained_frac64 for one in found)
-    assert all(one.ranking[0].counts["short"] for one in found)
+    _, checkpoints = checkpoints_in(log)
+    assert len(checkpoints) == 3
+    assert all(
+        len(checkpoint.payout.pools) == 2 and checkpoint.payout.retained_frac64 for checkpoint in checkpoints
+    )
+    assert all(checkpoint.ranking[0].counts["short"] for checkpoint in checkpoints)
 
 
 ALTERED = {

@@ -24,16 +24,18 @@ from coordinator.streams.events import (
 def played(request) -> Log:
     events = drawn(40, seed=7)
     if request.param == "as they came":
-        events = [one._replace(corrected=None) for one in events]
-    elif not any(one.corrected for one in events):
-        first = next(one for one in events if not one.is_void)
+        events = [drawn._replace(corrected=None) for drawn in events]
+    elif not any(drawn.corrected for drawn in events):
+        first = next(drawn for drawn in events if not drawn.is_void)
         at = first.comes_at + 3 * 86_400_000
-        events = [one._replace(corrected=(at, 1 - one.outcome)) if one is first else one for one in events]
+        events = [
+            drawn._replace(corrected=(at, 1 - drawn.outcome)) if drawn is first else drawn for drawn in events
+        ]
     topics = MemoryLog(run(events).log.topics)
     of = [
-        one.data.checkpoint if isinstance(one, CheckpointWithheld) else one.data
-        for one in topics.events("checkpoints")
-        if hasattr(one.data, "checkpoint") or hasattr(one.data, "ranking")
+        event.data.checkpoint if isinstance(event, CheckpointWithheld) else event.data
+        for event in topics.events("checkpoints")
+        if hasattr(event.data, "checkpoint") or hasattr(event.data, "ranking")
     ]
     return Log(topics, CONTRACT, of[0])
 

@@ -40,7 +40,7 @@ def read_whole(topic: str, records: list[bytes]) -> None:
 def test_a_decision_that_was_altered_before_a_state_is_found(log: MemoryLog) -> None:
     """Its recorded state still tells of the snapshot as it was."""
     records = log["snapshots"]
-    place = next(i for i, one in enumerate(records) if b'"sums":{"value":[' in one)
+    place = next(i for i, body in enumerate(records) if b'"sums":{"value":[' in body)
     records[place] = records[place].replace(b',9]},"summary_units"', b',8]},"summary_units"')
     with pytest.raises(WrongStateError, match=r"snapshots offset \d+: .*trails"):
         read_whole("snapshots", records)
@@ -48,6 +48,6 @@ def test_a_decision_that_was_altered_before_a_state_is_found(log: MemoryLog) -> 
 
 def test_a_decision_that_was_left_out_before_a_state_is_found(log: MemoryLog) -> None:
     records = log["snapshots"]
-    records[next(i for i, one in enumerate(records) if b'"sums":{"value":[' in one)] = b"garbage"
+    records[next(i for i, body in enumerate(records) if b'"sums":{"value":[' in body)] = b"garbage"
     with pytest.raises(WrongStateError, match="but before it is"):
         read_whole("snapshots", records)

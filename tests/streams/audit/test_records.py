@@ -52,7 +52,7 @@ def test_a_window_is_found_as_by_a_look_at_all_records(rows, offset, point_minut
     records = [seen(number, *row) for number, row in enumerate(rows)]
     records.sort(key=lambda record: (record.at, record.offset))
     chain: Any = SimpleNamespace(records=defaultdict(list, {"BTCUSDT": records}))
-    known = KnownRecords(chain, "BTCUSDT", TERMS)
+    records_at = KnownRecords(chain, "BTCUSDT", TERMS)
     point, end = point_minute * MINUTE, (point_minute + minutes) * MINUTE
-    assert known.at_offset(offset) == brute(records, offset)
-    assert known.window(point, end, offset) == truth_window(brute(records, offset), point, end)
+    assert records_at.at_offset(offset) == brute(records, offset)
+    assert records_at.window(point, end, offset) == truth_window(brute(records, offset), point, end)

@@ -57,8 +57,8 @@ def played(request) -> tuple[MemoryLog, Any]:
 def test_an_honest_log_holds(played):
     log, contracts = played
     scored = [event.data for event in log.events("scores") if isinstance(event, RoundScored)]
-    assert {(one.subject, one.scope_key) for one in scored} == {(PAIR, "pair")}
-    values = {units for one in scored for units in one.units.get("value", []) if units}
+    assert {(data.subject, data.scope_key) for data in scored} == {(PAIR, "pair")}
+    values = {units for data in scored for units in data.units.get("value", []) if units}
     assert len(values) > 50
     assert both_looks(log, last_checkpoint(log), contracts) == [None, None]
 
@@ -103,5 +103,5 @@ def test_what_was_altered_is_named(played, topic, kind, change, step):
     log, contracts = played
     checkpoint = last_checkpoint(log)
     forged = rewritten(log, kind, change, checkpoint.period_start, checkpoint.period_end, topic)
-    found = both_looks(forged, checkpoint, contracts)
-    assert [error.step if error else None for error in found] == [step, step], found
+    errors = both_looks(forged, checkpoint, contracts)
+    assert [error.step if error else None for error in errors] == [step, step], errors

@@ -31,20 +31,24 @@ def betting(round_answers, truth, context):
         raise ValueError("a case that the author forgot")
     wealth = {name: context.states.get(name, 100.0) for name in round_answers.models}
     scores: list[Any] = []
-    for one in round_answers:
-        if one.output is None:
-            wealth[one.model_id] -= 0.1
-            scores.append(wealth[one.model_id])
-        elif one.output.value == 0.5:
+    for answer in round_answers:
+        if answer.output is None:
+            wealth[answer.model_id] -= 0.1
+            scores.append(wealth[answer.model_id])
+        elif answer.output.value == 0.5:
             scores.append(Failed("no half bets"))
-        elif one.output.value > 0.9 and truth.return_ > 0:
+        elif answer.output.value > 0.9 and truth.return_ > 0:
             scores.append(None)
-        elif abs(one.output.value) < 0.1:
+        elif abs(answer.output.value) < 0.1:
             scores.append(NoScore("sits out"))
         else:
-            wealth[one.model_id] *= 1 + truth.return_ * one.output.value
-            scores.append({"value": wealth[one.model_id]})
-    named = {one.model_id: "too bold" for one in round_answers if one.output and one.output.value < -0.9}
+            wealth[answer.model_id] *= 1 + truth.return_ * answer.output.value
+            scores.append({"value": wealth[answer.model_id]})
+    named = {
+        answer.model_id: "too bold"
+        for answer in round_answers
+        if answer.output and answer.output.value < -0.9
+    }
     return RoundScores(scores, failed=named, states=wealth, shared=sum(wealth.values()))
 
 
@@ -91,28 +95,28 @@ def played(request) -> tuple[MemoryLog, Callable[[str], CrunchContract]]:
 
 def last_checkpoint(log: MemoryLog) -> CheckpointData:
     honest = Chain({"checkpoints": log.decisions("checkpoints")})
-    return max(honest.checkpoints.values(), key=lambda one: one.period_end)
+    return max(honest.checkpoints.values(), key=lambda checkpoint: checkpoint.period_end)
 
 
 def both_looks(log: MemoryLog, checkpoint: CheckpointData, contracts: Any) -> list[ChainBrokenError | None]:
     """What the second look alone finds, and what both together find."""
-    found: list[ChainBrokenError | None] = []
+    errors: list[ChainBrokenError | None] = []
     for look in (
         lambda: list(check_chain(chain_of(log, checkpoint), checkpoint, contracts)),
         lambda: steps_of(log, chain_of(log, checkpoint), checkpoint, contracts, "btc-up"),
     ):
         try:
             look()
-            found.append(None)
+            errors.append(None)
         except ChainBrokenError as error:
-            found.append(error)
-    return found
+            errors.append(error)
+    return errors
 
 
 def test_an_honest_log_holds(played):
     log, contracts = played
     scored = [event for event in log.events("scores") if isinstance(event, RoundScored)]
-    assert any(one.charge_units is not None for event in scored for one in event.data.unscored)
+    assert any(entry.charge_units is not None for event in scored for entry in event.data.unscored)
     assert both_looks(log, last_checkpoint(log), contracts) == [None, None]
 
 
@@ -134,8 +138,8 @@ def rewritten(
     events[j] = msgspec.structs.replace(events[j], data=data)
     out = log.copy()
     out.topics[topic] = [encode_append(Append(e=1, epoch=1, seq=0, claim="forger"))]
-    for number, (one, upto, need) in enumerate(parts, start=1):
-        for record in encode_decision(one, epoch=1, seq=number, upto=upto, need=need):
+    for number, (rewritten_events, upto, need) in enumerate(parts, start=1):
+        for record in encode_decision(rewritten_events, epoch=1, seq=number, upto=upto, need=need):
             out.append(topic, record)
     return out
 
@@ -155,26 +159,31 @@ def other_pot(data):
 
 def better(data):
     column = data.units.get("value", [])
-    if all(one is None for one in column):
+    if all(units is None for units in column):
         return None
-    return msgspec.structs.replace(data, units={"value": [one if one is None else one + 2 for one in column]})
+    return msgspec.structs.replace(
+        data, units={"value": [units if units is None else units + 2 for units in column]}
+    )
 
 
 def cheaper(data):
-    if not any(one.charge_units is not None for one in data.unscored):
+    if not any(entry.charge_units is not None for entry in data.unscored):
         return None
     unscored = [
-        one if one.charge_units is None else msgspec.structs.replace(one, charge_units=one.charge_units + 2)
-        for one in data.unscored
+        entry
+        if entry.charge_units is None
+        else msgspec.structs.replace(entry, charge_units=entry.charge_units + 2)
+        for entry in data.unscored
     ]
     return msgspec.structs.replace(data, unscored=unscored)
 
 
 def by_the_model(data):
-    if not any(one.fault == "nobody" for one in data.unscored):
+    if not any(entry.fault == "nobody" for entry in data.unscored):
         return None
     unscored = [
-        msgspec.structs.replace(one, fault="model") if one.fault == "nobody" else one for one in data.unscored
+        msgspec.structs.replace(entry, fault="model") if entry.fault == "nobody" else entry
+        for entry in data.unscored
     ]
     return msgspec.structs.replace(data, unscored=unscored)
 
@@ -206,7 +215,7 @@ def test_what_is_altered_is_named_by_each_look(played, what):
 
 
 def other_order(data):
-    if len({one.units for one in data.series}) < 2:
+    if len({model_series.units for model_series in data.series}) < 2:
         return None
     return msgspec.structs.replace(data, series=data.series[::-1])
 
@@ -221,7 +230,7 @@ def other_window(name):
     return change
 
 
-SNAPSHOTS = {"series": other_order} | {one.name: other_window(one.name) for one in SPECIAL}
+SNAPSHOTS = {"series": other_order} | {window.name: other_window(window.name) for window in SPECIAL}
 
 
 @pytest.mark.parametrize("what", SNAPSHOTS)

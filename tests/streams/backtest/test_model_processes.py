@@ -53,7 +53,7 @@ def played(folder: Path, tmp_path: Path, contract=CONTRACT, **options):
         "coordinator.scaffolds.challenge.tracker.TrackerBase",
         **options,
     )
-    instants = [(one.at, [one]) for one in RECORDS]
+    instants = [(record.at, [record]) for record in RECORDS]
     with Tables(tmp_path / "tables", "value") as tables:
         result = run_backtest(plan, instants, tmp_path / "work", on_decision=tables.take)
     by_model: dict = {}
@@ -89,16 +89,16 @@ PIPE = "    def predict(self, s, h, t):\n        os.write(int(sys.argv[-1]), {sa
 
 
 @pytest.mark.parametrize(
-    ("said", "then", "status"),
+    ("written", "then", "status"),
     [
         (b"\0\0\0\2no", "", "ABSENT"),  # no answer at all, where one is due
         (b"\0\0\0\0", "", "ABSENT"),  # an empty one
         (b"\0\0\0\7par", "        time.sleep(60)\n", "ABSENT"),  # the beginning of one
     ],
 )
-def test_a_model_that_writes_to_the_pipe_harms_itself_alone(tmp_path, said, then, status):
+def test_a_model_that_writes_to_the_pipe_harms_itself_alone(tmp_path, written, then, status):
     folder = folder_of(tmp_path, "counts")
-    folder_of(tmp_path, "meddles", body=PIPE.format(said=said, then=then))
+    folder_of(tmp_path, "meddles", body=PIPE.format(said=written, then=then))
     (folder / "meddles" / "main.py").write_text("import sys\n" + (folder / "meddles" / "main.py").read_text())
     contract = CONTRACT.model_copy(update={"deadline_seconds": 0.5})
     result, rows = played(folder, tmp_path, contract)
@@ -119,9 +119,9 @@ def test_the_numbers_are_those_of_the_engine(tmp_path):
         {"counts": lambda data, call: {"value": next(n) / 100}},
         snapshot_interval_seconds=60,
     )
-    assert [row["value_units"] for row in scores] == [one.units["value"] for one in same.scores["counts"]]
+    assert [row["value_units"] for row in scores] == [row.units["value"] for row in same.scores["counts"]]
     (line,) = result.models
-    assert line.of.total[0] == sum(one.units.get("value", 0) for one in same.scores["counts"])
+    assert line.of.total[0] == sum(row.units.get("value", 0) for row in same.scores["counts"])
     assert (line.of.scored, result.rounds) == (11, 12)
     assert (result.first_point, result.last_point) == (T0, T0 + 11 * MINUTE)
 

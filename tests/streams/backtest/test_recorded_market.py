@@ -86,15 +86,15 @@ def test_a_new_model_is_ranked_among_those_of_the_log(tmp_path):
     assert set(by_id) == {"bold", "frail", "mine"}
     assert sorted(line.rank for line in result.models) == [1, 2, 3]
     # Those that were there have the very numbers that they had without the new one.
-    alone = {one.model_id: one.windows_units for one in engine.end_now().snapshots}
-    now = {one.model_id: one.windows_units for one in result.ending.snapshots}
+    alone = {snapshot.model_id: snapshot.windows_units for snapshot in engine.end_now().snapshots}
+    now = {snapshot.model_id: snapshot.windows_units for snapshot in result.ending.snapshots}
     assert {name: now[name] for name in alone} == alone
     assert len({line.of.scored + line.of.failed for line in result.models}) == 1
     assert by_id["frail"].of.failed > by_id["bold"].of.failed == by_id["mine"].of.failed > 0
     # The hole of the feed is a hole here too: no truth, for nobody.
     assert by_id["mine"].of.scored == by_id["bold"].of.scored < MINUTES
     assert result.rounds == sum(
-        type(one).__name__ == "RoundOpened" for one in engine.log.events("predictions")
+        type(event).__name__ == "RoundOpened" for event in engine.log.events("predictions")
     )
 
 

@@ -66,7 +66,7 @@ def withhold(
 def ranking(scene: Given) -> list[tuple[str, int, int]]:
     (event,) = scene.made
     data = event.data if isinstance(event, CheckpointOpened) else event.data.checkpoint
-    return [(one.model_id, one.rank, one.key_units) for one in data.ranking]
+    return [(row.model_id, row.rank, row.key_units) for row in data.ranking]
 
 
 def test_the_end_of_a_period_in_which_nobody_could_be_ranked_is_decided_aloud():
@@ -91,7 +91,7 @@ def test_a_periods_emission_pays_by_the_mean_over_the_whole_period():
     assert [reward["reward_pct"] for reward in data.emission["cruncher_rewards"]] == [FRAC64_ONE // 2] * 2
     assert data.emission_sha256 == emission_sha256(data.emission)
     assert not data.rehearsal
-    assert [one.prediction_count for one in data.ranking] == [100, 120]
+    assert [row.prediction_count for row in data.ranking] == [100, 120]
 
 
 def test_the_best_of_the_board_is_the_best_paid():
@@ -99,10 +99,10 @@ def test_the_best_of_the_board_is_the_best_paid():
     scene = taken(stage(), *[snapshot(f"m{i:02}", T0, i * 1000) for i in range(12)])
     close(scene)
     data = scene.only(CheckpointOpened).data
-    assert [one.model_id for one in data.ranking] == [f"m{i:02}" for i in range(11, -1, -1)]
+    assert [row.model_id for row in data.ranking] == [f"m{i:02}" for i in range(11, -1, -1)]
     paid = {
-        data.ranking[one["cruncher_index"]].model_id: one["reward_pct"]
-        for one in data.emission["cruncher_rewards"]
+        data.ranking[reward["cruncher_index"]].model_id: reward["reward_pct"]
+        for reward in data.emission["cruncher_rewards"]
     }
     assert paid["m11"] == 350_000_000
     assert len(paid) == 10
@@ -163,9 +163,9 @@ def test_silence_is_never_paid():
     taken(scene, snapshot("loser", T0, -UNIT), idle, snapshot("old", T0, 0, n=0, windows_units=windows(UNIT)))
     close(scene)
     data = scene.only(CheckpointOpened).data
-    assert [one.model_id for one in data.ranking] == ["loser"]
+    assert [row.model_id for row in data.ranking] == ["loser"]
     assert data.unranked == ["idle", "old"]
-    assert [one["reward_pct"] for one in data.emission["cruncher_rewards"]] == [FRAC64_ONE]
+    assert [reward["reward_pct"] for reward in data.emission["cruncher_rewards"]] == [FRAC64_ONE]
 
 
 PARTICIPATION = {
@@ -186,8 +186,8 @@ PARTICIPATION = {
     ("share", "scored", "failed", "node", "absent", "ranked"), PARTICIPATION.values(), ids=PARTICIPATION
 )
 def test_participation(share, scored, failed, node, absent, ranked):
-    one = snapshot("a", T0, 1, n=scored, failed_count=failed, failed_node_count=node, absent_model_count=absent, absent_node_count=1000)  # fmt: skip
-    scene = taken(stage(min_participation=share), one, snapshot("b", T0, 0))
+    taken_of_a = snapshot("a", T0, 1, n=scored, failed_count=failed, failed_node_count=node, absent_model_count=absent, absent_node_count=1000)  # fmt: skip
+    scene = taken(stage(min_participation=share), taken_of_a, snapshot("b", T0, 0))
     close(scene)
     assert [name for name, _, _ in ranking(scene)] == (["a", "b"] if ranked else ["b"])
 
@@ -226,11 +226,11 @@ def test_many_periods_in_one_decision_are_built_in_order():
             period_closed(T0 + i * PERIOD, T0 + (i + 1) * PERIOD, 1),
         ]
     scene = stage().when("snapshots", *events)
-    assert [one.data.period_start for one in scene.all(CheckpointOpened)] == [
+    assert [event.data.period_start for event in scene.all(CheckpointOpened)] == [
         T0 + i * PERIOD for i in range(10)
     ]
-    assert [one.data.snapshot_count for one in scene.all(CheckpointOpened)] == [1] * 10
-    assert len({one.data.checkpoint_id for one in scene.all(CheckpointOpened)}) == 10
+    assert [event.data.snapshot_count for event in scene.all(CheckpointOpened)] == [1] * 10
+    assert len({event.data.checkpoint_id for event in scene.all(CheckpointOpened)}) == 10
 
 
 def test_a_run_of_empty_periods_closes_the_one_before_it():
@@ -302,7 +302,7 @@ def test_an_emission_that_may_not_be_offered_is_withheld_with_its_reason(contrac
     close(scene).then(CheckpointWithheld)
     event = scene.only(CheckpointWithheld)
     assert reason in event.data.reason
-    assert [one.model_id for one in event.data.checkpoint.ranking] == ["a", "b"]
+    assert [row.model_id for row in event.data.checkpoint.ranking] == ["a", "b"]
 
 
 def test_the_emission_function_gets_what_it_needs():
@@ -319,7 +319,7 @@ def test_the_emission_function_gets_what_it_needs():
     close(scene).then(CheckpointOpened)
     entries, pubkey, compute, data = seen[-1]
     assert (pubkey, compute, data) == (PUBKEY, PUBKEY, "1" * 32)
-    assert [(one["model_id"], one["rank"], one["key"], one["value"]) for one in entries] == [
+    assert [(entry["model_id"], entry["rank"], entry["key"], entry["value"]) for entry in entries] == [
         ("a", 1, 0.5, 0.5), ("b", 2, 0.25, 0.25),
     ]  # fmt: skip
     assert entries[0]["prediction_count"] == 60
@@ -451,8 +451,8 @@ def test_the_warm_up_is_ranked_and_not_paid_and_no_release_pays_it():
     scene = by_calendar(unpaid_until=moment(T0 + HOUR))
     data = scene.only(CheckpointWithheld).data
     assert data.reason.startswith("the period begins in the warm-up")
-    assert [one.model_id for one in data.checkpoint.ranking] == ["a"]
-    said = ReleaseCheckpointData(checkpoint_id=data.checkpoint.checkpoint_id, reason="please")
-    refused = scene.when("commands", ReleaseCheckpoint(id="r", at=T0, data=said)).only(CommandRefused)
+    assert [row.model_id for row in data.checkpoint.ranking] == ["a"]
+    release_data = ReleaseCheckpointData(checkpoint_id=data.checkpoint.checkpoint_id, reason="please")
+    refused = scene.when("commands", ReleaseCheckpoint(id="r", at=T0, data=release_data)).only(CommandRefused)
     assert refused.data.reason.startswith("the period begins in the warm-up")
     by_calendar(unpaid_until=moment(T0)).only(CheckpointOpened)

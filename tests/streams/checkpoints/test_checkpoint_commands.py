@@ -147,7 +147,9 @@ def test_every_status_against_every_command(name, status, command, expected):
         )
 
 
-@pytest.mark.parametrize("command", [confirm(), advance("PAID"), release(), fail()], ids=lambda one: one.id)
+@pytest.mark.parametrize(
+    "command", [confirm(), advance("PAID"), release(), fail()], ids=lambda command: command.id
+)
 def test_a_checkpoint_that_does_not_exist(command):
     assert outcome(stage(), command) == ("refused", 404)
 
@@ -182,7 +184,7 @@ def test_what_was_seen_of_one_transaction_does_not_move_its_successor(wanted, se
 def test_the_whole_way_to_paid():
     scene = stage(*history("WITHHELD"))
     commands = [release(), confirm(), advance("CLAIMABLE"), advance("PAID")]
-    assert [outcome(scene, one)[0] for one in commands] == [
+    assert [outcome(scene, command)[0] for command in commands] == [
         "CheckpointOpened", "CheckpointSubmitted", "CheckpointClaimable", "CheckpointPaid",
     ]  # fmt: skip
     assert scene.stage.settlements.states[CKP].status == "PAID"
@@ -261,7 +263,7 @@ def test_a_release_is_computed_anew_under_the_newest_terms():
     data = scene.only(ev.CheckpointOpened).data
     assert (data.checkpoint_id, data.emission["crunch"]) == (CKP, PUBKEY)
     assert sum(reward["reward_pct"] for reward in data.emission["cruncher_rewards"]) == FRAC64_ONE
-    assert [one.model_id for one in data.ranking] == ["a", "b"]
+    assert [row.model_id for row in data.ranking] == ["a", "b"]
     assert outcome(scene, confirm()) == SUBMITS
 
 
@@ -274,7 +276,9 @@ def test_a_release_pays_by_the_contract_of_its_period_where_that_may_be_offered(
     scene.when("snapshots", snapshot("a", T0, 2), snapshot("b", T0, 1), period_closed(T0, T0 + 6 * HOUR))
     scene.when("snapshots", configured(contract_hash="later", effective_from=T0 + 12 * HOUR))
     assert outcome(scene, release()) == RELEASES
-    shares = [one["reward_pct"] for one in scene.only(ev.CheckpointOpened).data.emission["cruncher_rewards"]]
+    shares = [
+        reward["reward_pct"] for reward in scene.only(ev.CheckpointOpened).data.emission["cruncher_rewards"]
+    ]
     assert shares == [625_000_000, 375_000_000]
 
 

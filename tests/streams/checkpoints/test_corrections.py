@@ -37,7 +37,8 @@ HERS = "So11111111111111111111111111111111111111112"
 
 def correct(amounts=WRONG, checkpoint_id=CKP, *, reason="a candle was wrong", total=POOL, name="correct"):
     models = [
-        ev.ModelCorrection(model_id=one, paid=paid, due=due) for one, (paid, due) in sorted(amounts.items())
+        ev.ModelCorrection(model_id=model_id, paid=paid, due=due)
+        for model_id, (paid, due) in sorted(amounts.items())
     ]
     data = ev.CorrectCheckpointData(
         checkpoint_id=checkpoint_id, total_prize=total, models=models, reason=reason
@@ -59,7 +60,7 @@ def close(scene, number, *, rehearsal=False):
 
 def carried(scene):
     """What the checkpoint that was just opened carries: parent -> prizes."""
-    return {one.checkpoint_id: one.prizes for one in scene.only(ev.CheckpointOpened).data.credits}
+    return {credit.checkpoint_id: credit.prizes for credit in scene.only(ev.CheckpointOpened).data.credits}
 
 
 def paid_scene(status="PAID"):
@@ -87,7 +88,7 @@ def test_the_next_checkpoint_carries_what_is_owed_with_parent_and_reason_and_the
             prizes={"gone": 100, "m2": 200},
         )
     ]
-    assert sum(one["reward_pct"] for one in opened.emission["cruncher_rewards"]) == FRAC64_ONE
+    assert sum(reward["reward_pct"] for reward in opened.emission["cruncher_rewards"]) == FRAC64_ONE
     assert carried(close(scene, 2)) == {}
 
 
@@ -263,7 +264,7 @@ def test_of_a_checkpoint_that_does_not_exist():
             st.just("hold"),
             st.dictionaries(
                 st.sampled_from("abc"),
-                st.tuples(st.integers(0, 50), st.integers(0, 50)).filter(lambda one: one[0] != one[1]),
+                st.tuples(st.integers(0, 50), st.integers(0, 50)).filter(lambda pair: pair[0] != pair[1]),
                 max_size=3,
             ),
         ),
@@ -297,17 +298,19 @@ def test_nobody_ever_gets_more_than_the_largest_statement_and_all_owed_is_carrie
             scene.when("commands", ev.WithholdCheckpoint(id=f"hold{step}", at=T0, data=data))
         else:
             # What was paid is a fact: it is the same in each statement.
-            amounts = {one: (paid.setdefault(one, before), due) for one, (before, due) in what.items()}
-            amounts = {one: pair for one, pair in amounts.items() if pair[0] != pair[1]}
+            amounts = {
+                model_id: (paid.setdefault(model_id, before), due) for model_id, (before, due) in what.items()
+            }
+            amounts = {model_id: pair for model_id, pair in amounts.items() if pair[0] != pair[1]}
             if outcome(scene, correct(amounts, name=f"c{step}"))[0] == "CheckpointCorrected":
                 newest = amounts
-                for one, (before, due) in amounts.items():
-                    most[one] = max(most.get(one, 0), due - before)
+                for model_id, (before, due) in amounts.items():
+                    most[model_id] = max(most.get(model_id, 0), due - before)
     closed()  # this one may be held
     closed()
-    assert all(amount <= most[one] for one, amount in got.items())
-    for one, (before, due) in newest.items():
-        assert got.get(one, 0) >= due - before
+    assert all(amount <= most[model_id] for model_id, amount in got.items())
+    for model_id, (before, due) in newest.items():
+        assert got.get(model_id, 0) >= due - before
 
 
 def test_a_state_with_corrections_is_written_down_and_read_back():

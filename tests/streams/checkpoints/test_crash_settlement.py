@@ -95,14 +95,14 @@ class FragileWriter(memory_io.MemoryWriter):
         self.life = life
 
     async def send(self, topic: str, value: bytes) -> asyncio.Future[int]:
-        what = said(value)
+        what = described(value)
         self.life.pass_by(f"before {what}")
         sent = await super().send(topic, value)
         self.life.pass_by(f"after {what}")
         return sent
 
 
-def said(record: bytes) -> str:
+def described(record: bytes) -> str:
     """What a record says: claim, nothing, or its part's kinds."""
     append: Any = decode_append(record)
     if append.claim:
@@ -205,8 +205,8 @@ def test_the_script_meets_every_move_of_the_lifecycle():
     assert (kinds["CheckpointOpened"], kinds["CheckpointSubmitted"], kinds["CheckpointPaid"]) == (5, 2, 1)
     for kind in MOVES | {"CheckpointCorrected"}:
         for place in ("before", "after"):
-            assert any(one.startswith(place) and kind in one for one in undisturbed()[1]), (place, kind)
-    assert any("part 2 of" in one for one in undisturbed()[1])
+            assert any(line.startswith(place) and kind in line for line in undisturbed()[1]), (place, kind)
+    assert any("part 2 of" in line for line in undisturbed()[1])
 
 
 def test_killed_at_each_contact_with_the_log():

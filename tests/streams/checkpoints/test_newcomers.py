@@ -23,7 +23,7 @@ MEANS = {"nothing": 10, "worst": round((4 * 4 + 2 * 10) / 6), "median": round((4
 def test_the_periods_mean_of_a_newcomer(past):
     board = BoardTerms(name="whole", window="", parts=[BoardPart("BTCUSDT", "60s", "1")], every_scope=True)
     data = checkpoint_of(ROUNDS, 0.0, newcomer_past=past, boards=[board])
-    (entry,) = [one for one in data.ranking if one.model_id == "new"]
+    (entry,) = [row for row in data.ranking if row.model_id == "new"]
     assert (
         entry.key_units
         == entry.result_summary_units["value"]
@@ -36,7 +36,7 @@ def test_the_periods_mean_of_a_newcomer(past):
 def test_in_the_next_period_it_is_no_newcomer_any_more():
     rounds = ROUNDS + [(hour + 6.5, {"steady": 4, "new": 10}) for hour in range(6)]
     data = checkpoint_of(rounds, 0.0, hours=12, newcomer_past="worst")
-    assert {one.model_id: one.key_units for one in data.ranking} == {"steady": 4, "new": 10}
+    assert {row.model_id: row.key_units for row in data.ranking} == {"steady": 4, "new": 10}
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_who_is_below_the_coverage_is_not_ranked(coverage, reason):
 def test_coverage_looks_back_over_the_period_and_to_its_end():
     """`away` was there for the whole period before this one, and left as this one began."""
     rounds = [(hour + 0.5, {"steady": 4} | ({"away": 9} if hour < 8 else {})) for hour in range(12)]
-    kept = checkpoint_of(rounds, 0.0, hours=12, coverage=CoverageTerms(0.6, 12, 0))
-    assert [one.model_id for one in kept.ranking] == ["away", "steady"]
+    covered = checkpoint_of(rounds, 0.0, hours=12, coverage=CoverageTerms(0.6, 12, 0))
+    assert [row.model_id for row in covered.ranking] == ["away", "steady"]
     gone = checkpoint_of(rounds, 0.0, hours=12, coverage=CoverageTerms(0.6, 6, 0))
     assert gone.unranked_reasons == {"away": "scored in 2 of 6 rounds of the last 6 h, coverage asks for 0.6"}

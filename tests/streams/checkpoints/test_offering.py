@@ -180,13 +180,15 @@ def test_own_weights_that_are_not_finite_withhold_the_checkpoint():
 
 def test_an_id_is_of_crunch_and_period_and_of_nothing_else():
     """Neither who is paid, nor by which contract, nor where it stands in the log."""
-    found = [
+    checkpoints = [
         built(CrunchContract(crunch_pubkey=PUBKEY), snapshot("a", T0, 2)).only(ev.CheckpointOpened).data,
         built(CrunchContract(), snapshot("b", T0, 1)).only(ev.CheckpointWithheld).data.checkpoint,
     ]
-    assert {one.checkpoint_id for one in found} == {ids.checkpoint_id("btc-up", T0, T0 + 6 * HOUR)}
+    assert {checkpoint.checkpoint_id for checkpoint in checkpoints} == {
+        ids.checkpoint_id("btc-up", T0, T0 + 6 * HOUR)
+    }
     others = [("eth-up", T0, T0 + 6 * HOUR), ("btc-up", T0, T0 + HOUR), ("btc-up", T0 + HOUR, T0 + 6 * HOUR)]
-    assert len({ids.checkpoint_id(*one) for one in others} | {found[0].checkpoint_id}) == 4
+    assert len({ids.checkpoint_id(*arguments) for arguments in others} | {checkpoints[0].checkpoint_id}) == 4
 
 
 def test_an_ensemble_is_on_no_chain():
@@ -194,7 +196,7 @@ def test_an_ensemble_is_on_no_chain():
         CrunchContract(crunch_pubkey=PUBKEY), snapshot("a", T0, 2), snapshot("__ensemble_mean__", T0, 9)
     )
     data = scene.only(ev.CheckpointOpened).data
-    assert [one.model_id for one in data.ranking] == ["a"]
+    assert [row.model_id for row in data.ranking] == ["a"]
     assert data.unranked == ["__ensemble_mean__"]
 
 
@@ -208,7 +210,7 @@ def test_ten_thousand_models_are_offered_in_one_record():
             last = draft
     (event,) = last.events
     assert isinstance(event, ev.CheckpointOpened)
-    assert sum(one["reward_pct"] for one in event.data.emission["cruncher_rewards"]) == 1000 * M
+    assert sum(reward["reward_pct"] for reward in event.data.emission["cruncher_rewards"]) == 1000 * M
     (record,) = encode_decision(last.events, epoch=1, seq=1, upto={}, need={})
     assert len(record) < MESSAGE_BYTES_MAX
 

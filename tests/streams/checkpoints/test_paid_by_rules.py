@@ -27,9 +27,10 @@ def snapshots() -> list[ev.SnapshotTaken]:
     whose = {"a": "alice", "b": "bob", "c": "alice"}
     return [
         msgspec.structs.replace(
-            one, data=msgspec.structs.replace(one.data, cruncher_id=whose[one.data.model_id], first_point=T0)
+            event,
+            data=msgspec.structs.replace(event.data, cruncher_id=whose[event.data.model_id], first_point=T0),
         )
-        for one in (snapshot("a", T0, 3), snapshot("b", T0, 2), snapshot("c", T0, 1))
+        for event in (snapshot("a", T0, 3), snapshot("b", T0, 2), snapshot("c", T0, 1))
     ]
 
 
@@ -42,8 +43,8 @@ def built(of: CrunchContract, **later: CrunchContract) -> Given:
 
 def shares(data: ev.CheckpointData) -> dict[str, int]:
     return {
-        data.ranking[one["cruncher_index"]].model_id: one["reward_pct"]
-        for one in data.emission["cruncher_rewards"]
+        data.ranking[reward["cruncher_index"]].model_id: reward["reward_pct"]
+        for reward in data.emission["cruncher_rewards"]
     }
 
 
@@ -82,7 +83,7 @@ def test_entries_know_their_player():
     data = built(contract(best_model_only=True, retained="share_out")).only(ev.CheckpointOpened).data
     assert shares(data) == {"a": 500 * M, "b": 500 * M}
     assert data.payout.pools[0].unpaid == {"another model of its player is better": [2]}
-    assert [(one.cruncher_id, one.first_point) for one in data.ranking] == [
+    assert [(row.cruncher_id, row.first_point) for row in data.ranking] == [
         ("alice", T0),
         ("bob", T0),
         ("alice", T0),

@@ -41,10 +41,10 @@ CASES = {
 
 @pytest.mark.parametrize(("keys", "direction", "ranked", "unranked"), CASES.values(), ids=CASES)
 def test_ranking(keys, direction, ranked, unranked):
-    found, silent = rank(keys, direction)
-    assert [(place, model_id) for place, model_id, _ in found] == ranked
+    ranked_rows, silent = rank(keys, direction)
+    assert [(place, model_id) for place, model_id, _ in ranked_rows] == ranked
     assert silent == unranked
-    assert {model_id: key for _, model_id, key in found} == {
+    assert {model_id: key for _, model_id, key in ranked_rows} == {
         name: key for name, key in keys if key is not None
     }
 
@@ -58,7 +58,7 @@ def test_a_direction_that_is_none_is_refused(direction):
 @property_of(
     st.lists(
         st.tuples(st.text(max_size=3), st.none() | st.integers(-3, 3)),
-        unique_by=lambda one: one[0],
+        unique_by=lambda pair: pair[0],
         max_size=20,
     ),
     st.sampled_from(["asc", "desc"]),
@@ -68,8 +68,10 @@ def test_the_ranking_does_not_depend_on_the_order_of_arrival(keys, direction, rn
     shuffled = keys[:]
     rng.shuffle(shuffled)
     assert rank(keys, direction) == rank(shuffled, direction)
-    found, unranked = rank(keys, direction)
-    for place, _, key in found:
-        better = sum(1 for _, _, other in found if (other > key if direction == "desc" else other < key))
+    ranked_rows, unranked = rank(keys, direction)
+    for place, _, key in ranked_rows:
+        better = sum(
+            1 for _, _, other in ranked_rows if (other > key if direction == "desc" else other < key)
+        )
         assert place == better + 1
-    assert len(found) + len(unranked) == len(keys)
+    assert len(ranked_rows) + len(unranked) == len(keys)

@@ -52,8 +52,8 @@ WRONG = {
 
 @pytest.mark.parametrize(("text", "fault"), WRONG.values(), ids=WRONG)
 def test_what_is_wrong_is_named_with_its_line_and_nothing_is_used(text, fault):
-    found, faults = parsed(text)
-    assert found == {}
+    wallets, faults = parsed(text)
+    assert wallets == {}
     assert fault in "; ".join(faults)
 
 

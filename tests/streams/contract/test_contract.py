@@ -93,14 +93,19 @@ SCORES = {
 }
 
 
-@pytest.mark.parametrize(("said", "score"), SCORES.items())
-def test_the_default_score_is_proper_bounded_and_not_gamed_by_size(said, score):
+@pytest.mark.parametrize(("answer_and_return", "score"), SCORES.items())
+def test_the_default_score_is_proper_bounded_and_not_gamed_by_size(answer_and_return, score):
     """W16 of the peer: value times return is unbounded."""
     contract = CrunchContract()
     truth = contract.ground_truth_type.model_validate(
-        {"entry_price": 1.0, "resolved_price": 1.0, "return": said[1], "direction_up": said[1] > 0}
+        {
+            "entry_price": 1.0,
+            "resolved_price": 1.0,
+            "return": answer_and_return[1],
+            "direction_up": answer_and_return[1] > 0,
+        }
     )
-    assert contract.score_prediction(InferenceOutput(value=said[0]), truth)["value"] == score
+    assert contract.score_prediction(InferenceOutput(value=answer_and_return[0]), truth)["value"] == score
 
 
 def test_honesty_pays_best():
@@ -312,7 +317,7 @@ def test_a_key_in_the_contract_is_checked_like_every_other():
 
 def test_without_schedules_there_is_one_for_every_subject():
     terms = make_terms(CrunchContract(), "h", Settings(feed_subjects=("BTCUSDT", "ETHUSDT")), 0)
-    assert [(one.scope_key, one.subject, one.horizon_seconds) for one in terms.scopes] == [
+    assert [(scope.scope_key, scope.subject, scope.horizon_seconds) for scope in terms.scopes] == [
         ("60s", "BTCUSDT", 60), ("60s", "ETHUSDT", 60),
     ]  # fmt: skip
 
@@ -326,7 +331,7 @@ def test_schedules_are_asked_in_their_order_and_inactive_ones_not():
         ]
     )
     terms = make_terms(contract, "h", Settings(feed_subjects=("BTCUSDT", "ETHUSDT")), 0)
-    assert [(one.scope_key, one.subject, one.interval_seconds) for one in terms.scopes] == [
+    assert [(scope.scope_key, scope.subject, scope.interval_seconds) for scope in terms.scopes] == [
         ("a", "BTCUSDT", 300), ("a", "ETHUSDT", 300), ("b", "ETHUSDT", 60),
     ]  # fmt: skip
 

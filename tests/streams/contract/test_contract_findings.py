@@ -27,21 +27,25 @@ from coordinator.streams.settings import Settings
 THIS = __file__
 
 
-def found(contract: CrunchContract, **settings: Any) -> dict[str, Any]:
-    return {one.check: one for one in examine(contract, Settings(**settings))}
+def findings_of(contract: CrunchContract, **settings: Any) -> dict[str, Any]:
+    return {finding.check: finding for finding in examine(contract, Settings(**settings))}
 
 
 def faults(contract: CrunchContract, **settings: Any) -> dict[str, str]:
     return {
-        one.check: one.says for one in examine(contract, Settings(**settings)) if one.state is State.FAULT
+        finding.check: finding.says
+        for finding in examine(contract, Settings(**settings))
+        if finding.state is State.FAULT
     }
 
 
 @pytest.mark.parametrize("kind", ["candle", "tick"])
 def test_the_default_challenge_has_no_fault(kind):
     granularity, deadline = ("1m", 10) if kind == "candle" else ("1s", 10)
-    result = found(CrunchContract(deadline_seconds=deadline), feed_kind=kind, feed_granularity=granularity)
-    assert {one.state for one in result.values()} == {State.OK}
+    result = findings_of(
+        CrunchContract(deadline_seconds=deadline), feed_kind=kind, feed_granularity=granularity
+    )
+    assert {finding.state for finding in result.values()} == {State.OK}
     assert set(result) == {
         *("build_input", "resolve_ground_truth", "score_prediction", "aggregate_snapshot", "build_emission"),
         *("score varies", "score and size", "ranking", "schedule", "subjects", "deadline", "chain"),
@@ -50,11 +54,13 @@ def test_the_default_challenge_has_no_fault(kind):
 
 
 def test_what_is_no_fault_but_must_be_known_is_said():
-    assert "withheld" in found(CrunchContract())["chain"].says
-    assert "placeholder" in found(CrunchContract(crunch_pubkey="1" * 32))["chain"].says
-    assert PUBKEY in found(CrunchContract(crunch_pubkey=PUBKEY))["chain"].says
+    assert "withheld" in findings_of(CrunchContract())["chain"].says
+    assert "placeholder" in findings_of(CrunchContract(crunch_pubkey="1" * 32))["chain"].says
+    assert PUBKEY in findings_of(CrunchContract(crunch_pubkey=PUBKEY))["chain"].says
     two = CrunchContract(scheduled_predictions=[asked(subject="BTCUSDT")])
-    assert found(two, feed_subjects=("BTCUSDT", "ETHUSDT"))["subjects"].says.endswith("not about ETHUSDT")
+    assert findings_of(two, feed_subjects=("BTCUSDT", "ETHUSDT"))["subjects"].says.endswith(
+        "not about ETHUSDT"
+    )
 
 
 # --- scores ----------------------------------------------------------------------------------------------------
@@ -141,9 +147,9 @@ STUBS: dict[str, tuple[CrunchContract, str, str]] = {
 
 @pytest.mark.parametrize(("contract", "check", "words"), STUBS.values(), ids=STUBS)
 def test_a_score_that_makes_no_challenge(contract, check, words):
-    said = faults(contract)
-    assert set(said) == {check}
-    assert words in said[check]
+    complaints = faults(contract)
+    assert set(complaints) == {check}
+    assert words in complaints[check]
 
 
 class Direction(enum.Enum):
@@ -202,11 +208,11 @@ GOOD = {
 @pytest.mark.parametrize("contract", GOOD.values(), ids=GOOD)
 def test_challenges_of_other_kinds_have_no_fault(contract):
     assert faults(contract) == {}
-    assert found(contract)["score varies"].state is State.OK
+    assert findings_of(contract)["score varies"].state is State.OK
 
 
 def test_what_cannot_be_looked_at_is_not_called_good():
-    result = found(scored_by(lambda p, t: {"value": 0.0}, output_type=Opaque))
+    result = findings_of(scored_by(lambda p, t: {"value": 0.0}, output_type=Opaque))
     assert result["score varies"].state is State.UNKNOWN
     assert "1 different answers" in result["score varies"].says
 
@@ -270,9 +276,9 @@ WRONG: dict[str, tuple[CrunchContract, dict[str, Any], str, str]] = {
 
 @pytest.mark.parametrize(("contract", "settings", "check", "words"), WRONG.values(), ids=WRONG)
 def test_a_question_that_cannot_be_asked_or_resolved(contract, settings, check, words):
-    said = faults(contract, **settings)
-    assert set(said) == {check}
-    assert words in said[check]
+    complaints = faults(contract, **settings)
+    assert set(complaints) == {check}
+    assert words in complaints[check]
 
 
 @pytest.mark.parametrize(
@@ -287,15 +293,17 @@ def test_a_live_board_ranks_by_a_window_a_board_over_one_or_a_key_of_the_summary
     boards = [Board(name="all of it"), Board(name="of a day", window="score_recent")]
     assert words in faults(CrunchContract(aggregation=Aggregation(boards=boards, ranking_key=key)))["ranking"]
     metrics = Metrics(signal_field="value", outcome_field="value", names=["max_drawdown"])
-    for known in ("score_steady", "of a day", "value", "max_drawdown"):
-        contract = CrunchContract(aggregation=Aggregation(boards=boards, metrics=metrics, ranking_key=known))
+    for known_key in ("score_steady", "of a day", "value", "max_drawdown"):
+        contract = CrunchContract(
+            aggregation=Aggregation(boards=boards, metrics=metrics, ranking_key=known_key)
+        )
         assert faults(contract) == {}
-        assert f"the board by {known}," in found(contract)["ranking"].says
+        assert f"the board by {known_key}," in findings_of(contract)["ranking"].says
 
 
 def test_a_checkpoint_key_that_no_snapshot_will_have():
-    said = faults(CrunchContract(aggregation=Aggregation(checkpoint_key="sharpe")))
-    assert "'sharpe' is in no snapshot; there are ['period', 'score_recent'" in said["ranking"]
+    complaints = faults(CrunchContract(aggregation=Aggregation(checkpoint_key="sharpe")))
+    assert "'sharpe' is in no snapshot; there are ['period', 'score_recent'" in complaints["ranking"]
 
 
 def test_a_key_of_the_summary_is_known_once_the_summary_is():
@@ -306,7 +314,7 @@ def test_a_key_of_the_summary_is_known_once_the_summary_is():
     def broken(scores):
         raise RuntimeError("no")
 
-    result = found(CrunchContract(aggregation=keyed, aggregate_snapshot=broken))
+    result = findings_of(CrunchContract(aggregation=keyed, aggregate_snapshot=broken))
     assert (result["aggregate_snapshot"].state, result["ranking"].state) == (State.FAULT, State.UNKNOWN)
 
 
@@ -345,13 +353,13 @@ CALLABLES: dict[str, tuple[dict[str, Any], str, str]] = {
 
 @pytest.mark.parametrize(("changes", "check", "words"), CALLABLES.values(), ids=CALLABLES)
 def test_a_callable_of_another_kind(changes, check, words):
-    said = faults(CrunchContract(**changes))
-    assert set(said) == {check}
-    assert words in said[check]
+    complaints = faults(CrunchContract(**changes))
+    assert set(complaints) == {check}
+    assert words in complaints[check]
 
 
 def test_after_a_fault_the_rest_is_said_not_to_be_reached():
-    result = found(CrunchContract(build_input=lambda records: None))
+    result = findings_of(CrunchContract(build_input=lambda records: None))
     assert result["build_input"].state is State.FAULT
     assert {result[name].state for name in ("score_prediction", "build_emission")} == {State.UNKNOWN}
     assert "score varies" not in result
@@ -363,8 +371,8 @@ def test_after_a_fault_the_rest_is_said_not_to_be_reached():
 @pytest.mark.parametrize("kind", [Pick, Choice, Price, Path, Nested])
 def test_answers_to_try_are_valid_and_differ(kind):
     answers = answers_to_try(kind)
-    assert len({repr(one) for one in answers}) == len(answers) >= 2
-    assert all(kind.model_validate(one.model_dump()) == one for one in answers)
+    assert len({repr(answer) for answer in answers}) == len(answers) >= 2
+    assert all(kind.model_validate(answer.model_dump()) == answer for answer in answers)
 
 
 class Four(BaseModel):
@@ -377,7 +385,7 @@ class Four(BaseModel):
 
 
 def test_the_examples_of_a_type_are_its_answers_to_try_where_they_are_valid():
-    assert [one.at for one in answers_to_try(Four)] == [[1, 2, 3, 4], [0, 0, 1, 1]]
+    assert [answer.at for answer in answers_to_try(Four)] == [[1, 2, 3, 4], [0, 0, 1, 1]]
     assert usual_answer(Four) == {"at": [1, 2, 3, 4]}
     contract = CrunchContract(
         crunch_pubkey=PUBKEY,
@@ -388,7 +396,7 @@ def test_the_examples_of_a_type_are_its_answers_to_try_where_they_are_valid():
 
 
 def test_huge_answers_are_made_only_where_the_type_lets_them():
-    assert [[one.value for one in rungs] for rungs in huge_answers(Price)] == [
+    assert [[answer.value for answer in rungs] for rungs in huge_answers(Price)] == [
         [1.0, 1e3, 1e6, 1e9],
         [-1.0, -1e3, -1e6, -1e9],
     ]
@@ -416,8 +424,10 @@ def test_a_syntax_error_has_its_own_line_and_an_error_of_nobody_has_none():
 
 def test_silence_must_not_win_where_less_is_better():
     error = Aggregation(ranking_direction=RankingDirection.ASC)
-    said = faults(CrunchContract(crunch_pubkey=PUBKEY, absence_policy="zero", aggregation=error))["ranking"]
-    assert "who does not answer gets the best error" in said
+    complaint = faults(CrunchContract(crunch_pubkey=PUBKEY, absence_policy="zero", aggregation=error))[
+        "ranking"
+    ]
+    assert "who does not answer gets the best error" in complaint
     assert "ranking" not in faults(CrunchContract(crunch_pubkey=PUBKEY, absence_policy="zero"))
     assert "ranking" not in faults(CrunchContract(absence_policy="worst_percentile", aggregation=error))
 
@@ -428,5 +438,5 @@ def test_a_checkpoint_that_ranks_by_a_board_is_known_and_one_by_nothing_is_not()
         contract = CrunchContract(
             crunch_pubkey=PUBKEY, aggregation=Aggregation(boards=[board], checkpoint_key=key)
         )
-        seen = {one.check: one.state for one in examine(contract, Settings())}
+        seen = {finding.check: finding.state for finding in examine(contract, Settings())}
         assert seen["ranking"] == state

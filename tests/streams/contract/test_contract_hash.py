@@ -35,17 +35,17 @@ CONTRACT = CrunchContract(score_prediction=score, grace_seconds={grace})
 def author(tmp_path, monkeypatch):
     """Writes the author's module and loads it; a name of its own each time."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    made: list[str] = []
+    modules: list[str] = []
 
     def write(factor: int = 1, grace: int = 5, name: str = "") -> str:
-        module = name or f"authors_{len(made)}_{tmp_path.name.replace('-', '_')}"
+        module = name or f"authors_{len(modules)}_{tmp_path.name.replace('-', '_')}"
         (tmp_path / f"{module}.py").write_text(MODULE.format(factor=factor, grace=grace))
         importlib.invalidate_caches()
-        made.append(module)
+        modules.append(module)
         return f"{module}:CONTRACT"
 
     yield write
-    for module in made:
+    for module in modules:
         sys.modules.pop(module, None)
 
 
@@ -105,15 +105,17 @@ def test_a_callable_that_carries_what_has_no_text_is_refused_by_its_field():
 
 
 def test_a_function_without_source_is_hashed_by_its_code_and_constants():
-    def made(text: str):
+    def hash_made_of(text: str):
         space: dict[str, Any] = {"__name__": "nowhere"}
         exec(text, space)  # noqa: S102 - a function whose source is in no file
         return contract_hash(CrunchContract(score_prediction=space["score"]))
 
-    one = "def score(p, t):\n    return {'value': %s}"
-    assert made(one % "1.0") == made(one % "1.0")
-    assert made(one % "1.0") != made(one % "2.0")
-    assert made("def score(p, t):\n    return {'value': [x * 1.0 for x in (1,)][0]}") != made(one % "1.0")
+    template = "def score(p, t):\n    return {'value': %s}"
+    assert hash_made_of(template % "1.0") == hash_made_of(template % "1.0")
+    assert hash_made_of(template % "1.0") != hash_made_of(template % "2.0")
+    assert hash_made_of("def score(p, t):\n    return {'value': [x * 1.0 for x in (1,)][0]}") != hash_made_of(
+        template % "1.0"
+    )
 
 
 def test_old_and_new_contracts_stand_side_by_side_by_hash(author):

@@ -69,12 +69,12 @@ def clipped(value):
 @pytest.fixture
 def hash_of(tmp_path, monkeypatch):
     """The hash of a workspace with these files; a change is (file, old, new)."""
-    made = 0
+    number = 0
 
     def hash_of(*changes: tuple[str, str, str], **files: str) -> str:
-        nonlocal made
-        folder = tmp_path / str(made)
-        made += 1
+        nonlocal number
+        folder = tmp_path / str(number)
+        number += 1
         texts = FILES | {name.replace("__", "/") + ".py": text for name, text in files.items()}
         for name, old, new in changes:
             assert old in texts[name], (name, old)
@@ -157,9 +157,9 @@ def test_a_type_counts_by_its_fields_and_not_by_its_words(hash_of):
         'class Answer(BaseModel):\n    """{doc_of_type}"""\n    value: float\n    legs: list["Leg"] = []\n'
         'CONTRACT = CrunchContract(output_type=Answer)\n'
     )  # fmt: skip
-    one = hash_of(rules__contracts=typed.format(doc='"""A."""', doc_of_type="x", top=1))
-    assert hash_of(rules__contracts=typed.format(doc="", doc_of_type="an answer", top=1)) == one
-    assert hash_of(rules__contracts=typed.format(doc="", doc_of_type="x", top=2)) != one
+    first_hash = hash_of(rules__contracts=typed.format(doc='"""A."""', doc_of_type="x", top=1))
+    assert hash_of(rules__contracts=typed.format(doc="", doc_of_type="an answer", top=1)) == first_hash
+    assert hash_of(rules__contracts=typed.format(doc="", doc_of_type="x", top=2)) != first_hash
 
 
 def test_a_file_that_is_named_beside_the_code_counts(hash_of, monkeypatch):
@@ -170,17 +170,17 @@ def test_a_file_that_is_named_beside_the_code_counts(hash_of, monkeypatch):
         "CONTRACT = CrunchContract(score_prediction=score)\n"
     )
     monkeypatch.setitem(FILES, "rules/table.txt", "[1, 2]")
-    one = hash_of(rules__contracts=text)
-    assert hash_of(rules__contracts=text) == one
+    first_hash = hash_of(rules__contracts=text)
+    assert hash_of(rules__contracts=text) == first_hash
     monkeypatch.setitem(FILES, "rules/table.txt", "[3, 2]")
-    assert hash_of(rules__contracts=text) != one
+    assert hash_of(rules__contracts=text) != first_hash
 
 
 def test_the_version_of_an_installed_package_counts_where_it_is_used(hash_of, monkeypatch):
-    one, without = hash_of(), ("rules/scoring.py", "float(np.sign(truth.return_))", "truth.return_")
+    with_package, without = hash_of(), ("rules/scoring.py", "float(np.sign(truth.return_))", "truth.return_")
     plain = hash_of(without)
     monkeypatch.setattr("coordinator.infra.contracts.code.version_of_distribution", lambda name: "0.0.1")
-    assert hash_of() != one
+    assert hash_of() != with_package
     assert hash_of(without) == plain  # it is imported, and not used
 
 
@@ -204,12 +204,12 @@ def test_however_a_function_is_made_its_numbers_count(hash_of, functions):
         "    def __call__(self, p, t):\n        return weighted(self.w, p, t)\n"
         "CONTRACT = CrunchContract(score_prediction=%s)\n"
     )
-    one, other = (hash_of(rules__contracts=text % each) for each in functions)
-    assert one != other
-    assert hash_of(rules__contracts="# again\n" + text % functions[0]) == one
+    first_hash, other = (hash_of(rules__contracts=text % each) for each in functions)
+    assert first_hash != other
+    assert hash_of(rules__contracts="# again\n" + text % functions[0]) == first_hash
     helper = text.replace("w * p.value", "w * p.value + 1")
     if "weighted" in functions[0] or "made" in functions[0] or "Scored" in functions[0]:
-        assert hash_of(rules__contracts=helper % functions[0]) != one
+        assert hash_of(rules__contracts=helper % functions[0]) != first_hash
 
 
 # --- our own releases --------------------------------------------------------------------------------------------
@@ -231,24 +231,24 @@ def test_a_field_that_a_later_release_adds_changes_no_contract(monkeypatch):
 
 
 def test_a_default_of_ours_counts_once_its_meaning_has_changed(monkeypatch):
-    unset, said = CrunchContract(), CrunchContract(grace_seconds=5)
-    before = contract_hash(unset), contract_hash(said)
+    unset, written_out = CrunchContract(), CrunchContract(grace_seconds=5)
+    before = contract_hash(unset), contract_hash(written_out)
     for key in ("CrunchContract.grace_seconds", "defaults.score_prediction", "Aggregation.ranking_key"):
         with monkeypatch.context() as patched:
             patched.setitem(provided_versions.CHANGED, key, 2)
             assert contract_hash(unset) != before[0], key
-            assert (contract_hash(said) == before[1]) == (key == "CrunchContract.grace_seconds")
+            assert (contract_hash(written_out) == before[1]) == (key == "CrunchContract.grace_seconds")
 
 
-def _digest(thing: Any) -> str:
-    return digest_of(shape(ast.parse(inspect.getsource(thing))))[:12]
+def _digest(source_of: Any) -> str:
+    return digest_of(shape(ast.parse(inspect.getsource(source_of))))[:12]
 
 
 def _ours() -> dict[str, tuple[int, str]]:
     """What a contract may rest on, its version, and the digest of what it does: modules of functions as a whole, the
     defaults of types one by one.
     """
-    found: dict[str, tuple[int, str]] = {}
+    meanings: dict[str, tuple[int, str]] = {}
     for folder, name in (
         ("streams.contract", "defaults"),
         ("streams.contract", "strategies"),
@@ -266,11 +266,11 @@ def _ours() -> dict[str, tuple[int, str]]:
         ("scaffolds.challenge", "scoring"),
     ):
         module = importlib.import_module(f"coordinator.{folder}.{name}")
-        found[f"{folder.rpartition('.')[2]}.{name}" if name == "boards" else name] = (
+        meanings[f"{folder.rpartition('.')[2]}.{name}" if name == "boards" else name] = (
             sum(key.startswith(f"{name}.") for key in provided_versions.CHANGED),
             _digest(module),
         )
-    found["payout"] = (0, _digest(payout.pools_paid) + _digest(payout._why_not))
+    meanings["payout"] = (0, _digest(payout.pools_paid) + _digest(payout._why_not))
     modules = (
         contract_module,
         absence,
@@ -299,8 +299,8 @@ def _ours() -> dict[str, tuple[int, str]]:
                 does = default.func if isinstance(default, functools.partial) else default
                 shown = provided_versions.our_key(does) if callable(does) else repr(does)
                 more = [repr(default.keywords)] if does is not default else []
-                found[key] = (provided_versions.version_of(key), digest_of([shown, *more])[:12])
-    return found
+                meanings[key] = (provided_versions.version_of(key), digest_of([shown, *more])[:12])
+    return meanings
 
 
 def test_what_we_bring_means_what_its_version_says():
@@ -315,5 +315,5 @@ def test_what_we_bring_means_what_its_version_says():
 
 
 def test_whose_a_module_is():
-    found = {name: contract_sources.whose(name) for name in ("coordinator", "math", "numpy", "json")}
-    assert found == {"coordinator": "ours", "math": "python", "numpy": "installed", "json": "python"}
+    owners = {name: contract_sources.whose(name) for name in ("coordinator", "math", "numpy", "json")}
+    assert owners == {"coordinator": "ours", "math": "python", "numpy": "installed", "json": "python"}

@@ -31,10 +31,12 @@ def test_a_scoring_function_that_calls_sys_exit_fails_one_prediction():
     units, reason, _ = scorer.score({"value": -1.0}, RISE)
     assert (units, reason) == ({}, "score_prediction: SystemExit: 1")
     assert scorer.score({"value": 0.5}, RISE)[0] == {"value": 500_000_000}
-    found = {one.check: one for one in examine(CrunchContract(score_prediction=score), Settings())}
-    assert found["score varies"].state is State.FAULT
-    assert "score_prediction" in found["score varies"].says
-    assert "SystemExit" in found["score varies"].says
+    findings = {
+        finding.check: finding for finding in examine(CrunchContract(score_prediction=score), Settings())
+    }
+    assert findings["score varies"].state is State.FAULT
+    assert "score_prediction" in findings["score varies"].says
+    assert "SystemExit" in findings["score varies"].says
 
 
 def test_ctrl_c_in_a_scoring_function_stays_ours():
@@ -67,7 +69,7 @@ def test_numbers_of_numpy_are_numbers_wherever_a_function_gives_them():
         },
         score_prediction=lambda p, t: {"value": np.float32(0.5), "extra": np.int64(2)},
         aggregate_snapshot=lambda scores: {"value": np.float32(0.5), "best": np.int64(1)},
-        build_emission=by_weights(lambda e: np.array([1 / one["rank"] for one in e], np.float32)),
+        build_emission=by_weights(lambda e: np.array([1 / entry["rank"] for entry in e], np.float32)),
     )
     check_contract(contract)
     rehearsal = Rehearsal(contract)
@@ -104,6 +106,6 @@ class Lossy(BaseModel):
 
 
 def test_an_answer_that_cannot_be_read_back_is_a_fault_of_the_output_type():
-    found = {one.check: one for one in examine(CrunchContract(output_type=Lossy), Settings())}
-    assert found["score_prediction"].state is State.FAULT
-    assert "output_type" in found["score_prediction"].says
+    findings = {finding.check: finding for finding in examine(CrunchContract(output_type=Lossy), Settings())}
+    assert findings["score_prediction"].state is State.FAULT
+    assert "output_type" in findings["score_prediction"].says

@@ -74,6 +74,6 @@ def test_the_trial_run_knows_an_answer_without_a_score():
     contract = CrunchContract(
         score_prediction=score, coverage=Coverage(share=0.5, hours=24), newcomer_past="worst"
     )
-    states = {one.check: one for one in examine(contract, Settings())}
+    states = {finding.check: finding for finding in examine(contract, Settings())}
     assert states["score_prediction"].state is State.OK
     assert states["score varies"].state is State.OK, states["score varies"]

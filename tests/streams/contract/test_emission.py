@@ -214,10 +214,10 @@ def test_every_fault_is_named():
 
 
 def test_the_hash_is_over_the_content_not_the_order_of_keys():
-    one = emission()
-    other = dict(reversed(list(one.items())))
-    assert emission_sha256(one) == emission_sha256(other)
-    assert emission_sha256(one) != emission_sha256(emission(**rewards((0, 600 * M), (1, 400 * M - 1))))
+    in_order = emission()
+    other = dict(reversed(list(in_order.items())))
+    assert emission_sha256(in_order) == emission_sha256(other)
+    assert emission_sha256(in_order) != emission_sha256(emission(**rewards((0, 600 * M), (1, 400 * M - 1))))
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,9 @@ from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
 
 
-def found(*ensembles: Ensemble, **fields: Any) -> dict[str, Any]:
+def findings_of(*ensembles: Ensemble, **fields: Any) -> dict[str, Any]:
     contract = CrunchContract(ensembles=list(ensembles), crunch_pubkey=PUBKEY, **fields)
-    return {one.check: one for one in examine(contract, Settings())}
+    return {finding.check: finding for finding in examine(contract, Settings())}
 
 
 class Measured(ScoreResult):
@@ -40,7 +40,7 @@ def measured(prediction, truth):
 
 
 def test_ensembles_of_numbers_have_no_fault():
-    findings = found(
+    findings = findings_of(
         Ensemble(name="equal"),
         Ensemble(name="top", filter=TopN(n=3)),
         Ensemble(name="precise", weights="inverse_variance", error_field="error"),
@@ -49,13 +49,15 @@ def test_ensembles_of_numbers_have_no_fault():
         score_prediction=measured,
     )
     assert [
-        one.says for one in findings.values() if one.state is State.FAULT and one.check == "ensembles"
+        finding.says
+        for finding in findings.values()
+        if finding.state is State.FAULT and finding.check == "ensembles"
     ] == []
     assert findings["ensembles"].says == "equal of 12, top of 3, precise of 12, nobody of 0 of 12 answers"
 
 
 def test_a_contract_without_ensembles_has_no_such_step():
-    assert "ensembles" not in found()
+    assert "ensembles" not in findings_of()
 
 
 class Side(BaseModel):
@@ -93,7 +95,7 @@ WRONG = {
     ),
     "a function that raises": (
         {},
-        {"weights": lambda members: [one.value for one in members]},
+        {"weights": lambda members: [member.value for member in members]},
         "AttributeError",
     ),
     "a combination that is no answer": ({}, {"combine": lambda outputs, weights: {"values": 1}}, "value"),
@@ -102,13 +104,13 @@ WRONG = {
 
 @pytest.mark.parametrize(("fields", "ensemble", "says"), WRONG.values(), ids=WRONG)
 def test_contract_check_tells_what_cannot_be_combined(fields, ensemble, says):
-    finding = found(Ensemble(name="x", **ensemble), **fields)["ensembles"]
+    finding = findings_of(Ensemble(name="x", **ensemble), **fields)["ensembles"]
     assert finding.state is State.FAULT
     assert says in finding.says
 
 
 def loud(members):
-    return [abs(one.output.value) for one in members]
+    return [abs(member.output.value) for member in members]
 
 
 def two_alike_and_nobody(members):
@@ -118,7 +120,7 @@ def two_alike_and_nobody(members):
 @pytest.mark.parametrize("weights", [loud, two_alike_and_nobody])
 def test_a_function_of_ones_own_is_tried_on_a_round_as_it_may_be(weights):
     """Two sample answers alone are a case that an own function need not stand."""
-    assert found(Ensemble(name="x", weights=weights))["ensembles"].state is State.OK
+    assert findings_of(Ensemble(name="x", weights=weights))["ensembles"].state is State.OK
 
 
 def most(outputs, weights):
@@ -127,7 +129,7 @@ def most(outputs, weights):
 
 def test_an_own_combination_makes_what_is_no_number():
     fields = {"output_type": Side, "score_prediction": by_side}
-    assert found(Ensemble(name="x", combine=most), **fields)["ensembles"].state is State.OK
+    assert findings_of(Ensemble(name="x", combine=most), **fields)["ensembles"].state is State.OK
 
 
 @pytest.mark.parametrize(
@@ -170,7 +172,9 @@ def test_the_terms_say_what_is_remembered():
 
 
 def test_the_fields_are_documented():
-    docs = {one.path: one.doc for one in fields_of(CrunchContract) if one.path.startswith("ensembles")}
+    docs = {
+        field.path: field.doc for field in fields_of(CrunchContract) if field.path.startswith("ensembles")
+    }
     assert {
         "ensembles",
         "ensembles.name",

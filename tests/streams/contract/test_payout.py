@@ -37,8 +37,8 @@ def entries(*keys: float) -> list[dict[str, Any]]:
 
 def paid(payout: Payout, ranked: list[dict[str, Any]], direction: str = "desc", total: int = 1000) -> Any:
     """({model id: units of `total`}, retained)."""
-    found, retained = money(pools_paid(payout, ranked, direction), total)
-    return {ranked[i]["model_id"]: amount for i, amount in found.items()}, retained
+    amounts, retained = money(pools_paid(payout, ranked, direction), total)
+    return {ranked[i]["model_id"]: amount for i, amount in amounts.items()}, retained
 
 
 def one_pool(**fields: Any) -> Payout:
@@ -80,8 +80,8 @@ RULES = {
 @pytest.mark.parametrize(("rule", "direction", "keys", "parts"), RULES.values(), ids=RULES)
 def test_a_rule_gives_parts_of_a_pool(rule, direction, keys, parts):
     (pool,) = pools_paid(one_pool(rule=rule), entries(*keys), direction)
-    given = {i: part / PARTS for i, _, part in pool.paid}
-    assert [given.get(i, 0) for i in range(len(keys))] == pytest.approx(parts, abs=1e-15)
+    parts_given = {i: part / PARTS for i, _, part in pool.paid}
+    assert [parts_given.get(i, 0) for i in range(len(keys))] == pytest.approx(parts, abs=1e-15)
     assert pool.retained_parts / PARTS == pytest.approx(1 - sum(parts), abs=1e-15)
 
 
@@ -112,7 +112,7 @@ ELIGIBLE = {
     "better than a number": ({"above": 3}, {"a1": 250, "b1": 250}, 500, {"not better than 3": [2, 3]}),
     "enough scores": ({"least_count": 101}, {}, 1000, {"fewer than 101 scores": [0, 1, 2, 3]}),
     "after a warm-up": ({"warm_up_hours": OLD_HOURS + 1}, {}, 1000, {"in its first 100001 hours": [0, 1, 2, 3]}),
-    "one's own condition": ({"eligible": lambda one: "" if one["player"] == "b" else "not b"}, {"b1": 250}, 750,
+    "one's own condition": ({"eligible": lambda entry: "" if entry["player"] == "b" else "not b"}, {"b1": 250}, 750,
                             {"not b": [0, 2, 3]}),
 }  # fmt: skip
 
@@ -127,8 +127,8 @@ def test_who_may_not_be_paid_is_told_with_the_reason(fields, amounts, retained, 
 def test_a_place_of_who_may_not_be_paid_goes_on_to_the_next_or_is_kept():
     taken = one_pool(rule=top(2, alpha=0), benchmarks=["a1"])
     assert paid(taken, TWO) == ({"b1": 500, "a2": 500}, 0)
-    kept = one_pool(rule=top(2, alpha=0), benchmarks=["a1"], unpaid_places="kept")
-    assert paid(kept, TWO) == ({"b1": 500}, 500)
+    pool_kept = one_pool(rule=top(2, alpha=0), benchmarks=["a1"], unpaid_places="kept")
+    assert paid(pool_kept, TWO) == ({"b1": 500}, 500)
 
 
 def test_of_a_players_tied_models_the_one_with_the_lower_id_is_paid_and_takes_the_place_once():
@@ -161,12 +161,12 @@ def test_where_less_is_better_the_lowest_number_is_the_best():
 
 
 BAD = {
-    "too few": lambda found: [0.5],
-    "below nothing": lambda found: [-0.1, 0.2],
-    "more than all": lambda found: [0.6, 0.5],
-    "not a number": lambda found: ["half", 0.5],
-    "NaN": lambda found: [math.nan, 0.5],
-    "infinity": lambda found: [math.inf, 0],
+    "too few": lambda entries: [0.5],
+    "below nothing": lambda entries: [-0.1, 0.2],
+    "more than all": lambda entries: [0.6, 0.5],
+    "not a number": lambda entries: ["half", 0.5],
+    "NaN": lambda entries: [math.nan, 0.5],
+    "infinity": lambda entries: [math.inf, 0],
 }
 
 
@@ -178,7 +178,7 @@ def test_an_own_rule_that_gives_no_parts_names_its_pool(rule):
 
 def test_an_own_rule_may_give_any_kind_of_number():
     np = pytest.importorskip("numpy")
-    rule = lambda found: [Fraction(1, 3), np.float64(0.5)]  # noqa: E731
+    rule = lambda entries: [Fraction(1, 3), np.float64(0.5)]  # noqa: E731
     assert paid(one_pool(rule=rule), entries(2, 1), total=3000) == ({"m0": 1000, "m1": 1500}, 500)
 
 
@@ -201,8 +201,8 @@ CHAIN = {
 @pytest.mark.parametrize(("retained", "shares", "is_"), CHAIN.values(), ids=CHAIN)
 def test_the_contract_says_what_becomes_of_the_retained_share_on_chain(retained, shares, is_):
     payout = one_pool(rule=top(4, alpha=0), retained=retained)
-    found, data = on_chain(payout, pools_paid(payout, entries(2, 1), "desc"), entries(2, 1))
-    assert (found, data.retained_frac64, data.retained_is) == (shares, 500_000_000, is_)
+    shares_on_chain, data = on_chain(payout, pools_paid(payout, entries(2, 1), "desc"), entries(2, 1))
+    assert (shares_on_chain, data.retained_frac64, data.retained_is) == (shares, 500_000_000, is_)
 
 
 def test_a_taker_that_is_not_there_is_a_fault_and_nobody_to_share_out_to_is_too():
@@ -239,8 +239,8 @@ def test_a_pool_that_ranks_by_what_nothing_gives_is_found_before_it_plays():
 def test_another_rule_is_another_contract():
     rules = [top(4), top(5), top(4, over="present"), in_proportion(), in_proportion(power=2), by_percentile()]
     payouts = [one_pool(rule=rule) for rule in rules]
-    payouts += [one_pool(rule=top(4), retained=one) for one in ("share_out", Taker(model_id="1"))]
-    hashes = [contract_hash(CrunchContract(payout=one)) for one in [*payouts, None]]
+    payouts += [one_pool(rule=top(4), retained=retained) for retained in ("share_out", Taker(model_id="1"))]
+    hashes = [contract_hash(CrunchContract(payout=payout)) for payout in [*payouts, None]]
     assert len(set(hashes)) == len(hashes)
     assert hashes[0] == contract_hash(CrunchContract(payout=one_pool(rule=top(4))))
 
@@ -296,7 +296,7 @@ def test_shares_and_the_retained_share_sum_exactly_whatever_the_pools(payout, ra
 
 
 @settings(max_examples=100, deadline=None)
-@property_of(some_payouts, some_entries.filter(lambda found: len(found) > 1))
+@property_of(some_payouts, some_entries.filter(lambda drawn: len(drawn) > 1))
 def test_who_is_tied_and_may_be_paid_gets_the_same_up_to_one_part(payout, ranked):
     for pool in pools_paid(payout, ranked, "desc"):
         by_rank: dict[int, list[int]] = {}

@@ -116,14 +116,14 @@ def test_a_zone_that_nobody_knows_is_refused(zone):
         Calendar(zone=zone)
 
 
-def made(**fields: object) -> object:
+def calendar_terms(**fields: object) -> object:
     settings = Settings(snapshot_interval_seconds=3600)
     return make_terms(CrunchContract(calendar=Calendar(**fields)), HASH, settings, 0).calendar
 
 
 def test_the_calendar_is_told_with_the_terms():
     ends_at = datetime(2026, 6, 11, tzinfo=UTC)
-    assert made(weekday="tuesday", hour=9, ends_at=ends_at) == CalendarTerms(
+    assert calendar_terms(weekday="tuesday", hour=9, ends_at=ends_at) == CalendarTerms(
         zone="UTC", weekday=1, minute=540, unpaid_until=0, ends_at=ms("2026-06-11")
     )
 
@@ -139,7 +139,7 @@ def test_the_calendar_is_told_with_the_terms():
 )
 def test_a_checkpoint_is_of_whole_snapshots(fields, words):
     with pytest.raises(OperatorError, match=words):
-        made(**fields)
+        calendar_terms(**fields)
 
 
 def test_a_moment_of_another_class_is_the_same_contract():

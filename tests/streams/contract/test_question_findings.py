@@ -47,12 +47,12 @@ def findings(wanted: CrunchContract) -> dict[str, tuple[State, str]]:
 
 
 def test_a_contract_of_questions_is_tried_on_truths_of_its_type():
-    found = findings(contract())
-    assert [check for check, (state, _) in found.items() if state is State.FAULT] == []
-    assert found["ground_truth_type"] == (State.OK, "a truth is posted: outcome")
-    assert found["score varies"][0] is State.OK
-    assert found["schedule"][1] == "posted questions, in the scopes question"
-    assert {"build_input", "resolve_ground_truth"} & found.keys() == set()
+    by_check = findings(contract())
+    assert [check for check, (state, _) in by_check.items() if state is State.FAULT] == []
+    assert by_check["ground_truth_type"] == (State.OK, "a truth is posted: outcome")
+    assert by_check["score varies"][0] is State.OK
+    assert by_check["schedule"][1] == "posted questions, in the scopes question"
+    assert {"build_input", "resolve_ground_truth"} & by_check.keys() == set()
     check_contract(contract(), kind="question")
 
 
@@ -63,8 +63,8 @@ def by_round(answers: Any, truth: Any, context: Any) -> dict[str, Any]:
 
 
 def test_a_round_of_a_question_is_tried_with_its_question():
-    found = findings(contract(score_prediction=CrunchContract().score_prediction, score_round=by_round))
-    assert [check for check, (state, _) in found.items() if state is State.FAULT] == []
+    by_check = findings(contract(score_prediction=CrunchContract().score_prediction, score_round=by_round))
+    assert [check for check, (state, _) in by_check.items() if state is State.FAULT] == []
 
 
 def test_histories_are_scored_as_they_will_be():
@@ -72,21 +72,21 @@ def test_histories_are_scored_as_they_will_be():
         assert prediction["opens_at"] < prediction["closes_at"]
         return {"value": -((prediction["answers"][-1]["output"]["probability"] - truth.outcome) ** 2)}
 
-    found = findings(contract(questions=Questions(counts="history"), score_prediction=last_of_all))
-    assert [check for check, (state, _) in found.items() if state is State.FAULT] == []
+    by_check = findings(contract(questions=Questions(counts="history"), score_prediction=last_of_all))
+    assert [check for check, (state, _) in by_check.items() if state is State.FAULT] == []
 
 
 def test_a_score_that_says_the_same_of_everything_is_found():
-    found = findings(contract(score_prediction=lambda prediction, truth: {"value": 0.5}))
-    assert found["score varies"][0] is State.FAULT
+    by_check = findings(contract(score_prediction=lambda prediction, truth: {"value": 0.5}))
+    assert by_check["score varies"][0] is State.FAULT
 
 
 def test_a_truth_that_cannot_be_made_up_is_asked_for():
     class Hard(BaseModel):
         place: str = Field(pattern="^zz9$")
 
-    found = findings(contract(ground_truth_type=Hard))
-    state, says = found["ground_truth_type"]
+    by_check = findings(contract(ground_truth_type=Hard))
+    state, says = by_check["ground_truth_type"]
     assert state is State.FAULT
     assert says
 

@@ -30,8 +30,8 @@ def relative(answers, truth, context):
 def betting(answers, truth, context):
     score = quadratic(answers, truth)
     wealth = {
-        name: context.states.get(name, 100.0) + (0.0 if np.isnan(one) else float(one))
-        for name, one in zip(answers.models, score, strict=True)
+        name: context.states.get(name, 100.0) + (0.0 if np.isnan(value) else float(value))
+        for name, value in zip(answers.models, score, strict=True)
     }
     return RoundScores({"value": score}, states=wealth)
 
@@ -53,15 +53,15 @@ def fragile(answers, truth, context):
     return relative(answers, truth, context)
 
 
-def found(function: Any, **fields: Any) -> dict[str, Any]:
+def findings_of(function: Any, **fields: Any) -> dict[str, Any]:
     contract = CrunchContract(score_round=function, crunch_pubkey=PUBKEY, **fields)
-    return {one.check: one for one in examine(contract, Settings())}
+    return {finding.check: finding for finding in examine(contract, Settings())}
 
 
 @pytest.mark.parametrize("function", [relative, betting])
 def test_a_round_that_can_be_played_has_no_fault(function):
-    result = found(function)
-    assert {one.state for one in result.values()} == {State.OK}, result
+    result = findings_of(function)
+    assert {finding.state for finding in result.values()} == {State.OK}, result
     assert {"score_round", "score varies", "score and size", "score and place"} <= set(result)
     assert "score_prediction" not in result
     assert result["score_round"].says.startswith("gives value for 12 models in a round")
@@ -69,14 +69,14 @@ def test_a_round_that_can_be_played_has_no_fault(function):
 
 
 def test_state_that_is_carried_is_said():
-    assert found(betting)["score_round"].says.endswith("and carries a state for 13 of them")
+    assert findings_of(betting)["score_round"].says.endswith("and carries a state for 13 of them")
 
 
 FAULTS = {
     # a function, the check, and what is said
     "raises": (lambda a, t, c: 1 / 0, "score_round", "division by zero"),
     "forgets who is absent": (
-        lambda a, t, c: [one.output.value for one in a], "score_round", "'NoneType' object has no attribute 'value'",
+        lambda a, t, c: [answer.output.value for answer in a], "score_round", "'NoneType' object has no attribute 'value'",
     ),
     "too few": (lambda a, t, c: {"value": a.column("value")[:-1]}, "score_round", "13 models were asked"),
     "takes too little": (lambda a, t: relative(a, t, None), "score_round", "is called with (answers, ground_truth, context)"),
@@ -90,7 +90,7 @@ FAULTS = {
 
 @pytest.mark.parametrize(("function", "check", "says"), FAULTS.values(), ids=FAULTS)
 def test_what_cannot_be_played_is_a_fault(function, check, says):
-    result = found(function)
+    result = findings_of(function)
     assert result[check].state is State.FAULT, result
     assert says in result[check].says
 
@@ -108,16 +108,18 @@ class Held(ScoreResult):
 
 def holding(answers, truth, context):
     """Buys at the price that is, so that a first round scores nothing, whatever happens."""
-    states = {one.model_id: [one.output.value, truth.resolved_price] for one in answers if one.output}
+    states = {
+        answer.model_id: [answer.output.value, truth.resolved_price] for answer in answers if answer.output
+    }
     worth = [
         size * (truth.resolved_price / entry - 1)
         for size, entry in (context.states.get(model, [0.0, 1.0]) for model in answers.models)
     ]
-    return RoundScores([{"value": one, "entry": 0.0} for one in worth], states=states)
+    return RoundScores([{"value": value, "entry": 0.0} for value in worth], states=states)
 
 
 def test_a_score_that_later_rounds_make_of_the_state_is_not_called_a_stub():
-    varies = found(holding, score_type=Held)["score varies"]
+    varies = findings_of(holding, score_type=Held)["score varies"]
     assert (varies.state, "the state that it leaves differs" in varies.says) == (State.UNKNOWN, True)
 
 
@@ -125,7 +127,7 @@ def test_a_state_that_is_the_same_whatever_happens_makes_a_stub_no_better():
     def idle(answers, truth, context):
         return RoundScores([0.0] * len(answers), states=dict.fromkeys(answers.models, 1))
 
-    assert found(idle)["score varies"].state is State.FAULT
+    assert findings_of(idle)["score varies"].state is State.FAULT
 
 
 def test_two_scores_are_made_with_every_number_that_a_score_must_have():

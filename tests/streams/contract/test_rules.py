@@ -242,15 +242,17 @@ CHANGES = [
 ]
 
 
-def with_value(thing, steps: list[str], value):
+def with_value(node, steps: list[str], value):
     """A copy of a contract, or of a part of it, with another value at a path. Of a list the first is meant, or the one
     whose number stands in the path."""
     if not steps:
         return value
-    if isinstance(thing, list | tuple):
+    if isinstance(node, list | tuple):
         at, rest = (int(steps[0]), steps[1:]) if steps[0].isdigit() else (0, steps)
-        return type(thing)(with_value(one, rest, value) if i == at else one for i, one in enumerate(thing))
-    return thing.model_copy(update={steps[0]: with_value(getattr(thing, steps[0]), steps[1:], value)})
+        return type(node)(
+            with_value(child, rest, value) if i == at else child for i, child in enumerate(node)
+        )
+    return node.model_copy(update={steps[0]: with_value(getattr(node, steps[0]), steps[1:], value)})
 
 
 @pytest.mark.parametrize(("contract", "path", "value"), CHANGES, ids=[path for _, path, _ in CHANGES])
@@ -261,7 +263,7 @@ def test_another_value_gives_another_text(contract, path, value):
 def test_every_field_of_a_contract_is_among_them():
     told = {re.sub(r"\.\d+", "", path) for _, path, _ in CHANGES}
     paths = {field.path for field in fields_of(CrunchContract)}
-    leaves = {path for path in paths if not any(one.startswith(f"{path}.") for one in paths)}
+    leaves = {path for path in paths if not any(path_.startswith(f"{path}.") for path_ in paths)}
     assert leaves - told == set(), "say it in streams/contract/rules, and change it here"
     assert told - paths == set()
 
@@ -279,7 +281,7 @@ def test_the_nodes_periods_are_told(field):
 def test_the_shares_of_tiers_are_those_that_are_paid():
     assert "rank 1: 35 %; rank 2 to 5: 10 % each; rank 6 to 10: 5 % each" in text_of(PLAIN)
     paid = tiers([{"model_id": str(i), "rank": i + 1} for i in range(10)], "1" * 32)["cruncher_rewards"]
-    assert [one["reward_pct"] // 10**7 for one in paid] == [35, 10, 10, 10, 10, 5, 5, 5, 5, 5]
+    assert [reward["reward_pct"] // 10**7 for reward in paid] == [35, 10, 10, 10, 10, 5, 5, 5, 5, 5]
 
 
 def test_a_strategy_made_of_others_is_told_whole():
@@ -316,9 +318,9 @@ def test_the_real_challenges_have_rules(name):
 
 @pytest.mark.parametrize("pack", list(packs()))
 def test_every_pack_has_rules(pack, tmp_path, monkeypatch):
-    made = render("a-b", pack, tmp_path, version="1")
-    monkeypatch.chdir(made.node)
-    monkeypatch.syspath_prepend(str(made.challenge))
+    workspace = render("a-b", pack, tmp_path, version="1")
+    monkeypatch.chdir(workspace.node)
+    monkeypatch.syspath_prepend(str(workspace.challenge))
     forget_modules("crunch_a_b")  # of a file before this one in the same process
     result = CliRunner().invoke(app, ["contract", "rules", "runtime_definitions.contracts:CONTRACT"])
     forget_modules("crunch_a_b")

@@ -38,7 +38,7 @@ def shares(strategy: Any, ranked: list[dict[str, Any]]) -> list[int]:
     built = strategy(ranked, PUBKEY, None, None)
     emission = EmissionCheckpoint.model_validate(built).model_dump(mode="json")
     assert emission_faults(emission, len(ranked)) == []
-    paid = {one["cruncher_index"]: one["reward_pct"] for one in emission["cruncher_rewards"]}
+    paid = {reward["cruncher_index"]: reward["reward_pct"] for reward in emission["cruncher_rewards"]}
     return [paid.get(i, 0) for i in range(len(ranked))]
 
 
@@ -118,7 +118,7 @@ def rankings(draw) -> tuple[list[dict[str, Any]], str]:
 
 
 STRATEGIES = [tiers, proportional(), proportional(above=-1.5), softmax(0.001), softmax(1), softmax(500),
-              by_weights(lambda ranked: [1 / one["rank"] for one in ranked])]  # fmt: skip
+              by_weights(lambda ranked: [1 / entry["rank"] for entry in ranked])]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -132,8 +132,8 @@ def test_any_ranking_is_paid_exactly_and_never_the_worse_more(strategy, ranking)
     ranked, _ = ranking
     paid = shares(strategy, ranked)
     assert sum(paid) == FRAC64_ONE
-    for place in {one["rank"] for one in ranked}:
-        tied = [share for share, one in zip(paid, ranked, strict=True) if one["rank"] == place]
+    for place in {entry["rank"] for entry in ranked}:
+        tied = [share for share, entry in zip(paid, ranked, strict=True) if entry["rank"] == place]
         assert max(tied) - min(tied) <= 1
     assert all(worse <= better + 1 for better, worse in itertools.pairwise(paid))
     assert paid == shares(strategy, ranked)
@@ -166,7 +166,7 @@ def test_the_allocator_from_one_to_ten_thousand(n, spread, total, rng):
 def test_ten_thousand_models_are_shared_out_fast():
     """The aim is 50 ms, half a loop: a figure belongs into the bench, a blunder shows here."""
     ranks, weights = list(range(1, 10_001)), [i * 104_729 % 1_000_003 for i in range(10_000)]
-    for run in (lambda: allocate(weights), lambda: tiers([{"rank": one} for one in ranks], PUBKEY)):
+    for run in (lambda: allocate(weights), lambda: tiers([{"rank": place} for place in ranks], PUBKEY)):
         assert loops(run) < 2
 
 
@@ -178,9 +178,12 @@ def test_a_contract_with_a_strategy_passes_its_check(strategy):
 
 
 def test_a_contracts_hash_holds_its_strategy():
-    made = [CrunchContract(build_emission=one) for one in (softmax(1), softmax(2), proportional(), tiers)]
-    assert len({contract_hash(one) for one in made}) == 4
-    assert contract_hash(CrunchContract(build_emission=softmax(2))) == contract_hash(made[1])
+    contracts = [
+        CrunchContract(build_emission=strategy)
+        for strategy in (softmax(1), softmax(2), proportional(), tiers)
+    ]
+    assert len({contract_hash(contract) for contract in contracts}) == 4
+    assert contract_hash(CrunchContract(build_emission=softmax(2))) == contract_hash(contracts[1])
 
 
 def _even(ranked):
@@ -192,9 +195,9 @@ def _odd(ranked):
 
 
 def test_a_contracts_hash_holds_its_own_weights():
-    made = [contract_hash(CrunchContract(build_emission=by_weights(one))) for one in (_even, _odd)]
-    assert made[0] == contract_hash(CrunchContract(build_emission=by_weights(_even)))
-    assert len(made[0]) == 64
+    hashes = [contract_hash(CrunchContract(build_emission=by_weights(weights))) for weights in (_even, _odd)]
+    assert hashes[0] == contract_hash(CrunchContract(build_emission=by_weights(_even)))
+    assert len(hashes[0]) == 64
 
 
 def test_what_a_strategy_carries_must_be_plain():
@@ -212,11 +215,11 @@ def test_what_a_strategy_carries_must_be_plain():
 def test_four_hundred_models_and_a_floor_of_a_thousandth():
     """Tiers share what no place claims among all; with weights far apart most are below a thousandth."""
     ranked = entries([1 / (n + 1) ** 2 for n in range(400)])
-    plain, found = shares(proportional(), ranked), shares(floored(proportional(), 0.001), ranked)
-    kept = [share for share in found if share]
-    assert 0 < len(kept) < len([share for share in plain if share])
-    assert min(kept) >= M
-    assert sum(found) == FRAC64_ONE
+    plain, with_floor = shares(proportional(), ranked), shares(floored(proportional(), 0.001), ranked)
+    paid_shares = [share for share in with_floor if share]
+    assert 0 < len(paid_shares) < len([share for share in plain if share])
+    assert min(paid_shares) >= M
+    assert sum(with_floor) == FRAC64_ONE
 
 
 @pytest.mark.parametrize("share_min", [-0.1, 1.1, float("nan")])

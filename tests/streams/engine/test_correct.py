@@ -74,7 +74,7 @@ def recomputed(log, number=0, contract=PAID_BY, key=OLD, crunch_id="engine", **o
 
 
 def amounts(result):
-    return {one.model_id: one.due for one in result.models if one.due}
+    return {correction.model_id: correction.due for correction in result.models if correction.due}
 
 
 @pytest.fixture(scope="module")
@@ -86,13 +86,13 @@ def right():
 @pytest.fixture(scope="module")
 def wrong():
     """One close was wrong, and nobody noticed."""
-    return played(instants([spoilt(one) if n == SPIKE else one for n, one in enumerate(RECORDS)]))
+    return played(instants([spoilt(record) if n == SPIKE else record for n, record in enumerate(RECORDS)]))
 
 
 @pytest.fixture(scope="module")
 def mended():
     """One close was wrong, and its correction came when the period had been paid for."""
-    told = instants([spoilt(one) if n == SPIKE else one for n, one in enumerate(RECORDS)])
+    told = instants([spoilt(record) if n == SPIKE else record for n, record in enumerate(RECORDS)])
     place = 2 * PERIOD_ROUNDS
     told[place] = (told[place][0], [msgspec.structs.replace(RECORDS[SPIKE], revision=1), *told[place][1]])
     return played(told)
@@ -101,13 +101,13 @@ def mended():
 def paid(log):
     """What prizes the first checkpoint of a log gives."""
     _, result = recomputed(log)
-    return {one.model_id: one.paid for one in result.models if one.paid}
+    return {correction.model_id: correction.paid for correction in result.models if correction.paid}
 
 
 def test_a_checkpoint_that_was_right_has_no_difference(right):
     _, result = recomputed(right)
     assert (result.truths_differ, result.corrections) == (0, [])
-    assert sum(one.paid for one in result.models) == POOL
+    assert sum(correction.paid for correction in result.models) == POOL
 
 
 def test_a_correction_that_came_too_late_gives_what_a_right_feed_would_have_paid(mended, right):
@@ -115,7 +115,7 @@ def test_a_correction_that_came_too_late_gives_what_a_right_feed_would_have_paid
     assert result.truths_differ > 0
     assert result.corrections
     assert amounts(result) == paid(right)
-    assert sum(one.due - one.paid for one in result.corrections) == 0
+    assert sum(correction.due - correction.paid for correction in result.corrections) == 0
 
 
 def test_the_operators_file_gives_the_same(wrong, right):
@@ -127,7 +127,7 @@ def test_the_operators_file_gives_the_same(wrong, right):
 def test_a_late_hole_gives_what_its_records_would_have_paid_and_asks_nobody_again(right):
     """Three minutes were missing; the rounds that were not asked then are not asked now."""
     gone = range(10, 13)
-    told = [one for n, one in enumerate(RECORDS) if n not in gone]
+    told = [record for n, record in enumerate(RECORDS) if n not in gone]
     holed = played(instants(told))
     before = checkpoints(holed)[0]
     _, result = recomputed(holed, records=[RECORDS[n] for n in gone])
@@ -156,9 +156,9 @@ def test_mended_rules_give_what_they_would_have_paid(right):
     gated = CrunchContract(min_participation=0.9, crunch_pubkey=PAID_BY.crunch_pubkey)
     _, result = recomputed(right, number=1, rules=NewRules(terms_of(gated, NEW), gated))
     assert result.truths_differ == 0
-    (moody,) = [one for one in result.corrections if one.model_id == "one"]
+    (moody,) = [correction for correction in result.corrections if correction.model_id == "one"]
     assert (moody.paid > 0, moody.due) == (True, 0)
-    assert sum(one.due for one in result.models) == POOL
+    assert sum(correction.due for correction in result.models) == POOL
 
 
 def test_an_emission_that_needed_a_mended_contract_is_built_by_that_one_again(mended, right):
@@ -203,10 +203,10 @@ def test_a_node_that_began_with_its_feeds_past_was_right(right):
     engine = Engine({OLD: PAID_BY}.__getitem__, Functions(models))
     past, rest = RECORDS[:40], RECORDS[40:]
     engine.tell(engine.feeds.configure(terms_of(PAID_BY, OLD), past[-1].at))
-    backfilled = [msgspec.structs.replace(one, backfilled=True) for one in past]
+    backfilled = [msgspec.structs.replace(record, backfilled=True) for record in past]
     engine.tell(engine.feeds.offer(backfilled, past[-1].at, rehearsal=True))
-    for one in rest:
-        engine.feed(one.at, [one])
+    for late in rest:
+        engine.feed(late.at, [late])
     for number, checkpoint in enumerate(checkpoints(engine.log)):
         _, result = recomputed(engine.log, number)
         assert (result.truths_differ, result.corrections) == (0, []), checkpoint.period_start
@@ -244,11 +244,11 @@ def values_in_order(log, records=()):
 
 
 def test_each_record_stands_once_at_its_own_time_with_what_it_says_in_the_end(mended, wrong, right):
-    expected = [(one.at, one.values["close"]) for one in RECORDS]
+    expected = [(record.at, record.values["close"]) for record in RECORDS]
     assert values_in_order(right) == expected
     assert values_in_order(mended) == expected
     assert values_in_order(wrong, [RECORDS[SPIKE]]) == expected
-    late = instants([one for n, one in enumerate(RECORDS) if n != SPIKE])
+    late = instants([record for n, record in enumerate(RECORDS) if n != SPIKE])
     assert values_in_order(played(late), [RECORDS[SPIKE]]) == expected
     late[30] = (late[30][0], [late[30][1][0], msgspec.structs.replace(RECORDS[SPIKE], backfilled=True)])
     assert values_in_order(played(late)) == expected
@@ -258,8 +258,8 @@ def test_each_record_stands_once_at_its_own_time_with_what_it_says_in_the_end(me
 def test_however_a_feed_was_delivered_it_is_the_right_one_in_the_end(seed):
     """Records late, wrong, corrected once or twice, or given by the operator alone."""
     rng = random.Random(seed)
-    told: dict[int, list] = {one.at: [] for one in RECORDS}
-    ats, given = list(told), []
+    told: dict[int, list] = {record.at: [] for record in RECORDS}
+    ats, by_operator = list(told), []
     for number, right_one in enumerate(RECORDS[:-3]):
         fate = rng.random()
         if fate < 0.7 or not number:
@@ -279,12 +279,12 @@ def test_however_a_feed_was_delivered_it_is_the_right_one_in_the_end(seed):
             told[second].append(msgspec.structs.replace(right_one, revision=2))
         else:
             told[right_one.at] += [spoilt(right_one)] * (rng.random() < 0.5)
-            given.append(right_one)
+            by_operator.append(right_one)
     for right_one in RECORDS[-3:]:
         told[right_one.at].append(right_one)
     log = played(sorted(told.items()))
-    expected = [(one.at, one.values["close"]) for one in RECORDS]
-    assert sorted(values_in_order(log, given)) == expected
+    expected = [(record.at, record.values["close"]) for record in RECORDS]
+    assert sorted(values_in_order(log, by_operator)) == expected
 
 
 def test_a_hole_that_was_filled_completely_is_none_and_one_that_stays_is():
@@ -300,7 +300,10 @@ def test_a_hole_that_was_filled_completely_is_none_and_one_that_stays_is():
     )
     author.write(gap_found(T0 + 9 * MINUTE, T0 + 12 * MINUTE, **of), tick(T0 + 12 * MINUTE))
     amended = AmendedFeed(log)
-    told = [[type(event).__name__ for event in amended.amended(one.events)] for one in log.decisions("feeds")]
+    told = [
+        [type(event).__name__ for event in amended.amended(decision.events)]
+        for decision in log.decisions("feeds")
+    ]
     assert told == [
         ["CrunchConfigured", "FeedRecordReceived", "ClockTicked"],
         ["FeedRecordReceived", "ClockTicked"],
@@ -314,7 +317,7 @@ def test_a_hole_that_was_filled_completely_is_none_and_one_that_stays_is():
 
 def corrected_log():
     """A node that pays, is told that it paid wrongly, and pays the next period with what it owes."""
-    told = instants([spoilt(one) if n == SPIKE else one for n, one in enumerate(RECORDS)])
+    told = instants([spoilt(record) if n == SPIKE else record for n, record in enumerate(RECORDS)])
     place = 2 * PERIOD_ROUNDS - 9
     told[place] = (told[place][0], [msgspec.structs.replace(RECORDS[SPIKE], revision=1), *told[place][1]])
     models = {"one": Moody(0), "two": Moody(4), "calm": lambda data, call: {"value": 0.03}}
@@ -337,10 +340,10 @@ def corrected_log():
 def test_a_corrected_node_holds_when_all_of_it_is_computed_again():
     """`verify-e2e` over the checkpoint that carries credits, and over the ones around it."""
     log = corrected_log()
-    assert [len(one.credits) for one in checkpoints(log)] == [0, 1, 0, 0]
-    said = [steps_of(log, one)["emission"] for one in checkpoints(log)]
+    assert [len(checkpoint.credits) for checkpoint in checkpoints(log)] == [0, 1, 0, 0]
+    emission_texts = [steps_of(log, checkpoint)["emission"] for checkpoint in checkpoints(log)]
     owed = sum(checkpoints(log)[1].credits[0].prizes.values())
-    assert [f"{owed:,} micro-USDC on top" in text for text in said] == [False, True, False, False]
+    assert [f"{owed:,} micro-USDC on top" in text for text in emission_texts] == [False, True, False, False]
 
 
 def steps_of(log, checkpoint):

@@ -49,16 +49,16 @@ def models():
 
 
 def engine(the_models=None, **options):
-    made = Engine(lambda _: DEFAULT, the_models or models(), **options)
+    new_engine = Engine(lambda _: DEFAULT, the_models or models(), **options)
     if "kept" not in options:
-        made.configure(make_terms(DEFAULT, HASH, SETTINGS, 0))
-    return made
+        new_engine.configure(make_terms(DEFAULT, HASH, SETTINGS, 0))
+    return new_engine
 
 
-def fed(made, candles=CANDLES):
+def fed(engine, candles=CANDLES):
     for candle in candles:
-        made.feed(candle.at, [candle])
-    return made
+        engine.feed(candle.at, [candle])
+    return engine
 
 
 @pytest.fixture(scope="module")
@@ -74,14 +74,15 @@ def test_the_same_feed_models_and_contract_give_the_same_counted_log(whole):
 
 
 def test_the_whole_chain_is_there(whole):
-    kinds = {topic: {type(one).__name__ for one in whole.log.events(topic)} for topic in DECIDED}
+    kinds = {topic: {type(event).__name__ for event in whole.log.events(topic)} for topic in DECIDED}
     assert kinds["predictions"] == {"RoundOpened", "ScopeAnswered", "RoundAnswered"}
     assert {"RoundScored", "ScoredUntil"} <= kinds["scores"]
     assert {"SnapshotTaken", "PeriodClosed"} <= kinds["snapshots"]
-    opened = [one for one in whole.log.events("checkpoints") if isinstance(one, ev.CheckpointOpened)]
-    assert [one.data.period_end for one in opened] == [T0 + 120 * MINUTE]
+    opened = [event for event in whole.log.events("checkpoints") if isinstance(event, ev.CheckpointOpened)]
+    assert [event.data.period_end for event in opened] == [T0 + 120 * MINUTE]
     assert all(
-        sum(one["reward_pct"] for one in event.data.emission["cruncher_rewards"]) == 10**9 for event in opened
+        sum(reward["reward_pct"] for reward in event.data.emission["cruncher_rewards"]) == 10**9
+        for event in opened
     )
 
 
@@ -90,7 +91,9 @@ def test_what_a_model_raises_or_says_wrong_is_its_answer(whole):
         entry.reason
         for event in whole.log.events("predictions")
         if isinstance(event, ev.ScopeAnswered)
-        for entry in event.data.entries([ev.RosterEntry(one, f"{one}-1") for one in ("flat", "m")])
+        for entry in event.data.entries(
+            [ev.RosterEntry(model_id, f"{model_id}-1") for model_id in ("flat", "m")]
+        )
         if entry.status != "PENDING"
     }
     assert reasons == {"MODEL_FAILED: ValueError: no opinion", "BAD_OUTPUT: .value is not finite"}
@@ -110,33 +113,33 @@ def test_an_engine_goes_on_from_a_kept_state_to_the_very_same_log(whole, at):
 
 
 def test_an_engine_that_went_on_can_be_kept_at_once():
-    kept = fed(engine(models(), output=UNWRITTEN), CANDLES).keep()
-    assert engine(models(), state_bytes=kept, output=UNWRITTEN).keep() == kept
+    state_bytes = fed(engine(models(), output=UNWRITTEN), CANDLES).keep()
+    assert engine(models(), state_bytes=state_bytes, output=UNWRITTEN).keep() == state_bytes
 
 
 def test_a_kept_state_of_another_version_is_not_taken():
-    kept = engine().keep()
+    state_bytes = engine().keep()
     with pytest.raises(StaleStateError, match="another version or crunch"):
-        engine(state_bytes=kept, crunch_id="other")
-    state = msgspec.msgpack.decode(kept)
+        engine(state_bytes=state_bytes, crunch_id="other")
+    state = msgspec.msgpack.decode(state_bytes)
     state["owners"]["scores"]["form"] = "other-1"
     with pytest.raises(StaleStateError, match="another version"):
         engine(state_bytes=msgspec.msgpack.encode(state))
     with pytest.raises(StaleStateError, match="cannot be read"):
-        engine(state_bytes=kept[:-1])
+        engine(state_bytes=state_bytes[:-1])
 
 
 def test_a_log_that_is_not_kept_stays_small_and_says_the_same(whole):
     heard = []
-    made = fed(engine(output=Output({"checkpoints": heard.append, "scores": heard.append}, keeps_log=False)))
-    assert {topic: made.log.end(topic) for topic in TOPICS} == {
+    quiet = fed(engine(output=Output({"checkpoints": heard.append, "scores": heard.append}, keeps_log=False)))
+    assert {topic: quiet.log.end(topic) for topic in TOPICS} == {
         topic: whole.log.end(topic) for topic in TOPICS
     }
-    made._trim()
-    assert sum(len(records) for records in made.log.topics.values()) < 700
+    quiet._trim()
+    assert sum(len(records) for records in quiet.log.topics.values()) < 700
     expected = [event for topic in ("scores", "checkpoints") for event in whole.log.events(topic)]
-    said = [event for decision in heard for event in decision.events]
-    assert sorted(map(encode_event, said)) == sorted(map(encode_event, expected))
+    events_heard = [event for decision in heard for event in decision.events]
+    assert sorted(map(encode_event, events_heard)) == sorted(map(encode_event, expected))
 
 
 @pytest.mark.parametrize("shared", [2, memory_log.DECISIONS_SHARED])
@@ -153,8 +156,8 @@ def test_recorded_answers_are_asked_of_nobody(whole):
     again = fed(engine(RecordedAnswers(whole.log.decisions("predictions"))))
     for topic in ("predictions", "scores", "snapshots", "checkpoints"):
         before, after = (
-            [one for one in made.log.events(topic) if not isinstance(one, ev.RoundOpened)]
-            for made in (whole, again)
+            [event for event in run.log.events(topic) if not isinstance(event, ev.RoundOpened)]
+            for run in (whole, again)
         )
         assert before == after, topic
 
@@ -171,12 +174,12 @@ def test_the_running_period_ends_now_and_nothing_is_changed(whole):
 
 
 def test_a_command_is_decided_by_its_stage():
-    made = fed(engine(), CANDLES[:5])
-    made.command(ev.BanModel(id="b1", at=T0, data=ev.BanModelData(model_id="flat", reason="a test")))
-    fed(made, CANDLES[5:8])
+    commanded = fed(engine(), CANDLES[:5])
+    commanded.command(ev.BanModel(id="b1", at=T0, data=ev.BanModelData(model_id="flat", reason="a test")))
+    fed(commanded, CANDLES[5:8])
     rosters = [
-        [entry.model_id for entry in one.data.roster]
-        for one in made.log.events("predictions")
-        if isinstance(one, ev.RoundOpened)
+        [entry.model_id for entry in event.data.roster]
+        for event in commanded.log.events("predictions")
+        if isinstance(event, ev.RoundOpened)
     ]
     assert rosters == [["flat", "m"]] * 5 + [["m"]] * 3

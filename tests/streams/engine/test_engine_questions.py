@@ -50,30 +50,32 @@ def test_questions_are_asked_and_resolved_beside_a_market() -> None:
         scheduled_predictions=[ScheduledPrediction(scope_key="1m")],
     )
     engine = played(contract)
-    asked = [one for one in events(engine, "inputs", ev.InputReceived) if one.data.question]
-    assert {(one.data.input_id, one.at) for one in asked} == {
+    asked = [event for event in events(engine, "inputs", ev.InputReceived) if event.data.question]
+    assert {(event.data.input_id, event.at) for event in asked} == {
         (f"inp/questions/r1/{name}", T0 + MINUTE + 30_000) for name in ("posted", "fed")
     }, "between two candles, when they open"
     resolved = [
         (
-            one.data.input_id.rpartition("/")[2],
-            one.data.revision,
-            one.data.resolvable_at,
-            one.data.truth["return"],
+            event.data.input_id.rpartition("/")[2],
+            event.data.revision,
+            event.data.resolvable_at,
+            event.data.truth["return"],
         )
-        for one in events(engine, "inputs", ev.InputResolved)
-        if one.data.input_id.startswith("inp/questions/")
+        for event in events(engine, "inputs", ev.InputResolved)
+        if event.data.input_id.startswith("inp/questions/")
     ]
-    assert [one[:3] for one in resolved] == [
+    assert [line[:3] for line in resolved] == [
         ("fed", 0, T0 + 11 * MINUTE),
         ("posted", 0, T0 + 12 * MINUTE),
         ("posted", 1, T0 + 14 * MINUTE),
     ]
     assert resolved[0][3] == (111 - 101) / 101
     scored = [
-        one.data for one in events(engine, "scores", ev.RoundScored) if "/questions/" in one.data.input_id
+        event.data
+        for event in events(engine, "scores", ev.RoundScored)
+        if "/questions/" in event.data.input_id
     ]
-    assert [one.input_id.rpartition("/")[2] for one in scored] == ["fed", "posted"]
+    assert [data.input_id.rpartition("/")[2] for data in scored] == ["fed", "posted"]
     (again,) = events(engine, "scores", ev.RoundRescored)
     assert (again.data.input_id, again.data.revision) == ("inp/questions/r1/posted", 1)
     assert len(events(engine, "scores", ev.RoundScored)) > 20, "and the market's rounds"
@@ -107,5 +109,5 @@ def test_an_engine_asks_nobody_without_the_table_of_a_question() -> None:
 
 def test_a_node_with_questions_alone_asks_nothing_of_its_market() -> None:
     engine = played(CrunchContract(questions=Questions(ask_missing_seconds=0)))
-    assert {one.data.subject for one in events(engine, "inputs", ev.InputReceived)} == {"questions"}
+    assert {event.data.subject for event in events(engine, "inputs", ev.InputReceived)} == {"questions"}
     assert events(engine, "inputs", ev.InputsUntil)[-1].data.until == T0 + 30 * MINUTE, "no period waits"

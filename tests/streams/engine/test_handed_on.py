@@ -127,9 +127,9 @@ def test_what_is_handed_on_is_what_its_bytes_say(scene, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(MemoryLog, "share", watched)
         quick = scene()
-    assert {one.topic for one in handed} >= set(DECIDED) - {"commands"}
-    scored = [one for one in quick.log.events("scores") if isinstance(one, RoundScored)]
-    assert sum(len(one.data.models) - len(one.data.unscored) for one in scored) > ROUNDS // 2
+    assert {handed_on.topic for handed_on in handed} >= set(DECIDED) - {"commands"}
+    scored = [event for event in quick.log.events("scores") if isinstance(event, RoundScored)]
+    assert sum(len(event.data.models) - len(event.data.unscored) for event in scored) > ROUNDS // 2
     for decision in handed:  # at the end: whoever had changed one of them, it would show here
         read = [event for body in decision.bodies for event in decode_events(body)]
         assert decision.events == read

@@ -48,7 +48,9 @@ def log():
 def sparse_log(log):
     """A log whose feed has empty decisions, as that of a node has: at its beginning, and right behind the boundary."""
     feed = log.decisions("feeds")
-    at_boundary = next(i for i, one in enumerate(feed) if max(event.at for event in one.events) >= BOUNDARY)
+    at_boundary = next(
+        i for i, decision in enumerate(feed) if max(event.at for event in decision.events) >= BOUNDARY
+    )
     with_empty = MemoryLog({topic: records for topic, records in log.topics.items() if topic != "feeds"})
     owner = Owner(with_empty, FeedStage())
     with_empty.append("feeds", log.record("feeds", 0))

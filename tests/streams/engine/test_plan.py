@@ -116,7 +116,7 @@ def planned(log, new, *, old=CONTRACT, **options):
 def decided(log):
     """All that is decided of the rounds, but for how the terms came."""
     return {
-        topic: [one for one in log.events(topic) if not isinstance(one, CrunchConfigured)]
+        topic: [event for event in log.events(topic) if not isinstance(event, CrunchConfigured)]
         for topic in ("inputs", "scores", "snapshots", "checkpoints")
     }
 
@@ -162,7 +162,7 @@ def assert_planned(log, seed):
     )
     assert decided(again.log) == node
     plan = planned(log, new, from_ms=BOUNDARY)
-    assert {one.period_start: paid_in_plan(one) for one in plan.periods if one.new_note != NOBODY} == {
+    assert {period.period_start: paid_in_plan(period) for period in plan.periods if period.new_note != NOBODY} == {
         data.period_start: paid(data) for data in map(checkpoint_of, node["checkpoints"])
         if data.period_start >= BOUNDARY and data.period_end <= plan.until_ms
     }  # fmt: skip
@@ -173,7 +173,9 @@ def checkpoint_of(event):
 
 
 def paid(checkpoint):
-    shares = {one["cruncher_index"]: one["reward_pct"] for one in checkpoint.emission["cruncher_rewards"]}
+    shares = {
+        reward["cruncher_index"]: reward["reward_pct"] for reward in checkpoint.emission["cruncher_rewards"]
+    }
     return {
         entry.model_id: (entry.rank, entry.key_units, shares.get(i, 0))
         for i, entry in enumerate(checkpoint.ranking)
@@ -182,9 +184,9 @@ def paid(checkpoint):
 
 def paid_in_plan(period):
     return {
-        one.model_id: (one.new.rank, one.new.units, one.new.share_frac64)
-        for one in period.models
-        if one.new.rank is not None
+        model.model_id: (model.new.rank, model.new.units, model.new.share_frac64)
+        for model in period.models
+        if model.new.rank is not None
     }
 
 
@@ -193,19 +195,19 @@ def test_scores_that_mean_the_same_are_taken_again_and_change_no_figure(log, see
     """The same rules, planned once with the recorded scores and once with every score made anew."""
     new = drawn(seed).model_copy(update={"score_prediction": CONTRACT.score_prediction})
     alike = msgspec.structs.replace(terms_of(new, NEW), scoring_hash=OLD)
-    made = []
+    scorings = []
 
     def counted(prediction, truth):
-        made.append(1)
+        scorings.append(1)
         return CONTRACT.score_prediction(prediction, truth)
 
     def with_terms(terms):
-        made.clear()
+        scorings.clear()
         counting = new.model_copy(update={"score_prediction": counted})
         plan = plan_rules(
             RecordedCrunch(log, {OLD: CONTRACT}.__getitem__, "engine"), NewRules(terms, counting)
         )
-        return msgspec.structs.replace(plan, terms=[]), len(made)
+        return msgspec.structs.replace(plan, terms=[]), len(scorings)
 
     again, made_again = with_terms(alike)
     anew, made_anew = with_terms(terms_of(new, NEW))
@@ -235,12 +237,12 @@ def test_a_log_run_again_under_its_own_rules_is_the_same_log(log):
 
 def test_the_same_rules_change_nothing(log):
     plan = planned(log, CrunchContract())
-    assert (plan.change, [one.name for one in plan.terms], plan.first_affected) == (
+    assert (plan.change, [term.name for term in plan.terms], plan.first_affected) == (
         "none", ["contract_hash", "scoring_hash"], None,
     )  # fmt: skip
     assert plan.inputs_count > 80
     assert len(plan.periods) == 4
-    assert not any(one.differs for period in plan.periods for one in period.models)
+    assert not any(model.differs for period in plan.periods for model in period.models)
 
 
 @pytest.mark.parametrize("minutes", [20, 25, 27, 30, 55, 60, 61])
@@ -272,16 +274,19 @@ def test_a_board_by_a_key_of_the_summary_has_the_places_of_the_newest_snapshots(
     }
     ranked, _ = rank(newest.items(), direction.value)
     assert len(ranked) == len({units for *_, units in ranked}) == 3
-    assert {one.model_id: (one.new.rank, one.new.units) for one in plan.board} == {
+    assert {model.model_id: (model.new.rank, model.new.units) for model in plan.board} == {
         model_id: (place, units) for place, model_id, units in ranked
     }
 
 
 def test_other_units_with_the_same_places_and_shares_pay_nobody_otherwise(log):
     plan = planned(log, CrunchContract(score_decimals=7))
-    models = [one for period in plan.periods for one in period.models]
-    assert all((one.old.rank, one.old.share_frac64) == (one.new.rank, one.new.share_frac64) for one in models)
-    assert any(one.old.units != one.new.units for one in models)
+    models = [model for period in plan.periods for model in period.models]
+    assert all(
+        (model.old.rank, model.old.share_frac64) == (model.new.rank, model.new.share_frac64)
+        for model in models
+    )
+    assert any(model.old.units != model.new.units for model in models)
     assert (plan.change, plan.first_affected) == ("board", None)
 
 
@@ -289,7 +294,7 @@ def test_a_gate_that_few_pass_changes_what_is_paid_and_says_why(log):
     plan = planned(log, CrunchContract(min_participation=0.9))
     assert plan.change == "payout"
     assert plan.first_affected == T0
-    (moody,) = [one for one in plan.periods[0].models if one.model_id == "one"]
+    (moody,) = [model for model in plan.periods[0].models if model.model_id == "one"]
     assert moody.old.share_frac64 > 0
     assert (moody.new.rank, moody.new.share_frac64) == (None, 0)
     assert "of 29 rounds" in moody.new.unranked_reason

@@ -30,10 +30,10 @@ def test_five_lines_are_a_whole_challenge():
 
 
 def test_a_model_is_given_what_was_known_and_what_is_asked():
-    said = []
+    calls = []
 
     def model(data, call):
-        said.append(([one["close"] for one in data["candles"]], data["asof_ts"], call))
+        calls.append(([candle["close"] for candle in data["candles"]], data["asof_ts"], call))
         data["candles"].clear()  # its own copy
         return {"value": 0}
 
@@ -41,7 +41,7 @@ def test_a_model_is_given_what_was_known_and_what_is_asked():
     play(DEFAULT, records, {"a": model, "b": model})
     asked = {"subject": "ETHUSDT", "horizon_seconds": 60, "step_seconds": 15}
     expected = [([1.5, 2.5, 2.25][: n + 1], record.at, asked) for n, record in enumerate(records)]
-    assert said == [one for one in expected for _ in "ab"]
+    assert calls == [call for call in expected for _ in "ab"]
 
 
 def test_two_subjects_and_two_scopes():
@@ -53,8 +53,8 @@ def test_two_subjects_and_two_scopes():
     )
     records = [*candles([1, 2, 3], subject="A"), *candles([3, 2, 1], subject="B")]
     played = play(contract, records, {"up": lambda data, call: {"value": 1}})
-    found = {(one.subject, one.scope_key, one.units["value"] // UNIT) for one in played.scores["up"]}
-    assert found == {("A", "1m", 1), ("A", "2m", 1), ("B", "1m", -3), ("B", "2m", -3)}
+    scores = {(entry.subject, entry.scope_key, entry.units["value"] // UNIT) for entry in played.scores["up"]}
+    assert scores == {("A", "1m", 1), ("A", "2m", 1), ("B", "1m", -3), ("B", "2m", -3)}
     assert len(played.scores["up"]) == 2 * (2 + 1)
 
 
@@ -101,7 +101,10 @@ def test_who_is_below_the_coverage_has_no_place_on_the_board():
         return {"value": 1}
 
     played = play(contract, prices, {"early": early, "always": lambda data, call: {"value": -1}})
-    assert {one.model_id: one.coverage.scored for one in played.ending.snapshots} == {"early": 1, "always": 4}
+    assert {snapshot.model_id: snapshot.coverage.scored for snapshot in played.ending.snapshots} == {
+        "early": 1,
+        "always": 4,
+    }
     assert [(place.rank, place.model_id) for place in played.board] == [(1, "always")]
 
 
@@ -111,7 +114,7 @@ def test_an_ensemble_is_scored_and_has_no_place_on_the_board():
         name: lambda data, call, value=value: {"value": value} for name, value in (("up", 1), ("flat", 0))
     }
     played = play(contract, candles([100, 101, 102, 104]), models)
-    assert ensemble_id("all") in {one.model_id for one in played.ending.snapshots}
+    assert ensemble_id("all") in {snapshot.model_id for snapshot in played.ending.snapshots}
     assert [(place.rank, place.model_id) for place in played.board] == [(1, "up"), (2, "flat")]
 
 
@@ -128,12 +131,12 @@ def test_a_bad_answer_is_a_failure_by_its_models_fault(output, reason):
     contract = DEFAULT.model_copy(update={"aggregation": Aggregation()})
     played = play(contract, candles([1, 2, 3]), {"bad": lambda data, call: output})
     assert {score.status for score in played.scores["bad"]} == {"FAILED"}
-    said = [
+    reasons = [
         entry.reason
         for event in played.engine.log.events("predictions")
         if hasattr(event.data, "outputs")
         for entry in event.data.entries(played.engine.models.stage.models.roster())
     ]
-    assert said
-    assert all(one.startswith(reason) for one in said)
+    assert reasons
+    assert all(text.startswith(reason) for text in reasons)
     assert played.board == []

@@ -48,9 +48,9 @@ def resolve(engine: Engine, name: str, at: int, outcome: float) -> None:
 
 def paid(engine: Engine) -> list[ev.CheckpointData]:
     return [
-        one.data if isinstance(one, ev.CheckpointOpened) else one.data.checkpoint
-        for one in engine.log.events("checkpoints")
-        if isinstance(one, (ev.CheckpointOpened, ev.CheckpointWithheld))
+        event.data if isinstance(event, ev.CheckpointOpened) else event.data.checkpoint
+        for event in engine.log.events("checkpoints")
+        if isinstance(event, (ev.CheckpointOpened, ev.CheckpointWithheld))
     ]
 
 
@@ -66,31 +66,38 @@ def test_a_rerun_has_the_answers_that_were_handed_in():
     engine.feed(at + DAY, [])
     resolve(engine, "q7777", at + DAY + HOUR, 1.0)
     (scored,) = [
-        one.data
-        for one in engine.log.events("scores")
-        if isinstance(one, ev.RoundScored) and one.data.input_id.endswith("q7777")
+        event.data
+        for event in engine.log.events("scores")
+        if isinstance(event, ev.RoundScored) and event.data.input_id.endswith("q7777")
     ]
     assert scored.units["value"][scored.models.index("hand")] == 960_000_000  # the later one: 1 - 0.2 ** 2
     again = rerun(RecordedCrunch(engine.log, lambda _: CONTRACT, CRUNCH_ID))
     for topic in DECIDED:
-        assert [one.id for one in again.log.events(topic)] == [one.id for one in engine.log.events(topic)]
+        assert [event.id for event in again.log.events(topic)] == [
+            event.id for event in engine.log.events(topic)
+        ]
 
 
 def test_a_truth_that_is_corrected_after_its_checkpoint_shows_what_should_have_been_paid():
-    events = [one._replace(corrected=None) for one in drawn(12, seed=5)]
+    events = [drawn_event._replace(corrected=None) for drawn_event in drawn(12, seed=5)]
     engine = run(events)
-    wrong = next(one for one in events if not one.is_void)
+    wrong = next(drawn_event for drawn_event in events if not drawn_event.is_void)
     late = T0 + (PERIOD_DAYS + 3) * DAY
     engine.feed(late, [])
     before = len(engine.log.events("scores"))
     resolve(engine, wrong.name, late, 1 - wrong.outcome)
     engine.feed(late + 2 * DAY, [])
-    assert not any(isinstance(one, ev.RoundRescored) for one in engine.log.events("scores")[before:])
+    assert not any(isinstance(event, ev.RoundRescored) for event in engine.log.events("scores")[before:])
     parent = paid(engine)[0]
     due = recompute(RecordedCrunch(engine.log, lambda _: CONTRACT, CRUNCH_ID), parent, total_prize=10**9)
-    right = run([one._replace(outcome=1 - one.outcome) if one is wrong else one for one in events])
-    keys = {one.model_id: one.key_units for one in paid(right)[0].ranking}
-    assert {one.model_id: one.new.units for one in due.models} == keys
-    assert {one.model_id: one.old.units for one in due.models} != keys
+    right = run(
+        [
+            drawn_event._replace(outcome=1 - drawn_event.outcome) if drawn_event is wrong else drawn_event
+            for drawn_event in events
+        ]
+    )
+    keys = {row.model_id: row.key_units for row in paid(right)[0].ranking}
+    assert {model.model_id: model.new.units for model in due.models} == keys
+    assert {model.model_id: model.old.units for model in due.models} != keys
     assert set(keys) == set(MODELS)
     assert due.truths_differ == 1

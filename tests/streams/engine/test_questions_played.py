@@ -76,7 +76,7 @@ def drawn(count: int, seed: int) -> list[Posted]:
     return out
 
 
-def said(model_id: str, lean: float) -> float:
+def answer_of(model_id: str, lean: float) -> float:
     return {"even": 0.5, "bold": 1.0 if lean > 0.5 else 0.0, "late": lean, "gone": 1 - lean}[model_id]
 
 
@@ -95,7 +95,7 @@ def answered(model_id: str, posted: Posted) -> bool:
 
 
 def units(model_id: str, posted: Posted, outcome: float) -> int:
-    exact = Decimal(repr(1 - (said(model_id, posted.lean) - outcome) ** 2)) * UNIT
+    exact = Decimal(repr(1 - (answer_of(model_id, posted.lean) - outcome) ** 2)) * UNIT
     return int(exact.to_integral_value(ROUND_HALF_EVEN))
 
 
@@ -106,7 +106,10 @@ def mean(values: list[int]) -> int:
 def oracle(events: list[Posted]) -> dict[str, dict[str, int]]:
     """model -> what it must have in the end."""
     of: dict[str, dict[str, int]] = {}
-    in_order = sorted((one for one in events if not one.is_void), key=lambda one: (one.comes_at, one.name))
+    in_order = sorted(
+        (question for question in events if not question.is_void),
+        key=lambda question: (question.comes_at, question.name),
+    )
     for model_id in MODELS:
         final, scores = [], 0
         for posted in in_order:
@@ -127,11 +130,11 @@ def oracle(events: list[Posted]) -> dict[str, dict[str, int]]:
 def covered(events: list[Posted]) -> list[str]:
     """Who answered enough of what resolved in the days before the end of the period."""
     since = T0 + (PERIOD_DAYS - COVERED_DAYS) * DAY
-    asked = [one for one in events if not one.is_void and one.comes_at >= since]
+    asked = [question for question in events if not question.is_void and question.comes_at >= since]
     return [
         model_id
         for model_id in MODELS
-        if sum(answered(model_id, one) for one in asked) >= COVERED_SHARE * len(asked)
+        if sum(answered(model_id, question) for question in asked) >= COVERED_SHARE * len(asked)
     ]
 
 
@@ -141,7 +144,7 @@ def run(
     contract_hash: str = "c" * 64,
     crunch_id: str = CRUNCH_ID,
 ) -> Engine:
-    by_name = {one.name: one for one in events}
+    by_name = {question.name: question for question in events}
     askings: dict[tuple[str, str], int] = {}
 
     def model(model_id: str) -> Any:
@@ -151,7 +154,7 @@ def run(
             askings[model_id, name] = asking + 1
             if is_down(model_id, by_name[name], asking):
                 raise RuntimeError("down")
-            return {"value": said(model_id, by_name[name].lean)}
+            return {"value": answer_of(model_id, by_name[name].lean)}
 
         return predict
 
@@ -161,32 +164,34 @@ def run(
     engine.configure(make_terms(contract, contract_hash, Settings(**NODE), 0))
     engine.feed(T0, [])
     steps: list[tuple[int, ev.Event | None]] = [(T0 + day * DAY, None) for day in range(1, PERIOD_DAYS + 2)]
-    for one in events:
-        steps += [(at, None) for at in (one.opens_at, one.opens_at + ASKED_AGAIN, one.closes_at)]
+    for drawn in events:
+        steps += [(at, None) for at in (drawn.opens_at, drawn.opens_at + ASKED_AGAIN, drawn.closes_at)]
         question = ev.PostedQuestion(
-            question_id=one.name,
+            question_id=drawn.name,
             payload=msgspec.Raw(b"{}"),
-            opens_at=one.opens_at,
-            closes_at=one.closes_at,
+            opens_at=drawn.opens_at,
+            closes_at=drawn.closes_at,
         )
         steps.append(
             (
                 T0,
                 ev.PostQuestions(
-                    id=f"post/{one.name}",
+                    id=f"post/{drawn.name}",
                     at=T0,
                     data=ev.PostQuestionsData(round_id="r", questions=[question]),
                 ),
             )
         )
-        if one.is_void:
-            data = ev.VoidQuestionsData(round_id="r", reason="annulled", question_ids=[one.name])
-            steps.append((one.comes_at, ev.VoidQuestions(id=f"void/{one.name}", at=one.comes_at, data=data)))
+        if drawn.is_void:
+            data = ev.VoidQuestionsData(round_id="r", reason="annulled", question_ids=[drawn.name])
+            steps.append(
+                (drawn.comes_at, ev.VoidQuestions(id=f"void/{drawn.name}", at=drawn.comes_at, data=data))
+            )
             continue
-        for at, outcome in [(one.comes_at, one.outcome), *([one.corrected] if one.corrected else [])]:
-            truths = {one.name: msgspec.Raw(msgspec.json.encode({"outcome": outcome}))}
+        for at, outcome in [(drawn.comes_at, drawn.outcome), *([drawn.corrected] if drawn.corrected else [])]:
+            truths = {drawn.name: msgspec.Raw(msgspec.json.encode({"outcome": outcome}))}
             resolve = ev.ResolveQuestionsData(round_id="r", truths=truths)
-            steps.append((at, ev.ResolveQuestions(id=f"resolve/{one.name}/{at}", at=at, data=resolve)))
+            steps.append((at, ev.ResolveQuestions(id=f"resolve/{drawn.name}/{at}", at=at, data=resolve)))
     for at, command in sorted(steps, key=lambda step: step[0]):
         if at > T0:
             engine.feed(at, [])
@@ -206,20 +211,22 @@ def test_events_are_paid_as_an_oracle_says(count):
 def hold_against_the_oracle(events: list[Posted], events_of: Callable[[str], Iterable[Any]]) -> None:
     """What the node decided, each topic's events by `events_of`, is what the oracle says; nothing due is pending."""
     checkpoints = [
-        one.data if isinstance(one, ev.CheckpointOpened) else one.data.checkpoint
-        for one in events_of("checkpoints")
-        if isinstance(one, (ev.CheckpointOpened, ev.CheckpointWithheld))
+        event.data if isinstance(event, ev.CheckpointOpened) else event.data.checkpoint
+        for event in events_of("checkpoints")
+        if isinstance(event, (ev.CheckpointOpened, ev.CheckpointWithheld))
     ]
     expected = oracle(events)
-    ranking = {one.model_id: one for one in checkpoints[0].ranking}
+    ranking = {row.model_id: row for row in checkpoints[0].ranking}
     gated = set(MODELS) - set(covered(events))
-    assert {name: (one.key_units, one.prediction_count) for name, one in ranking.items()} == {
+    assert {name: (row.key_units, row.prediction_count) for name, row in ranking.items()} == {
         name: (of["mean"], of["scores"]) for name, of in expected.items() if name not in gated
     }
     assert gated
     assert gated == set(checkpoints[0].unranked)
     last = {
-        one.data.model_id: one.data for one in events_of("snapshots") if isinstance(one, ev.SnapshotTaken)
+        event.data.model_id: event.data
+        for event in events_of("snapshots")
+        if isinstance(event, ev.SnapshotTaken)
     }
     for window in ("last_20", "last_5", "weighted"):
         assert {name: last[name].windows_units[window] for name in MODELS} == {
@@ -234,8 +241,8 @@ def hold_against_the_oracle(events: list[Posted], events_of: Callable[[str], Ite
                 assert move.before == state.get(move.prediction_id, "(none)")
                 state[move.prediction_id] = move.after
     assert "PENDING" not in state.values()
-    scored = [one.data.input_id for one in events_of("scores") if isinstance(one, ev.RoundScored)]
-    assert sorted(scored) == sorted(question_input_id("r", one.name) for one in events)
+    scored = [event.data.input_id for event in events_of("scores") if isinstance(event, ev.RoundScored)]
+    assert sorted(scored) == sorted(question_input_id("r", drawn.name) for drawn in events)
 
 
 STAGES: dict[str, Any] = {

@@ -39,8 +39,8 @@ def rules_of(new, from_ms=BOUNDARY):
     return ShadowRules(crunch_id="engine", terms=terms_of(new, NEW), from_ms=from_ms)
 
 
-def shadow_of(new, kept=None, **options):
-    return Shadow(rules_of(new, **options), {OLD: CONTRACT, NEW: new}.__getitem__, kept)
+def shadow_of(new, state_bytes=None, **options):
+    return Shadow(rules_of(new, **options), {OLD: CONTRACT, NEW: new}.__getitem__, state_bytes)
 
 
 def later(log, needs):
@@ -70,10 +70,10 @@ def seen(shadow):
 
 
 def assert_is_the_plan(shadow, plan):
-    assert {(one.start, one.end): (one.models, one.note) for one in shadow.new.periods} == {
-        (one.period_start, one.period_end): (in_plan(one.models, "not in it"), one.new_note)
-        for one in plan.periods
-        if one.new_note != NOBODY
+    assert {(period.start, period.end): (period.models, period.note) for period in shadow.new.periods} == {
+        (period.period_start, period.period_end): (in_plan(period.models, "not in it"), period.new_note)
+        for period in plan.periods
+        if period.new_note != NOBODY
     }
     assert shadow.new.board_end == plan.board_at
     assert shadow.new.board() == {
@@ -84,7 +84,9 @@ def assert_is_the_plan(shadow, plan):
 
 
 def in_plan(models, absent):
-    return {one.model_id: one.new for one in models if not absent or one.new.unranked_reason != absent}
+    return {
+        model.model_id: model.new for model in models if not absent or model.new.unranked_reason != absent
+    }
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -100,14 +102,14 @@ def test_a_board_by_a_key_of_the_summary_is_the_plans(log):
     new = CrunchContract(aggregation=Aggregation(ranking_key="value"))
     shadow = follow(shadow_of(new), log, random.Random(1))
     assert_is_the_plan(shadow, planned(log, new, from_ms=BOUNDARY, until_ms=shadow.clock + 1))
-    assert {one.rank for one in shadow.new.board().values()} == {1, 2, 3}
+    assert {place.rank for place in shadow.new.board().values()} == {1, 2, 3}
 
 
 def test_an_ensemble_takes_no_place_and_who_is_below_the_coverage_has_none(log):
     new = CrunchContract(ensembles=[Ensemble(name="all")], coverage=Coverage(share=0.95, rounds=40))
     shadow = follow(shadow_of(new), log, random.Random(1))
     assert shadow.new.snapshots.keys() == {"one", "two", "calm", ensemble_id("all")}
-    assert {model_id: one.rank for model_id, one in shadow.new.board().items()} == {
+    assert {model_id: place.rank for model_id, place in shadow.new.board().items()} == {
         "calm": 1,
         "one": None,
         "two": None,
@@ -119,12 +121,12 @@ def test_an_ensemble_takes_no_place_and_who_is_below_the_coverage_has_none(log):
 def test_a_shadow_that_is_killed_anywhere_goes_on_as_if_it_had_not_been(log, seed):
     new, chance = drawn(seed), random.Random(seed)
     undisturbed = seen(follow(shadow_of(new), log, random.Random(0)))
-    kept = None
+    state_bytes = None
     for _ in range(6):
-        shadow = follow(shadow_of(new, kept), log, chance, steps=chance.randint(1, 30))
-        kept = shadow.keep()
+        shadow = follow(shadow_of(new, state_bytes), log, chance, steps=chance.randint(1, 30))
+        state_bytes = shadow.keep()
         follow(shadow, log, chance, steps=chance.randint(1, 9))  # what it did after it kept is lost
-    assert seen(follow(shadow_of(new, kept), log, chance)) == undisturbed
+    assert seen(follow(shadow_of(new, state_bytes), log, chance)) == undisturbed
 
 
 def test_it_waits_for_the_answers_of_a_live_log(log):
@@ -164,17 +166,17 @@ def test_the_same_rules_decide_what_the_live_ones_decide(log):
     begin = begin_of_last(recorded_terms(log))
     shadow = follow(shadow_of(CrunchContract(), from_ms=begin), log, random.Random(3))
     assert len(shadow.new.periods) == 4
-    assert shadow.new.periods == [one for one in shadow.live.periods if one.end <= shadow.clock]
+    assert shadow.new.periods == [period for period in shadow.live.periods if period.end <= shadow.clock]
     assert shadow.new.board() == shadow.live.board()
     assert divergence(shadow.new, shadow.live, Bounds(rank_moves=1, share_frac64=1)) == ""
 
 
 def test_what_was_kept_of_other_rules_is_not_taken_up(log):
-    kept = follow(shadow_of(drawn(1)), log, random.Random(1), steps=30).keep()
+    state_bytes = follow(shadow_of(drawn(1)), log, random.Random(1), steps=30).keep()
     with pytest.raises(StaleStateError, match="of other rules"):
-        shadow_of(drawn(1), kept, from_ms=BOUNDARY + PERIOD_ROUNDS * MINUTE)
+        shadow_of(drawn(1), state_bytes, from_ms=BOUNDARY + PERIOD_ROUNDS * MINUTE)
     with pytest.raises(StaleStateError, match="cannot be read"):
-        shadow_of(drawn(1), kept[:-1])
+        shadow_of(drawn(1), state_bytes[:-1])
 
 
 def side(places, shares=None):

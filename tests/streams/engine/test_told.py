@@ -35,8 +35,12 @@ SETTINGS = Settings(
     checkpoint_interval_seconds=3600,
 )
 MARKETS = [
-    list(generated_candles(Subscription("generated", one, "candle", "1m"), T0, T0 + ROUNDS * MINUTE, seed=3))
-    for one in SUBJECTS
+    list(
+        generated_candles(
+            Subscription("generated", subject, "candle", "1m"), T0, T0 + ROUNDS * MINUTE, seed=3
+        )
+    )
+    for subject in SUBJECTS
 ]
 
 
@@ -62,7 +66,7 @@ class Pupil:
         self.told: list[dict[str, Any]] = []
 
     def tick(self, data: dict[str, Any], performance: dict[str, Any]) -> None:
-        self.lengths.append(tuple(len(data[one]["candles"]) for one in SUBJECTS))
+        self.lengths.append(tuple(len(data[subject]["candles"]) for subject in SUBJECTS))
         self.told.append(performance)
 
     def predict(self, subject: str, _horizon_seconds: int, _step_seconds: int) -> Any:
@@ -71,18 +75,18 @@ class Pupil:
 
 
 def engine(pupil: Pupil, **options: Any) -> Engine:
-    made = Engine(
+    new_engine = Engine(
         lambda _: CONTRACT, Functions({"pupil": pupil, "flat": lambda *_: {"value": -1.0}}), **options
     )
     if "kept" not in options:
-        made.configure(make_terms(CONTRACT, HASH, SETTINGS, 0))
-    return made
+        new_engine.configure(make_terms(CONTRACT, HASH, SETTINGS, 0))
+    return new_engine
 
 
-def fed(made: Engine, start: int = 0, until: int = ROUNDS) -> Engine:
+def fed(engine: Engine, start: int = 0, until: int = ROUNDS) -> Engine:
     for pair in list(zip(*MARKETS, strict=True))[start:until]:
-        made.feed(pair[0].at, list(pair))
-    return made
+        engine.feed(pair[0].at, list(pair))
+    return engine
 
 
 @pytest.fixture(scope="module")
@@ -95,20 +99,24 @@ def test_the_tick_has_both_and_is_longer_at_first_and_after_a_round_without_an_a
     _, pupil = whole
     assert len(pupil.lengths) == ROUNDS
     assert pupil.lengths[0] == (1, 1)
-    long = [number for number, one in enumerate(pupil.lengths) if one == (20, 20)]
+    long = [number for number, length in enumerate(pupil.lengths) if length == (20, 20)]
     assert long == [40, 80, 120]
     assert set(pupil.lengths[5:]) == {(2, 2), (20, 20)}
 
 
 def test_each_is_told_its_last_period(whole):
-    made, pupil = whole
+    run, pupil = whole
     assert pupil.told[0] == {}
     taken = {
-        one.data.period_end: one.data.summary_units["value"] / 10**9
-        for one in made.log.events("snapshots")
-        if isinstance(one, ev.SnapshotTaken) and one.data.model_id == "pupil"
+        event.data.period_end: event.data.summary_units["value"] / 10**9
+        for event in run.log.events("snapshots")
+        if isinstance(event, ev.SnapshotTaken) and event.data.model_id == "pupil"
     }
-    told = {one["period_end"]: one["summary"]["value"] for one in pupil.told if one}
+    told = {
+        performance["period_end"]: performance["summary"]["value"]
+        for performance in pupil.told
+        if performance
+    }
     assert len(told) > 10
     assert told.items() <= taken.items()
 
@@ -142,14 +150,16 @@ def forged(log: Any, change: Any) -> Copy:
     """The log with each RoundOpened as `change` makes it."""
     out = Copy({topic: log[topic] for topic in log.topics})
     out.topics["predictions"] = [encode_append(Append(e=1, epoch=1, seq=0, claim="forger"))]
-    for number, one in enumerate(log.decisions("predictions"), start=1):
+    for number, decision in enumerate(log.decisions("predictions"), start=1):
         events = [
             msgspec.structs.replace(event, data=change(event.data))
             if isinstance(event, ev.RoundOpened)
             else event
-            for event in one.events
+            for event in decision.events
         ]
-        for record in encode_decision(events, epoch=1, seq=number, upto=dict(one.upto), need=dict(one.need)):
+        for record in encode_decision(
+            events, epoch=1, seq=number, upto=dict(decision.upto), need=dict(decision.need)
+        ):
             out.append("predictions", record)
     return out
 

@@ -55,11 +55,13 @@ def drawn(rows: int, features: int, models: int) -> Tournament:
     return Tournament(tables, targets, {f"m{number:02}": str(1 + number) for number in range(models)})
 
 
-def corr(said: list[float], target: list[float]) -> float:
-    n = len(said)
-    mean_said, mean_target = math.fsum(said) / n, math.fsum(target) / n
-    both = math.fsum((x - mean_said) * (y - mean_target) for x, y in zip(said, target, strict=True))
-    spread = math.fsum((x - mean_said) ** 2 for x in said) * math.fsum((y - mean_target) ** 2 for y in target)
+def corr(signal: list[float], target: list[float]) -> float:
+    n = len(signal)
+    mean_said, mean_target = math.fsum(signal) / n, math.fsum(target) / n
+    both = math.fsum((x - mean_said) * (y - mean_target) for x, y in zip(signal, target, strict=True))
+    spread = math.fsum((x - mean_said) ** 2 for x in signal) * math.fsum(
+        (y - mean_target) ** 2 for y in target
+    )
     return both / math.sqrt(spread)
 
 
@@ -108,17 +110,17 @@ def play(posted: Tournament) -> Engine:
 def hold_against_the_oracle(posted: Tournament, events_of: Callable[[str], Iterable[Any]]) -> None:
     """The scores and payouts of each round, and those of the checkpoint with its order. `events_of` a topic."""
     scored = {
-        one.data.input_id.split("/")[2]: one.data
-        for one in events_of("scores")
-        if isinstance(one, ev.RoundScored)
+        event.data.input_id.split("/")[2]: event.data
+        for event in events_of("scores")
+        if isinstance(event, ev.RoundScored)
     }
     assert scored.keys() == {f"week-{number}" for number in range(ROUNDS)}
-    opened = [one.data for one in events_of("checkpoints") if isinstance(one, ev.CheckpointOpened)]
-    ranking = {one.model_id: one for one in opened[0].ranking}
+    opened = [event.data for event in events_of("checkpoints") if isinstance(event, ev.CheckpointOpened)]
+    ranking = {row.model_id: row for row in opened[0].ranking}
     assert ranking.keys() == posted.stakes.keys()
     for number, (name, stake) in enumerate(posted.stakes.items()):
         each = [corr(linear(number, posted.tables[i]), posted.targets[i]) for i in range(ROUNDS)]
-        pays = [float(stake) * FACTOR * max(-CLIP, min(CLIP, one)) for one in each]
+        pays = [float(stake) * FACTOR * max(-CLIP, min(CLIP, score)) for score in each]
         for i in range(ROUNDS):
             of = scored[f"week-{i}"]
             place = of.models.index(name)
@@ -129,4 +131,4 @@ def hold_against_the_oracle(posted: Tournament, events_of: Callable[[str], Itera
         assert entry.key_units == pytest.approx(math.fsum(each) / ROUNDS * 10**6, abs=1)
         assert entry.result_summary_units["payout"] == pytest.approx(math.fsum(pays) / ROUNDS * 10**6, abs=1)
     order = sorted(posted.stakes, key=lambda name: -ranking[name].key_units)
-    assert [one.model_id for one in opened[0].ranking] == order
+    assert [row.model_id for row in opened[0].ranking] == order

@@ -75,7 +75,7 @@ class Drawn(Functions):
     def notices(self):
         """The others once; the guest joins or leaves with each fifth call or so."""
         self._calls += 1
-        seen = [ModelNotice("seen", self._info(one)) for one in OTHERS] if self._calls == 1 else []
+        seen = [ModelNotice("seen", self._info(model_id)) for model_id in OTHERS] if self._calls == 1 else []
         if GUEST in self._models and self._draw("moves", self._calls) < 0.2:
             self._guest_is_seen = not self._guest_is_seen
             seen.append(ModelNotice("seen" if self._guest_is_seen else "left", self._info(GUEST)))
@@ -84,11 +84,11 @@ class Drawn(Functions):
     def _info(self, model_id: str) -> ModelInfo:
         return ModelInfo(model_id, model_id, f"{model_id}-1", f"{model_id}-player", f"{model_id}-player")
 
-    def roster(self, data, known):
+    def roster(self, data, entries_seen):
         share = {"always": 1.0, "seldom": 0.3}
         return [
             entry
-            for entry in known
+            for entry in entries_seen
             if self._draw(entry.model_id, data.subject, data.point) < share.get(entry.model_id, 0.7)
         ]
 

@@ -72,7 +72,7 @@ def test_each_checkpoint_adds_what_it_was_made_of_and_nothing_twice():
         for decision in log.decisions(topic):
             if decision.offset > last:
                 break
-            batch = next(one for one in batches if decision.offset <= one.runs[topic].end)
+            batch = next(batch_ for batch_ in batches if decision.offset <= batch_.runs[topic].end)
             row = rows.row(topic, decision.offset)
             assert row is not None
             for part, record in enumerate(canonical_records(decision), start=1):
@@ -85,15 +85,17 @@ def test_what_a_batch_holds_is_enough_to_decide_the_checkpoint_again(stage: type
     """Each stage, given the batches' decisions alone, decides all of its own that the batches hold."""
     log = market(1)
     ends = {topic: run.end for topic, run in batches_of(rows_of(log))[-1].runs.items()}
-    made: AnyStage = CheckpointStage("btc-up", CONTRACTS) if stage is None else stage(CONTRACTS)
-    for source in made.sources:
+    deciding: AnyStage = CheckpointStage("btc-up", CONTRACTS) if stage is None else stage(CONTRACTS)
+    for source in deciding.sources:
         for decision in log.decisions(source) if source in ends else ():
             if decision.offset <= ends[source]:
-                made.absorb(decision)
+                deciding.absorb(decision)
     decided = 0
-    while made.step() is not None:
+    while deciding.step() is not None:
         decided += 1
-    assert decided >= sum(decision.offset <= ends[made.topic] for decision in log.decisions(made.topic))
+    assert decided >= sum(
+        decision.offset <= ends[deciding.topic] for decision in log.decisions(deciding.topic)
+    )
 
 
 def test_the_tree_is_the_same_whoever_wrote_and_whatever_did_not_count():
@@ -111,7 +113,10 @@ def test_the_tree_is_the_same_whoever_wrote_and_whatever_did_not_count():
                 epoch = 1 + later
                 other[topic][offset] = encode_append(Append(e=1, epoch=epoch, seq=0, claim="another"))
                 continue
-            need = {name: Need(one.offset, one.epoch + 6, one.seq) for name, one in append.need.items()}
+            need = {
+                name: Need(position.offset, position.epoch + 6, position.seq)
+                for name, position in append.need.items()
+            }
             other[topic][offset] = encode_append(
                 msgspec.structs.replace(append, epoch=append.epoch + later, need=need)
             )
@@ -125,7 +130,9 @@ def test_any_change_of_a_counted_append_changes_the_root():
     ends = {topic: run.end for topic, run in batches_of(rows_of(log))[-1].runs.items()}
     for topic in LEAF_TOPICS:
         other = log.copy()
-        offset = rng.choice([one.offset for one in log.decisions(topic) if one.offset <= ends[topic]])
+        offset = rng.choice(
+            [decision.offset for decision in log.decisions(topic) if decision.offset <= ends[topic]]
+        )
         append = decode_append(other[topic][offset])
         assert append is not None
         other[topic][offset] = encode_append(

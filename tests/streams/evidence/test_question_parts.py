@@ -38,11 +38,14 @@ def test_a_part_has_the_answer_that_counted():
 def test_a_proof_names_the_round_of_the_answer():
     predictions, event, inputs = scored()
     events = [
-        *(("predictions", one) for one in predictions),
-        *(("inputs", one) for one in inputs),
+        *(("predictions", event) for event in predictions),
+        *(("inputs", event) for event in inputs),
         ("scores", event),
     ]
-    proved = {one.prediction_id: (one.status, one.answer) for one in _predictions(events, 1)}
+    proved = {
+        prediction.prediction_id: (prediction.status, prediction.answer)
+        for prediction in _predictions(events, 1)
+    }
     assert proved == {
         f"{Q}/question/a": ("REPLACED", '{"value":0.1}'),
         f"{Q}~2/question/a": ("SCORED", '{"value":0.9}'),

@@ -16,138 +16,138 @@ def witness(*, independent: bool = True, silence_ms: int = MINUTE) -> Witness:
 
 
 def test_a_right_clock_is_believed_while_records_come():
-    one = witness()
+    clock = witness()
     for minute in range(600):
-        one.record(NOW + minute * MINUTE, minute * MINUTE)
+        clock.record(NOW + minute * MINUTE, minute * MINUTE)
         for second in (0, 30, 59):
-            verdict = one.look(NOW + minute * MINUTE + second * SECOND, minute * MINUTE + second * SECOND)
+            verdict = clock.look(NOW + minute * MINUTE + second * SECOND, minute * MINUTE + second * SECOND)
             assert (verdict.believed, verdict.state) == (True, ClockState.RIGHT)
 
 
 def test_a_day_ahead_for_four_seconds_is_not_believed_and_then_it_goes_on():
-    one = witness()
-    one.record(NOW, 0)
-    assert one.look(NOW, 0).believed
+    clock = witness()
+    clock.record(NOW, 0)
+    assert clock.look(NOW, 0).believed
     for second in range(1, 5):
-        verdict = one.look(NOW + DAY + second * SECOND, second * SECOND)
+        verdict = clock.look(NOW + DAY + second * SECOND, second * SECOND)
         assert (verdict.believed, verdict.state) == (False, ClockState.AHEAD)
         assert verdict.now_ms == NOW
         assert "86401 s ahead of what the sources confirm" in verdict.reason or second > 1
-    assert one.look(NOW + 5 * SECOND, 5 * SECOND).believed
+    assert clock.look(NOW + 5 * SECOND, 5 * SECOND).believed
 
 
 def test_ahead_is_said_though_the_count_since_the_boot_is_moved_too():
-    one = witness()
-    one.said(NOW, 0)
-    assert one.look(NOW, 0).believed
-    assert not one.look(NOW + DAY, DAY).believed
+    clock = witness()
+    clock.said(NOW, 0)
+    assert clock.look(NOW, 0).believed
+    assert not clock.look(NOW + DAY, DAY).believed
 
 
 def test_a_clock_that_is_ahead_from_the_start_is_not_believed():
-    one = witness()
-    assert not one.look(NOW + DAY, 0).believed
-    one.said(NOW, SECOND)
-    verdict = one.look(NOW + DAY + SECOND, SECOND)
+    clock = witness()
+    assert not clock.look(NOW + DAY, 0).believed
+    clock.said(NOW, SECOND)
+    verdict = clock.look(NOW + DAY + SECOND, SECOND)
     assert (verdict.believed, verdict.state, verdict.now_ms) == (False, ClockState.AHEAD, NOW)
 
 
 def test_in_an_outage_time_goes_on_for_the_bound_and_then_waits_for_a_source():
-    one = witness()
-    one.said(NOW, 0)
-    assert one.look(NOW + BOUND, BOUND).believed
-    verdict = one.look(NOW + BOUND + SECOND, BOUND + SECOND)
+    clock = witness()
+    clock.said(NOW, 0)
+    assert clock.look(NOW + BOUND, BOUND).believed
+    verdict = clock.look(NOW + BOUND + SECOND, BOUND + SECOND)
     assert (verdict.believed, verdict.state, verdict.now_ms) == (False, ClockState.UNCONFIRMED, NOW)
-    assert not one.look(NOW + DAY, DAY).believed
-    one.record(NOW + DAY, DAY)
-    assert one.look(NOW + DAY + SECOND, DAY + SECOND).believed
+    assert not clock.look(NOW + DAY, DAY).believed
+    clock.record(NOW + DAY, DAY)
+    assert clock.look(NOW + DAY + SECOND, DAY + SECOND).believed
 
 
 def test_an_outage_after_a_record_that_came_late_is_no_clock_that_is_ahead():
-    one = witness()
+    clock = witness()
     late = 4 * SECOND
-    one.record(NOW, late)
-    states = [one.look(NOW + second * SECOND, second * SECOND).state for second in range(4, 200)]
+    clock.record(NOW, late)
+    states = [clock.look(NOW + second * SECOND, second * SECOND).state for second in range(4, 200)]
     assert list(dict.fromkeys(states)) == [ClockState.RIGHT, ClockState.UNCONFIRMED]
 
 
 def test_a_long_stop_is_no_jump_once_a_source_has_said_the_time():
-    one = witness()
-    one.record(NOW)  # the last tick in the log
-    assert not one.look(NOW + 30 * DAY, 0).believed
-    one.said(NOW + 30 * DAY, SECOND)
-    assert one.look(NOW + 30 * DAY + SECOND, SECOND).believed
+    clock = witness()
+    clock.record(NOW)  # the last tick in the log
+    assert not clock.look(NOW + 30 * DAY, 0).believed
+    clock.said(NOW + 30 * DAY, SECOND)
+    assert clock.look(NOW + 30 * DAY + SECOND, SECOND).believed
 
 
 def test_candles_of_a_day_from_a_source_without_a_clock_are_waited_for_two_days():
-    one = witness(silence_ms=DAY)
-    one.record(NOW, 0)
-    assert one.look(NOW + 2 * DAY, 2 * DAY).believed
-    assert not one.look(NOW + 2 * DAY + SECOND, 2 * DAY + SECOND).believed
+    clock = witness(silence_ms=DAY)
+    clock.record(NOW, 0)
+    assert clock.look(NOW + 2 * DAY, 2 * DAY).believed
+    assert not clock.look(NOW + 2 * DAY + SECOND, 2 * DAY + SECOND).believed
 
 
 def test_candles_of_a_day_do_not_loosen_the_bound_where_the_source_says_the_time():
-    one = witness(silence_ms=DAY)
+    clock = witness(silence_ms=DAY)
     for minute in range(60):
-        one.said(NOW + minute * MINUTE, minute * MINUTE)
-        assert one.look(NOW + minute * MINUTE, minute * MINUTE).believed
-    assert not one.look(NOW + HOUR + 3 * MINUTE, HOUR).believed
+        clock.said(NOW + minute * MINUTE, minute * MINUTE)
+        assert clock.look(NOW + minute * MINUTE, minute * MINUTE).believed
+    assert not clock.look(NOW + HOUR + 3 * MINUTE, HOUR).believed
 
 
 def test_behind_is_said_and_stops_nothing():
-    one = witness()
-    one.said(NOW, 0)
-    verdict = one.look(NOW - HOUR, 0)
+    clock = witness()
+    clock.said(NOW, 0)
+    verdict = clock.look(NOW - HOUR, 0)
     assert (verdict.believed, verdict.state) == (True, ClockState.BEHIND)
     assert verdict.reason == "this machine's clock is 3600 s behind what the sources say"
-    one.said(NOW + MINUTE, MINUTE)
-    assert one.look(NOW + MINUTE, MINUTE).state is ClockState.RIGHT
+    clock.said(NOW + MINUTE, MINUTE)
+    assert clock.look(NOW + MINUTE, MINUTE).state is ClockState.RIGHT
 
 
 def test_records_from_the_future_of_a_clock_say_that_it_is_behind():
-    one = witness()
-    one.record(NOW + HOUR, 0)
-    assert one.look(NOW, 0).state is ClockState.BEHIND
+    clock = witness()
+    clock.record(NOW + HOUR, 0)
+    assert clock.look(NOW, 0).state is ClockState.BEHIND
 
 
 def test_a_source_that_says_a_wrong_time_once_does_not_vouch_for_it_for_ever():
-    one = witness()
-    one.said(NOW + DAY, 0)
-    one.said(NOW, SECOND)
-    assert not one.look(NOW + DAY, SECOND).believed
+    clock = witness()
+    clock.said(NOW + DAY, 0)
+    clock.said(NOW, SECOND)
+    assert not clock.look(NOW + DAY, SECOND).believed
 
 
 # --- a source that keeps to our clock ----------------------------------------------------------------------
 
 
 def test_without_any_witness_only_a_jump_tells():
-    one = witness(independent=False)
-    one.record(NOW, 0)  # made by the clock that is judged: says nothing
-    assert one.look(NOW + 40 * DAY, 0).believed
+    clock = witness(independent=False)
+    clock.record(NOW, 0)  # made by the clock that is judged: says nothing
+    assert clock.look(NOW + 40 * DAY, 0).believed
     for second in range(1, 5):
-        verdict = one.look(NOW + 41 * DAY + second * SECOND, second * SECOND)
+        verdict = clock.look(NOW + 41 * DAY + second * SECOND, second * SECOND)
         assert (verdict.believed, verdict.state) == (False, ClockState.AHEAD)
-        one.record(NOW + 41 * DAY, second * SECOND)
-    assert one.look(NOW + 40 * DAY + 5 * SECOND, 5 * SECOND).believed
-    assert one.look(NOW + 39 * DAY, 6 * SECOND).state is ClockState.BEHIND
+        clock.record(NOW + 41 * DAY, second * SECOND)
+    assert clock.look(NOW + 40 * DAY + 5 * SECOND, 5 * SECOND).believed
+    assert clock.look(NOW + 39 * DAY, 6 * SECOND).state is ClockState.BEHIND
 
 
 def test_a_clock_that_is_slewed_by_a_second_a_minute_is_never_a_jump():
-    one = witness(independent=False)
+    clock = witness(independent=False)
     for minute in range(10_000):
-        assert one.look(NOW + minute * 61 * SECOND, minute * MINUTE).believed
+        assert clock.look(NOW + minute * 61 * SECOND, minute * MINUTE).believed
 
 
 def test_an_ntp_server_is_a_witness_where_the_source_is_none():
-    one = witness(independent=False)
-    assert one.look(NOW, 0).believed
-    one.said(NOW + DAY, SECOND)  # the clock was wrong at the start, and is set right
-    assert one.look(NOW + DAY + SECOND, SECOND).believed
+    clock = witness(independent=False)
+    assert clock.look(NOW, 0).believed
+    clock.said(NOW + DAY, SECOND)  # the clock was wrong at the start, and is set right
+    assert clock.look(NOW + DAY + SECOND, SECOND).believed
 
 
 def test_a_replay_never_runs_past_a_jump():
-    one = witness(independent=False)
-    assert one.capped(NOW, 0) == NOW
-    assert one.capped(NOW + DAY, MINUTE) == NOW + MINUTE + BOUND
+    clock = witness(independent=False)
+    assert clock.capped(NOW, 0) == NOW
+    assert clock.capped(NOW + DAY, MINUTE) == NOW + MINUTE + BOUND
 
 
 YEAR_9999 = 253_402_300_799_000

@@ -53,8 +53,8 @@ def test_a_missing_candle_is_a_hole_wherever_it_is(came, now, expected, split):
     if split and ats:
         whole.add(ats.pop(0))
     gaps, tick = whole.due(T0 + int(now * 1000), PATIENCE_MS, ats, connected=True)
-    found = [((a - T0) / MINUTE, (b - T0) / MINUTE) for a, b in gaps]
-    assert (found, (tick - T0) / 1000) == expected
+    gap_minutes = [((a - T0) / MINUTE, (b - T0) / MINUTE) for a, b in gaps]
+    assert (gap_minutes, (tick - T0) / 1000) == expected
 
 
 def test_a_silence_of_ticks_is_a_hole_only_while_nobody_is_connected():
@@ -80,35 +80,35 @@ def test_a_hole_that_was_filled_closes_by_itself_and_a_growing_one_is_one():
         T0 + 4 * MINUTE,
         True,
     )
-    assert not any(isinstance(one, FeedGapClosed) for one in feed.offer(tick=T0 + 11 * MINUTE))
+    assert not any(isinstance(event, FeedGapClosed) for event in feed.offer(tick=T0 + 11 * MINUTE))
 
 
 def test_a_replay_closes_the_hole_that_it_finds():
     stage = FeedStage()
-    said: list[Any] = []
+    events: list[Any] = []
     for minute in (0, 1, 4):
         draft = stage.replayed(T0 + (minute + 1) * MINUTE, [BTC], [candle(minute)])
         assert draft is not None
         stage.remember(draft)
-        said += draft.events
-    assert [type(event).__name__ for event in said] == [
+        events += draft.events
+    assert [type(event).__name__ for event in events] == [
         "FeedRecordReceived", "ClockTicked",
         "FeedRecordReceived", "ClockTicked",
         "FeedRecordReceived", "FeedGapFound", "FeedGapClosed", "ClockTicked",
     ]  # fmt: skip
-    assert (said[-2].data.from_ms, said[-2].data.until_ms) == (T0 + 2 * MINUTE, T0 + 4 * MINUTE)
-    assert not said[-2].data.complete
+    assert (events[-2].data.from_ms, events[-2].data.until_ms) == (T0 + 2 * MINUTE, T0 + 4 * MINUTE)
+    assert not events[-2].data.complete
 
 
 def test_a_state_of_the_source_is_said_when_it_changes():
     feed = Feed()
-    for state, said in [
+    for state, times in [
         (("binance", "connecting", ""), 1), (("binance", "connected", ""), 1), (("binance", "connected", ""), 0),
         (("binance", "reconnecting", "status 429"), 1), (("binance", "reconnecting", "refused"), 1),
     ]:  # fmt: skip
         draft = feed.stage.offer([], T0 + 1 + len(feed.log), rehearsal=False, states=[state])
         events = feed._take(draft)
-        assert sum(isinstance(event, FeedStateChanged) for event in events) == said
+        assert sum(isinstance(event, FeedStateChanged) for event in events) == times
     assert len({event.id for event in feed.log}) == len(feed.log)
 
 
@@ -149,15 +149,17 @@ def test_the_log_holds_each_candle_once_in_order_but_for_what_is_marked(order, s
         gaps, tick = feed.stage.own.due(now, subscriptions, stretch, PATIENCE_MS, "late", connected=True)
         feed._take(feed.stage.offer(stretch, tick, rehearsal=False, gaps=gaps))
     records = [event for event in feed.log if isinstance(event, FeedRecordReceived)]
-    assert sorted((one.data.subject, one.data.ts_event) for one in records) == sorted(wanted)
+    assert sorted((event.data.subject, event.data.ts_event) for event in records) == sorted(wanted)
     for of in subscriptions:
-        ats = [one.at for one in records if one.data.subject == of.subject and not one.data.backfilled]
+        ats = [
+            event.at for event in records if event.data.subject == of.subject and not event.data.backfilled
+        ]
         assert ats == sorted(ats)
-        known = -1
-        for one in records:
-            if one.data.subject == of.subject:
-                assert one.data.backfilled or one.at > known
-                known = max(known, one.at)
+        last_at = -1
+        for event in records:
+            if event.data.subject == of.subject:
+                assert event.data.backfilled or event.at > last_at
+                last_at = max(last_at, event.at)
     ticks = [event.at for event in feed.log if isinstance(event, ClockTicked)]
     assert ticks == sorted(set(ticks))
     _no_tick_passes_a_hole_that_nobody_said(feed.log, subscriptions)
@@ -201,8 +203,8 @@ def test_records_given_by_command_are_recorded_once_and_marked():
     command = decision("commands", 0, [give(0, 1, 2)])
     draft, refused = heard(feed.stage, command)
     events = feed._take(draft)
-    assert [(one.data.ts_event - T0) // MINUTE for one in events] == [0, 1]
-    assert all(one.data.backfilled for one in events)
+    assert [(event.data.ts_event - T0) // MINUTE for event in events] == [0, 1]
+    assert all(event.data.backfilled for event in events)
     assert refused == []
     assert dict(draft.upto) == {"commands": (0, 0)}
     assert heard(feed.stage, command) == (None, [])
@@ -228,7 +230,7 @@ def test_a_given_record_that_cannot_be_a_fact_is_refused_and_the_others_are_take
     data = msgspec.structs.replace(command.data, records=[*command.data.records, *bad])
     draft, refused = heard(stage, decision("commands", 0, [msgspec.structs.replace(command, data=data)]))
     assert draft is not None
-    assert [one.data.ts_event for one in draft.events] == [T0 + MINUTE]
+    assert [event.data.ts_event for event in draft.events] == [T0 + MINUTE]
     assert len(refused) == 1
     assert re.search(why, refused[0][1])
 
@@ -238,7 +240,7 @@ def test_a_given_record_that_comes_too_late_is_refused(monkeypatch):
     feed = Feed()
     feed.offer(*(candle(minute) for minute in range(0, 20, 2)))
     draft, refused = heard(feed.stage, decision("commands", 0, [give(3, 19)]))
-    assert [(one.data.ts_event - T0) // MINUTE for one in draft.events] == [19]
+    assert [(event.data.ts_event - T0) // MINUTE for event in draft.events] == [19]
     assert [(what, "too late" in why) for what, why in refused] == [
         (f"binance/{SUBJECT} {T0 + 3 * MINUTE}", True)
     ]

@@ -78,17 +78,17 @@ class Feed:
 @pytest.fixture(params=[False, True], ids=["", "restarted before each offer"])
 def feed(request):
     """One feed; in half of the runs every offer meets a new owner."""
-    one = Feed()
+    node = Feed()
     if request.param:
-        take = one._take
+        take = node._take
 
         def restarting(draft):
             out = take(draft)
-            one.restart()
+            node.restart()
             return out
 
-        one._take = restarting
-    return one
+        node._take = restarting
+    return node
 
 
 def kinds(events: list[AnyEvent]) -> list[str]:
@@ -134,7 +134,7 @@ OFFERS = {
 
 @pytest.mark.parametrize(("offers", "expected"), OFFERS.values(), ids=OFFERS)
 def test_repeats_and_corrections(feed, offers, expected):
-    assert [minutes(feed.offer(*[candle(*one) for one in offer])) for offer in offers] == expected
+    assert [minutes(feed.offer(*[candle(*arguments) for arguments in offer])) for offer in offers] == expected
 
 
 def other(minute: int, close: str, **values: str) -> FeedRecord:
@@ -157,11 +157,11 @@ CORRECTIONS = {
 def test_a_candle_that_its_source_sends_again_with_other_values_is_a_revision(
     feed, closes, recorded, at_once
 ):
-    for offer in [closes] if at_once else [[one] for one in closes]:
+    for offer in [closes] if at_once else [[close] for close in closes]:
         feed.offer(*[other(0, close) for close in offer])
     feed.offer(other(1, "9"))
-    found = [event.data for event in feed.log if isinstance(event, FeedRecordReceived)]
-    assert [(one.revision, one.values["close"]) for one in found if one.ts_event == T0] == recorded
+    records = [event.data for event in feed.log if isinstance(event, FeedRecordReceived)]
+    assert [(data.revision, data.values["close"]) for data in records if data.ts_event == T0] == recorded
     assert len({event.id for event in feed.log}) == len(feed.log)
 
 
@@ -248,7 +248,7 @@ def test_of_ticks_the_last_ones_are_known_and_a_latecomer_behind_them_is_refused
     assert forgotten >= 1_000 - 2 * 90
     assert feed.offer(price(forgotten + 2)) == []  # a repeat that is told
     assert feed.stage.own.refusal(price(forgotten + 1)) is None
-    assert [one.data.backfilled for one in feed.offer(price(forgotten + 1))] == [True]
+    assert [event.data.backfilled for event in feed.offer(price(forgotten + 1))] == [True]
     for late in (price(0), price(1), price(forgotten, revision=1)):
         assert f"up to {floor_ms} ms" in feed.stage.own.refusal(late)
         assert feed.offer(late) == []
@@ -390,7 +390,7 @@ def test_new_terms_that_are_taken_back_before_they_hold_never_hold(feed):
     (event,) = feed.configure()
     assert (event.data.contract_hash, event.data.effective_from) == (HASH, T0 + 6 * HOUR)
     assert all(feed.stage.own.terms.at(T0 + n * HOUR).contract_hash == HASH for n in range(24))
-    assert len({one.id for one in feed.log}) == len(feed.log)
+    assert len({event.id for event in feed.log}) == len(feed.log)
 
 
 # --- another feed, other subjects ------------------------------------------------------------------------
@@ -416,7 +416,7 @@ def test_a_feed_that_is_changed_and_changed_back_at_once_and_again(feed):
     for wanted in (TICKS, MINUTES, TICKS, MINUTES, TICKS):
         assert len(feed.configure(feed=wanted)) == 1
         assert feed.stage.own.terms.at(T0 + HOUR + 1).feed == wanted
-    assert len({one.id for one in feed.log}) == len(feed.log)
+    assert len({event.id for event in feed.log}) == len(feed.log)
 
 
 def test_other_subjects_are_asked_at_once_under_the_contract_in_force_and_the_new_one_at_the_boundary(feed):
@@ -425,14 +425,14 @@ def test_other_subjects_are_asked_at_once_under_the_contract_in_force_and_the_ne
     two = {"subjects": ["BTCUSDT", "SOLUSDT"]}
     wide = [scope("new", subject, horizon_seconds=300) for subject in two["subjects"]]
     at_once, later = feed.configure(contract_hash="new", scopes=wide, **two)
-    assert [(one.scope_key, one.subject) for one in at_once.data.scopes] == [
+    assert [(opened_scope.scope_key, opened_scope.subject) for opened_scope in at_once.data.scopes] == [
         ("60s", "BTCUSDT"),
         ("60s", "SOLUSDT"),
     ]
     assert (at_once.data.contract_hash, at_once.data.goes_on) == (HASH, True)
     assert (later.data.contract_hash, later.data.effective_from) == ("new", T0 + 6 * HOUR)
     # The contract is taken back, the subjects stay: nothing of the new contract ever holds.
-    (event,) = feed.configure(scopes=[scope("60s", one) for one in two["subjects"]], **two)
+    (event,) = feed.configure(scopes=[scope("60s", subject) for subject in two["subjects"]], **two)
     assert event.data.effective_from == T0 + 6 * HOUR
     assert all(feed.stage.own.terms.at(T0 + n * HOUR).contract_hash == HASH for n in range(24))
 
@@ -443,8 +443,8 @@ def test_a_feed_that_is_changed_while_other_terms_wait_is_theirs_too(feed):
     feed.configure(min_participation=0.5)
     assert len(feed.configure(min_participation=0.5, feed=TICKS)) == 2
     held = [feed.stage.own.terms.at(T0 + n * HOUR + 1) for n in (1, 5, 6, 12)]
-    assert [one.feed for one in held] == [TICKS] * 4
-    assert [one.min_participation for one in held] == [0.0, 0.0, 0.5, 0.5]
+    assert [terms_held.feed for terms_held in held] == [TICKS] * 4
+    assert [terms_held.min_participation for terms_held in held] == [0.0, 0.0, 0.5, 0.5]
 
 
 def test_new_terms_never_hold_for_a_record_that_is_in_the_log_already(feed):
@@ -474,11 +474,11 @@ def test_scores_of_other_decimals_are_refused_by_name(feed):
 
 
 def test_the_id_of_terms_is_their_content():
-    one = FeedStage().configure(terms(), 5).events[0]
+    event = FeedStage().configure(terms(), 5).events[0]
     other = FeedStage().configure(terms(), 99).events[0]
-    assert one.id == other.id
-    assert configured().id == one.id
-    assert msgspec.structs.asdict(one.data)["contract_hash"] == HASH
+    assert event.id == other.id
+    assert configured().id == event.id
+    assert msgspec.structs.asdict(event.data)["contract_hash"] == HASH
 
 
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "", "12,5", "1" * 101, "abc"])

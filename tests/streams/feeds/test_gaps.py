@@ -79,8 +79,8 @@ def test_an_entry_that_is_not_the_points_own_is_waited_for():
 def test_the_waiting_ends_with_its_reason(after_seconds, given_up):
     scene = run(stage(), 0, 1, 2, 4, 5)
     scene.when("feeds", tick(T0 + 5 * MINUTE + after_seconds * 1000))
-    found = scene.all(InputResolved)
-    assert [(one.data.truth, one.data.reason) for one in found] == given_up * [
+    resolutions = scene.all(InputResolved)
+    assert [(event.data.truth, event.data.reason) for event in resolutions] == given_up * [
         (None, "gap: 1 of 5 records are missing in the window, waited 600 s for them")
     ]
 

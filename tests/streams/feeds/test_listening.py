@@ -11,8 +11,16 @@ HOURS = Subscription("binance", "BTCUSDT", "candle", "1h")
 CONNECTED = SourceHealth(state="connected", connections=1)
 
 
-def record(one: Subscription) -> FeedRecord:
-    return FeedRecord(one.source, one.subject, one.kind, one.granularity, 1, 1, {"mark_price": "1"})
+def record(subscription: Subscription) -> FeedRecord:
+    return FeedRecord(
+        subscription.source,
+        subscription.subject,
+        subscription.kind,
+        subscription.granularity,
+        1,
+        1,
+        {"mark_price": "1"},
+    )
 
 
 def test_a_subscription_that_is_acknowledged_and_never_pushed_is_named_beside_one_that_delivers():

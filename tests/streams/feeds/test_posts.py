@@ -49,7 +49,7 @@ def test_a_question_is_posted_closed_resolved_corrected_and_voided(node):
     (corrected,) = node.made(resolve({"q1": {"outcome": 0}}, at=T0 + MINUTE))
     assert (corrected.id, corrected.data.revision) == ("question/r1/q1:resolved/r1", 1)
     voided = node.made(void(at=T0 + MINUTE))
-    assert [(one.data.question_id, one.data.revision) for one in voided] == [("q1", 2), ("q2", 0)]
+    assert [(event.data.question_id, event.data.revision) for event in voided] == [("q1", 2), ("q2", 0)]
 
 
 @pytest.mark.parametrize("restarts", [False, True])
@@ -170,8 +170,8 @@ def test_a_round_of_another_name_or_size_is_refused(node):
     assert "0 truths" in node.refusals(resolve({}))
     many = [question(f"q{number}") for number in range(post_checks.QUESTIONS_MAX + 1)]
     assert "10001 questions" in node.refusals(post(*many))
-    assert "10001 truths" in node.refusals(resolve({one.question_id: 1 for one in many}))
-    assert "10001 questions" in node.refusals(close(*(one.question_id for one in many)))
+    assert "10001 truths" in node.refusals(resolve({asked.question_id: 1 for asked in many}))
+    assert "10001 questions" in node.refusals(close(*(asked.question_id for asked in many)))
     assert node.stage.own.posted.questions == {}
 
 
@@ -263,9 +263,9 @@ def test_a_settled_question_leaves_with_its_period_and_can_still_be_corrected(no
     assert "earlier checkpoint period" in node.refusals(post(fresh))
     assert node.made(void("a"))[0].data.revision == 2
     for number in range(20):
-        one = question(f"n{number}", opens_at=period_end, closes_at=period_end + HOUR)
-        node.made(post(one))
-        node.made(void(one.question_id))
+        late = question(f"n{number}", opens_at=period_end, closes_at=period_end + HOUR)
+        node.made(post(late))
+        node.made(void(late.question_id))
     node.tick(period_end + 40 * DAY)
     assert len(own.posted.past) <= 9
     assert set(own.posted.questions) == {"r1/open"}
@@ -405,8 +405,8 @@ def played(seed: int, *, restarts: bool) -> Node:
 @given(st.integers(0, 10**9))
 def test_the_log_is_the_same_however_it_is_restarted(seed):
     undisturbed, restarted = played(seed, restarts=False), played(seed, restarts=True)
-    assert [list(map(encoded_event, one)) for one in undisturbed.log] == [
-        list(map(encoded_event, one)) for one in restarted.log
+    assert [list(map(encoded_event, events)) for events in undisturbed.log] == [
+        list(map(encoded_event, events)) for events in restarted.log
     ]
     ids_seen = [event.id for events in undisturbed.log for event in events]
     assert len(set(ids_seen)) == len(ids_seen), "an id is given once"

@@ -45,9 +45,9 @@ def minutes(scene, *numbers: int, subject: str = SUBJECT) -> list[list[int]]:
 
 def skips(scene) -> list[tuple[int, int, int, str]]:
     return [
-        ((one.from_point - T0) // MINUTE, (one.until_point - T0) // MINUTE, one.count, one.reason)
+        ((skip.from_point - T0) // MINUTE, (skip.until_point - T0) // MINUTE, skip.count, skip.reason)
         for event in scene.all(InputsUntil)
-        for one in event.data.skipped
+        for skip in event.data.skipped
     ]
 
 
@@ -184,8 +184,11 @@ def test_two_horizons_on_one_grid_are_one_input_with_two_scopes():
     scene = stage(scopes=[scope("300s", horizon_seconds=300, order=1), scope("60s", order=2)])
     minutes(scene, 0)
     data = scene.only(InputReceived).data
-    assert [(one.scope_key, one.horizon_seconds) for one in data.scopes] == [("300s", 300), ("60s", 60)]
-    assert [one.resolvable_at for one in data.scopes] == [T0 + 5 * MINUTE, T0 + MINUTE]
+    assert [(scope_terms.scope_key, scope_terms.horizon_seconds) for scope_terms in data.scopes] == [
+        ("300s", 300),
+        ("60s", 60),
+    ]
+    assert [scope_terms.resolvable_at for scope_terms in data.scopes] == [T0 + 5 * MINUTE, T0 + MINUTE]
 
 
 def test_scopes_of_two_grids_meet_only_where_their_points_do():
@@ -193,7 +196,7 @@ def test_scopes_of_two_grids_meet_only_where_their_points_do():
     keys = []
     for number in range(4):
         minutes(scene, number)
-        keys.append([one.scope_key for one in scene.only(InputReceived).data.scopes])
+        keys.append([scope_terms.scope_key for scope_terms in scene.only(InputReceived).data.scopes])
     assert keys == [["fast", "slow"], ["fast"], ["fast"], ["fast", "slow"]]
 
 
@@ -245,9 +248,9 @@ def test_a_point_for_which_the_contract_makes_no_input_is_skipped_with_its_reaso
     contract = CrunchContract(build_input=function, input_type=input_type)
     scene = stage(contract)
     scene.when("feeds", record(T0), tick(T0)).then(InputsUntil)
-    ((from_point, until_point, count, said),) = skips(scene)
+    ((from_point, until_point, count, stated_reason),) = skips(scene)
     assert (from_point, until_point, count) == (0, 0, 1)
-    assert reason in said
+    assert reason in stated_reason
     scene.when("feeds", record(T0 + MINUTE), tick(T0 + MINUTE)).then(InputsUntil)  # and it goes on
 
 

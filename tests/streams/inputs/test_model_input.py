@@ -24,11 +24,11 @@ def raw(number: int, kind: str, **values: float) -> RawInput:
 def test_the_default_input_of_pieces_is_the_one_that_the_function_builds(kind):
     """Windows that grow, that move on, that skip, and one with a record that was corrected."""
     records = [raw(n, kind, close=1 / (n + 3), low=1e-30 * n, big=2.0**60 + n) for n in range(2 * SEEN)]
-    made = DefaultInputs()
+    pieces = DefaultInputs()
     ends = [*range(1, 200), 205, 206, 150, 151, 240]
     for end in ends:
         window = records[max(0, end - SEEN) : end]
-        assert made.encoded("s", window, list) == encode_model_input(DEFAULT, window)[0]
+        assert pieces.encoded("s", window, list) == encode_model_input(DEFAULT, window)[0]
         if end == 160:
             records[end - 5] = raw(end - 5, kind, close=7.0)
 
@@ -36,8 +36,8 @@ def test_the_default_input_of_pieces_is_the_one_that_the_function_builds(kind):
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_value_that_is_not_finite_is_left_to_the_function_which_names_it(bad):
     records = [raw(0, "candle", close=1.0), raw(1, "candle", close=bad), raw(2, "candle", close=2.0)]
-    made = DefaultInputs()
-    assert [bool(made.encoded("s", records[:end], list)) for end in (1, 2, 3)] == [True, False, False]
+    pieces = DefaultInputs()
+    assert [bool(pieces.encoded("s", records[:end], list)) for end in (1, 2, 3)] == [True, False, False]
     payload, fault = encode_model_input(DEFAULT, records)
     assert (payload, fault) == (b"", "build_input gave a value that is not finite: .candles[1].close")
 

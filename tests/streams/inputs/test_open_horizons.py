@@ -33,26 +33,26 @@ def with_a_change() -> TermsInForce:
 @given(st.lists(truths, unique=True), st.lists(truths, unique=True), st.integers(0, 150_000), st.booleans())
 def test_what_is_open_is_what_a_list_of_all_says(opened, resolved, now, changes):
     in_force, waited, before = with_a_change(), OpenHorizons(), OpenHorizons()
-    for one in opened:
-        waited.add(one)
+    for horizon in opened:
+        waited.add(horizon)
     at_once = before.after(opened, resolved)
     assert before == OpenHorizons()
-    for one in resolved:
-        waited.remove(one.input_id, one.horizon_seconds, one.resolvable_at)
+    for horizon in resolved:
+        waited.remove(horizon.input_id, horizon.horizon_seconds, horizon.resolvable_at)
     assert at_once == waited
     left = sorted(set(opened) - set(resolved))
     changed_at = CHANGED_AT if changes else -1
     assert waited.due(now, changed_at) == [
-        one for one in left if one.resolvable_at <= now or one.point < changed_at
+        horizon for horizon in left if horizon.resolvable_at <= now or horizon.point < changed_at
     ]
-    assert waited.earliest() == min((one.resolvable_at for one in left), default=None)
+    assert waited.earliest() == min((horizon.resolvable_at for horizon in left), default=None)
     entries: dict[tuple[Feed, str], int] = {}
-    for one in left:
-        key = (in_force.at(one.point).feed, one.subject)
-        entries[key] = min(one.point, entries.get(key, one.point))
+    for horizon in left:
+        key = (in_force.at(horizon.point).feed, horizon.subject)
+        entries[key] = min(horizon.point, entries.get(key, horizon.point))
     assert waited.entries(in_force) == entries
     for subject in "AB":
         for point in range(0, 100_000, 10_000):
             assert waited.waits(subject, point) == any(
-                (one.subject, one.point) == (subject, point) for one in left
+                (horizon.subject, horizon.point) == (subject, point) for horizon in left
             )

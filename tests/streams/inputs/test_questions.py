@@ -148,7 +148,7 @@ def test_the_scope_is_the_first_that_fits_its_tags():
     scene = node(Questions(scopes=scopes).terms())
     for tags, key in ((["Sport"], "s"), (["Sport", "Weather"], "w"), ([], "rest")):
         event = scene.when("feeds", posted(f"q-{key}", tags=tags)).only(ev.InputReceived)
-        assert [one.scope_key for one in event.data.scopes] == [key]
+        assert [scope_terms.scope_key for scope_terms in event.data.scopes] == [key]
 
 
 def test_it_closes_by_the_clock_with_the_stakes_of_then():
@@ -256,16 +256,16 @@ def test_a_question_whose_time_passed_while_nobody_was_there_is_void():
 
 def askings(scene: Given, ticks: range) -> list[tuple[int, str, str]]:
     """(s since T0, whom, the suffix) of each asking."""
-    found = []
+    asked = []
     for at in ticks:
         scene.when("feeds", tick(at))
         for event in scene.all(ev.InputReceived):
             assert event.data.question.input_id == Q1
             assert event.id == f"{event.data.input_id}:received"
-            found.append(
+            asked.append(
                 ((event.at - T0) // 1000, event.data.question.whom, event.data.input_id.removeprefix(Q1))
             )
-    return found
+    return asked
 
 
 def test_all_are_asked_again_as_often_as_the_contract_says():
@@ -280,12 +280,12 @@ def test_all_are_asked_again_as_often_as_the_contract_says():
 
 def test_those_without_an_answer_are_asked_after_a_time_that_doubles_up_to_a_day():
     scene = node(Questions(ask_missing_seconds=60).terms()).when("feeds", posted(closes_at=T0 + 8 * DAY))
-    found = askings(scene, range(T0 + MINUTE, T0 + 5 * DAY, MINUTE))
-    times = [0, *(seconds for seconds, _, _ in found)]
+    asked = askings(scene, range(T0 + MINUTE, T0 + 5 * DAY, MINUTE))
+    times = [0, *(seconds for seconds, _, _ in asked)]
     waits = [after - before for before, after in pairwise(times)]
     assert waits == [60 * 2**k for k in range(11)] + [86_400] * 3
-    assert {whom for _, whom, _ in found} == {"missing"}
-    assert [suffix for _, _, suffix in found] == [f"~{number}" for number in range(2, len(found) + 2)]
+    assert {whom for _, whom, _ in asked} == {"missing"}
+    assert [suffix for _, _, suffix in asked] == [f"~{number}" for number in range(2, len(asked) + 2)]
 
 
 def test_asking_all_begins_the_waits_anew():
@@ -436,8 +436,10 @@ def test_new_terms_without_questions_leave_the_posted_ones_as_they_are():
 
 
 def test_inputs_may_hold_what_the_stage_makes():
-    made = [kind.__name__ for kind in (ev.QuestionPosted, ev.QuestionVoided, ev.StakesPosted, ev.InputClosed)]
-    assert {*made, "TruthRefused"} <= set(BY_TOPIC["inputs"].events)
+    event_names = [
+        kind.__name__ for kind in (ev.QuestionPosted, ev.QuestionVoided, ev.StakesPosted, ev.InputClosed)
+    ]
+    assert {*event_names, "TruthRefused"} <= set(BY_TOPIC["inputs"].events)
 
 
 # --- killed and restarted, whatever is posted ---------------------------------------------------------------
@@ -508,8 +510,8 @@ QUESTION_SCENES: dict[str, Callable[[], MemoryLog]] = {
 def test_killed_after_every_send_the_log_is_that_of_an_undisturbed_run(name):
     sources = QUESTION_SCENES[name]()
     expected = undisturbed(sources, new_stage)
-    made = {type(event).__name__ for event in expected.events("inputs")}
-    assert made >= {"InputReceived", "InputClosed", "InputResolved", "QuestionPosted", "InputsUntil"}
+    event_names = {type(event).__name__ for event in expected.events("inputs")}
+    assert event_names >= {"InputReceived", "InputClosed", "InputResolved", "QuestionPosted", "InputsUntil"}
     for what, log in killed_everywhere(sources, new_stage, (("feeds",),)):
         assert log.counted("inputs") == expected.counted("inputs"), what
 

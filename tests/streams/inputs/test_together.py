@@ -48,7 +48,7 @@ def at(number: float) -> int:
 
 def closes(scene) -> dict[str, list[float]]:
     seen = json.loads(bytes(scene.only(InputReceived).data.payload))
-    return {subject: [candle["close"] for candle in one["candles"]] for subject, one in seen.items()}
+    return {subject: [candle["close"] for candle in window["candles"]] for subject, window in seen.items()}
 
 
 def test_it_opens_once_each_subject_has_its_record_and_has_the_window_of_each():
@@ -64,7 +64,7 @@ def test_it_opens_once_each_subject_has_its_record_and_has_the_window_of_each():
         at(3),
         f"inp/{PAIR}/{at(3)}:received",
     )
-    assert [one.scope_key for one in opened.data.scopes] == ["pair"]
+    assert [scope.scope_key for scope in opened.data.scopes] == ["pair"]
     assert closes(scene) == {BTC: [101.0, 102.0, 103.0], ETH: [11.0, 12.0, 13.0]}
 
 
@@ -104,18 +104,18 @@ def test_the_one_that_is_far_ahead_still_has_its_window():
         scene.when("feeds", quote(at(1) + 50 * i, 500.0 + i, BTC)).then()
     scene.when("feeds", quote(at(1) + 6_000, 20.0, ETH), tick(at(1) + 6_000))
     seen = json.loads(bytes(scene.only(InputReceived).data.payload))
-    assert [one["price"] for one in seen[BTC]["ticks"]] == [98.0, 99.0, 500.0]
-    assert [one["price"] for one in seen[ETH]["ticks"]] == [7.0, 8.0, 9.0]
+    assert [tick_["price"] for tick_ in seen[BTC]["ticks"]] == [98.0, 99.0, 500.0]
+    assert [tick_["price"] for tick_ in seen[ETH]["ticks"]] == [7.0, 8.0, 9.0]
 
 
 def rounds_of(scene, *numbers: int) -> list[InputResolved]:
-    found = []
+    resolutions = []
     for number in numbers:
         scene.when(
             "feeds", record(at(number), 100.0 + number, BTC), record(at(number), 10.0, ETH), tick(at(number))
         )
-        found += scene.all(InputResolved)
-    return found
+        resolutions += scene.all(InputResolved)
+    return resolutions
 
 
 def test_it_has_the_truth_of_each_subject():
@@ -141,11 +141,11 @@ def test_without_the_truth_of_one_there_is_none_and_it_is_named():
 def test_a_hole_in_any_of_the_windows_is_said_once():
     scene = stage()
     rounds_of(scene, 0, 1)
-    holes = [gap_found(at(1), at(2), one) for one in (BTC, ETH)]
+    holes = [gap_found(at(1), at(2), subject) for subject in (BTC, ETH)]
     scene.when("feeds", *holes, tick(at(2)))
     rounds_of(scene, 3)
     gaps = scene.only(InputOpenedOverGap).data.gaps
-    assert [(one.from_ms, one.until_ms) for one in gaps] == [(at(1), at(2))]
+    assert [(gap.from_ms, gap.until_ms) for gap in gaps] == [(at(1), at(2))]
 
 
 def test_a_fault_of_the_contract_names_the_subject():
@@ -193,11 +193,11 @@ def test_subjects_that_change_take_only_those_along_that_lost_one():
     both = scope("60s", BTC), scope("60s", ETH)
     held = terms(**(TERMS | {"scopes": [*both, *TERMS["scopes"]]}))
     more = asking_as(held, terms(**(TERMS | {"subjects": [BTC, ETH, "SOLUSDT"], "contract_hash": "other"})))
-    assert {(one.scope_key, one.subject) for one in more.scopes} == {
+    assert {(scope.scope_key, scope.subject) for scope in more.scopes} == {
         ("pair", PAIR), ("60s", BTC), ("60s", ETH), ("60s", "SOLUSDT")
     }  # fmt: skip
     fewer = asking_as(held, terms(**(TERMS | {"subjects": [BTC], "contract_hash": "other"})))
-    assert [(one.scope_key, one.subject) for one in fewer.scopes] == [("60s", BTC)]
+    assert [(scope.scope_key, scope.subject) for scope in fewer.scopes] == [("60s", BTC)]
 
 
 def test_a_round_whose_subject_was_taken_out_has_no_truth():

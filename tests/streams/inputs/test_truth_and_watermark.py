@@ -47,7 +47,7 @@ def test_the_window_is_the_entry_and_all_after_it_up_to_the_horizon():
         (119_999, 120999.0),
         (120_000, 121000.0),
     ]
-    assert all(one == windows[0] for one in windows)  # asked twice, `decide` says the same
+    assert all(window == windows[0] for window in windows)  # asked twice, `decide` says the same
 
 
 def test_without_a_record_at_the_point_the_entry_is_the_one_before():
@@ -57,7 +57,7 @@ def test_without_a_record_at_the_point_the_entry_is_the_one_before():
     scene.when("feeds", record(T0 + 2_000, 2.0), tick(T0 + 2_000)).then(InputReceived, InputsUntil)
     scene.when("feeds", record(T0 + 60_000, 3.0), tick(T0 + 60_000))
     assert windows[0] == [(-30_000, 1.0), (2_000, 2.0), (60_000, 3.0)]
-    assert all(one == windows[0] for one in windows)  # asked twice, `decide` says the same
+    assert all(window == windows[0] for window in windows)  # asked twice, `decide` says the same
 
 
 def test_a_minute_horizon_on_minute_candles_compares_two_closes():
@@ -81,12 +81,12 @@ def test_the_clock_closes_a_window_only_after_the_grace(after_ms, resolved):
     scene = stage()
     scene.when("feeds", record(T0), tick(T0))
     scene.when("feeds", tick(T0 + MINUTE + after_ms))
-    found = scene.all(InputResolved)
-    assert bool(found) is resolved
-    if found:
-        assert found[0].data.truth is None
-        assert found[0].data.reason == "gap: no record at or past the window's end within the grace"
-        assert found[0].at == T0 + MINUTE + after_ms
+    resolutions = scene.all(InputResolved)
+    assert bool(resolutions) is resolved
+    if resolutions:
+        assert resolutions[0].data.truth is None
+        assert resolutions[0].data.reason == "gap: no record at or past the window's end within the grace"
+        assert resolutions[0].at == T0 + MINUTE + after_ms
 
 
 def test_a_window_closed_by_the_clock_has_no_truth_even_if_records_lie_in_it():
@@ -125,7 +125,7 @@ def test_a_correction_counts_where_the_window_is_still_open():
     )  # an old version that comes late changes nothing
     scene.when("feeds", record(T0 + 2 * MINUTE, 3.0), tick(T0 + 2 * MINUTE))
     assert windows[0] == [(0, 1.0), (60_000, 2.5), (120_000, 3.0)]
-    assert all(one == windows[0] for one in windows)  # asked twice, `decide` says the same
+    assert all(window == windows[0] for window in windows)  # asked twice, `decide` says the same
 
 
 def test_a_correction_after_the_truth_changes_nothing():
@@ -143,19 +143,21 @@ def test_a_record_of_history_fills_a_hole_before_the_window_closes():
     scene.when("feeds", record(T0 + MINUTE, 2.0, backfilled=True))
     scene.when("feeds", record(T0 + 3 * MINUTE, 4.0), tick(T0 + 3 * MINUTE))
     assert windows[0] == [(0, 1.0), (60_000, 2.0), (120_000, 3.0), (180_000, 4.0)]
-    assert all(one == windows[0] for one in windows)  # asked twice, `decide` says the same
+    assert all(window == windows[0] for window in windows)  # asked twice, `decide` says the same
 
 
 def test_each_horizon_is_resolved_in_its_time_and_the_last_one_says_so():
     scene = stage(
         scopes=[scope("60s", interval_seconds=600), scope("180s", horizon_seconds=180, interval_seconds=600)]
     )
-    found = []
+    resolutions = []
     for number in range(4):
         at = T0 + number * MINUTE
         scene.when("feeds", record(at, 100.0 + number), tick(at))
-        found += [(number, one.data.horizon_seconds, one.data.last) for one in scene.all(InputResolved)]
-    assert found == [(1, 60, False), (3, 180, True)]
+        resolutions += [
+            (number, event.data.horizon_seconds, event.data.last) for event in scene.all(InputResolved)
+        ]
+    assert resolutions == [(1, 60, False), (3, 180, True)]
 
 
 def test_two_horizons_resolved_in_one_decision_say_last_once():
@@ -164,7 +166,7 @@ def test_two_horizons_resolved_in_one_decision_say_last_once():
     )
     scene.when("feeds", record(T0), tick(T0))
     scene.when("feeds", record(T0 + MINUTE), record(T0 + 3 * MINUTE), tick(T0 + 3 * MINUTE))
-    assert [(one.data.horizon_seconds, one.data.last) for one in scene.all(InputResolved)] == [
+    assert [(event.data.horizon_seconds, event.data.last) for event in scene.all(InputResolved)] == [
         (60, False),
         (180, True),
     ]
@@ -217,17 +219,19 @@ def test_a_truth_that_the_contract_cannot_make_is_none_with_its_reason(function,
 def test_a_record_that_the_contract_cannot_read_costs_the_windows_it_lies_in_and_no_more():
     """Values are text as the source gave it."""
     scene = stage()
-    found = {}
+    resolutions = {}
     for minute, close in enumerate(["100.0", "101.0", "much", "102.0", "103.0", "104.0"]):
         at = T0 + minute * MINUTE
         scene.when("feeds", record(at, values={"close": close}), tick(at))
-        found |= {(one.data.resolvable_at - T0) // MINUTE: one.data for one in scene.all(InputResolved)}
+        resolutions |= {
+            (event.data.resolvable_at - T0) // MINUTE: event.data for event in scene.all(InputResolved)
+        }
         if minute == 2:
             assert (
                 scene.only(InputsUntil).data.skipped[0].reason.startswith("raw_input_type: ValidationError")
             )
-    assert found[1].truth["resolved_price"] == 101.0
-    assert found[2].reason.startswith("resolve_ground_truth: ValidationError")
+    assert resolutions[1].truth["resolved_price"] == 101.0
+    assert resolutions[2].reason.startswith("resolve_ground_truth: ValidationError")
 
 
 def test_a_price_of_zero_has_no_return():
@@ -313,7 +317,7 @@ def test_the_watermark_only_rises_and_nothing_older_is_resolved_or_opened_behind
             if isinstance(event, InputReceived):
                 assert event.data.input_id not in opened
                 opened[event.data.input_id] = event.data
-                assert all(one.resolvable_at >= passed for one in event.data.scopes)
+                assert all(scope.resolvable_at >= passed for scope in event.data.scopes)
                 assert event.at >= event.data.point
             elif isinstance(event, InputResolved):
                 key = (event.data.input_id, event.data.horizon_seconds)
@@ -325,9 +329,9 @@ def test_the_watermark_only_rises_and_nothing_older_is_resolved_or_opened_behind
                 assert event.data.until <= max(event.data.clock, passed)
                 passed = event.data.until
         for data in opened.values():
-            for one in data.scopes:
-                if one.resolvable_at < passed:
-                    assert (data.input_id, one.horizon_seconds) in resolved
+            for open_scope in data.scopes:
+                if open_scope.resolvable_at < passed:
+                    assert (data.input_id, open_scope.horizon_seconds) in resolved
     assert len(resolved) > 25
 
 

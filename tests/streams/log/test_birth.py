@@ -37,7 +37,7 @@ def decided(seq: int) -> bytes:
 def test_every_reader_passes_over_a_birth_and_counts_it_as_nothing():
     counter = Counter("feeds")
     log = [BIRTHS["feeds"], CLAIM, decided(1)]
-    assert [one.seq for at, record in enumerate(log) if (one := counter.read(at, record))] == [1]
+    assert [counted.seq for at, record in enumerate(log) if (counted := counter.read(at, record))] == [1]
     assert counter.uncounted == 0
     for topic in TOPICS:
         reader = TopicReader(topic, Need())
@@ -63,15 +63,15 @@ def test_what_is_no_birth_is_none(record):
 # --- is it ours, is it whole ---------------------------------------------------------------------------
 
 
-def found(cluster_id: str = "K", **changes: TopicFound | None) -> LogFound:
+def log_found(cluster_id: str = "K", **changes: TopicFound | None) -> LogFound:
     """Nine topics with ten records each, but for the changes; None takes a topic away."""
     whole = {topic: TopicFound(f"id-{topic}", 0, 10, BIRTHS[topic]) for topic in TOPICS}
-    for name, one in changes.items():
+    for name, topic_found in changes.items():
         topic = name.replace("_", "-")
-        if one is None:
+        if topic_found is None:
             del whole[topic]
         else:
-            whole[topic] = one
+            whole[topic] = topic_found
     return LogFound(cluster_id, whole)
 
 
@@ -86,41 +86,43 @@ def memory(ends: int = 10, **changes: str) -> LogMemory:
 
 
 def altered(topic: str, **changes) -> LogFound:
-    whole = found()
-    one = msgspec.structs.replace(whole.topics[topic], **changes)
-    return LogFound("K", {**whole.topics, topic: one})
+    whole = log_found()
+    topic_found = msgspec.structs.replace(whole.topics[topic], **changes)
+    return LogFound("K", {**whole.topics, topic: topic_found})
 
 
 def test_a_whole_log_is_ours_remembered_or_not():
-    assert check_log("btc-up", found(), None, "k:1") == "b1"
-    assert check_log("btc-up", found(), memory(), "k:1") == "b1"
-    assert check_log("btc-up", found(), memory(ends=3), "k:1") == "b1"
+    assert check_log("btc-up", log_found(), None, "k:1") == "b1"
+    assert check_log("btc-up", log_found(), memory(), "k:1") == "b1"
+    assert check_log("btc-up", log_found(), memory(ends=3), "k:1") == "b1"
 
 
 @pytest.mark.parametrize("topic", TOPICS)
-@pytest.mark.parametrize("known", [None, memory()])
-def test_each_topic_that_is_lost_or_made_anew_is_refused_by_name_with_the_way_back(topic, known):
+@pytest.mark.parametrize("memory_of_log", [None, memory()])
+def test_each_topic_that_is_lost_or_made_anew_is_refused_by_name_with_the_way_back(topic, memory_of_log):
     lost = {
-        "does not exist": LogFound("K", {one: at for one, at in found().topics.items() if one != topic}),
+        "does not exist": LogFound(
+            "K", {name: at for name, at in log_found().topics.items() if name != topic}
+        ),
         "is empty": altered(topic, end=0, first=None),
         "has no birth record": altered(topic, first=b"garbage"),
         "its past was deleted": altered(topic, begin=4, first=None),
         "its birth is b2, and not b1": altered(topic, first=OTHERS[topic]),
     }
-    for said, log in lost.items():
+    for complaint, log in lost.items():
         with pytest.raises(WrongLogError, match=rf"topic btc-up\.{topic} ") as error:
-            check_log("btc-up", log, known, "k:1")
-        assert said in str(error.value)
+            check_log("btc-up", log, memory_of_log, "k:1")
+        assert complaint in str(error.value)
         assert "topics restore" in str(error.value)
 
 
 @pytest.mark.parametrize("topic", TOPICS)
 def test_each_topic_that_is_shorter_or_another_one_than_remembered_is_refused(topic):
-    for said, log in {
+    for complaint, log in {
         "holds 9 records, but it had 10": altered(topic, end=9),
         "is another one than before": altered(topic, topic_id="id-new", end=1000),
     }.items():
-        with pytest.raises(WrongLogError, match=rf"topic btc-up\.{topic} {said}.*node/topics\.json"):
+        with pytest.raises(WrongLogError, match=rf"topic btc-up\.{topic} {complaint}.*node/topics\.json"):
             check_log("btc-up", log, memory(), "k:1")
 
 
@@ -133,9 +135,9 @@ def test_without_a_memory_the_log_itself_tells_that_a_topic_is_shorter_than_what
 
 def test_another_cluster_another_birth_and_another_crunchs_topics_are_refused():
     with pytest.raises(WrongLogError, match="k:1 is cluster X, but crunch btc-up lives in cluster K"):
-        check_log("btc-up", found("X"), memory(), "k:1")
+        check_log("btc-up", log_found("X"), memory(), "k:1")
     with pytest.raises(WrongLogError, match="was born with another crunch"):
-        check_log("btc-up", found(), memory(birth_id="b9"), "k:1")
+        check_log("btc-up", log_found(), memory(birth_id="b9"), "k:1")
     strangers = birth_records("eth-up", Birth("b1", 1))
     with pytest.raises(WrongLogError, match="is the topic feeds of crunch eth-up"):
         check_log("btc-up", altered("feeds", first=strangers["feeds"]), None, "k:1")

@@ -27,12 +27,17 @@ def part(epoch: int, seq: int, k: int = 1, n: int = 1, mark: int = 0) -> bytes:
 def read_all(log: list[bytes], start: Need | None = None, counter: Counter | None = None):
     counter = counter or Counter("feeds", start)
     begin = counter.next_offset
-    return [one for i, record in enumerate(log[begin:], start=begin) if (one := counter.read(i, record))]
+    return [
+        decision for i, record in enumerate(log[begin:], start=begin) if (decision := counter.read(i, record))
+    ]
 
 
 def seen(decisions):
     """What a reader sees of a decision: number, place, events."""
-    return [(one.seq, one.first_offset, one.offset, [event.id for event in one.events]) for one in decisions]
+    return [
+        (decision.seq, decision.first_offset, decision.offset, [event.id for event in decision.events])
+        for decision in decisions
+    ]
 
 
 CASES = {
@@ -93,14 +98,14 @@ CASES = {
 @pytest.mark.parametrize(("log", "expected"), CASES.values(), ids=CASES)
 def test_what_counts(log, expected):
     decisions = read_all(log)
-    assert [(one.seq, one.offset) for one in decisions] == expected
+    assert [(decision.seq, decision.offset) for decision in decisions] == expected
 
 
 @pytest.mark.parametrize(("log", "expected"), CASES.values(), ids=CASES)
 def test_every_record_is_counted_a_claim_or_uncounted(log, expected):
     counter = Counter("feeds")
     decisions = read_all(log, counter=counter)
-    parts = sum(len(one.bodies) for one in decisions)
+    parts = sum(len(decision.bodies) for decision in decisions)
     dropped = len(log) - parts - counter.claims - counter.uncounted
     assert 0 <= dropped <= 2  # parts taken in and then dropped by a claim, or still waited for
 
@@ -157,8 +162,8 @@ FROM_THE_MIDDLE = {
 @pytest.mark.parametrize(("log", "start", "expected"), FROM_THE_MIDDLE.values(), ids=FROM_THE_MIDDLE)
 def test_from_the_middle_what_counts_is_told_once_the_current_epoch_is_seen(log, start, expected):
     tail = TailCounter("feeds")
-    told = [one for at in range(start, len(log)) if (one := tail.read(at, log[at]))]
-    assert [(one.seq, one.offset) for one in told] == expected
+    told = [decision for at in range(start, len(log)) if (decision := tail.read(at, log[at]))]
+    assert [(decision.seq, decision.offset) for decision in told] == expected
 
 
 # --- any interleaving ------------------------------------------------------------------------------------
@@ -179,10 +184,10 @@ def logs(draw):
         fate = draw(
             st.lists(st.sampled_from([0, 1, 1, 1, 1, 1, 2]), min_size=len(sends), max_size=len(sends))
         )
-        queues.append([one for one, copies in zip(sends, fate, strict=True) for _ in range(copies)])
+        queues.append([send for send, copies in zip(sends, fate, strict=True) for _ in range(copies)])
     log: list[bytes] = []
     while any(queues):
-        queue = queues[draw(st.integers(0, len(queues) - 1))] or next(one for one in queues if one)
+        queue = queues[draw(st.integers(0, len(queues) - 1))] or next(queue for queue in queues if queue)
         log.append(queue.pop(0))
         if draw(st.integers(0, 15)) == 0:
             log.append(b"garbage")
@@ -194,16 +199,16 @@ def logs(draw):
 def test_every_reader_sees_the_same_decisions_wherever_it_begins_and_stops(log):
     whole = read_all(log)
     view = seen(whole)
-    assert [one.seq for one in whole] == list(range(1, len(whole) + 1))
+    assert [decision.seq for decision in whole] == list(range(1, len(whole) + 1))
     for end in range(len(log) + 1):
         prefix = Counter("feeds")
         before = seen(read_all(log[:end], counter=prefix))
-        assert before == [one for one in view if one[2] < end]
+        assert before == [line for line in view if line[2] < end]
         # Stopped here and resumed from its state, a reader sees the rest and no more.
         assert before + seen(read_all(log, prefix.state())) == view
-    for i, one in enumerate(whole):
-        assert seen(read_all(log, one.before)) == view[i:]
-        assert seen(read_all(log, one.after())) == view[i + 1 :]
+    for i, decision in enumerate(whole):
+        assert seen(read_all(log, decision.before)) == view[i:]
+        assert seen(read_all(log, decision.after())) == view[i + 1 :]
 
 
 @settings(max_examples=100, deadline=None)
@@ -213,11 +218,11 @@ def test_sending_again_adds_nothing(log, data):
     whole = read_all(log)
     if not whole:
         return
-    one = data.draw(st.sampled_from(whole))
+    decision = data.draw(st.sampled_from(whole))
     sent = [
         o
-        for o in range(one.first_offset, one.offset + 1)
-        if decode_append(log[o]) and is_part_of(log[o], one)
+        for o in range(decision.first_offset, decision.offset + 1)
+        if decode_append(log[o]) and is_part_of(log[o], decision)
     ]
     source = data.draw(st.sampled_from(sent))
     again = log[:]

@@ -61,12 +61,12 @@ def test_a_large_decision_is_cut_into_parts_that_hold_every_event_once(monkeypat
     monkeypatch.setattr(envelope, "PART_BYTES_MAX", 1000)
     events = [record(T0 + i * 60_000) for i in range(20)]
     records = encode_decision(events, epoch=1, seq=1, upto={"feeds": (1, 1)}, need={})
-    appends = [decode_append(one) for one in records]
+    appends = [decode_append(record) for record in records]
     assert len(records) > 5
-    assert [one.part for one in appends] == [(k, len(records)) for k in range(1, len(records) + 1)]
-    assert all(len(bytes(one.events)) <= 1000 for one in appends)
-    assert all(one.upto == {"feeds": (1, 1)} for one in appends)
-    assert [event for one in appends for event in decode_events(one.events)] == events
+    assert [append.part for append in appends] == [(k, len(records)) for k in range(1, len(records) + 1)]
+    assert all(len(bytes(append.events)) <= 1000 for append in appends)
+    assert all(append.upto == {"feeds": (1, 1)} for append in appends)
+    assert [event for append in appends for event in decode_events(append.events)] == events
     assert encode_decision(events, epoch=1, seq=1, upto={"feeds": (1, 1)}, need={}) == records
 
 
@@ -75,21 +75,26 @@ def test_parts_fit_into_a_record_of_the_broker():
     events = [record(T0 + i * 60_000) for i in range(15_000)]
     records = encode_decision(events, epoch=1, seq=1, upto={}, need={})
     assert len(records) == 3
-    assert max(len(one) for one in records) < envelope.MESSAGE_BYTES_MAX // 3
+    assert max(len(record) for record in records) < envelope.MESSAGE_BYTES_MAX // 3
 
 
 def test_a_round_of_a_thousand_models_that_say_all_they_may_is_split_and_counts_once():
     note = {"note": "x" * 65_000}
-    said = {f"m{number:04}": note for number in range(1000)}
+    answers_by_model = {f"m{number:04}": note for number in range(1000)}
     *_, done = answers(T0, {})
-    events = [*in_events(opened(T0, list(said)), {"60s": answer_entries(said)}, T0), done]
+    events = [
+        *in_events(opened(T0, list(answers_by_model)), {"60s": answer_entries(answers_by_model)}, T0),
+        done,
+    ]
     counter = Counter("predictions")
     counter.read(0, encode_append(Append(e=ENVELOPE_VERSION, epoch=1, seq=0, claim="tests")))
     records = encode_decision(events, epoch=1, seq=1, upto={}, need={})
-    assert max(len(one) for one in records) < MESSAGE_BYTES_MAX // 2
-    found = [one for n, body in enumerate(records) if (one := counter.read(n + 1, body)) is not None]
-    assert [len(one.events) for one in found] == [len(events)]
-    assert found[0].events == events
+    assert max(len(record) for record in records) < MESSAGE_BYTES_MAX // 2
+    decisions = [
+        decision for n, body in enumerate(records) if (decision := counter.read(n + 1, body)) is not None
+    ]
+    assert [len(decision.events) for decision in decisions] == [len(events)]
+    assert decisions[0].events == events
 
 
 def test_an_event_larger_than_a_part_is_a_part_of_its_own(monkeypatch):
@@ -97,11 +102,11 @@ def test_an_event_larger_than_a_part_is_a_part_of_its_own(monkeypatch):
     monkeypatch.setattr(envelope, "PART_BYTES_MAX", 1000)
     large = record(T0 + 60_000, values={f"level{i}": "1.00" for i in range(100)})
     events = [record(T0), large, record(T0 + 120_000), record(T0 + 180_000)]
-    found = [
-        decode_events(decode_append(one).events)
-        for one in encode_decision(events, epoch=1, seq=1, upto={}, need={})
+    events_of_parts = [
+        decode_events(decode_append(record).events)
+        for record in encode_decision(events, epoch=1, seq=1, upto={}, need={})
     ]
-    assert found == [events[:1], [large], events[2:]]
+    assert events_of_parts == [events[:1], [large], events[2:]]
 
 
 def test_an_event_too_big_for_a_record_is_refused_by_its_id(monkeypatch):
@@ -140,8 +145,8 @@ def test_garbage_is_skipped_and_what_follows_counts(garbage):
     claim = encode_append(Append(e=1, epoch=1, seq=0, claim="a"))
     (first,) = encode_decision([tick(1)], epoch=1, seq=1, upto={}, need={})
     (second,) = encode_decision([tick(2)], epoch=1, seq=2, upto={}, need={})
-    found = [counter.read(i, one) for i, one in enumerate([garbage, claim, first, garbage, second])]
-    assert [one.seq for one in found if one] == [1, 2]
+    decisions = [counter.read(i, record) for i, record in enumerate([garbage, claim, first, garbage, second])]
+    assert [decision.seq for decision in decisions if decision] == [1, 2]
     assert counter.uncounted == 2
 
 

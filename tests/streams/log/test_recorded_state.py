@@ -58,7 +58,7 @@ def test_a_state_cut_into_parts_is_joined_to_the_same_bytes(own: Own, part_bytes
         assert joined(parts) == msgspec.json.encode(own)
         assert msgspec.json.decode(joined(parts), type=Own) == own
         entries = [*own.rows, *own.by_name.items(), *own.by_number.items()]
-        alone = max([0, *(len(msgspec.json.encode(one)) for one in entries)])
+        alone = max([0, *(len(msgspec.json.encode(entry)) for entry in entries)])
         assert max(map(len, parts)) <= max(part_bytes, alone, 60) + 40
 
 
@@ -70,19 +70,19 @@ def state_records(after: Need, *, n: int = 3, form: str = "f") -> list[bytes]:
 def test_a_state_is_found_once_all_its_parts_are_read_whatever_their_order():
     states = StatesRead("f")
     old, new = state_records(Need(10, 1, 9)), state_records(Need(20, 1, 18))
-    assert [states.read(one) for one in [new[2], old[0], new[0], old[1]]] == [None] * 4
-    found = states.read(new[1])
-    assert found is not None
-    assert found.after == Need(20, 1, 18)
-    assert found.parts == (b'{"part":0}', b'{"part":1}', b'{"part":2}')
+    assert [states.read(record) for record in [new[2], old[0], new[0], old[1]]] == [None] * 4
+    state = states.read(new[1])
+    assert state is not None
+    assert state.after == Need(20, 1, 18)
+    assert state.parts == (b'{"part":0}', b'{"part":1}', b'{"part":2}')
     assert states.read(old[2]) is not None
-    assert states.newest == found
+    assert states.newest == state
 
 
 def test_a_state_of_another_form_is_passed_over():
     states = StatesRead("g")
     assert not states.others
-    assert [states.read(one) for one in state_records(Need(10, 1, 9))] == [None] * 3
+    assert [states.read(record) for record in state_records(Need(10, 1, 9))] == [None] * 3
     assert (states.newest, states.others) == (None, True)
 
 
@@ -91,11 +91,11 @@ def test_nobody_counts_a_recorded_state():
     decided = envelope.encode_decision([], epoch=1, seq=5, upto={}, need={})[0]
     following = envelope.encode_decision([], epoch=1, seq=6, upto={}, need={})[0]
     records = [decided, *state_records(Need(1, 1, 5)), following]
-    counted = [plain.read(offset, one) for offset, one in enumerate(records)]
-    assert [one.seq for one in counted if one is not None] == [5, 6]
+    counted = [plain.read(offset, record) for offset, record in enumerate(records)]
+    assert [decision.seq for decision in counted if decision is not None] == [5, 6]
     assert plain.uncounted == 0
-    counted = [tail.read(offset, one) for offset, one in enumerate(records[1:])]
-    assert [one.seq for one in counted if one is not None] == [6]
+    counted = [tail.read(offset, record) for offset, record in enumerate(records[1:])]
+    assert [decision.seq for decision in counted if decision is not None] == [6]
 
 
 def test_a_state_written_by_an_owner_that_was_replaced_is_true_all_the_same():
@@ -117,13 +117,13 @@ def test_a_state_written_by_an_owner_that_was_replaced_is_true_all_the_same():
         decided(2, 4),
     ]
     whole = Counter("scores")
-    from_first = [whole.read(offset, one) for offset, one in enumerate(records)]
+    from_first = [whole.read(offset, record) for offset, record in enumerate(records)]
     states = StatesRead("f")
-    found = next(one for one in map(states.read, records) if one is not None)
-    after = Counter("scores", found.after)
-    from_state = [after.read(offset, records[offset]) for offset in range(found.after.offset, len(records))]
-    assert [one.seq for one in from_first if one is not None] == [1, 2, 3, 4]
-    assert [one.seq for one in from_state if one is not None] == [2, 3, 4]
+    state = next(state for state in map(states.read, records) if state is not None)
+    after = Counter("scores", state.after)
+    from_state = [after.read(offset, records[offset]) for offset in range(state.after.offset, len(records))]
+    assert [decision.seq for decision in from_first if decision is not None] == [1, 2, 3, 4]
+    assert [decision.seq for decision in from_state if decision is not None] == [2, 3, 4]
     assert after.state() == whole.state()
 
 
@@ -211,7 +211,7 @@ def check_owners_that_are_killed(
 def test_a_state_that_was_altered_is_found_and_named():
     topic = "scores"
     log = undisturbed(test_crash_score.mixed_market(1), STAGES[topic])
-    place, record = next((i, one) for i, one in enumerate(log[topic]) if b'"scored_until":' in one)
+    place, record = next((i, body) for i, body in enumerate(log[topic]) if b'"scored_until":' in body)
     altered = record.replace(b'"scored_until":', b'"scored_until":1')
     assert altered != record
     log[topic][place] = altered

@@ -15,15 +15,15 @@ from coordinator.streams.log.transitions import transitions
 def moves(events):
     rosters = {}
     return [
-        (one.prediction_id.rsplit("/", 1)[1], one.before, one.after, one.reason, one.fault)
+        (move.prediction_id.rsplit("/", 1)[1], move.before, move.after, move.reason, move.fault)
         for event in events
-        for one in transitions(event, rosters)
+        for move in transitions(event, rosters)
     ]
 
 
 def test_an_answer_is_pending_absent_or_failed():
-    said = {"a": 0.5, "b": "ABSENT", "c": "ABSENT(node)", "d": "FAILED"}
-    assert moves([opened(T0, list(said)), *answers(T0, said)]) == [
+    answers_by_model = {"a": 0.5, "b": "ABSENT", "c": "ABSENT(node)", "d": "FAILED"}
+    assert moves([opened(T0, list(answers_by_model)), *answers(T0, answers_by_model)]) == [
         ("a", "(none)", "PENDING", "", None),
         ("b", "(none)", "ABSENT", "ABSENT", "model"),
         ("c", "(none)", "ABSENT", "ABSENT(node)", "node"),
@@ -36,15 +36,15 @@ def test_a_round_that_is_scored_moves_what_was_pending_and_nothing_else():
     failed = ScoreEntry("d", "FAILED", "node", reason="score is not finite: nan")
     entries = [*event.data.entries(), failed]
     data = msgspec.structs.replace(event.data, **in_columns(entries))
-    found = list(transitions(msgspec.structs.replace(event, data=data), {}))
-    assert [(one.id, one.before, one.after, one.reason, one.fault) for one in found] == [
+    moved = list(transitions(msgspec.structs.replace(event, data=data), {}))
+    assert [(move.id, move.before, move.after, move.reason, move.fault) for move in moved] == [
         (f"inp/BTCUSDT/{T0}/60s/a:scored", "PENDING", "SCORED", "", None),
         (
             f"inp/BTCUSDT/{T0}/60s/d:scoring-failed", "PENDING", "FAILED", "score is not finite: nan", "node",
         ),
     ]  # fmt: skip
-    assert {one.at for one in found} == {event.at}
-    assert msgspec.json.decode(msgspec.json.encode(found[0])).keys() >= {"id", "from", "to", "at"}
+    assert {move.at for move in moved} == {event.at}
+    assert msgspec.json.decode(msgspec.json.encode(moved[0])).keys() >= {"id", "from", "to", "at"}
 
 
 ENTRIES = [

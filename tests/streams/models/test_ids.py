@@ -14,11 +14,11 @@ INFO = ModelInfo("m1", "one", "m1-1", "c1", "c1")
 
 def test_a_model_that_leaves_and_is_seen_several_times_in_one_instant():
     stage = ModelStage()
-    made = []
+    events = []
     for change in ("seen", "left") * 3:
         draft = stage.offer([ModelNotice(change, INFO, reason="stopped")], 7)
         assert draft is not None
         stage.remember(draft)
-        made += draft.events
-    assert [type(event) for event in made] == [ModelSeen, ModelLeft] * 3
-    assert len({event.id for event in made}) == 6
+        events += draft.events
+    assert [type(event) for event in events] == [ModelSeen, ModelLeft] * 3
+    assert len({event.id for event in events}) == 6

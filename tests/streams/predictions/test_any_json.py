@@ -69,8 +69,8 @@ JUDGED = {
 
 @pytest.mark.parametrize(("kind", "came", "plain", "says"), JUDGED.values(), ids=JUDGED)
 def test_an_answer_is_what_its_type_describes(kind, came, plain, says):
-    found, reason = check_output(came, kind, 10_000)
-    assert found == plain
+    checked, reason = check_output(came, kind, 10_000)
+    assert checked == plain
     assert says in reason
     assert bool(reason) == (plain is None)
 
@@ -80,7 +80,7 @@ def test_an_object_type_takes_no_list():
 
 
 def test_answers_to_try_are_made_of_the_type_or_taken_from_its_examples():
-    assert [one.root for one in answers_to_try(Paths)][:1] == [[[1.0, 2.0], [3.0, 4.0]]]
+    assert [answer.root for answer in answers_to_try(Paths)][:1] == [[[1.0, 2.0], [3.0, 4.0]]]
     assert usual_answer(Paths) == [[1.0, 2.0], [3.0, 4.0]]
     assert recorded(read_back(answers_to_try(Paths)[0])) == [[1.0, 2.0], [3.0, 4.0]]
     assert huge_answers(Paths) == []
@@ -94,7 +94,7 @@ def test_answers_to_try_are_made_of_the_type_or_taken_from_its_examples():
 
 
 def crps(answers: Any, truth: Any, context: Any) -> dict[str, Any]:
-    ends = np.array([np.nan if one is None else one.root[-1][-1] for one in answers.outputs])
+    ends = np.array([np.nan if paths is None else paths.root[-1][-1] for paths in answers.outputs])
     return {"value": -np.abs(np.clip(ends, -1e5, 1e5) - truth.resolved_price)}
 
 
@@ -116,9 +116,9 @@ def test_a_round_of_lists_is_scored_as_a_whole_and_as_columns():
         assert column.shape == (3, 2, 2)
         return {"value": column[:, 1, 1]}
 
-    said = {"a": {"x": 0}, "b": "ABSENT", "c": {"x": 0}}
-    said["a"], said["c"] = [[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]]
-    scene = play(stage(whole, output_type=Paths), 1_678_406_400_000, said).then(RoundScored)
+    answers_by_model = {"a": {"x": 0}, "b": "ABSENT", "c": {"x": 0}}
+    answers_by_model["a"], answers_by_model["c"] = [[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]]
+    scene = play(stage(whole, output_type=Paths), 1_678_406_400_000, answers_by_model).then(RoundScored)
     assert units(scene) == {"a": 4.0, "c": 8.0}
 
 
@@ -142,15 +142,15 @@ def test_a_large_answer_stays_out_of_the_read_models_and_is_told_by_its_size(tmp
     input_id = log.round(0, {"a": 0.5, "b": 0.123456789, "c": "ABSENT", "d": 0.987654321})
     read = folded(log, tmp_path)
     try:
-        rows = {one.model_id: one for one in read.predictions.round(input_id, "60s")}
-        assert {name: (one.output, one.output_bytes, one.status) for name, one in rows.items()} == {
+        rows = {row.model_id: row for row in read.predictions.round(input_id, "60s")}
+        assert {name: (row.output, row.output_bytes, row.status) for name, row in rows.items()} == {
             "a": ({"value": 0.5}, None, "SCORED"),
             "b": (None, len(json.dumps({"value": 0.123456789}, separators=(",", ":"))), "SCORED"),
             "c": (None, None, "ABSENT"),
             "d": (None, len(json.dumps({"value": 0.987654321}, separators=(",", ":"))), "SCORED"),
         }
-        kept = b"".join(row for _, row in read.predictions.store.scan(b"A"))
-        assert b"0.5" in kept
-        assert b"0.123456789" not in kept
+        rows_of_answers = b"".join(row for _, row in read.predictions.store.scan(b"A"))
+        assert b"0.5" in rows_of_answers
+        assert b"0.123456789" not in rows_of_answers
     finally:
         read.close()

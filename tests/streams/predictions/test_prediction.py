@@ -163,9 +163,9 @@ def test_a_good_answer_is_recorded_as_plain_json(output, output_type, plain):
 
 @pytest.mark.parametrize(("output", "output_type", "reason"), BAD.values(), ids=BAD)
 def test_a_bad_answer_says_what_is_wrong(output, output_type, reason):
-    plain, said = check_output(output, output_type, MAX_BYTES)
+    plain, fault = check_output(output, output_type, MAX_BYTES)
     assert plain is None
-    assert reason in said
+    assert reason in fault
 
 
 def test_an_answer_that_nests_without_end_is_none_also_beside_the_point():
@@ -219,8 +219,8 @@ def judged(reply: ModelReply | None, output_type: type[BaseModel] = InferenceOut
 
 def recorded(the_round: RoundOpened, *entries: Any) -> list[Any]:
     """The events of one scope, through their bytes."""
-    made = list(in_events(the_round, {"60s": entries}, T0 + 5))
-    (record,) = encode_decision(made, epoch=1, seq=1, upto={}, need={})
+    events = list(in_events(the_round, {"60s": entries}, T0 + 5))
+    (record,) = encode_decision(events, epoch=1, seq=1, upto={}, need={})
     append = decode_append(record)
     assert append is not None
     return decode_events(append.events)
@@ -230,7 +230,9 @@ def test_the_table_names_every_outcome():
     assert set(JUDGED) == set(Outcome)
 
 
-@pytest.mark.parametrize(("outcome", "status", "fault"), [(one, *worth) for one, worth in JUDGED.items()])
+@pytest.mark.parametrize(
+    ("outcome", "status", "fault"), [(outcome, *worth) for outcome, worth in JUDGED.items()]
+)
 def test_each_outcome_ends_in_one_answer_with_a_reason_and_a_fault(outcome, status, fault):
     output = {"value": 0.5} if outcome is Outcome.OK else None
     event = judged(
@@ -287,12 +289,12 @@ def test_a_models_own_words_cannot_break_the_record():
 def test_every_model_has_one_answer_in_the_order_of_the_roster():
     models = [f"m{i}" for i in range(30)]
     the_round = opened(T0, models, scope_keys=("a", "b"))
-    replies = {one: ModelReply(one, "d", Outcome.OK, output=0.1) for one in models[::2]}
+    replies = {model_id: ModelReply(model_id, "d", Outcome.OK, output=0.1) for model_id in models[::2]}
     entries = judge(the_round, replies, InferenceOutput, MAX_BYTES)
     events = list(in_events(the_round, {"b": entries[::-1], "a": entries}, T0))
     assert [event.data.scope_key for event in events] == ["a", "b"]
     for event in events:
-        assert [one.model_id for one in event.data.entries(the_round.data.roster)] == models
+        assert [entry.model_id for entry in event.data.entries(the_round.data.roster)] == models
     rosters: dict[str, list[RosterEntry]] = {}
     moves = [move for event in [the_round, *events] for move in transitions(event, rosters)]
     assert len({move.id for move in moves}) == 60
@@ -304,12 +306,12 @@ def test_large_answers_stand_in_several_events_that_a_record_can_hold(kilobytes)
     models = [f"m{i}" for i in range(100)]
     the_round = opened(T0, models)
     output = msgspec.Raw(msgspec.json.encode({"note": "x" * 1000 * kilobytes}))
-    entries = [AnswerEntry(one, f"{one}-d", "PENDING", output, 5) for one in models]
+    entries = [AnswerEntry(model_id, f"{model_id}-d", "PENDING", output, 5) for model_id in models]
     events = list(in_events(the_round, {"60s": entries}, T0))
     assert events == list(in_events(the_round, {"60s": entries[::-1]}, T0))
     assert len(events) == {0: 1, 1: 1, 64: 7}[kilobytes]
     assert len({event.id for event in events}) == len(events)
-    assert [one for event in events for one in event.data.entries(the_round.data.roster)] == entries
+    assert [entry for event in events for entry in event.data.entries(the_round.data.roster)] == entries
     for record in encode_decision(events, epoch=1, seq=1, upto={}, need={}):
         assert len(record) < MESSAGE_BYTES_MAX
 
@@ -322,24 +324,24 @@ def test_one_bad_answer_does_not_touch_the_others():
         "b": ModelReply("b", "d", Outcome.OK, output={"value": float("nan")}),
         "c": ModelReply("c", "d", Outcome.OK, output={"value": 0.2}),
     }
-    found = [entry.status for entry in judge(the_round, replies, InferenceOutput, MAX_BYTES)]
-    assert found == ["PENDING", "FAILED", "PENDING"]
+    statuses = [entry.status for entry in judge(the_round, replies, InferenceOutput, MAX_BYTES)]
+    assert statuses == ["PENDING", "FAILED", "PENDING"]
 
 
 @pytest.mark.parametrize("reason", [NODE_RESTARTED, NODE_LATE])
 def test_a_round_nobody_could_answer_is_absent_for_all_by_the_node(reason):
-    found = all_missed(opened(T0, ["a", "b"], scope_keys=("x", "y")), reason, "node")
-    assert {key: [one.model_id for one in entries] for key, entries in found.items()} == {
+    missed = all_missed(opened(T0, ["a", "b"], scope_keys=("x", "y")), reason, "node")
+    assert {key: [entry.model_id for entry in entries] for key, entries in missed.items()} == {
         "x": ["a", "b"],
         "y": ["a", "b"],
     }
-    every = [one for entries in found.values() for one in entries]
-    assert {(one.status, one.reason, one.fault) for one in every} == {("ABSENT", reason, "node")}
+    every = [entry for entries in missed.values() for entry in entries]
+    assert {(entry.status, entry.reason, entry.fault) for entry in every} == {("ABSENT", reason, "node")}
 
 
 def test_of_a_round_left_open_who_was_recorded_is_left_out_and_who_killed_the_worker_failed():
-    found = all_missed(opened(T0, ["a", "b", "c"]), NODE_RESTARTED, "node", but={"a"}, died_of={"b", "a"})
-    assert [(one.model_id, one.status, one.fault, one.reason) for one in found["60s"]] == [
+    missed = all_missed(opened(T0, ["a", "b", "c"]), NODE_RESTARTED, "node", but={"a"}, died_of={"b", "a"})
+    assert [(entry.model_id, entry.status, entry.fault, entry.reason) for entry in missed["60s"]] == [
         ("b", "FAILED", "model", WORKER_DIED),
         ("c", "ABSENT", "node", NODE_RESTARTED),
     ]
@@ -401,8 +403,8 @@ def test_rounds_side_by_side_decide_up_to_the_oldest_that_is_open():
         stage.remember(draft)
         drafts.append(draft)
         if the_id == b:
-            for one in drafts:
-                after.remember(one)
+            for decided in drafts:
+                after.remember(decided)
     draft = stage.hear(Answered(c, {}, T0))
     assert (draft.upto, draft.need) == ({"inputs": (2, 0)}, {"inputs": Need(2)})
 
@@ -481,13 +483,13 @@ NOTICES = {
 
 @pytest.mark.parametrize(("turns", "expected"), NOTICES.values(), ids=NOTICES)
 def test_a_notice_makes_an_event_only_where_it_tells_something_new(turns, expected):
-    stage, found = ModelStage(), []
+    stage, kinds = ModelStage(), []
     for i, notices in enumerate(turns):
         draft = stage.offer(notices, T0 + i * MINUTE)
         if draft is not None:
             stage.remember(draft)
-        found.append([type(event).__name__ for event in draft.events] if draft else [])
-    assert found == expected
+        kinds.append([type(event).__name__ for event in draft.events] if draft else [])
+    assert kinds == expected
 
 
 def test_a_model_seen_before_there_was_a_clock_is_seen_again_when_there_is_one():
@@ -510,8 +512,8 @@ def test_offering_decides_nothing_until_it_is_remembered():
 
 def roster(*notices: ModelNotice) -> list[tuple[str, str]]:
     stage = ModelStage()
-    for i, one in enumerate(notices):
-        draft = stage.offer([one], T0 + i)
+    for i, notice in enumerate(notices):
+        draft = stage.offer([notice], T0 + i)
         if draft is not None:
             stage.remember(draft)
     return [(entry.model_id, entry.deployment_id) for entry in stage.models.roster()]

@@ -23,32 +23,34 @@ ROUNDS = {
 }
 
 
-def rounds(said):
-    for number, one in enumerate(said, start=1):
-        yield number, {"60s": answer_entries({"m": one, "other": 0.1})}
+def rounds(answers_in_turn):
+    for number, answer in enumerate(answers_in_turn, start=1):
+        yield number, {"60s": answer_entries({"m": answer, "other": 0.1})}
 
 
-@pytest.mark.parametrize(("said", "expected"), ROUNDS.values(), ids=ROUNDS)
-def test_who_is_due_for_a_report(said, expected):
+@pytest.mark.parametrize(("answers_in_turn", "expected"), ROUNDS.values(), ids=ROUNDS)
+def test_who_is_due_for_a_report(answers_in_turn, expected):
     strikes = Strikes()
-    due = [(number, one) for number, round_ in rounds(said) for one in strikes.note(round_, 3)]
-    assert [(number, one.code) for number, one in due] == expected
-    assert all(one.model_id == "m" and "rounds in a row" in one.reason for _, one in due)
+    due = [
+        (number, strike) for number, round_ in rounds(answers_in_turn) for strike in strikes.note(round_, 3)
+    ]
+    assert [(number, strike.code) for number, strike in due] == expected
+    assert all(strike.model_id == "m" and "rounds in a row" in strike.reason for _, strike in due)
 
 
 def test_counting_begins_anew_once_it_is_reported():
     strikes = Strikes()
-    found = []
+    reported_rounds = []
     for number, round_ in rounds(["FAILED"] * 7):
-        for one in strikes.note(round_, 3):
-            found.append(number)
-            strikes.reported(one.model_id)
-    assert found == [3, 6]
+        for strike in strikes.note(round_, 3):
+            reported_rounds.append(number)
+            strikes.reported(strike.model_id)
+    assert reported_rounds == [3, 6]
 
 
 def test_zero_strikes_mean_that_nobody_is_ever_due():
     strikes = Strikes()
-    assert [one for _, round_ in rounds(["FAILED"] * 500) for one in strikes.note(round_, 0)] == []
+    assert [strike for _, round_ in rounds(["FAILED"] * 500) for strike in strikes.note(round_, 0)] == []
 
 
 def test_a_report_of_a_model_at_an_open_question_quotes_nothing_that_it_said():
@@ -69,4 +71,4 @@ def test_a_report_of_a_model_at_an_open_question_quotes_nothing_that_it_said():
 def test_one_good_scope_is_a_good_round():
     strikes = Strikes()
     both = {"60s": answer_entries({"m": "FAILED"}), "5m": answer_entries({"m": 0.1})}
-    assert [one for _ in range(9) for one in strikes.note(both, 3)] == []
+    assert [strike for _ in range(9) for strike in strikes.note(both, 3)] == []

@@ -123,7 +123,7 @@ def test_a_result_of_the_usual_kind_is_not_typed(monkeypatch):
 def test_a_number_of_another_type_has_its_fields_type():
     numbers = direct_numbers(Plain)
     assert numbers is not None
-    found = numbers.of({"value": 1, "hits": 2})
-    assert found == {"value": 1.0, "hits": 2, "weight": 0.5}
-    assert [type(one) for one in found.values()] == [float, int, float]
+    fields = numbers.of({"value": 1, "hits": 2})
+    assert fields == {"value": 1.0, "hits": 2, "weight": 0.5}
+    assert [type(value) for value in fields.values()] == [float, int, float]
     assert math.isnan(numbers.of({"value": math.nan, "hits": 0})["value"])

@@ -58,8 +58,12 @@ def by_error(prediction, truth):
 
 def terms_of(contract: CrunchContract) -> dict[str, Any]:
     ensembles = [
-        EnsembleTerms(name=one.name, hours=one.hours if one.looks_back else 0, error_field=one.error_field)
-        for one in contract.ensembles
+        EnsembleTerms(
+            name=ensemble.name,
+            hours=ensemble.hours if ensemble.looks_back else 0,
+            error_field=ensemble.error_field,
+        )
+        for ensemble in contract.ensembles
     ]
     return {"ensembles": ensembles}
 
@@ -73,20 +77,20 @@ def stage(*ensembles: Ensemble, **fields: Any) -> Given:
     )
 
 
-def play(scene: Given, point: int, said: dict[str, Any], **resolution: Any) -> Given:
-    scene.when("predictions", opened(point, list(said)))
-    scene.when("predictions", *answers(point, said))
+def play(scene: Given, point: int, answers_by_model: dict[str, Any], **resolution: Any) -> Given:
+    scene.when("predictions", opened(point, list(answers_by_model)))
+    scene.when("predictions", *answers(point, answers_by_model))
     scene.when("inputs", received(point))
     return scene.when("inputs", resolved(point, **resolution))
 
 
 def last(scene: Given) -> EnsemblesScoredData:
-    return [one.data for one in scene.made if isinstance(one, EnsemblesScored)][-1]
+    return [event.data for event in scene.made if isinstance(event, EnsemblesScored)][-1]
 
 
 def entry(scene: Given, name: str) -> ScoreEntry:
-    (found,) = [one for one in last(scene).entries() if one.model_id == f"__ensemble_{name}__"]
-    return found
+    (ensemble_entry,) = [row for row in last(scene).entries() if row.model_id == f"__ensemble_{name}__"]
+    return ensemble_entry
 
 
 def weights(scene: Given, name: str) -> dict[str, float]:
@@ -103,15 +107,17 @@ def test_the_equal_mean_is_scored_as_a_models_answer_would_be():
     scene = play(stage(Ensemble(name="equal")), T0, {"b": 1.0, "a": 0.0, "c": "ABSENT", "d": "FAILED"})
     scene.then(RoundScored, EnsemblesScored)
     assert entry(scene, "equal").units == {"value": UNIT * 3 // 4}  # of 0.5: 2 * 0.5 - 0.25
-    assert [bytes(one) for one in last(scene).outputs] == [b'{"value":0.5}']
+    assert [bytes(output) for output in last(scene).outputs] == [b'{"value":0.5}']
     assert weights(scene, "equal") == {"a": 0.5, "b": 0.5}
 
 
 def test_the_models_are_scored_as_without_ensembles():
-    said = {"b": 1.0, "a": 0.2, "c": "ABSENT"}
-    with_one = play(stage(Ensemble(name="equal"), Ensemble(name="other", filter=TopN(n=1))), T0, said)
-    without = play(stage(), T0, said)
-    assert [one for one in with_one.made if isinstance(one, RoundScored)] == without.made[-1:]
+    answers_by_model = {"b": 1.0, "a": 0.2, "c": "ABSENT"}
+    with_one = play(
+        stage(Ensemble(name="equal"), Ensemble(name="other", filter=TopN(n=1))), T0, answers_by_model
+    )
+    without = play(stage(), T0, answers_by_model)
+    assert [event for event in with_one.made if isinstance(event, RoundScored)] == without.made[-1:]
 
 
 def test_own_weights_and_an_own_filter_are_given_the_members():
@@ -119,12 +125,12 @@ def test_own_weights_and_an_own_filter_are_given_the_members():
 
     def mine(members):
         seen[:] = members
-        return [3 if one.model_id == "a" else 1 for one in members]
+        return [3 if member.model_id == "a" else 1 for member in members]
 
-    scene = stage(Ensemble(name="mine", weights=mine, filter=lambda one: one.output.value >= 0))
+    scene = stage(Ensemble(name="mine", weights=mine, filter=lambda member: member.output.value >= 0))
     play(scene, T0, {"c": -1.0, "b": 0.0, "a": 1.0}).then(RoundScored, EnsemblesScored)
     assert weights(scene, "mine") == {"a": 0.75, "b": 0.25}
-    assert [(one.model_id, one.player, one.output.value, one.scored) for one in seen] == [
+    assert [(member.model_id, member.player, member.output.value, member.scored) for member in seen] == [
         ("a", "a", 1.0, 0),
         ("b", "b", 0.0, 0),
     ]
@@ -141,8 +147,8 @@ def by_size(prediction, truth):
 
 
 def most_of(outputs, shares):
-    sides = sorted({one.side for one in outputs})
-    size = sum(one.size * share for one, share in zip(outputs, shares, strict=True))
+    sides = sorted({output.side for output in outputs})
+    size = sum(output.size * share for output, share in zip(outputs, shares, strict=True))
     return {"side": sides[-1], "size": size}
 
 
@@ -194,8 +200,8 @@ def test_a_broken_ensemble_fails_alone(broken):
     assert (failed.status, failed.fault, failed.units) == ("FAILED", "node", {})
     assert failed.reason.startswith("ensemble x: ")
     assert entry(scene, "equal").status == "SCORED"
-    scored = next(one for one in scene.made if isinstance(one, RoundScored))
-    assert all(one.status == "SCORED" for one in scored.data.entries())
+    scored = next(event for event in scene.made if isinstance(event, RoundScored))
+    assert all(row.status == "SCORED" for row in scored.data.entries())
 
 
 def test_an_answer_that_has_no_score_yet_is_nobodys_fault():
@@ -224,14 +230,14 @@ def test_a_model_that_has_the_id_stands_in_its_place():
 @pytest.mark.parametrize("seed", range(5))
 def test_the_order_in_which_models_answer_never_matters(seed):
     rng = random.Random(seed)
-    said = {f"m{i}": rng.uniform(-1, 1) for i in range(40)} | {"x": "ABSENT", "y": "FAILED"}
+    answers_by_model = {f"m{i}": rng.uniform(-1, 1) for i in range(40)} | {"x": "ABSENT", "y": "FAILED"}
     ensembles = [
         Ensemble(name="equal"),
-        Ensemble(name="loud", weights=lambda members: [abs(one.output.value) for one in members]),
+        Ensemble(name="loud", weights=lambda members: [abs(member.output.value) for member in members]),
     ]
-    shuffled = dict(rng.sample(list(said.items()), len(said)))
-    one, other = (last(play(stage(*ensembles), T0, each)) for each in (said, shuffled))
-    assert msgspec.json.encode(one) == msgspec.json.encode(other)
+    shuffled = dict(rng.sample(list(answers_by_model.items()), len(answers_by_model)))
+    in_order, other = (last(play(stage(*ensembles), T0, each)) for each in (answers_by_model, shuffled))
+    assert msgspec.json.encode(in_order) == msgspec.json.encode(other)
 
 
 # --- the past ----------------------------------------------------------------------------------------------------
@@ -247,10 +253,10 @@ def remembering(**fields: Any) -> Given:
     return stage(*PAST, score_type=WithError, score_prediction=by_error, **fields)
 
 
-def hour_of(scene: Given, start: int, said: dict[str, Any], **resolution: Any) -> Given:
+def hour_of(scene: Given, start: int, answers_by_model: dict[str, Any], **resolution: Any) -> Given:
     """Rounds that resolve in the hour from `start`."""
     for i in range(3):
-        play(scene, start + i * MINUTE, said, **resolution)
+        play(scene, start + i * MINUTE, answers_by_model, **resolution)
     return scene
 
 
@@ -260,7 +266,7 @@ def test_weights_go_by_the_errors_of_the_hours_before_the_round():
     play(scene, T0 + HOUR, {"a": 1.0, "b": 0.0, "c": 0.0, "new": 5.0}, change=0.01)
     inverse = {"a": 1.0, "b": 1 / 4, "c": 1 / 100}
     assert weights(scene, "precise") == pytest.approx(
-        {model_id: one / sum(inverse.values()) for model_id, one in inverse.items()}, abs=1e-9
+        {model_id: weight / sum(inverse.values()) for model_id, weight in inverse.items()}, abs=1e-9
     )
     assert weights(scene, "top") == {"a": 1.0}
     assert weights(scene, "good") == {"a": 1.0}
@@ -269,11 +275,11 @@ def test_weights_go_by_the_errors_of_the_hours_before_the_round():
 
 def test_nothing_is_known_of_what_became_known_after_the_round_was_asked():
     scene = hour_of(remembering(), T0, {"a": 2.0, "b": 3.0})
-    said = {"a": 100.0, "b": 3.0}
+    answers_by_model = {"a": 100.0, "b": 3.0}
     # Asked in the hour after; what is scored before it in the same hour is not of a period that had ended.
-    hour_of(scene, T0 + HOUR, said, change=0.01)
+    hour_of(scene, T0 + HOUR, answers_by_model, change=0.01)
     assert weights(scene, "top") == {"a": 1.0}
-    play(scene, T0 + 2 * HOUR, said, change=0.01)
+    play(scene, T0 + 2 * HOUR, answers_by_model, change=0.01)
     assert weights(scene, "top") == {"b": 1.0}
 
 
@@ -284,7 +290,7 @@ def test_the_past_is_forgotten_after_its_hours():
     play(scene, T0 + 5 * HOUR, {"a": 2.0, "b": 3.0})
     assert entry(scene, "top").status == "FAILED"
     play(scene, T0 + 9 * HOUR, {"a": 2.0, "b": 3.0})
-    assert [one.end for one in scene.stage.state.own.past.values()] == [T0 + 6 * HOUR, T0 + 10 * HOUR]
+    assert [past.end for past in scene.stage.state.own.past.values()] == [T0 + 6 * HOUR, T0 + 10 * HOUR]
 
 
 def test_who_makes_no_error_has_a_weight():
@@ -296,10 +302,10 @@ def test_who_makes_no_error_has_a_weight():
 
 
 def test_squares_of_large_errors_are_kept_exactly():
-    def said(prediction, truth):
+    def squared(prediction, truth):
         return {"value": 0.0, "error": prediction.value}
 
-    scene = play(stage(*PAST, score_type=WithError, score_prediction=said), T0, {"a": 9e6, "b": 9e6 - 1})
+    scene = play(stage(*PAST, score_type=WithError, score_prediction=squared), T0, {"a": 9e6, "b": 9e6 - 1})
     (period,) = scene.stage.state.own.past.values()
     squares = period.squares["error"]
     assert squares["a"] == [(9 * 10**15) ** 2, 1]
@@ -311,7 +317,7 @@ def test_squares_of_large_errors_are_kept_exactly():
 
 
 def against_the_best(round_answers, truth, context):
-    values = [None if one.output is None else one.output.value for one in round_answers]
+    values = [None if answer.output is None else answer.output.value for answer in round_answers]
     best = max(value for value in values if value is not None)
     states = {
         model_id: (context.states.get(model_id) or 0) + value
@@ -331,8 +337,8 @@ def test_in_a_round_scored_as_a_whole_the_ensemble_stands_beside_the_models():
     assert bytes(last(scene).states["__ensemble_equal__"]) == b"2.0"
     play(scene, T0 + MINUTE, {"a": 2.0, "z": 4.0})
     assert bytes(last(scene).states["__ensemble_equal__"]) == b"5.0"
-    carried = [one.data for one in scene.made if isinstance(one, StateCarried)][-1]
-    assert {name: bytes(one) for name, one in carried.states.items()} == {"a": b"3.0", "z": b"7.0"}
+    carried = [event.data for event in scene.made if isinstance(event, StateCarried)][-1]
+    assert {name: bytes(state) for name, state in carried.states.items()} == {"a": b"3.0", "z": b"7.0"}
     assert bytes(carried.shared[0]) == b"2"
 
 
@@ -353,8 +359,8 @@ def test_a_whole_round_and_its_models_are_as_without_ensembles():
     without = stage(score_round=against_the_best)
     for i in range(2):
         play(without, T0 + i * MINUTE, {"a": 1.0, "z": 3.0})
-    kept = [one for one in scene.made if isinstance(one, (RoundScored, StateCarried))]
-    assert kept == [one for one in without.made if isinstance(one, (RoundScored, StateCarried))]
+    round_events = [event for event in scene.made if isinstance(event, (RoundScored, StateCarried))]
+    assert round_events == [event for event in without.made if isinstance(event, (RoundScored, StateCarried))]
 
 
 def test_a_function_that_raises_with_the_ensemble_in_the_round_fails_the_ensemble():
@@ -373,7 +379,7 @@ def test_a_function_that_raises_with_the_ensemble_in_the_round_fails_the_ensembl
 
 
 def test_numbers_are_combined_wherever_they_stand():
-    one = {
+    first = {
         "path": [1.0, 2.0],
         "more": [{"w": 1, "kind": "normal"}],
         "grid": [[0, 0], [1, 1]],
@@ -387,7 +393,7 @@ def test_numbers_are_combined_wherever_they_stand():
         "none": None,
         "e": [],
     }
-    assert weighted_mean([one, other], [0.75, 0.25]) == {
+    assert weighted_mean([first, other], [0.75, 0.25]) == {
         "path": [1.5, 2.5],
         "more": [{"w": 1.25, "kind": "normal"}],
         "grid": [[0.5, 0.5], [1.5, 1.5]],

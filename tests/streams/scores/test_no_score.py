@@ -32,18 +32,18 @@ SAID = {"a": 0.5, "flat": 0.0, "gone": "ABSENT", "idle": "ABSENT"}
 def each(round_answers: Any, truth: Any, context: Any) -> list[Any]:
     return [
         NoScore("has not traded yet")
-        if one.model_id == "idle" or (one.output is not None and one.output.value == 0)
+        if answer.model_id == "idle" or (answer.output is not None and answer.output.value == 0)
         else -1.0
-        if one.output is None
-        else one.output.value
-        for one in round_answers
+        if answer.output is None
+        else answer.output.value
+        for answer in round_answers
     ]
 
 
 def in_columns(round_answers: Any, truth: Any, context: Any) -> RoundScores:
     rows = each(round_answers, truth, context)
-    value = [7.0 if isinstance(one, NoScore) else one for one in rows]
-    waiting = [name for name, one in zip(round_answers.models, rows, strict=True) if isinstance(one, NoScore)]
+    value = [7.0 if isinstance(row, NoScore) else row for row in rows]
+    waiting = [name for name, row in zip(round_answers.models, rows, strict=True) if isinstance(row, NoScore)]
     return RoundScores({"value": value}, no_score=dict.fromkeys(waiting, "has not traded yet"))
 
 
@@ -51,10 +51,10 @@ def alone(prediction: Any, truth: Any) -> Any:
     return NoScore("has not traded yet") if prediction.value == 0 else {"value": prediction.value}
 
 
-def scored_with(contract: CrunchContract, said: dict[str, Any]) -> RoundScored:
+def scored_with(contract: CrunchContract, answers_by_model: dict[str, Any]) -> RoundScored:
     scene = given(ScoreStage(shelf(contract)))
     scene.when("inputs", configured(absence_policy=contract.absence_policy)).then(CrunchConfigured)
-    scene.when("predictions", opened(T0, list(said)), *answers(T0, said))
+    scene.when("predictions", opened(T0, list(answers_by_model)), *answers(T0, answers_by_model))
     scene.when("inputs", received(T0))
     return scene.when("inputs", resolved(T0)).then(RoundScored).only(RoundScored)
 
@@ -63,7 +63,7 @@ def scored_with(contract: CrunchContract, said: dict[str, Any]) -> RoundScored:
 @pytest.mark.parametrize("function", [each, in_columns])
 def test_who_has_no_score_yet_is_not_charged_and_nobody_is_to_blame(function, policy):
     contract = CrunchContract(score_round=function, absence_policy=policy)
-    entries = {one.model_id: one for one in scored_with(contract, SAID).data.entries()}
+    entries = {row.model_id: row for row in scored_with(contract, SAID).data.entries()}
     assert entries["a"].units == {"value": UNIT // 2}
     assert entries["flat"] == ScoreEntry("flat", "FAILED", "nobody", reason="has not traded yet")
     charge = {"ignore": None, "zero": 0, "worst": UNIT // 2, "scored": -UNIT}[policy]
@@ -76,7 +76,7 @@ def test_who_has_no_score_yet_is_not_charged_and_nobody_is_to_blame(function, po
 def test_a_function_of_one_answer_can_say_so_too(others):
     """Whether it scores another answer by this truth or not."""
     contract = CrunchContract(score_prediction=alone, absence_policy="zero")
-    entries = {one.model_id: one for one in scored_with(contract, {"flat": 0.0, **others}).data.entries()}
+    entries = {row.model_id: row for row in scored_with(contract, {"flat": 0.0, **others}).data.entries()}
     assert entries["flat"] == ScoreEntry("flat", "FAILED", "nobody", reason="has not traded yet")
 
 
@@ -85,8 +85,8 @@ def test_it_counts_apart_and_in_no_participation():
     event = scored_with(contract, {"a": 0.5, "flat": 0.0, "gone": "ABSENT"})
     scene = given(SnapshotStage(shelf(contract))).when("scores", configured(absence_policy="zero"), event)
     taken = {
-        one.data.model_id: one.data
-        for one in scene.when("scores", scored_until(T0 + HOUR)).all(SnapshotTaken)
+        event.data.model_id: event.data
+        for event in scene.when("scores", scored_until(T0 + HOUR)).all(SnapshotTaken)
     }
     flat, gone = taken["flat"], taken["gone"]
     assert (flat.no_score_count, flat.failed_count, flat.scored_count, flat.charged_count) == (1, 0, 0, 0)
@@ -99,4 +99,4 @@ def test_a_round_in_which_nobody_has_a_score_yet_counts_for_nobody():
     scene = given(SnapshotStage(shelf(contract))).when("scores", configured())
     scene.when("scores", scored_with(contract, {"flat": 0.0, "other": 0.0}))
     scene.when("scores", scored_until(T0 + HOUR - MINUTE + MINUTE))
-    assert {one.data.rounds_count for one in scene.all(SnapshotTaken)} == {0}
+    assert {event.data.rounds_count for event in scene.all(SnapshotTaken)} == {0}

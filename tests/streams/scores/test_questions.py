@@ -30,9 +30,9 @@ def stage(contract: CrunchContract | None = None, **changes: Any) -> Given:
     return given(ScoreStage(shelf(contract))).when("inputs", configured(**terms)).then(CrunchConfigured)
 
 
-def rounds(scene: Given, *said: tuple[str, dict[str, Any], int]) -> Given:
+def rounds(scene: Given, *askings: tuple[str, dict[str, Any], int]) -> Given:
     """Each of `said` is (suffix, what each model said, when); those without an `s` are askings."""
-    for number, (suffix, answers, at) in enumerate(said, 1):
+    for number, (suffix, answers, at) in enumerate(askings, 1):
         if not suffix.startswith("~s"):
             scene.when("inputs", asked(number, at))
         scene.when("predictions", *the_round(suffix, answers, at)).then()
@@ -87,8 +87,8 @@ def test_each_answer_ends_once():
     scene.when("inputs", closed(), came(1.0, LATER))
     rosters: dict[str, Any] = {}
     moves: list[Transition] = []
-    for suffix, said, at in TWICE:
-        for event in the_round(suffix, said, at):
+    for suffix, answers_by_model, at in TWICE:
+        for event in the_round(suffix, answers_by_model, at):
             moves += transitions(event, rosters)
     moves += transitions(scene.only(RoundScored), rosters)
     last = {move.prediction_id: move.after for move in moves}
@@ -125,7 +125,7 @@ class Spread(BaseModel):
 
 @drawn(st.lists(st.tuples(st.integers(0, 50), st.floats(-5, 5), st.floats(-5, 5)), min_size=1, max_size=6))
 def test_the_mean_goes_field_by_field(drawn_answers):
-    said = {at: (center, level) for at, center, level in sorted(drawn_answers)}
+    drawn_by_minute = {at: (center, level) for at, center, level in sorted(drawn_answers)}
     seen: list[Spread] = []
 
     def keep(prediction: Spread, truth: Any) -> dict[str, float]:
@@ -133,21 +133,25 @@ def test_the_mean_goes_field_by_field(drawn_answers):
         return {"value": 0.0}
 
     scene = stage(asks("mean", output_type=Spread, score_prediction=keep))
-    for number, (minute, (center, level)) in enumerate(said.items(), 1):
+    for number, (minute, (center, level)) in enumerate(drawn_by_minute.items(), 1):
         answer = {"center": center, "levels": [level, 2 * level], "note": f"n{number}"}
         suffix = "" if number == 1 else f"~{number}"
         scene.when("inputs", asked(number, T0 + minute * MINUTE))
         scene.when("predictions", *the_round(suffix, {"a": answer}, T0 + minute * MINUTE))
-    scene.when("predictions", all_answered("", *(f"~{n}" for n in range(2, len(said) + 1))))
+    scene.when("predictions", all_answered("", *(f"~{n}" for n in range(2, len(drawn_by_minute) + 1))))
     scene.when("inputs", closed(), came(1.0, LATER)).then(RoundScored)
-    times = [*said, 60]
+    times = [*drawn_by_minute, 60]
     weights = [after - at for at, after in pairwise(times)]
-    center = sum(Fraction(c) * w for (c, _), w in zip(said.values(), weights, strict=True)) / sum(weights)
-    level = sum(Fraction(x) * w for (_, x), w in zip(said.values(), weights, strict=True)) / sum(weights)
+    center = sum(Fraction(c) * w for (c, _), w in zip(drawn_by_minute.values(), weights, strict=True)) / sum(
+        weights
+    )
+    level = sum(Fraction(x) * w for (_, x), w in zip(drawn_by_minute.values(), weights, strict=True)) / sum(
+        weights
+    )
     answer = seen[0]
     assert answer.center == pytest.approx(float(center), abs=1e-12)
     assert answer.levels == pytest.approx([float(level), 2 * float(level)], abs=1e-12)
-    assert answer.note == f"n{len(said)}"
+    assert answer.note == f"n{len(drawn_by_minute)}"
 
 
 def test_the_whole_history_goes_to_the_scoring_as_it_is():
@@ -178,7 +182,7 @@ def test_a_round_that_is_scored_as_a_whole_sees_the_question_and_the_stakes():
         seen.append(context)
         worth = [1 - (answer.output.value - truth.outcome) ** 2 for answer in answers]
         return RoundScores(
-            [context.stakes.get(one.model_id, 0.0) * x for one, x in zip(answers, worth, strict=True)]
+            [context.stakes.get(answer.model_id, 0.0) * x for answer, x in zip(answers, worth, strict=True)]
         )
 
     scene = stage(asks(score_round=score_round))
@@ -291,5 +295,5 @@ def test_an_owner_that_begins_in_the_middle_decides_the_same():
             offset = offsets[topic] = offsets.get(topic, -1) + 1
             if offset >= resumed.stage.state.need[topic].offset:
                 then += [event.id for event in resumed.at(topic, offset).when(topic, *told).made]
-        assert then == [one for step in made_by[cut + 1 :] for one in step], cut
+        assert then == [event for step in made_by[cut + 1 :] for event in step], cut
     assert Q.replace("q1", "q0") not in resumed.stage.state.rounds  # its checkpoint period is over

@@ -45,15 +45,19 @@ def stage(contract: CrunchContract = DEFAULT, **changes: Any) -> Given:
 
 
 def answered(
-    scene: Given, point: int, said: dict[str, Any], scope_keys: tuple[str, ...] = ("60s",), **where
+    scene: Given,
+    point: int,
+    answers_by_model: dict[str, Any],
+    scope_keys: tuple[str, ...] = ("60s",),
+    **where,
 ) -> Given:
-    scene.when("predictions", opened(point, list(said), scope_keys=scope_keys, **where))
-    return scene.when("predictions", *answers(point, said, scope_keys=scope_keys, **where))
+    scene.when("predictions", opened(point, list(answers_by_model), scope_keys=scope_keys, **where))
+    return scene.when("predictions", *answers(point, answers_by_model, scope_keys=scope_keys, **where))
 
 
-def scored(contract: CrunchContract, said: Any = 0.5, change: float | None = 0.01) -> Given:
+def scored(contract: CrunchContract, answer: Any = 0.5, change: float | None = 0.01) -> Given:
     """One model's answer against one truth."""
-    scene = answered(stage(contract), T0, {"m": said})
+    scene = answered(stage(contract), T0, {"m": answer})
     scene.when("inputs", received(T0))
     return scene.when("inputs", resolved(T0, change=change))
 
@@ -73,7 +77,7 @@ def test_every_prediction_is_scored_against_the_truth_and_the_round_is_closed():
     units = {name: entry.units["value"] for name, entry in ended(scene).items() if entry.units}
     assert units == {"up": UNIT, "down": -3 * UNIT, "half": 750_000_000, "none": 0, "huge": UNIT}
     closed = scene.only(RoundScored)
-    assert {name: (one.status, one.fault, one.charge_units) for name, one in ended(scene).items()} == {
+    assert {name: (row.status, row.fault, row.charge_units) for name, row in ended(scene).items()} == {
         "up": ("SCORED", None, None),
         "down": ("SCORED", None, None),
         "half": ("SCORED", None, None),
@@ -128,7 +132,7 @@ def test_the_answers_of_open_rounds_stay_the_bytes_they_came_in():
     tracemalloc.stop()
     assert len(scene.stage.state.rounds) == 20
     assert held / (20 * len(models)) < 110  # a record has some 70 bytes an answer; as objects it would be 290
-    assert len({id(one.roster) for one in scene.stage.state.rounds.values()}) == 1
+    assert len({id(open_round.roster) for open_round in scene.stage.state.rounds.values()}) == 1
     scene.when("inputs", received(T0))
     scene.when("inputs", resolved(T0)).then(RoundScored)
     assert scene.only(RoundScored).data.models == list(models)
@@ -223,9 +227,9 @@ def test_one_score_or_one_reason(function, score_type, units, reason, fault):
         assert ended(scene) == {"m": ScoreEntry("m", "SCORED", units=units)}
         return
     scene.then(RoundScored)
-    said = ended(scene)["m"].reason
-    assert reason in said
-    assert ended(scene) == {"m": ScoreEntry("m", "FAILED", fault, reason=said)}
+    stated_reason = ended(scene)["m"].reason
+    assert reason in stated_reason
+    assert ended(scene) == {"m": ScoreEntry("m", "FAILED", fault, reason=stated_reason)}
 
 
 def moody(prediction, truth):
@@ -241,7 +245,7 @@ def test_one_prediction_that_cannot_be_scored_does_not_stop_the_others():
     )
     scene.when("inputs", received(T0))
     scene.when("inputs", resolved(T0)).then(RoundScored)
-    assert [(name, one.status, bool(one.reason)) for name, one in ended(scene).items()] == [
+    assert [(name, row.status, bool(row.reason)) for name, row in ended(scene).items()] == [
         ("a", "SCORED", False),
         ("b", "FAILED", True),
         ("c", "FAILED", True),
@@ -273,13 +277,15 @@ BLAMED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("function", "said", "fault"), BLAMED.values(), ids=BLAMED)
-def test_an_answer_that_cannot_be_scored_is_its_models_where_others_can_be(function, said, fault):
-    scene = answered(stage(CrunchContract(score_prediction=function, absence_policy="zero")), T0, said)
+@pytest.mark.parametrize(("function", "answers_by_model", "fault"), BLAMED.values(), ids=BLAMED)
+def test_an_answer_that_cannot_be_scored_is_its_models_where_others_can_be(function, answers_by_model, fault):
+    scene = answered(
+        stage(CrunchContract(score_prediction=function, absence_policy="zero")), T0, answers_by_model
+    )
     scene.when("inputs", received(T0))
     scene.when("inputs", resolved(T0, change=0.01))
-    failed = [one for one in ended(scene).values() if one.status == "FAILED"]
-    assert {(one.fault, bool(one.reason)) for one in failed} == {(fault, True)}
+    failed = [row for row in ended(scene).values() if row.status == "FAILED"]
+    assert {(row.fault, bool(row.reason)) for row in failed} == {(fault, True)}
 
 
 # --- charges ---------------------------------------------------------------------------------------------
@@ -317,10 +323,10 @@ CHARGES = {
 
 @pytest.mark.parametrize(("policy", "direction", "values", "charge"), CHARGES.values(), ids=CHARGES)
 def test_charges(policy, direction, values, charge):
-    made = make_terms(CrunchContract(absence_policy=policy), HASH, Settings(), 0)
-    out = charged(ENTRIES, values, msgspec.structs.replace(made, ranking_direction=direction))
-    assert [one.charge_units for one in out] == [None, charge, None, charge, None]
-    assert [(one.model_id, one.status, one.fault) for one in out] == [
+    terms = make_terms(CrunchContract(absence_policy=policy), HASH, Settings(), 0)
+    out = charged(ENTRIES, values, msgspec.structs.replace(terms, ranking_direction=direction))
+    assert [row.charge_units for row in out] == [None, charge, None, charge, None]
+    assert [(row.model_id, row.status, row.fault) for row in out] == [
         (o.model_id, o.status, o.fault) for o in ENTRIES
     ]
 
@@ -329,8 +335,8 @@ def test_charges_are_fixed_in_the_round_and_only_where_the_model_is_to_blame():
     scene = answered(stage(absence_policy="worst_percentile"), T0, ROUND)
     scene.when("inputs", received(T0))
     scene.when("inputs", resolved(T0))
-    found = {name: one.charge_units for name, one in ended(scene).items()}
-    assert found == dict.fromkeys(ROUND) | {"away": -3 * UNIT, "broken": -3 * UNIT}
+    charges = {name: row.charge_units for name, row in ended(scene).items()}
+    assert charges == dict.fromkeys(ROUND) | {"away": -3 * UNIT, "broken": -3 * UNIT}
 
 
 @pytest.mark.parametrize(
@@ -342,12 +348,12 @@ def test_without_a_truth_only_a_fixed_charge_is_left_for_who_was_silent(policy, 
     scene = answered(stage(absence_policy=policy, absence_units=-UNIT), T0, ROUND)
     scene.when("inputs", received(T0))
     scene.when("inputs", resolved(T0, change=None))
-    found = {name: (one.fault, one.charge_units) for name, one in ended(scene).items()}
-    assert {name: one for name, (fault, one) in found.items() if fault == "model"} == {
+    faults = {name: (row.fault, row.charge_units) for name, row in ended(scene).items()}
+    assert {name: charge for name, (fault, charge) in faults.items() if fault == "model"} == {
         "away": charge,
         "broken": charge,
     }
-    assert {one for fault, one in found.values() if fault != "model"} == {None}
+    assert {charge for fault, charge in faults.values() if fault != "model"} == {None}
 
 
 # --- how far all is scored -------------------------------------------------------------------------------

@@ -34,13 +34,13 @@ from coordinator.streams.scores.units import NotRecordableError, column_to_units
 
 def stage(score_round: Any, terms: dict[str, Any] | None = None, **fields: Any) -> Given:
     contract = CrunchContract(score_round=score_round, **fields)
-    made = {"absence_policy": contract.absence_policy} | (terms or {})
-    return given(ScoreStage(shelf(contract))).when("inputs", configured(**made)).then(CrunchConfigured)
+    all_terms = {"absence_policy": contract.absence_policy} | (terms or {})
+    return given(ScoreStage(shelf(contract))).when("inputs", configured(**all_terms)).then(CrunchConfigured)
 
 
-def play(scene: Given, point: int, said: dict[str, Any], **resolution: Any) -> Given:
-    scene.when("predictions", opened(point, list(said)))
-    scene.when("predictions", *answers(point, said))
+def play(scene: Given, point: int, answers_by_model: dict[str, Any], **resolution: Any) -> Given:
+    scene.when("predictions", opened(point, list(answers_by_model)))
+    scene.when("predictions", *answers(point, answers_by_model))
     scene.when("inputs", received(point))
     return scene.when("inputs", resolved(point, **resolution))
 
@@ -50,7 +50,7 @@ def ended(scene: Given) -> dict[str, ScoreEntry]:
 
 
 def units(scene: Given) -> dict[str, float]:
-    return {name: one.units["value"] / UNIT for name, one in ended(scene).items() if one.units}
+    return {name: row.units["value"] / UNIT for name, row in ended(scene).items() if row.units}
 
 
 # --- scores ------------------------------------------------------------------------------------------------
@@ -64,9 +64,9 @@ def best_is_one(round_answers, truth, context):
 
 
 def place_by_place(round_answers, truth, context):
-    given_values = [one.output.value for one in round_answers if one.status == "answered"]
+    given_values = [answer.output.value for answer in round_answers if answer.status == "answered"]
     best = max(given_values)
-    return [None if one.output is None else one.output.value / best for one in round_answers]
+    return [None if answer.output is None else answer.output.value / best for answer in round_answers]
 
 
 def test_a_model_is_scored_against_the_others():
@@ -102,7 +102,7 @@ def test_the_function_sees_everybody_who_was_asked_in_the_order_of_ids():
     assert seen["models"] == seen["players"] == ["a", "b", "d"]
     assert seen["statuses"] == ["failed", "answered", "absent"]
     assert seen["faults"] == ["model", "", "node"]
-    assert [one and one.value for one in seen["outputs"]] == [None, 0.5, None]
+    assert [output and output.value for output in seen["outputs"]] == [None, 0.5, None]
     assert np.array_equal(seen["column"], [np.nan, 0.5, np.nan], equal_nan=True)
     assert (seen["answered"], seen["n"]) == ([False, True, False], 3)
     context = seen["context"]
@@ -114,16 +114,16 @@ def test_the_function_sees_everybody_who_was_asked_in_the_order_of_ids():
 @pytest.mark.parametrize("seed", range(5))
 def test_the_order_in_which_models_answer_never_matters(seed):
     rng = random.Random(seed)
-    said = {f"m{i}": rng.uniform(-1, 1) for i in range(30)} | {"x": "ABSENT", "y": "FAILED"}
+    answers_by_model = {f"m{i}": rng.uniform(-1, 1) for i in range(30)} | {"x": "ABSENT", "y": "FAILED"}
 
     def summing(round_answers, truth, context):
         score = round_answers.column("value")
         return {"value": score - np.nansum(score) / len(score)}
 
-    shuffled = dict(rng.sample(list(said.items()), len(said)))
-    one = play(stage(summing), T0, said).only(RoundScored)
+    shuffled = dict(rng.sample(list(answers_by_model.items()), len(answers_by_model)))
+    in_order = play(stage(summing), T0, answers_by_model).only(RoundScored)
     other = play(stage(summing), T0, shuffled).only(RoundScored)
-    assert msgspec.json.encode(one) == msgspec.json.encode(other)
+    assert msgspec.json.encode(in_order) == msgspec.json.encode(other)
 
 
 def test_the_schedules_params_are_given():
@@ -188,15 +188,15 @@ def test_what_is_no_round_fails_it_by_the_nodes_fault_and_the_next_goes_on(funct
         return {"value": round_answers.column("value")}
 
     scene = play(stage(first_wrong), T0, {"a": 0.5, "b": 0.1}).then(RoundScored)
-    assert {(one.status, one.fault) for one in ended(scene).values()} == {("FAILED", "node")}
-    assert all(reason in one.reason for one in ended(scene).values()), ended(scene)
+    assert {(row.status, row.fault) for row in ended(scene).values()} == {("FAILED", "node")}
+    assert all(reason in row.reason for row in ended(scene).values()), ended(scene)
     play(scene, T0 + MINUTE, {"a": 0.5, "b": 0.1}).then(RoundScored)
     assert units(scene) == {"a": 0.5, "b": 0.1}
 
 
 def moody(round_answers, truth, context):
     """One score as each of the ways of saying that there is none."""
-    said = {
+    moods = {
         "failed": Failed("out of bounds"),
         "nothing": None,
         "nan": float("nan"),
@@ -205,14 +205,14 @@ def moody(round_answers, truth, context):
         "good": {"value": np.float32(0.5)},
         "number": 1,
     }
-    return [said[one.model_id] for one in round_answers]
+    return [moods[answer.model_id] for answer in round_answers]
 
 
 def test_one_models_failure_stays_its_own():
     names = ["failed", "nothing", "nan", "huge", "unsuccessful", "good", "number"]
     scene = play(stage(moody), T0, dict.fromkeys(names, 0.5)).then(RoundScored)
     assert units(scene) == {"good": 0.5, "number": 1.0}
-    reasons = {name: (one.fault, one.reason) for name, one in ended(scene).items() if not one.units}
+    reasons = {name: (row.fault, row.reason) for name, row in ended(scene).items() if not row.units}
     assert reasons == {
         "failed": ("model", "out of bounds"),
         "nothing": ("model", "score_round gave no number for 'value'"),
@@ -240,8 +240,8 @@ def test_an_absurd_answer_alone_in_its_round_is_no_way_out():
 
     scene = play(stage(squaring), T0, {"a": 1e300}).then(RoundScored)
     assert (ended(scene)["a"].status, ended(scene)["a"].fault) == ("FAILED", "model")
-    raises = play(stage(lambda a, t, c: [one.output.value**2 for one in a]), T0, {"a": 1e300, "b": 0.5})
-    assert {one.fault for one in ended(raises.then(RoundScored)).values()} == {"node"}  # for all of them
+    raises = play(stage(lambda a, t, c: [answer.output.value**2 for answer in a]), T0, {"a": 1e300, "b": 0.5})
+    assert {row.fault for row in ended(raises.then(RoundScored)).values()} == {"node"}  # for all of them
     nobody = play(stage(lambda a, t, c: {"value": [float("nan")] * len(a)}), T0, {"a": 0.5}).then(RoundScored)
     assert ended(nobody)["a"].fault == "node"
 
@@ -277,8 +277,8 @@ CHARGES = {
 
 @pytest.mark.parametrize("policy", CHARGES)
 def test_what_absence_costs(policy):
-    said = {"a": 0.5, "b": 0.1, "x": "ABSENT", "y": "FAILED", "z": "ABSENT(node)"}
-    scene = play(stage(peer, absence_policy=policy), T0, said).then(RoundScored)
+    answers_by_model = {"a": 0.5, "b": 0.1, "x": "ABSENT", "y": "FAILED", "z": "ABSENT(node)"}
+    scene = play(stage(peer, absence_policy=policy), T0, answers_by_model).then(RoundScored)
     charges = tuple(ended(scene)[name].charge_units for name in "xyz")
     assert charges == CHARGES[policy]
     assert units(scene) == {"a": 0.5, "b": 0.1}
@@ -292,10 +292,10 @@ def test_what_it_costs_to_be_failed(policy, charge):
         value = [0.25, -0.5, math.nan, math.nan][: len(round_answers)]
         return RoundScores({"value": value}, failed={"b": "no trade yet", "c": "no side", "d": "away"})
 
-    said = {"a": 0.5, "b": 0.1, "c": 0.1, "d": "ABSENT"}
-    scene = play(stage(refuses, absence_policy=policy), T0, said).then(RoundScored)
+    answers_by_model = {"a": 0.5, "b": 0.1, "c": 0.1, "d": "ABSENT"}
+    scene = play(stage(refuses, absence_policy=policy), T0, answers_by_model).then(RoundScored)
     assert ended(scene)["b"] == ScoreEntry("b", "FAILED", "model", charge, reason="no trade yet")
-    assert [ended(scene)[one].charge_units for one in "cd"] == (
+    assert [ended(scene)[model_id].charge_units for model_id in "cd"] == (
         [None] * 2 if policy == "scored" else [charge] * 2
     )
 
@@ -317,27 +317,27 @@ def wealth(round_answers, truth, context):
     """Stakes a tenth; who is right gets it, who is wrong loses it. What is said of it is the wealth."""
     side = np.sign(truth.return_)
     states = {
-        one.model_id: {
-            "wealth": context.states.get(one.model_id, {"wealth": 100.0})["wealth"]
-            * (1 + 0.1 * side * one.output.value)
+        answer.model_id: {
+            "wealth": context.states.get(answer.model_id, {"wealth": 100.0})["wealth"]
+            * (1 + 0.1 * side * answer.output.value)
         }
-        for one in round_answers
-        if one.output is not None
+        for answer in round_answers
+        if answer.output is not None
     }
     rounds = (context.shared or 0) + 1
-    scores = [states[one]["wealth"] if one in states else None for one in round_answers.models]
+    scores = [states[model_id]["wealth"] if model_id in states else None for model_id in round_answers.models]
     return RoundScores(scores, states=states, shared=rounds)
 
 
 def carried(event: StateCarried) -> dict[str, Any]:
-    return {name: msgspec.json.decode(one) for name, one in event.data.states.items()}
+    return {name: msgspec.json.decode(state) for name, state in event.data.states.items()}
 
 
 def test_state_goes_from_round_to_round_and_only_what_changed_is_recorded():
     scene = play(stage(wealth), T0, {"a": 1.0, "b": 0.0, "c": "ABSENT"}).then(RoundScored, StateCarried)
     first = scene.only(StateCarried)
     assert carried(first) == {"a": {"wealth": pytest.approx(110)}, "b": {"wealth": 100.0}}
-    assert [msgspec.json.decode(one) for one in first.data.shared] == [1]
+    assert [msgspec.json.decode(state) for state in first.data.shared] == [1]
     assert (first.data.holder, first.data.scope_key, first.data.subject) == (f"{SUBJECT}/60s", "60s", SUBJECT)
     play(scene, T0 + MINUTE, {"a": 1.0, "b": 0.0}).then(RoundScored, StateCarried)
     assert carried(scene.only(StateCarried)) == {"a": {"wealth": pytest.approx(121)}}
@@ -425,7 +425,7 @@ def test_each_scope_has_its_own_state_or_all_share_one(state_scope, counted):
     for subject in (SUBJECT, "ETHUSDT"):
         scene.when("inputs", received(T0, subject, {"60s": 60, "60s-fine": 60}))
         scene.when("inputs", resolved(T0, subject))
-        values += [one.data.units["value"][0] / UNIT for one in scene.all(RoundScored)]
+        values += [event.data.units["value"][0] / UNIT for event in scene.all(RoundScored)]
     assert values == counted
 
 
@@ -440,9 +440,9 @@ def test_states_of_many_models_are_cut_where_they_fill_a_record(monkeypatch):
     names = [f"m{i}" for i in range(7)]
     scene = play(stage(large), T0, dict.fromkeys(names, 0.5)).then(RoundScored, *[StateCarried] * 3)
     parts = scene.all(StateCarried)
-    assert [name for one in parts for name in one.data.states] == names
-    assert [len(one.data.shared) for one in parts] == [1, 0, 0]
-    assert len({one.id for one in parts}) == 3
+    assert [name for part in parts for name in part.data.states] == names
+    assert [len(part.data.shared) for part in parts] == [1, 0, 0]
+    assert len({part.id for part in parts}) == 3
 
 
 # --- units by column ---------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def command(data: EvidenceKeyData, name: str = "rotate") -> RotateEvidenceKey:
     return RotateEvidenceKey(id=name, at=T0 + 1, data=data)
 
 
-def made(scene: Given, *commands: RotateEvidenceKey) -> list[str]:
+def outcomes(scene: Given, *commands: RotateEvidenceKey) -> list[str]:
     scene.when("commands", *commands)
     return [f"{type(event).__name__} {getattr(event.data, 'http_status', 200)}" for event in scene.made]
 
@@ -54,28 +54,28 @@ def made(scene: Given, *commands: RotateEvidenceKey) -> list[str]:
 @pytest.mark.parametrize("why", FAULTS)
 def test_what_not_both_keys_signed_is_no_rotation_and_the_stage_refuses_it(why: str):
     assert why in rotation_fault(FAULTS[why], "coordinator/btc-up")
-    assert made(stage(), command(FAULTS[why])) == ["CommandRefused 422"]
+    assert outcomes(stage(), command(FAULTS[why])) == ["CommandRefused 422"]
 
 
 def test_a_rotation_is_recorded_once_and_the_same_again_changes_nothing():
     assert rotation_fault(GOOD, "coordinator/btc-up") == ""
     again = command(GOOD, "again")
-    assert made(stage(), command(GOOD), again) == ["EvidenceKeyRotated 200"]
+    assert outcomes(stage(), command(GOOD), again) == ["EvidenceKeyRotated 200"]
 
 
 def test_a_key_has_one_successor_and_no_key_comes_back():
     scene = stage()
-    assert made(scene, command(GOOD), command(rotation(OLD, OTHER), "fork")) == [
+    assert outcomes(scene, command(GOOD), command(rotation(OLD, OTHER), "fork")) == [
         "EvidenceKeyRotated 200",
         "CommandRefused 409",
     ]
-    assert made(scene, command(rotation(NEW, OLD), "back")) == ["CommandRefused 409"]
-    assert made(scene, command(rotation(NEW, NEWER), "on")) == ["EvidenceKeyRotated 200"]
+    assert outcomes(scene, command(rotation(NEW, OLD), "back")) == ["CommandRefused 409"]
+    assert outcomes(scene, command(rotation(NEW, NEWER), "on")) == ["EvidenceKeyRotated 200"]
 
 
 def test_keys_that_are_too_long_are_refused_before_they_are_decoded():
     long = altered(new_key="coordinator/btc-up+00000000+" + "A" * 2000)
-    assert made(stage(), command(long)) == ["CommandRefused 422"]
+    assert outcomes(stage(), command(long)) == ["CommandRefused 422"]
 
 
 def test_the_chain_is_followed_to_its_end_and_a_forged_event_is_an_error():

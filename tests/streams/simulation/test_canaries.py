@@ -82,9 +82,11 @@ class FeedClaimDoesNotFence(Node):
 class _OffersTwice(CheckpointStage):
     def decide(self, state: Any, told: Told) -> Draft | None:
         draft = super().decide(state, told)
-        if draft is None or not any(isinstance(one, ev.CheckpointSubmissionFailed) for one in draft.events):
+        if draft is None or not any(
+            isinstance(event, ev.CheckpointSubmissionFailed) for event in draft.events
+        ):
             return draft
-        failed = next(one for one in draft.events if isinstance(one, ev.CheckpointSubmissionFailed))
+        failed = next(event for event in draft.events if isinstance(event, ev.CheckpointSubmissionFailed))
         data = state.own.settlements.states[failed.data.checkpoint_id].data
         again = ev.CheckpointOpened(id=f"{data.checkpoint_id}:again", at=failed.at, data=data)
         return msgspec.structs.replace(draft, events=[*draft.events, again])
@@ -104,7 +106,7 @@ class OffersAgain(Node):
 class _OffByOne(SnapshotStage):
     def decide(self, state: Any, told: Told) -> Draft | None:
         draft = super().decide(state, told)
-        return draft and msgspec.structs.replace(draft, events=[_one_more(one) for one in draft.events])
+        return draft and msgspec.structs.replace(draft, events=[_one_more(event) for event in draft.events])
 
 
 def _one_more(event: Any) -> Any:
@@ -132,7 +134,9 @@ class _Early(InputStage):
 
     def decide(self, state: Any, told: Told) -> Draft | None:
         draft = super().decide(state, told)
-        return draft and msgspec.structs.replace(draft, events=[self._of_late(one) for one in draft.events])
+        return draft and msgspec.structs.replace(
+            draft, events=[self._of_late(event) for event in draft.events]
+        )
 
     def _of_late(self, event: Any) -> Any:
         if not isinstance(event, ev.InputResolved) or event.data.truth is None or self.late is None:
@@ -166,7 +170,8 @@ class _Blaming(predict.PredictTenure):
     async def _answered(self, data: Any, answers: Any, clock: int) -> None:
         blamed = {
             scope_key: [
-                msgspec.structs.replace(one, fault="model") if one.fault == "node" else one for one in entries
+                msgspec.structs.replace(entry, fault="model") if entry.fault == "node" else entry
+                for entry in entries
             ]
             for scope_key, entries in answers.items()
         }
@@ -207,7 +212,9 @@ class PaysOneTooMuch(Node):
 class _OneTooMuch(CheckpointStage):
     def decide(self, state: Any, told: Told) -> Draft | None:
         draft = super().decide(state, told)
-        return draft and msgspec.structs.replace(draft, events=[_paying_more(one) for one in draft.events])
+        return draft and msgspec.structs.replace(
+            draft, events=[_paying_more(event) for event in draft.events]
+        )
 
 
 def _paying_more(event: Any) -> Any:
@@ -222,7 +229,7 @@ class _AtOnce(FeedStage):
     def decide(self, state: Any, told: Told) -> Draft | None:
         draft = super().decide(state, told)
         return draft and msgspec.structs.replace(
-            draft, events=[self._from_now_on(state, one) for one in draft.events]
+            draft, events=[self._from_now_on(state, event) for event in draft.events]
         )
 
     @staticmethod
@@ -295,7 +302,7 @@ CANARIES: dict[type[Node], tuple[int, str]] = {
 """Each with the first seed that finds it, which is tried first, and a rule that is then broken."""
 
 
-@pytest.mark.parametrize("canary", CANARIES, ids=lambda one: one.__name__)
+@pytest.mark.parametrize("canary", CANARIES, ids=lambda canary: canary.__name__)
 def test_a_canary_is_found_within_a_hundred_seeds(canary: type[Node]):
     quiet()
     challenge = Challenge()
@@ -304,7 +311,7 @@ def test_a_canary_is_found_within_a_hundred_seeds(canary: type[Node]):
         schedule = schedule_of(seed, LONG if canary is OffersCreditsAgain else ROUNDS, challenge)
         findings = tried(schedule, challenge, canary)
         if findings:
-            assert rule in [one.rule for one in findings], f"seed {seed}: {findings}"
+            assert rule in [finding.rule for finding in findings], f"seed {seed}: {findings}"
             assert not tried(schedule, challenge), f"seed {seed} finds a fault without the canary"
             return
     pytest.fail(f"{canary.__name__} was not found within {len(SEEDS)} seeds")
@@ -318,5 +325,7 @@ def test_a_failing_seed_is_made_small_and_tells_the_logs_last_events():
     assert not failure.shrunk.faults  # a payment fails without any
     assert (failure.shrunk.models, failure.shrunk.latency_ms) == (1, 0.0)
     assert failure.shrunk.rounds <= schedule.rounds
-    assert {one.rule for one in failure.shrunk_findings} & {one.rule for one in failure.findings}
+    assert {finding.rule for finding in failure.shrunk_findings} & {
+        finding.rule for finding in failure.findings
+    }
     assert any("CheckpointOpened" in line for line in failure.last_events)

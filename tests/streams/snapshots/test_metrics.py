@@ -109,7 +109,7 @@ def test_the_order_of_the_models_never_matters(data):
     signals = data.draw(st.lists(column, min_size=2, max_size=5))
     outcomes = data.draw(st.lists(UNITS, min_size=rounds, max_size=rounds))
     order = data.draw(st.permutations(range(len(signals))))
-    straight = series(outcomes, chunks=3, **{f"m{i}": one for i, one in enumerate(signals)})
+    straight = series(outcomes, chunks=3, **{f"m{i}": signal for i, signal in enumerate(signals)})
     turned = series(outcomes, chunks=3, **{f"m{i}": signals[i] for i in order})
     for name, function in FUNCTIONS.items():
         for place, i in enumerate(order):

@@ -59,51 +59,56 @@ def sessions(seed: int) -> list[list[Round]]:
     for step in range(96):
         at = T0 + step * HOUR // 4
         rounds: list[Round] = []
-        for one in SCOPES:
-            point = at - one.horizon_seconds * 1000
+        for terms in SCOPES:
+            point = at - terms.horizon_seconds * 1000
             quarter = (point - T0) * 4 / HOUR
             asked = [model for model, (first, last) in HERE.items() if first <= quarter <= last]
             values = {model: rng.randint(-UNIT, UNIT) for model in asked if rng.random() < 0.7}
-            rounds.append(Round(at, one.subject, one.scope_key, point, values, {*asked} - {*values}, -UNIT))
+            rounds.append(
+                Round(at, terms.subject, terms.scope_key, point, values, {*asked} - {*values}, -UNIT)
+            )
         quarters.append(rounds)
     return quarters
 
 
-def told(scene: Given, one: Round) -> None:
-    said: dict[str, Any] = dict(one.values) | dict.fromkeys(sorted(one.missing), "ABSENT")
-    where = {"subject": one.subject, "scope_key": one.scope_key, "resolvable_at": one.at}
-    scene.when("scores", *round_scores(one.point, said, charges=dict.fromkeys(one.missing, -UNIT), **where))
+def told(scene: Given, round_: Round) -> None:
+    scores_by_model: dict[str, Any] = dict(round_.values) | dict.fromkeys(sorted(round_.missing), "ABSENT")
+    where = {"subject": round_.subject, "scope_key": round_.scope_key, "resolvable_at": round_.at}
+    scene.when(
+        "scores",
+        *round_scores(round_.point, scores_by_model, charges=dict.fromkeys(round_.missing, -UNIT), **where),
+    )
 
 
-def value_of(one: Round, rule: str, direction: str) -> int | None:
-    if not one.values:
+def value_of(round_: Round, rule: str, direction: str) -> int | None:
+    if not round_.values:
         return None
     if rule == "worst":
-        return (min if direction == "desc" else max)(one.values.values())
-    return round(Fraction(statistics.median(map(Fraction, one.values.values()))))
+        return (min if direction == "desc" else max)(round_.values.values())
+    return round(Fraction(statistics.median(map(Fraction, round_.values.values()))))
 
 
 def values_of(data: SnapshotTakenData, rounds: list[Round], rule: str, direction: str) -> list[Any]:
     """(resolvable_at, subject, scope, units, is a score) of a model up to a period's end, from the rounds alone."""
-    its = [one for one in rounds if data.model_id in one.values or data.model_id in one.missing]
-    first_period = min(one.at for one in its) // HOUR * HOUR
-    joined = min(one.point for one in its if one.at < first_period + HOUR)
+    its = [round_ for round_ in rounds if data.model_id in round_.values or data.model_id in round_.missing]
+    first_period = min(round_.at for round_ in its) // HOUR * HOUR
+    joined = min(round_.point for round_ in its if round_.at < first_period + HOUR)
     assert data.joined == JoinedAt(joined, first_period)
-    found = []
-    for one in rounds:
-        if one.at >= data.period_end:
+    values = []
+    for round_ in rounds:
+        if round_.at >= data.period_end:
             continue
         name = data.model_id
-        if name in one.values:
-            found.append((one.at, one.subject, one.scope_key, one.values[name], True))
-        elif name in one.missing:
-            found.append((one.at, one.subject, one.scope_key, -UNIT, False))
-        elif one.at < first_period or one.point < joined:
-            units = value_of(one, rule, direction)
+        if name in round_.values:
+            values.append((round_.at, round_.subject, round_.scope_key, round_.values[name], True))
+        elif name in round_.missing:
+            values.append((round_.at, round_.subject, round_.scope_key, -UNIT, False))
+        elif round_.at < first_period or round_.point < joined:
+            units = value_of(round_, rule, direction)
             if units is not None:
-                found.append((one.at, one.subject, one.scope_key, units, False))
+                values.append((round_.at, round_.subject, round_.scope_key, units, False))
     points = {"1m": MINUTE, "1h": HOUR, "3h": 3 * HOUR}
-    return sorted(found, key=lambda one: (one[0], f"{one[1]}/{one[0] - points[one[2]]}", one[2]))
+    return sorted(values, key=lambda value: (value[0], f"{value[1]}/{value[0] - points[value[2]]}", value[2]))
 
 
 @pytest.mark.parametrize(("rule", "direction"), [("worst", "desc"), ("worst", "asc"), ("median", "desc")])
@@ -123,9 +128,9 @@ def test_a_newcomers_windows_hold_what_it_has_for_the_time_before_and_resume_ali
     rounds: list[Round] = []
     taken: list[SnapshotTakenData] = []
     for step, quarter in enumerate(sessions(7)):
-        for one in quarter:
-            told(scene, one)
-            rounds.append(one)
+        for round_ in quarter:
+            told(scene, round_)
+            rounds.append(round_)
         if step % 4 == 3 and step % 3:  # two hours are closed at once now and then
             scene.when("scores", scored_until(T0 + (step + 1) * HOUR // 4))
             taken += [event.data for event in scene.all(SnapshotTaken)]
@@ -134,17 +139,19 @@ def test_a_newcomers_windows_hold_what_it_has_for_the_time_before_and_resume_ali
     filled = 0
     for data in taken:
         values = values_of(data, rounds, rule, direction)
-        found: dict[str, Any] = {}
+        windows: dict[str, Any] = {}
         for window in WINDOWS:
-            found[window.name] = brute(window, values, data.period_end, found)
-        assert data.windows_units == found, (data.model_id, data.period_end - T0)
+            windows[window.name] = brute(window, values, data.period_end, windows)
+        assert data.windows_units == windows, (data.model_id, data.period_end - T0)
         recent = [
-            one for one in values if one[1] == ETH and one[0] // HOUR * HOUR >= data.period_end - 4 * HOUR
+            value
+            for value in values
+            if value[1] == ETH and value[0] // HOUR * HOUR >= data.period_end - 4 * HOUR
         ]
         assert data.boards_units == {"eth": eth_board(recent)}
         filled += data.filled_count
     assert filled > 10
-    assert {one.model_id for one in taken} == HERE.keys()
+    assert {data.model_id for data in taken} == HERE.keys()
     own, again = scene.stage.state.own, resumed.stage.state.own
     assert own.newcomers == again.newcomers
     assert (own.trails, own.past, own.scope_trails) == (again.trails, again.past, again.scope_trails)
@@ -154,7 +161,7 @@ def eth_board(values: list[Any]) -> int | None:
     """The mean of its scopes' means, over those that it has values in."""
     if not any(score for *_, score in values):
         return None
-    scopes = [[one[3] for one in values if one[2] == key] for key in ("1m", "3h")]
+    scopes = [[value[3] for value in values if value[2] == key] for key in ("1m", "3h")]
     means = [Fraction(sum(units), len(units)) for units in scopes if units]
     return round(sum(means) / len(means))
 
@@ -164,11 +171,11 @@ def test_who_was_here_before_newcomers_had_a_past_is_none():
     scene.when("scores", configured(contract_hash="new", effective_from=T0 + 2 * HOUR, newcomer_past="worst"))
     scene.stage._contracts = shelf(new=shelf()("c" * 64))
     for hour in range(4):
-        said = {"old": 4, "new": 9} if hour == 3 else {"old": 4}
+        scores_by_model = {"old": 4, "new": 9} if hour == 3 else {"old": 4}
         by = "c" * 64 if hour < 2 else "new"
-        scene.when("scores", *round_scores(T0 + hour * HOUR, said, contract_hash=by))
+        scene.when("scores", *round_scores(T0 + hour * HOUR, scores_by_model, contract_hash=by))
     scene.when("scores", scored_until(T0 + 4 * HOUR))
-    last = {one.data.model_id: one.data for one in scene.all(SnapshotTaken)}
+    last = {event.data.model_id: event.data for event in scene.all(SnapshotTaken)}
     assert last["old"].joined == JoinedAt(0, 0)
     assert last["new"].joined == JoinedAt(T0 + 3 * HOUR, T0 + 3 * HOUR)
     assert last["new"].windows_units["score_recent"] == round(
@@ -179,13 +186,13 @@ def test_who_was_here_before_newcomers_had_a_past_is_none():
 
 def test_by_default_newcomers_have_nothing_and_nothing_is_kept():
     scene = stage()
-    for hour, said in enumerate([{"a": 4}, {"a": 4, "b": 8}]):
-        scene.when("scores", *round_scores(T0 + hour * HOUR, said))
+    for hour, scores_by_model in enumerate([{"a": 4}, {"a": 4, "b": 8}]):
+        scene.when("scores", *round_scores(T0 + hour * HOUR, scores_by_model))
     scene.when("scores", scored_until(T0 + 2 * HOUR))
     data = scene.all(SnapshotTaken)[-1].data
     assert (data.model_id, data.windows_units["score_recent"], data.joined) == ("b", 8, None)
     assert (data.filled_count, data.coverage) == (0, None)
-    assert {one.data.newcomer_past for one in scene.all(PeriodClosed)} == {None}
+    assert {event.data.newcomer_past for event in scene.all(PeriodClosed)} == {None}
     own = scene.stage.state.own
     assert not own.newcomers.joined
     assert not own.newcomers.trail
@@ -209,15 +216,17 @@ def test_a_model_that_joins_or_leaves_anywhere_changes_nobodys_recorded_sums(see
     first, last = sorted(stay)
     values = [{name: rng.randint(-UNIT, UNIT) for name in "ab"} for _ in range(12)]
     without, with_guest = (stage(newcomer_past=rule), stage(newcomer_past=rule))
-    found = []
+    snapshots_of_others = []
     for scene in (without, with_guest):
-        for hour, said in enumerate(values):
+        for hour, scores_by_model in enumerate(values):
             guest = {"guest": seed} if scene is with_guest and first <= hour <= last else {}
             joined = {"new": seed + hour} if hour >= 6 else {}
-            scene.when("scores", *round_scores(T0 + hour * HOUR, said | guest | joined))
+            scene.when("scores", *round_scores(T0 + hour * HOUR, scores_by_model | guest | joined))
         scene.when("scores", scored_until(T0 + 12 * HOUR))
-        found.append([one.data for one in scene.all(SnapshotTaken) if one.data.model_id != "guest"])
-    for alone, beside in zip(*found, strict=True):
+        snapshots_of_others.append(
+            [event.data for event in scene.all(SnapshotTaken) if event.data.model_id != "guest"]
+        )
+    for alone, beside in zip(*snapshots_of_others, strict=True):
         assert (alone.sums, alone.scored_count, alone.rounds_count) == (
             beside.sums,
             beside.scored_count,
@@ -254,15 +263,15 @@ def test_coverage_is_of_the_span_and_resumes_alike(span):
         scene.when("scores", scored_until(T0 + (hour + 1) * HOUR))
         for draft in scene.drafts:
             resumed.own(*draft.events)
-        answerable = [[one for one in of if {*one.values()} != {"ABSENT(node)"}] for of in hours]
+        answerable = [[round_ for round_ in of if {*round_.values()} != {"ABSENT(node)"}] for of in hours]
         inside: list[dict[str, Any]] = []
         for i, of in enumerate(reversed(answerable)):
             if (i < span.hours) if span.hours else (len(inside) < span.rounds):
                 inside += of
         for event in scene.all(SnapshotTaken):
             name = event.data.model_id
-            scored = sum(one.get(name) == 1 for one in inside)
-            asked = sum(one.get(name) != "ABSENT(node)" for one in inside)
+            scored = sum(round_.get(name) == 1 for round_ in inside)
+            asked = sum(round_.get(name) != "ABSENT(node)" for round_ in inside)
             assert event.data.coverage == Answered(scored, asked), (hour, name)
             seen += 1
     assert seen > 30
@@ -271,12 +280,14 @@ def test_coverage_is_of_the_span_and_resumes_alike(span):
 
 def test_a_period_says_what_it_is_worth_to_who_joins_after_it():
     scene = stage(newcomer_past="median")
-    for i, said in enumerate([{"a": 5, "b": 2}, {"a": "ABSENT", "b": "ABSENT"}, {"a": 1, "b": 8, "c": 7}]):
-        scene.when("scores", *round_scores(T0 + i * MINUTE, said))
+    for i, scores_by_model in enumerate(
+        [{"a": 5, "b": 2}, {"a": "ABSENT", "b": "ABSENT"}, {"a": 1, "b": 8, "c": 7}]
+    ):
+        scene.when("scores", *round_scores(T0 + i * MINUTE, scores_by_model))
     scene.when("scores", scored_until(T0 + HOUR))
     past = scene.only(PeriodClosed).data.newcomer_past
     assert past.total == FieldSum(round(Fraction(7, 2)) + 7, 2)  # nobody scored in the second round
     assert (past.scopes, past.series) == ({}, [])
-    taken = {one.data.model_id: one.data for one in scene.all(SnapshotTaken)}
+    taken = {event.data.model_id: event.data for event in scene.all(SnapshotTaken)}
     assert taken["c"].filled_count == 1
     assert taken["c"].sums["value"] == FieldSum(7 + 4, 2)

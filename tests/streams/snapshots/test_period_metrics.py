@@ -53,7 +53,7 @@ def snapshots_of(the_contract, signals):
     """The snapshots of one hour in which each model gave these signals, None where it was absent."""
     scene = given(SnapshotStage(shelf(the_contract))).when("scores", configured()).then(CrunchConfigured)
     for minute, outcome in enumerate(OUTCOMES):
-        said = {
+        scores_by_model = {
             model_id: "ABSENT"
             if column[minute] is None
             else {
@@ -64,26 +64,26 @@ def snapshots_of(the_contract, signals):
             for model_id, column in signals.items()
         }
         at = T0 + (minute + 1) * MINUTE
-        scene.when("scores", *round_scores(at - MINUTE, said, resolvable_at=at)).then()
+        scene.when("scores", *round_scores(at - MINUTE, scores_by_model, resolvable_at=at)).then()
     scene.when("scores", scored_until(T0)).when("scores", scored_until(T0 + HOUR))
-    return {one.data.model_id: one.data for one in scene.all(SnapshotTaken)}
+    return {event.data.model_id: event.data for event in scene.all(SnapshotTaken)}
 
 
 def test_metrics_stand_in_the_summary_beside_the_contracts_own_aggregate():
-    found = snapshots_of(
+    taken = snapshots_of(
         contract(names=["ic", "hit_rate", "max_drawdown"]),
         {"good": [1, -2, 3, -4], "bad": [-1, 2, -3, 4], "away": [1, None, None, None]},
     )
-    assert found["good"].summary_units == {
+    assert taken["good"].summary_units == {
         "hit_rate": UNIT,
         "ic": UNIT,
         "max_drawdown": 0,
         "scores": 4 * UNIT,
     }
-    assert found["bad"].summary_units["ic"] == -UNIT
-    assert found["bad"].summary_units["max_drawdown"] == round(-(0.1 + 0.4 + 0.9 + 1.6) * UNIT)
-    assert found["away"].summary_units == {"hit_rate": UNIT, "max_drawdown": 0, "scores": UNIT}
-    assert [one.summary_error for one in found.values()] == ["", "", ""]
+    assert taken["bad"].summary_units["ic"] == -UNIT
+    assert taken["bad"].summary_units["max_drawdown"] == round(-(0.1 + 0.4 + 0.9 + 1.6) * UNIT)
+    assert taken["away"].summary_units == {"hit_rate": UNIT, "max_drawdown": 0, "scores": UNIT}
+    assert [data.summary_error for data in taken.values()] == ["", "", ""]
 
 
 def test_an_own_metric_is_given_the_series_and_one_that_raises_is_told_and_stops_nothing():
@@ -93,11 +93,11 @@ def test_an_own_metric_is_given_the_series_and_one_that_raises_is_told_and_stops
     def broken(series, i):
         raise ZeroDivisionError("no")
 
-    found = snapshots_of(
+    taken = snapshots_of(
         contract(names=["ic"], own={"last": last_signal, "odd": broken}), {"m": [1, -2, 3, -4]}
     )
-    assert found["m"].summary_units == {"ic": UNIT, "last": -4 * UNIT, "scores": 4 * UNIT}
-    assert found["m"].summary_error == "metric odd: ZeroDivisionError: no"
+    assert taken["m"].summary_units == {"ic": UNIT, "last": -4 * UNIT, "scores": 4 * UNIT}
+    assert taken["m"].summary_error == "metric odd: ZeroDivisionError: no"
 
 
 def test_a_model_that_joins_changes_no_metric_of_its_own_series():
@@ -149,7 +149,7 @@ def with_ensemble(the_contract, signals):
     scene.when("scores", configured(ensembles=ensembles)).then(CrunchConfigured)
     for minute, outcome in enumerate(OUTCOMES):
         at = T0 + (minute + 1) * MINUTE
-        said = {
+        scores_by_model = {
             model_id: {
                 "value": round(column[minute] * outcome * UNIT),
                 "signal": round(column[minute] * UNIT),
@@ -157,8 +157,8 @@ def with_ensemble(the_contract, signals):
             }
             for model_id, column in signals.items()
         }
-        events = list(round_scores(at - MINUTE, said, resolvable_at=at))
-        scored = next(one for one in events if isinstance(one, RoundScored)).data
+        events = list(round_scores(at - MINUTE, scores_by_model, resolvable_at=at))
+        scored = next(event for event in events if isinstance(event, RoundScored)).data
         signal = sum(weight * signals[name][minute] for name, weight in WEIGHTS.items()) / 4
         entries = [
             ScoreEntry(
@@ -187,16 +187,16 @@ def with_ensemble(the_contract, signals):
         events.append(EnsemblesScored(id=f"{at}:ensembles", at=at, data=data))
         scene.when("scores", *events).then()
     scene.when("scores", scored_until(T0)).when("scores", scored_until(T0 + HOUR))
-    closed = next(one.data for one in scene.all(PeriodClosed) if one.data.snapshot_count)
-    return {one.data.model_id: one.data for one in scene.all(SnapshotTaken)}, closed
+    closed = next(event.data for event in scene.all(PeriodClosed) if event.data.snapshot_count)
+    return {event.data.model_id: event.data for event in scene.all(SnapshotTaken)}, closed
 
 
 def test_an_ensemble_has_a_snapshot_as_a_model_has():
     metrics = contract(names=["ic", "turnover", "model_correlation"])
-    found, closed = with_ensemble(metrics, SAID)
-    mine, broken = found["__ensemble_mine__"], found["__ensemble_broken__"]
-    signals = [(3 * one + other) / 4 for one, other in zip(SAID["a"], SAID["b"], strict=True)]
-    values = [round(one * outcome * UNIT) for one, outcome in zip(signals, OUTCOMES, strict=True)]
+    taken, closed = with_ensemble(metrics, SAID)
+    mine, broken = taken["__ensemble_mine__"], taken["__ensemble_broken__"]
+    signals = [(3 * signal + other) / 4 for signal, other in zip(SAID["a"], SAID["b"], strict=True)]
+    values = [round(signal * outcome * UNIT) for signal, outcome in zip(signals, OUTCOMES, strict=True)]
     assert (mine.scored_count, mine.failed_count, mine.sums["value"]) == (4, 0, FieldSum(sum(values), 4))
     assert mine.windows_units["score_recent"] == mean_units(sum(values), 4)
     alone = snapshots_of(metrics, {"m": signals})["m"]
@@ -207,14 +207,14 @@ def test_an_ensemble_has_a_snapshot_as_a_model_has():
 
 def test_ensembles_change_no_models_snapshot_nor_metric():
     metrics = contract(names=list(METRIC_NAMES))
-    found, _ = with_ensemble(metrics, SAID)
-    assert {name: found[name] for name in SAID} == snapshots_of(metrics, SAID)
+    taken, _ = with_ensemble(metrics, SAID)
+    assert {name: taken[name] for name in SAID} == snapshots_of(metrics, SAID)
 
 
-def rho(one, other):
-    found = spearman(np.array(one, dtype=float), np.array(other, dtype=float))
-    assert found is not None
-    return found
+def rho(values, other):
+    correlation = spearman(np.array(values, dtype=float), np.array(other, dtype=float))
+    assert correlation is not None
+    return correlation
 
 
 def test_contribution_and_correlation_go_by_the_declared_ensembles_weights():
@@ -228,12 +228,12 @@ def test_contribution_and_correlation_go_by_the_declared_ensembles_weights():
         ],
         aggregation=Aggregation(metrics=Metrics(names=names, ensemble="mine")),
     )
-    found, _ = with_ensemble(declared, SAID)
-    ensemble = [(3 * one + other) / 4 for one, other in zip(SAID["a"], SAID["b"], strict=True)]
+    taken, _ = with_ensemble(declared, SAID)
+    ensemble = [(3 * signal + other) / 4 for signal, other in zip(SAID["a"], SAID["b"], strict=True)]
     whole = rho(ensemble, OUTCOMES)
     # c is no member: without it the ensemble is the same.
     due = {"a": whole - rho(SAID["b"], OUTCOMES), "b": whole - rho(SAID["a"], OUTCOMES), "c": 0.0}
-    assert {name: found[name].summary_units["contribution"] / UNIT for name in SAID} == pytest.approx(
+    assert {name: taken[name].summary_units["contribution"] / UNIT for name in SAID} == pytest.approx(
         due, abs=1e-9
     )
     correlation = {
@@ -241,7 +241,7 @@ def test_contribution_and_correlation_go_by_the_declared_ensembles_weights():
         "b": rho(SAID["b"], SAID["a"]),
         "c": rho(SAID["c"], ensemble),
     }
-    assert {name: found[name].summary_units["ensemble_correlation"] / UNIT for name in SAID} == pytest.approx(
+    assert {name: taken[name].summary_units["ensemble_correlation"] / UNIT for name in SAID} == pytest.approx(
         correlation, abs=1e-9
     )
 

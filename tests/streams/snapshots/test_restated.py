@@ -60,7 +60,7 @@ def score(prediction: Any, truth: Outcome) -> Score | None:
 
 
 def best(scores: Any) -> dict[str, float]:
-    return {"best": max(one.value for one in scores), "worst": min(one.value for one in scores)}
+    return {"best": max(score.value for score in scores), "worst": min(score.value for score in scores)}
 
 
 CONTRACT = CrunchContract(
@@ -121,7 +121,7 @@ def drawn(seed: int, count: int = 14) -> list[Posted]:
 
 
 def play(questions: list[Posted], contract: CrunchContract = CONTRACT) -> Engine:
-    gone = {one.name for one in questions if one.gone}
+    gone = {question.name for question in questions if question.gone}
 
     def model(model_id: str) -> Any:
         def predict(data: Any, _call: Any) -> Any:
@@ -144,19 +144,19 @@ def play(questions: list[Posted], contract: CrunchContract = CONTRACT) -> Engine
     engine.configure(make_terms(contract, "c" * 64, node, 0))
     engine.feed(T0, [])
     steps: list[tuple[int, ev.Event | None]] = [(T0 + day * DAY, None) for day in range(1, DAYS + 2)]
-    for one in questions:
-        opens = T0 + one.day * DAY + HOUR
+    for asked in questions:
+        opens = T0 + asked.day * DAY + HOUR
         question = ev.PostedQuestion(
-            question_id=one.name, payload=msgspec.Raw(b"{}"), opens_at=opens, closes_at=opens + HOUR
+            question_id=asked.name, payload=msgspec.Raw(b"{}"), opens_at=opens, closes_at=opens + HOUR
         )
         posted = ev.PostQuestionsData(round_id="r", questions=[question])
-        steps += [(T0, ev.PostQuestions(id=f"post/{one.name}", at=T0, data=posted)), (opens, None)]
+        steps += [(T0, ev.PostQuestions(id=f"post/{asked.name}", at=T0, data=posted)), (opens, None)]
         steps.append((opens + HOUR, None))
-        for at, outcome in [(one.truth_at, one.first), *one.truths]:
+        for at, outcome in [(asked.truth_at, asked.first), *asked.truths]:
             data = ev.ResolveQuestionsData(
-                round_id="r", truths={one.name: msgspec.Raw(msgspec.json.encode({"outcome": outcome}))}
+                round_id="r", truths={asked.name: msgspec.Raw(msgspec.json.encode({"outcome": outcome}))}
             )
-            steps.append((at, ev.ResolveQuestions(id=f"resolve/{one.name}/{at}", at=at, data=data)))
+            steps.append((at, ev.ResolveQuestions(id=f"resolve/{asked.name}/{at}", at=at, data=data)))
     now = T0
     for at, command in sorted(steps, key=lambda step: step[0]):
         if at > now:
@@ -171,37 +171,37 @@ def play(questions: list[Posted], contract: CrunchContract = CONTRACT) -> Engine
 
 def checkpoints(engine: Engine) -> list[ev.CheckpointData]:
     return [
-        one.data if isinstance(one, ev.CheckpointOpened) else one.data.checkpoint
-        for one in engine.log.events("checkpoints")
-        if isinstance(one, (ev.CheckpointOpened, ev.CheckpointWithheld))
+        event.data if isinstance(event, ev.CheckpointOpened) else event.data.checkpoint
+        for event in engine.log.events("checkpoints")
+        if isinstance(event, (ev.CheckpointOpened, ev.CheckpointWithheld))
     ]
 
 
 def windows_at(engine: Engine, end: int) -> dict[str, dict[str, int | None]]:
     return {
-        one.data.model_id: one.data.windows_units
-        for one in engine.log.events("snapshots")
-        if isinstance(one, ev.SnapshotTaken) and one.data.period_end == end
+        event.data.model_id: event.data.windows_units
+        for event in engine.log.events("snapshots")
+        if isinstance(event, ev.SnapshotTaken) and event.data.period_end == end
     }
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_what_is_paid_is_as_if_the_corrected_truth_had_been_the_first(seed):
     questions = drawn(seed)
-    assert any(one.truths for one in questions)
+    assert any(question.truths for question in questions)
     corrected = play(questions)
-    right = play([one._replace(first=one.last, truths=[]) for one in questions])
+    right = play([question._replace(first=question.last, truths=[]) for question in questions])
     for number in (1, 2):
         end = T0 + number * CHECKPOINT_DAYS * DAY
         assert windows_at(corrected, end) == windows_at(right, end)
     assert len(checkpoints(right)) == 2
     for of_corrected, of_right in zip(checkpoints(corrected), checkpoints(right), strict=True):
         assert [
-            (one.model_id, one.rank, one.key_units, one.result_summary_units, one.prediction_count)
-            for one in of_corrected.ranking
+            (row.model_id, row.rank, row.key_units, row.result_summary_units, row.prediction_count)
+            for row in of_corrected.ranking
         ] == [
-            (one.model_id, one.rank, one.key_units, one.result_summary_units, one.prediction_count)
-            for one in of_right.ranking
+            (row.model_id, row.rank, row.key_units, row.result_summary_units, row.prediction_count)
+            for row in of_right.ranking
         ]
 
 
@@ -212,9 +212,9 @@ def corrected() -> Engine:
 
 def restated(engine: Engine) -> list[ev.SnapshotTakenData]:
     return [
-        one.data
-        for one in engine.log.events("snapshots")
-        if isinstance(one, ev.SnapshotTaken) and one.data.restated
+        event.data
+        for event in engine.log.events("snapshots")
+        if isinstance(event, ev.SnapshotTaken) and event.data.restated
     ]
 
 
@@ -244,7 +244,9 @@ def test_an_altered_restatement_is_named(corrected, what):
         )
 
     (checkpoint,) = [
-        one for one in checkpoints(corrected) if one.period_start <= snapshot.period_start < one.period_end
+        checkpoint
+        for checkpoint in checkpoints(corrected)
+        if checkpoint.period_start <= snapshot.period_start < checkpoint.period_end
     ]
     log = Log(ReadLog(corrected.log.topics), CONTRACT, checkpoint)
     fault = fault_of(log, altered(log, "snapshots", ev.SnapshotTaken, change))
@@ -256,9 +258,9 @@ def test_it_is_explained(corrected, tmp_path):
     node = explained(corrected.log, tmp_path, lambda _: CONTRACT)
     try:
         for data in restated(corrected):
-            found = node.explainer.snapshot(node.read, data.model_id, data.period_start)
-            assert {step.name: step.note for step in found.steps if step.agrees is False} == {}
-            assert any(step.name == "earlier periods" and step.agrees for step in found.steps)
+            explanation = node.explainer.snapshot(node.read, data.model_id, data.period_start)
+            assert {step.name: step.note for step in explanation.steps if step.agrees is False} == {}
+            assert any(step.name == "earlier periods" and step.agrees for step in explanation.steps)
     finally:
         node.read.close()
 

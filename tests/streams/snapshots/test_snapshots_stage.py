@@ -53,15 +53,15 @@ def close(scene: Given, hour: float) -> Given:
 
 def periods(scene: Given) -> list[tuple[int, int, int]]:
     return [
-        ((one.data.from_ms - T0) // HOUR, (one.data.until_ms - T0) // HOUR, one.data.snapshot_count)
-        for one in scene.all(PeriodClosed)
+        ((event.data.from_ms - T0) // HOUR, (event.data.until_ms - T0) // HOUR, event.data.snapshot_count)
+        for event in scene.all(PeriodClosed)
     ]
 
 
 def snapshots(scene: Given) -> dict[tuple[str, int], Any]:
     return {
-        (one.data.model_id, (one.data.period_start - T0) // HOUR): one.data
-        for one in scene.all(SnapshotTaken)
+        (event.data.model_id, (event.data.period_start - T0) // HOUR): event.data
+        for event in scene.all(SnapshotTaken)
     }
 
 
@@ -71,8 +71,8 @@ def test_a_period_sums_up_each_model():
     rounds(scene, 0.5, {"a": 20, "b": "FAILED", "c": "ABSENT(node)"})
     rounds(scene, 0.75, {"a": 30, "b": "FAILED(node)", "c": "ABSENT"})
     close(scene, 1).then(SnapshotTaken, SnapshotTaken, SnapshotTaken, PeriodClosed)
-    found = snapshots(scene)
-    a, b, c = (found[name, 0] for name in "abc")
+    taken = snapshots(scene)
+    a, b, c = (taken[name, 0] for name in "abc")
     assert (a.sums, a.scored_count, a.summary_units) == ({"value": FieldSum(60, 3)}, 3, {"value": 20})
     assert (b.sums, b.scored_count, b.failed_count, b.failed_node_count) == (
         {"value": FieldSum(-30, 1)},
@@ -105,7 +105,7 @@ def test_scores_of_several_rounds_and_scopes_add_up_whatever_their_order():
         ("a", 11, "60s", "ETHUSDT"),
         ("a", 1, "300s", "ETHUSDT"),
     ]
-    made = set()
+    outcomes = set()
     for seed in range(6):
         scene, mixed = stage(), values[:]
         random.Random(seed).shuffle(mixed)
@@ -113,8 +113,8 @@ def test_scores_of_several_rounds_and_scopes_add_up_whatever_their_order():
             rounds(scene, 0.5, {model_id: value}, scope_key=key, subject=subject)
         close(scene, 1)
         data = snapshots(scene)["a", 0]
-        made.add((data.sums["value"], data.scored_count, tuple(data.summary_units.items())))
-    assert made == {(FieldSum(10, 4), 4, (("value", 2),))}  # 2.5 rounds to the even 2
+        outcomes.add((data.sums["value"], data.scored_count, tuple(data.summary_units.items())))
+    assert outcomes == {(FieldSum(10, 4), 4, (("value", 2),))}  # 2.5 rounds to the even 2
 
 
 def test_the_contract_sees_the_scores_in_order_of_resolvable_time_input_and_scope():
@@ -127,9 +127,9 @@ def test_the_contract_sees_the_scores_in_order_of_resolvable_time_input_and_scop
     ]:  # fmt: skip
         rounds(scene, hour, {"m": value * UNIT}, subject=subject, scope_key=key)
     close(scene, 1)
-    found = snapshots(scene)["m", 0].summary_units
+    summary = snapshots(scene)["m", 0].summary_units
     # inp/BTCUSDT/.. stands before inp/ETHUSDT/..
-    assert [found[f"place{i}"] // UNIT for i in range(4)] == [1, 2, 4, 3]
+    assert [summary[f"place{i}"] // UNIT for i in range(4)] == [1, 2, 4, 3]
 
 
 # --- periods ---------------------------------------------------------------------------------------------
@@ -160,9 +160,9 @@ def test_ten_periods_closed_by_one_event():
     for hour in range(10):
         rounds(scene, hour + 0.5, {"a": hour} if hour % 4 else {"a": hour, "b": 10 * hour})
     close(scene, 10)
-    assert [one[:2] for one in periods(scene)] == [(hour, hour + 1) for hour in range(10)]
-    found = snapshots(scene)
-    assert [found["a", hour].windows_units["score_recent"] for hour in range(10)] == [
+    assert [period[:2] for period in periods(scene)] == [(hour, hour + 1) for hour in range(10)]
+    taken = snapshots(scene)
+    assert [taken["a", hour].windows_units["score_recent"] for hour in range(10)] == [
         0,
         0,
         1,
@@ -174,8 +174,8 @@ def test_ten_periods_closed_by_one_event():
         7,
         8,
     ]
-    assert found["b", 5].windows_units["score_recent"] == 40
-    assert found["b", 7].windows_units["score_recent"] is None if ("b", 7) in found else True
+    assert taken["b", 5].windows_units["score_recent"] == 40
+    assert taken["b", 7].windows_units["score_recent"] is None if ("b", 7) in taken else True
     assert len(scene.drafts) == 1
 
 
@@ -194,7 +194,7 @@ def test_periods_are_contiguous_whatever_comes():
         rounds(scene, hour, {"a": 1})
         if rng.random() < 0.3:
             close(scene, int(hour))
-            ends += [(one.data.from_ms, one.data.until_ms) for one in scene.all(PeriodClosed)]
+            ends += [(event.data.from_ms, event.data.until_ms) for event in scene.all(PeriodClosed)]
     assert [start for start, _ in ends[1:]] == [until for _, until in ends[:-1]]
 
 
@@ -207,13 +207,13 @@ def test_what_was_replayed_taints_its_period_and_the_windows_that_hold_it():
     rounds(scene, 1.5, {"a": 1})
     rounds(scene, 2.5, {"a": 1})
     close(scene, 3)
-    found = snapshots(scene)
-    assert [(found["a", h].rehearsal, found["a", h].rehearsal_windows) for h in range(3)] == [
+    taken = snapshots(scene)
+    assert [(taken["a", h].rehearsal, taken["a", h].rehearsal_windows) for h in range(3)] == [
         (True, ["score_recent", "long"]),
         (False, ["long"]),
         (False, []),
     ]
-    assert [one.data.rehearsal for one in scene.all(PeriodClosed)] == [True, False, False]
+    assert [event.data.rehearsal for event in scene.all(PeriodClosed)] == [True, False, False]
 
 
 # --- the author's function -------------------------------------------------------------------------------
@@ -279,8 +279,8 @@ def test_new_terms_change_interval_and_windows_from_their_boundary_on():
     for hour in range(4, 12):
         rounds(scene, hour + 0.5, {"a": 10 * hour})
     close(scene, 12)
-    found = {hour: data.windows_units["score_recent"] for (_, hour), data in snapshots(scene).items()}
-    assert found == {4: 40, 5: 45, 6: 60, 9: 85}
+    recent = {hour: data.windows_units["score_recent"] for (_, hour), data in snapshots(scene).items()}
+    assert recent == {4: 40, 5: 45, 6: 60, 9: 85}
 
 
 def test_need_is_where_the_oldest_open_period_began():

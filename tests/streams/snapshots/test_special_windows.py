@@ -40,22 +40,22 @@ WINDOWS = [
 
 
 def brute(
-    window: Window, values: list[tuple[int, str, str, int, bool]], end: int, found: dict[str, Any]
+    window: Window, values: list[tuple[int, str, str, int, bool]], end: int, windows: dict[str, Any]
 ) -> Any:
     """From (resolvable_at, subject, scope_key, units, is a score) of one model, the oldest first."""
     if window.combines:
-        parts = [(Fraction(repr(weight)), found[name]) for name, weight in window.combines.items()]
-        if any(one is None for _, one in parts):
+        parts = [(Fraction(repr(weight)), windows[name]) for name, weight in window.combines.items()]
+        if any(units is None for _, units in parts):
             return None
-        return round(sum(weight * one for weight, one in parts) / sum(weight for weight, _ in parts))
+        return round(sum(weight * units for weight, units in parts) / sum(weight for weight, _ in parts))
     chosen = values
     if window.rule == "ewma":
         return brute_ewma(window, chosen, end)
-    chosen = [one for one in chosen if one[0] // HOUR * HOUR >= end - window.hours * HOUR]
+    chosen = [value for value in chosen if value[0] // HOUR * HOUR >= end - window.hours * HOUR]
     chosen = chosen[-window.last :] if window.last else chosen
-    if not any(one[4] for one in chosen) or len(chosen) < window.least:
+    if not any(value[4] for value in chosen) or len(chosen) < window.least:
         return None
-    units = [one[3] for one in chosen]
+    units = [value[3] for value in chosen]
     if window.rule == "latest":
         return units[-1]
     return sum(units) if window.rule == "sum" else round(Fraction(sum(units), len(units)))
@@ -83,26 +83,26 @@ def test_each_window_agrees_with_brute_force_and_resumes_alike(seed):
     closed, checked = 0, 0
     for step in range(4 * 24):
         at = T0 + step * HOUR // 4
-        for one in SCOPES:
+        for terms in SCOPES:
             busy = 0.05 if 30 < step < 60 else 0.4
             fates = {model: rng.random() for model in "abc"}
-            said = {
+            scores_by_model = {
                 model: rng.randint(-UNIT, UNIT) if fate < busy else "ABSENT"
                 for model, fate in fates.items()
                 if fate < busy + 0.1
             }
-            charges = {model: -UNIT for model, units in said.items() if units == "ABSENT"}
-            point = at - one.horizon_seconds * 1000
+            charges = {model: -UNIT for model, units in scores_by_model.items() if units == "ABSENT"}
+            point = at - terms.horizon_seconds * 1000
             where = {
-                "subject": one.subject,
-                "scope_key": one.scope_key,
+                "subject": terms.subject,
+                "scope_key": terms.scope_key,
                 "resolvable_at": at,
                 "charges": charges,
             }
-            scene.when("scores", *round_scores(point, said, **where))
-            for model, units in said.items():
+            scene.when("scores", *round_scores(point, scores_by_model, **where))
+            for model, units in scores_by_model.items():
                 score = units != "ABSENT"
-                values[model].append((at, one.subject, one.scope_key, units if score else -UNIT, score))
+                values[model].append((at, scope.subject, scope.scope_key, units if score else -UNIT, score))
         until = (at + 1) // HOUR * HOUR
         if until > closed and rng.random() < 0.3:
             before = len(scene.drafts)
@@ -121,16 +121,16 @@ def test_each_window_agrees_with_brute_force_and_resumes_alike(seed):
 
 
 def check(data: SnapshotTakenData, values: dict[str, Any], until: int) -> int:
-    mine = [one for one in values[data.model_id] if one[0] < data.period_end]
+    mine = [value for value in values[data.model_id] if value[0] < data.period_end]
     # In the order of a period's rounds: resolvable time, input (subject and point), scope.
     horizon_ms = {"1m": MINUTE, "1h": HOUR}
-    mine.sort(key=lambda one: (one[0], f"{one[1]}/{one[0] - horizon_ms[one[2]]}", one[2]))
-    found: dict[str, Any] = {}
+    mine.sort(key=lambda value: (value[0], f"{value[1]}/{value[0] - horizon_ms[value[2]]}", value[2]))
+    windows: dict[str, Any] = {}
     for window in WINDOWS:
-        found[window.name] = brute(window, mine, data.period_end, found)
-    assert data.windows_units == found, (data.model_id, data.period_end - T0)
+        windows[window.name] = brute(window, mine, data.period_end, windows)
+    assert data.windows_units == windows, (data.model_id, data.period_end - T0)
     assert set(data.windows_counts) == {window.name for window in WINDOWS} - {"score_recent"}
-    return sum(one is not None for one in found.values())
+    return sum(units is not None for units in windows.values())
 
 
 def test_a_contract_of_plain_windows_has_none_of_it():
@@ -177,7 +177,10 @@ def test_an_author_says_it_in_the_contract():
         Window(name="now", hours=48, rule="latest"),
         Window(name="overall", hours=0, combines={"global": 0.6, "fast": 0.4}),
     ]
-    assert [one.plain for one in make_terms(contract, "", Settings(), 0).windows] == [True, *[False] * 5]
+    assert [window.plain for window in make_terms(contract, "", Settings(), 0).windows] == [
+        True,
+        *[False] * 5,
+    ]
 
 
 REFUSED = {

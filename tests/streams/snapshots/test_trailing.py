@@ -33,9 +33,9 @@ def test_a_window_is_the_sum_of_the_periods_that_start_in_it(periods, dropped_to
     trail, rows = trail_of(periods)
     assert trail.since(from_ms) == summed(rows, from_ms)
     trail.drop_before(dropped_to)
-    kept = [row for row in rows if row[0] >= dropped_to]
-    assert trail.since(from_ms) == summed(kept, from_ms)
-    assert bool(trail) is bool(kept)
+    left = [row for row in rows if row[0] >= dropped_to]
+    assert trail.since(from_ms) == summed(left, from_ms)
+    assert bool(trail) is bool(left)
 
 
 def test_a_copy_goes_on_alone():

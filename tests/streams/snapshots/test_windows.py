@@ -52,8 +52,8 @@ def test_a_model_is_kept_on_the_board_until_its_longest_window_is_empty():
     scene = stage(windows=[Window(name="score_recent", hours=2), Window(name="long", hours=4)])
     rounds(scene, 0.5, {"a": 8})
     close(scene, 7)
-    found = {hour: data.windows_units for (_, hour), data in snapshots(scene).items()}
-    assert found == {
+    windows_by_hour = {hour: data.windows_units for (_, hour), data in snapshots(scene).items()}
+    assert windows_by_hour == {
         0: {"score_recent": 8, "long": 8},
         1: {"score_recent": 8, "long": 8},
         2: {"score_recent": None, "long": 8},
@@ -67,10 +67,10 @@ def test_a_model_that_joins_late_has_windows_of_its_own():
     close(scene, 1)
     rounds(scene, 1.5, {"a": 6, "b": 100})
     close(scene, 2)
-    found = snapshots(scene)
-    assert found["a", 1].windows_units["score_recent"] == 5
-    assert found["b", 1].windows_units["score_recent"] == 100
-    assert found["b", 1].scored_count == 1
+    taken = snapshots(scene)
+    assert taken["a", 1].windows_units["score_recent"] == 5
+    assert taken["b", 1].windows_units["score_recent"] == 100
+    assert taken["b", 1].scored_count == 1
 
 
 # --- charges: silence never wins -------------------------------------------------------------------------
@@ -94,7 +94,7 @@ def test_a_silent_model_is_charged_and_not_ranked():
     """With charges of 0 it would else stand above every model that loses a little."""
     scene = rounds(stage(absence_policy="zero"), 0.5, {"idle": "ABSENT", "loser": -5}, charges={"idle": 0})
     close(scene, 1)
-    found = snapshots(scene)
-    assert found["idle", 0].sums == {"value": FieldSum(0, 1)}
-    assert set(found["idle", 0].windows_units.values()) == {None}
-    assert found["loser", 0].windows_units["score_recent"] == -5
+    taken = snapshots(scene)
+    assert taken["idle", 0].sums == {"value": FieldSum(0, 1)}
+    assert set(taken["idle", 0].windows_units.values()) == {None}
+    assert taken["loser", 0].windows_units["score_recent"] == -5

@@ -68,13 +68,13 @@ class LocalExchange:
 
     def _trades_page(self, query: dict[str, str]) -> list[Any]:
         first_id, first_ms = int(query.get("fromId", 0)), int(query.get("startTime", 0))
-        found = [one for one in self.trades if one["a"] >= first_id and one["T"] >= first_ms]
-        return found[: int(query["limit"])]
+        trades = [trade for trade in self.trades if trade["a"] >= first_id and trade["T"] >= first_ms]
+        return trades[: int(query["limit"])]
 
     def _fundings_page(self, query: dict[str, str]) -> list[Any]:
         first_ms, last_ms = int(query["startTime"]), int(query["endTime"])
-        found = [one for one in self.fundings if first_ms <= one["fundingTime"] <= last_ms]
-        return found[: int(query["limit"])]
+        fundings = [funding for funding in self.fundings if first_ms <= funding["fundingTime"] <= last_ms]
+        return fundings[: int(query["limit"])]
 
     def rest_app(self) -> FastAPI:
         app = FastAPI()

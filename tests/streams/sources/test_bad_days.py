@@ -67,8 +67,16 @@ class Day:
 
     def events(self, kind: type[Any]) -> list[Any]:
         counter = Counter("feeds")
-        found = (counter.read(offset, one) for offset, one in enumerate(self.log.records["feeds"]))
-        return [one for decision in found if decision for one in decision.events if isinstance(one, kind)]
+        decisions = (
+            counter.read(offset, decision) for offset, decision in enumerate(self.log.records["feeds"])
+        )
+        return [
+            event
+            for decision in decisions
+            if decision
+            for event in decision.events
+            if isinstance(event, kind)
+        ]
 
     def candles(self) -> list[tuple[int, str, bool]]:
         return [
@@ -77,7 +85,7 @@ class Day:
         ]
 
     def refused(self) -> list[str]:
-        return [decode_event(one).data.reason for one in self.log.records["dead-letters"]]
+        return [decode_event(letter).data.reason for letter in self.log.records["dead-letters"]]
 
     async def until(self, done: Callable[[], bool]) -> None:
         async with limit():
@@ -91,10 +99,10 @@ async def day(exchange: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(feed_live, "ASK_PAUSE_SECONDS_MIN", 0.2)
     monkeypatch.setattr(feed_live, "ASK_PAUSE_SECONDS_MAX", 0.4)
     exchange.now_ms = FIRST_OPEN_MS + 6 * MINUTE_MS
-    one = Day(exchange, 6)
-    sending = asyncio.create_task(one.letters.run())
-    yield one
-    await one.tenure.close()
+    day_ = Day(exchange, 6)
+    sending = asyncio.create_task(day_.letters.run())
+    yield day_
+    await day_.tenure.close()
     sending.cancel()
 
 
@@ -138,7 +146,7 @@ async def test_an_exchange_that_is_away_is_said_and_its_minutes_are_a_hole_until
     exchange.answers = [(503, {}, "")] * 9
     day.wall_ms = FIRST_OPEN_MS + 4 * MINUTE_MS + 30_000
     await day.until(lambda: bool(day.events(ev.FeedGapFound)))
-    await day.until(lambda: any("429" in one or "503" in one for one in reasons()))
+    await day.until(lambda: any("429" in reason or "503" in reason for reason in reasons()))
     exchange.handshake_refusals.clear()
     assert [number for number, _, _ in day.candles()] == [0]  # nothing was made up meanwhile
     exchange.candles_count = 5
@@ -146,5 +154,5 @@ async def test_an_exchange_that_is_away_is_said_and_its_minutes_are_a_hole_until
     await day.until(lambda: len(day.candles()) == 5 and bool(day.events(ev.FeedGapClosed)))
     assert sorted(number for number, _, _ in day.candles()) == [0, 1, 2, 3, 4]
     assert {number for number, _, late in day.candles() if late} >= {1, 2}
-    assert all(one.data.complete for one in day.events(ev.FeedGapClosed))
+    assert all(event.data.complete for event in day.events(ev.FeedGapClosed))
     await day.until(lambda: states()[-1] == "connected")

@@ -112,12 +112,12 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch) -> Iterator[Server]:
     monkeypatch.setattr(rest, "BODY_BYTES_MAX", BODY_BYTES_MAX)
-    one = Server()
-    threading.Thread(target=one.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    yield one
-    one.over.set()
-    one.shutdown()
-    one.server_close()
+    server_ = Server()
+    threading.Thread(target=server_.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    yield server_
+    server_.over.set()
+    server_.shutdown()
+    server_.server_close()
 
 
 @pytest.fixture
@@ -200,10 +200,10 @@ async def test_packed_pages_are_read(server, play) -> None:
     server.answer = sends(PACKED, Content_Encoding="gzip")
     assert posts([await anext(stream)]) == STAKES[:1]
     server.answer = sends(zlib.compress(page(STAKES[1])), Content_Encoding="deflate")
-    found = [await anext(stream)]
-    while posts(found[-1:]) == STAKES[:1]:
-        found.append(await anext(stream))
-    assert posts(found[-1:]) == STAKES[1:2]
+    records = [await anext(stream)]
+    while posts(records[-1:]) == STAKES[:1]:
+        records.append(await anext(stream))
+    assert posts(records[-1:]) == STAKES[1:2]
 
 
 async def test_a_cursor_that_goes_back_is_followed_no_faster_than_the_source_polls(server, play) -> None:
@@ -227,8 +227,8 @@ async def test_a_post_that_comes_twice_is_given_on_as_it_comes_and_a_bad_one_sto
     """The stage of feeds knows a post by its text, so the second is none."""
     source, stream, garbage = play
     server.answer = sends(page(STAKES[0], STAKES[0], {"do": 1}, "text", STAKES[1], cursor="1"))
-    found = [await anext(stream) for _ in range(3)]
-    assert posts(found) == [STAKES[0], STAKES[0], STAKES[1]]
-    assert found[0].values == found[1].values
+    records = [await anext(stream) for _ in range(3)]
+    assert posts(records) == [STAKES[0], STAKES[0], STAKES[1]]
+    assert records[0].values == records[1].values
     assert [reason.split(":")[0] for reason in garbage[:2]] == ["line 3", "line 4"]
     assert source.health.state == "connected"

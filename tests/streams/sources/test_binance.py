@@ -47,7 +47,7 @@ def garbage() -> list[tuple[str, str]]:
 def source(exchange: Any, garbage: list[tuple[str, str]]) -> BinanceSource:
     return BinanceSource(
         Hosts(exchange.rest_url, exchange.websocket_url),
-        lambda *one: garbage.append(one),
+        lambda *reason_and_text: garbage.append(reason_and_text),
         patience=HURRIED,
     )
 
@@ -257,7 +257,7 @@ async def test_the_stream_gives_closed_candles_only_of_all_subjects_over_one_soc
         ]
     ]
     records = await first_of(source.stream([btc_minutes, ETH]), 3)
-    assert [(one.subject, *minutes([one])) for one in records] == [
+    assert [(record.subject, *minutes([record])) for record in records] == [
         ("BTCUSDT", 0),
         ("ETHUSDT", 0),
         ("BTCUSDT", 1),
@@ -420,7 +420,7 @@ async def test_a_refused_handshake_keeps_its_reason_and_is_tried_slowly(
 ) -> None:
     patience = msgspec.structs.replace(HURRIED, refused_seconds=1_000)
     source = BinanceSource(Hosts(exchange.rest_url, exchange.websocket_url), patience=patience)
-    for status, body, said in (
+    for status, body, complaint in (
         (451, RESTRICTED, "restricted location. (code 0)"),
         (418, BANNED, "IP banned until"),
     ):
@@ -430,7 +430,7 @@ async def test_a_refused_handshake_keeps_its_reason_and_is_tried_slowly(
         async with aclosing(stream):
             waiting = asyncio.ensure_future(anext(stream))
             async with limit():
-                while said not in source.health.reason:
+                while complaint not in source.health.reason:
                     await asyncio.sleep(0.01)
             assert source.health.state == "refused"
             assert f"status {status}: " in source.health.reason

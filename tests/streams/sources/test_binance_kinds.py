@@ -47,7 +47,7 @@ def garbage() -> list[tuple[str, str]]:
 def source_at(exchange: Any, garbage: list[tuple[str, str]], **options: Any) -> BinanceSource:
     return BinanceSource(
         Hosts(exchange.rest_url, exchange.websocket_url, exchange.rest_url, exchange.websocket_url),
-        lambda *one: garbage.append(one),
+        lambda *reason_and_text: garbage.append(reason_and_text),
         options.pop("patience", HURRIED),
         **options,
     )
@@ -64,7 +64,7 @@ async def whole(records: AsyncIterator[FeedRecord]) -> list[FeedRecord]:
         return [record async for record in records]
 
 
-def said(data: dict[str, Any]) -> str:
+def message(data: dict[str, Any]) -> str:
     return json.dumps({"stream": "x", "data": data})
 
 
@@ -75,11 +75,11 @@ def trade(number: int, at: int, price: str = "", quantity: str = "0.5") -> dict[
 
 def facts(records: list[FeedRecord]) -> dict[int, FeedRecord]:
     """What stands after all of them: per time, the record of the highest revision."""
-    kept: dict[int, FeedRecord] = {}
+    newest: dict[int, FeedRecord] = {}
     for record in records:
-        if record.ts_event not in kept or kept[record.ts_event].revision < record.revision:
-            kept[record.ts_event] = record
-    return kept
+        if record.ts_event not in newest or newest[record.ts_event].revision < record.revision:
+            newest[record.ts_event] = record
+    return newest
 
 
 async def test_trades_of_one_millisecond_are_revisions_of_one_tick_and_history_says_the_same(
@@ -90,16 +90,16 @@ async def test_trades_of_one_millisecond_are_revisions_of_one_tick_and_history_s
         trade(1, at, "100.10"), trade(2, at, "100.30", "0.25"), trade(3, at + 1), trade(4, at + 250), trade(5, at + 999)
     ]  # fmt: skip
     exchange.now_ms = at + MINUTE
-    exchange.script = [[*[said(one) for one in exchange.trades], said(exchange.trades[4]), "hold"]]
+    exchange.script = [[*[message(trade) for trade in exchange.trades], message(exchange.trades[4]), "hold"]]
     source = source_at(exchange, garbage)
     live = await first_of(source.stream([TICKS]), 5)
     assert exchange.paths == ["/stream?streams=btcusdt@aggTrade"]
-    assert [(one.ts_event - at, one.at - at, one.revision) for one in live] == [
+    assert [(record.ts_event - at, record.at - at, record.revision) for record in live] == [
         (0, 0, 0), (0, 0, 1), (1, 1, 0), (250, 250, 0), (999, 999, 0)
     ]  # fmt: skip
     assert live[1].values == {"price": "100.30", "quantity": "0.75", "trade_id": "2"}
     history = await whole(source.history(TICKS, at, at + MINUTE))
-    assert [one.ts_event - at for one in history] == [0, 1, 250, 999]
+    assert [record.ts_event - at for record in history] == [0, 1, 250, 999]
     assert facts(history) == facts(live)
     assert garbage == []
 
@@ -109,9 +109,9 @@ def test_the_order_of_the_trades_of_a_millisecond_does_not_matter() -> None:
     ends = []
     for order in permutations(trades):
         reader = LiveReader([TICKS])
-        records = [reader.record(said(one)) for one in [*order, *order]]
+        records = [reader.record(message(trade)) for trade in [*order, *order]]
         assert records[4:] == [None] * 4
-        ends.append(facts([one for one in records if one is not None]))
+        ends.append(facts([record for record in records if record is not None]))
     assert all(end == ends[0] for end in ends)
     assert ends[0][FIRST_OPEN].values == {"price": "103.10", "quantity": "1.5", "trade_id": "3"}
 
@@ -122,8 +122,8 @@ async def test_trades_of_many_pages_come_once_each_even_where_a_millisecond_span
     exchange.trades = [trade(n, FIRST_OPEN + n // 3) for n in range(3_500)]
     exchange.now_ms = FIRST_OPEN + MINUTE
     records = await whole(source_at(exchange, garbage).history(TICKS, FIRST_OPEN, FIRST_OPEN + 1_000))
-    assert [one.ts_event - FIRST_OPEN for one in records] == list(range(1_001))
-    assert {one.revision for one in records} == {2}
+    assert [record.ts_event - FIRST_OPEN for record in records] == list(range(1_001))
+    assert {record.revision for record in records} == {2}
     assert len(exchange.requests) == 4
     assert "fromId" not in exchange.requests[0]
     assert [query["fromId"] for query in exchange.requests[1:]] == ["1000", "2000", "3000"]
@@ -144,10 +144,10 @@ async def test_a_book_holds_its_best_levels_and_the_exchanges_own_time(
     good = book | {"b": [["100.0", "2"], ["99.9", "5"]], "a": [["100.1", "1"]]}
     exchange.script = [
         [
-            said(book | {"b": [], "a": []}),
-            said(book | {"b": [["100.2", "1"]], "a": [["100.1", "1"]]}),
-            said(book | {"b": [["100.2"]], "a": [["100.3", "1"]]}),
-            said(good),
+            message(book | {"b": [], "a": []}),
+            message(book | {"b": [["100.2", "1"]], "a": [["100.1", "1"]]}),
+            message(book | {"b": [["100.2"]], "a": [["100.3", "1"]]}),
+            message(good),
             "hold",
         ]
     ]
@@ -170,7 +170,7 @@ async def test_funding_comes_as_expected_rates_live_and_as_settled_rates_from_hi
 ) -> None:
     mark = {"e": "markPriceUpdate", "E": FIRST_OPEN, "s": "BTCUSDT", "p": "100.5", "i": "100.4", "P": "100.3"}
     mark |= {"r": "-0.00010000", "T": FIRST_OPEN + 8 * 60 * MINUTE}
-    exchange.script = [[said(mark), "hold"]]
+    exchange.script = [[message(mark), "hold"]]
     source = source_at(exchange, garbage)
     (record,) = await first_of(source.stream([FUNDING]), 1)
     assert record.values == {
@@ -189,7 +189,9 @@ async def test_funding_comes_as_expected_rates_live_and_as_settled_rates_from_hi
     ]
     exchange.now_ms = FIRST_OPEN
     settled = await whole(source.history(SETTLED, 0, FIRST_OPEN))
-    assert [one.ts_event for one in settled] == [one["fundingTime"] for one in exchange.fundings]
+    assert [record.ts_event for record in settled] == [
+        funding["fundingTime"] for funding in exchange.fundings
+    ]
     assert settled[0].values == {"funding_rate": "0.0001"}
     assert len(exchange.requests) == 3
 
@@ -232,14 +234,14 @@ async def test_a_clock_in_the_future_and_a_candle_closed_before_its_end_are_garb
 async def test_a_ping_is_answered_and_the_daily_disconnect_is_no_failure(
     exchange: Any, garbage: list[tuple[str, str]]
 ) -> None:
-    goodbye = said({"e": "serverShutdown", "E": FIRST_OPEN})
+    goodbye = message({"e": "serverShutdown", "E": FIRST_OPEN})
     exchange.script = [
         [exchange.message(0), "ping", goodbye, "close"],
         [exchange.message(1), "hold"],
     ]
     source = source_at(exchange, garbage)
     records = await first_of(source.stream([CANDLES]), 2)
-    assert [one.ts_event for one in records] == [FIRST_OPEN, FIRST_OPEN + MINUTE]
+    assert [record.ts_event for record in records] == [FIRST_OPEN, FIRST_OPEN + MINUTE]
     assert exchange.pongs == 1
     assert source.health.connections == 2
     assert garbage == []
@@ -289,7 +291,7 @@ async def test_a_server_that_answers_no_ping_is_left_and_reached_anew(
         )
         source = BinanceSource(Hosts(exchange.rest_url, exchange_url), patience=patience)
         records = await first_of(source.stream([CANDLES]), 2)
-    assert [one.ts_event for one in records] == [FIRST_OPEN, FIRST_OPEN + MINUTE]
+    assert [record.ts_event for record in records] == [FIRST_OPEN, FIRST_OPEN + MINUTE]
     assert source.health.connections == 2
 
 
@@ -336,14 +338,14 @@ def test_however_live_and_history_interleave_the_log_holds_each_candle_once(data
         queues += [[candle(subject, n) for n in sorted(live)], [candle(subject, n) for n in history]]
     stage, log = FeedStage(), []
     while any(queues):
-        queue = data.draw(st.sampled_from([one for one in queues if one]))
+        queue = data.draw(st.sampled_from([queue_ for queue_ in queues if queue_]))
         draft = stage.offer([queue.pop(0)], None, rehearsal=False)
         if draft is not None:
             stage.remember(draft)
             log += draft.events
     assert len(log) == len(expected)
-    assert {(one.data.subject, CLOSED.index(one.data.ts_event)) for one in log} == expected
-    assert len({one.id for one in log}) == len(log)
+    assert {(event.data.subject, CLOSED.index(event.data.ts_event)) for event in log} == expected
+    assert len({event.id for event in log}) == len(log)
 
 
 async def test_each_path_of_the_futures_has_its_own_socket(
@@ -358,14 +360,14 @@ async def test_each_path_of_the_futures_has_its_own_socket(
         "a": [["2", "1"]],
     }
     mark = {"e": "markPriceUpdate", "E": FIRST_OPEN, "s": "BTCUSDT", "p": "1", "r": "0.1", "T": FIRST_OPEN}
-    exchange.script = [[said(book), said(mark), "hold"]] * 2
+    exchange.script = [[message(book), message(mark), "hold"]] * 2
     for address in (
         exchange.websocket_url,
         f"{exchange.websocket_url}/market",
         f"{exchange.websocket_url}/public/",
     ):
         exchange.paths.clear()
-        exchange.script = [[said(book), "hold"], [said(mark), "hold"]]
+        exchange.script = [[message(book), "hold"], [message(mark), "hold"]]
         source = BinanceSource(Hosts(exchange.rest_url, futures_websocket_url=address), patience=HURRIED)
         await first_of(source.stream([DEPTH, FUNDING]), 1)
         async with limit():

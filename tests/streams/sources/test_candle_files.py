@@ -122,7 +122,7 @@ def test_a_bad_row_is_handed_over_with_its_line_and_the_others_are_read(
     records, bad = read_with_bad(path)
 
     assert [record.ts_event for record in records] == [T0 - MINUTE, T0, T0 + MINUTE]
-    assert [one.line_number for one in bad] == [4]
+    assert [row.line_number for row in bad] == [4]
     assert reason in bad[0].reason
     assert bad[0].text == row.strip("\x00")
     with pytest.raises(OperatorError, match=r"a\.csv, line 4[:,] "):
@@ -224,7 +224,7 @@ def test_a_parquet_file_with_holes_no_zone_or_no_rows(tmp_path: Path) -> None:
     pq.write_table(table(pa.array([T0, T0 + MINUTE, T0 + 2 * MINUTE]), [1.0, None, float("nan")]), path)
     records, bad = read_with_bad(path)
     assert len(records) == 1
-    assert [(one.line_number, one.reason) for one in bad] == [
+    assert [(row.line_number, row.reason) for row in bad] == [
         (2, "close is '', which is not a finite number"),
         (3, "close is 'nan', which is not a finite number"),
     ]
@@ -290,7 +290,7 @@ def test_no_bytes_whatever_give_more_than_records_bad_rows_or_one_clear_line(
         assert "\n" not in message
         return
     assert records
-    assert all(one.reason for one in bad)
+    assert all(row.reason for row in bad)
 
 
 def test_the_memory_of_reading_does_not_grow_with_the_file(tmp_path: Path) -> None:
@@ -312,7 +312,9 @@ def test_the_memory_of_reading_does_not_grow_with_the_file(tmp_path: Path) -> No
 async def test_a_file_is_a_source_with_history_and_no_stream(tmp_path: Path) -> None:
     written(tmp_path / "BTCUSDT.csv", HEADER + rows(3) + "x,1,1,1,1,1\n")
     garbage: list[tuple[str, str]] = []
-    source = CandleFileSource(str(tmp_path / "{subject}.csv"), lambda *one: garbage.append(one))
+    source = CandleFileSource(
+        str(tmp_path / "{subject}.csv"), lambda *reason_and_text: garbage.append(reason_and_text)
+    )
     assert [record.at async for record in source.history(BTC, T0 + 2 * MINUTE, T0 + 9 * MINUTE)] == [
         T0 + 2 * MINUTE,
         T0 + 3 * MINUTE,
@@ -354,8 +356,8 @@ def test_three_weeks_of_candles_are_read_whole(tmp_path: Path, capsys: pytest.Ca
     if not path.exists():
         with capsys.disabled():
             print("(no real candles beside the repository: reading three generated weeks)", end=" ")
-        made = generated_candles(BTC, T0 + MINUTE, last_at, seed=1)
-        lines = (f"{record.ts_event},{','.join(record.values.values())}\n" for record in made)
+        candles = generated_candles(BTC, T0 + MINUTE, last_at, seed=1)
+        lines = (f"{record.ts_event},{','.join(record.values.values())}\n" for record in candles)
         path = written(tmp_path / "made.csv.gz", gzip.compress((HEADER + "".join(lines)).encode()))
 
     records, bad = read_with_bad(path)
@@ -364,4 +366,6 @@ def test_three_weeks_of_candles_are_read_whole(tmp_path: Path, capsys: pytest.Ca
     assert (records[0].at, records[-1].at) == (T0 + MINUTE, last_at)
     with gzip.open(path, "rt") as lines_of_file:
         text = lines_of_file.read()
-    assert text == HEADER + "".join(f"{one.ts_event},{','.join(one.values.values())}\n" for one in records)
+    assert text == HEADER + "".join(
+        f"{record.ts_event},{','.join(record.values.values())}\n" for record in records
+    )

@@ -26,13 +26,13 @@ IMPOSSIBLE = [
 ]
 
 
-@pytest.mark.parametrize(("values", "said"), IMPOSSIBLE)
-def test_a_candle_that_cannot_be_is_refused_from_every_source(values, said):
-    with pytest.raises(ValueError, match=said):
+@pytest.mark.parametrize(("values", "complaint"), IMPOSSIBLE)
+def test_a_candle_that_cannot_be_is_refused_from_every_source(values, complaint):
+    with pytest.raises(ValueError, match=complaint):
         candle_of_row([T0, *values], BTC)
     columns = ",".join(f'"{name}":[{value}]' for name, value in zip("ohlcv", values, strict=True))
     bars = bars_of(f'{{"s":"ok","t":[{T0 // 1000}],{columns}}}'.encode())
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=complaint):
         candle_of(bars, 0, Subscription("pyth", "BTC/USD", "candle", "1m"))
 
 

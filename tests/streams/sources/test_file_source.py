@@ -80,7 +80,9 @@ async def test_a_growing_file_gives_each_line_once_it_is_whole(
 ) -> None:
     path = tmp_path / "ticks.jsonl"
     append(path, tick(1) + tick(2) + '{"ts":')
-    source = FileSource(str(path), lambda *one: garbage.append(one), poll_seconds=0.02)
+    source = FileSource(
+        str(path), lambda *reason_and_text: garbage.append(reason_and_text), poll_seconds=0.02
+    )
     records = await followed(
         source,
         [TICKS],
@@ -115,7 +117,9 @@ async def test_rotation_and_truncation_lose_nothing_that_was_whole(
     def rewrite_longer() -> None:
         path.write_text(tick(7) + tick(8) + tick(9))
 
-    source = FileSource(str(path), lambda *one: garbage.append(one), poll_seconds=0.02)
+    source = FileSource(
+        str(path), lambda *reason_and_text: garbage.append(reason_and_text), poll_seconds=0.02
+    )
     records = await followed(
         source,
         [TICKS],
@@ -145,10 +149,12 @@ async def test_a_file_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> Non
 async def test_the_rows_of_two_subjects_never_mix(tmp_path: Path, garbage: list[tuple[str, str]]) -> None:
     path = tmp_path / "both.jsonl"
     path.touch()
-    source = FileSource(str(path), lambda *one: garbage.append(one), poll_seconds=0.02)
+    source = FileSource(
+        str(path), lambda *reason_and_text: garbage.append(reason_and_text), poll_seconds=0.02
+    )
     rows = "".join(tick(n, subject=("BTCUSDT", "ETHUSDT", "SOLUSDT")[n % 3]) for n in range(1, 31)) + tick(31)
     records = await followed(source, [TICKS, ETH], [(lambda: append(path, rows), 20)])
-    assert [(one.subject, n % 3) for one, n in zip(records, numbers(records), strict=True)] == [
+    assert [(record.subject, n % 3) for record, n in zip(records, numbers(records), strict=True)] == [
         ("ETHUSDT", 1) if n % 3 else ("BTCUSDT", 0) for n in numbers(records)
     ]
     assert [reason for reason, _ in garbage] == [
@@ -182,7 +188,7 @@ async def test_a_row_that_is_no_record_says_why(
 ) -> None:
     path = tmp_path / "ticks.jsonl"
     path.write_text(json.dumps(row) + "\n" + tick(1))
-    source = FileSource(str(path), lambda *one: garbage.append(one))
+    source = FileSource(str(path), lambda *reason_and_text: garbage.append(reason_and_text))
     assert numbers(await whole(source.history(TICKS, 0, 1 << 62))) == [1]
     assert reason in garbage[0][0]
 
@@ -204,14 +210,14 @@ async def test_whole_files_of_candles_are_read_from_csv_and_parquet_alike(
     )
     by_csv, by_parquet = [
         await whole(
-            FileSource(str(path), lambda *one: garbage.append(one)).history(
+            FileSource(str(path), lambda *reason_and_text: garbage.append(reason_and_text)).history(
                 CANDLES, AT + 60_000, AT + 600_000
             )
         )
         for path in (csv_path, parquet_path)
     ]
     assert by_csv == by_parquet
-    assert [one.ts_event for one in by_csv] == [AT + n * 60_000 for n in range(10)]
+    assert [record.ts_event for record in by_csv] == [AT + n * 60_000 for n in range(10)]
     assert by_csv[3].values == {
         "open": "103.5",
         "high": "106.25",

@@ -53,10 +53,10 @@ def test_another_process_with_another_hash_seed_makes_the_same_day() -> None:
         "print(hashlib.sha256(msgspec.json.encode(list(day))).hexdigest())\n"
     )
     environment = {"PYTHONHASHSEED": "7", "PYTHONPATH": ":".join(sys.path)}
-    made = subprocess.run(
+    child = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
     )
-    assert made.stdout.strip() == FIRST_DAY_SHA256
+    assert child.stdout.strip() == FIRST_DAY_SHA256
 
 
 @settings(max_examples=25, deadline=None)
@@ -100,9 +100,14 @@ def test_longer_candles_are_made_of_the_minutes() -> None:
 
 def test_seeds_and_subjects_are_different_markets() -> None:
     others = [Subscription("generated", subject, "candle", "1m") for subject in ("BTCUSDT", "ETHUSDT", "XYZ")]
-    made = {digest(stretch(T0, T0 + DAY, one, seed)) for one in others for seed in (1, 2)}
-    closes = {tuple(record.values["close"] for record in stretch(T0, T0 + DAY, one)) for one in others}
-    assert (len(made), len(closes)) == (6, 3)
+    digests = {
+        digest(stretch(T0, T0 + DAY, subscription, seed)) for subscription in others for seed in (1, 2)
+    }
+    closes = {
+        tuple(record.values["close"] for record in stretch(T0, T0 + DAY, subscription))
+        for subscription in others
+    }
+    assert (len(digests), len(closes)) == (6, 3)
 
 
 def test_the_market_has_trends_returns_and_unrest_that_lasts() -> None:

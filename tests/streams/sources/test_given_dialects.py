@@ -53,8 +53,8 @@ def both(path: Path, subscription: Subscription = BTC, **reading: Any) -> list[F
     try:
         records = read_candles(path, subscription, reading=how)
     except OperatorError as error:
-        said = str(error)
-        assert said == by_import
+        complaint = str(error)
+        assert complaint == by_import
         raise
     assert by_import == records
     return records
@@ -134,7 +134,7 @@ def test_a_layout_is_read_by_both_readers_alike(tmp_path: Path, name: str, conte
         records = read_candles(path, BTC)
     else:
         records = both(path)
-    assert [(one.ts_event, list(one.values.values()), one.subject) for one in records] == [
+    assert [(record.ts_event, list(record.values.values()), record.subject) for record in records] == [
         (T0, VALUES, "BTCUSDT")
     ]
 
@@ -180,7 +180,7 @@ def test_bad_rows_after_a_step_back_are_told_once_each(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", HEADER + "\n".join(rows))
     bad: list[BadRow] = []
     assert len(read_candles(path, BTC, on_bad_row=bad.append)) == 2
-    assert [one.said("a.csv") for one in bad] == [
+    assert [row.said("a.csv") for row in bad] == [
         "a.csv, line 2, 2023-03-01T00:00:00Z: close 9 is above high 3",
         "a.csv, line 5, 2023-03-01T00:02:00Z: close is 'x', which is not a finite number",
     ]
@@ -210,10 +210,10 @@ def test_candles_stamped_at_their_end_are_said_so(tmp_path: Path, stamp: str) ->
 def test_columns_can_be_named_by_name_and_by_number(tmp_path: Path) -> None:
     named = written(tmp_path / "a.csv", f"when,first,top,bottom,last,vol.\n{T0},{KLINE}\n")
     mapping = "time=when,open=first,high=TOP,low=bottom,close=last,volume=vol."
-    assert [list(one.values.values()) for one in both(named, columns=mapping)] == [VALUES]
+    assert [list(record.values.values()) for record in both(named, columns=mapping)] == [VALUES]
     bare = written(tmp_path / "b.csv", f"x,0.5,3,1,2,{T0 // 1000},10,vwap\n")
     mapping = "time=6,open=4,high=3,low=2,close=5,volume=7"
-    assert [list(one.values.values()) for one in both(bare, columns=mapping)] == [VALUES]
+    assert [list(record.values.values()) for record in both(bare, columns=mapping)] == [VALUES]
     with pytest.raises(
         OperatorError, match="--columns names 'nowhere', which is not a column; it has when, first"
     ):
@@ -230,7 +230,7 @@ def test_prices_below_zero_are_read_where_the_operator_says_so(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "complaint"),
     [
         ("sci.csv", f"{HEADER}{T0},{KLINE}\n1.67763E+12,{KLINE}\n",
          "line 3: time 1.67763E+12 is in scientific notation, which has lost its digits"),
@@ -283,17 +283,17 @@ def test_prices_below_zero_are_read_where_the_operator_says_so(tmp_path: Path) -
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_used_is_refused_in_one_line_with_the_true_reason(
-    tmp_path: Path, name: str, content: str | bytes, said: str
+    tmp_path: Path, name: str, content: str | bytes, complaint: str
 ) -> None:
     path = written(tmp_path / name, content)
     with pytest.raises(OperatorError) as by_candles:
         read_candles(path, BTC, on_bad_row=lambda _row: None)
-    assert said in str(by_candles.value)
+    assert complaint in str(by_candles.value)
     assert name in str(by_candles.value)
     assert "\n" not in str(by_candles.value)
     with pytest.raises(OperatorError) as by_import:
         list(given_records(path, {**TICKS, "kind": "candle", "granularity": "1m"}))
-    assert said in str(by_import.value)
+    assert complaint in str(by_import.value)
 
 
 @settings(max_examples=150, deadline=None)
@@ -309,8 +309,8 @@ def test_a_flipped_bit_of_an_archive_never_ends_in_anything_but_one_line(
     try:
         read_candles(path, BTC, on_bad_row=lambda _row: None)
     except OperatorError as error:
-        said = str(error)
-        assert "\n" not in said
+        complaint = str(error)
+        assert "\n" not in complaint
 
 
 _READS_EACH = """
@@ -390,17 +390,17 @@ def test_a_flipped_byte_of_a_parquet_file_with_sums_is_told(tmp_path: Path) -> N
 
 
 def ticks(path: Path) -> list[tuple[int, int, dict[str, str]]]:
-    return [(one.ts_event, one.revision, one.values) for one in given_records(path, TICKS)]
+    return [(record.ts_event, record.revision, record.values) for record in given_records(path, TICKS)]
 
 
 def test_trades_interleaved_from_two_ends_of_a_month_are_put_in_order(tmp_path: Path) -> None:
     header = "agg_trade_id,price,quantity,first_trade_id,last_trade_id,transact_time,is_buyer_maker\n"
     rows = [(1, T0), (9, T0 + 10**9), (2, T0 + 28), (10, T0 + 10**9), (3, T0 + 28), (3, T0 + 28)]
     path = written(tmp_path / "a.csv", header + "".join(f"{n},{n}.5,0.1,1,1,{at},true\n" for n, at in rows))
-    one = {"quantity": "0.1"}
+    quantity = {"quantity": "0.1"}
     two = {"quantity": "0.2"}
     assert ticks(path) == [
-        (T0, 0, one | {"price": "1.5", "trade_id": "1"}),
+        (T0, 0, quantity | {"price": "1.5", "trade_id": "1"}),
         (T0 + 28, 1, two | {"price": "3.5", "trade_id": "3"}),
         (T0 + 10**9, 1, two | {"price": "10.5", "trade_id": "10"}),
     ]

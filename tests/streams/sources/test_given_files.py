@@ -48,12 +48,12 @@ def test_folders_say_whose_records_they_are_and_columns_know_better(tmp_path):
     (folder / "b.csv").write_text("ts_event,price\n1700000040123,37000.10\n")
     (folder / "a.csv").write_text("ts_event,subject,price\n1700000040123,ETH/USD,2000.5\n")
     files = given_files(tmp_path)
-    assert [one.name for one in files] == ["a.csv", "b.csv"]
-    assert [record.subject for one in files for record in read(one)] == ["ETH/USD", "BTC/USD"]
+    assert [file.name for file in files] == ["a.csv", "b.csv"]
+    assert [record.subject for file in files for record in read(file)] == ["ETH/USD", "BTC/USD"]
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "complaint"),
     [
         (
             f"{HEADER}\n{line(0)}\n{OPEN + 1},1,2,1,1,3",
@@ -64,9 +64,9 @@ def test_folders_say_whose_records_they_are_and_columns_know_better(tmp_path):
         ("open,close\n1,2", "c.csv, line 1: no column for a time"),
     ],
 )
-def test_a_row_that_cannot_be_a_fact_is_named(tmp_path, text, said):
+def test_a_row_that_cannot_be_a_fact_is_named(tmp_path, text, complaint):
     (tmp_path / "c.csv").write_text(text)
-    with pytest.raises(OperatorError, match=said):
+    with pytest.raises(OperatorError, match=complaint):
         read(tmp_path / "c.csv", **BTC)
 
 
@@ -76,17 +76,17 @@ def test_what_the_file_does_not_say_is_asked_for(tmp_path):
         read(tmp_path / "c.csv", source="binance", subject="BTCUSDT")
 
 
-@pytest.mark.parametrize(("name", "said"), [("none.csv", "no such file"), ("empty", "no file in it")])
-def test_what_is_no_file_of_records_is_said(tmp_path, name, said):
+@pytest.mark.parametrize(("name", "complaint"), [("none.csv", "no such file"), ("empty", "no file in it")])
+def test_what_is_no_file_of_records_is_said(tmp_path, name, complaint):
     (tmp_path / "x.txt").write_text("")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(OperatorError, match=said):
+    with pytest.raises(OperatorError, match=complaint):
         given_files(tmp_path / name)
 
 
 def test_a_file_named_by_hand_is_read_whatever_its_name(tmp_path):
     (tmp_path / "candles.txt").write_text(f"{HEADER}\n{line(0)}\n")
-    assert [len(read(one, **BTC)) for one in given_files(tmp_path / "candles.txt")] == [1]
+    assert [len(read(file, **BTC)) for file in given_files(tmp_path / "candles.txt")] == [1]
 
 
 def test_a_broken_archive_is_said(tmp_path):

@@ -59,11 +59,11 @@ async def test_a_restart_backfills_exactly_what_was_missed(exchange: Any) -> Non
     exchange.candles_count, exchange.now_ms = 1_503, FIRST_OPEN + 1_503 * MINUTE + 5
     live = asyncio.create_task(take(source.stream([BTC]), 1))
     missed = source.history(BTC, stage.own.last_at(BTC) + 1, exchange.now_ms)
-    log += offered(stage, [one async for one in missed])
-    assert [one.data.ts_event for one in log[2:]] == [FIRST_OPEN + n * MINUTE for n in range(2, 1_503)]
+    log += offered(stage, [record async for record in missed])
+    assert [event.data.ts_event for event in log[2:]] == [FIRST_OPEN + n * MINUTE for n in range(2, 1_503)]
     log += offered(stage, await live)
-    assert [one.data.ts_event for one in log] == [FIRST_OPEN + n * MINUTE for n in range(1_504)]
-    assert len({one.id for one in log}) == 1_504
+    assert [event.data.ts_event for event in log] == [FIRST_OPEN + n * MINUTE for n in range(1_504)]
+    assert len({event.id for event in log}) == 1_504
 
 
 async def test_a_candle_that_the_exchange_corrects_is_recorded_again_with_a_higher_revision(
@@ -82,14 +82,14 @@ async def test_a_candle_that_the_exchange_corrects_is_recorded_again_with_a_high
     exchange.candles_count, exchange.now_ms = 3, FIRST_OPEN + 3 * MINUTE + 5
     source = source_at(exchange)
     log += offered(stage, await take(source.stream([BTC]), 5))
-    log += offered(stage, [one async for one in source.history(BTC, FIRST_OPEN, exchange.now_ms)])
-    assert [((one.data.ts_event - FIRST_OPEN) // MINUTE, one.data.revision, one.data.values["close"]) for one in log] == [
+    log += offered(stage, [record async for record in source.history(BTC, FIRST_OPEN, exchange.now_ms)])
+    assert [((event.data.ts_event - FIRST_OPEN) // MINUTE, event.data.revision, event.data.values["close"]) for event in log] == [
         (0, 0, "20000.10000000"),
         (1, 0, "20001.10000000"),
         (1, 1, "20001.05000000"),
         (2, 0, "20002.10000000"),
     ]  # fmt: skip
-    assert len({one.id for one in log}) == 4
+    assert len({event.id for event in log}) == 4
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -125,10 +125,10 @@ async def test_random_ranges_withheld_by_the_stream_leave_no_trace_in_the_log(
     live = len(log)
     for subscription in (BTC, ETH):
         missed = source.history(subscription, FIRST_OPEN, exchange.now_ms)
-        log += offered(stage, [one async for one in missed])
+        log += offered(stage, [record async for record in missed])
 
     everything = [(s, FIRST_OPEN + n * MINUTE, exchange.row(n)[1]) for s in sent for n in range(count)]
-    held = [(one.data.subject, one.data.ts_event, one.data.values["open"]) for one in log]
+    held = [(event.data.subject, event.data.ts_event, event.data.values["open"]) for event in log]
     assert digest(held) == digest(everything)
     assert 0 < live < len(log)
     assert len(exchange.paths) >= connections

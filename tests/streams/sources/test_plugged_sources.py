@@ -70,28 +70,28 @@ async def test_a_source_of_an_installed_package_is_found_listed_and_run(site: Pa
     )  # fmt: skip
     source = source_by_name("counting", {"first": "7"})
     subscription = Subscription("counting", "X", "tick", "1s")
-    records = [one async for one in source.history(subscription, 500, 3_000)]
-    assert [one.values["price"] for one in records] == ["1007", "2007", "3007"]
+    records = [record async for record in source.history(subscription, 500, 3_000)]
+    assert [record.values["price"] for record in records] == ["1007", "2007", "3007"]
 
 
 def test_a_package_that_cannot_be_loaded_is_listed_with_its_reason_and_hides_no_other(site: Path) -> None:
     install(site, "counting-feed2", "counting = counting_feed2:CountingSource", PLUGGED)
     install(site, "broken-feed", "broken = broken_feed:Source", "raise RuntimeError('no licence')")
     install(site, "odd-feed", "odd = odd_feed:Source\nbinance = odd_feed:Source", "Source = 7")
-    known = known_sources()
-    assert list(known) == sorted(known) == source_names()
-    assert "no licence" in known["broken"].error
-    assert known["broken"].origin == "broken-feed"
-    assert "is neither a class nor a function" in known["odd"].error
-    assert "uninstall all but one" in known["binance"].error
-    assert known["counting"].error == ""
+    offers = known_sources()
+    assert list(offers) == sorted(offers) == source_names()
+    assert "no licence" in offers["broken"].error
+    assert offers["broken"].origin == "broken-feed"
+    assert "is neither a class nor a function" in offers["odd"].error
+    assert "uninstall all but one" in offers["binance"].error
+    assert offers["counting"].error == ""
     with pytest.raises(OperatorError, match="cannot be loaded: no licence"):
         source_by_name("broken")
 
 
 def test_the_built_in_sources_say_what_they_offer() -> None:
-    known = known_sources()
-    assert {name: sorted(offer.offers) for name, offer in known.items()} == {
+    offers = known_sources()
+    assert {name: sorted(offer.offers) for name, offer in offers.items()} == {
         "binance": ["candle", "depth", "funding", "tick"],
         "candles": ["candle"],
         "file": ["candle", "depth", "funding", "tick"],
@@ -99,8 +99,8 @@ def test_the_built_in_sources_say_what_they_offer() -> None:
         "pyth": ["candle", "tick"],
         "questions": ["question"],
     }
-    assert all(offer.about and offer.origin == "built-in" and not offer.error for offer in known.values())
-    assert known["binance"].offers["candle"] == ("1s", "1m", "5m", "15m", "1h", "4h", "8h", "1d")
+    assert all(offer.about and offer.origin == "built-in" and not offer.error for offer in offers.values())
+    assert offers["binance"].offers["candle"] == ("1s", "1m", "5m", "15m", "1h", "4h", "8h", "1d")
 
 
 async def test_the_source_in_the_documentation_works_as_it_stands_there(site: Path) -> None:

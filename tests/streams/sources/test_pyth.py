@@ -120,7 +120,7 @@ class LocalPyth:
                 return Response(body, status, headers)
             if route == "v2/price_feeds":
                 word = request.query_params.get("query", "").lower()
-                return Response(json.dumps([one for one in self.feeds if word in json.dumps(one).lower()]))
+                return Response(json.dumps([feed for feed in self.feeds if word in json.dumps(feed).lower()]))
             if route == "v2/updates/price/stream":
                 return self._stream()
             answer = self._history(route, dict(request.query_params))
@@ -166,7 +166,7 @@ def garbage() -> list[tuple[str, str]]:
 def source(pyth: LocalPyth, garbage: list[tuple[str, str]]) -> PythSource:
     return PythSource(
         Hosts(f"{pyth.base_url}/hermes", pyth.base_url, api_key="s3cret"),
-        lambda *one: garbage.append(one),
+        lambda *reason_and_text: garbage.append(reason_and_text),
         HURRIED,
         trust=Trust(stale_seconds_max=36_060),
         now_ms=lambda: NOW_MS,
@@ -199,7 +199,7 @@ async def test_two_subjects_stream_with_exact_prices_and_never_mix(
         "pyth", "BTC/USD", "tick", "1s", SECOND * 1000, SECOND * 1000,
         {"price": "37000.00000000", "conf": "0.00000150"},
     )  # fmt: skip
-    assert [(one.subject, one.ts_event) for one in records[1:]] == [
+    assert [(record.subject, record.ts_event) for record in records[1:]] == [
         ("ETH/USD", SECOND * 1000), ("BTC/USD", (SECOND + 1) * 1000)
     ]  # fmt: skip
     assert records[1].values["price"] == "500"
@@ -216,7 +216,7 @@ async def test_only_the_first_update_of_a_second_is_the_tick_of_that_second(
 ) -> None:
     pyth.script = [[update(price(0)), update(price(0, prev=0, price="7")), update(price(1)), "hold"]]
     records = await first_of(source.stream([BTC]), 2)
-    assert [one.values["price"] for one in records] == ["37000.00000000", "37000.00000001"]
+    assert [record.values["price"] for record in records] == ["37000.00000000", "37000.00000001"]
 
 
 @pytest.mark.parametrize("subject", [BTC_ID, "0x" + BTC_ID.upper(), "Crypto.BTC/USD", "btc/usd"])
@@ -262,7 +262,7 @@ async def test_a_stream_that_ends_is_busy_or_falls_silent_is_taken_up_again(
     ]
     began = asyncio.get_running_loop().time()
     records = await first_of(source.stream([BTC]), 3)
-    assert [one.ts_event // 1000 - SECOND for one in records] == [0, 1, 2]
+    assert [record.ts_event // 1000 - SECOND for record in records] == [0, 1, 2]
     assert asyncio.get_running_loop().time() - began >= 2  # the pause asked for, and a second of silence
     assert source.health.connections == 3
 
@@ -307,7 +307,7 @@ async def test_garbage_on_the_stream_is_handed_over_part_by_part(
         ]
     ]
     records = await first_of(source.stream([BTC]), 2)
-    assert [one.ts_event // 1000 - SECOND for one in records] == [0, 1]
+    assert [record.ts_event // 1000 - SECOND for record in records] == [0, 1]
     reasons = [reason for reason, _ in garbage]
     starts = [
         "not a price update", "a price update without its par", "price is 'NaN', which is not a",
@@ -324,7 +324,7 @@ async def test_the_past_of_ticks_comes_by_stretches_each_second_once(
     pyth.seconds_published = 250
     start, end = (SECOND + 10) * 1000, (SECOND + 400) * 1000
     records = await whole(source.history(BTC, start, end))
-    assert [one.ts_event // 1000 - SECOND for one in records] == list(range(10, 250))
+    assert [record.ts_event // 1000 - SECOND for record in records] == list(range(10, 250))
     stretches = [route for route, _ in pyth.asked if "updates" in route]
     assert stretches[0] == f"v1/updates/price/{SECOND + 10}/59"
     assert len(stretches) == 7
@@ -338,7 +338,7 @@ async def test_candles_are_pyths_own_bars_with_the_very_digits_that_were_sent(
     pyth.bars_count = 2_345
     source._now_ms = lambda: (SECOND + 60 * 2_345 + 59) * 1000
     records = await whole(source.history(MINUTES, SECOND * 1000, 1 << 62))
-    assert [one.ts_event for one in records] == [(SECOND + 60 * n) * 1000 for n in range(2_345)]
+    assert [record.ts_event for record in records] == [(SECOND + 60 * n) * 1000 for n in range(2_345)]
     assert records[7].values == dict.fromkeys(("open", "high", "low", "close"), "7.123456789012345678") | {
         "volume": "0.0"
     }
@@ -354,7 +354,7 @@ async def test_a_live_candle_is_asked_for_until_it_is_there(
     now = (SECOND + 59) * 1000 + 900
     source = PythSource(
         Hosts(pyth.base_url, pyth.base_url),
-        lambda *one: garbage.append(one),
+        lambda *reason_and_text: garbage.append(reason_and_text),
         HURRIED,
         trust=Trust(candle_settle_seconds=0.15),
         now_ms=lambda: now,
@@ -460,7 +460,7 @@ async def test_an_error_event_is_the_reason_of_a_reconnect_and_no_garbage(
     slow = "event: error\ndata: Error receiving update: Lagged(3)\n\n"
     pyth.script = [[update(price(0)), goodbye], [slow], [update(price(1)), "hold"]]
     records = await first_of(source.stream([BTC]), 2)
-    assert [one.ts_event // 1000 - SECOND for one in records] == [0, 1]
+    assert [record.ts_event // 1000 - SECOND for record in records] == [0, 1]
     assert "Hermes ends it: Connection timeout reached (24h)" in "".join(capsys.readouterr())
     assert garbage == []
 
@@ -468,7 +468,7 @@ async def test_an_error_event_is_the_reason_of_a_reconnect_and_no_garbage(
 async def test_comments_do_not_keep_a_dead_stream_alive(pyth: LocalPyth, source: PythSource) -> None:
     pyth.script = [[update(price(0)), "alive"], ["alive"], [update(price(1)), "hold"]]
     records = await first_of(source.stream([BTC]), 2)
-    assert [one.ts_event // 1000 - SECOND for one in records] == [0, 1]
+    assert [record.ts_event // 1000 - SECOND for record in records] == [0, 1]
 
 
 @pytest.mark.parametrize("named", [ETH_ID, f"0x{ETH_ID}", "0x" + ETH_ID[:8].upper()])
@@ -509,7 +509,7 @@ async def test_a_stream_of_nothing_but_removed_ids_is_the_operators_at_first_and
     ):
         pyth.script = [[update(price(0))], (status, {}, text), (status, {}, text), [update(price(1)), "hold"]]
         records = await first_of(source.stream([BTC]), 2)
-        assert [one.ts_event // 1000 - SECOND for one in records] == [0, 1]
+        assert [record.ts_event // 1000 - SECOND for record in records] == [0, 1]
 
 
 async def test_two_subjects_that_are_one_price_feed_are_refused(source: PythSource) -> None:
@@ -523,7 +523,7 @@ async def test_a_price_that_is_unsure_stale_or_backwards_is_refused_and_told_onc
 ) -> None:
     source = PythSource(
         Hosts(pyth.base_url, pyth.base_url),
-        lambda *one: garbage.append(one),
+        lambda *reason_and_text: garbage.append(reason_and_text),
         HURRIED,
         trust=Trust(stale_seconds_max=50, conf_share_max=0.5),
         now_ms=lambda: (SECOND + 100) * 1000,
@@ -537,7 +537,7 @@ async def test_a_price_that_is_unsure_stale_or_backwards_is_refused_and_told_onc
         ]
     ]  # fmt: skip
     records = await first_of(source.stream([BTC]), 3)
-    assert [one.ts_event // 1000 - SECOND for one in records] == [60, 62, 65]
+    assert [record.ts_event // 1000 - SECOND for record in records] == [60, 62, 65]
     assert [reason.removeprefix("pyth: BTC/USD: ") for reason, _ in garbage] == [
         "its price is 100 s old; stale_seconds_max is 50",
         f"prev_publish_time {SECOND + 65} is after publish_time {SECOND + 61}",
@@ -566,7 +566,7 @@ async def test_odd_bars_spoil_no_page_and_a_closed_market_is_no_garbage(
         (200, {}, json.dumps(page).replace("1.5]", "1e999999]")),
     ]
     records = await whole(source.history(MINUTES, SECOND * 1000, (SECOND + 600) * 1000))
-    assert [(one.ts_event // 1000 - SECOND) // 60 for one in records] == [0, 5]
+    assert [(record.ts_event // 1000 - SECOND) // 60 for record in records] == [0, 5]
     assert records[0].values["volume"] == "0"
     assert [reason.removeprefix("pyth history: ") for reason, _ in garbage][:3] == [
         "close is b'null', which is not a number",

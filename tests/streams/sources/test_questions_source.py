@@ -29,15 +29,15 @@ STAKES = [{"do": "stakes", "stakes": {"a": str(number)}} for number in range(6)]
 
 async def first(source: Any, count: int) -> list[FeedRecord]:
     """The first records of the stream."""
-    found: list[FeedRecord] = []
+    records: list[FeedRecord] = []
     stream = source.stream([OF])
     try:
         async with asyncio.timeout(20):
-            while len(found) < count:
-                found.append(await anext(stream))
+            while len(records) < count:
+                records.append(await anext(stream))
     finally:
         await stream.aclose()
-    return found
+    return records
 
 
 def posts(records: list[FeedRecord]) -> list[Any]:
@@ -45,7 +45,7 @@ def posts(records: list[FeedRecord]) -> list[Any]:
 
 
 def lines(*some: Any) -> str:
-    return "".join(json.dumps(one) + "\n" for one in some)
+    return "".join(json.dumps(line) + "\n" for line in some)
 
 
 async def test_a_file_is_followed_line_by_line(tmp_path: Path) -> None:
@@ -82,14 +82,14 @@ async def test_a_post_that_names_its_time_waits_for_it_and_has_a_history(tmp_pat
     older = STAKES[2] | {"at": 1_500_000_000_000}
     path.write_text(lines(late, old, older, STAKES[3]))
     source = source_by_name("questions", {"path": str(path)})
-    found = await first(source, 3)
-    assert [one["stakes"] for one in posts(found)] == [{"a": "3"}, {"a": "2"}, {"a": "1"}]
-    assert [one.at for one in found] == sorted(one.at for one in found)
-    history = [one async for one in source.history(OF, 0, 1 << 50)]
-    assert [one.at for one in history] == [1_500_000_000_000, 1_577_836_800_000, 4_070_908_800_000]
-    assert {one.values["post"] for one in found[1:]} == {one.values["post"] for one in history[:2]}, (
-        "one post"
-    )
+    records = await first(source, 3)
+    assert [post["stakes"] for post in posts(records)] == [{"a": "3"}, {"a": "2"}, {"a": "1"}]
+    assert [record.at for record in records] == sorted(record.at for record in records)
+    history = [record async for record in source.history(OF, 0, 1 << 50)]
+    assert [record.at for record in history] == [1_500_000_000_000, 1_577_836_800_000, 4_070_908_800_000]
+    assert {record.values["post"] for record in records[1:]} == {
+        record.values["post"] for record in history[:2]
+    }, "one post"
 
 
 BAD_LINES = [

@@ -37,8 +37,10 @@ def test_a_replay_groups_all_subjects_by_time_whatever_order_they_are_named_in(
     assert list(merge_by_time(recorded)) == groups
     assert [at for at, _ in groups] == sorted({at for times in histories.values() for at in times})
     for at, group in groups:
-        assert [one.subject for one in group] == sorted(s for s, times in histories.items() if at in times)
-        assert all(one.at == at for one in group)
+        assert [record.subject for record in group] == sorted(
+            s for s, times in histories.items() if at in times
+        )
+        assert all(record.at == at for record in group)
 
 
 def test_a_replay_reads_no_further_than_it_must() -> None:
@@ -113,10 +115,12 @@ def test_a_package_brings_a_source_by_entry_point(monkeypatch: pytest.MonkeyPatc
     ]
 
     def entry_points(group: str, name: str | None = None) -> list[EntryPoint]:
-        return [one for one in points if one.group == group and name in (None, one.name)]
+        return [point for point in points if point.group == group and name in (None, point.name)]
 
     monkeypatch.setattr(registry, "entry_points", entry_points)
-    monkeypatch.setattr(EntryPoint, "load", lambda one: PluggedSource if one.name == "plugged" else _lost())
+    monkeypatch.setattr(
+        EntryPoint, "load", lambda point: PluggedSource if point.name == "plugged" else _lost()
+    )
 
     assert "plugged" in source_names()
     plugged = source_by_name("plugged", {"a": "b"})

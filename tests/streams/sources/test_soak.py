@@ -68,7 +68,7 @@ async def test_recorded_messages_come_through_whole_in_order_and_in_bounded_memo
             lambda reason, _text: garbage.append(reason),
             Patience(wait_initial_seconds=0.01, wait_max_seconds=0.1, wait_jitter_seconds=0.01),
         )
-        stream = source.stream([Subscription("binance", one, "candle", "1s") for one in SUBJECTS])
+        stream = source.stream([Subscription("binance", subject, "candle", "1s") for subject in SUBJECTS])
         assert isinstance(stream, AsyncGenerator)
         digest, last, done, early_mb, began = (
             hashlib.sha256(),
