@@ -83,7 +83,7 @@ def test_each_window_agrees_with_brute_force_and_resumes_alike(seed):
     closed, checked = 0, 0
     for step in range(4 * 24):
         at = T0 + step * HOUR // 4
-        for terms in SCOPES:
+        for scope_terms in SCOPES:
             busy = 0.05 if 30 < step < 60 else 0.4
             fates = {model: rng.random() for model in "abc"}
             scores_by_model = {
@@ -92,17 +92,19 @@ def test_each_window_agrees_with_brute_force_and_resumes_alike(seed):
                 if fate < busy + 0.1
             }
             charges = {model: -UNIT for model, units in scores_by_model.items() if units == "ABSENT"}
-            point = at - terms.horizon_seconds * 1000
+            point = at - scope_terms.horizon_seconds * 1000
             where = {
-                "subject": terms.subject,
-                "scope_key": terms.scope_key,
+                "subject": scope_terms.subject,
+                "scope_key": scope_terms.scope_key,
                 "resolvable_at": at,
                 "charges": charges,
             }
             scene.when("scores", *round_scores(point, scores_by_model, **where))
             for model, units in scores_by_model.items():
                 score = units != "ABSENT"
-                values[model].append((at, scope.subject, scope.scope_key, units if score else -UNIT, score))
+                values[model].append(
+                    (at, scope_terms.subject, scope_terms.scope_key, units if score else -UNIT, score)
+                )
         until = (at + 1) // HOUR * HOUR
         if until > closed and rng.random() < 0.3:
             before = len(scene.drafts)
