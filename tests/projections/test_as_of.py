@@ -94,17 +94,19 @@ def rows(projection):
 
 def moments(log: LogBuilder) -> list[int]:
     """Every `at` of every event, and the ms before and after it."""
-    found: set[int] = set()
+    instants: set[int] = set()
     with tempfile.TemporaryDirectory() as path:
-        read = ReadModels(**{one.name: one for one in open_projections(Path(path), "c", log.crunch_id)})
+        read = ReadModels(
+            **{projection.name: projection for projection in open_projections(Path(path), "c", log.crunch_id)}
+        )
         folder = Folder(read.all())
         for topic in KEEPERS:
             for offset, record in enumerate(log.records[topic]):
                 decision = folder.readers[topic].read(offset, record)
                 if decision is not None:
-                    found.update(event.at + d for event in decision.events for d in (-1, 0, 1))
+                    instants.update(event.at + d for event in decision.events for d in (-1, 0, 1))
         read.close()
-    return sorted(one for one in found if one >= 0)
+    return sorted(instant for instant in instants if instant >= 0)
 
 
 def fresh(log, path, **bound) -> list:
@@ -114,14 +116,14 @@ def fresh(log, path, **bound) -> list:
 
 
 def assert_same(past: Iterable, expected: Iterable) -> None:
-    for view, one in zip(past, expected, strict=True):
-        assert rows(view) == rows(one), view.name
-        assert list(view.store.scan(b"", backwards=True)) == rows(one)[::-1]
-        assert view.store.state_hash == one.store.state_hash, view.name
-        for first in {key[:1] for key, _ in rows(one)}:
-            assert list(view.store.scan(first)) == list(one.store.scan(first))
-    for one in expected:
-        one.store.close()
+    for view, fresh in zip(past, expected, strict=True):
+        assert rows(view) == rows(fresh), view.name
+        assert list(view.store.scan(b"", backwards=True)) == rows(fresh)[::-1]
+        assert view.store.state_hash == fresh.store.state_hash, view.name
+        for first in {key[:1] for key, _ in rows(fresh)}:
+            assert list(view.store.scan(first)) == list(fresh.store.scan(first))
+    for fresh in expected:
+        fresh.store.close()
 
 
 def answers(read) -> tuple:
@@ -154,7 +156,10 @@ def test_any_moment_is_what_a_fold_that_stops_there_gives(seed, commit_every):
     rng.shuffle(order)
     with tempfile.TemporaryDirectory() as path:
         live = ReadModels(
-            **{one.name: one for one in open_projections(Path(path) / "live", "cluster", log.crunch_id)}
+            **{
+                projection.name: projection
+                for projection in open_projections(Path(path) / "live", "cluster", log.crunch_id)
+            }
         )
         fold_into(Folder(live.all()), log, order, commit_every)
         latecomers = 0
@@ -163,7 +168,9 @@ def test_any_moment_is_what_a_fold_that_stops_there_gives(seed, commit_every):
             latecomers += sum(len(cut.late) for cut in cuts.values())
             past = PastReadModels(live, cuts)
             expected = fresh(log, Path(path) / f"until-{i}", until_ms=until)
-            whole = ReadModels(**{one.name: one for one in expected} | dict.fromkeys(NO_PAST))
+            whole = ReadModels(
+                **{projection.name: projection for projection in expected} | dict.fromkeys(NO_PAST)
+            )
             assert answers(past) == answers(whole)
             assert_same(past.all(), expected)
         assert latecomers  # or the log was too tame to say anything
@@ -177,7 +184,10 @@ def test_any_cut_is_what_a_fold_with_these_limits_gives(seed, commit_every):
     log = late_log(seed)
     with tempfile.TemporaryDirectory() as path:
         live = ReadModels(
-            **{one.name: one for one in open_projections(Path(path) / "live", "cluster", log.crunch_id)}
+            **{
+                projection.name: projection
+                for projection in open_projections(Path(path) / "live", "cluster", log.crunch_id)
+            }
         )
         fold_into(Folder(live.all()), log, None, commit_every)
         for i in range(8):
@@ -205,9 +215,9 @@ def live(log, tmp_path_factory):
 def test_everything_so_far_is_the_living_state(live):
     past = PastReadModels(live, cuts_at(live, 1 << 50, folded_until(live)))
     for view in past.all():
-        one = getattr(live, view.name)
-        assert view.store.state_hash == one.store.state_hash
-        assert rows(view) == rows(one)
+        living = getattr(live, view.name)
+        assert view.store.state_hash == living.store.state_hash
+        assert rows(view) == rows(living)
     assert {topic: cut.offset for topic, cut in past.cuts.items()} == folded_until(live)
     assert past.feeds.clock == live.feeds.clock
 
@@ -226,14 +236,14 @@ def test_a_past_does_not_change_while_the_log_goes_on(tmp_path):
     live = folded(log, tmp_path)
     until = START_MS + 3 * HOUR_MS
     cuts = cuts_at(live, until, folded_until(live))
-    before = [(rows(one), one.store.state_hash) for one in PastReadModels(live, cuts).all()]
+    before = [(rows(view), view.store.state_hash) for view in PastReadModels(live, cuts).all()]
     half_read = iter(PastReadModels(live, cuts).predictions.newest(0, 1 << 62))
     first = next(half_read)
     for minute in range(600, 700, 10):
         log.round(minute * MINUTE_MS, {"m1": 0.5, "m2": 0.25})
     folder = Folder(live.all())
     fold_into(folder, log)
-    assert [(rows(one), one.store.state_hash) for one in PastReadModels(live, cuts).all()] == before
+    assert [(rows(view), view.store.state_hash) for view in PastReadModels(live, cuts).all()] == before
     assert [first, *half_read] == list(PastReadModels(live, cuts).predictions.newest(0, 1 << 62))
     live.close()
 
@@ -244,10 +254,10 @@ def test_every_row_belongs_to_the_topic_that_wrote_it(log, tmp_path):
         projections = open_projections(tmp_path / topic, "cluster", log.crunch_id)
         order = [topic] * len(log.records[topic])
         fold_into(Folder(projections), log, order)
-        for one in projections:
-            kept = [key for key, _ in rows(one)] if one.keeps_past else []
-            assert {one.owner(key) for key in kept} <= {topic}, one.name
-            one.store.close()
+        for projection in projections:
+            keys = [key for key, _ in rows(projection)] if projection.keeps_past else []
+            assert {projection.owner(key) for key in keys} <= {topic}, projection.name
+            projection.store.close()
 
 
 def test_a_position_that_was_not_reached_is_refused(live):
@@ -279,7 +289,10 @@ def test_a_kill_between_commits_leaves_the_past_right(tmp_path):
     expected = folded(log, tmp_path / "once")
     for life in range(40):
         read = ReadModels(
-            **{one.name: one for one in open_projections(tmp_path / "killed", "cluster", log.crunch_id)}
+            **{
+                projection.name: projection
+                for projection in open_projections(tmp_path / "killed", "cluster", log.crunch_id)
+            }
         )
         folder = Folder(read.all())
         left = [t for t, reader in folder.readers.items() for _ in log.records[t][reader.next_offset :]]
@@ -296,11 +309,11 @@ def test_a_kill_between_commits_leaves_the_past_right(tmp_path):
     for until in rng.sample(moments(log), 20):
         cuts = cuts_at(read, until, folded_until(read))
         assert cuts == cuts_at(expected, until, folded_until(expected))
-        for one, other in zip(
+        for killed_view, other in zip(
             PastReadModels(read, cuts).all(), PastReadModels(expected, cuts).all(), strict=True
         ):
-            assert rows(one) == rows(other)
-            assert one.store.state_hash == other.store.state_hash
+            assert rows(killed_view) == rows(other)
+            assert killed_view.store.state_hash == other.store.state_hash
     read.close()
     expected.close()
 
@@ -309,7 +322,10 @@ def test_a_tick_behind_a_later_one_was_the_clock_all_the_same(tmp_path):
     """Seen by two hundred moments on a real Kafka: such a tick changes nothing when it comes, and was forgotten."""
     log = late_log(1)
     live = ReadModels(
-        **{one.name: one for one in open_projections(tmp_path / "live", "cluster", log.crunch_id)}
+        **{
+            projection.name: projection
+            for projection in open_projections(tmp_path / "live", "cluster", log.crunch_id)
+        }
     )
     fold_into(Folder(live.all()), log)
     ends = folded_until(live)

@@ -31,4 +31,4 @@ def test_the_scopes_of_a_window_of_sums_sum_up_to_it(tmp_path):
     read.close()
     assert by_subject["BTCUSDT"] == {"mean": 3 * UNIT // 4, "profit": 3 * UNIT // 2, "newest": None}
     assert by_subject["ETHUSDT"] == {"mean": -3 * UNIT // 8, "profit": -3 * UNIT // 4, "newest": None}
-    assert sum(one["profit"] for one in by_subject.values()) == row.windows_units["profit"]
+    assert sum(figures["profit"] for figures in by_subject.values()) == row.windows_units["profit"]

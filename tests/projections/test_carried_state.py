@@ -74,9 +74,9 @@ def test_a_prediction_shows_what_its_round_left_in_every_part(fold):
     log.state(0, {"a": 1})
     log.state(0, {"b": 2}, holder="part two")
     rows = {
-        one.model_id: one.state
-        for one in fold(log).predictions.round(ids.input_id("BTCUSDT", START_MS), "60s")
+        prediction.model_id: prediction.state
+        for prediction in fold(log).predictions.round(ids.input_id("BTCUSDT", START_MS), "60s")
     }
-    assert {name: bytes(one) for name, one in rows.items()} == {"a": b"1", "b": b"2"}
+    assert {name: bytes(state) for name, state in rows.items()} == {"a": b"1", "b": b"2"}
     later = fold(log).predictions.round(ids.input_id("BTCUSDT", START_MS + MINUTE_MS), "60s")
-    assert [one.state for one in later] == [None, None]
+    assert [prediction.state for prediction in later] == [None, None]

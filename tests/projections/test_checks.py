@@ -31,13 +31,13 @@ def a_log() -> LogBuilder:
 
 def findings(log, tmp_path):
     read = folded(log, tmp_path)
-    found = {one.name: one for one in read.checks.findings()}
+    by_name = {finding.name: finding for finding in read.checks.findings()}
     read.close()
-    return found
+    return by_name
 
 
 def broken(log, tmp_path):
-    return {name: one.detail for name, one in findings(log, tmp_path).items() if not one.ok}
+    return {name: finding.detail for name, finding in findings(log, tmp_path).items() if not finding.ok}
 
 
 def submitted(checkpoint_id, tx_hash=TX_HASH):
@@ -48,9 +48,9 @@ def submitted(checkpoint_id, tx_hash=TX_HASH):
 def test_a_sound_log_holds_and_says_its_numbers(tmp_path):
     log = a_log()
     log.round(10 * MINUTE_MS, ANSWERS, scored=False)
-    found = findings(log, tmp_path)
-    assert all(one.ok for one in found.values()), found
-    counts = found["predictions"].counts
+    by_name = findings(log, tmp_path)
+    assert all(finding.ok for finding in by_name.values()), by_name
+    counts = by_name["predictions"].counts
     assert counts == {
         "opened": 28,
         "scored": 6,
@@ -83,7 +83,7 @@ def test_the_sums_hold_at_every_moment_of_any_interleaving(tmp_path, seed):
             folder.fold(topic, places[topic], log.records[topic][places[topic]])
             places[topic] += 1
             folder.commit()
-            assert all(one.ok for one in checks.findings()), topic
+            assert all(finding.ok for finding in checks.findings()), topic
     assert checks.findings()[0].counts["pending"] == 0
     checks.store.close()
 
@@ -110,9 +110,9 @@ def test_a_prediction_that_lost_its_score_is_found(tmp_path, scores_first):
     order = [t for t in ("scores", "predictions") for _ in log.records[t]]
     fold_into(Folder(projections), log, order if scores_first else order[::-1])
     (checks,) = projections
-    found = checks.findings()[0]
-    assert not found.ok
-    assert input_id in found.detail
+    finding = checks.findings()[0]
+    assert not finding.ok
+    assert input_id in finding.detail
     rows = list(checks.store.scan(b"B"))
     checks.store.close()
     assert len(rows) == 1
@@ -207,10 +207,10 @@ def test_a_second_checkpoint_of_one_period_is_found_wherever_it_stands(tmp_path,
     (checks,) = open_projections(tmp_path, "cluster", log.crunch_id, ["checks"])
     folder = Folder([checks])
     fold_into(folder, log)
-    assert all(one.ok for one in checks.findings())
+    assert all(finding.ok for finding in checks.findings())
     again(log)
     fold_into(folder, log)
-    assert not all(one.ok for one in checks.findings())
+    assert not all(finding.ok for finding in checks.findings())
     checks.store.close()
 
 
@@ -227,7 +227,7 @@ def test_what_is_broken_stays_said_after_a_restart(tmp_path):
     log.checkpoint(12 * HOUR_MS, {"m1": 999_999_999})
     folded(log, tmp_path).close()
     again = folded(log, tmp_path)
-    assert [one.name for one in again.checks.findings() if not one.ok] == ["rewards"]
+    assert [finding.name for finding in again.checks.findings() if not finding.ok] == ["rewards"]
     again.close()
 
 
@@ -260,5 +260,5 @@ def paid_by_rules(retained_parts: int, retained_frac64: int) -> LogBuilder:
 
 def test_a_share_that_the_rules_retain_is_no_broken_sum_and_a_false_word_on_it_is(tmp_path):
     assert "rewards" not in broken(paid_by_rules(10**17, 100_000_000), tmp_path / "honest")
-    found = broken(paid_by_rules(2 * 10**17, 100_000_000), tmp_path / "false")
-    assert "the pools do not leave what the payout says is retained" in found["rewards"]
+    details = broken(paid_by_rules(2 * 10**17, 100_000_000), tmp_path / "false")
+    assert "the pools do not leave what the payout says is retained" in details["rewards"]

@@ -58,35 +58,39 @@ def node(engine, tmp_path_factory):
 
 def test_each_prediction_is_explained_from_its_records_to_its_units_and_every_step_agrees(node):
     predictions = [*node.read.predictions.newest(0, 1 << 50)]
-    assert {one.status for one in predictions} >= {"SCORED", "FAILED", "PENDING"}
-    for one in predictions:
-        found = node.explainer.prediction(node.read, f"{one.input_id}/{one.scope_key}/{one.model_id}")
-        assert found.agrees in (True, None), found
-        if one.hidden:
+    assert {row.status for row in predictions} >= {"SCORED", "FAILED", "PENDING"}
+    for prediction in predictions:
+        explanation = node.explainer.prediction(
+            node.read, f"{prediction.input_id}/{prediction.scope_key}/{prediction.model_id}"
+        )
+        assert explanation.agrees in (True, None), explanation
+        if prediction.hidden:
             continue
-        if one.status in ("SCORED", "FAILED"):
-            assert found.agrees
-        if one.status == "SCORED":
-            score = the(found, "score")
-            assert values(score)["value"] == str(one.score_units["value"])
+        if prediction.status in ("SCORED", "FAILED"):
+            assert explanation.agrees
+        if prediction.status == "SCORED":
+            score = the(explanation, "score")
+            assert values(score)["value"] == str(prediction.score_units["value"])
             assert score.agrees
-            assert the(found, "truth").agrees
-            assert the(found, "input").agrees
+            assert the(explanation, "truth").agrees
+            assert the(explanation, "input").agrees
 
 
 def test_it_names_the_events_and_where_they_stand(node):
-    one = next(p for p in node.read.predictions.newest(0, 1 << 50) if p.status == "SCORED")
-    found = node.explainer.prediction(node.read, f"{one.input_id}/{one.scope_key}/{one.model_id}")
-    sources = [source for step in found.steps for source in step.sources]
-    sources += [value.source for step in found.steps for value in step.inputs if value.source]
+    prediction = next(p for p in node.read.predictions.newest(0, 1 << 50) if p.status == "SCORED")
+    explanation = node.explainer.prediction(
+        node.read, f"{prediction.input_id}/{prediction.scope_key}/{prediction.model_id}"
+    )
+    sources = [source for step in explanation.steps for source in step.sources]
+    sources += [value.source for step in explanation.steps for value in step.inputs if value.source]
     assert {source.topic for source in sources} == {"feeds", "inputs", "predictions", "scores"}
     for source in sources:
         decision = node.appends.of(source.topic)[source.offset]
         event = next(event for event in decision.events if event.id == source.event_id)
         assert (type(event).__name__, event.at) == (source.kind, source.at_ms)
-    truth = the(found, "truth")
+    truth = the(explanation, "truth")
     assert [value.source.at_ms for value in truth.inputs] == [
-        int(one.input_id.split("/")[2]), one.resolvable_at,
+        int(prediction.input_id.split("/")[2]), prediction.resolvable_at,
     ]  # fmt: skip
 
 
@@ -105,11 +109,11 @@ def test_an_id_that_is_unknown_is_told_what_ids_look_like(node, name, says):
 
 
 def test_a_model_or_a_scope_that_was_not_asked(node):
-    one = next(node.read.predictions.newest(0, 1 << 50))
+    prediction = next(node.read.predictions.newest(0, 1 << 50))
     with pytest.raises(UnknownFigureError, match="has no answer of model 'nobody'"):
-        node.explainer.prediction(node.read, f"{one.input_id}/{one.scope_key}/nobody")
-    with pytest.raises(UnknownFigureError, match=f"was asked for the scopes {one.scope_key}"):
-        node.explainer.prediction(node.read, f"{one.input_id}/9s/flat")
+        node.explainer.prediction(node.read, f"{prediction.input_id}/{prediction.scope_key}/nobody")
+    with pytest.raises(UnknownFigureError, match=f"was asked for the scopes {prediction.scope_key}"):
+        node.explainer.prediction(node.read, f"{prediction.input_id}/9s/flat")
 
 
 def test_each_share_is_explained_from_its_snapshots_to_the_allocators_remainders(node):
@@ -117,49 +121,53 @@ def test_each_share_is_explained_from_its_snapshots_to_the_allocators_remainders
     data = row.checkpoint
     assert len(data.ranking) == 2
     for place, entry in enumerate(data.ranking):
-        found = node.explainer.share(node.read, data.checkpoint_id, entry.model_id)
-        assert found.agrees, found
-        assert {step.name: step.agrees for step in found.steps} == {
+        explanation = node.explainer.share(node.read, data.checkpoint_id, entry.model_id)
+        assert explanation.agrees, explanation
+        assert {step.name: step.agrees for step in explanation.steps} == {
             "checkpoint": None, "rules": None, "key": True, "ranking": True, "allocation": None, "share": True,
         }  # fmt: skip
-        key = the(found, "key")
+        key = the(explanation, "key")
         assert values(key)["period"] == str(entry.key_units)
         assert sum(int(value.exact) for value in key.inputs) == int(values(key)["sum"])
         assert {value.source.kind for value in key.inputs} == {"SnapshotTaken"}
-        made = values(the(found, "allocation"))
+        allocation = values(the(explanation, "allocation"))
         share = data.emission["cruncher_rewards"][place]["reward_pct"]
-        assert int(made["weight"]) * int(made["total"]) // int(made["sum_of_weights"]) == int(made["floor"])
-        assert int(made["floor"]) + int(made["one_more"]) == int(made["allocated"]) == share
-        assert values(the(found, "share"))["reward_pct"] == str(share)
+        assert int(allocation["weight"]) * int(allocation["total"]) // int(
+            allocation["sum_of_weights"]
+        ) == int(allocation["floor"])
+        assert int(allocation["floor"]) + int(allocation["one_more"]) == int(allocation["allocated"]) == share
+        assert values(the(explanation, "share"))["reward_pct"] == str(share)
 
 
 def test_each_snapshot_is_explained_from_its_scores_to_its_windows(node):
     taken = [data for _, data in node.read.snapshots.newest(0, 1 << 50)]
     assert len(taken) > 20
     for data in taken:
-        found = node.explainer.snapshot(node.read, data.model_id, data.period_start)
-        assert found.agrees, [step for step in found.steps if step.agrees is False]
-        assert all(step.agrees for step in found.steps if step.name != "rules"), found
-        total = the(found, "sum of value")
+        explanation = node.explainer.snapshot(node.read, data.model_id, data.period_start)
+        assert explanation.agrees, [step for step in explanation.steps if step.agrees is False]
+        assert all(step.agrees for step in explanation.steps if step.name != "rules"), explanation
+        total = the(explanation, "sum of value")
         assert sum(int(value.exact) for value in total.inputs) == data.sums["value"].sum_units
         assert all(value.source.kind == "RoundScored" for value in total.inputs)
 
 
 def test_a_figure_that_was_altered_is_told_to_differ(node, monkeypatch):
-    one = next(
+    prediction = next(
         p for p in node.read.predictions.newest(0, 1 << 50) if p.status == "SCORED" and p.model_id == "flat"
     )
     read_appends = node.appends
 
     def altered(wanted):
-        found = read_appends(wanted)
-        for (topic, offset), decision in found.items():
+        decisions = read_appends(wanted)
+        for (topic, offset), decision in decisions.items():
             if topic == "scores":
                 bodies = tuple(
-                    msgspec.Raw(bytes(body).replace(str(one.score_units["value"]).encode(), b"123456789"))
+                    msgspec.Raw(
+                        bytes(body).replace(str(prediction.score_units["value"]).encode(), b"123456789")
+                    )
                     for body in decision.bodies
                 )
-                found[topic, offset] = Decision(
+                decisions[topic, offset] = Decision(
                     topic,
                     decision.first_offset,
                     offset,
@@ -169,16 +177,18 @@ def test_a_figure_that_was_altered_is_told_to_differ(node, monkeypatch):
                     decision.need,
                     bodies,
                 )
-        return found
+        return decisions
 
     monkeypatch.setattr(node.explainer, "appends", altered)
-    found = node.explainer.prediction(node.read, f"{one.input_id}/{one.scope_key}/{one.model_id}")
-    assert found.agrees is False
-    score = the(found, "score")
+    explanation = node.explainer.prediction(
+        node.read, f"{prediction.input_id}/{prediction.scope_key}/{prediction.model_id}"
+    )
+    assert explanation.agrees is False
+    score = the(explanation, "score")
     assert values(score)["value"] == "123456789"
     assert not score.agrees
-    assert str(one.score_units["value"]) in score.note
-    assert the(found, "truth").agrees
+    assert str(prediction.score_units["value"]) in score.note
+    assert the(explanation, "truth").agrees
 
 
 def test_a_checkpoint_a_model_or_a_period_that_is_unknown(node):

@@ -46,29 +46,31 @@ def assert_explained(folder, seed):
     try:
         predictions = [*read.predictions.newest(0, 1 << 50)]
         for row in random.Random(seed).sample(predictions, 60):
-            found = explainer.prediction(read, f"{row.input_id}/{row.scope_key}/{row.model_id}")
-            assert found.agrees in ({True, None} if row.hidden else {True}), found
+            explanation = explainer.prediction(read, f"{row.input_id}/{row.scope_key}/{row.model_id}")
+            assert explanation.agrees in ({True, None} if row.hidden else {True}), explanation
         snapshots = [data for _, data in read.snapshots.newest(0, 1 << 50)]
         assert len(snapshots) > 60
         for data in snapshots:
-            found = explainer.snapshot(read, data.model_id, data.period_start)
-            assert not [step for step in found.steps if step.agrees is not True and step.name != "rules"], (
-                found
-            )
+            explanation = explainer.snapshot(read, data.model_id, data.period_start)
+            assert not [
+                step for step in explanation.steps if step.agrees is not True and step.name != "rules"
+            ], explanation
         moments = [read, PastReadModels(read, cuts_at(read, T0 + 77 * MINUTE + 30_000, folded_until(read)))]
         for then in moments:
             for row in then.leaderboard.board().rows:
-                found = explainer.place(then, row.model.model_id)
-                assert not [step for step in found.steps if step.agrees is False], found
-                assert all(step.agrees for step in found.steps if step.name.startswith("window")), found
+                explanation = explainer.place(then, row.model.model_id)
+                assert not [step for step in explanation.steps if step.agrees is False], explanation
+                assert all(step.agrees for step in explanation.steps if step.name.startswith("window")), (
+                    explanation
+                )
         checkpoints = [row.checkpoint for row in read.checkpoints.newest()]
         assert checkpoints
         ranked = 0
         for data in checkpoints:
             for model_id in [*(entry.model_id for entry in data.ranking), *data.unranked]:
-                found = explainer.share(read, data.checkpoint_id, model_id)
-                assert found.agrees is True, found
-                steps = {step.name: step for step in found.steps}
+                explanation = explainer.share(read, data.checkpoint_id, model_id)
+                assert explanation.agrees is True, explanation
+                steps = {step.name: step for step in explanation.steps}
                 if model_id in data.unranked:
                     continue
                 ranked += 1

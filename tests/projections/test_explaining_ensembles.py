@@ -114,7 +114,7 @@ def test_each_answer_of_each_ensemble_is_made_again_and_agrees(node):
             statuses.add((entry.model_id, entry.status))
     assert (ensemble_id("broken"), "FAILED") in statuses
     assert {name for name, status in statuses if status == "SCORED"} == {
-        ensemble_id(one.name) for one in ENSEMBLES if one.name != "broken"
+        ensemble_id(ensemble.name) for ensemble in ENSEMBLES if ensemble.name != "broken"
     }
 
 
@@ -152,21 +152,23 @@ def test_an_altered_weight_answer_or_score_is_told_to_differ(node, monkeypatch):
         ({"outputs": outputs}, "answer"),
         ({"units": units}, "score"),
     ):
-        decision = next(one for one in node.appends.of("scores").values() if event in one.events)
+        decision = next(
+            appended for appended in node.appends.of("scores").values() if event in appended.events
+        )
         at = decision.events.index(event)
         decision.events[at] = msgspec.structs.replace(event, data=msgspec.structs.replace(data, **changed))
         told = ask(node, data, ensemble_id("best"))
         decision.events[at] = event
         assert told.agrees is False
-        assert [one.name for one in told.steps if one.agrees is False] == [step]
+        assert [step_.name for step_ in told.steps if step_.agrees is False] == [step]
         assert "made again" in the(told, step).note
 
 
 def test_as_of_the_past_it_is_told_once_its_round_is_scored_and_not_before(node):
     data = scored(node)[40].data
-    for at, known in ((data.resolvable_at, True), (data.resolvable_at - 1, False)):
+    for at, is_scored in ((data.resolvable_at, True), (data.resolvable_at - 1, False)):
         then = PastReadModels(node.read, cuts_at(node.read, at, folded_until(node.read)))
-        if known:
+        if is_scored:
             assert ask(node, data, ensemble_id("best"), then).agrees is True
         else:
             with pytest.raises(UnknownFigureError, match="once its round is scored"):
@@ -193,13 +195,15 @@ def test_weights_that_rest_on_too_many_rounds_are_shown_and_the_arithmetic_still
 
 def test_an_ensemble_of_a_round_that_is_scored_as_a_whole(tmp_path):
     def together(answers, truth, context):
-        mean = sum(one.output.value for one in answers if one.output) / len(MODELS)
-        return [None if one.output is None else {"value": one.output.value - mean} for one in answers]
+        mean = sum(answer.output.value for answer in answers if answer.output) / len(MODELS)
+        return [
+            None if answer.output is None else {"value": answer.output.value - mean} for answer in answers
+        ]
 
     def carried(answers, truth, context):
         count = (context.shared or 0) + 1
         return RoundScores(
-            [None if one.output is None else {"value": float(count)} for one in answers], shared=count
+            [None if answer.output is None else {"value": float(count)} for answer in answers], shared=count
         )
 
     for number, function in enumerate((together, carried)):

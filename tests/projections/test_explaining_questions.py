@@ -24,56 +24,58 @@ def node(events, tmp_path_factory):
     node.read.close()
 
 
-def the_id(one):
-    return f"{one.input_id}/{one.scope_key}/{one.model_id}"
+def the_id(prediction):
+    return f"{prediction.input_id}/{prediction.scope_key}/{prediction.model_id}"
 
 
 def test_each_answer_to_a_question_is_explained_and_every_step_agrees(node):
     predictions = [*node.read.predictions.newest(0, 1 << 50)]
     seen = set()
-    for one in predictions:
-        found = node.explainer.prediction(node.read, the_id(one))
-        assert found.id == the_id(one)
-        assert {step.name: step.agrees for step in found.steps if step.agrees is False} == {}
-        assert the(found, "input").agrees
-        assert the(found, "answers that count").agrees
-        names = [step.name for step in found.steps]
+    for prediction in predictions:
+        explanation = node.explainer.prediction(node.read, the_id(prediction))
+        assert explanation.id == the_id(prediction)
+        assert {step.name: step.agrees for step in explanation.steps if step.agrees is False} == {}
+        assert the(explanation, "input").agrees
+        assert the(explanation, "answers that count").agrees
+        names = [step.name for step in explanation.steps]
         assert names[:6] == ["rules", "input", "round", "answer", "answers that count", "truth"]
-        counts = values(the(found, "answers that count"))["counts_in_round"]
-        if counts == (f"~{one.input_id.partition('~')[2] or 1}"):
+        counts = values(the(explanation, "answers that count"))["counts_in_round"]
+        if counts == (f"~{prediction.input_id.partition('~')[2] or 1}"):
             assert names[6:] == ["score", "counted in"]
-            assert the(found, "score").agrees
+            assert the(explanation, "score").agrees
         else:
             assert names[6:] == []  # the answer that took its place has the score
-        if one.status == "SCORED":
-            assert values(the(found, "score"))["value"] == str(one.score_units["value"])
-            assert the(found, "truth").agrees
-        seen.add((one.status, "~" in one.input_id))
+        if prediction.status == "SCORED":
+            assert values(the(explanation, "score"))["value"] == str(prediction.score_units["value"])
+            assert the(explanation, "truth").agrees
+        seen.add((prediction.status, "~" in prediction.input_id))
     assert seen >= {("SCORED", False), ("SCORED", True), ("FAILED", False)}
 
 
 def test_a_corrected_truth_is_explained_with_the_one_before_it(node, events):
-    for posted in (one for one in events if one.corrected):
+    for posted in (event for event in events if event.corrected):
         (round_id,) = [f"inp/questions/r/{posted.name}"]
-        found = node.explainer.prediction(
+        explanation = node.explainer.prediction(
             node.read, f"{round_id}/{node.read.rounds.question('r', posted.name).asked.scope_key}/bold"
         )
-        assert found.agrees
-        assert values(the(found, "truth"))["revision"] == "1"
-        kinds = {source.kind for source in the(found, "score").sources}
+        assert explanation.agrees
+        assert values(the(explanation, "truth"))["revision"] == "1"
+        kinds = {source.kind for source in the(explanation, "score").sources}
         assert kinds == {"RoundRescored"}
-        assert "RoundScored" in {value.source.kind for value in the(found, "score").inputs if value.source}
+        assert "RoundScored" in {
+            value.source.kind for value in the(explanation, "score").inputs if value.source
+        }
         expected = questions.units("bold", posted, posted.corrected[1])
-        assert values(the(found, "score"))["value"] == str(expected)
+        assert values(the(explanation, "score"))["value"] == str(expected)
 
 
 def test_events_and_positions_are_those_of_the_log(node):
-    one = next(
+    prediction = next(
         p for p in node.read.predictions.newest(0, 1 << 50) if p.status == "SCORED" and "~" in p.input_id
     )
-    found = node.explainer.prediction(node.read, the_id(one))
-    sources = [source for step in found.steps for source in step.sources]
-    sources += [value.source for step in found.steps for value in step.inputs if value.source]
+    explanation = node.explainer.prediction(node.read, the_id(prediction))
+    sources = [source for step in explanation.steps for source in step.sources]
+    sources += [value.source for step in explanation.steps for value in step.inputs if value.source]
     assert {source.topic for source in sources} >= {"feeds", "inputs", "predictions", "scores"}
     for source in sources:
         decision = node.appends.of(source.topic)[source.offset]
@@ -82,7 +84,7 @@ def test_events_and_positions_are_those_of_the_log(node):
 
 
 def test_an_altered_score_of_a_question_is_told_to_differ(node, monkeypatch):
-    one = next(
+    prediction = next(
         p
         for p in node.read.predictions.newest(0, 1 << 50)
         if p.status == "SCORED" and len(str(p.score_units["value"])) == 9
@@ -90,22 +92,24 @@ def test_an_altered_score_of_a_question_is_told_to_differ(node, monkeypatch):
     read_appends = node.appends
 
     def altered(wanted):
-        found = dict(read_appends(wanted))
-        for (topic, offset), decision in found.items():
+        decisions = dict(read_appends(wanted))
+        for (topic, offset), decision in decisions.items():
             if topic == "scores":
                 bodies = tuple(
-                    msgspec.Raw(bytes(body).replace(str(one.score_units["value"]).encode(), b"123456789"))
+                    msgspec.Raw(
+                        bytes(body).replace(str(prediction.score_units["value"]).encode(), b"123456789")
+                    )
                     for body in decision.bodies
                 )
-                found[topic, offset] = Decision(
+                decisions[topic, offset] = Decision(
                     topic, decision.first_offset, offset, decision.seq, decision.before, decision.upto, decision.need, bodies,
                 )  # fmt: skip
-        return found
+        return decisions
 
     monkeypatch.setattr(node.explainer, "appends", altered)
-    found = node.explainer.prediction(node.read, the_id(one))
-    assert the(found, "score").agrees is False
-    assert str(one.score_units["value"]) in the(found, "score").note
+    explanation = node.explainer.prediction(node.read, the_id(prediction))
+    assert the(explanation, "score").agrees is False
+    assert str(prediction.score_units["value"]) in the(explanation, "score").note
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ from coordinator.streams.sources.generated import generated_candles
 
 def against_the_mean(answers, truth, context):
     """The distance from the mean of the round's answers: no prediction has it by itself."""
-    given = [
+    numbers = [
         (name, answer.value) for name, answer in zip(answers.models, answers.outputs, strict=True) if answer
     ]
-    mean = sum(value for _, value in given) / len(given) if given else 0.0
+    mean = sum(value for _, value in numbers) / len(numbers) if numbers else 0.0
     return [None if answer is None else {"value": answer.value - mean} for answer in answers.outputs]
 
 
@@ -64,40 +64,47 @@ def played(tmp_path):
 
 
 def scored(node):
-    for one in node.read.predictions.newest(0, 1 << 50):
-        if one.status in ("SCORED", "FAILED", "ABSENT") and not one.hidden:
-            yield one, node.explainer.prediction(node.read, f"{one.input_id}/{one.scope_key}/{one.model_id}")
+    for prediction in node.read.predictions.newest(0, 1 << 50):
+        if prediction.status in ("SCORED", "FAILED", "ABSENT") and not prediction.hidden:
+            yield (
+                prediction,
+                node.explainer.prediction(
+                    node.read, f"{prediction.input_id}/{prediction.scope_key}/{prediction.model_id}"
+                ),
+            )
 
 
 def test_each_score_and_charge_of_a_whole_round_is_computed_again(played):
     seen = set()
-    for one, found in scored(played(against_the_mean)):
-        score = the(found, "score")
-        assert (score.agrees, score.note) == (True, ""), found
+    for prediction, explanation in scored(played(against_the_mean)):
+        score = the(explanation, "score")
+        assert (score.agrees, score.note) == (True, ""), explanation
         assert values(score)["answers_of_the_round"] == "2"
-        seen.add(one.status)
+        seen.add(prediction.status)
     assert "SCORED" in seen
     assert len(seen) > 1
 
 
 def test_an_altered_score_of_a_whole_round_is_told_to_differ(played, monkeypatch):
     node = played(against_the_mean)
-    one, _ = next(pair for pair in scored(node) if pair[0].status == "SCORED")
+    prediction, _ = next(pair for pair in scored(node) if pair[0].status == "SCORED")
     appends = node.appends.of("scores")
 
     for decision in appends.values():
         for number, event in enumerate(decision.events):
             data = event.data
-            if getattr(data, "input_id", "") == one.input_id and hasattr(data, "units"):
+            if getattr(data, "input_id", "") == prediction.input_id and hasattr(data, "units"):
                 units = {
                     name: [None if u is None else u + 1 for u in column]
                     for name, column in data.units.items()
                 }
                 changed = msgspec.structs.replace(event, data=msgspec.structs.replace(data, units=units))
                 decision.events[number] = changed
-    found = node.explainer.prediction(node.read, f"{one.input_id}/{one.scope_key}/{one.model_id}")
-    assert the(found, "score").agrees is False
-    assert "made again: SCORED" in the(found, "score").note
+    explanation = node.explainer.prediction(
+        node.read, f"{prediction.input_id}/{prediction.scope_key}/{prediction.model_id}"
+    )
+    assert the(explanation, "score").agrees is False
+    assert "made again: SCORED" in the(explanation, "score").note
 
 
 def test_a_score_that_rests_on_what_earlier_rounds_carried_is_made_again_with_that(played):

@@ -67,16 +67,16 @@ def measured():
 
 
 def with_newcomers(name):
-    def made():
+    def play_again():
         rules = newcomers.RULES[name]
         return SimpleNamespace(log=newcomers.played(rules), contracts=newcomers.CONTRACTS)
 
-    return made
+    return play_again
 
 
 def asked():
     events = questions.drawn(60, seed=60)
-    assert any(one.corrected for one in events)
+    assert any(question.corrected for question in events)
     return SimpleNamespace(log=questions.run(events).log, contracts=lambda _: questions.CONTRACT)
 
 
@@ -90,8 +90,8 @@ PLAYED = {
 
 @pytest.fixture(scope="module", params=PLAYED)
 def node(request, tmp_path_factory):
-    made = PLAYED[request.param]()
-    node = explained(made.log, tmp_path_factory.mktemp("explained"), made.contracts)
+    played_market = PLAYED[request.param]()
+    node = explained(played_market.log, tmp_path_factory.mktemp("explained"), played_market.contracts)
     yield node
     node.read.close()
 
@@ -103,8 +103,8 @@ def taken(node):
 def test_each_number_of_each_snapshot_is_made_again(node):
     seen = set()
     for data in taken(node):
-        found = node.explainer.snapshot(node.read, data.model_id, data.period_start)
-        for step in found.steps:
+        explained_snapshot = node.explainer.snapshot(node.read, data.model_id, data.period_start)
+        for step in explained_snapshot.steps:
             here = step.name == "joined" and (
                 data.joined.period_start != data.period_start
                 or HERE in {value.exact for value in step.result}
@@ -121,12 +121,14 @@ def test_each_number_of_each_snapshot_is_made_again(node):
 def test_each_number_of_each_row_of_the_board_is_made_again(node):
     board = node.read.leaderboard.board()
     for row in board.rows:
-        found = node.explainer.place(node.read, row.model.model_id)
-        assert {step.name for step in found.steps if step.agrees is False} == set(), found
-        assert all(step.agrees for step in found.steps if step.name.split()[0] in ("window", "board")), found
-        (ranked,) = [step for step in found.steps if step.name == "rank"]
+        explained_place = node.explainer.place(node.read, row.model.model_id)
+        assert {step.name for step in explained_place.steps if step.agrees is False} == set(), explained_place
+        assert all(
+            step.agrees for step in explained_place.steps if step.name.split()[0] in ("window", "board")
+        ), explained_place
+        (ranked,) = [step for step in explained_place.steps if step.name == "rank"]
         assert ranked.agrees is (True if row.rank is not None else None)
-        assert "InputsUntil" in {source.kind for step in found.steps for source in step.sources}
+        assert "InputsUntil" in {source.kind for step in explained_place.steps for source in step.sources}
 
 
 ALTERED = {
@@ -152,7 +154,8 @@ ALTERED = {
     "scopes": (
         "sums by scope",
         lambda data: {
-            name: ScopeSum(one.sum_units + 2, one.n, one.scored) for name, one in data.scopes.items()
+            name: ScopeSum(scope_sum.sum_units + 2, scope_sum.n, scope_sum.scored)
+            for name, scope_sum in data.scopes.items()
         },
     ),
     "coverage": (
@@ -162,8 +165,14 @@ ALTERED = {
     "corrected": (
         "corrected truths",
         lambda data: [
-            PeriodCorrection(one.period_start, one.sum_units + 2, one.n, one.scored, one.scopes)
-            for one in data.corrected
+            PeriodCorrection(
+                correction.period_start,
+                correction.sum_units + 2,
+                correction.n,
+                correction.scored,
+                correction.scopes,
+            )
+            for correction in data.corrected
         ],
     ),
 }
@@ -172,7 +181,9 @@ ALTERED = {
 @pytest.mark.parametrize("field", ALTERED)
 def test_a_number_that_was_altered_is_told_to_differ(node, field, monkeypatch):
     step_name, change = ALTERED[field]
-    data = next((one for one in taken(node) if getattr(one, field) and "value" in one.sums), None)
+    data = next(
+        (snapshot for snapshot in taken(node) if getattr(snapshot, field) and "value" in snapshot.sums), None
+    )
     if data is None:
         assert field not in ("scored_count", "rounds_count", "sums", "summary_units", "windows_units")
         return  # these rules have no such number
@@ -186,12 +197,12 @@ def test_a_number_that_was_altered_is_told_to_differ(node, field, monkeypatch):
         return row[0], msgspec.structs.replace(row[1], **{field: change(row[1])}), row[2]
 
     monkeypatch.setattr(read, "get", altered)
-    found = node.explainer.snapshot(node.read, data.model_id, data.period_start)
-    assert found.agrees is False
-    assert {step.name.removesuffix(" value") for step in found.steps if step.agrees is False} & {
+    explained_snapshot = node.explainer.snapshot(node.read, data.model_id, data.period_start)
+    assert explained_snapshot.agrees is False
+    assert {step.name.removesuffix(" value") for step in explained_snapshot.steps if step.agrees is False} & {
         step_name.removesuffix(" value"),
-        *(step.name for step in found.steps if step.name.startswith(f"{step_name} ")),
-    }, [step for step in found.steps if step.agrees is False]
+        *(step.name for step in explained_snapshot.steps if step.name.startswith(f"{step_name} ")),
+    }, [step for step in explained_snapshot.steps if step.agrees is False]
 
 
 def test_the_scene_has_what_it_is_about(request, node):

@@ -215,16 +215,16 @@ def test_history_keeps_the_windows_per_scope_at_each_period_end(log, fold):
 )
 def test_a_prediction_has_the_status_of_its_lifecycle(log, fold, answer, scored, status, reason):
     input_id = log.round(0, {"m": answer}, scored=scored)
-    (one,) = fold(log).predictions.round(input_id, "60s")
-    assert (one.status, one.reason) == (status, reason)
-    assert (one.score_units is not None) == (status == "SCORED")
+    (prediction,) = fold(log).predictions.round(input_id, "60s")
+    assert (prediction.status, prediction.reason) == (status, reason)
+    assert (prediction.score_units is not None) == (status == "SCORED")
 
 
 def test_predictions_come_newest_round_first_and_can_be_narrowed(log, fold):
     log.round(0, {"a": 0.1, "b": 0.2})
     log.round(MINUTE_MS, {"a": 0.3, "b": "ABSENT"})
     read = fold(log)
-    assert [(one.model_id, one.status) for one in read.predictions.newest(0, 2**62)] == [
+    assert [(prediction.model_id, prediction.status) for prediction in read.predictions.newest(0, 2**62)] == [
         ("a", "SCORED"),
         ("b", "ABSENT"),
         ("a", "SCORED"),
@@ -254,22 +254,28 @@ def test_a_second_answer_of_a_model_is_refused_and_changes_nothing(log, fold):
     again = ev.ScopeAnswered(id="again", at=START_MS + 5, data=data)
     log.append("predictions", again)
     read = fold(log)
-    assert [one.status for one in read.predictions.round(input_id, "60s")] == ["SCORED"]
-    assert [(one["event_id"], one["state"]) for one in read.predictions.refused()] == [("again", "PENDING")]
+    assert [prediction.status for prediction in read.predictions.round(input_id, "60s")] == ["SCORED"]
+    assert [(refusal["event_id"], refusal["state"]) for refusal in read.predictions.refused()] == [
+        ("again", "PENDING")
+    ]
 
 
 def test_a_score_for_an_absent_prediction_leaves_it_absent(log, fold):
     input_id = log.round(0, {"m": "ABSENT"}, scored=False)
     log.append("scores", *log._scores(input_id, "BTCUSDT", "60s", START_MS, 60, {"m": 0.5}, {}, {}))
-    assert [one.status for one in fold(log).predictions.round(input_id, "60s")] == ["ABSENT"]
+    assert [prediction.status for prediction in fold(log).predictions.round(input_id, "60s")] == ["ABSENT"]
 
 
 def test_a_round_that_is_scored_twice_is_refused_and_changes_nothing(log, fold):
     input_id = log.round(0, {"m": 0.5})
     log.append("scores", *log._scores(input_id, "BTCUSDT", "60s", START_MS, 60, {"m": -0.5}, {}, {}))
     read = fold(log)
-    assert [one.score_units for one in read.predictions.round(input_id, "60s")] == [{"value": UNIT // 2}]
-    assert [(one["kind"], one["state"]) for one in read.predictions.refused()] == [("RoundScored", "SCORED")]
+    assert [prediction.score_units for prediction in read.predictions.round(input_id, "60s")] == [
+        {"value": UNIT // 2}
+    ]
+    assert [(refusal["kind"], refusal["state"]) for refusal in read.predictions.refused()] == [
+        ("RoundScored", "SCORED")
+    ]
     assert read.predictions.totals()["scored"] == 1
 
 
@@ -305,7 +311,7 @@ def test_an_outage_is_one_hole_however_often_it_was_said_and_says_what_became_of
     ]
     assert minutes == [(1, 5, "filled", "late"), (8, 9, "missing", "asked"), (11, 12, "open", "late")]
     assert row.gap_count == 3
-    assert [(one.source, one.state, one.reason) for one in read.feeds.states()] == [
+    assert [(state.source, state.state, state.reason) for state in read.feeds.states()] == [
         ("generated", "connected", "")
     ]
 
@@ -357,23 +363,23 @@ def submitted(checkpoint_id):
 
 
 def test_a_checkpoint_goes_its_way_to_paid(log, fold):
-    one = log.checkpoint(0, {"m": 10**9})
-    log.append("checkpoints", submitted(one))
-    log.append("checkpoints", move(ev.CheckpointClaimable, one), upto={"commands": (3, 0)})
-    log.append("checkpoints", move(ev.CheckpointPaid, one), upto={"commands": (7, 0)})
+    checkpoint_id = log.checkpoint(0, {"m": 10**9})
+    log.append("checkpoints", submitted(checkpoint_id))
+    log.append("checkpoints", move(ev.CheckpointClaimable, checkpoint_id), upto={"commands": (3, 0)})
+    log.append("checkpoints", move(ev.CheckpointPaid, checkpoint_id), upto={"commands": (7, 0)})
     read = fold(log)
-    row = read.checkpoints.get(one)
+    row = read.checkpoints.get(checkpoint_id)
     assert (row.status, row.tx_hash, row.submitted_at) == ("PAID", TX_HASH, START_MS)
     assert [status for status, _ in row.moves] == ["PENDING", "SUBMITTED", "CLAIMABLE", "PAID"]
     assert read.checkpoints.commands_decided == (7, 0)
 
 
 def test_an_illegal_move_of_a_checkpoint_is_recorded_and_changes_nothing(log, fold):
-    one = log.checkpoint(0, {"m": 10**9})
-    log.append("checkpoints", move(ev.CheckpointPaid, one))
+    checkpoint_id = log.checkpoint(0, {"m": 10**9})
+    log.append("checkpoints", move(ev.CheckpointPaid, checkpoint_id))
     read = fold(log)
-    assert read.checkpoints.get(one).status == "PENDING"
-    assert [(found["kind"], found["state"]) for found in read.checkpoints.refused()] == [
+    assert read.checkpoints.get(checkpoint_id).status == "PENDING"
+    assert [(refusal["kind"], refusal["state"]) for refusal in read.checkpoints.refused()] == [
         ("CheckpointPaid", "PENDING")
     ]
 
@@ -381,46 +387,46 @@ def test_an_illegal_move_of_a_checkpoint_is_recorded_and_changes_nothing(log, fo
 @pytest.mark.parametrize("steps", range(4), ids=["PENDING", "SUBMITTED", "CLAIMABLE", "PAID"])
 def test_a_second_opening_is_refused_and_reported_wherever_it_is_no_release(log, fold, steps):
     """What was offered never changes: neither its shares nor where it stands."""
-    one = log.checkpoint(0, {"m": 10**9})
-    sent = ev.CheckpointSubmittedData(checkpoint_id=one, tx_hash=TX_HASH, command_id="c")
+    checkpoint_id = log.checkpoint(0, {"m": 10**9})
+    sent = ev.CheckpointSubmittedData(checkpoint_id=checkpoint_id, tx_hash=TX_HASH, command_id="c")
     way = [
-        ev.CheckpointSubmitted(id=f"{one}/sent", at=START_MS, data=sent),
-        move(ev.CheckpointClaimable, one),
-        move(ev.CheckpointPaid, one),
+        ev.CheckpointSubmitted(id=f"{checkpoint_id}/sent", at=START_MS, data=sent),
+        move(ev.CheckpointClaimable, checkpoint_id),
+        move(ev.CheckpointPaid, checkpoint_id),
     ]
     log.append("checkpoints", *way[:steps]) if steps else None
     log.checkpoint(0, {"m": 10**9 - 1, "thief": 1})
     log.checkpoint(0, {"thief": 10**9}, withheld="for show")
     read = fold(log)
-    row = read.checkpoints.get(one)
+    row = read.checkpoints.get(checkpoint_id)
     state = ("PENDING", "SUBMITTED", "CLAIMABLE", "PAID")[steps]
     assert row.status == state
     assert [entry.model_id for entry in row.checkpoint.ranking] == ["m"]
     assert row.checkpoint.emission["cruncher_rewards"] == [{"cruncher_index": 0, "reward_pct": 10**9}]
-    assert sorted((found["kind"], found["state"]) for found in read.checkpoints.refused()) == [
+    assert sorted((refusal["kind"], refusal["state"]) for refusal in read.checkpoints.refused()) == [
         ("CheckpointOpened", state), ("CheckpointWithheld", state),
     ]  # fmt: skip
 
 
 def test_a_withheld_checkpoint_is_not_listed_as_pending_until_it_is_released(log, fold):
-    one = log.checkpoint(0, {"m": 10**9}, withheld="sums differ")
+    checkpoint_id = log.checkpoint(0, {"m": 10**9}, withheld="sums differ")
     read = fold(log)
     assert [row.reason for row in read.checkpoints.newest("WITHHELD")] == ["sums differ"]
     assert list(read.checkpoints.newest("PENDING")) == []
     assert read.checkpoints.latest_offered() is None
     log.checkpoint(0, {"m": 10**9})  # released: the second opening
     assert [row.status for row in fold(log).checkpoints.newest()] == ["PENDING"]
-    assert fold(log).checkpoints.latest_offered().checkpoint.checkpoint_id == one
+    assert fold(log).checkpoints.latest_offered().checkpoint.checkpoint_id == checkpoint_id
 
 
 def test_a_failed_submission_is_pending_again_without_its_hash(log, fold):
-    one = log.checkpoint(0, {"m": 10**9})
-    log.append("checkpoints", submitted(one))
+    checkpoint_id = log.checkpoint(0, {"m": 10**9})
+    log.append("checkpoints", submitted(checkpoint_id))
     data = ev.CheckpointSubmissionFailedData(
-        checkpoint_id=one, tx_hash=TX_HASH, reason="expired", command_id="c"
+        checkpoint_id=checkpoint_id, tx_hash=TX_HASH, reason="expired", command_id="c"
     )
     log.append("checkpoints", ev.CheckpointSubmissionFailed(id="f", at=START_MS, data=data))
-    row = fold(log).checkpoints.get(one)
+    row = fold(log).checkpoints.get(checkpoint_id)
     assert (row.status, row.tx_hash, row.submitted_at, row.reason) == ("PENDING", None, None, "expired")
 
 

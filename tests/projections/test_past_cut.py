@@ -59,24 +59,26 @@ def all_of(cutter: PastCutter) -> int:
 def whole(read) -> dict[str, list[tuple[bytes, bytes]]]:
     """Every key and value of each store that has a past, but for the record of positions and notes."""
     return {
-        one.name: [
-            (key, value) for key, value in one.store.database.items(b"", backwards=False) if key != b"m"
+        projection.name: [
+            (key, value)
+            for key, value in projection.store.database.items(b"", backwards=False)
+            if key != b"m"
         ]
-        for one in read.all()
-        if one.keeps_past
+        for projection in read.all()
+        if projection.keeps_past
     }
 
 
 def views_at(read, until):
     past = PastReadModels(read, cuts_at(read, until, folded_until(read)))
-    return answers(past), [(rows(one), one.store.state_hash) for one in past.all()]
+    return answers(past), [(rows(view), view.store.state_hash) for view in past.all()]
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_from_the_horizon_on_the_past_is_what_it_was_and_before_it_is_refused(tmp_path, seed):
     log, rng = late_log(seed), random.Random(seed)
     read = folded(log, tmp_path)
-    of_now = {one.name: (one.store.state_hash, rows(one)) for one in read.all()}
+    of_now = {projection.name: (projection.store.state_hash, rows(projection)) for projection in read.all()}
     horizon_ms = read.feeds.store.latest_at("feeds") // DAY_MS * DAY_MS - PAST_DAYS * DAY_MS
     late, early = [], []
     for moment in moments(log):
@@ -97,8 +99,10 @@ def test_from_the_horizon_on_the_past_is_what_it_was_and_before_it_is_refused(tm
             cuts_at(read, until, folded_until(read))
     with pytest.raises(PastCutError, match=f"scores:{last_cuts['scores'].offset - 9} is before it"):
         check_cuts(read, {"scores": Cut(last_cuts["scores"].offset - 9)}, folded_until(read))
-    assert {one.name: (one.store.state_hash, rows(one)) for one in read.all()} == of_now
-    assert all(one.store.recompute_hash() == one.store.state_hash for one in read.all())
+    assert {
+        projection.name: (projection.store.state_hash, rows(projection)) for projection in read.all()
+    } == of_now
+    assert all(projection.store.recompute_hash() == projection.store.state_hash for projection in read.all())
     assert all_of(PastCutter(read, PAST_DAYS)) == 0  # there is nothing to do twice
     read.close()
 
@@ -172,7 +176,7 @@ def test_a_crash_at_any_step_of_a_cut_leaves_what_the_horizon_says(tmp_path, mon
     for after in range(in_all):
         node = crashed(read, tmp_path / "live", log)
         monkeypatch.setattr(
-            past_cut.Database, "write", lambda one, batch, after=after: write(one, batch, after)
+            past_cut.Database, "write", lambda database, batch, after=after: write(database, batch, after)
         )
         writes = 0
         with pytest.raises(KilledError):
@@ -198,8 +202,8 @@ def log_at(hour: int) -> int:
 def crashed(read, folder, log):
     """The stores as kill -9 leaves them: what was written, opened by another process."""
     shutil.rmtree(folder, ignore_errors=True)
-    for one in read.all():
-        copied(one.store.path, folder / "projections" / one.name)
+    for projection in read.all():
+        copied(projection.store.path, folder / "projections" / projection.name)
     return open_read_models(folder, "cluster", log.crunch_id)
 
 
@@ -267,12 +271,12 @@ def test_every_figure_is_explained_as_before_when_all_of_its_past_is_cut(tmp_pat
     node = explained(log, tmp_path, contracts)
     before = list(explanations(node))
     deleted = 0
-    for one in node.read.all():
-        if one.keeps_past:
-            store = one.store
-            ends = {topic: store.positions.get(topic, Need()).offset for topic in one.topics}
+    for projection in node.read.all():
+        if projection.keeps_past:
+            store = projection.store
+            ends = {topic: store.positions.get(topic, Need()).offset for topic in projection.topics}
             store.begin_cut(horizon_at(store.database, 1 << 60, ends))
-            cutting = Cutting(store.database, store.horizon, one.owner, one.is_explained)
+            cutting = Cutting(store.database, store.horizon, projection.owner, projection.is_explained)
             while cutting.step():
                 pass
             deleted += cutting.deleted
@@ -284,8 +288,10 @@ def test_every_figure_is_explained_as_before_when_all_of_its_past_is_cut(tmp_pat
 
 def explanations(node):
     far = 1 << 50
-    for one in node.read.predictions.newest(0, far):
-        yield node.explainer.prediction(node.read, f"{one.input_id}/{one.scope_key}/{one.model_id}")
+    for prediction in node.read.predictions.newest(0, far):
+        yield node.explainer.prediction(
+            node.read, f"{prediction.input_id}/{prediction.scope_key}/{prediction.model_id}"
+        )
     for _, data in node.read.snapshots.newest(0, far):
         yield node.explainer.snapshot(node.read, data.model_id, data.period_start)
     for row in node.read.checkpoints.newest():

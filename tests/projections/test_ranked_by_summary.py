@@ -30,8 +30,8 @@ def read(tmp_path):
         return opened[-1].leaderboard
 
     yield do
-    for one in opened:
-        one.close()
+    for read_models in opened:
+        read_models.close()
 
 
 def log_of(**terms) -> LogBuilder:

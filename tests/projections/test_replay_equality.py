@@ -25,7 +25,7 @@ from coordinator.streams.log.errors import OperatorError
 
 
 def hashes(projections):
-    return {one.name: one.store.state_hash for one in projections}
+    return {projection.name: projection.store.state_hash for projection in projections}
 
 
 def rows(projection):
@@ -60,11 +60,11 @@ def test_any_interleaving_of_topics_gives_equal_bytes(log, once, seed, commit_ev
     with tempfile.TemporaryDirectory() as path:
         projections = open_projections(Path(path), "cluster", log.crunch_id)
         fold_into(Folder(projections), log, order, commit_every)
-        for one, expected in zip(projections, once.all(), strict=True):
-            assert rows(one) == rows(expected), one.name
+        for projection, expected in zip(projections, once.all(), strict=True):
+            assert rows(projection) == rows(expected), projection.name
         assert hashes(projections) == hashes(once.all())
-        for one in projections:
-            one.store.close()
+        for projection in projections:
+            projection.store.close()
 
 
 @settings(max_examples=5, deadline=None)
@@ -78,16 +78,16 @@ def test_any_interleaving_of_what_the_stages_wrote_gives_the_same_hashes(seed, c
     in_turn = [topic for topic, records in log.records.items() if topic != "commands" for _ in records]
     shuffled = list(in_turn)
     random.Random(seed).shuffle(shuffled)
-    found = []
+    hashes_of_runs = []
     with tempfile.TemporaryDirectory() as path:
         for order in (in_turn, shuffled):
-            projections = open_projections(Path(path) / str(len(found)), "cluster", log.crunch_id)
+            projections = open_projections(Path(path) / str(len(hashes_of_runs)), "cluster", log.crunch_id)
             fold_into(Folder(projections), log, order, commit_every)
-            found.append(hashes(projections))
-            for one in projections:
-                one.store.close()
-    assert found[0] == found[1]
-    assert found[0]["leaderboard"] != "0" * 64
+            hashes_of_runs.append(hashes(projections))
+            for projection in projections:
+                projection.store.close()
+    assert hashes_of_runs[0] == hashes_of_runs[1]
+    assert hashes_of_runs[0]["leaderboard"] != "0" * 64
 
 
 def test_folding_again_from_the_start_changes_nothing(log, once, tmp_path):
@@ -118,12 +118,12 @@ def test_a_kill_between_commits_loses_and_doubles_nothing(log, once, tmp_path, s
         for topic in rng.sample(sorted(places), 3):  # folded, never committed
             for offset, record in list(enumerate(log.records[topic]))[places[topic] : places[topic] + 2]:
                 folder.fold(topic, offset, record)
-        for one in projections:
-            one.store.close()
+        for projection in projections:
+            projection.store.close()
     assert hashes(projections) == hashes(once.all())
-    for one, expected in zip(projections, once.all(), strict=True):
-        assert rows(one) == rows(expected)
-        one.store.close()
+    for projection, expected in zip(projections, once.all(), strict=True):
+        assert rows(projection) == rows(expected)
+        projection.store.close()
 
 
 def test_one_projection_rebuilt_alone_catches_up_with_the_others(log, once, tmp_path):
@@ -133,16 +133,16 @@ def test_one_projection_rebuilt_alone_catches_up_with_the_others(log, once, tmp_
     projections = open_projections(tmp_path, "cluster", log.crunch_id)
     fold_into(Folder(projections), log)
     assert hashes(projections) == hashes(once.all())
-    for one in projections:
-        one.store.close()
+    for projection in projections:
+        projection.store.close()
 
 
 def test_what_did_not_count_is_remembered_beside_the_rows(log, tmp_path):
     folded(log, tmp_path).close()
     projections = open_projections(tmp_path, "cluster", log.crunch_id)
     assert Folder(projections).uncounted == 1  # the garbage in `scores`
-    for one in projections:
-        one.store.close()
+    for projection in projections:
+        projection.store.close()
 
 
 def altered(path, change):
@@ -183,10 +183,10 @@ def test_one_altered_byte_is_found(log, tmp_path, name, change):
     altered(tmp_path / name, change)
     store = Store.open_secondary(tmp_path / name)
     try:
-        found = store.recompute_hash()
+        recomputed = store.recompute_hash()
     except StoreDamagedError:
-        found = "unreadable"
-    assert found != store.state_hash
+        recomputed = "unreadable"
+    assert recomputed != store.state_hash
     store.close()
 
 
@@ -201,9 +201,9 @@ def test_altered_positions_are_found(log, tmp_path, name):
 @pytest.mark.parametrize("name", PROJECTIONS)
 def test_a_byte_altered_in_the_file_itself_is_found(log, tmp_path, name):
     folded(log, tmp_path).close()
-    kept = Store.open_secondary(tmp_path / name)
-    expected = kept.state_hash
-    kept.close()
+    copy = Store.open_secondary(tmp_path / name)
+    expected = copy.state_hash
+    copy.close()
     for table in sorted((tmp_path / name).glob("*.sst")):
         data = table.read_bytes()
         for at in range(
@@ -213,10 +213,10 @@ def test_a_byte_altered_in_the_file_itself_is_found(log, tmp_path, name):
         table.write_bytes(data)
     try:
         store = Store.open_secondary(tmp_path / name)
-        found = store.recompute_hash()
+        recomputed = store.recompute_hash()
     except StoreDamagedError:
         return
-    assert found != expected
+    assert recomputed != expected
 
 
 def test_a_store_of_another_cluster_is_rebuilt(log, tmp_path):

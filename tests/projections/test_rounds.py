@@ -47,8 +47,8 @@ def test_a_round_counts_where_its_questions_stand(log, fold):
     assert (first.state, first.questions) == ("closed", 5)
     assert (first.opens_at, first.closes_at) == (START_MS, START_MS + 30 * HOUR_MS)
     assert (second.state, second.counts["open"]) == ("open", 1)
-    assert [one.round_id for one in rounds.rounds()] == ["week-2", "week-1"]
-    assert [one.round_id for one in rounds.rounds("open")] == ["week-2"]
+    assert [round_.round_id for round_ in rounds.rounds()] == ["week-2", "week-1"]
+    assert [round_.round_id for round_ in rounds.rounds("open")] == ["week-2"]
     assert rounds.round("week-3") is None
     assert rounds.totals() == {"total": 4, "resolved": 1, "pending": 3}
 
@@ -56,7 +56,7 @@ def test_a_round_counts_where_its_questions_stand(log, fold):
 def test_a_question_tells_what_was_posted_and_what_became_of_it(log, fold):
     add_questions(log)
     rounds = fold(log).rounds
-    states = {one.question_id: one.state for one in rounds.questions("week-1")}
+    states = {question.question_id: question.state for question in rounds.questions("week-1")}
     assert states == {
         "due": "resolved",
         "late": "closed",
@@ -110,7 +110,7 @@ def test_a_revision_replaces_the_payload_and_is_no_second_question(log, fold):
     row = rounds.question("r", "q")
     assert (row.posted.payload, row.posted.revision, row.posted.posted_at) == ('{"a":2}', 1, START_MS)
     assert (rounds.round("r").questions, rounds.round("r").closes_at) == (1, START_MS + 5 * HOUR_MS)
-    assert [one.question_id for one in rounds.newest()] == ["q"]
+    assert [question.question_id for question in rounds.newest()] == ["q"]
 
 
 def test_a_large_payload_stays_in_the_log(log, fold):
@@ -123,7 +123,7 @@ def test_a_large_payload_stays_in_the_log(log, fold):
 def test_a_truth_of_no_question_is_noted_as_illegal_and_changes_nothing(log, fold):
     Posted(log).truth("r", "q", 0, {"outcome": 1})
     rounds = fold(log).rounds
-    assert [one["kind"] for one in rounds.refused()] == ["QuestionResolved"]
+    assert [refusal["kind"] for refusal in rounds.refused()] == ["QuestionResolved"]
     assert list(rounds.newest()) == []
 
 
@@ -159,8 +159,10 @@ def test_each_model_has_one_line_and_the_newest_valid_answer_is_in_it(log, fold)
         "inp/questions/week-2/open",
         "inp/questions/week-2/open~2",
     ]
-    said = {one.model_id: (one.status, one.output) for one in answers_of(read.predictions, row)}
-    assert said == {"m1": ("PENDING", {"value": 0.15}), "m2": ("PENDING", {"value": 0.2})}
+    answers = {
+        answer.model_id: (answer.status, answer.output) for answer in answers_of(read.predictions, row)
+    }
+    assert answers == {"m1": ("PENDING", {"value": 0.15}), "m2": ("PENDING", {"value": 0.2})}
 
 
 @pytest.mark.parametrize(

@@ -66,16 +66,16 @@ def places(board):
 
 
 def test_once_they_hold_the_board_is_theirs(board):
-    made = board(log_of(HOUR_MS, ranking_direction="asc"))
-    assert [row.model.model_id for row in made.rows] == ["b", "a"]
-    made = board(log_of(HOUR_MS, windows=SHORT, ranking_key="brief"))
-    assert places(made) == [(1, "b", UNIT // 5, 3), (2, "a", UNIT // 10, 3)]
+    shown = board(log_of(HOUR_MS, ranking_direction="asc"))
+    assert [row.model.model_id for row in shown.rows] == ["b", "a"]
+    shown = board(log_of(HOUR_MS, windows=SHORT, ranking_key="brief"))
+    assert places(shown) == [(1, "b", UNIT // 5, 3), (2, "a", UNIT // 10, 3)]
 
 
 def test_where_the_scoring_changes_windows_begin_anew(board):
-    made = board(log_of(HOUR_MS, scoring_hash="other"))
-    assert places(made) == [(1, "b", UNIT // 5, 1), (2, "a", UNIT // 10, 1)]
-    assert made.mixed_contracts == []
+    shown = board(log_of(HOUR_MS, scoring_hash="other"))
+    assert places(shown) == [(1, "b", UNIT // 5, 1), (2, "a", UNIT // 10, 1)]
+    assert shown.mixed_contracts == []
 
 
 def test_a_round_of_the_old_scoring_is_in_no_window_of_the_new(board):
@@ -86,18 +86,18 @@ def test_a_round_of_the_old_scoring_is_in_no_window_of_the_new(board):
     log.round(CHANGE_MS - 30 * MINUTE_MS, {"a": 0.9}, scope_key="1h", horizon_seconds=3600)
     log.round(CHANGE_MS + MINUTE_MS, {"a": 0.1})
     log.inputs_until(CHANGE_MS + HOUR_MS)
-    made = board(log)
-    assert places(made) == [(1, "a", UNIT // 10, 1)]
-    assert made.rows[0].last_scored_at == START_MS + CHANGE_MS + 30 * MINUTE_MS
+    shown = board(log)
+    assert places(shown) == [(1, "a", UNIT // 10, 1)]
+    assert shown.rows[0].last_scored_at == START_MS + CHANGE_MS + 30 * MINUTE_MS
 
 
 def test_a_release_that_hashes_the_same_contract_s_scoring_anew_changes_no_sum(board):
     """The board stood still from when such terms were told until they held; the snapshots, from then on."""
     same = {"contract_hash": CONTRACT_HASH, "scoring_hash": "hashed in another way"}
     assert board(log_of(contract_hash=CONTRACT_HASH, scoring_hash=same["scoring_hash"])) == board(log_of())
-    made = board(log_of(HOUR_MS, **same))
-    assert places(made) == places(board(log_of(HOUR_MS, contract_hash=CONTRACT_HASH)))
-    assert made.mixed_contracts == []
+    shown = board(log_of(HOUR_MS, **same))
+    assert places(shown) == places(board(log_of(HOUR_MS, contract_hash=CONTRACT_HASH)))
+    assert shown.mixed_contracts == []
 
 
 def test_a_board_whose_windows_mix_two_rules_says_so(board):

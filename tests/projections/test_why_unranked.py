@@ -52,15 +52,15 @@ def log_of(**terms) -> LogBuilder:
 
 
 def test_each_has_its_reason(board):
-    made = board(log_of(windows=LEAST))
-    assert reasons(made) == {
+    shown = board(log_of(windows=LEAST))
+    assert reasons(shown) == {
         "good": "",
         "few": "fewer than 3 scores and charges in score_recent",
         "silent": "no score in score_recent",
         "gone": "not running: left",
         "banned": "no score in score_recent",
     }
-    assert (made.rows[0].rank, made.rows[0].model.model_id) == (1, "good")
+    assert (shown.rows[0].rank, shown.rows[0].model.model_id) == (1, "good")
 
 
 def test_a_window_of_windows_names_itself(board):
@@ -75,12 +75,12 @@ def test_who_is_below_the_coverage_stands_on_the_board_without_a_rank(board):
     log = log_of(coverage=ev.CoverageTerms(share=0.5, hours=24, rounds=0))
     taken(log, "good", coverage=ev.Answered(2, 4))
     taken(log, "few", coverage=ev.Answered(1, 3))
-    made = board(log)
-    assert [(row.rank, row.model.model_id) for row in made.rows][:2] == [(1, "good"), (None, "banned")]
-    few = next(row for row in made.rows if row.model.model_id == "few")
+    shown = board(log)
+    assert [(row.rank, row.model.model_id) for row in shown.rows][:2] == [(1, "good"), (None, "banned")]
+    few = next(row for row in shown.rows if row.model.model_id == "few")
     assert few.windows_units["score_recent"] == 9 * UNIT // 10
     assert few.unranked_reason == "scored in 1 of 3 rounds of the last 24 h, coverage asks for 0.5"
-    assert reasons(made)["silent"] == "scored in no closed period of the last 24 h, coverage asks for 0.5"
+    assert reasons(shown)["silent"] == "scored in no closed period of the last 24 h, coverage asks for 0.5"
 
 
 def test_with_a_past_for_newcomers_windows_are_those_of_the_snapshots(board):
@@ -89,10 +89,10 @@ def test_with_a_past_for_newcomers_windows_are_those_of_the_snapshots(board):
     log.inputs_until(HOUR_MS + 2 * MINUTE_MS)
     windows = {"score_recent": UNIT // 4, "score_steady": UNIT // 5, "score_anchor": None}
     taken(log, "good", joined=ev.JoinedAt(START_MS, START_MS), windows_units=windows)
-    made = board(log)
-    row = made.rows[0]
+    shown = board(log)
+    row = shown.rows[0]
     assert (row.model.model_id, row.rank, row.windows_units) == ("good", 1, windows)
-    assert reasons(made)["few"] == "no score in score_recent"
+    assert reasons(shown)["few"] == "no score in score_recent"
 
 
 def test_a_participant_whom_no_orchestrator_names_hands_in_answers_and_has_a_rank(board):
@@ -101,6 +101,6 @@ def test_a_participant_whom_no_orchestrator_names_hands_in_answers_and_has_a_ran
         log.round(minute * MINUTE_MS, {"handed-in": 0.9})
     log.scored_until(2 * HOUR_MS)
     log.inputs_until(2 * HOUR_MS)
-    made = board(log)
-    assert reasons(made)["handed-in"] == ""
-    assert next(row.rank for row in made.rows if row.model.model_id == "handed-in") is not None
+    shown = board(log)
+    assert reasons(shown)["handed-in"] == ""
+    assert next(row.rank for row in shown.rows if row.model.model_id == "handed-in") is not None
