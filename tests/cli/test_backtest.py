@@ -17,14 +17,14 @@ MINUTES = 91
 
 
 def models(folder: Path) -> list[str]:
-    said = {
+    body_by_name = {
         "up": "    def predict(self, s, h, t): return {'value': 0.5}\n",
         "evil": "    def predict(self, s, h, t): raise ValueError('<script>alert(1)</script>')\n",
     }
-    for name, body in said.items():
+    for name, body in body_by_name.items():
         (folder / name).mkdir()
         (folder / name / "main.py").write_text(HEAD + body)
-    return [str(folder / name) for name in said]
+    return [str(folder / name) for name in body_by_name]
 
 
 def run(*arguments: str):
@@ -64,7 +64,7 @@ def test_models_are_named_as_their_owner_names_them_and_the_page_fits_a_phone_an
     folders = models(tmp_path)
     listed = "".join(
         f"  - {{folder: {name}, model_id: '{number}', model_name: {name}-er}}\n"
-        for number, name in enumerate((Path(one).name for one in folders), start=7)
+        for number, name in enumerate((Path(folder_).name for folder_ in folders), start=7)
     )
     (tmp_path / "models.yaml").write_text(f"models:\n{listed}")
     done = run(str(tmp_path), *WINDOW, "--report", str(tmp_path / "report"))

@@ -57,14 +57,14 @@ async def test_a_confirm_binds_first_what_was_handed_out_to_pay_by(tmp_path, sen
     log, the_id = offered(Settings(wallets_file=str(tmp_path / "wallets.csv")))
     await log.decide(ev.ConfirmCheckpoint, ev.ConfirmCheckpointData(checkpoint_id=the_id, tx_hash=TX_HASH))
     *bound, confirmed = sent
-    assert [one.data.payees for one in bound] == payees
+    assert [event.data.payees for event in bound] == payees
     assert isinstance(confirmed, ev.ConfirmCheckpoint)
 
 
 async def test_other_commands_bind_nobody(sent):
     log, the_id = offered(Settings())
     await log.decide(ev.ReleaseCheckpoint, ev.ReleaseCheckpointData(checkpoint_id=the_id, reason=""))
-    assert [type(one) for one in sent] == [ev.ReleaseCheckpoint]
+    assert [type(command) for command in sent] == [ev.ReleaseCheckpoint]
 
 
 def test_a_command_pays_by_the_nodes_file_of_wallets_unless_it_is_told_another(tmp_path, monkeypatch):

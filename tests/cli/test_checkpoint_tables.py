@@ -41,11 +41,11 @@ def checkpoint(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_checkpoint_is_shown_whatever_its_models_are_called(name, capsys):
     print_checkpoint(checkpoint(name))
-    said = capsys.readouterr().out
-    assert ID in said
-    assert "37.1428572 %" in said
-    assert "never scored in the period" in " ".join(said.split())
-    assert name[:4] in said
+    output = capsys.readouterr().out
+    assert ID in output
+    assert "37.1428572 %" in output
+    assert "never scored in the period" in " ".join(output.split())
+    assert name[:4] in output
     for part in (
         "on top:",
         "for ckp_old",
@@ -53,16 +53,16 @@ def test_a_checkpoint_is_shown_whatever_its_models_are_called(name, capsys):
         "made good by ckp_new",
         "the next checkpoint carries",
     ):
-        assert part in " ".join(said.split())
-    assert said.count("1,234,567") == 4
+        assert part in " ".join(output.split())
+    assert output.count("1,234,567") == 4
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_wallets_are_shown_whole(name, capsys):
     print_wallets([{"model_id": "17", "model_name": name, "seen": True, "wallet": PUBKEY, "from": "file"}])
-    said = capsys.readouterr().out
-    assert PUBKEY in said
-    assert name[:3] in said
+    output = capsys.readouterr().out
+    assert PUBKEY in output
+    assert name[:3] in output
 
 
 def test_a_dry_run_says_what_it_would_be(capsys):

@@ -72,12 +72,12 @@ async def test_an_ntp_server_that_cannot_be_believed_is_named(fault):
 async def test_the_check_up_compares_the_clock(off_seconds, state, says):
     async with ntp_server() as server:
         settings = Settings(feed_source="generated", ntp_server=server)
-        (found,) = await checkup_node.clock(settings, lambda: NOW + off_seconds * 1000)
-    assert found.state is state
-    assert says in found.says
+        (finding,) = await checkup_node.clock(settings, lambda: NOW + off_seconds * 1000)
+    assert finding.state is state
+    assert says in finding.says
 
 
 async def test_nobody_is_asked_unless_the_source_can_tell_or_a_server_is_named():
-    (found,) = await checkup_node.clock(Settings(feed_source="generated"), lambda: NOW)
-    assert found.state is State.OK
-    assert "NTP_SERVER=HOST" in found.says
+    (finding,) = await checkup_node.clock(Settings(feed_source="generated"), lambda: NOW)
+    assert finding.state is State.OK
+    assert "NTP_SERVER=HOST" in finding.says

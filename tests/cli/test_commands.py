@@ -32,7 +32,10 @@ COMMANDS = [
     ["dead-letters", "list"],
     ["dead-letters", "show"],
     ["models", "serve"],
-    *(["checkpoint", one] for one in ("list", "show", "confirm", "advance", "release", "wallets", "dry-run")),
+    *(
+        ["checkpoint", subcommand]
+        for subcommand in ("list", "show", "confirm", "advance", "release", "wallets", "dry-run")
+    ),
     ["preflight"],
     ["doctor"],
     ["keys", "make"],
@@ -67,9 +70,9 @@ def test_money_moves_by_a_name_that_cannot_change_meanwhile(coordinator, command
 
 
 def test_topology_as_json_holds_the_table(coordinator):
-    found = json.loads(coordinator("topology", "--json").stdout)
-    assert [stream["topic"] for stream in found["streams"]] == list(TOPICS)
-    assert found["mermaid"] == mermaid()
+    table = json.loads(coordinator("topology", "--json").stdout)
+    assert [stream["topic"] for stream in table["streams"]] == list(TOPICS)
+    assert table["mermaid"] == mermaid()
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -103,7 +106,7 @@ def test_a_kafka_that_does_not_answer_is_one_line_and_exit_code_3(coordinator, c
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "complaint"),
     [
         (["worker", "nobody"], "there is no worker 'nobody'"),
         (["up", "--until", "2023-03-10"], "write 2023-03-10T00:00:00Z for midnight UTC"),
@@ -121,10 +124,10 @@ def test_a_kafka_that_does_not_answer_is_one_line_and_exit_code_3(coordinator, c
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_the_operator_can_mend_is_one_line_and_exit_code_2(coordinator, arguments, said):
+def test_what_the_operator_can_mend_is_one_line_and_exit_code_2(coordinator, arguments, complaint):
     result = coordinator(*arguments)
     assert result.exit_code == 2, result.output
-    assert said in result.stderr
+    assert complaint in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
 
 

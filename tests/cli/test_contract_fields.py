@@ -33,9 +33,9 @@ def test_a_callable_comes_with_the_signature_of_its_default():
 
 
 def test_as_json_a_field_is_an_object():
-    (found,) = json.loads(runner.invoke(app, ["contract", "fields", "gap_policy", "--json"]).output)
-    assert (found["name"], found["default"]) == ("gap_policy", "'wait'")
-    assert "records" in found["doc"]
+    (field,) = json.loads(runner.invoke(app, ["contract", "fields", "gap_policy", "--json"]).output)
+    assert (field["name"], field["default"]) == ("gap_policy", "'wait'")
+    assert "records" in field["doc"]
 
 
 def test_a_misspelt_name_is_refused_with_what_is_near():
@@ -49,10 +49,12 @@ def test_a_subclass_of_an_author_shows_its_own_fields_too():
         lookback_hours: int = 3
         """How far back it looks."""
 
-    (found,) = [one for one in fields_of(Mine) if one.path == "lookback_hours"]
-    assert (found.type, found.default, found.doc) == ("int", "3", "How far back it looks.")
+    (field,) = [field_ for field_ in fields_of(Mine) if field_.path == "lookback_hours"]
+    assert (field.type, field.default, field.doc) == ("int", "3", "How far back it looks.")
 
 
 def test_every_field_says_what_it_means():
-    silent = [one.path for one in fields_of(CrunchContract) if not one.doc or one.doc.startswith("Default:")]
+    silent = [
+        field.path for field in fields_of(CrunchContract) if not field.doc or field.doc.startswith("Default:")
+    ]
     assert silent == [], "a docstring under each field: what it means, its unit, an example"

@@ -26,33 +26,36 @@ def configured(contract_hash: str) -> ev.CrunchConfigured:
     return ev.CrunchConfigured(id=f"terms/{contract_hash}", at=0, data=terms)
 
 
-def kept(*applied: Applied) -> Kept:
+def applied_so_far(*applied: Applied) -> Kept:
     return Kept(list(applied), [configured(OLD)], 5, 9)
 
 
 def test_a_refused_contract_is_listed_with_its_reason_and_is_no_base():
-    found = kept(Applied(command(OLD, 1)), Applied(command(NEW, 2), WHY))
-    assert [(row["state"], row["refused"]) for row in _rows(found)] == [("in force", None), ("refused", WHY)]
-    assert found.newest().data.contract_hash == OLD
-    assert found.of("b").refused == WHY
-    assert WHY in _on_disk(Settings(), found)
+    contracts = applied_so_far(Applied(command(OLD, 1)), Applied(command(NEW, 2), WHY))
+    assert [(row["state"], row["refused"]) for row in _rows(contracts)] == [
+        ("in force", None),
+        ("refused", WHY),
+    ]
+    assert contracts.newest().data.contract_hash == OLD
+    assert contracts.of("b").refused == WHY
+    assert WHY in _on_disk(Settings(), contracts)
 
 
 def test_one_that_nobody_has_decided_waits_and_is_what_was_applied_last():
-    found = kept(Applied(command(OLD, 1)), Applied(command(NEW, 2)))
-    assert [row["state"] for row in _rows(found)] == ["in force", "waits"]
-    assert found.newest().data.contract_hash == NEW
+    contracts = applied_so_far(Applied(command(OLD, 1)), Applied(command(NEW, 2)))
+    assert [row["state"] for row in _rows(contracts)] == ["in force", "waits"]
+    assert contracts.newest().data.contract_hash == NEW
 
 
 def test_one_in_force_stays_so_when_it_is_refused_at_a_second_time():
-    found = kept(Applied(command(OLD, 1)), Applied(command(OLD, 2), WHY))
-    assert [(row["state"], row["refused"]) for row in _rows(found)] == [("in force", WHY)]
-    assert found.newest().at == 1
+    contracts = applied_so_far(Applied(command(OLD, 1)), Applied(command(OLD, 2), WHY))
+    assert [(row["state"], row["refused"]) for row in _rows(contracts)] == [("in force", WHY)]
+    assert contracts.newest().at == 1
 
 
 def test_where_all_were_refused_the_reason_is_said():
     with pytest.raises(OperatorError, match="score_decimals is 6"):
-        kept(Applied(command(NEW, 2), WHY)).newest()
+        applied_so_far(Applied(command(NEW, 2), WHY)).newest()
 
 
 def test_a_refusal_is_found_by_the_commands_own_place():

@@ -33,13 +33,13 @@ def deploy(tmp_path, monkeypatch):
 
 def test_what_was_chosen_at_the_first_deploy_stays(deploy):
     assert deploy("generated")[0] == "generated"
-    chosen, said = deploy(None)
+    chosen, output = deploy(None)
     assert chosen == "generated"
-    assert "generated, as before" in said
+    assert "generated, as before" in output
 
 
 def test_the_settings_have_the_last_word(deploy):
     deploy("generated")
-    chosen, said = deploy(None, FEED_SOURCE="pyth")
+    chosen, output = deploy(None, FEED_SOURCE="pyth")
     assert chosen is None
-    assert "feed: pyth, as the settings say" in said
+    assert "feed: pyth, as the settings say" in output

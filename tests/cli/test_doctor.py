@@ -53,11 +53,11 @@ def coordinator(monkeypatch, tmp_path):
 
 
 def only(name: str) -> list[str]:
-    return [part for one in ALL if one != name for part in ("--skip", one)]
+    return [part for check in ALL if check != name for part in ("--skip", check)]
 
 
 def findings(result) -> dict[str, dict[str, str]]:
-    return {one["check"]: one for one in json.loads(result.stdout)["findings"]}
+    return {finding["check"]: finding for finding in json.loads(result.stdout)["findings"]}
 
 
 def engine(folder: Path, script: str, monkeypatch) -> None:
@@ -78,16 +78,16 @@ def engine(folder: Path, script: str, monkeypatch) -> None:
 )
 async def test_an_engine_that_does_not_answer_is_not_well(tmp_path, monkeypatch, script, state, says):
     engine(tmp_path, script, monkeypatch)
-    found = await checkup.docker()
-    assert (found.state, found.bad) == (state, state is not State.OK)
-    assert says in found.says
-    assert bool(found.do) == found.bad
+    finding = await checkup.docker()
+    assert (finding.state, finding.bad) == (state, state is not State.OK)
+    assert says in finding.says
+    assert bool(finding.do) == finding.bad
 
 
 async def test_no_engine_at_all_says_how_to_go_on_without(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    for found in (await checkup.docker(), await checkup.compose(tmp_path)):
-        assert found.state is State.FAULT
+    for finding in (await checkup.docker(), await checkup.compose(tmp_path)):
+        assert finding.state is State.FAULT
     assert "coordinator up" in (await checkup.docker()).do
 
 
@@ -96,8 +96,8 @@ async def test_a_compose_file_that_compose_cannot_read_is_named(tmp_path, monkey
     engine(
         tmp_path, 'case "$*" in *config*) echo yaml: line 1 >&2; exit 1;; *) echo 2.40;; esac', monkeypatch
     )
-    found = await checkup.compose(tmp_path)
-    assert (found.state, found.says) == (State.FAULT, "compose.yml cannot be used: yaml: line 1")
+    finding = await checkup.compose(tmp_path)
+    assert (finding.state, finding.says) == (State.FAULT, "compose.yml cannot be used: yaml: line 1")
 
 
 @pytest.mark.parametrize(("free_gib", "state"), [(2.9, State.FAULT), (3.1, State.OK)])
@@ -152,9 +152,9 @@ def test_a_model_that_fails_is_named_with_the_command_that_tells_more(coordinato
     (tmp_path / "models" / "broken" / "main.py").write_text("raise RuntimeError('no luck')\n")
     result = coordinator("preflight", *only("models"), "--models", str(tmp_path / "models"), "--json")
     assert result.exit_code == 1
-    (found,) = [one for name, one in findings(result).items() if name.startswith("model")]
-    assert "no luck" in found["says"]
-    assert found["do"].startswith("coordinator models check")
+    (of_model,) = [finding for name, finding in findings(result).items() if name.startswith("model")]
+    assert "no luck" in of_model["says"]
+    assert of_model["do"].startswith("coordinator models check")
 
 
 def test_a_feed_that_delivers_is_well_and_one_that_is_unknown_is_not(coordinator, monkeypatch):
@@ -179,11 +179,11 @@ async def test_of_a_node_that_replays_a_file_the_file_is_looked_at(tmp_path):
     file = tmp_path / "a.csv"
     file.write_text("t,o,h,l,c,v\n1677628800,1,2,1,1,1\n1677628860,1,2,1,9,1\n")
     settings = Settings(feed_source="candles", feed_candles_file=str(file))
-    (found,) = await checkup_node.feed(settings, 1)
-    assert (found.state, "a.csv: BTCUSDT 1m, 1 records, 1 rows refused" in found.says) == (State.OK, True)
+    (finding,) = await checkup_node.feed(settings, 1)
+    assert (finding.state, "a.csv: BTCUSDT 1m, 1 records, 1 rows refused" in finding.says) == (State.OK, True)
     file.unlink()
-    (found,) = await checkup_node.feed(settings, 1)
-    assert (found.state, "a.csv: there is no such file" in found.says) == (State.FAULT, True)
+    (finding,) = await checkup_node.feed(settings, 1)
+    assert (finding.state, "a.csv: there is no such file" in finding.says) == (State.FAULT, True)
 
 
 def test_a_kafka_that_is_named_must_answer_and_one_that_is_not_is_left_out(coordinator):
@@ -209,7 +209,7 @@ def test_a_node_that_does_not_run_is_not_well(coordinator):
         "--json",
     )
     assert result.exit_code == 1
-    states = {name: one["state"] for name, one in findings(result).items()}
+    states = {name: finding["state"] for name, finding in findings(result).items()}
     assert states["kafka"] == "fault"
     assert states["stages"] == "unknown"  # could not be looked at: no pass
     assert states["api"] == "fault"
@@ -235,13 +235,13 @@ async def test_topics_that_are_not_the_nodes_own_are_no_ground_for_a_finding(mon
     monkeypatch.setattr(checkup_node, "list_topics", listed)
     settings = Settings()
     where = settings.kafka_bootstrap, settings.crunch_id
-    found = [
+    of_topics = [
         await checkup_node.topics(*where, own),
         await checkup_node.applied(settings, own),
         *await checkup_node.stages(settings, own),
     ]
-    assert found[0].state is state
-    assert all(one.bad and str(error) in one.says for one in found)
+    assert of_topics[0].state is state
+    assert all(finding.bad and str(error) in finding.says for finding in of_topics)
 
 
 def test_of_a_node_that_does_not_run_nobody_at_its_address_is_asked(coordinator, tmp_path):
@@ -250,6 +250,6 @@ def test_of_a_node_that_does_not_run_nobody_at_its_address_is_asked(coordinator,
     skipped = [word for name in ("docker", "disk", "contract", "clock", "feed") for word in ("--skip", name)]
     result = coordinator("doctor", "--data-dir", str(tmp_path), *skipped, "--json")
     assert result.exit_code == 1
-    found = findings(result)
-    assert "is not running" in found["node"]["says"]
-    assert not found.keys() & {"kafka", "topics", "stages", "api", "applied"}
+    by_check = findings(result)
+    assert "is not running" in by_check["node"]["says"]
+    assert not by_check.keys() & {"kafka", "topics", "stages", "api", "applied"}

@@ -28,10 +28,10 @@ def test_every_source_is_listed_with_what_it_delivers():
     assert result.exit_code == 0, result.output
     for name in ("binance", "candles", "file", "generated", "pyth"):
         assert name in result.output
-    known = {one["name"]: one for one in json.loads(feeds("list", "--json").output)["sources"]}
-    assert "depth" in known["binance"]["offers"]
-    assert known["pyth"]["origin"] == "built-in"
-    assert not any(one["error"] for one in known.values())
+    sources = {source["name"]: source for source in json.loads(feeds("list", "--json").output)["sources"]}
+    assert "depth" in sources["binance"]["offers"]
+    assert sources["pyth"]["origin"] == "built-in"
+    assert not any(source["error"] for source in sources.values())
 
 
 def test_a_probe_shows_the_first_records(tmp_path: Path):
@@ -81,17 +81,17 @@ def test_a_source_that_nobody_answers_is_said_with_exit_three():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "complaint"),
     [
         (("nowhere", "BTCUSDT"), "feed source 'nowhere' is unknown; known are binance"),
         (("binance", "BTCUSDT", "--kind", "news"), "binance delivers no news; it has candle"),
         (("candles", "BTCUSDT"), "needs the option path"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_two(arguments, said):
+def test_a_mistake_is_one_line_and_exit_two(arguments, complaint):
     result = feeds("probe", *arguments)
     assert result.exit_code == 2, result.output
-    assert said in result.output
+    assert complaint in result.output
 
 
 def test_a_backfill_without_a_kafka_is_one_line_with_exit_three():
@@ -106,6 +106,6 @@ def test_a_backfill_without_a_kafka_is_one_line_with_exit_three():
         check=False,
         timeout=LIMIT_SECONDS,
     )
-    (said,) = [line for line in done.stderr.splitlines() if line.strip()]
-    assert said.startswith("error: Kafka at 127.0.0.1:9 does not answer")
+    (error_line,) = [line for line in done.stderr.splitlines() if line.strip()]
+    assert error_line.startswith("error: Kafka at 127.0.0.1:9 does not answer")
     assert (done.returncode, done.stdout.strip()) == (3, "")

@@ -25,11 +25,11 @@ def answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 
 def test_init_tells_where_the_workspace_is(answer, tmp_path: Path):
-    made = answer("init", "eth-minutes")
-    assert made["package"] == "crunch_eth_minutes"
-    assert made["kept_aside"] is None
-    assert (tmp_path / made["node"]).is_dir()
-    assert (tmp_path / made["challenge"]).is_dir()
+    workspace = answer("init", "eth-minutes")
+    assert workspace["package"] == "crunch_eth_minutes"
+    assert workspace["kept_aside"] is None
+    assert (tmp_path / workspace["node"]).is_dir()
+    assert (tmp_path / workspace["challenge"]).is_dir()
 
 
 MODEL = """

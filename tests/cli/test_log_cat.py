@@ -29,22 +29,22 @@ def log() -> LogBuilder:
 
 def test_every_record_is_a_line_and_what_is_no_json_is_shown_as_text(log):
     log.garbage("scores", b"\xff no \n JSON")
-    found = lines(_Records(), log, "scores")
-    assert [one["offset"] for one in found] == list(range(len(log.records["scores"])))
-    assert found[2]["record"]["events"][0]["kind"] == "RoundScored"
-    assert found[-1]["unreadable"] == "\ufffd no \n JSON"
+    shown = lines(_Records(), log, "scores")
+    assert [line["offset"] for line in shown] == list(range(len(log.records["scores"])))
+    assert shown[2]["record"]["events"][0]["kind"] == "RoundScored"
+    assert shown[-1]["unreadable"] == "\ufffd no \n JSON"
 
 
 def test_the_moves_are_those_of_every_prediction_and_of_nothing_that_does_not_count(log):
     late = Append(e=1, epoch=0, seq=3, events=json.loads(log.records["scores"][2])["events"])
     log.garbage("scores", encode_append(late))
-    found = lines(_Moves("scores"), log, "scores")
+    shown = lines(_Moves("scores"), log, "scores")
     name = f"inp/BTCUSDT/{START_MS}/60s"
-    assert [(one["id"], one["from"], one["to"]) for one in found] == [
+    assert [(move["id"], move["from"], move["to"]) for move in shown] == [
         (f"{name}/m1:scored", "PENDING", "SCORED"),
         (f"{name}/m3:scoring-failed", "PENDING", "FAILED"),
     ]
-    assert [(one["to"], one["reason"]) for one in lines(_Moves("predictions"), log, "predictions")] == [
+    assert [(move["to"], move["reason"]) for move in lines(_Moves("predictions"), log, "predictions")] == [
         ("PENDING", ""),
         ("ABSENT", "past the deadline"),
         ("PENDING", ""),
@@ -76,7 +76,7 @@ def test_a_recorded_state_is_one_line_with_its_parts_joined(log):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "complaint"),
     [
         (["nothing"], "there is no topic 'nothing'"),
         (["feeds", "--transitions"], "of predictions and scores"),
@@ -84,7 +84,7 @@ def test_a_recorded_state_is_one_line_with_its_parts_joined(log):
         (["scores", "--states", "--transitions"], "not both"),
     ],
 )
-def test_what_cannot_be_shown_is_said_before_anybody_is_asked(arguments, said):
+def test_what_cannot_be_shown_is_said_before_anybody_is_asked(arguments, complaint):
     done = CliRunner().invoke(app, ["log", "cat", *arguments])
     assert done.exit_code == 2
-    assert said in done.output
+    assert complaint in done.output

@@ -22,12 +22,12 @@ async def test_a_model_that_left_is_known_for_ever_by_its_last_name():
     for offset, record in enumerate(topic.records["models"]):
         if (decision := counter.read(offset, record)) is not None:
             log.take(decision)
-    assert [one.model_id for one in log.models.roster()] == []
+    assert [model.model_id for model in log.models.roster()] == []
     assert log.names == {"17": "trend-2"}
 
 
 @pytest.mark.parametrize(
-    ("wanted", "said"),
+    ("wanted", "suggestion"),
     [
         ("trend-folowing", "; nearest: 17 (trend-following)"),
         ("Mean-Reversion", "; nearest: 18 (mean-reversion)"),
@@ -35,12 +35,14 @@ async def test_a_model_that_left_is_known_for_ever_by_its_last_name():
         ("zzzz", "; known: 101 (coin), 102 (coin-2), 17 (trend-following), 18 (mean-reversion)"),
     ],
 )
-def test_an_unknown_model_is_told_with_those_that_are_most_like_it(wanted, said):
-    assert nearest(wanted, NAMES) == said
+def test_an_unknown_model_is_told_with_those_that_are_most_like_it(wanted, suggestion):
+    assert nearest(wanted, NAMES) == suggestion
 
 
 def test_of_many_models_only_some_are_told():
-    assert nearest("zzzz", {f"{one:03d}": "x" for one in range(1_005)}).endswith("004 (x) and 1,000 more")
+    assert nearest("zzzz", {f"{number:03d}": "x" for number in range(1_005)}).endswith(
+        "004 (x) and 1,000 more"
+    )
     assert nearest("17", {}) == "; none was yet"
 
 

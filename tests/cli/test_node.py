@@ -48,9 +48,9 @@ def node(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("failures", [0, 1])
 async def test_a_port_that_was_used_for_a_moment_costs_another_try_and_no_start(node, failures):
-    made, port, told = node
+    node_, port, told = node
     Broker.failures_left = failures
-    assert (await prepared_broker(made.settings)).port == port
+    assert (await prepared_broker(node_.settings)).port == port
     assert told == []
 
 
@@ -85,17 +85,17 @@ async def test_a_strangers_kafka_on_our_port_is_not_taken_for_ours(node, monkeyp
 
 def test_ports_are_held_from_their_choice_on_and_handed_to_the_process_that_listens(node, monkeypatch):
     """Also while it is started again, when nobody listens: no other process can take them."""
-    made, _, told = node
+    node_, _, told = node
     api, models = free_ports(2)
-    made.settings = Settings(api_port=api, model_runner_node_host="127.0.0.1", model_runner_node_port=models)
-    made.plan.api_port_named = True
-    made._hold_ports()
+    node_.settings = Settings(api_port=api, model_runner_node_host="127.0.0.1", model_runner_node_port=models)
+    node_.plan.api_port_named = True
+    node_._hold_ports()
     for port in (api, models):
-        bound = made._ports.socket_of("127.0.0.1", port)["127.0.0.1", port]
+        bound = node_._ports.socket_of("127.0.0.1", port)["127.0.0.1", port]
         with pytest.raises(OSError), socket.socket() as other:
             other.bind(("127.0.0.1", port))
-        given = handed_on([("127.0.0.1", port)], [bound.fileno()])
-        monkeypatch.setenv(HANDED_ON, given[HANDED_ON])
+        variables = handed_on([("127.0.0.1", port)], [bound.fileno()])
+        monkeypatch.setenv(HANDED_ON, variables[HANDED_ON])
         for _life in range(2):
             with listen("127.0.0.1", port, "--port") as child:
                 child.listen()
@@ -106,21 +106,21 @@ def test_ports_are_held_from_their_choice_on_and_handed_to_the_process_that_list
 
 @pytest.mark.parametrize("named", [True, False])
 def test_a_port_that_was_taken_since_the_plan_is_another_one_unless_the_operator_chose_it(node, named):
-    made, _, told = node
+    node_, _, told = node
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         taken = other.getsockname()[1]
         (free,) = free_ports(1)
-        made.settings = Settings(
+        node_.settings = Settings(
             api_port=taken, model_runner_node_host="127.0.0.1", model_runner_node_port=free
         )
-        made.plan.api_port_named = named
+        node_.plan.api_port_named = named
         if named:
             with pytest.raises(OperatorError, match=f"port {taken} .* choose another with --port"):
-                made._hold_ports()
+                node_._hold_ports()
             return
-        made._hold_ports()
-    assert made.settings.api_port not in (0, taken)
-    assert told == [f"port {taken} was taken meanwhile; the API uses {made.settings.api_port}"]
-    made._ports.close()
+        node_._hold_ports()
+    assert node_.settings.api_port not in (0, taken)
+    assert told == [f"port {taken} was taken meanwhile; the API uses {node_.settings.api_port}"]
+    node_._ports.close()

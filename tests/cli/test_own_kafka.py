@@ -74,21 +74,21 @@ def test_nothing_is_restored_into_a_directory_whose_node_runs(stopped_node, tmp_
     write_node_file(stopped_node, node)
     (tmp_path / "copy").write_bytes(b"")
     with claim_data_dir(stopped_node, "btc-up"):
-        said = CliRunner().invoke(
+        result = CliRunner().invoke(
             app, ["topics", "restore", str(tmp_path / "copy"), "--data-dir", str(stopped_node), *options]
         )
-    assert said.exit_code == 2
-    assert f"in use by process {os.getpid()}: stop it first" in said.output
+    assert result.exit_code == 2
+    assert f"in use by process {os.getpid()}: stop it first" in result.output
     assert FakeBroker.did == []
 
 
 def test_a_second_host_does_not_write_into_the_logs_of_a_running_node_s_models(stopped_node, monkeypatch):
     monkeypatch.setenv("DATA_DIR", str(stopped_node))
     with claim_data_dir(stopped_node, "btc-up"):
-        said = CliRunner().invoke(app, ["models", "serve", "my-models"])
-    assert said.exit_code == 2
-    assert f"in use by process {os.getpid()}" in said.output
-    assert "--log-dir" in said.output
+        result = CliRunner().invoke(app, ["models", "serve", "my-models"])
+    assert result.exit_code == 2
+    assert f"in use by process {os.getpid()}" in result.output
+    assert "--log-dir" in result.output
 
 
 @pytest.mark.parametrize("named", ["nothing", "kafka", "environment"])

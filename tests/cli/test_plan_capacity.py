@@ -44,13 +44,13 @@ def test_needs_grow_with_what_is_asked():
         {"scores": 500.0, "snapshots": 800.0}, {"scores": 13.0, "snapshots": 50.0}, 1000, 30, 1e-4, 13, 600
     )
     plan = capacity.Plan(10, 2, 60, 1, 600)
-    one = capacity.need(costs, plan)
-    assert one.topic_bytes == {"scores": 2880 * (500 + 130), "snapshots": 144 * (800 + 500)}
-    assert one.predictions == 28_800
+    needs = capacity.need(costs, plan)
+    assert needs.topic_bytes == {"scores": 2880 * (500 + 130), "snapshots": 144 * (800 + 500)}
+    assert needs.predictions == 28_800
     more = capacity.need(costs, msgspec.structs.replace(plan, models=20, replication=3))
     assert more.topic_bytes["scores"] == 3 * 2880 * (500 + 260)
-    assert more.cores > one.cores
-    assert more.memory_mb > one.memory_mb
+    assert more.cores > needs.cores
+    assert more.memory_mb > needs.memory_mb
 
 
 def test_a_contract_without_a_grid_is_refused_with_the_reason():

@@ -173,7 +173,10 @@ def test_the_end_of_a_checkpoint_period_waits_for_the_checkpoint_stage_s_word_on
 def test_lag_counts_the_records_beyond_what_is_decided():
     tails = [TopicTail(topic, 0, 10, 1, 5, {}) for topic in TOPICS]
     tails[1] = TopicTail("inputs", 0, 10, 1, 5, {"feeds": (6, 0)})
-    lags = {(one.stage, one.source): (one.decided_offset, one.lag_records) for one in stage_positions(tails)}
+    lags = {
+        (position.stage, position.source): (position.decided_offset, position.lag_records)
+        for position in stage_positions(tails)
+    }
     assert lags["inputs", "feeds"] == (6, 3)
     assert lags["scores", "inputs"] == (-1, 10)
     assert ("checkpoints", "commands") in lags

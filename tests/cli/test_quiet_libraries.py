@@ -18,7 +18,7 @@ def test_a_line_goes_to_the_stderr_of_now_and_never_to_one_that_is_closed(
         quiet_libraries()
         gone.close()
     structlog.get_logger().info("later")
-    said = capsys.readouterr()
-    assert "later" in said.err
-    assert said.out == ""
+    output = capsys.readouterr()
+    assert "later" in output.err
+    assert output.out == ""
     structlog.reset_defaults()

@@ -17,7 +17,7 @@ def log():
     return played()
 
 
-def kept(plan):
+def kept_plan(plan):
     made_on = MadeOn(
         crunch_id="btc-up", contract_hash="a" * 64, feeds_offset=9, feeds_sha256="", holds_from_ms=None
     )
@@ -29,7 +29,7 @@ def kept(plan):
 
 def test_it_shows_the_terms_each_payment_that_differs_and_who_falls_out(log, tmp_path):
     plan = planned(log, CrunchContract(min_participation=0.9))
-    path = write_report(kept(plan), tmp_path / "report")
+    path = write_report(kept_plan(plan), tmp_path / "report")
     page = path.read_text()
     assert path == tmp_path / "report" / "index.html"
     assert "what is paid changes" in page
@@ -45,17 +45,17 @@ def test_it_shows_the_terms_each_payment_that_differs_and_who_falls_out(log, tmp
 def test_a_model_that_is_called_like_markup_stays_text(log, tmp_path):
     plan = planned(log, drawn(1))
     name = "<img src=x onerror=alert(1)>"
-    models = [msgspec.structs.replace(one, model_id=name) for one in plan.periods[0].models]
+    models = [msgspec.structs.replace(model, model_id=name) for model in plan.periods[0].models]
     periods = [msgspec.structs.replace(plan.periods[0], models=models, differs=True)]
     page = write_report(
-        kept(msgspec.structs.replace(plan, periods=periods)), tmp_path / "plan.html"
+        kept_plan(msgspec.structs.replace(plan, periods=periods)), tmp_path / "plan.html"
     ).read_text()
     assert "<img src=x" not in page.replace("\\u003cimg", "")
 
 
 def test_the_same_rules_and_a_place_that_cannot_be_written(log, tmp_path):
     plan = planned(log, CONTRACT)
-    assert "nothing changes" in write_report(kept(plan), tmp_path / "same.htm").read_text()
+    assert "nothing changes" in write_report(kept_plan(plan), tmp_path / "same.htm").read_text()
     (tmp_path / "file").write_text("")
     with pytest.raises(OperatorError, match=r"--report .*file"):
-        write_report(kept(plan), tmp_path / "file")
+        write_report(kept_plan(plan), tmp_path / "file")

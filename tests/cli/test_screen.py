@@ -106,17 +106,17 @@ def test_a_message_is_one_line_without_markup():
 
 
 @pytest.mark.parametrize(
-    ("fresh", "scored", "said"),
+    ("fresh", "scored", "lines"),
     [
         (True, [None, 0, 7, 8], [False, False, True, False]),
         (False, [100, 100, 107], [False, False, True]),
         (False, [0, 7], [False, True]),
     ],
 )
-def test_the_first_score_of_this_run_is_told_once(fresh, scored, said):
+def test_the_first_score_of_this_run_is_told_once(fresh, scored, lines):
     screen = Screen(Console(file=io.StringIO()), fresh=fresh)
     told = [
-        screen._first_score(News(summary={} if one is None else {"predictions": {"scored": one}}))
-        for one in scored
+        screen._first_score(News(summary={} if count is None else {"predictions": {"scored": count}}))
+        for count in scored
     ]
-    assert told == said
+    assert told == lines

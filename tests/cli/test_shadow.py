@@ -67,11 +67,11 @@ def test_its_process_waits_for_kafka_says_so_and_ends_when_told_to(node):
 
 def test_status_says_what_it_decides_and_how_it_diverges_and_fails(node, tmp_path):
     write_shadow(tmp_path, at_ms=wall_ms(), feeds_read=10, feeds_end=1_010)
-    said = coordinator("status")
-    assert "new_rules:CONTRACT" in said
-    assert "nothing of it is paid" in said
-    assert "1,000 records of the feed wait" in said
-    assert "m2 is number 2 on the live board, number 1 on the shadow's" in said
+    output = coordinator("status")
+    assert "new_rules:CONTRACT" in output
+    assert "nothing of it is paid" in output
+    assert "1,000 records of the feed wait" in output
+    assert "m2 is number 2 on the live board, number 1 on the shadow's" in output
     node.put_status(msgspec.structs.replace(node.status(), error="ValueError: no such rule"))
     assert "it failed: ValueError: no such rule" in coordinator("status", code=1)
 

@@ -105,19 +105,25 @@ async def test_it_decides_all_keeps_its_state_and_ends_when_the_order_says_so(no
 async def test_a_result_without_anything_new_is_not_written_again(node, log, monkeypatch):
     written, statuses = [], []
     put_result, put_status = node.files.put_result, node.files.put_status
-    monkeypatch.setattr(node.files, "put_result", lambda one: (written.append(one.clock), put_result(one)))
-    monkeypatch.setattr(node.files, "put_status", lambda one: (statuses.append(one.clock), put_status(one)))
+    monkeypatch.setattr(
+        node.files, "put_result", lambda result: (written.append(result.clock), put_result(result))
+    )
+    monkeypatch.setattr(
+        node.files, "put_status", lambda status: (statuses.append(status.clock), put_status(status))
+    )
     await run_until(node, lambda: caught_up(node, log)() and statuses.count(statuses[-1]) > 10)
     assert len(written) == len(set(written)) < len(statuses) - 9
 
 
 async def test_kafka_that_does_not_answer_is_waited_for_and_nothing_is_lost(node, log, monkeypatch):
-    said = []
+    waits = []
     put_status = node.files.put_status
-    monkeypatch.setattr(node.files, "put_status", lambda one: (said.append(one.waiting), put_status(one)))
+    monkeypatch.setattr(
+        node.files, "put_status", lambda status: (waits.append(status.waiting), put_status(status))
+    )
     node.faults += [WorldError("Kafka does not answer"), WorldError("Kafka does not answer")]
     await run_until(node, caught_up(node, log))
-    assert said.count("Kafka does not answer") == 2
+    assert waits.count("Kafka does not answer") == 2
     assert node.files.result().new == follow(shadow_of(RULES), log, random.Random(0)).new
 
 

@@ -66,8 +66,8 @@ async def test_a_child_that_lives_and_gives_no_sign_of_life_is_killed_and_starte
     child = LoggedProcess(
         "poor", Launch([sys.executable, "-c", code]), tmp_path / "poor.log", alive_file=alive
     )
-    said = Lines()
-    supervisor = Supervisor(said, QUICK)
+    lines = Lines()
+    supervisor = Supervisor(lines, QUICK)
     supervisor.keep(child)
     try:
         async with limit():
@@ -75,25 +75,25 @@ async def test_a_child_that_lives_and_gives_no_sign_of_life_is_killed_and_starte
                 await asyncio.sleep(0.05)
     finally:
         await supervisor.stop(1.0, 1.0)
-    assert any("poor hangs" in line for line in said)
+    assert any("poor hangs" in line for line in lines)
 
 
 async def test_a_child_that_dies_is_started_again_with_its_last_words_and_growing_pauses(tmp_path):
-    said = Lines()
-    supervisor = Supervisor(said, QUICK)
+    lines = Lines()
+    supervisor = Supervisor(lines, QUICK)
     supervisor.keep(python("poor", "print('alas'); raise SystemExit(7)", tmp_path))
     try:
-        await until(lambda: len(said) >= 4)
+        await until(lambda: len(lines) >= 4)
     finally:
         await supervisor.stop()
-    assert [line.rsplit(" in ", 1)[1] for line in said[:4]] == ["0.05 s", "0.1 s", "0.2 s", "0.2 s"]
-    assert said[0].startswith("poor ended (exit code 7, it last said: alas); starting it again")
+    assert [line.rsplit(" in ", 1)[1] for line in lines[:4]] == ["0.05 s", "0.1 s", "0.2 s", "0.2 s"]
+    assert lines[0].startswith("poor ended (exit code 7, it last said: alas); starting it again")
     assert supervisor.states["poor"].restarts >= 4
 
 
 async def test_a_killed_child_comes_back_as_another_process(tmp_path):
-    said = Lines()
-    supervisor = Supervisor(said, QUICK)
+    lines = Lines()
+    supervisor = Supervisor(lines, QUICK)
     supervisor.keep(python("sleeper", SLEEPS, tmp_path))
     state = supervisor.states["sleeper"]
     try:
@@ -102,23 +102,23 @@ async def test_a_killed_child_comes_back_as_another_process(tmp_path):
         os.kill(first, signal.SIGKILL)
         await until(lambda: state.state == "running" and state.pid != first)
         assert not is_alive(first)
-        assert "killed by SIGKILL" in said[0]
+        assert "killed by SIGKILL" in lines[0]
     finally:
         await supervisor.stop()
     assert not is_alive(state.pid)
 
 
 async def test_exit_code_2_ends_the_node_with_the_childs_own_message(tmp_path):
-    said = Lines()
-    supervisor = Supervisor(said, QUICK)
+    lines = Lines()
+    supervisor = Supervisor(lines, QUICK)
     code = "import sys; print('{\"event\": \"operator_error\"}'); sys.exit(sys.stderr.write('error: turn it on') and 2)"
     supervisor.keep(python("wrong", code, tmp_path))
     supervisor.keep(python("sleeper", SLEEPS, tmp_path))
     with pytest.raises(OperatorError, match=r"^turn it on$"):
         await in_time(supervisor.failure)
     await supervisor.stop()
-    assert said == []
-    assert all(one.state == "ended" for one in supervisor.states.values())
+    assert lines == []
+    assert all(child.state == "ended" for child in supervisor.states.values())
 
 
 async def test_stopping_ends_the_deaf_and_their_children_after_the_grace_and_no_sooner(tmp_path):
@@ -173,10 +173,10 @@ async def test_the_last_child_is_ended_after_the_others(tmp_path):
 
 
 async def test_a_child_that_waits_for_its_next_start_does_not_hold_up_the_end(tmp_path):
-    said = Lines()
-    supervisor = Supervisor(said, Pauses(first=3600.0, longest=3600.0))
+    lines = Lines()
+    supervisor = Supervisor(lines, Pauses(first=3600.0, longest=3600.0))
     supervisor.keep(python("poor", "raise SystemExit(1)", tmp_path))
-    await until(lambda: said)
+    await until(lambda: lines)
     await in_time(supervisor.stop())
 
 

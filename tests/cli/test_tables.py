@@ -31,24 +31,24 @@ def letters(text: str) -> str:
 
 @pytest.fixture
 def table():
-    made = Table("rank", "model", Column("id", no_wrap=True), "", title="leaderboard")
-    made.add_row("1", Text(LONG), ID, "why")
-    made.add_row("2", "[bold]short[/bold]", ID, "")
-    return made
+    table_ = Table("rank", "model", Column("id", no_wrap=True), "", title="leaderboard")
+    table_.add_row("1", Text(LONG), ID, "why")
+    table_.add_row("2", "[bold]short[/bold]", ID, "")
+    return table_
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 @pytest.mark.parametrize("width", [5, 20, 40, 60, 80, 200])
 def test_nothing_is_cut_at_any_width(table, width, encoding):
-    said = shown(width, table, encoding)
-    assert "\N{HORIZONTAL ELLIPSIS}" not in said
-    assert "..." not in said
-    assert all(len(line) <= width for line in said.splitlines())
+    output = shown(width, table, encoding)
+    assert "\N{HORIZONTAL ELLIPSIS}" not in output
+    assert "..." not in output
+    assert all(len(line) <= width for line in output.splitlines())
     words = ("leaderboard", "rank", "model", "short", "why")
     if width >= 60:  # a folded word of a table stands in pieces between others' lines
-        assert all(word in said for word in words)
+        assert all(word in output for word in words)
     if width < 60:
-        assert all(letters(word) in letters(said) for word in (*words, LONG, ID))
+        assert all(letters(word) in letters(output) for word in (*words, LONG, ID))
 
 
 def test_a_narrow_terminal_has_a_line_for_each_column(table):

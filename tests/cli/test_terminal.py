@@ -47,11 +47,11 @@ def test_the_console_keeps_its_own_sequences_apart_from_the_text(force: bool):
     console.print(table)
     console.print(f"reason: {evil}", markup=False)
     console.print(Text("what it printed last:\n" + evil, style="red"), soft_wrap=True)
-    said = out.getvalue()
-    assert ("\x1b[" in said) is force
-    assert not re.search(r"[\x00-\x09\x0b-\x1a\x1c-\x1f\x7f-\x9f]", said)
-    assert not re.search(r"\x1b(?!\[[0-9;]*m)|\[2J(?<!\?\[2J)", said)
-    assert "what it printed last:\n" in re.sub(r"\x1b\[[0-9;]*m", "", said)
+    output = out.getvalue()
+    assert ("\x1b[" in output) is force
+    assert not re.search(r"[\x00-\x09\x0b-\x1a\x1c-\x1f\x7f-\x9f]", output)
+    assert not re.search(r"\x1b(?!\[[0-9;]*m)|\[2J(?<!\?\[2J)", output)
+    assert "what it printed last:\n" in re.sub(r"\x1b\[[0-9;]*m", "", output)
 
 
 def test_a_bar_in_a_narrow_terminal_does_not_stop_the_command():
@@ -68,8 +68,8 @@ def test_no_command_uses_a_console_that_obeys():
     folder = Path(str(coordinator.cli.__file__ or next(iter(coordinator.cli.__path__)) + "/x")).parent
     assert len(list(folder.glob("*.py"))) > 20
     obeying = [
-        one.name
-        for one in folder.glob("*.py")
-        if "rich.console import Console" in one.read_text() and one.name != "terminal.py"
+        file.name
+        for file in folder.glob("*.py")
+        if "rich.console import Console" in file.read_text() and file.name != "terminal.py"
     ]
     assert obeying == []

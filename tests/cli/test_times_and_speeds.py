@@ -35,7 +35,7 @@ def test_a_time_is_iso_8601_with_a_zone_or_epoch_ms(text, time_ms):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "complaint"),
     [
         ("2023-03-10T00:00:00", "has no zone"),
         ("2023-03-10", "write 2023-03-10T00:00:00Z for midnight UTC"),
@@ -48,8 +48,8 @@ def test_a_time_is_iso_8601_with_a_zone_or_epoch_ms(text, time_ms):
         ("\N{ARABIC-INDIC DIGIT ONE}", "is no time"),
     ],
 )
-def test_what_is_no_time_is_refused_with_an_example(text, said):
-    with pytest.raises(OperatorError, match=said):
+def test_what_is_no_time_is_refused_with_an_example(text, complaint):
+    with pytest.raises(OperatorError, match=complaint):
         parse_time(text)
 
 

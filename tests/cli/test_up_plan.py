@@ -21,13 +21,13 @@ def bare_environment(monkeypatch, tmp_path):
 
 
 def left_by(folder, **fields):
-    known = {
+    defaults = {
         "bootstrap": "127.0.0.1:2",
         "api": "http://127.0.0.1:3",
         "crunch_id": "btc-up",
         "feed_source": "binance",
     }
-    write_node_file(folder, NodeFile(**(known | fields)))
+    write_node_file(folder, NodeFile(**(defaults | fields)))
 
 
 def test_the_defaults_are_those_of_a_demonstration(tmp_path):
@@ -71,14 +71,14 @@ def test_what_is_taken_from_a_feed_is_named_in_options_or_in_the_environment(tmp
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "complaint"),
     [
         ({"kind": "news"}, "binance delivers no news; it has candle"),
         ({"kind": "candle", "granularity": "5s"}, "binance delivers no candle of 5s; it has 1s"),
     ],
 )
-def test_what_a_source_does_not_deliver_is_refused_before_anything_is_started(tmp_path, options, said):
-    with pytest.raises(OperatorError, match=said):
+def test_what_a_source_does_not_deliver_is_refused_before_anything_is_started(tmp_path, options, complaint):
+    with pytest.raises(OperatorError, match=complaint):
         make_plan(UpOptions(data_dir=tmp_path, feed="binance", **options))
 
 
@@ -110,7 +110,7 @@ def test_a_file_of_candles_is_the_feed_and_was_looked_through(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "complaint"),
     [
         ({"candles": "none.csv"}, "none.csv: there is no such file"),
         ({"candles": "x.csv", "granularity": "1h"}, "off its grid"),
@@ -128,11 +128,13 @@ def test_a_file_of_candles_is_the_feed_and_was_looked_through(tmp_path):
         ),
     ],
 )
-def test_a_file_of_candles_that_cannot_be_used_is_refused_before_anything_is_started(tmp_path, options, said):
+def test_a_file_of_candles_that_cannot_be_used_is_refused_before_anything_is_started(
+    tmp_path, options, complaint
+):
     candles(tmp_path / "x.csv", 30)
     candles(tmp_path / "BTCUSDT.csv")
     options = options | {"candles": tmp_path / options["candles"]}
-    with pytest.raises(OperatorError, match=said):
+    with pytest.raises(OperatorError, match=complaint):
         make_plan(UpOptions(data_dir=tmp_path, **options))
 
 
