@@ -73,8 +73,8 @@ def parts_over(folder, log):
 
 @pytest.fixture
 def parts(tmp_path, log):
-    with parts_over(tmp_path, log) as made:
-        yield made
+    with parts_over(tmp_path, log) as node_parts:
+        yield node_parts
 
 
 @pytest.fixture

@@ -57,17 +57,19 @@ def fuzz(
         check=False,
         cwd=folder,
     )
-    said = done.stdout + done.stderr
-    made = re.search(r"([\d,]+) generated", said)
-    return done.returncode, int(made[1].replace(",", "")) if made else 0, said
+    output = done.stdout + done.stderr
+    generated = re.search(r"([\d,]+) generated", output)
+    return done.returncode, int(generated[1].replace(",", "")) if generated else 0, output
 
 
-def links_covered(said: str) -> int:
+def links_covered(output: str) -> int:
     """How many of the document's links were walked."""
-    found = re.search(r"API Links: +([\d,]+) covered", said)
-    return int(found[1].replace(",", "")) if found else 0
+    covered = re.search(r"API Links: +([\d,]+) covered", output)
+    return int(covered[1].replace(",", "")) if covered else 0
 
 
-def findings(said: str) -> str:
+def findings(output: str) -> str:
     """What failed, and how to repeat it; of a call with a very long body its beginning."""
-    return "\n".join(line[:500] for line in said[max(0, said.find("= FAILURES =")) :].splitlines())[:8_000]
+    return "\n".join(line[:500] for line in output[max(0, output.find("= FAILURES =")) :].splitlines())[
+        :8_000
+    ]

@@ -27,8 +27,8 @@ OPEN = "open"
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory):
     """One for all doors: nothing of it is written here."""
-    with parts_over(tmp_path_factory.mktemp("doors"), busy_log()) as made:
-        yield made
+    with parts_over(tmp_path_factory.mktemp("doors"), busy_log()) as node_parts:
+        yield node_parts
 
 
 @pytest.fixture
@@ -68,9 +68,9 @@ def door(parts):
 async def refused(api_client: httpx.AsyncClient, reason: str) -> float:
     text = (await api_client.get("/metrics")).text
     line = next(
-        one
-        for one in text.splitlines()
-        if one.startswith(f'coordinator_api_refused_total{{reason="{reason}"')
+        sample
+        for sample in text.splitlines()
+        if sample.startswith(f'coordinator_api_refused_total{{reason="{reason}"')
     )
     return float(line.rsplit(" ", 1)[1])
 
@@ -310,7 +310,7 @@ def test_entries_are_hashes_with_remarks():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "complaint"),
     [
         ("ops.secret-key-itself", "line 1: an entry is ID SCOPE SHA256"),
         (f"ops none {'0' * 64}", "line 1"),
@@ -321,8 +321,8 @@ def test_entries_are_hashes_with_remarks():
         (f"ops read {'0' * 64}\nops read {'1' * 64}", "line 2: the id ops stands there twice"),
     ],
 )
-def test_entries_that_are_none_are_named_by_their_line_and_not_shown(text, said):
-    with pytest.raises(OperatorError, match=said) as error:
+def test_entries_that_are_none_are_named_by_their_line_and_not_shown(text, complaint):
+    with pytest.raises(OperatorError, match=complaint) as error:
         parse_entries(text, "API_KEYS")
     assert "secret-key-itself" not in str(error.value)
 

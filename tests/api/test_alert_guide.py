@@ -34,7 +34,7 @@ def test_every_kind_of_alert_has_its_entry():
 
 def commands_of(text: str) -> list[list[str]]:
     """The words of each command of ours in a line, up to its first argument in capitals or punctuation."""
-    found = []
+    commands = []
     for part in text.split("coordinator ")[1:]:
         words = []
         for word in part.split():
@@ -44,8 +44,8 @@ def commands_of(text: str) -> list[list[str]]:
             words.append(bare)
             if bare != word:
                 break
-        found.append(words)
-    return found
+        commands.append(words)
+    return commands
 
 
 @pytest.mark.parametrize("name", GUIDES)
@@ -65,9 +65,9 @@ def test_what_to_look_with_is_a_whole_command(name):
         words = line.split()[1:]
         length = next((n for n in (2, 1) if " ".join(words[:n]) in commands), 0)
         assert length, f"{line}: a group is no command"
-        needed = [one for one in commands[" ".join(words[:length])].params if one.required]
+        needed = [parameter for parameter in commands[" ".join(words[:length])].params if parameter.required]
         values = [word for word in words[length:] if not word.startswith("-")]
-        assert len(values) >= len(needed), f"{line}: it needs {[one.name for one in needed]}"
+        assert len(values) >= len(needed), f"{line}: it needs {[parameter.name for parameter in needed]}"
 
 
 def test_what_is_made_from_the_guide_and_the_events_is_up_to_date():
@@ -120,7 +120,7 @@ def test_the_rules_are_those_of_the_guide():
     told = yaml.safe_load((observability.FOLDER / "rules.yml").read_text())["groups"][0]["rules"]
     assert [rule["alert"] for rule in told] == [alert_rules.alert_name(name) for name in GUIDES]
     tested = yaml.safe_load((observability.FOLDER / "rules_test.yml").read_text())["tests"]
-    assert [one["name"] for one in tested] == ["a quiet node", *GUIDES]
+    assert [group["name"] for group in tested] == ["a quiet node", *GUIDES]
 
 
 def test_the_asyncapi_document_is_valid_by_its_own_schema():

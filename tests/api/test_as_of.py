@@ -70,11 +70,11 @@ async def test_a_moment_is_answered_as_by_a_node_that_knew_no_more(api, log, tmp
     then = await stopped(log, tmp_path / "then", until)
     for path in ROUTES:
         expected = await then.client.get(path)
-        found = await api.client.get(with_moment(path, as_of=zulu(until)))
-        assert (found.status_code, found.json()) == (expected.status_code, expected.json()), path
+        answer = await api.client.get(with_moment(path, as_of=zulu(until)))
+        assert (answer.status_code, answer.json()) == (expected.status_code, expected.json()), path
         if "x-state-hash" in expected.headers:
-            assert found.headers["x-state-hash"] == expected.headers["x-state-hash"], path
-        assert found.headers["x-as-of"] == f"time {zulu(until)}"
+            assert answer.headers["x-state-hash"] == expected.headers["x-state-hash"], path
+        assert answer.headers["x-as-of"] == f"time {zulu(until)}"
     then.close()
 
 
@@ -93,10 +93,10 @@ async def test_a_position_that_was_told_gives_the_same_answer_again(api, path):
 async def test_live_answers_say_what_they_stand_for_too(api, path):
     answer = await api.client.get(path)
     assert answer.headers["x-as-of"] == "live"
-    hashes = {one.name: one.store.state_hash for one in api.read.all()}
+    hashes = {projection.name: projection.store.state_hash for projection in api.read.all()}
     for part in answer.headers["x-state-hash"].split(", "):
-        name, found = part.split("=")
-        assert found == hashes[name]
+        name, state_hash = part.split("=")
+        assert state_hash == hashes[name]
     for topic, offset in re.findall(r"([a-z]+):(\d+)", answer.headers["x-log-position"]):
         assert int(offset) == api.projector.folder.readers[topic].next_offset
 
@@ -194,20 +194,20 @@ async def test_a_kept_answer_is_never_given_for_another_state(api, log):
 async def test_pages_of_a_past_go_on_in_that_past(api):
     path = f"/reports/predictions?limit=7&as_of={START_MS + 3 * HOUR_MS}"
     whole = (await api.client.get(f"/reports/predictions?as_of={START_MS + 3 * HOUR_MS}")).json()
-    found = []
+    pages = []
     while path:
         answer = await api.client.get(path)
-        found = answer.json() + found
+        pages = answer.json() + pages
         link = re.search(r"<([^>]+)>", answer.headers.get("link", ""))
         path = link[1] if link else None
-    assert found == whole
+    assert pages == whole
 
 
 async def test_the_document_knows_the_past(api):
     paths = (await api.get("/openapi.json"))["paths"]
     for path in ROUTES:
         operation = paths[path.split("?")[0].replace("/m1/", "/{model_id}/")]["get"]
-        assert {"as_of", "as_of_offsets"} <= {one["name"] for one in operation["parameters"]}
+        assert {"as_of", "as_of_offsets"} <= {parameter["name"] for parameter in operation["parameters"]}
         assert {"X-As-Of", "X-Log-Position", "X-State-Hash"} <= operation["responses"]["200"][
             "headers"
         ].keys()
@@ -216,12 +216,12 @@ async def test_the_document_knows_the_past(api):
 
 def cut_from(read, from_ms):
     """Cut all stores as `PastCutter` does, which only cuts at the beginning of a day."""
-    for one in read.all():
-        if one.keeps_past:
-            store = one.store
-            ends = {topic: store.positions.get(topic, Need()).offset for topic in one.topics}
+    for projection in read.all():
+        if projection.keeps_past:
+            store = projection.store
+            ends = {topic: store.positions.get(topic, Need()).offset for topic in projection.topics}
             store.begin_cut(horizon_at(store.database, from_ms, ends))
-            cutting = Cutting(store.database, store.horizon, one.owner, one.is_explained)
+            cutting = Cutting(store.database, store.horizon, projection.owner, projection.is_explained)
             while cutting.step():
                 pass
 

@@ -27,8 +27,8 @@ async def test_the_comparison_lies_as_far_back_as_asked(api):
 
 async def test_a_period_that_closes_is_added_and_a_gap_is_null(api, log):
     log.snapshot("m3", START_MS + 2 * HOUR_MS, START_MS + 3 * HOUR_MS, mean=0.9)
-    known = len(log.records["snapshots"])
-    await api.projector.take("snapshots", [(known - 1, log.records["snapshots"][-1])])
+    count = len(log.records["snapshots"])
+    await api.projector.take("snapshots", [(count - 1, log.records["snapshots"][-1])])
     body = await api.get("/reports/leaderboard/history")
     assert body["series"]["m1"]["scores"] == [0.25, 0.5, None]
     assert body["series"]["m3"] == {"scores": [None, None, 0.9], "change_from": None}

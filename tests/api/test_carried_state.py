@@ -37,5 +37,5 @@ async def test_a_prediction_has_the_state_that_its_round_left(api):
 
 
 async def test_as_of_an_hour_the_state_is_that_of_the_hour(api):
-    found = await api.get(f"/reports/models/m1/state?as_of={START_MS + 61 * MINUTE_MS}")
-    assert [row["state"] for row in found] == [{"position": 60}]
+    rows = await api.get(f"/reports/models/m1/state?as_of={START_MS + 61 * MINUTE_MS}")
+    assert [row["state"] for row in rows] == [{"position": 60}]

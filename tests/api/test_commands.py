@@ -150,30 +150,32 @@ async def test_what_kafka_has_not_confirmed_is_202_with_a_way_to_ask_since_it_ma
 async def test_what_became_of_a_refused_command_can_be_asked_too(api, pending):
     api.stage.script = refuses(409, "PAID")
     the_id = (await confirm(api, pending)).json()["command_id"]
-    found = await api.get(f"/reports/commands/{the_id}")
-    assert (found["state"], found["reason"]) == ("refused", "not legal here")
+    outcome = await api.get(f"/reports/commands/{the_id}")
+    assert (outcome["state"], outcome["reason"]) == ("refused", "not legal here")
 
 
 async def test_a_release_offers_what_was_withheld(api, log):
-    one = (await api.get("/reports/checkpoints", status="WITHHELD"))[0]["id"]
+    withheld_id = (await api.get("/reports/checkpoints", status="WITHHELD"))[0]["id"]
 
     def releases(command, _offset):
         data = api.read.checkpoints.get(command.data.checkpoint_id).checkpoint
-        return [ev.CheckpointOpened(id=f"{one}:released", at=START_MS, data=data)]
+        return [ev.CheckpointOpened(id=f"{withheld_id}:released", at=START_MS, data=data)]
 
     api.stage.script = releases
-    answer = await api.client.post(f"/reports/checkpoints/{one}/release", json={"reason": "looked at it"})
+    answer = await api.client.post(
+        f"/reports/checkpoints/{withheld_id}/release", json={"reason": "looked at it"}
+    )
     assert (answer.status_code, answer.json()["status"], answer.json()["reason"]) == (200, "PENDING", None)
     (command,) = api.stage.sent
     assert (type(command), command.data.reason) == (ev.ReleaseCheckpoint, "looked at it")
-    assert (await api.get(f"/reports/checkpoints/{one}/emission"))["crunch"]
+    assert (await api.get(f"/reports/checkpoints/{withheld_id}/emission"))["crunch"]
 
 
 async def test_a_release_needs_no_body_and_says_what_still_forbids_it(api):
-    one = (await api.get("/reports/checkpoints", status="WITHHELD"))[0]["id"]
+    withheld_id = (await api.get("/reports/checkpoints", status="WITHHELD"))[0]["id"]
     api.stage.script = refuses(409, "WITHHELD")
-    answer = await api.client.post(f"/reports/checkpoints/{one}/release")
+    answer = await api.client.post(f"/reports/checkpoints/{withheld_id}/release")
     assert (answer.status_code, answer.json()["state"]) == (409, "WITHHELD")
     assert (await api.client.post("/reports/checkpoints/ckp_none/release")).status_code == 404
-    long = await api.client.post(f"/reports/checkpoints/{one}/release", json={"reason": "x" * 501})
+    long = await api.client.post(f"/reports/checkpoints/{withheld_id}/release", json={"reason": "x" * 501})
     assert long.status_code == 422

@@ -56,10 +56,10 @@ async def serving(most=100):
         await asyncio.sleep(0.01)
     opened = []
 
-    async def connect(said=b""):
+    async def connect(sent=b""):
         reader, writer = await asyncio.open_connection(*bound.getsockname())
         opened.append(writer)
-        writer.write(said)
+        writer.write(sent)
         await writer.drain()
         return reader, writer
 
@@ -96,10 +96,10 @@ SLOW = {
 }
 
 
-@pytest.mark.parametrize("said", SLOW.values(), ids=SLOW)
-async def test_who_says_a_request_slowly_is_dropped(said):
+@pytest.mark.parametrize("sent", SLOW.values(), ids=SLOW)
+async def test_who_says_a_request_slowly_is_dropped(sent):
     async with serving() as (here, _, connect):
-        reader, _ = await connect(said)
+        reader, _ = await connect(sent)
         assert await dropped(reader)
         assert here.dropped == 1
         assert not here.open

@@ -34,7 +34,7 @@ def log():
 
 async def test_copies_are_shown_with_their_evidence(api):
     answer = await api.get("/reports/models/copies")
-    pairs = [(one["earlier"], one["later"], one["kind"], one["lag"]) for one in answer["pairs"]]
+    pairs = [(pair["earlier"], pair["later"], pair["kind"], pair["lag"]) for pair in answer["pairs"]]
     assert pairs == [
         ("source", "taker", "equal", 0),
         ("source", "late", "lagged", 1),

@@ -55,20 +55,20 @@ async def carrier(api, log, parent, prizes):
 
 
 def amounts(entries):
-    return {one["model_id"]: one["amount"] for one in entries}
+    return {entry["model_id"]: entry["amount"] for entry in entries}
 
 
 async def test_a_corrected_checkpoint_says_what_is_owed_and_who_has_too_much(api, log):
     parent = await corrected(api, log)
     meta = (await api.get(f"/reports/checkpoints/{parent}"))["meta"]
-    (said,) = meta["corrections"]
-    assert (said["correction_id"], said["reason"], said["total_prize"]) == (
+    (correction,) = meta["corrections"]
+    assert (correction["correction_id"], correction["reason"], correction["total_prize"]) == (
         "correction/1",
         "a wrong close",
         POOL,
     )
-    assert said["models"][0] == {"model_id": "m1", "paid": 60, "due": 50}
-    assert (said["contract_hash"], said["records_sha256"]) == (None, "ab" * 32)
+    assert correction["models"][0] == {"model_id": "m1", "paid": 60, "due": 50}
+    assert (correction["contract_hash"], correction["records_sha256"]) == (None, "ab" * 32)
     assert (amounts(meta["owed"]["to_pay"]), amounts(meta["owed"]["overpaid"])) == (
         {"gone": 3, "m4": 7},
         {"m1": 10},
@@ -80,20 +80,20 @@ async def test_a_corrected_checkpoint_says_what_is_owed_and_who_has_too_much(api
 
 async def test_the_checkpoint_that_carries_it_pays_prizes_of_their_own_with_parent_and_reason(api, log):
     parent = await corrected(api, log)
-    one = await carrier(api, log, parent, {"gone": 3, "m4": 7})
-    shown = await api.get(f"/reports/checkpoints/{one}")
+    carrier_id = await carrier(api, log, parent, {"gone": 3, "m4": 7})
+    shown = await api.get(f"/reports/checkpoints/{carrier_id}")
     (credit,) = shown["meta"]["credits"]
     assert (credit["checkpoint_id"], credit["reason"], amounts(credit["prizes"])) == (
         parent, "a wrong close", {"gone": 3, "m4": 7},
     )  # fmt: skip
     assert sum(reward["reward_pct"] for reward in shown["entries"][0]["cruncher_rewards"]) == 1_000_000_000
-    rows = await api.get(f"/reports/checkpoints/{one}/prizes", total_prize=1000)
+    rows = await api.get(f"/reports/checkpoints/{carrier_id}/prizes", total_prize=1000)
     assert [row["prize"] for row in rows] == [500, 500, 3, 7]
     assert len({row["prizeId"] for row in rows}) == len(rows)
     assert [(row["model"], row["parent"], row["reason"]) for row in rows[2:]] == [
         ("gone", parent, "a wrong close"), ("m4", parent, "a wrong close"),
     ]  # fmt: skip
-    row = api.read.checkpoints.get(one)
+    row = api.read.checkpoints.get(carrier_id)
     end = row.checkpoint.period_end
     assert [json.loads(line) for line in prizes_jsonl(row, 1000).splitlines()][2:] == [
         {"timestamp": end, "model": "gone", "prize": 3, "parent": parent, "reason": "a wrong close"},
@@ -101,10 +101,10 @@ async def test_the_checkpoint_that_carries_it_pays_prizes_of_their_own_with_pare
     ]
     meta = (await api.get(f"/reports/checkpoints/{parent}"))["meta"]
     assert [(one_["checkpoint_id"], amounts(one_["prizes"])) for one_ in meta["made_good"]] == [
-        (one, {"gone": 3, "m4": 7})
+        (carrier_id, {"gone": 3, "m4": 7})
     ]
     assert (meta["owed"]["to_pay"], amounts(meta["owed"]["overpaid"])) == ([], {"m1": 10})
-    assert (await api.get(f"/reports/checkpoints/{one}/payload"))["credits"][0]["prizes"] == {
+    assert (await api.get(f"/reports/checkpoints/{carrier_id}/payload"))["credits"][0]["prizes"] == {
         "gone": 3,
         "m4": 7,
     }
@@ -112,15 +112,15 @@ async def test_the_checkpoint_that_carries_it_pays_prizes_of_their_own_with_pare
 
 async def test_what_the_chain_takes_is_as_without_credits(api, log):
     parent = await corrected(api, log)
-    one = await carrier(api, log, parent, {"gone": 3, "m4": 7})
-    emission = await api.get(f"/reports/checkpoints/{one}/emission")
+    carrier_id = await carrier(api, log, parent, {"gone": 3, "m4": 7})
+    emission = await api.get(f"/reports/checkpoints/{carrier_id}/emission")
     for path in ("emission", "emission/cli-format"):
-        answer = await api.client.get(f"/reports/checkpoints/{one}/{path}")
+        answer = await api.client.get(f"/reports/checkpoints/{carrier_id}/{path}")
         assert answer.headers["X-Credits-Beside"] == "10"
         before = await api.client.get(f"/reports/checkpoints/{parent}/{path}")
         assert "X-Credits-Beside" not in before.headers
     assert [reward["reward_pct"] for reward in emission["cruncher_rewards"]] == [500_000_000, 500_000_000]
-    body, _ = cli_format(api.read.checkpoints.get(one), api.read.checkpoints, {})
+    body, _ = cli_format(api.read.checkpoints.get(carrier_id), api.read.checkpoints, {})
     assert sum(float(bytes(share)) for share in body["crunchEmission"].values()) == 100
 
 
@@ -133,15 +133,18 @@ async def test_the_newest_correction_counts_and_what_was_carried_is_paid(api, lo
     ]
     await corrected(api, log, models, number=2)
     meta = (await api.get(f"/reports/checkpoints/{parent}"))["meta"]
-    assert [one["correction_id"] for one in meta["corrections"]] == ["correction/1", "correction/2"]
+    assert [correction["correction_id"] for correction in meta["corrections"]] == [
+        "correction/1",
+        "correction/2",
+    ]
     assert (amounts(meta["owed"]["to_pay"]), amounts(meta["owed"]["overpaid"])) == ({"m4": 2}, {"gone": 2})
 
 
 async def test_whoever_is_credited_is_bound_to_a_wallet_too(api, log):
     parent = await corrected(api, log)
-    one = await carrier(api, log, parent, {"gone": 3})
+    carrier_id = await carrier(api, log, parent, {"gone": 3})
     wallets = {"gone": PUBKEY, "m4": PUBKEY, "nobody": PUBKEY}
-    assert unbound(api.read.checkpoints.get(one), api.read.checkpoints, wallets).keys() == {
+    assert unbound(api.read.checkpoints.get(carrier_id), api.read.checkpoints, wallets).keys() == {
         "gone",
         "m1",
         "m4",

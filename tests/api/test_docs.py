@@ -15,9 +15,9 @@ async def test_it_lists_every_route_of_the_document_and_loads_only_our_files(api
         for method in operations:
             assert f'<span class="method">{method.upper()}</span> <code>{path}</code>' in answer.text
     loaded = re.findall(r'(?:href|src)="([^"]+)"', answer.text)
-    assert all(one.startswith("/") and not one.startswith("//") for one in loaded)
-    for one in loaded:
-        assert (await api.client.get(one)).status_code == 200, one
+    assert all(address.startswith("/") and not address.startswith("//") for address in loaded)
+    for address in loaded:
+        assert (await api.client.get(address)).status_code == 200, address
     assert "<script" not in answer.text
 
 

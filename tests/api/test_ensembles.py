@@ -122,8 +122,8 @@ async def test_as_of_an_hour_it_is_what_was_then(api):
 
 
 async def test_an_ensemble_can_be_asked_for_as_a_model_and_another_cannot(api):
-    one = await api.get(f"/reports/models/{EQUAL}")
-    assert (one["state"], one["model_name"], one["first_seen_at"]) == ("ENSEMBLE", "equal", None)
+    row = await api.get(f"/reports/models/{EQUAL}")
+    assert (row["state"], row["model_name"], row["first_seen_at"]) == ("ENSEMBLE", "equal", None)
     assert [row["state"] for row in await api.get(f"/reports/models/{EQUAL}/state")] == [{"position": 90}]
     await api.get("/reports/models/__ensemble_other__", code=404)
     assert EQUAL not in {row["model_id"] for row in await api.get("/reports/models")}

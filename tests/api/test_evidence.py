@@ -80,8 +80,8 @@ def scored_predictions():
 
 @pytest.fixture
 async def node(tmp_path):
-    async with node_of(whole_log(), tmp_path) as found:
-        yield found
+    async with node_of(whole_log(), tmp_path) as evidence_node:
+        yield evidence_node
 
 
 @asynccontextmanager
@@ -111,7 +111,9 @@ async def node_of(log, tmp_path):
 
 async def test_each_checkpoint_has_its_note_and_the_newest_is_the_log_s_file(node):
     told = (await node.client.get("/reports/evidence")).json()
-    assert [one for note in told["notes"] for one in note["checkpoint_ids"]] == node.ids[::-1]
+    assert [checkpoint_id for note in told["notes"] for checkpoint_id in note["checkpoint_ids"]] == node.ids[
+        ::-1
+    ]
     key = signing_key(node.settings).verifier
     assert (told["origin"], told["public_key"]) == (key.name, str(key))
     newest = (await node.client.get("/evidence/checkpoint")).text
@@ -163,8 +165,8 @@ async def test_only_the_newest_few_are_kept(node, monkeypatch):
     monkeypatch.setattr(kept_bundles, "KEPT_MAX", 2)
     for wanted in node.ids:
         assert (await node.client.get(f"/reports/checkpoints/{wanted}/bundle")).status_code == 200
-    kept = {path.stem for path in node.bundles.folder.glob("*.bundle")}
-    assert (len(node.ids), kept) == (3, set(node.ids[1:]))
+    ids_on_disk = {path.stem for path in node.bundles.folder.glob("*.bundle")}
+    assert (len(node.ids), ids_on_disk) == (3, set(node.ids[1:]))
 
 
 async def test_a_checkpoint_that_is_not_known_has_none(node):
@@ -210,11 +212,11 @@ async def test_a_prediction_s_proof_is_the_one_that_the_command_writes(node, tmp
     answer = await node.client.get(f"/reports/predictions/{wanted}/proof")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/plain; charset=utf-8")
     key = signing_key(node.settings).verifier
-    (one,) = proved(answer.content, [key], wanted)
-    assert (one.prediction_id, one.status) == (wanted, "SCORED")
+    (proved_prediction,) = proved(answer.content, [key], wanted)
+    assert (proved_prediction.prediction_id, proved_prediction.status) == (wanted, "SCORED")
     path = tmp_path / "proof.txt"
     await write_proof(node.settings, Source(whole_log()), wanted, path)
-    assert proved(path.read_bytes(), [key], wanted) == [one]
+    assert proved(path.read_bytes(), [key], wanted) == [proved_prediction]
     unknown = await node.client.get("/reports/predictions/inp/BTCUSDT/1/60s/nobody/proof")
     assert (unknown.status_code, "no prediction" in unknown.json()["detail"]) == (404, True)
     input_id, scope_key, _ = wanted.rsplit("/", 2)
@@ -226,15 +228,17 @@ async def test_answers_to_posted_questions_are_proved_and_explained_by_their_own
     """Asked again, handed in, void, corrected: the id of each is that of the round in which the answer stands."""
     log = questioned_log()
     rosters = {
-        one.data.input_id: one.data.roster
-        for one in log.events("predictions")
-        if isinstance(one, RoundOpened)
+        event.data.input_id: event.data.roster
+        for event in log.events("predictions")
+        if isinstance(event, RoundOpened)
     }
     wanted = {
-        prediction_id(one.data.input_id, one.data.scope_key, answer.model_id): bytes(answer.output).decode()
-        for one in log.events("predictions")
-        if isinstance(one, ScopeAnswered)
-        for answer in one.data.entries(rosters[one.data.input_id])
+        prediction_id(event.data.input_id, event.data.scope_key, answer.model_id): bytes(
+            answer.output
+        ).decode()
+        for event in log.events("predictions")
+        if isinstance(event, ScopeAnswered)
+        for answer in event.data.entries(rosters[event.data.input_id])
     }
     assert sum("~2/" in name for name in wanted) == 1
     assert sum("~s" in name for name in wanted) == 2
@@ -244,7 +248,9 @@ async def test_answers_to_posted_questions_are_proved_and_explained_by_their_own
             path = quote(name, safe="/~")
             answer = await node.client.get(f"/reports/predictions/{path}/proof")
             assert answer.status_code == 200, (name, answer.text)
-            assert {one.answer for one in proved(answer.content, [key], name)} == {output}
+            assert {
+                proved_prediction.answer for proved_prediction in proved(answer.content, [key], name)
+            } == {output}
             explained = await node.client.get(f"/reports/explain/predictions/{path}")
             assert explained.status_code == 200, (name, explained.text)
             assert explained.json()["id"] == name

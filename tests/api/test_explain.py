@@ -67,7 +67,11 @@ async def test_a_position_that_never_was_shows_no_answer_of_later(api, log):
 
 
 async def test_a_share_a_snapshot_and_a_score_have_their_events_and_positions(api):
-    (offered,) = [one for one in await api.get("/reports/checkpoints") if one["status"] != "WITHHELD"][:1]
+    (offered,) = [
+        checkpoint
+        for checkpoint in await api.get("/reports/checkpoints")
+        if checkpoint["status"] != "WITHHELD"
+    ][:1]
     share = await api.get(f"/reports/explain/checkpoints/{offered['id']}/m1")
     assert share["kind"] == "share"
     kinds = {source["kind"] for step in share["steps"] for source in step["sources"]}

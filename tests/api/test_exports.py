@@ -79,9 +79,9 @@ async def test_every_format_has_every_row_of_the_json_route(api, monkeypatch, ro
 @pytest.mark.parametrize("form", MEDIA)
 async def test_the_same_filters_as_the_json_route(api, form):
     everything = await table(api, form)
-    one = everything[0]["model_id"]
-    some = await table(api, form, projectIds=one)
-    assert [row["id"] for row in some] == [row["id"] for row in everything if row["model_id"] == one]
+    model_id = everything[0]["model_id"]
+    some = await table(api, form, projectIds=model_id)
+    assert [row["id"] for row in some] == [row["id"] for row in everything if row["model_id"] == model_id]
     scored = await table(api, form, status="SCORED")
     assert [row["id"] for row in scored] == [row["id"] for row in everything if row["status"] == "SCORED"]
     assert 0 < len(scored) < len(everything)
@@ -146,6 +146,6 @@ async def test_a_client_that_leaves_gives_its_place_back(api):
 async def test_many_rounds_are_read_in_looks(api, monkeypatch):
     from coordinator.projections.views import predictions
 
-    expected = [one.input_id for one in api.read.predictions.oldest(0, 2**62)]
+    expected = [prediction.input_id for prediction in api.read.predictions.oldest(0, 2**62)]
     monkeypatch.setattr(predictions, "ROUNDS_PER_LOOK", 1)
-    assert [one.input_id for one in api.read.predictions.oldest(0, 2**62)] == expected
+    assert [prediction.input_id for prediction in api.read.predictions.oldest(0, 2**62)] == expected

@@ -118,7 +118,7 @@ async def everything(api, names=NAMES, **params):
     for template, methods in [*document["paths"].items(), ("/metrics", {"get": {}})]:
         if "get" not in methods or template.endswith(("live", "/bundle")):
             continue  # bundles read Kafka: tests/api/test_evidence.py has them
-        checkpoints = [one.checkpoint.checkpoint_id for one in api.read.checkpoints.newest(None)]
+        checkpoints = [row.checkpoint.checkpoint_id for row in api.read.checkpoints.newest(None)]
         for checkpoint in checkpoints if "{checkpoint_id}" in template else [""]:
             path = template
             for name, value in names.items():
@@ -147,21 +147,21 @@ async def test_no_route_and_no_file_says_one_of_many_answers_of_an_open_round(ap
     for params in ({}, {"start": START_MS}, {"as_of": START_MS + OPEN_AT + MINUTE_MS + 1}):
         bodies = await everything(api, **params)
         assert len(bodies) > (10 if "as_of" in params else 20)
-        assert {path for path, body in bodies.items() if any(one in body for one in secrets)} == set()
+        assert {path for path, body in bodies.items() if any(secret in body for secret in secrets)} == set()
     log.inputs_until(OPEN_AT + 3 * MINUTE_MS)
     await take(api, log, "inputs")
     bodies = await everything(api, start=START_MS)
     for path in ROUTES:  # the search finds them where they may be seen
-        assert all(one in bodies[f"/reports/{path}"] for one in secrets), path
+        assert all(secret in bodies[f"/reports/{path}"] for secret in secrets), path
 
 
 async def test_a_contract_may_show_answers_as_soon_as_they_are_recorded(api):
     terms = api.read.predictions.terms
-    for name, one in terms.by_hash.items():
-        terms.by_hash[name] = msgspec.structs.replace(one, answers_hidden_until="recorded")
-    found = list(api.read.predictions.newest(START_MS + OPEN_AT, START_MS + OPEN_AT))
-    assert [one.output for one in found[:2]] == [{"value": 0.123456}, {"value": -0.654321}]
-    assert not any(one.hidden for one in found)
+    for name, contract_terms in terms.by_hash.items():
+        terms.by_hash[name] = msgspec.structs.replace(contract_terms, answers_hidden_until="recorded")
+    newest = list(api.read.predictions.newest(START_MS + OPEN_AT, START_MS + OPEN_AT))
+    assert [prediction.output for prediction in newest[:2]] == [{"value": 0.123456}, {"value": -0.654321}]
+    assert not any(prediction.hidden for prediction in newest)
 
 
 def test_an_answer_whose_input_is_not_folded_yet_is_hidden(tmp_path, log):
@@ -169,7 +169,11 @@ def test_an_answer_whose_input_is_not_folded_yet_is_hidden(tmp_path, log):
     read = open_read_models(tmp_path, "cluster", log.crunch_id)
     log.records["inputs"].clear()
     fold_into(Projector(Settings(data_dir=tmp_path), read).folder, log)
-    found = [one for one in read.predictions.newest(0, START_MS + OPEN_AT) if one.status == "PENDING"]
-    assert found
-    assert all(one.hidden and one.output is None for one in found)
+    pending = [
+        prediction
+        for prediction in read.predictions.newest(0, START_MS + OPEN_AT)
+        if prediction.status == "PENDING"
+    ]
+    assert pending
+    assert all(prediction.hidden and prediction.output is None for prediction in pending)
     read.close()

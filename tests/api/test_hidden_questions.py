@@ -31,7 +31,11 @@ CLOSES = OPEN_AT + 90 * 24 * HOUR_MS
 CROWD = {f"crowd-{number}": round(0.70000001 + number * 0.00012347, 8) for number in range(40)}
 AGAIN = {f"crowd-{number}": round(0.20000001 + number * 0.00012347, 8) for number in range(40)}
 HANDED_IN = {"crowd-x": 0.31415927}
-SECRETS = {repr(value).encode() for said in (CROWD, AGAIN, HANDED_IN) for value in said.values()}
+SECRETS = {
+    repr(value).encode()
+    for answers_by_model in (CROWD, AGAIN, HANDED_IN)
+    for value in answers_by_model.values()
+}
 SUFFIX = "~sab12cd34ef56"
 EXPLAINED = f"/reports/explain/predictions/{Q}/question/crowd-7"
 OF_QUESTIONS = (
@@ -57,10 +61,10 @@ def log():
 
     for model_id in (*CROWD, *HANDED_IN):
         log.model(model_id)
-    for asking, (suffix, said) in enumerate((("", CROWD), ("~2", AGAIN)), 1):
+    for asking, (suffix, answers_by_model) in enumerate((("", CROWD), ("~2", AGAIN)), 1):
         at = OPEN_AT + asking * MINUTE_MS
         log.append("inputs", of_now(asked(asking, at, closes_at=CLOSES)))
-        opened, *answers = the_round(suffix, said, at, closes_at=CLOSES)
+        opened, *answers = the_round(suffix, answers_by_model, at, closes_at=CLOSES)
         log.append("predictions", of_now(opened))
         log.append("predictions", *answers)
     opened, *answers = the_round(SUFFIX, HANDED_IN, OPEN_AT + 3 * MINUTE_MS, closes_at=CLOSES)
@@ -86,7 +90,7 @@ async def everything(api, **params):
 
 
 def seen(bodies):
-    return {path for path, body in bodies.items() if any(one in body for one in SECRETS)}
+    return {path for path, body in bodies.items() if any(secret in body for secret in SECRETS)}
 
 
 async def test_no_route_and_no_file_says_an_answer_before_the_close(api, log):
@@ -102,7 +106,7 @@ async def test_no_route_and_no_file_says_an_answer_before_the_close(api, log):
     await close(api, log)
     bodies = await everything(api, start=START_MS)
     for path in ROUTES:  # the search finds them where they may be seen
-        assert all(one in bodies[f"/reports/{path}"] for one in SECRETS), path
+        assert all(secret in bodies[f"/reports/{path}"] for secret in SECRETS), path
     for path in ("/reports/rounds/r1/questions/q1", EXPLAINED):
         assert path in seen(bodies)
 
@@ -161,15 +165,15 @@ async def test_a_row_is_scored_where_its_answer_counted_and_replaced_elsewhere(a
         units={"value": [5] * len(models)},
         unscored=[],
         reasons=[],
-        rounds=[SUFFIX if one == "crowd-x" else "~2" for one in models],
-        replaced={"": [models.index(one) for one in CROWD]},
+        rounds=[SUFFIX if model_id == "crowd-x" else "~2" for model_id in models],
+        replaced={"": [models.index(model_id) for model_id in CROWD]},
     )
     log.append("inputs", came(1.0, OPEN_AT + 2 * HOUR_MS))
     log.append("scores", ev.RoundScored(id=f"{Q}/question:scored", at=OPEN_AT + 2 * HOUR_MS, data=data))
     await take(api, log, "inputs")
     await take(api, log, "scores")
     of = {
-        suffix: {one.status for one in read_models.round(Q + suffix, "question")}
+        suffix: {row.status for row in read_models.round(Q + suffix, "question")}
         for suffix in ("", "~2", SUFFIX)
     }
     assert of == {"": {"REPLACED"}, "~2": {"SCORED"}, SUFFIX: {"SCORED"}}
@@ -200,7 +204,8 @@ class Failing(BaseModel):
 
 def handed_in(question_ids=("q1",), at=OPEN_AT + 5 * MINUTE_MS, value=b'{"value": 0.31415927}', number=1):
     answers = [
-        ev.SubmittedAnswer(question_id=one, scope_key="", output=msgspec.Raw(value)) for one in question_ids
+        ev.SubmittedAnswer(question_id=question_id, scope_key="", output=msgspec.Raw(value))
+        for question_id in question_ids
     ]
     data = ev.SubmitAnswersData(
         round_id="r1", model_id="crowd-x", cruncher_id="x", answers=answers, sha256=str(number) * 64
@@ -248,7 +253,7 @@ async def test_a_refusal_of_what_was_handed_in_says_no_answer(api, log, monkeypa
         told = await waiting.next(is_behind, max(command.at, OPEN_AT), 1)
     assert told.event.rounds == []
     assert letters
-    assert [one["event"] for one in logs] == ["answer_refused"] * len(letters)
+    assert [line["event"] for line in logs] == ["answer_refused"] * len(letters)
     assert "0.314" not in repr(logs)
     assert b"0.314" not in b"".join(map(msgspec.json.encode, letters))
     for letter in letters:

@@ -74,7 +74,7 @@ async def node(tmp_path):
                 async with limit():
                     while len(hook.calls) < number:
                         await asyncio.sleep(0.01)
-                return [(one["state"], one["kind"], one["name"]) for one in hook.calls]
+                return [(call["state"], call["kind"], call["name"]) for call in hook.calls]
 
             async def metric(line):
                 return line in (await client.get("/metrics")).text
@@ -88,7 +88,7 @@ async def node(tmp_path):
 
 
 def named(body):
-    return {one["name"]: one for one in body["invariants"]}
+    return {invariant["name"]: invariant for invariant in body["invariants"]}
 
 
 async def test_a_sound_node_says_that_all_hold_and_sends_nothing(node):
@@ -99,7 +99,7 @@ async def test_a_sound_node_says_that_all_hold_and_sends_nothing(node):
     }  # fmt: skip
     assert named(body)["replay"]["checked"] is False
     assert node.port.sent == []
-    assert [one["kind"] for one in body["alerts"]] == ["checkpoint"]  # the one that a_log withholds
+    assert [alert["kind"] for alert in body["alerts"]] == ["checkpoint"]  # the one that a_log withholds
     assert await node.metric('coordinator_invariant_ok{name="predictions"} 1.0')
     assert await node.metric('coordinator_alerts{kind="checkpoint"} 1.0')
     assert await node.metric('coordinator_alerts{kind="stage"} 0.0')  # each kind has its line before it is on
@@ -150,8 +150,8 @@ async def test_a_broken_invariant_is_said_measured_withheld_and_told(node, name)
     assert named(body)[name]["ok"] is False
     assert named(body)[name]["detail"]
     assert await node.metric(f'coordinator_invariant_ok{{name="{name}"}} 0.0')
-    withheld = [one for one in node.port.sent if isinstance(one, ev.WithholdCheckpoint)]
-    assert f"invariant {name!r} is broken" in " ".join(one.data.reason for one in withheld)
+    withheld = [command for command in node.port.sent if isinstance(command, ev.WithholdCheckpoint)]
+    assert f"invariant {name!r} is broken" in " ".join(command.data.reason for command in withheld)
     assert ("firing", "invariant", name) in await node.posts(2)
 
 
@@ -160,9 +160,9 @@ async def test_a_skipped_number_counts_once_the_owner_had_time_to_claim_anew(nod
     skipped = Append(e=1, epoch=1, seq=999, part=(1, 1), events=msgspec.Raw(b"[]"))
     node.log.records["scores"].append(encode_append(skipped))
     assert named(await node.look())["numbers"]["ok"] is True
-    found = named(await node.look(HOLE_MS_MAX / 1000))["numbers"]
-    assert found["ok"] is False
-    assert "999" in found["detail"]
+    numbers = named(await node.look(HOLE_MS_MAX / 1000))["numbers"]
+    assert numbers["ok"] is False
+    assert "999" in numbers["detail"]
     assert len(node.port.sent) == 1
     assert ("firing", "invariant", "numbers") in await node.posts(2)
     node.log.records["scores"].append(encode_append(Append(e=1, epoch=2, seq=0, claim="next")))
@@ -187,19 +187,19 @@ async def test_a_command_that_could_not_be_sent_is_said_and_sent_later(node):
     lose_a_prediction(node.log)
     node.port.broken = True
     body = await node.look()
-    assert "command" in {one["kind"] for one in body["alerts"]}
+    assert "command" in {alert["kind"] for alert in body["alerts"]}
     node.port.broken = False
     body = await node.look(5)
-    assert "command" not in {one["kind"] for one in body["alerts"]}
+    assert "command" not in {alert["kind"] for alert in body["alerts"]}
     assert len(node.port.sent) == 1
 
 
 async def test_a_feed_that_stands_still_is_told_and_told_when_it_goes_on(node):
     node.log.tick(START_MS)
     await node.look()
-    assert "feed" in {one["kind"] for one in (await node.look(300))["alerts"]}
+    assert "feed" in {alert["kind"] for alert in (await node.look(300))["alerts"]}
     node.log.tick(START_MS + MINUTE_MS)
-    assert "feed" not in {one["kind"] for one in (await node.look(5))["alerts"]}
+    assert "feed" not in {alert["kind"] for alert in (await node.look(5))["alerts"]}
 
 
 async def test_a_feed_that_has_ended_is_no_alarm(node):
@@ -207,13 +207,15 @@ async def test_a_feed_that_has_ended_is_no_alarm(node):
     data = ev.FeedStateChangedData(source="candles", state="ended", reason="the file is read")
     node.log.append("feeds", ev.FeedStateChanged(id="s", at=START_MS, data=data))
     await node.look()
-    assert "feed" not in {one["kind"] for one in (await node.look(3000))["alerts"]}
+    assert "feed" not in {alert["kind"] for alert in (await node.look(3000))["alerts"]}
 
 
 async def test_a_source_that_lacks_a_subject_or_is_refused_is_told_and_one_that_is_away_once_it_lasts(node):
     async def told(seconds: float = 1) -> list[str]:
         return [
-            one["text"] for one in (await node.look(seconds))["alerts"] if one["name"].startswith("source")
+            alert["text"]
+            for alert in (await node.look(seconds))["alerts"]
+            if alert["name"].startswith("source")
         ]
 
     node.log.feed_state("connected", START_MS)
@@ -261,7 +263,9 @@ async def test_each_worker_that_a_record_stops_is_told_by_its_name_with_the_reco
     ):
         node.log.append("dead-letters", dead_letter("log", worker, f"{record}: too new", b"", node.clock.now))
     node.log.append("dead-letters", dead_letter("commands", "3", "no such kind", b"{}", node.clock.now))
-    alerts = {one["name"]: one["text"] for one in (await node.look())["alerts"] if one["kind"] == "log"}
+    alerts = {
+        alert["name"]: alert["text"] for alert in (await node.look())["alerts"] if alert["kind"] == "log"
+    }
     assert alerts == {
         "score": "the score worker stands still: inputs offset 7: too new",
         "predict": "the predict worker stands still: models offset 2: too new",
@@ -277,28 +281,28 @@ async def test_a_flood_of_unreadable_records_is_told_and_ends_a_minute_after_it(
             )
 
     letters(99, 0)
-    assert "flood" not in {one["name"] for one in (await node.look())["alerts"]}
+    assert "flood" not in {alert["name"] for alert in (await node.look())["alerts"]}
     letters(1, 99)
-    texts = {one["name"]: one["text"] for one in (await node.look())["alerts"]}
+    texts = {alert["name"]: alert["text"] for alert in (await node.look())["alerts"]}
     assert texts["flood"] == (
         "100 records and more within 60 s could not be read and were set aside: look at `coordinator dead-letters list`, "
         "and mend what the source sends; the last: no JSON"
     )
-    assert "flood" not in {one["name"] for one in (await node.look(61))["alerts"]}
+    assert "flood" not in {alert["name"] for alert in (await node.look(61))["alerts"]}
 
 
 async def test_one_price_a_hundred_times_too_high_is_told(node):
     for minute, price in enumerate(("8759", "8769", "877900", "8779")):
         node.log.record(START_MS + minute * MINUTE_MS, price=price)
-    (alert,) = [one for one in (await node.look())["alerts"] if one["name"].startswith("price")]
+    (alert,) = [listed for listed in (await node.look())["alerts"] if listed["name"].startswith("price")]
     assert "is 100 times the 8769 before" in alert["text"]
 
 
 async def test_lag_that_lasts_is_told(node):
     await node.look()
     node.projector._ends["scores"] = 10**6
-    assert "lag" not in {one["kind"] for one in (await node.look())["alerts"]}
-    assert "lag" in {one["kind"] for one in (await node.look(LAG_MS_MAX / 1000))["alerts"]}
+    assert "lag" not in {alert["kind"] for alert in (await node.look())["alerts"]}
+    assert "lag" in {alert["kind"] for alert in (await node.look(LAG_MS_MAX / 1000))["alerts"]}
 
 
 async def test_an_unpaid_checkpoint_is_told_and_a_rehearsal_is_not(node):
@@ -308,7 +312,7 @@ async def test_an_unpaid_checkpoint_is_told_and_a_rehearsal_is_not(node):
     node.log.append("checkpoints", ev.CheckpointOpened(id="x", at=node.clock.now, data=data))
     await node.look()
     body = await node.look(node.settings.unpaid_alert_seconds)
-    unpaid = [one["name"] for one in body["alerts"] if one["name"].startswith("unpaid")]
+    unpaid = [alert["name"] for alert in body["alerts"] if alert["name"].startswith("unpaid")]
     assert unpaid == [f"unpaid {data.checkpoint_id}"]
 
 
@@ -325,7 +329,7 @@ async def test_a_truth_that_is_corrected_after_its_checkpoint_is_told_until_that
     node.log.append("checkpoints", ev.CheckpointOpened(id="x", at=node.clock.now, data=data))
 
     def told(body):
-        return [one["text"] for one in body["alerts"] if one["name"].startswith("truth")]
+        return [alert["text"] for alert in body["alerts"] if alert["name"].startswith("truth")]
 
     assert told(await node.look()) == []
     late_at = data.period_end - START_MS + 60_000
@@ -375,23 +379,23 @@ async def test_a_read_model_that_differs_from_the_log_is_an_alert_and_withholds_
     body = await node.look()
     assert "models: the log gives other rows (to rebuild it, " in named(body)["replay"]["detail"]
     assert (body["ok"], body["withholding"], node.port.sent) == (False, [], [])
-    assert [(one["kind"], one["name"]) for one in body["alerts"] if one["name"] == "replay"] == [
+    assert [(alert["kind"], alert["name"]) for alert in body["alerts"] if alert["name"] == "replay"] == [
         ("invariant", "replay")
     ]
 
 
 async def test_a_replay_that_gives_the_same_hash_holds(node):
     await says(node, VERDICT.format(equal="true", reason=""), 0).check("models")
-    found = named(await node.look())["replay"]
-    assert (found["ok"], found["checked"], found["counts"]["equal"]) == (True, True, 1)
+    replay = named(await node.look())["replay"]
+    assert (replay["ok"], replay["checked"], replay["counts"]["equal"]) == (True, True, 1)
 
 
 @pytest.mark.parametrize(("text", "code"), [("", 3), ("no json", 0), ("", 70), ("{}", 1)])
 async def test_a_replay_that_could_not_be_made_breaks_nothing_and_is_said(node, text, code):
     await says(node, text, code).check("models")
-    found = named(await node.look())["replay"]
-    assert found["ok"] is True
-    assert "could not be checked" in found["detail"]
+    replay = named(await node.look())["replay"]
+    assert replay["ok"] is True
+    assert "could not be checked" in replay["detail"]
     assert node.port.sent == []
 
 
@@ -414,18 +418,18 @@ async def test_a_check_that_died_proves_nothing_of_the_log(node):
     script = "raise MemoryError('no room for topic x at offset 7')"
     node.monitor.replay_check = ReplayCheck(node.settings, (sys.executable, "-c", script))
     await node.monitor.replay_check.check("models")
-    found = named(await node.look())["replay"]
-    assert found["ok"] is True
-    assert "could not be checked (exit 1)" in found["detail"]
+    replay = named(await node.look())["replay"]
+    assert replay["ok"] is True
+    assert "could not be checked (exit 1)" in replay["detail"]
     assert node.port.sent == []
 
 
 async def test_a_process_that_cannot_be_started_breaks_nothing_and_is_said(node):
     node.monitor.replay_check = ReplayCheck(node.settings, ("/nowhere/at/all",))
     await node.monitor.replay_check.check("models")
-    found = named(await node.look())["replay"]
-    assert (found["ok"], found["checked"]) == (True, False)
-    assert "could not be checked" in found["detail"]
+    replay = named(await node.look())["replay"]
+    assert (replay["ok"], replay["checked"]) == (True, False)
+    assert "could not be checked" in replay["detail"]
 
 
 async def test_a_read_model_that_has_read_nothing_yet_is_not_compared(node):

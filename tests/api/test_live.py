@@ -91,13 +91,13 @@ class Listener:
             httpx.AsyncClient(timeout=LIMIT_SECONDS, verify=NO_CERTIFICATES) as client,
             aconnect_sse(client, "GET", url, headers=headers) as source,
         ):
-            async for one in source.aiter_sse():
-                self.messages.append((one.event, json.loads(one.data), one.id))
+            async for message in source.aiter_sse():
+                self.messages.append((message.event, json.loads(message.data), message.id))
         self.ended = True
 
     @property
     def last_id_seen(self):
-        return next((one for kind, _, one in reversed(self.messages) if kind == "beat"), None)
+        return next((message_id for kind, _, message_id in reversed(self.messages) if kind == "beat"), None)
 
     def of(self, kind):
         return [data for event, data, _ in self.messages if event == kind]
@@ -113,10 +113,10 @@ class Listener:
 
 @pytest.fixture
 async def node(tmp_path, log):
-    one = Node(tmp_path, log)
-    await one.start()
-    yield one
-    await one.stop()
+    live_node = Node(tmp_path, log)
+    await live_node.start()
+    yield live_node
+    await live_node.stop()
 
 
 def score(log, minute, answers):
@@ -139,7 +139,7 @@ async def test_a_new_listener_is_told_everything_and_then_only_what_changes(node
             ("m1", 1), ("m2", 2), ("m3", None),
         ]  # fmt: skip
         assert listener.of("state")[0] | {"crunch_id": "btc-up", "reset": None} == listener.of("state")[0]
-        assert {one["status"] for one in listener.of("checkpoint")} == {"WITHHELD", "PENDING"}
+        assert {message["status"] for message in listener.of("checkpoint")} == {"WITHHELD", "PENDING"}
         score(log, 543, {"m1": -1.0, "m2": 1.0})
         await node.fold()
         await listener.until(lambda: len(listener.of("leaderboard")) == 2)
@@ -151,7 +151,7 @@ async def test_a_new_listener_is_told_everything_and_then_only_what_changes(node
 
 async def test_a_checkpoint_that_moves_on_is_told_with_its_moves(node, log):
     async with Listener(node) as listener:
-        pending = next(one for one in listener.of("checkpoint") if one["status"] == "PENDING")
+        pending = next(message for message in listener.of("checkpoint") if message["status"] == "PENDING")
         confirmed(log, pending["id"])
         await node.fold()
         await listener.until(lambda: len(listener.of("checkpoint")) == 3)
@@ -163,7 +163,7 @@ async def test_a_checkpoint_that_moves_on_is_told_with_its_moves(node, log):
 async def test_only_the_message_that_completes_a_turn_carries_an_id(node):
     async with Listener(node) as listener:
         # the client keeps the last id it saw: before the beat there was none
-        assert [bool(one) for _, _, one in listener.messages] == [False] * 5 + [True]
+        assert [bool(message_id) for _, _, message_id in listener.messages] == [False] * 5 + [True]
         assert parse_position(listener.last_id_seen)["scores"] > 0
 
 
@@ -171,7 +171,7 @@ async def test_only_the_message_that_completes_a_turn_carries_an_id(node):
 async def test_an_id_resumes_with_what_was_missed_and_nothing_else(node, log, restarted):
     async with Listener(node) as listener:
         last = listener.last_id_seen
-        pending = next(one for one in listener.of("checkpoint") if one["status"] == "PENDING")
+        pending = next(message for message in listener.of("checkpoint") if message["status"] == "PENDING")
     if restarted:
         await node.restart(lambda: confirmed(log, pending["id"]))
     else:
@@ -206,7 +206,9 @@ async def test_an_id_from_another_log_or_too_long_ago_gets_everything_and_is_tol
         assert listener.of("leaderboard")[0]["complete"]
     monkeypatch.setattr("coordinator.projections.views.checkpoints.CHANGES_KEPT", 1)
     early = position_text(parse_position(last) | {"checkpoints": 0})
-    confirmed(log, next(one for one in listener.of("checkpoint") if one["status"] == "PENDING")["id"])
+    confirmed(
+        log, next(message for message in listener.of("checkpoint") if message["status"] == "PENDING")["id"]
+    )
     await node.fold()
     async with Listener(node, early) as listener:
         assert "older than the stored changes" in listener.of("state")[0]["reset"]
@@ -261,7 +263,7 @@ async def test_a_listener_that_does_not_read_is_cut_off_and_the_others_go_on(nod
             number -= 1
             newest = log.model(f"a{number:04}").model_id  # changes every row's place
             await node.fold()
-            await listener.until(lambda newest=newest: any(row["model_id"] == newest for one in listener.of("leaderboard")[-1:] for row in one["rows"]))  # fmt: skip
+            await listener.until(lambda newest=newest: any(row["model_id"] == newest for message in listener.of("leaderboard")[-1:] for row in message["rows"]))  # fmt: skip
     deaf.settimeout(LIMIT_SECONDS)
     got = b"".join(iter(lambda: deaf.recv(1 << 20), b""))
     deaf.close()

@@ -38,16 +38,18 @@ def log() -> LogBuilder:
 
 async def test_the_live_board_is_ranked_by_a_board_over_a_window(api):
     rows = await api.get("/reports/leaderboard")
-    found = {row["model_id"]: (row["rank"], row["weighted"], row["score_recent"]) for row in rows}
-    assert found["b"] == (1, 0.5, 0.5)
-    assert found["a"] == (2, pytest.approx((0.9 + 3 * 0.1) / 4), pytest.approx((0.9 + 0.9 + 0.1) / 3))
-    assert found["c"] == (None, None, 1.0)  # without a score in a scope of the board
+    places = {row["model_id"]: (row["rank"], row["weighted"], row["score_recent"]) for row in rows}
+    assert places["b"] == (1, 0.5, 0.5)
+    assert places["a"] == (2, pytest.approx((0.9 + 3 * 0.1) / 4), pytest.approx((0.9 + 0.9 + 0.1) / 3))
+    assert places["c"] == (None, None, 1.0)  # without a score in a scope of the board
     assert rows[0]["score_ranking"] == {"key": "weighted", "value": 0.5, "direction": "desc"}
     assert "of the period" not in rows[0]
 
 
 async def test_a_board_has_a_column(api):
-    columns = {one["property"]: one for one in (await api.get("/reports/schema"))["leaderboard_columns"]}
+    columns = {
+        column["property"]: column for column in (await api.get("/reports/schema"))["leaderboard_columns"]
+    }
     assert columns["score_recent"]["tooltip"] == "Mean score of the last 24 h"
     assert columns["weighted"]["tooltip"] == "Mean over 2 scopes, each as score_recent"
     assert "of the period" not in columns
@@ -55,14 +57,17 @@ async def test_a_board_has_a_column(api):
 
 async def test_each_board_over_a_window_is_a_pool_and_the_whole_one_is_global(api):
     pools = (await api.get("/reports/pools"))["pools"]
-    assert [(one["pool"], one["metric"]) for one in pools] == [("global", "avg_pnl"), ("weighted", "avg_pnl")]
+    assert [(pool["pool"], pool["metric"]) for pool in pools] == [
+        ("global", "avg_pnl"),
+        ("weighted", "avg_pnl"),
+    ]
     assert pools[1]["rankings"][0] == {
         "rank": 1, "model_id": "b", "model_name": "name of b", "avg_brier": 0.0, "avg_pnl": 0.5, "events_scored": 3
     }  # fmt: skip
-    assert [one["model_id"] for one in pools[1]["rankings"]] == ["b", "a"]  # c is not ranked
+    assert [row["model_id"] for row in pools[1]["rankings"]] == ["b", "a"]  # c is not ranked
 
 
 async def test_the_chart_has_the_numbers_of_every_model_also_of_those_that_the_newest_one_lacks(api):
     widgets = (await api.get("/reports/schema"))["metrics_widgets"]
     series = widgets[0]["nativeConfiguration"]["yAxis"]["series"]
-    assert [one["name"] for one in series] == ["ic", "turnover", "value"]
+    assert [column["name"] for column in series] == ["ic", "turnover", "value"]

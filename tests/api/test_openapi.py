@@ -69,7 +69,7 @@ async def answers(client: httpx.AsyncClient) -> dict:
     """Path -> the answer over the log of the tests."""
     document = (await client.get("/openapi.json")).json()
     offered = (await client.get("/reports/checkpoints/latest")).json()["id"]
-    found = {}
+    shortened = {}
     for path in reading_paths(document):
         asked = (
             path.replace("{checkpoint_id}", offered)
@@ -86,20 +86,20 @@ async def answers(client: httpx.AsyncClient) -> dict:
             params = {"other": "m2"}
         answer = await client.get(asked, params=params)
         assert answer.status_code in (200, 503), (path, answer.text)
-        found[path] = short(answer.json())
-    return found
+        shortened[path] = short(answer.json())
+    return shortened
 
 
 def steady(body):
     """Without what is another at every asking."""
     if isinstance(body, dict):
         return {name: steady(value) for name, value in body.items() if name not in CHANGING}
-    return [steady(one) for one in body] if isinstance(body, list) else body
+    return [steady(element) for element in body] if isinstance(body, list) else body
 
 
 async def test_each_example_is_what_its_route_answers(api):
-    found = await answers(api.client)
-    assert steady(found) == steady(json.loads(FILE.read_text()))
+    answered = await answers(api.client)
+    assert steady(answered) == steady(json.loads(FILE.read_text()))
 
 
 async def test_the_document_has_an_example_and_every_status_for_each_operation(api):
@@ -110,14 +110,14 @@ async def test_the_document_has_an_example_and_every_status_for_each_operation(a
             assert operation.get("summary"), where
             assert operation.get("description"), where
             assert "security" in operation, where
-            said = operation["responses"]
-            assert {"200", "400", "401", "403", "413", "429", "500"} <= said.keys(), where
-            assert "404" in said or "{" not in path or path.startswith("/reports/commands/"), where
-            body = said["200"]["content"].get("application/json")
+            responses = operation["responses"]
+            assert {"200", "400", "401", "403", "413", "429", "500"} <= responses.keys(), where
+            assert "404" in responses or "{" not in path or path.startswith("/reports/commands/"), where
+            body = responses["200"]["content"].get("application/json")
             if body is not None:
                 assert body["example"], where
                 assert "$ref" in json.dumps(body["schema"]), where
-            for status, answer in said.items():
+            for status, answer in responses.items():
                 assert answer["description"], where
                 if status >= "400" and (path, status) not in {("/healthz", "503"), ("/readyz", "503")}:
                     assert "application/problem+json" in answer["content"], (where, status)
@@ -125,8 +125,8 @@ async def test_the_document_has_an_example_and_every_status_for_each_operation(a
 
 async def test_the_links_lead_to_operations_and_parameters_that_exist(api):
     document = (await api.client.get("/openapi.json")).json()
-    known = {
-        operation["operationId"]: {one["name"] for one in operation.get("parameters", [])}
+    parameters = {
+        operation["operationId"]: {parameter["name"] for parameter in operation.get("parameters", [])}
         for operations in document["paths"].values()
         for operation in operations.values()
     }
@@ -138,7 +138,7 @@ async def test_the_links_lead_to_operations_and_parameters_that_exist(api):
     ]
     assert len(links) > 20
     for link in links:
-        assert set(link["parameters"]) <= known[link["operationId"]]
+        assert set(link["parameters"]) <= parameters[link["operationId"]]
 
 
 async def write() -> None:

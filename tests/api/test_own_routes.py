@@ -79,7 +79,7 @@ def test_a_route_named_like_ours_shadows_nothing(node):
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "complaint"),
     [
         ("broken.py", "x = 1\ny = x / 0\n", r"ZeroDivisionError.*broken\.py:2\)"),
         ("broken.py", "def f(:\n", r"SyntaxError.*broken\.py:1\)"),
@@ -96,9 +96,9 @@ def test_a_route_named_like_ours_shadows_nothing(node):
         ),
     ],
 )
-def test_a_file_that_cannot_be_used_stops_the_start_with_its_place(node, name, text, said):
+def test_a_file_that_cannot_be_used_stops_the_start_with_its_place(node, name, text, complaint):
     node.write(name, text)
-    with pytest.raises(OperatorError, match=said):
+    with pytest.raises(OperatorError, match=complaint):
         node.mount()
 
 

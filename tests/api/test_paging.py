@@ -97,9 +97,9 @@ async def test_what_is_rare_is_looked_for_so_long_and_no_longer(api, monkeypatch
 async def test_rows_that_come_meanwhile_move_no_page(api, log):
     first = await api.client.get("/reports/predictions", params={"limit": 2})
     rest_before = await api.get("/reports/predictions", cursor=first.headers["x-next-cursor"])
-    known = {topic: len(records) for topic, records in log.records.items()}
+    counts = {topic: len(records) for topic, records in log.records.items()}
     log.round(10 * HOUR_MS, {"m1": 0.1, "m2": 0.2})
-    for topic, start in known.items():
+    for topic, start in counts.items():
         fresh = list(enumerate(log.records[topic]))[start:]
         if fresh:
             await api.projector.take(topic, fresh)
@@ -122,7 +122,7 @@ async def test_charts_get_flat_rows_of_numbers(api):
     summary = await api.get("/reports/models/summary")
     assert [row["model_id"] for row in summary] == sorted({row["model_id"] for row in metrics})
     for row in summary:
-        assert row == [one for one in metrics if one["model_id"] == row["model_id"]][-1]
+        assert row == [metric_row for metric_row in metrics if metric_row["model_id"] == row["model_id"]][-1]
 
 
 async def test_rewards_page_by_checkpoints(api):
@@ -154,16 +154,16 @@ async def test_rewards_are_the_shares_of_what_was_offered(api):
         )
         assert row["reward_percent"] == row["reward_frac64"] / 10_000_000
     assert set(by_checkpoint.values()) == {1_000_000_000}
-    one = await api.get("/reports/checkpoints/rewards", model_id="m2", limit=1)
-    assert [row["model_id"] for row in one] == ["m2"]
+    only_of_m2 = await api.get("/reports/checkpoints/rewards", model_id="m2", limit=1)
+    assert [row["model_id"] for row in only_of_m2] == ["m2"]
 
 
 async def test_a_payload_is_enough_to_compute_the_emission_anew(api):
     latest = await api.get("/reports/checkpoints/latest")
     payload = await api.get(f"/reports/checkpoints/{latest['id']}/payload")
     assert payload["emission"] == latest["entries"][0]
-    assert [one["model_id"] for one in payload["ranking"]] == [
-        one["model_id"] for one in latest["meta"]["ranking"]
+    assert [entry["model_id"] for entry in payload["ranking"]] == [
+        entry["model_id"] for entry in latest["meta"]["ranking"]
     ]
-    assert all(isinstance(one["key_units"], int) for one in payload["ranking"])
+    assert all(isinstance(entry["key_units"], int) for entry in payload["ranking"])
     await api.get("/reports/checkpoints/none/payload", code=404)

@@ -39,30 +39,30 @@ def loop(api, log, tmp_path):
     port = Port(api, log)
     api.projector.settings = Settings(data_dir=tmp_path, wallets_file=str(tmp_path / "wallets.csv"))
     api.projector.caught_up = lambda: True
-    made = PayeesLoop(api.projector, port, lambda: 7)
-    made.sent = port.sent
-    return made
+    payees_loop = PayeesLoop(api.projector, port, lambda: 7)
+    payees_loop.sent = port.sent
+    return payees_loop
 
 
 async def test_an_edit_after_the_offer_moves_no_payment(api, log, loop, tmp_path: Path):
-    one = await offered(api, log, {"m1": 500_000_000, "m4": 500_000_000})
+    checkpoint_id = await offered(api, log, {"m1": 500_000_000, "m4": 500_000_000})
     await loop.look()
-    assert api.projector.read.checkpoints.get(one).payees == {"m1": OTHER}
+    assert api.projector.read.checkpoints.get(checkpoint_id).payees == {"m1": OTHER}
     (tmp_path / "wallets.csv").write_text(f"model_id,wallet\nm1,{PUBKEY}\nm4,{PUBKEY}\n")
-    row = api.projector.read.checkpoints.get(one)
+    row = api.projector.read.checkpoints.get(checkpoint_id)
     body, unmapped = cli_format(row, api.projector.read.checkpoints, {"m1": PUBKEY})
     assert (set(body["crunchEmission"]), unmapped) == ({OTHER, "m4"}, ["m4"])
     await loop.look()  # a wallet that was not known yet joins; one that is bound stays
-    assert api.projector.read.checkpoints.get(one).payees == {"m1": OTHER, "m4": PUBKEY}
+    assert api.projector.read.checkpoints.get(checkpoint_id).payees == {"m1": OTHER, "m4": PUBKEY}
     before = len(loop.sent)
     await loop.look()
     assert len(loop.sent) == before
 
 
 async def test_a_confirm_binds_first_what_was_handed_out_to_pay_by(api, log, tmp_path: Path):
-    one = await offered(api, log, {"m1": 500_000_000, "m4": 500_000_000})
+    checkpoint_id = await offered(api, log, {"m1": 500_000_000, "m4": 500_000_000})
     async with with_wallets(api, tmp_path / "wallets.csv", f"model_id,wallet\nm4,{OTHER}\n") as client:
-        await client.post(f"/reports/checkpoints/{one}/confirm", json={"tx_hash": TX_HASH})
+        await client.post(f"/reports/checkpoints/{checkpoint_id}/confirm", json={"tx_hash": TX_HASH})
     (bound,), (confirmed,) = api.stage.bound, api.stage.sent
     assert bound.data.payees == {"m1": PUBKEY, "m4": OTHER}
     assert isinstance(confirmed, ev.ConfirmCheckpoint)
@@ -77,8 +77,8 @@ async def test_a_wrong_file_binds_nobody_and_is_said(api, log, loop, tmp_path: P
 
 
 async def test_once_submitted_a_model_that_was_not_bound_is_paid_under_its_id(api, log):
-    one = await offered(api, log, {"m4": 1_000_000_000})
-    row = api.projector.read.checkpoints.get(one)
+    checkpoint_id = await offered(api, log, {"m4": 1_000_000_000})
+    row = api.projector.read.checkpoints.get(checkpoint_id)
     submitted = msgspec.structs.replace(row, status="SUBMITTED")
     body, unmapped = cli_format(submitted, api.projector.read.checkpoints, {"m4": PUBKEY})
     assert (set(body["crunchEmission"]), unmapped) == ({"m4"}, ["m4"])
@@ -88,5 +88,5 @@ def test_many_payees_go_in_commands_of_a_bounded_size():
     payees = {f"m{i}": OTHER for i in range(2 * PAYEES_MAX + 1)}
     parts = list(in_parts(payees))
     assert [len(part) for part in parts] == [PAYEES_MAX, PAYEES_MAX, 1]
-    assert {one: wallet for part in parts for one, wallet in part.items()} == payees
+    assert {model_id: wallet for part in parts for model_id, wallet in part.items()} == payees
     assert len(json.dumps(parts[0])) < 60_000

@@ -45,8 +45,8 @@ def with_wallets(api, path: Path, text: str):
 
 
 async def test_models_without_a_wallet_keep_their_id_and_are_listed(api, log):
-    one = await offered(api, log, {"m1": 500_000_000, "m4": 300_000_000, "m,5 é": 200_000_000})
-    answer = await api.client.get(f"/reports/checkpoints/{one}/emission/cli-format")
+    checkpoint_id = await offered(api, log, {"m1": 500_000_000, "m4": 300_000_000, "m,5 é": 200_000_000})
+    answer = await api.client.get(f"/reports/checkpoints/{checkpoint_id}/emission/cli-format")
     shares = json.loads(answer.content, parse_float=Decimal)["crunchEmission"]
     assert shares == {PUBKEY: Decimal(50), "m4": Decimal(30), "m,5 é": Decimal(20)}
     assert answer.headers["X-Unmapped-Models"] == "m4,m%2C5%20%C3%A9"
@@ -54,15 +54,15 @@ async def test_models_without_a_wallet_keep_their_id_and_are_listed(api, log):
 
 
 async def test_all_mapped_no_header(api):
-    one = (await api.get("/reports/checkpoints/latest"))["id"]
-    answer = await api.client.get(f"/reports/checkpoints/{one}/emission/cli-format")
+    checkpoint_id = (await api.get("/reports/checkpoints/latest"))["id"]
+    answer = await api.client.get(f"/reports/checkpoints/{checkpoint_id}/emission/cli-format")
     assert "X-Unmapped-Models" not in answer.headers
 
 
 async def test_a_list_too_long_for_a_header_is_cut_between_ids_and_counted(api, log):
     shares = {f"model-{i:04}": 1_000_000 for i in range(1000)}
-    one = await offered(api, log, shares)
-    answer = await api.client.get(f"/reports/checkpoints/{one}/emission/cli-format")
+    checkpoint_id = await offered(api, log, shares)
+    answer = await api.client.get(f"/reports/checkpoints/{checkpoint_id}/emission/cli-format")
     listed = answer.headers["X-Unmapped-Models"].split(",")
     assert set(listed) < set(shares)
     assert len(answer.headers["X-Unmapped-Models"]) <= 4000
@@ -70,25 +70,25 @@ async def test_a_list_too_long_for_a_header_is_cut_between_ids_and_counted(api, 
 
 
 async def test_the_operators_file_wins_and_one_wallets_models_are_summed(api, log, tmp_path):
-    one = await offered(api, log, {"m1": 500_000_000, "m3": 300_000_001, "m4": 199_999_999})
+    checkpoint_id = await offered(api, log, {"m1": 500_000_000, "m3": 300_000_001, "m4": 199_999_999})
     text = f"model_id,wallet\nm1,{OTHER}\nm3,{OTHER}\nm4,{PUBKEY}\nnever-seen,{PUBKEY}\n"
     async with with_wallets(api, tmp_path / "wallets.csv", text) as client:
-        answer = await client.get(f"/reports/checkpoints/{one}/emission/cli-format")
+        answer = await client.get(f"/reports/checkpoints/{checkpoint_id}/emission/cli-format")
         assert f'"crunchEmission":{{"{OTHER}":80.0000001,"{PUBKEY}":19.9999999}}' in answer.text
         assert "X-Unmapped-Models" not in answer.headers
         (tmp_path / "wallets.csv").write_text("model_id,wallet\nm1,nobody\n")
-        answer = await client.get(f"/reports/checkpoints/{one}/emission/cli-format")
+        answer = await client.get(f"/reports/checkpoints/{checkpoint_id}/emission/cli-format")
         assert answer.status_code == 409
         assert "line 2: the wallet of model m1 is no public key" in answer.json()["detail"]
-        assert (await client.get(f"/reports/checkpoints/{one}/emission")).status_code == 200
+        assert (await client.get(f"/reports/checkpoints/{checkpoint_id}/emission")).status_code == 200
 
 
 async def test_a_wallet_that_is_no_key_is_none(api, log):
     log.model("m3", wallet_pubkey="paypal")
     records = log.records["models"]
     await api.projector.take("models", [(len(records) - 1, records[-1])])
-    one = await offered(api, log, {"m3": 1_000_000_000})
-    answer = await api.client.get(f"/reports/checkpoints/{one}/emission/cli-format")
+    checkpoint_id = await offered(api, log, {"m3": 1_000_000_000})
+    answer = await api.client.get(f"/reports/checkpoints/{checkpoint_id}/emission/cli-format")
     assert answer.headers["X-Unmapped-Models"] == "m3"
     assert '"m3":100.0000000' in answer.text
 
@@ -98,33 +98,35 @@ async def test_a_wallet_that_is_no_key_is_none(api, log):
     ["-1", "1.5", "1.0", "1e3", "1_000", "", "NaN", "inf", "007", "+1", "1" * 19, "0x10", " 1", "\u0661"],
 )
 async def test_a_prize_that_is_no_whole_number_is_422(api, total):
-    one = (await api.get("/reports/checkpoints/latest"))["id"]
-    await api.get(f"/reports/checkpoints/{one}/prizes", code=422, total_prize=total)
+    checkpoint_id = (await api.get("/reports/checkpoints/latest"))["id"]
+    await api.get(f"/reports/checkpoints/{checkpoint_id}/prizes", code=422, total_prize=total)
 
 
 async def test_no_prize_is_a_prize_of_nothing(api):
-    one = (await api.get("/reports/checkpoints/latest"))["id"]
-    assert [row["prize"] for row in await api.get(f"/reports/checkpoints/{one}/prizes", total_prize=0)] == [
+    checkpoint_id = (await api.get("/reports/checkpoints/latest"))["id"]
+    assert [
+        row["prize"] for row in await api.get(f"/reports/checkpoints/{checkpoint_id}/prizes", total_prize=0)
+    ] == [
         0,
         0,
     ]
-    rows = await api.get(f"/reports/checkpoints/{one}/prizes", total_prize=999_999_999_999_999_999)
+    rows = await api.get(f"/reports/checkpoints/{checkpoint_id}/prizes", total_prize=999_999_999_999_999_999)
     assert sum(row["prize"] for row in rows) == 999_999_999_999_999_999
-    await api.get(f"/reports/checkpoints/{one}/prizes", code=422)
+    await api.get(f"/reports/checkpoints/{checkpoint_id}/prizes", code=422)
 
 
 async def test_every_shape_is_of_the_same_stored_shares(api, log):
-    one = await offered(api, log, {"m3": 333_333_334, "m4": 333_333_333, "m5": 333_333_333})
-    raw = (await api.get(f"/reports/checkpoints/{one}/emission"))["cruncher_rewards"]
+    checkpoint_id = await offered(api, log, {"m3": 333_333_334, "m4": 333_333_333, "m5": 333_333_333})
+    raw = (await api.get(f"/reports/checkpoints/{checkpoint_id}/emission"))["cruncher_rewards"]
     latest = await api.get("/reports/emissions/latest")
-    entries = (await api.get(f"/reports/checkpoints/{one}"))["entries"]
+    entries = (await api.get(f"/reports/checkpoints/{checkpoint_id}"))["entries"]
     assert raw == latest["emission"]["cruncher_rewards"] == entries[0]["cruncher_rewards"]
-    text = (await api.client.get(f"/reports/checkpoints/{one}/emission/cli-format")).content
+    text = (await api.client.get(f"/reports/checkpoints/{checkpoint_id}/emission/cli-format")).content
     percents = json.loads(text, parse_float=Decimal)["crunchEmission"]
     assert {name: int(share * 10_000_000) for name, share in percents.items()} == {
         f"m{i + 3}": reward["reward_pct"] for i, reward in enumerate(raw)
     }
-    rows = await api.get(f"/reports/checkpoints/{one}/prizes", total_prize=1_000_000_000)
+    rows = await api.get(f"/reports/checkpoints/{checkpoint_id}/prizes", total_prize=1_000_000_000)
     assert [row["prize"] for row in rows] == [reward["reward_pct"] for reward in raw]
 
 
@@ -153,18 +155,18 @@ def test_any_shares_sum_to_exactly_the_whole_in_every_shape(weights, total, rng)
     row = CheckpointRow(checkpoint=data, status="PENDING", created_at=0, changed_at=0)
     wallets = {name: (PUBKEY, OTHER)[i % 2] for i, name in enumerate(names) if i % 3}
     body, unmapped = cli_format(row, NoModels(), wallets)  # type: ignore[arg-type]
-    texts = [bytes(one).decode() for one in body["crunchEmission"].values()]
+    texts = [bytes(share).decode() for share in body["crunchEmission"].values()]
     assert all(len(text.partition(".")[2]) == 7 for text in texts)
     assert sum(map(Decimal, texts)) == 100
     assert set(unmapped) == set(names) - set(wallets)
     rows = prizes(row, total)
-    assert sum(one["prize"] for one in rows) == total
+    assert sum(prize["prize"] for prize in rows) == total
     exact = {name: share * total / 10**9 for name, share in zip(names, shares, strict=True)}
-    assert all(abs(one["prize"] - exact[one["model"]]) <= 1 + total * 1e-15 for one in rows)
-    assert [one["model"] for one in rows] == names  # in order of rank: the better one gets the odd unit
+    assert all(abs(prize["prize"] - exact[prize["model"]]) <= 1 + total * 1e-15 for prize in rows)
+    assert [prize["model"] for prize in rows] == names  # in order of rank: the better one gets the odd unit
     lines = [json.loads(line) for line in prizes_jsonl(row, total).splitlines()]
-    assert [(one["model"], one["prize"]) for one in lines] == [
-        (one["model"], one["prize"]) for one in rows if one["prize"]
+    assert [(line["model"], line["prize"]) for line in lines] == [
+        (prize["model"], prize["prize"]) for prize in rows if prize["prize"]
     ]
 
 
@@ -197,17 +199,17 @@ async def paid_by_rules(api, log, retained_is: str) -> str:
 
 
 async def test_what_rules_retain_is_said_in_the_checkpoint_in_prizes_and_in_json_lines(api, log):
-    one = await paid_by_rules(api, log, "left")
-    told = (await api.get(f"/reports/checkpoints/{one}"))["meta"]["payout"]
+    checkpoint_id = await paid_by_rules(api, log, "left")
+    told = (await api.get(f"/reports/checkpoints/{checkpoint_id}"))["meta"]["payout"]
     assert (told["retained_frac64"], told["retained_is"]) == (500_000_000, "left")
     assert [(pool["name"], pool["share"]) for pool in told["pools"]] == [("1h", 0.5), ("24h", 0.5)]
     assert told["pools"][1]["paid"] == [{"model_id": "m1", "rank": 1, "share": pytest.approx(1 / 3)}]
     assert told["pools"][1]["unpaid"] == {"a benchmark": ["m4"]}
     # 100 units: 50 a pool; thirds of 50 are 17, 17, 16 and 17, 33 by largest remainder.
-    prizes_ = await api.get(f"/reports/checkpoints/{one}/prizes?total_prize=100")
-    assert [one.get("model") for one in prizes_] == ["m1", "m4", None]
-    assert [one.get("prize", one.get("retained")) for one in prizes_] == [34, 17, 49]
-    row = api.read.checkpoints.get(one)
+    prizes_ = await api.get(f"/reports/checkpoints/{checkpoint_id}/prizes?total_prize=100")
+    assert [prize.get("model") for prize in prizes_] == ["m1", "m4", None]
+    assert [prize.get("prize", prize.get("retained")) for prize in prizes_] == [34, 17, 49]
+    row = api.read.checkpoints.get(checkpoint_id)
     end = row.checkpoint.period_end
     assert [json.loads(line) for line in prizes_jsonl(row, 100).splitlines()] == [
         {"timestamp": end, "model": "m1", "prize": 34},
@@ -218,8 +220,8 @@ async def test_what_rules_retain_is_said_in_the_checkpoint_in_prizes_and_in_json
 
 
 async def test_an_emission_that_leaves_a_share_is_not_handed_out_for_the_chain(api, log):
-    one = await paid_by_rules(api, log, "left")
+    checkpoint_id = await paid_by_rules(api, log, "left")
     for shape in ("emission", "emission/cli-format"):
-        answer = await api.client.get(f"/reports/checkpoints/{one}/{shape}")
+        answer = await api.client.get(f"/reports/checkpoints/{checkpoint_id}/{shape}")
         assert answer.status_code == 409
         assert "pays by prizes only" in answer.json()["detail"]

@@ -42,7 +42,7 @@ async def test_a_plan_written_anew_is_read_anew(api, folder):
 
 async def test_the_first_payment_that_differs_is_shown_and_another_one_when_asked(api):
     plan = await api.get(f"/reports/plans/{NAME}")
-    assert (plan["period_start"], [one["differs"] for one in plan["periods"]]) == (
+    assert (plan["period_start"], [period["differs"] for period in plan["periods"]]) == (
         zulu(START_MS),
         [True, False],
     )

@@ -13,15 +13,15 @@ TOLD_MS = 3_600_000
 
 def candles(*closes: float, **changed: str) -> list[TailRecord]:
     """A candle a minute, newest first; `changed` values are of the newest one."""
-    found = [
+    records = [
         TailRecord(
             T0 + n * MINUTE, 0, T0 + (n + 1) * MINUTE,
             {name: str(close) for name in ("open", "high", "low", "close")} | {"volume": "1e9"}, False,
         )
         for n, close in enumerate(closes)
     ]  # fmt: skip
-    found[-1].values.update(changed)
-    return found[::-1]
+    records[-1].values.update(changed)
+    return records[::-1]
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def candles(*closes: float, **changed: str) -> list[TailRecord]:
     ],
 )
 def test_which_prices_are_jumps(records, minutes):
-    assert [(one.ts_event - T0) // MINUTE for one in jumps(records, 2.0)] == minutes
+    assert [(jump.ts_event - T0) // MINUTE for jump in jumps(records, 2.0)] == minutes
 
 
 def test_a_correction_is_the_last_word_and_over_a_long_hole_a_price_may_have_gone_anywhere():

@@ -32,7 +32,7 @@ def watch_of(log: LogBuilder, *topics: str) -> PipelineWatch:
 
 
 def names(alerts):
-    return [(one.kind, one.name) for one in alerts]
+    return [(alert.kind, alert.name) for alert in alerts]
 
 
 def test_a_stage_that_has_something_to_decide_and_does_not_is_told_once_it_lasts():
@@ -41,8 +41,8 @@ def test_a_stage_that_has_something_to_decide_and_does_not_is_told_once_it_lasts
     log.round(0, {"a": 0.5})
     watch, progress = watch_of(log, "inputs"), Progress()  # nothing of predictions: its worker is dead
     assert names(progress.stages(watch, START_MS)) == []
-    found = {alert.name: alert for alert in progress.stages(watch, START_MS + 5 * MINUTE)}
-    alert = found["predictions"]
+    alerts = {alert.name: alert for alert in progress.stages(watch, START_MS + 5 * MINUTE)}
+    alert = alerts["predictions"]
     assert alert.kind == "stage"
     assert (
         "the predict worker decides nothing for 300 s: predictions has decided inputs up to -1" in alert.text
@@ -168,9 +168,9 @@ def told(tmp_path):
         read = folded(log, tmp_path / str(len(list(tmp_path.iterdir()))))
         progress = Progress()
         assert names(progress.checkpoint(read, 0)) == []  # nothing is told at once
-        found = [one.text for one in progress.checkpoint(read, MINUTE)]
+        texts = [alert.text for alert in progress.checkpoint(read, MINUTE)]
         read.close()
-        return found
+        return texts
 
     return told_of
 

@@ -66,8 +66,10 @@ async def test_history_models_pools_and_columns_have_it(api):
     points = await api.get("/reports/models/global", start=zulu(START_MS), end=zulu(ENDS[1]), projectIds="b")
     assert [point["score_ranking"]["value"] for point in points] == [1.0, 4.0]
     pools = (await api.get("/reports/pools"))["pools"]
-    assert [(one["model_id"], one["avg_pnl"]) for one in pools[0]["rankings"]] == [("b", 4.0), ("a", 3.0)]
-    columns = {one["property"]: one for one in (await api.get("/reports/schema"))["leaderboard_columns"]}
+    assert [(row["model_id"], row["avg_pnl"]) for row in pools[0]["rankings"]] == [("b", 4.0), ("a", 3.0)]
+    columns = {
+        column["property"]: column for column in (await api.get("/reports/schema"))["leaderboard_columns"]
+    }
     assert columns["ic"]["tooltip"] == "As of the end of the last snapshot period"
     assert "turnover" not in columns
     models = {row["model_id"]: row["rank"] for row in await api.get("/reports/models")}

@@ -59,11 +59,11 @@ async def test_models_have_the_five_strings(api):
 
 
 async def test_a_models_row_says_what_became_of_it(api, log):
-    known = len(log.records["models"])
+    count = len(log.records["models"])
 
     async def take(event):
         log.append("models", event)
-        await api.projector.take("models", list(enumerate(log.records["models"]))[known:])
+        await api.projector.take("models", list(enumerate(log.records["models"]))[count:])
         return {row["model_id"]: row for row in await api.get("/reports/models")}
 
     log.model("zed", deployment_id="zed-d1")
@@ -84,7 +84,7 @@ async def test_a_models_row_says_what_became_of_it(api, log):
 
 
 async def test_what_was_before_the_nodes_first_tick_has_no_time(api, log):
-    known = len(log.records["models"])
+    count = len(log.records["models"])
     for at in (0, START_MS + 5):
         data = ev.ModelSeenData(
             model_id="early", model_name="early", deployment_id="d1", cruncher_id="c", cruncher_name="c"
@@ -92,8 +92,8 @@ async def test_what_was_before_the_nodes_first_tick_has_no_time(api, log):
         log.append("models", ev.ModelSeen(id=f"early/{at}", at=at, data=data))
         if at == 0:
             log.append("models", msgspec.structs.replace(failure("early", "d1", "X", "y"), at=0))
-        await api.projector.take("models", list(enumerate(log.records["models"]))[known:])
-        known = len(log.records["models"])
+        await api.projector.take("models", list(enumerate(log.records["models"]))[count:])
+        count = len(log.records["models"])
         row = {row["model_id"]: row for row in await api.get("/reports/models")}["early"]
         assert row["first_seen_at"] == (naive(at) if at else None)
         assert (row["state"], row["deployments"]) == ("RUNNING", 1)
@@ -164,17 +164,17 @@ async def test_a_checkpoint_has_the_web_apps_shape(api):
     rows = await api.get("/reports/checkpoints")
     assert [row["status"] for row in rows] == ["WITHHELD", "PENDING"]
     assert rows[0]["reason"] == "scores do not add up"
-    one = (await api.get("/reports/checkpoints", status="PENDING"))[0]
-    assert one["entries"][0]["cruncher_rewards"][0] == {"cruncher_index": 0, "reward_pct": 625_000_000}
-    assert one["meta"]["model_count"] == 2
-    assert one["meta"]["ranking"][0] | {
+    checkpoint = (await api.get("/reports/checkpoints", status="PENDING"))[0]
+    assert checkpoint["entries"][0]["cruncher_rewards"][0] == {"cruncher_index": 0, "reward_pct": 625_000_000}
+    assert checkpoint["meta"]["model_count"] == 2
+    assert checkpoint["meta"]["ranking"][0] | {
         "model_id": "m1", "model_name": "name of m1", "cruncher_name": "cruncher of m1", "rank": 1,
         "prediction_count": 360, "snapshot_count": 6, "result_summary": {"value": 0.5},
-    } == one["meta"]["ranking"][0]  # fmt: skip
-    assert (one["tx_hash"], one["submitted_at"]) == (None, None)
-    assert one["period_start"] == zulu(START_MS)
-    assert (await api.get("/reports/checkpoints/latest"))["id"] == one["id"]
-    assert (await api.get(f"/reports/checkpoints/{one['id']}"))["id"] == one["id"]
+    } == checkpoint["meta"]["ranking"][0]  # fmt: skip
+    assert (checkpoint["tx_hash"], checkpoint["submitted_at"]) == (None, None)
+    assert checkpoint["period_start"] == zulu(START_MS)
+    assert (await api.get("/reports/checkpoints/latest"))["id"] == checkpoint["id"]
+    assert (await api.get(f"/reports/checkpoints/{checkpoint['id']}"))["id"] == checkpoint["id"]
 
 
 async def test_the_emission_is_the_bytes_that_were_hashed(api):
@@ -186,8 +186,8 @@ async def test_the_emission_is_the_bytes_that_were_hashed(api):
 
 
 async def test_cli_format_sums_to_exactly_100_by_wallet(api, log):
-    one = (await api.get("/reports/checkpoints/latest"))["id"]
-    assert await api.get(f"/reports/checkpoints/{one}/emission/cli-format") == {
+    checkpoint_id = (await api.get("/reports/checkpoints/latest"))["id"]
+    assert await api.get(f"/reports/checkpoints/{checkpoint_id}/emission/cli-format") == {
         "crunch": PUBKEY,
         "crunchEmission": {PUBKEY: 100.0},  # both models have one wallet
         "computeProvider": {},
@@ -209,9 +209,9 @@ async def test_cli_format_sums_to_exactly_100_by_wallet(api, log):
 
 
 async def test_a_withheld_emission_is_not_handed_out(api):
-    one = (await api.get("/reports/checkpoints", status="WITHHELD"))[0]["id"]
+    checkpoint_id = (await api.get("/reports/checkpoints", status="WITHHELD"))[0]["id"]
     for what in ("emission", "emission/cli-format", "prizes?total_prize=1"):
-        answer = await api.client.get(f"/reports/checkpoints/{one}/{what}")
+        answer = await api.client.get(f"/reports/checkpoints/{checkpoint_id}/{what}")
         assert answer.status_code == 409
         assert answer.json()["state"] == "WITHHELD"
 
@@ -236,14 +236,14 @@ async def test_info_and_health_and_summary(api):
     assert (health["status"], health["open_gaps"], health["sources"]) == ("ok", 0, [])
     api.projector.read.feeds.clock = api.projector.stages["scores"].decided_at + 90_000
     health = await api.get("/healthz")
-    assert {one["stage"]: one["behind_seconds"] for one in health["stages"]}["scores"] == 90.0
+    assert {stage["stage"]: stage["behind_seconds"] for stage in health["stages"]}["scores"] == 90.0
     metrics = (await api.client.get("/metrics")).text
     assert 'coordinator_stage_behind_seconds{stage="scores"} 90.0' in metrics
     summary = await api.get("/reports/summary")
     assert summary["feed_records"] == 18
     assert summary["dead_letters"] == 2
     assert summary["illegal_transitions"] == 0
-    assert all(len(one) == 64 for one in summary["state_hash"].values())
+    assert all(len(state_hash) == 64 for state_hash in summary["state_hash"].values())
 
 
 async def test_health_is_progress(api):

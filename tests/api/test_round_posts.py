@@ -70,35 +70,39 @@ class Stage:
     def _facts(self, command, at):
         match data := command.data:
             case ev.PostQuestionsData():
-                for one in data.questions:
-                    posted = ev.QuestionPostedData(round_id=data.round_id, question=one)
+                for fact in data.questions:
+                    posted = ev.QuestionPostedData(round_id=data.round_id, question=fact)
                     yield (
-                        one.question_id,
-                        ev.QuestionPosted(id=f"q/{one.question_id}/{at}", at=at, data=posted),
+                        fact.question_id,
+                        ev.QuestionPosted(id=f"q/{fact.question_id}/{at}", at=at, data=posted),
                     )
             case ev.ResolveQuestionsData():
                 for name, truth in data.truths.items():
-                    before = [one.data for one in self.sent if isinstance(one, ev.ResolveQuestions)]
-                    revision = sum(name in one.truths for one in before) - 1
-                    said = ev.QuestionResolvedData(
+                    before = [
+                        command.data for command in self.sent if isinstance(command, ev.ResolveQuestions)
+                    ]
+                    revision = sum(name in data.truths for data in before) - 1
+                    decided = ev.QuestionResolvedData(
                         round_id=data.round_id, question_id=name, truth=truth, revision=revision
                     )
-                    yield name, ev.QuestionResolved(id=f"q/{name}:resolved", at=at, data=said)
+                    yield name, ev.QuestionResolved(id=f"q/{name}:resolved", at=at, data=decided)
             case ev.CloseQuestionsData():
                 for name in data.question_ids:
-                    said = ev.QuestionClosedData(round_id=data.round_id, question_id=name)
-                    yield name, ev.QuestionClosed(id=f"q/{name}:closed", at=at, data=said)
+                    decided = ev.QuestionClosedData(round_id=data.round_id, question_id=name)
+                    yield name, ev.QuestionClosed(id=f"q/{name}:closed", at=at, data=decided)
             case ev.VoidQuestionsData():
                 for name in data.question_ids:
-                    said = ev.QuestionVoidedData(round_id=data.round_id, question_id=name, reason=data.reason)
-                    yield name, ev.QuestionVoided(id=f"q/{name}:voided", at=at, data=said)
+                    decided = ev.QuestionVoidedData(
+                        round_id=data.round_id, question_id=name, reason=data.reason
+                    )
+                    yield name, ev.QuestionVoided(id=f"q/{name}:voided", at=at, data=decided)
             case ev.StakesPostedData():
                 yield "stakes", ev.StakesPosted(id=f"stakes/{at}", at=at, data=data)
             case ev.SubmitAnswersData():
-                for one in data.answers:
-                    asked = ids.question_input_id(data.round_id, one.question_id)
+                for fact in data.answers:
+                    asked = ids.question_input_id(data.round_id, fact.question_id)
                     yield (
-                        one.question_id,
+                        fact.question_id,
                         ids.submission_input_id(asked, command.id, data.model_id, data.sha256),
                     )
 
@@ -156,7 +160,7 @@ async def test_a_round_is_posted_and_seen_when_the_answer_comes(node):
     first = (await client.get("/reports/rounds/week-9/questions/a")).json()["opens_at"]
     stage.now = NOW + 60_000  # the same again, a minute later, is the same post
     assert (await call("/rounds", questions("a", "b"), round_id="week-9"))["accepted"] == 2
-    assert [one.data.questions[0].opens_at for one in stage.sent] == [NOW, NOW]
+    assert [command.data.questions[0].opens_at for command in stage.sent] == [NOW, NOW]
     assert (await client.get("/reports/rounds/week-9/questions/a")).json()["opens_at"] == first
 
 
@@ -260,7 +264,7 @@ async def test_a_round_is_closed_and_taken_back_whole_or_in_part(node):
     await call("/rounds/week-1/void", reason="a mistake")
     assert stage.sent[-1].data.question_ids == ["due", "later"]
     shown = (await client.get("/reports/rounds/week-1")).json()["questions_shown"]
-    assert {one["state"] for one in shown} == {"void"}
+    assert {question["state"] for question in shown} == {"void"}
     await call("/rounds/week-1/void", code=422)
     await call("/rounds/week-1/close", code=404, question_id="nobody")
     assert (await call("/rounds/week-1/close"))["accepted"] == 0

@@ -21,7 +21,7 @@ def log():
 
 async def test_rounds_are_listed_the_newest_first_with_their_counts(api):
     rows = await api.get("/reports/rounds")
-    assert [one["round_id"] for one in rows] == ["week-2", "week-1"]
+    assert [row["round_id"] for row in rows] == ["week-2", "week-1"]
     assert rows[1] == {
         "round_id": "week-1",
         "state": "closed",
@@ -35,28 +35,31 @@ async def test_rounds_are_listed_the_newest_first_with_their_counts(api):
         "resolved": 1,
         "void": 2,
     }
-    assert [one["round_id"] for one in await api.get("/reports/rounds", state="open")] == ["week-2"]
+    assert [row["round_id"] for row in await api.get("/reports/rounds", state="open")] == ["week-2"]
     await api.get("/reports/rounds", 422, state="gone")
 
 
 async def test_the_lists_go_on_behind_their_cursors(api):
     first = await api.client.get("/reports/rounds", params={"limit": 1})
-    assert [one["round_id"] for one in first.json()] == ["week-2"]
+    assert [row["round_id"] for row in first.json()] == ["week-2"]
     second = await api.get("/reports/rounds", limit=1, cursor=first.headers["X-Next-Cursor"])
-    assert [one["round_id"] for one in second] == ["week-1"]
-    found, cursor = [], None
+    assert [row["round_id"] for row in second] == ["week-1"]
+    question_ids, cursor = [], None
     while True:
         params = {"limit": 2} | ({"cursor": cursor} if cursor else {})
         answer = await api.client.get("/reports/rounds/week-1", params=params)
-        found += [one["question_id"] for one in answer.json()["questions_shown"]]
+        question_ids += [question["question_id"] for question in answer.json()["questions_shown"]]
         cursor = answer.headers.get("X-Next-Cursor")
         if cursor is None:
             break
-    assert found == ["due", "late", "later", "never-asked", "taken-back"]
+    assert question_ids == ["due", "late", "later", "never-asked", "taken-back"]
 
 
 async def test_a_question_is_told_with_its_truth_or_why_there_is_none(api):
-    shown = {one["question_id"]: one for one in (await api.get("/reports/rounds/week-1"))["questions_shown"]}
+    shown = {
+        question["question_id"]: question
+        for question in (await api.get("/reports/rounds/week-1"))["questions_shown"]
+    }
     assert (shown["due"]["state"], shown["due"]["truth"]) == ("resolved", {"outcome": 1})
     assert shown["due"]["resolved_at"] == zulu(START_MS + 3 * HOUR_MS)
     assert shown["late"]["truth_refused"] == "outcome: Field required"
@@ -71,7 +74,8 @@ async def test_what_was_not_posted_is_404(api):
 
 async def test_the_answers_to_a_question_are_told_once_it_is_closed(api):
     answers = {
-        one["model_id"]: one for one in (await api.get("/reports/rounds/week-1/questions/due"))["answers"]
+        answer["model_id"]: answer
+        for answer in (await api.get("/reports/rounds/week-1/questions/due"))["answers"]
     }
     assert (answers["m1"]["output"], answers["m1"]["score"]) == ({"value": 0.75}, {"value": 0.0625})
     assert (answers["m3"]["status"], answers["m3"]["reason"]) == ("ABSENT", "past the deadline")
@@ -82,10 +86,10 @@ async def test_no_answer_to_an_open_question_is_told_live_or_as_of(api, as_of):
     at = {} if as_of is None else {"as_of": as_of}
     path = "week-2/questions/open" if as_of is None else "week-1/questions/due"
     answers = (await api.get(f"/reports/rounds/{path}", **at))["answers"]
-    assert {one["model_id"] for one in answers} >= {"m1", "m2"}
-    assert all(one["output"] is None and one["score"] is None for one in answers)
-    assert {one["output_hidden"] for one in answers if one["status"] == "PENDING"} == {True}
-    events = {one["event_id"]: one for one in (await api.get("/events/overview", **at))["events"]}
+    assert {answer["model_id"] for answer in answers} >= {"m1", "m2"}
+    assert all(answer["output"] is None and answer["score"] is None for answer in answers)
+    assert {answer["output_hidden"] for answer in answers if answer["status"] == "PENDING"} == {True}
+    events = {event["event_id"]: event for event in (await api.get("/events/overview", **at))["events"]}
     name = "week-2/open" if as_of is None else "week-1/due"
     assert events[name]["predictions"] == []
     assert not events[name]["resolved"]
@@ -94,7 +98,7 @@ async def test_no_answer_to_an_open_question_is_told_live_or_as_of(api, as_of):
 async def test_the_overview_of_events_is_as_the_web_app_reads_it(api):
     body = await api.get("/events/overview")
     assert (body["total"], body["resolved_count"], body["pending_count"]) == (4, 1, 3)
-    assert [one["event_id"] for one in body["events"]] == [
+    assert [event["event_id"] for event in body["events"]] == [
         "week-2/open",
         "week-1/later",
         "week-1/late",
@@ -128,7 +132,9 @@ async def test_the_overview_of_events_is_as_the_web_app_reads_it(api):
         ],
     }
     late = body["events"][2]["predictions"]
-    assert [(one["prediction"], one["brier_score"], one["scored"]) for one in late] == [
+    assert [
+        (prediction["prediction"], prediction["brier_score"], prediction["scored"]) for prediction in late
+    ] == [
         (0.75, None, False),
         (0.25, None, False),
     ]
@@ -137,9 +143,13 @@ async def test_the_overview_of_events_is_as_the_web_app_reads_it(api):
 async def test_the_overview_takes_a_limit_and_one_half(api):
     assert len((await api.get("/events/overview", limit=2))["events"]) == 2
     resolved = await api.get("/events/overview", resolved_only="true")
-    assert [one["event_id"] for one in resolved["events"]] == ["week-1/due"]
+    assert [event["event_id"] for event in resolved["events"]] == ["week-1/due"]
     pending = await api.get("/events/overview", pending_only="true")
-    assert [one["event_id"] for one in pending["events"]] == ["week-2/open", "week-1/later", "week-1/late"]
+    assert [event["event_id"] for event in pending["events"]] == [
+        "week-2/open",
+        "week-1/later",
+        "week-1/late",
+    ]
     assert (await api.get("/events/overview", resolved_only="true", pending_only="true"))["events"] == []
     await api.get("/events/overview", 422, limit=0)
 
@@ -165,7 +175,7 @@ async def test_a_question_closed_a_moment_ago_shows_no_answer_until_the_inputs_a
     async def told():
         (answer,) = (await api.get("/reports/rounds/r/questions/q"))["answers"]
         events = (await api.get("/events/overview", pending_only="true"))["events"]
-        (event,) = (one for one in events if one["event_id"] == "r/q")
+        (event,) = (event for event in events if event["event_id"] == "r/q")
         return answer["output"], event["predictions"][0]["prediction"]
 
     await fold()

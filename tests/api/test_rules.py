@@ -43,8 +43,8 @@ async def test_it_shows_the_rules_of_the_contract_in_force(parts):
         assert terms.contract_hash[:12] in answer.text
         assert f"<code>{terms.subjects[0]}</code>" in answer.text
         loaded = re.findall(r'(?:href|src)="([^"]+)"', answer.text)
-        for one in loaded:
-            assert (await client.get(one)).status_code == 200, one
+        for address in loaded:
+            assert (await client.get(address)).status_code == 200, address
         assert not re.search(r"<script|style=", answer.text)
         assert (await client.get("/rules")).text == answer.text
         assert asked == [terms]

@@ -57,12 +57,12 @@ async def test_it_is_answered_as_of_the_past(api):
         ("a", 0.1),
     ]
     names = await api.get("/reports/leaderboard/boards", as_of=then)
-    assert "value" not in {one["name"] for one in names}
+    assert "value" not in {board["name"] for board in names}
 
 
 async def test_all_boards_are_named_the_contract_s_first(api):
     names = await api.get("/reports/leaderboard/boards")
-    assert [(one["name"], one["kind"], one["decides"]) for one in names] == [
+    assert [(board["name"], board["kind"], board["decides"]) for board in names] == [
         ("score_recent", "window", True),
         ("score_steady", "window", False),
         ("score_anchor", "window", False),
@@ -71,8 +71,10 @@ async def test_all_boards_are_named_the_contract_s_first(api):
         ("BTCUSDT/60s", "scope", False),
         ("ETHUSDT/60s", "scope", False),
     ]
-    for one in names:
-        await api.get("/reports/leaderboard", **{"scope" if one["kind"] == "scope" else "by": one["name"]})
+    for board in names:
+        await api.get(
+            "/reports/leaderboard", **{"scope" if board["kind"] == "scope" else "by": board["name"]}
+        )
 
 
 @pytest.mark.parametrize(
@@ -91,6 +93,6 @@ async def test_what_is_no_board_is_refused(api, query, code):
 async def test_the_numbers_are_those_of_the_explanation(api):
     rows = await api.get("/reports/leaderboard", scope="ETHUSDT/60s")
     for row in rows:
-        one = await api.get(f"/reports/explain/board/{row['model_id']}", scope="ETHUSDT/60s")
-        shown = {value["name"]: value["shown"] for step in one["steps"] for value in step["result"]}
+        explanation = await api.get(f"/reports/explain/board/{row['model_id']}", scope="ETHUSDT/60s")
+        shown = {value["name"]: value["shown"] for step in explanation["steps"] for value in step["result"]}
         assert float(shown["score_recent"]) == pytest.approx(row["ranking_score"])

@@ -46,15 +46,20 @@ async def test_the_board_of_the_shadow_ranks_by_its_own_rules(api):
 
 
 async def test_a_checkpoint_of_a_shadow_cannot_be_taken_for_one_that_is_offered(api):
-    (one,) = await api.get("/reports/shadow/checkpoints")
-    assert one["status"] == "WITHHELD"
-    assert one["reason"] == "decided by a shadow: never offered, never paid; it would have been withheld: a"
-    assert one["id"].startswith("shadow_ckp_")
-    assert [reward["reward_pct"] for reward in one["entries"][0]["cruncher_rewards"]] == [
+    (checkpoint,) = await api.get("/reports/shadow/checkpoints")
+    assert checkpoint["status"] == "WITHHELD"
+    assert (
+        checkpoint["reason"]
+        == "decided by a shadow: never offered, never paid; it would have been withheld: a"
+    )
+    assert checkpoint["id"].startswith("shadow_ckp_")
+    assert [reward["reward_pct"] for reward in checkpoint["entries"][0]["cruncher_rewards"]] == [
         650_000_000,
         350_000_000,
     ]
-    confirmed = await api.client.post(f"/reports/checkpoints/{one['id']}/confirm", json={"tx_hash": TX_HASH})
+    confirmed = await api.client.post(
+        f"/reports/checkpoints/{checkpoint['id']}/confirm", json={"tx_hash": TX_HASH}
+    )
     assert confirmed.status_code == 404
 
 
@@ -62,19 +67,27 @@ async def test_each_model_stands_on_both_boards(api):
     body = await api.get("/reports/shadow/models")
     assert (body["board_at"], body["live_board_at"]) == (zulu(END), zulu(END))
     assert [
-        (one["model_id"], one["rank"], one["live_rank"], one["ranking_score"], one["live_ranking_score"])
-        for one in body["models"]
+        (
+            model["model_id"],
+            model["rank"],
+            model["live_rank"],
+            model["ranking_score"],
+            model["live_ranking_score"],
+        )
+        for model in body["models"]
     ] == [("m2", 1, 2, 0.5, 0.2), ("m1", 2, 1, 0.3, 0.4), ("m3", None, None, None, None)]
 
 
 async def test_shares_of_the_newest_checkpoint_of_both(api):
     body = await api.get("/reports/shadow/models")
-    shares = {one["model_id"]: (one["share_frac64"], one["live_share_frac64"]) for one in body["models"]}
+    shares = {
+        model["model_id"]: (model["share_frac64"], model["live_share_frac64"]) for model in body["models"]
+    }
     assert shares == {
         "m1": (350_000_000, 600_000_000), "m2": (650_000_000, 400_000_000), "m3": (0, 0),
     }  # fmt: skip
-    (one,) = (await api.get("/reports/shadow/periods"))["periods"]
-    assert (one["differs"], one["note"], len(one["models"])) == (True, "", 2)
+    (period,) = (await api.get("/reports/shadow/periods"))["periods"]
+    assert (period["differs"], period["note"], len(period["models"])) == (True, "", 2)
 
 
 async def test_the_state_is_told_with_or_without_a_result(api):
@@ -94,15 +107,15 @@ async def test_without_a_shadow_the_routes_say_how_to_start_one(api, tmp_path):
     assert loop.concerns == {}
 
 
-def looked(folder, order=None, now=NOW, **said):
-    write_shadow(folder, order, **said)
+def looked(folder, order=None, now=NOW, **files):
+    write_shadow(folder, order, **files)
     loop = ShadowLoop(folder, lambda: now)
     loop.look_now()
     return loop
 
 
 @pytest.mark.parametrize(
-    ("said", "later_ms", "says"),
+    ("files", "later_ms", "says"),
     [
         ({}, 0, None),
         ({"waiting": "Kafka does not answer"}, 0, None),
@@ -111,8 +124,8 @@ def looked(folder, order=None, now=NOW, **said):
         ({}, HOUR, "its process is gone or hangs: it said nothing for 3602 s"),
     ],
 )
-def test_a_shadow_that_should_run_and_does_not_is_a_concern(tmp_path, said, later_ms, says):
-    loop = looked(tmp_path, order_of(Bounds()), NOW + later_ms, **said)
+def test_a_shadow_that_should_run_and_does_not_is_a_concern(tmp_path, files, later_ms, says):
+    loop = looked(tmp_path, order_of(Bounds()), NOW + later_ms, **files)
     assert list(loop.concerns) == ([] if says is None else ["failed"])
     assert says is None or says in loop.concerns["failed"]
 

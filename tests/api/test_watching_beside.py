@@ -97,7 +97,7 @@ async def test_a_broken_log_is_found_by_itself_and_the_stage_withholds_the_next_
     body, chain = await serving(projector, port, make_monitor(projector, port), ask)
     assert body["withholding"] == ["predictions"]
     assert chain["adapter"] == "fake"
-    (command,) = [one for one in port.sent if isinstance(one, ev.WithholdCheckpoint)]
+    (command,) = [event for event in port.sent if isinstance(event, ev.WithholdCheckpoint)]
 
     # The real stage: it meets that command on its log, so a replay of the log decides the same.
     scene = given(CheckpointStage("btc-up", shelf())).own(configured(effective_from=T0))

@@ -186,10 +186,10 @@ async def test_checkpoints(app):
         ranking = row["meta"]["ranking"]
         assert isinstance(row["meta"]["snapshot_count"], int)
         assert row["meta"]["model_count"] == len(ranking)
-        assert sum(one["reward_pct"] for one in entry["cruncher_rewards"]) == 1_000_000_000
-        for one in entry["cruncher_rewards"]:
-            assert 0 <= one["cruncher_index"] < len(ranking)
-        for one in ranking:
+        assert sum(reward["reward_pct"] for reward in entry["cruncher_rewards"]) == 1_000_000_000
+        for reward in entry["cruncher_rewards"]:
+            assert 0 <= reward["cruncher_index"] < len(ranking)
+        for place in ranking:
             assert {
                 "model_id",
                 "model_name",
@@ -197,8 +197,8 @@ async def test_checkpoints(app):
                 "rank",
                 "prediction_count",
                 "snapshot_count",
-            } <= (one.keys())
-            assert isinstance(one["result_summary"], dict)
+            } <= (place.keys())
+            assert isinstance(place["result_summary"], dict)
         assert {"compute_provider_rewards", "data_provider_rewards", "crunch"} <= entry.keys()
     for status in ("PENDING", "PAID"):
         assert all(

@@ -25,7 +25,7 @@ async def told(api, log, *changes):
 async def test_two_models_swap_their_names(api, log):
     board = {row["model_id"]: row for row in await api.get("/reports/leaderboard")}
     paid = await api.get("/reports/checkpoints/latest")
-    names = {one: board[one]["model_name"] for one in ("m1", "m2")}
+    names = {model_id: board[model_id]["model_name"] for model_id in ("m1", "m2")}
     await told(
         api,
         log,
@@ -34,9 +34,9 @@ async def test_two_models_swap_their_names(api, log):
     )
     after = {row["model_id"]: row for row in await api.get("/reports/leaderboard")}
     assert (after["m1"]["model_name"], after["m2"]["model_name"]) == (names["m2"], names["m1"])
-    for one in ("m1", "m2"):
-        assert after[one]["score_metrics"] == board[one]["score_metrics"]
-        assert after[one]["rank"] == board[one]["rank"]
+    for model_id in ("m1", "m2"):
+        assert after[model_id]["score_metrics"] == board[model_id]["score_metrics"]
+        assert after[model_id]["rank"] == board[model_id]["rank"]
     assert (await api.get("/reports/checkpoints/latest"))["entries"] == paid["entries"]
     past = await api.get("/reports/leaderboard", as_of=zulu(LATER_MS - 1))
     assert {row["model_id"]: row["model_name"] for row in past if row["model_id"] in names} == names
@@ -62,7 +62,7 @@ async def test_who_left_after_it_earned_keeps_its_share_and_the_sum_is_whole(api
     after = await api.get("/reports/checkpoints/latest")
     assert after["entries"] == before["entries"]
     rewards = after["entries"][0]["cruncher_rewards"]
-    assert sum(one["reward_pct"] for one in rewards) == 1_000_000_000
+    assert sum(reward["reward_pct"] for reward in rewards) == 1_000_000_000
     answer = await api.client.get(f"/reports/checkpoints/{after['id']}/emission/cli-format")
     shares = answer.json()["crunchEmission"]
     assert round(sum(shares.values()), 7) == 100
