@@ -39,7 +39,7 @@ def paid_log() -> MemoryLog:
     """A log with three checkpoints, of which the first two are paid."""
     log = market(1).copy()
     commands = Author(log, "commands")
-    opened = [one.data for one in log.events("checkpoints") if isinstance(one, ev.CheckpointOpened)]
+    opened = [event.data for event in log.events("checkpoints") if isinstance(event, ev.CheckpointOpened)]
     for number, data in enumerate(opened[:2]):
         tx = str(number + 2) * 88
         commands.write(confirm(tx, checkpoint_id=data.checkpoint_id))
@@ -48,7 +48,11 @@ def paid_log() -> MemoryLog:
             commands.write(msgspec.structs.replace(command, id=f"{status}-{number}"))
     decided = undisturbed(log.copy("snapshots", "commands"), checkpoint_stage)
     log.topics["checkpoints"] = decided["checkpoints"]
-    paid = [one.data.checkpoint_id for one in log.events("checkpoints") if isinstance(one, ev.CheckpointPaid)]
+    paid = [
+        event.data.checkpoint_id
+        for event in log.events("checkpoints")
+        if isinstance(event, ev.CheckpointPaid)
+    ]
     assert paid == [data.checkpoint_id for data in opened[:2]]
     for topic in TOPICS:
         if not log.end(topic):
@@ -96,7 +100,7 @@ def read(folder):
 def test_the_paid_periods_are_archived_byte_for_byte_and_prove_themselves(tmp_path):
     log = paid_log()
     to, done = archive(tmp_path)
-    opened = [one.data for one in log.events("checkpoints") if isinstance(one, ev.CheckpointOpened)]
+    opened = [event.data for event in log.events("checkpoints") if isinstance(event, ev.CheckpointOpened)]
     assert (done.files, done.written, done.open_checkpoint) == (2, 2, opened[2].checkpoint_id)
     judge, records = read(to)
     assert judge.head.checkpoint_ids == [opened[1].checkpoint_id]
@@ -148,9 +152,9 @@ def test_it_goes_on_where_it_stopped_and_makes_the_same_bytes(tmp_path, monkeypa
 
 def paid_log_ids():
     return [
-        one.data.checkpoint_id
-        for one in paid_log().events("checkpoints")
-        if isinstance(one, ev.CheckpointOpened)
+        event.data.checkpoint_id
+        for event in paid_log().events("checkpoints")
+        if isinstance(event, ev.CheckpointOpened)
     ]
 
 
@@ -166,7 +170,9 @@ def test_the_read_models_come_out_of_it_as_out_of_the_topics(tmp_path):
                 folder.fold(topic, offset, log.record(topic, offset))
         folder.commit()
         replayed = replay_archive(to, None, until, silent)
-        assert replayed.state_hash == {one.name: one.store.state_hash for one in models.all()}
+        assert replayed.state_hash == {
+            projection.name: projection.store.state_hash for projection in models.all()
+        }
         models.close()
 
 
@@ -186,18 +192,20 @@ def altered(path, change):
         (length,) = LENGTH.unpack(rest[: LENGTH.size])
         entries.append(rest[LENGTH.size : LENGTH.size + length])
         rest = rest[LENGTH.size + length :]
-    decoded = [msgspec.msgpack.decode(one, type=PeriodHead | Copied | Tail) for one in entries]
+    decoded = [msgspec.msgpack.decode(piece, type=PeriodHead | Copied | Tail) for piece in entries]
     head, *records, _ = change(decoded)
     digest = hashlib.sha256(encode(head))
     for record in records:
         digest.update(encode(record))
     fitting = [head, *records, Tail(len(records), digest.hexdigest(), 0)]
-    path.write_bytes(gzip.compress(b"".join(LENGTH.pack(len(encode(one))) + encode(one) for one in fitting)))
+    path.write_bytes(
+        gzip.compress(b"".join(LENGTH.pack(len(encode(piece))) + encode(piece) for piece in fitting))
+    )
 
 
 def one_score(entries):
     place = next(
-        i for i, one in enumerate(entries) if isinstance(one, Copied) and b'"RoundScored"' in one.value
+        i for i, piece in enumerate(entries) if isinstance(piece, Copied) and b'"RoundScored"' in piece.value
     )
     value = entries[place].value.replace(b'"units":{"value":[', b'"units":{"value":[1', 1)
     assert value != entries[place].value
@@ -208,8 +216,8 @@ def one_score(entries):
 def without_a_record(entries):
     place = next(
         i
-        for i, one in enumerate(entries)
-        if isinstance(one, Copied) and one.topic == "scores" and one.offset == 5
+        for i, piece in enumerate(entries)
+        if isinstance(piece, Copied) and piece.topic == "scores" and piece.offset == 5
     )
     del entries[place]
     return entries

@@ -28,11 +28,11 @@ def test_what_was_kept_is_read_and_stands_under_its_hash(tmp_path: Path):
     assert (tmp_path / "blobs" / sha256).read_bytes() == CONTENT
     assert BlobFolder(tmp_path / "blobs").read(blob_of(CONTENT)) == CONTENT
     assert store.put(CONTENT) == sha256
-    assert [one.name for one in (tmp_path / "blobs").iterdir()] == [sha256]
+    assert [path.name for path in (tmp_path / "blobs").iterdir()] == [sha256]
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "complaint"),
     [
         (lambda path: path.unlink(), "is missing"),
         (lambda path: path.write_bytes(CONTENT[:-1]), "does not have its"),
@@ -41,14 +41,14 @@ def test_what_was_kept_is_read_and_stands_under_its_hash(tmp_path: Path):
         (lambda path: (path.unlink(), path.mkdir()), "cannot be read"),
     ],
 )
-def test_a_missing_or_altered_blob_is_refused_by_its_name_without_a_path(tmp_path: Path, damage, said):
+def test_a_missing_or_altered_blob_is_refused_by_its_name_without_a_path(tmp_path: Path, damage, complaint):
     store = BlobFolder(tmp_path / "blobs")
     sha256 = store.put(CONTENT)
     damage(tmp_path / "blobs" / sha256)
     with pytest.raises(BlobLostError) as refused:
         store.read(blob_of(CONTENT))
     assert f"blob {sha256}" in str(refused.value)
-    assert said in str(refused.value)
+    assert complaint in str(refused.value)
     assert str(tmp_path) not in str(refused.value)
 
 
@@ -84,8 +84,8 @@ def test_a_folder_that_cannot_be_written_is_the_operators_to_mend(tmp_path: Path
 def test_several_writers_of_the_same_bytes_leave_one_whole_file(tmp_path: Path):
     store = BlobFolder(tmp_path / "blobs")
     threads = [threading.Thread(target=store.put, args=(CONTENT,)) for _ in range(8)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-    assert [one.read_bytes() for one in (tmp_path / "blobs").iterdir()] == [CONTENT]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [path.read_bytes() for path in (tmp_path / "blobs").iterdir()] == [CONTENT]

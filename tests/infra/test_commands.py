@@ -20,9 +20,9 @@ COMMAND = ev.ReleaseCheckpoint(
 
 def port(producer, monkeypatch):
     monkeypatch.setattr(commands, "SEND_SECONDS_MAX", 0.01)
-    made = KafkaCommandPort("127.0.0.1:1", "btc-up")
-    made._producer = producer
-    return made
+    command_port = KafkaCommandPort("127.0.0.1:1", "btc-up")
+    command_port._producer = producer
+    return command_port
 
 
 async def test_a_batch_that_is_queued_is_not_said_to_be_lost_and_is_left_to_arrive(monkeypatch):

@@ -42,8 +42,8 @@ def trial(tmp_path, monkeypatch):
     return trial
 
 
-def faults(found: list[Finding]) -> str:
-    return " ".join(one.says for one in found if one.state is State.FAULT)
+def faults(findings: list[Finding]) -> str:
+    return " ".join(finding.says for finding in findings if finding.state is State.FAULT)
 
 
 @pytest.mark.parametrize(
@@ -97,9 +97,9 @@ def test_what_ends_or_never_ends_is_a_fault_with_the_functions_name(trial, monke
     monkeypatch.setattr(contract_trial, "CALL_CPU_SECONDS_MAX", 1.0)
     if "sleep" in extra:
         monkeypatch.setattr(contract_trial, "CALL_SILENT_SECONDS_MAX", 3.0)
-    found = faults(trial("base(prediction, truth)", extra))
-    assert says in found
-    assert "score_prediction" in found
+    complaint = faults(trial("base(prediction, truth)", extra))
+    assert says in complaint
+    assert "score_prediction" in complaint
 
 
 def test_the_time_in_which_a_call_does_not_run_is_not_counted(trial, monkeypatch):
@@ -109,15 +109,15 @@ def test_the_time_in_which_a_call_does_not_run_is_not_counted(trial, monkeypatch
 
 def test_memory_that_changes_nothing_and_words_are_no_fault(trial):
     extra = "print('scored'); functools.lru_cache(base); random.Random(3).random()"
-    found = trial("base(prediction, truth) + random.Random(5).random() * 0", extra)
-    assert not faults(found)
-    assert [one.state for one in found if one.check == "the same twice"] == [State.OK]
+    findings = trial("base(prediction, truth) + random.Random(5).random() * 0", extra)
+    assert not faults(findings)
+    assert [finding.state for finding in findings if finding.check == "the same twice"] == [State.OK]
 
 
 def test_a_file_that_does_not_load_is_one_finding(trial):
-    (found,) = trial("", text="import nothing_like_this\nCONTRACT = 1")
-    assert (found.check, found.state) == ("loads", State.FAULT)
-    assert "nothing_like_this" in found.says
+    (finding,) = trial("", text="import nothing_like_this\nCONTRACT = 1")
+    assert (finding.check, finding.state) == ("loads", State.FAULT)
+    assert "nothing_like_this" in finding.says
 
 
 ROUND = """
@@ -138,9 +138,9 @@ CONTRACT = CrunchContract(score_round=score_round)
 
 
 def test_a_round_that_is_a_function_of_its_answers_and_state_is_the_same_twice(trial):
-    found = trial("score - np.nanmean(score) + (context.shared or 0)", text=ROUND)
-    assert not faults(found)
-    states = {one.check: one.state for one in found}
+    findings = trial("score - np.nanmean(score) + (context.shared or 0)", text=ROUND)
+    assert not faults(findings)
+    states = {finding.check: finding.state for finding in findings}
     assert (states["the same twice"], states["score_round"]) == (State.OK, State.OK)
 
 

@@ -48,7 +48,7 @@ class DamagedTopic:
 
 async def test_a_backup_names_it():
     with pytest.raises(CorruptTopicError, match=f"{SCORES.topic} cannot be read at offset {DAMAGED_AT} "):
-        [one async for one in log_copy._records(DamagedTopic(), SCORES.topic, 5)]
+        [record async for record in log_copy._records(DamagedTopic(), SCORES.topic, 5)]
 
 
 async def test_a_replay_names_it(monkeypatch):

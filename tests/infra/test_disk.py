@@ -22,8 +22,8 @@ from coordinator.streams.log.errors import OperatorError
 
 
 def left(monkeypatch: pytest.MonkeyPatch, *, blocks: int, names: int = 100, names_in_all: int = 100) -> None:
-    found = SimpleNamespace(f_bavail=blocks, f_frsize=4096, f_files=names_in_all, f_favail=names)
-    monkeypatch.setattr(disk.os, "statvfs", lambda _: found)
+    room = SimpleNamespace(f_bavail=blocks, f_frsize=4096, f_files=names_in_all, f_favail=names)
+    monkeypatch.setattr(disk.os, "statvfs", lambda _: room)
 
 
 def test_kafka_that_could_not_write_why_it_ended_is_said_to_have_had_no_room(monkeypatch, tmp_path):
@@ -57,9 +57,9 @@ def test_a_store_without_room_is_not_damaged(number):
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
 def test_a_store_that_may_not_be_written_is_not_damaged(number):
-    found = judged(Path("board"), Exception(f"IO error: While open a file: {os.strerror(number)}"))
-    assert isinstance(found, OperatorError)
-    assert not isinstance(found, StoreDamagedError)
+    error = judged(Path("board"), Exception(f"IO error: While open a file: {os.strerror(number)}"))
+    assert isinstance(error, OperatorError)
+    assert not isinstance(error, StoreDamagedError)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

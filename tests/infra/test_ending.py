@@ -41,18 +41,18 @@ print("the end")
 
 
 @pytest.mark.parametrize(
-    ("signal", "end", "seconds", "said"),
+    ("signal", "end", "seconds", "message"),
     [
         ("SIGTERM", "swallows", 0.2, "end_forced"),
         ("SIGINT", "blocks", 0.2, "end_forced"),
         ("SIGTERM", "ends", 3600, "the end"),
     ],
 )
-def test_an_end_that_takes_too_long_is_forced(signal, end, seconds, said):
+def test_an_end_that_takes_too_long_is_forced(signal, end, seconds, message):
     program = PROGRAM.format(signal=signal, end=end, seconds=seconds)
     ended = subprocess.run(
         [sys.executable, "-Ic", program], capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
     )
     assert ended.returncode == 0, ended.stderr
-    assert said in ended.stdout
+    assert message in ended.stdout
     assert ("the end" in ended.stdout) == (end == "ends")

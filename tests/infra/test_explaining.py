@@ -34,7 +34,7 @@ CONTRACT = CrunchContract(score_prediction=score, crunch_pubkey="1" * 32)
 
 
 @pytest.fixture
-def made(tmp_path, monkeypatch):
+def explainers(tmp_path, monkeypatch):
     """`made(does)` -> (an explainer in a child, one in this process, the read models, a prediction's id)."""
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     closing = []
@@ -59,12 +59,12 @@ def made(tmp_path, monkeypatch):
         return Explainer(appends, child), here, read, f"inp/BTCUSDT/{T0 + MINUTE}/60s/one", told
 
     yield make
-    for one in closing:
-        one.close()
+    for models in closing:
+        models.close()
 
 
-def test_a_child_explains_as_this_process_does(made):
-    child, here, read, prediction, told = made("pass", "calm_rules_explained")
+def test_a_child_explains_as_this_process_does(explainers):
+    child, here, read, prediction, told = explainers("pass", "calm_rules_explained")
     told.unlink()
     assert child.prediction(read, prediction) == here.prediction(read, prediction)
     assert child.prediction(read, prediction).agrees is True
@@ -75,10 +75,10 @@ def test_a_child_explains_as_this_process_does(made):
     [("while True: pass", "did not end within 2 s"), ("os._exit(3)", "ended the process that ran it")],
     ids=["hangs", "dies"],
 )
-def test_a_contract_that_hangs_or_dies_is_said_and_blocks_no_later_question(made, does, says):
-    child, _, read, prediction, told = made(does, f"bad_rules_{says[:3]}", seconds_max=2.0)
-    one = child.prediction(read, prediction)
-    score = next(step for step in one.steps if step.name == "score")
+def test_a_contract_that_hangs_or_dies_is_said_and_blocks_no_later_question(explainers, does, says):
+    child, _, read, prediction, told = explainers(does, f"bad_rules_{says[:3]}", seconds_max=2.0)
+    explanation = child.prediction(read, prediction)
+    score = next(step for step in explanation.steps if step.name == "score")
     assert f"not made again: the contract's code {says}" in score.note
     assert {value.name: value.exact for value in score.result}["value"] == "250000000"
     told.unlink()

@@ -25,9 +25,9 @@ if found is not None:
 
 @pytest.fixture
 async def server(tmp_path):
-    made = ForkServer([sys.executable, "-Iuc", PROGRAM], {"FROM": "the server"})
-    yield made
-    made.stop()
+    fork_server = ForkServer([sys.executable, "-Iuc", PROGRAM], {"FROM": "the server"})
+    yield fork_server
+    fork_server.stop()
 
 
 async def forked(server, code: str, **request):
@@ -41,7 +41,7 @@ async def forked(server, code: str, **request):
         os.close(null)
 
 
-async def said(reading: int) -> str:
+async def output_of(reading: int) -> str:
     with os.fdopen(reading, "rb") as file:
         return (await asyncio.to_thread(file.read)).decode().strip()
 
@@ -49,7 +49,7 @@ async def said(reading: int) -> str:
 async def test_a_fork_has_its_own_output_environment_folder_and_session(server, tmp_path):
     code = "print(dict(os.environ), os.getcwd(), os.getsid(0) == os.getpid(), sys.stdin.read() == '')"
     child, reading = await forked(server, code, environ={"A": "1"}, cwd=str(tmp_path))
-    assert await said(reading) == f"{{'A': '1'}} {tmp_path} True True"
+    assert await output_of(reading) == f"{{'A': '1'}} {tmp_path} True True"
     assert await child.wait() == 0
 
 
@@ -77,16 +77,16 @@ async def test_when_the_server_is_killed_its_forks_are_gone_and_the_next_request
     child, reading = await forked(server, "time.sleep(60)")
     os.kill(server._one._process.pid, signal.SIGKILL)
     assert await child.wait() == -signal.SIGKILL
-    assert await said(reading) == ""  # its output is closed: the kernel has ended it too
+    assert await output_of(reading) == ""  # its output is closed: the kernel has ended it too
     child, reading = await forked(server, "print('again')")
-    assert await said(reading) == "again"
+    assert await output_of(reading) == "again"
     assert await child.wait() == 0
 
 
 @pytest.mark.skipif(not FORKS, reason="nothing is forked here")
 async def test_a_fork_holds_nothing_open_but_what_it_was_given(server):
     child, reading = await forked(server, "print(sorted(map(int, os.listdir('/proc/self/fd'))))")
-    assert await said(reading) == "[0, 1, 2, 3]"  # 3 is the listing itself
+    assert await output_of(reading) == "[0, 1, 2, 3]"  # 3 is the listing itself
     await child.wait()
 
 

@@ -12,9 +12,9 @@ from coordinator.infra.kafka.runtime import Java, KafkaRuntime
 
 @pytest.fixture
 def runtime(tmp_path):
-    kept = tmp_path / "bootstrap.checkpoint"
-    kept.write_bytes(b"the features of this version")
-    return KafkaRuntime(Java(Path("/no/java"), 25), (), None, kept)
+    features = tmp_path / "bootstrap.checkpoint"
+    features.write_bytes(b"the features of this version")
+    return KafkaRuntime(Java(Path("/no/java"), 25), (), None, features)
 
 
 def formatted(folder: Path, runtime: KafkaRuntime, **options) -> tuple[bytes, dict[str, str]]:

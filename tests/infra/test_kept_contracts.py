@@ -89,9 +89,9 @@ def test_a_kept_contract_runs_from_what_is_kept_and_from_nothing_else(workspace,
     content = pack(contract, "its_rules:CONTRACT")
     for name in ("its_rules.py", "helpers_of_it.py", "weights.txt"):
         (tmp_path / name).unlink()
-    kept = unpack(content, contract_hash(contract))
-    assert scored(kept) == scored(contract) == 0.5
-    assert meaning_of(kept) == meaning_of(contract)
+    unpacked = unpack(content, contract_hash(contract))
+    assert scored(unpacked) == scored(contract) == 0.5
+    assert meaning_of(unpacked) == meaning_of(contract)
     assert "helpers_of_it" not in sys.modules
 
 
@@ -101,8 +101,8 @@ def test_old_and_new_stand_side_by_side_whatever_is_on_disk(workspace):
     workspace(weights="0.25", helpers=HELPERS.replace("return 1.0", "return 3.0"))
     new = pack(load_contract("its_rules:CONTRACT"), "its_rules:CONTRACT")
     workspace(rules="def (")
-    both = [unpack(one, read_archive(one).meaning.hash) for one in (old, new)]
-    assert [scored(one) for one in both] == [0.5, 0.75]
+    both = [unpack(archive, read_archive(archive).meaning.hash) for archive in (old, new)]
+    assert [scored(contract) for contract in both] == [0.5, 0.75]
 
 
 def test_an_archive_that_was_altered_is_refused_and_the_folder_passes_it_over(workspace, tmp_path):
@@ -187,7 +187,7 @@ def test_a_host_that_has_nothing_finds_the_contract_in_the_log(workspace, tmp_pa
 
 def as_in_a_new_process(monkeypatch):
     monkeypatch.setattr(contract_sources, "_LOADED", {})
-    for name in [one for one in sys.modules if one.startswith(contract_sources.PRIVATE)]:
+    for name in [name for name in sys.modules if name.startswith(contract_sources.PRIVATE)]:
         monkeypatch.delitem(sys.modules, name)
 
 
@@ -225,9 +225,9 @@ def test_what_changes_is_named(workspace):
     old = meaning_of(load_contract("its_rules:CONTRACT"))
     workspace(RULES.replace("score_prediction=score", "score_prediction=score, grace_seconds=9"), weights="2")
     new = meaning_of(load_contract("its_rules:CONTRACT"))
-    said = differences(old, new)
-    assert "grace_seconds: not set -> 9.0" in said
-    assert "file weights.txt changed" in said
+    texts = differences(old, new)
+    assert "grace_seconds: not set -> 9.0" in texts
+    assert "file weights.txt changed" in texts
     assert differences(old, old) == []
 
 
@@ -238,9 +238,9 @@ def decision(offset: int, event: object) -> Decision:
     from coordinator.streams.log.envelope import Need, encode_event
     from coordinator.streams.log.plain_topics import PlainCounter
 
-    made = PlainCounter("commands", Need(offset)).read(offset, encode_event(event))
-    assert made is not None
-    return made
+    counted = PlainCounter("commands", Need(offset)).read(offset, encode_event(event))
+    assert counted is not None
+    return counted
 
 
 def test_an_applied_contract_holds_from_the_next_checkpoint_boundary_and_the_same_one_changes_nothing(
@@ -248,14 +248,14 @@ def test_an_applied_contract_holds_from_the_next_checkpoint_boundary_and_the_sam
 ):
     contracts = NodeContracts(workspace())
     first = contracts.apply_proposed(1, None)
-    kept = contracts
-    stage = FeedStage(lambda command: kept.terms_of(command))  # noqa: PLW0108 - `kept` is another one later
+    node_contracts = contracts
+    stage = FeedStage(lambda command: node_contracts.terms_of(command))  # noqa: PLW0108 - `kept` is another one later
     stage.remember(stage.configure(contracts.terms_of(first), 0))
     draft, refused = heard(stage, decision(3, first))
     assert (list(draft.events), refused) == ([], [])
     stage.remember(draft)
     new = NodeContracts(workspace(weights="0.25"))
-    kept = new
+    node_contracts = new
     draft, refused = heard(stage, decision(4, new.apply_proposed(2, None)))
     (event,) = draft.events
     assert isinstance(event, CrunchConfigured)

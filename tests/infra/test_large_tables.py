@@ -33,16 +33,16 @@ def test_a_large_table_of_parquet_is_kept_byte_for_byte_and_named_in_the_questio
         pa.table({"id": [f"row-{row}" for row in range(ROWS)], "f1": [row / 7 for row in range(ROWS)]}), sink
     )
     content = sink.getvalue()
-    said = beside_the_log(read_content(content))
-    assert isinstance(said, Kept)
-    assert said.content == content
-    name, (one,) = questions_of(said, GIVEN, parse_ms)
+    table_kept = beside_the_log(read_content(content))
+    assert isinstance(table_kept, Kept)
+    assert table_kept.content == content
+    name, (question,) = questions_of(table_kept, GIVEN, parse_ms)
     sha256 = hashlib.sha256(content).hexdigest()
-    assert (name, one.question_id) == ("week-1", "table")
-    assert one.blob is not None
-    assert (one.blob.sha256, one.blob.bytes, one.blob.rows) == (sha256, len(content), ROWS)
-    assert one.blob.columns == [("id", "string"), ("f1", "double")]
-    assert json.loads(bytes(one.payload)) == {
+    assert (name, question.question_id) == ("week-1", "table")
+    assert question.blob is not None
+    assert (question.blob.sha256, question.blob.bytes, question.blob.rows) == (sha256, len(content), ROWS)
+    assert question.blob.columns == [("id", "string"), ("f1", "double")]
+    assert json.loads(bytes(question.payload)) == {
         "table": {"sha256": sha256, "bytes": len(content), "rows": ROWS, "columns": 2}
     }
 
@@ -61,16 +61,16 @@ def test_no_cell_of_a_table_of_parquet_that_is_kept_becomes_an_object(monkeypatc
         pa.table({"id": words, "x": pa.array([0.5, None] * (ROWS // 2), pa.float32())} | whole), sink
     )
     monkeypatch.setattr("coordinator.infra.rounds.files._rows_of", none_is_made)
-    kept = beside_the_log(read_content(sink.getvalue()))
-    assert isinstance(kept, Kept)
-    assert (kept.blob.rows, len(kept.blob.columns)) == (ROWS, 10)
+    table_kept = beside_the_log(read_content(sink.getvalue()))
+    assert isinstance(table_kept, Kept)
+    assert (table_kept.blob.rows, len(table_kept.blob.columns)) == (ROWS, 10)
 
 
 def test_a_large_csv_becomes_the_same_parquet_each_time():
-    said, again = (beside_the_log(read_content(large_csv())) for _ in range(2))
-    assert isinstance(said, Kept)
-    assert said == again
-    table = pq.read_table(pa.BufferReader(said.content))
+    table_kept, again = (beside_the_log(read_content(large_csv())) for _ in range(2))
+    assert isinstance(table_kept, Kept)
+    assert table_kept == again
+    table = pq.read_table(pa.BufferReader(table_kept.content))
     assert table.column_names == ["id", "f1", "none"]
     assert table["f1"].to_pylist()[:2] == [0, 1 / 7]
     assert (str(table["none"].type), table["none"].null_count) == ("double", ROWS)
@@ -79,15 +79,17 @@ def test_a_large_csv_becomes_the_same_parquet_each_time():
 def test_whatever_is_chosen_near_the_bound_of_a_payload_can_be_posted():
     around, inline = len(b'{"columns":{"a":[""]}}'), set()
     for chars in range(PAYLOAD_BYTES_MAX - around - 200, PAYLOAD_BYTES_MAX - around + 2, 7):
-        said = beside_the_log(table_of(["a"], [["x" * chars]]))
-        _, (one,) = questions_of(said, GIVEN, parse_ms)
-        inline.add(one.blob is None)
+        table_kept = beside_the_log(table_of(["a"], [["x" * chars]]))
+        _, (question,) = questions_of(table_kept, GIVEN, parse_ms)
+        inline.add(question.blob is None)
     assert inline == {True, False}
 
 
 def test_a_large_table_of_questions_is_many_questions_as_before():
-    said = read_content(b"question_id,f1\n" + b"".join(b"question-%d,0.125\n" % one for one in range(20_000)))
-    assert beside_the_log(said) is said
+    table = read_content(
+        b"question_id,f1\n" + b"".join(b"question-%d,0.125\n" % number for number in range(20_000))
+    )
+    assert beside_the_log(table) is table
 
 
 def test_a_column_of_several_types_is_refused_by_its_name():
@@ -102,11 +104,11 @@ def test_a_table_that_no_model_host_takes_is_refused_with_what_to_do(monkeypatch
 
 
 def test_a_table_is_kept_only_where_a_node_has_its_data(tmp_path):
-    said = beside_the_log(read_content(large_csv()))
+    table_kept = beside_the_log(read_content(large_csv()))
     settings = Settings(data_dir=tmp_path)
     with pytest.raises(OperatorError, match="post it to the node, POST /rounds"):
-        _keep(settings, said)
+        _keep(settings, table_kept)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "crunch.json").write_text("{}")
-    _keep(settings, said)
-    assert (tmp_path / "blobs" / said.blob.sha256).read_bytes() == said.content
+    _keep(settings, table_kept)
+    assert (tmp_path / "blobs" / table_kept.blob.sha256).read_bytes() == table_kept.content

@@ -32,9 +32,9 @@ asyncio.run(main())
 
 
 def test_free_ports_are_not_those_that_the_kernel_hands_to_outgoing_connections():
-    found = free_ports(20)
-    assert len(set(found)) == 20
-    assert all(port in broker_module.PORTS for port in found)
+    ports = free_ports(20)
+    assert len(set(ports)) == 20
+    assert all(port in broker_module.PORTS for port in ports)
 
 
 async def test_a_broker_that_comes_back_waits_for_its_port(tmp_path, monkeypatch):
@@ -135,8 +135,8 @@ def test_a_host_is_listened_on_where_its_name_leads(host):
 def test_localhost_that_is_ipv6_alone_is_listened_on(monkeypatch):
     if not _has_ipv6():
         pytest.skip("this machine has no IPv6")
-    found = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 0, 0, 0))]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_a, **_k: found)
+    addresses = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 0, 0, 0))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_a, **_k: addresses)
     bound = listen("::1", 0, "API_HOST")
     assert bound.family == socket.AF_INET6
     bound.close()

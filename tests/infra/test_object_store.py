@@ -110,13 +110,13 @@ def test_what_is_missing_or_altered_is_refused_by_its_name(server):
         store.read(blob_of(CONTENT))
     store.put(CONTENT)
     (place,) = server.objects
-    for altered, said in (
+    for altered, complaint in (
         (CONTENT[:-1], "does not have its"),
         (CONTENT + b"x", "does not have its"),
         (b"x" + CONTENT[1:], "another SHA-256"),
     ):
         server.objects[place] = altered
-        with pytest.raises(BlobLostError, match=f"blob {NAME} is altered: .*{said}"):
+        with pytest.raises(BlobLostError, match=f"blob {NAME} is altered: .*{complaint}"):
             store.read(blob_of(CONTENT))
     store.put(CONTENT)
     assert store.read(blob_of(CONTENT)) == CONTENT, "an altered one is mended by keeping it again"
@@ -167,7 +167,7 @@ def test_the_settings_say_which_store_a_node_has(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "complaint"),
     [
         ("/srv/blobs", "BLOBS_URL is no URL"),
         ("s3:/bucket", "BLOBS_URL is no URL"),
@@ -176,8 +176,8 @@ def test_the_settings_say_which_store_a_node_has(tmp_path):
         ("file:///", "BLOBS_URL names no folder"),
     ],
 )
-def test_what_is_no_store_is_refused_and_not_repeated(url, said):
-    with pytest.raises(OperatorError, match=said) as refused:
+def test_what_is_no_store_is_refused_and_not_repeated(url, complaint):
+    with pytest.raises(OperatorError, match=complaint) as refused:
         read_settings({"BLOBS_URL": url})
     assert "secret" not in str(refused.value)
 

@@ -52,8 +52,8 @@ def read(value):
     ],
 )
 def test_four_formats_say_the_same(content):
-    said = read_content(content)
-    rows = said.objects() if isinstance(said, Table) else said
+    read = read_content(content)
+    rows = read.objects() if isinstance(read, Table) else read
     assert rows == [{"id": "a", "x": 1.5}, {"id": "b", "x": None}]
 
 
@@ -67,7 +67,7 @@ def test_four_formats_say_the_same(content):
     ids=["byte order mark", "lines as Windows ends them", "both"],
 )
 def test_what_an_editor_adds_changes_nothing(content):
-    assert {name: bytes(one) for name, one in truths_of(read_content(content), "r").items()} == {
+    assert {name: bytes(truth) for name, truth in truths_of(read_content(content), "r").items()} == {
         "q1": b'{"outcome":1}'
     }
 
@@ -78,7 +78,7 @@ def test_a_cell_that_looks_like_a_number_is_one_and_an_id_stays_a_text():
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "complaint"),
     [
         (b"", "is empty"),
         (b"  \n ", "is empty"),
@@ -100,8 +100,8 @@ def test_a_cell_that_looks_like_a_number_is_one_and_an_id_stays_a_text():
         (parquet(x=[[1], [2]]), "a list in column 'x'"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_is_refused_with_its_place(content, said):
-    with pytest.raises(FileRefusedError, match=said):
+def test_what_cannot_be_read_is_refused_with_its_place(content, complaint):
+    with pytest.raises(FileRefusedError, match=complaint):
         read_content(content)
 
 
@@ -168,26 +168,29 @@ def test_a_round_gives_its_times_to_questions_that_say_none():
 
 
 def test_what_was_posted_before_keeps_its_opening_where_nothing_says_one():
-    known = {("week-1", "q1"): NOW - 7}
-    said = [question(), question(question_id="q2"), question(question_id="q3", opens_at=NOW + 3)]
-    _, questions = questions_of(said, GIVEN, parse_ms, lambda *names: known.get(names))
-    assert [one.opens_at for one in questions] == [NOW - 7, NOW, NOW + 3]
+    opened_before = {("week-1", "q1"): NOW - 7}
+    posts = [question(), question(question_id="q2"), question(question_id="q3", opens_at=NOW + 3)]
+    _, questions = questions_of(posts, GIVEN, parse_ms, lambda *names: opened_before.get(names))
+    assert [question.opens_at for question in questions] == [NOW - 7, NOW, NOW + 3]
 
 
 def test_a_table_is_a_question_a_row_or_one_question():
     _, rows = questions_of(
         read_content(b"question_id,tags,title\nq1,a;b,Rain?\nq2,,Snow?\n"), GIVEN, parse_ms
     )
-    assert [(one.question_id, one.tags, bytes(one.payload)) for one in rows] == [
+    assert [(question.question_id, question.tags, bytes(question.payload)) for question in rows] == [
         ("q1", ["a", "b"], b'{"title":"Rain?"}'),
         ("q2", [], b'{"title":"Snow?"}'),
     ]
-    _, (one,) = questions_of(read_content(b"id,f1\na,0.5\nb,1\n"), GIVEN, parse_ms)
-    assert (one.question_id, bytes(one.payload)) == ("table", b'{"columns":{"id":["a","b"],"f1":[0.5,1]}}')
+    _, (question,) = questions_of(read_content(b"id,f1\na,0.5\nb,1\n"), GIVEN, parse_ms)
+    assert (question.question_id, bytes(question.payload)) == (
+        "table",
+        b'{"columns":{"id":["a","b"],"f1":[0.5,1]}}',
+    )
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("posts", "reason"),
     [
         ([question(question_id="a/b")], "question 1: question_id is 'a/b'"),
         ([question(question_id="x" * 101)], "question_id is"),
@@ -218,9 +221,9 @@ def test_a_table_is_a_question_a_row_or_one_question():
         (7, "no question is in it"),
     ],
 )
-def test_a_post_with_a_fault_is_refused_whole(said, reason):
+def test_a_post_with_a_fault_is_refused_whole(posts, reason):
     with pytest.raises(FileRefusedError, match=reason):
-        questions_of(said, GIVEN, parse_ms)
+        questions_of(posts, GIVEN, parse_ms)
 
 
 def test_a_round_with_a_slash_in_its_name_is_refused():
@@ -237,15 +240,15 @@ def test_a_question_without_a_close_is_refused():
 
 
 @pytest.mark.parametrize(
-    "said",
+    "content",
     [
         {"q1": {"outcome": 1}, "q2": 0.5},
         {"round_id": "week-1", "truths": {"q1": {"outcome": 1}, "q2": 0.5}},
         [{"question_id": "q1", "outcome": 1}, {"question_id": "q2", "truth": 0.5}],
     ],
 )
-def test_truths_belong_to_ids(said):
-    truths = truths_of(said, "week-1")
+def test_truths_belong_to_ids(content):
+    truths = truths_of(content, "week-1")
     assert {name: msgspec.json.decode(truth) for name, truth in truths.items()} == {
         "q1": {"outcome": 1},
         "q2": 0.5,
@@ -254,7 +257,8 @@ def test_truths_belong_to_ids(said):
 
 def test_a_table_is_a_truth_a_row_or_the_truth_of_one_question():
     assert {
-        name: bytes(one) for name, one in truths_of(read_content(b"question_id,outcome\nq1,1\n"), "r").items()
+        name: bytes(truth)
+        for name, truth in truths_of(read_content(b"question_id,outcome\nq1,1\n"), "r").items()
     } == {"q1": b'{"outcome":1}'}
     assert bytes(truths_of(read_content(b"id,target\na,1\n"), "r", "table")["table"]) == (
         b'{"columns":{"id":["a"],"target":[1]}}'
@@ -262,7 +266,7 @@ def test_a_table_is_a_truth_a_row_or_the_truth_of_one_question():
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("content", "reason"),
     [
         ([{"question_id": "q1", "truth": 1}, {"question_id": "q1", "truth": 2}], "two different truths"),
         ([{"truth": 1}], "truth 1 has no question_id: truths belong to ids"),
@@ -274,9 +278,9 @@ def test_a_table_is_a_truth_a_row_or_the_truth_of_one_question():
         (5, "no truth is in it"),
     ],
 )
-def test_truths_with_a_fault_are_refused_whole(said, reason):
+def test_truths_with_a_fault_are_refused_whole(content, reason):
     with pytest.raises(FileRefusedError, match=reason):
-        truths_of(said, "week-1")
+        truths_of(content, "week-1")
 
 
 def test_a_truth_that_stands_there_twice_and_is_the_same_is_one():
@@ -287,7 +291,7 @@ def test_stakes_are_decimals_by_model():
     assert stakes_of({"m1": "12.50", "m2": 3}) == {"m1": "12.50", "m2": "3"}
     assert stakes_of(read_content(b"model_id,stake\n007,1e3\n")) == {"007": "1000.0"}
     assert stakes_of({}) == {}
-    for said, reason in (
+    for content, reason in (
         ({"m1": -1}, "no decimal from 0 to 1e30"),
         ({"m1": "1e400"}, "no decimal from 0 to 1e30"),
         ({"m1": "lots"}, "no decimal"),
@@ -297,7 +301,7 @@ def test_stakes_are_decimals_by_model():
         ([{"model": "m1"}], "has model_id and stake"),
     ):
         with pytest.raises(FileRefusedError, match=reason):
-            stakes_of(said)
+            stakes_of(content)
 
 
 # --- answers ---------------------------------------------------------------------------------------
@@ -314,7 +318,7 @@ def numbers(_asked):
         if (
             isinstance(output, dict)
             and output
-            and all(isinstance(one, int | float) for one in output.values())
+            and all(isinstance(number, int | float) for number in output.values())
         ):
             return output, ""
         return None, "BAD_OUTPUT: no number"
@@ -323,19 +327,19 @@ def numbers(_asked):
 
 
 def said_in(answers):
-    return {one.question_id: (one.scope_key, msgspec.json.decode(one.output)) for one in answers}
+    return {answer.question_id: (answer.scope_key, msgspec.json.decode(answer.output)) for answer in answers}
 
 
 @pytest.mark.parametrize(
-    "said",
+    "content",
     [
         {"q1": 0.5, "q2": {"a": 1}},
         {"answers": {"q1": 0.5, "q2": {"a": 1}}},
         [{"question_id": "q1", "output": 0.5}, {"question_id": "q2", "output": {"a": 1}}],
     ],
 )
-def test_answers_are_taken_by_id(said):
-    assert said_in(answers_of(said, ASKED, numbers)) == {
+def test_answers_are_taken_by_id(content):
+    assert said_in(answers_of(content, ASKED, numbers)) == {
         "q1": ("question", {"value": 0.5}),
         "q2": ("question", {"a": 1}),
     }
@@ -347,16 +351,16 @@ def test_a_table_of_answers():
         "q1": ("question", {"a": 1}),
         "q2": ("question", {"b": 2}),
     }
-    one = {"q1": ASKED["q1"]}
+    asked = {"q1": ASKED["q1"]}
     table = read_content(b"id,prediction\nx,0.25\ny,0.75\n")
-    assert said_in(answers_of(table, one, numbers)) == {"q1": ("question", {"x": 0.25, "y": 0.75})}
+    assert said_in(answers_of(table, asked, numbers)) == {"q1": ("question", {"x": 0.25, "y": 0.75})}
     assert said_in(answers_of(table, ASKED, numbers, "q2")) == {"q2": ("question", {"x": 0.25, "y": 0.75})}
     with pytest.raises(FileRefusedError, match="2 questions take answers"):
         answers_of(table, ASKED, numbers)
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("content", "reason"),
     [
         ({"q1": 0.5, "q3": 0.5}, "answer 2: question 'q3' takes no answers"),
         ({"q1": 0.5, "q2": "x"}, "answer 2: question 'q2': BAD_OUTPUT: no number"),
@@ -368,9 +372,9 @@ def test_a_table_of_answers():
         (table_of(["question_id", "output"], [["q1", 1], ["q2", "x"]]), "row 2: question 'q2': BAD_OUTPUT"),
     ],
 )  # fmt: skip
-def test_one_wrong_answer_refuses_all_and_names_its_row(said, reason):
+def test_one_wrong_answer_refuses_all_and_names_its_row(content, reason):
     with pytest.raises(FileRefusedError, match=reason):
-        answers_of(said, ASKED, numbers)
+        answers_of(content, ASKED, numbers)
 
 
 def test_a_post_that_is_no_single_record_is_refused(monkeypatch):

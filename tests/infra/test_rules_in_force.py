@@ -23,10 +23,10 @@ def in_force(settings):
 
 def test_they_are_those_of_the_contract_in_force(settings):
     sections = rules_in_force(settings, in_force(settings))
-    assert [one.title for one in sections][:2] == ["What is asked", "Your answer"]
+    assert [section.title for section in sections][:2] == ["What is asked", "Your answer"]
     assert any(
-        isinstance(said, Text) and "`predict(subject, horizon_seconds" in said.text
-        for said in sections[0].said
+        isinstance(passage, Text) and "`predict(subject, horizon_seconds" in passage.text
+        for passage in sections[0].said
     )
 
 

@@ -30,5 +30,5 @@ def test_of_two_nodes_that_start_at_once_one_takes_another_port():
     second = nodes[1].hold("127.0.0.1", first, "--port", "the model host", named=False)
     assert second != first
     assert told == [f"port {first} was taken meanwhile; the model host uses {second}"]
-    for one in nodes:
-        one.close()
+    for node in nodes:
+        node.close()

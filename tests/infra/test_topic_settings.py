@@ -34,27 +34,27 @@ class Broker:
         return [{"topic": name, "partitions": list(range(n))} for name, n in self.partitions.items()]
 
     async def describe_configs(self, wanted):
-        rows = [(0, "", 2, one.name, list(self.settings[one.name].items())) for one in wanted]
+        rows = [(0, "", 2, resource.name, list(self.settings[resource.name].items())) for resource in wanted]
         return [SimpleNamespace(resources=rows)]
 
     async def alter_configs(self, wanted):
-        for one in wanted:
+        for resource in wanted:
             if not self.refuses:
-                self.settings[one.name] = self.settings[one.name] | one.configs
+                self.settings[resource.name] = self.settings[resource.name] | resource.configs
         code = 29 if self.refuses else 0
-        return [SimpleNamespace(resources=[(code, self.refuses, 2, one.name) for one in wanted])]
+        return [SimpleNamespace(resources=[(code, self.refuses, 2, resource.name) for resource in wanted])]
 
 
 @pytest.fixture
 def broker(monkeypatch):
-    one = Broker()
+    broker_ = Broker()
 
     @asynccontextmanager
     async def admin(_bootstrap):
-        yield one
+        yield broker_
 
     monkeypatch.setattr(topics, "_admin", admin)
-    return one
+    return broker_
 
 
 FORGETTING = [
@@ -72,8 +72,8 @@ async def test_what_would_delete_the_past_is_named_with_the_way_back_and_put_bac
     await topics.refuse_wrong_settings("kafka:9092", CRUNCH)
     name = topic_name(CRUNCH, topic)
     broker.settings[name][setting] = value
-    said = rf"topic {name} .*{setting} is {value} instead of .*coordinator topics mend"
-    with pytest.raises(WrongLogError, match=said):
+    complaint = rf"topic {name} .*{setting} is {value} instead of .*coordinator topics mend"
+    with pytest.raises(WrongLogError, match=complaint):
         await topics.refuse_wrong_settings("kafka:9092", CRUNCH)
     (mended,) = await topics.mend_settings("kafka:9092", CRUNCH)
     assert mended.startswith(f"{name}: {setting} is {value}")
@@ -120,10 +120,10 @@ class Reader:
 @pytest.fixture
 async def own(broker, monkeypatch, tmp_path):
     births = birth_records(CRUNCH, Birth("b" * 32, 1))
-    found = LogFound("c", {topic: TopicFound(topic, 0, 1, births[topic]) for topic in TOPICS})
+    log_found = LogFound("c", {topic: TopicFound(topic, 0, 1, births[topic]) for topic in TOPICS})
 
     async def look_at_log(*_):
-        return found
+        return log_found
 
     async def ask_cluster(*_):
         return SimpleNamespace(cluster_id="c", topic_ids={topic: topic for topic in TOPICS})
@@ -133,9 +133,9 @@ async def own(broker, monkeypatch, tmp_path):
     monkeypatch.setattr(own_log, "make_reader", lambda _: Reader())
     monkeypatch.setattr(own_log, "expect_cluster", lambda _: None)
     monkeypatch.setattr(own_log, "LOOK_SECONDS", 0.0)
-    one = OwnLog("kafka:9092", CRUNCH, tmp_path)
-    await one.check()
-    return one
+    checked_log = OwnLog("kafka:9092", CRUNCH, tmp_path)
+    await checked_log.check()
+    return checked_log
 
 
 async def test_a_running_node_stops_by_the_topics_name(own, broker, monkeypatch):

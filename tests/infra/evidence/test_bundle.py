@@ -24,9 +24,9 @@ def judged(path: Path, *options: str) -> tuple[int, str]:
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_an_honest_bundle_holds_at_every_step(tmp_path: Path, number: int):
     path = bundle_of(tmp_path, whole_log(), number)
-    code, said = judged(path, "--policy", str(tmp_path / "node/evidence/key.pub"))
-    assert code == 0, said
-    steps = [line.split()[1] for line in said.splitlines() if line.startswith("  ok ")]
+    code, output = judged(path, "--policy", str(tmp_path / "node/evidence/key.pub"))
+    assert code == 0, output
+    steps = [line.split()[1] for line in output.splitlines() if line.startswith("  ok ")]
     assert steps == [*FIRST_HALF, PAST, *STEPS]
     assert not list(tmp_path.glob("*.partial"))
 
@@ -79,23 +79,25 @@ def test_of_a_model_all_rounds_of_the_period_are_told_and_what_it_said_in_each(t
         for event in log.events("scores")
         if isinstance(event, RoundScored)
         and checkpoint.period_start <= event.data.resolvable_at < checkpoint.period_end
-        for entry in [next((one for one in event.data.entries() if one.model_id == model), None)]
+        for entry in [next((row for row in event.data.entries() if row.model_id == model), None)]
     ]
-    code, said = judged(bundle_of(tmp_path, log, 0), "--model", model, "--json")
+    code, output = judged(bundle_of(tmp_path, log, 0), "--model", model, "--json")
     assert code == 0
-    rounds = json.loads(said[said.index("\n{\n") :])["rounds"]
-    assert [(one["input_id"], one["scope_key"], one["status"], one["units"]) for one in rounds] == due
+    rounds = json.loads(output[output.index("\n{\n") :])["rounds"]
+    assert [
+        (round_["input_id"], round_["scope_key"], round_["status"], round_["units"]) for round_ in rounds
+    ] == due
     assert len(due) > 20
-    assert {one["asked"] for one in rounds} == {model != "nobody"}
-    asked = [one for one in rounds if one["asked"]]
-    assert all(one["answer"] != "null" for one in asked if one["status"] == "SCORED")
-    assert all(one["reason"] for one in asked if one["status"] != "SCORED")
+    assert {round_["asked"] for round_ in rounds} == {model != "nobody"}
+    asked = [round_ for round_ in rounds if round_["asked"]]
+    assert all(round_["answer"] != "null" for round_ in asked if round_["status"] == "SCORED")
+    assert all(round_["reason"] for round_ in asked if round_["status"] != "SCORED")
     told = judged(tmp_path / "checkpoint.bundle", "--model", model)[1]
     assert f"{len(due)} (round, scope) of the period, asked in {len(due) if model != 'nobody' else 0}" in told
 
 
 def test_what_is_no_bundle_has_no_period_of_a_model(tmp_path: Path):
     (tmp_path / "proof.txt").write_text("c2sp.org/tlog-proof@v1\n")
-    code, said = judged(tmp_path / "proof.txt", "--model", "a")
+    code, output = judged(tmp_path / "proof.txt", "--model", "a")
     assert code != 0
-    assert "--policy" in said or "--model needs a bundle" in said
+    assert "--policy" in output or "--model needs a bundle" in output

@@ -47,8 +47,8 @@ def members_of(path: Path) -> dict[str, bytes]:
 
 def test_a_bundle_of_large_answers_holds(bundle):
     assert len([name for name in members_of(bundle) if name.startswith("blob/")]) > 3
-    code, said = judged(bundle)
-    assert code == 0, said
+    code, output = judged(bundle)
+    assert code == 0, output
 
 
 @pytest.mark.parametrize("altered", [False, True])
@@ -59,7 +59,7 @@ def test_a_lost_answer_is_named_at_the_scores(bundle, tmp_path, altered):
         held = members.pop(name)
         if altered:
             members[name] = held.replace(b"0", b"1").replace(b"-", b"+")
-    code, said = judged(zipped(tmp_path / "b", members))
+    code, output = judged(zipped(tmp_path / "b", members))
     assert code == 1
-    assert "scores" in said
-    assert any(f"blob {name.removeprefix('blob/')} is" in said.replace("\n", " ") for name in names), said
+    assert "scores" in output
+    assert any(f"blob {name.removeprefix('blob/')} is" in output.replace("\n", " ") for name in names), output

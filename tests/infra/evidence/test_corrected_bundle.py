@@ -43,7 +43,7 @@ def log() -> MemoryLog:
     data = ApplyContractData(contract_hash=key, path=f"{MODULE}:FIRST", archive=archive)
     engine.configure(terms)
     engine.command(ApplyContract(id="cmd/apply/0", at=T0, data=data))
-    told = instants([spoilt(one) if n == SPIKE else one for n, one in enumerate(RECORDS)])
+    told = instants([spoilt(record) if n == SPIKE else record for n, record in enumerate(RECORDS)])
     place = 2 * PERIOD_ROUNDS - 9
     told[place] = (told[place][0], [msgspec.structs.replace(RECORDS[SPIKE], revision=1), *told[place][1]])
     for number, (at, records) in enumerate(told):
@@ -62,9 +62,11 @@ def log() -> MemoryLog:
 
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_a_bundle_of_a_corrected_log_holds(tmp_path: Path, log: MemoryLog, number: int):
-    code, said = judged(bundle_of(tmp_path, log, number), "--policy", str(tmp_path / "node/evidence/key.pub"))
-    assert code == 0, said
-    assert ("micro-USDC on top for 1 earlier checkpoints" in said) == (number == 1)
+    code, output = judged(
+        bundle_of(tmp_path, log, number), "--policy", str(tmp_path / "node/evidence/key.pub")
+    )
+    assert code == 0, output
+    assert ("micro-USDC on top for 1 earlier checkpoints" in output) == (number == 1)
 
 
 def test_credits_that_were_altered_are_found(tmp_path: Path, log: MemoryLog):
@@ -79,9 +81,9 @@ def test_credits_that_were_altered_are_found(tmp_path: Path, log: MemoryLog):
         for record in log["checkpoints"]
     ]
     assert altered["checkpoints"] != log["checkpoints"]
-    code, said = judged(bundle_of(tmp_path, altered, 1))
+    code, output = judged(bundle_of(tmp_path, altered, 1))
     assert code != 0
-    assert "checkpoint" in said
+    assert "checkpoint" in output
 
 
 @pytest.fixture(scope="module")

@@ -36,22 +36,22 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> Members:
 
 
 def beginning_of(members: Members) -> Cut:
-    found = decode_manifest(members["manifest.json"]).cut
-    assert found is not None
-    return found
+    cut = decode_manifest(members["manifest.json"]).cut
+    assert cut is not None
+    return cut
 
 
 def test_a_bundle_holds_what_its_period_looks_back_to_and_says_what_it_takes_on_trust(tmp_path: Path):
     path = bundle_of(tmp_path, aged_log())
-    code, said = judged(path, "--model", "one", "--json")
-    assert code == 0, said
+    code, output = judged(path, "--model", "one", "--json")
+    assert code == 0, output
     before = checkpoints_of(aged_log())[LAST - REACH_PERIODS - 1]
-    assert f"after {before}, from states that " in said
-    assert "is the word of who made the bundle" in said
+    assert f"after {before}, from states that " in output
+    assert "is the word of who made the bundle" in output
     code, whole = judged(bundle_of(tmp_path, aged_log(), whole=True), "--model", "one", "--json")
     assert code == 0
     assert "beginning" not in whole
-    rounds = [text[text.index('"rounds"') : text.rindex("]")] for text in (said, whole)]
+    rounds = [text[text.index('"rounds"') : text.rindex("]")] for text in (output, whole)]
     assert rounds[0] == rounds[1] != ""
 
 
@@ -156,11 +156,13 @@ def test_appends_that_matter_cannot_be_left_out(tmp_path: Path, monkeypatch: pyt
     honest = Plan.holds
 
     def of_this(topic: str, when: Callable[[Plan, Decision], bool]) -> Callable[[Plan, Decision], bool]:
-        return lambda plan, one: honest(plan, one) and not (one.topic == topic and when(plan, one))
+        return lambda plan, append: (
+            honest(plan, append) and not (append.topic == topic and when(plan, append))
+        )
 
     monkeypatch.setattr(bundling, "plan_of", _planned())
     assert computed_again(bundle(honest)) == ""
-    early = lambda plan, one: one.offset <= plan.batch.runs[one.topic].end  # noqa: E731
+    early = lambda plan, append: append.offset <= plan.batch.runs[append.topic].end  # noqa: E731
     for topic, step in (("snapshots", "snapshots"), ("scores", "scores"), ("inputs", "input")):
         path = bundle(of_this(topic, early))
         assert first_half(path) == ""
@@ -169,13 +171,13 @@ def test_appends_that_matter_cannot_be_left_out(tmp_path: Path, monkeypatch: pyt
 
 def _planned() -> Callable:
     """The plan is not asked for again: it would see that the states are not alike."""
-    kept: list[Plan | None] = []
+    plans: list[Plan | None] = []
     asked = bundling.plan_of
 
     async def planned(*arguments: object) -> Plan | None:
-        if not kept:
-            kept.append(await asked(*arguments))  # type: ignore[arg-type]
-        return kept[0]
+        if not plans:
+            plans.append(await asked(*arguments))  # type: ignore[arg-type]
+        return plans[0]
 
     return planned
 

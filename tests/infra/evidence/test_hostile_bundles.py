@@ -177,7 +177,7 @@ def test_an_append_that_is_nested_is_refused_by_its_topic_s_step(
     (first, offset, record), *rest = read_frames(io.BytesIO(members[f"log/{topic}"]), topic)
     record = record[: record.index(b'"events":') + 9] + nested + b"}"
     frames = [(first, offset, record), *rest]
-    content = b"".join(struct.pack(">QQI", at, last, len(one)) + one for at, last, one in frames)
+    content = b"".join(struct.pack(">QQI", at, last, len(frame)) + frame for at, last, frame in frames)
     path = tmp_path / "b"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, of in (members | {f"log/{topic}": content}).items():
@@ -291,6 +291,6 @@ for step in ("past", "feed", "input", "predictions", "scores", "snapshots", "che
         )
 
     path = written(tmp_path / "b", with_contract(honest[0], spoil))
-    said = list(recompute(path, 300.0))
-    assert [step for step, _ in said] == ["sandbox", PAST, *STEPS]
-    assert not any("believe" in text for _, text in said)
+    steps = list(recompute(path, 300.0))
+    assert [step for step, _ in steps] == ["sandbox", PAST, *STEPS]
+    assert not any("believe" in text for _, text in steps)

@@ -35,11 +35,11 @@ def lied_log() -> MemoryLog:
     honest = aged_log()
     scores, lied = [], False
     for record in honest["scores"]:
-        found = None if lied else re.search(rb'"units":\{"value":\[(-?\d+)', record)
-        if found:
+        units = None if lied else re.search(rb'"units":\{"value":\[(-?\d+)', record)
+        if units:
             lied = True
-            moved = b"%d" % (int(found[1]) + 5_000_000_000)
-            record = record[: found.start(1)] + moved + record[found.end(1) :]  # noqa: PLW2901 - the altered one
+            moved = b"%d" % (int(units[1]) + 5_000_000_000)
+            record = record[: units.start(1)] + moved + record[units.end(1) :]  # noqa: PLW2901 - the altered one
         scores.append(record)
     topics = {name: honest[name] for name in honest.topics if name not in ("snapshots", "checkpoints")}
     log = undisturbed(MemoryLog(topics | {"scores": scores}), lambda: SnapshotStage(contracts))
@@ -67,41 +67,42 @@ def cut_of(path: Path) -> object:
 def test_a_bundle_that_begins_after_the_lie_holds_and_names_what_it_believes(tmp_path: Path):
     path = bundle_of(tmp_path, lied_log())
     assert cut_of(path) is not None
-    code, said = judged(path)
-    assert code == 0, said
+    code, output = judged(path)
+    assert code == 0, output
     assert (
-        "is the word of who made the bundle; a bundle of the whole log (`coordinator bundle --whole`)" in said
+        "is the word of who made the bundle; a bundle of the whole log (`coordinator bundle --whole`)"
+        in output
     )
 
 
 def test_a_bundle_of_the_whole_log_convicts_the_payout_that_was_lied_about(tmp_path: Path):
     path = bundle_of(tmp_path, lied_log(), 0, whole=True)
     assert cut_of(path) is None
-    code, said = judged(path)
+    code, output = judged(path)
     assert code == 1
-    assert re.search(r"FAIL\w*\s+scores|scores does not hold|scores: ", said), said
+    assert re.search(r"FAIL\w*\s+scores|scores does not hold|scores: ", output), output
 
 
 def test_a_bundle_of_the_whole_log_of_a_later_payout_convicts_the_earlier_one_by_its_name(tmp_path: Path):
     path = bundle_of(tmp_path, lied_log(), whole=True)
-    code, said = judged(path)
+    code, output = judged(path)
     assert code == 1
-    assert re.search(rf"FAIL\w*\s+scores\s+of checkpoint {checkpoints_of(lied_log())[0]}: ", said), said
+    assert re.search(rf"FAIL\w*\s+scores\s+of checkpoint {checkpoints_of(lied_log())[0]}: ", output), output
 
 
 def test_a_bundle_of_the_whole_log_of_an_honest_node_says_how_many_payouts_it_judged(tmp_path: Path):
     ids = checkpoints_of(aged_log())
-    code, said = judged(bundle_of(tmp_path, aged_log(), whole=True))
-    assert code == 0, said
-    assert f"{len(ids) - 1} other checkpoints, from {ids[0]} on, each from the feed to the emission" in said
+    code, output = judged(bundle_of(tmp_path, aged_log(), whole=True))
+    assert code == 0, output
+    assert f"{len(ids) - 1} other checkpoints, from {ids[0]} on, each from the feed to the emission" in output
 
 
 def test_a_payout_that_was_withheld_long_ago_is_no_lie(tmp_path: Path):
     log = aged_log(WITHHELD, 8)
     assert isinstance(log.events("checkpoints")[1], CheckpointWithheld)
-    code, said = judged(bundle_of(tmp_path, log, whole=True))
-    assert code == 0, said
-    assert "7 other checkpoints" in said
+    code, output = judged(bundle_of(tmp_path, log, whole=True))
+    assert code == 0, output
+    assert "7 other checkpoints" in output
 
 
 @pytest.mark.parametrize("number", [0, LAST], ids=["the lie is new", "it skipped every note until now"])
@@ -110,9 +111,9 @@ def test_a_witness_which_asks_for_the_whole_log_signs_nothing_there(tmp_path: Pa
     node = Node(tmp_path / "served", lied_log())
     node.show(number)
     with serving(node) as url:
-        code, said = look(url, tmp_path / "witness")
+        code, output = look(url, tmp_path / "witness")
     assert code == 1
-    assert "scores does not hold; nothing is signed" in said
+    assert "scores does not hold; nothing is signed" in output
     assert not list((tmp_path / "witness/notes").iterdir())
 
 
@@ -125,8 +126,8 @@ def test_nor_does_it_sign_a_bundle_that_leaves_the_past_out(tmp_path: Path):
     assert cut_of(node.path) is not None
     assert node.checkpoint_id == checkpoints_of(lied_log())[LAST]
     with serving(node) as url:
-        code, said = look(url, tmp_path / "witness")
+        code, output = look(url, tmp_path / "witness")
     assert code == 1
-    assert "nothing is signed" in said
-    assert "leaves the past out" in said
+    assert "nothing is signed" in output
+    assert "leaves the past out" in output
     assert not list((tmp_path / "witness/notes").iterdir())

@@ -79,7 +79,7 @@ def framed(frames: Frames) -> bytes:
 def bit_flipped(members: Members, rng: random.Random) -> tuple[Members, set[str]]:
     """Of any member that counts; the archive's own checksum is put right."""
     name = rng.choice(
-        [one for one in members if one not in ("log/commands", "manifest.json") and members[one]]
+        [member for member in members if member not in ("log/commands", "manifest.json") and members[member]]
     )
     content = bytearray(members[name])
     content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
@@ -168,8 +168,8 @@ def payout_changed(members: Members, rng: random.Random) -> tuple[Members, set[s
 
 
 def tile_gone(members: Members, rng: random.Random) -> tuple[Members, set[str]]:
-    name = rng.choice([one for one in members if one.startswith("tile/")])
-    return {one: content for one, content in members.items() if one != name}, {"tree"}
+    name = rng.choice([member for member in members if member.startswith("tile/")])
+    return {member: content for member, content in members.items() if member != name}, {"tree"}
 
 
 MUTATIONS: tuple[Mutation, ...] = (
@@ -189,11 +189,11 @@ def test_every_alteration_is_found_and_the_step_named_is_the_one_that_was_touche
         mutation = MUTATIONS[number % len(MUTATIONS)]
         altered, touched = mutation(members, rng)
         assert altered != members
-        found = first_half(written(tmp_path / "b", altered), key.verifier)
-        if not found:
+        failed_step = first_half(written(tmp_path / "b", altered), key.verifier)
+        if not failed_step:
             missed.append(f"{number} {mutation.__name__}")
-        elif found not in touched:
-            named_wrong.append(f"{number} {mutation.__name__}: {found}, not {sorted(touched)}")
+        elif failed_step not in touched:
+            named_wrong.append(f"{number} {mutation.__name__}: {failed_step}, not {sorted(touched)}")
     assert not missed
     assert len(named_wrong) <= (1 - NAMED_RIGHT_MIN) * COUNT, named_wrong
 
@@ -235,6 +235,6 @@ def test_a_bundle_of_a_rotated_key_is_found_altered_by_the_old_key_too(tmp_path:
     rng = random.Random(3)
     altered = [members | stolen, members | stolen | renamed]
     altered += [mutation(members, rng)[0] for mutation in MUTATIONS for _ in range(max(2, COUNT // 100))]
-    for one in altered:
+    for altered_members in altered:
         for trusted in ((OLD.verifier,), (NEW.verifier,), ()):
-            assert first_half(written(tmp_path / "b", one), *trusted)
+            assert first_half(written(tmp_path / "b", altered_members), *trusted)

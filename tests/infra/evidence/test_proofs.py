@@ -48,9 +48,9 @@ def test_a_prediction_is_proved_with_the_score_that_the_log_has(
     assert checkpoints_of(whole_log())
     for prediction, units in (scored[0], scored[-1]):
         content = proof_of(tmp_path, prediction)
-        (one,) = proved(content, [KEY.verifier], prediction)
-        assert one.units == units
-        assert one.status == "SCORED"
+        (proof,) = proved(content, [KEY.verifier], prediction)
+        assert proof.units == units
+        assert proof.status == "SCORED"
         assert joined(split(content)) == content
         (tmp_path / "keys").write_text(f"{KEY.verifier}  # the node's\n")
         result = CliRunner().invoke(

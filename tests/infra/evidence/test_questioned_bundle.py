@@ -35,8 +35,8 @@ SCORED = {"again~2/question/slow": [937_500_000], "corrected/question/slow": [43
 @pytest.mark.parametrize("number", [0, 1])
 def test_bundles_of_questions_hold(tmp_path: Path, number: int):
     """The second one's windows reach back to a period whose scores were corrected later."""
-    code, said = judged(bundle_of(tmp_path, questioned_log(), number))
-    assert code == 0, said
+    code, output = judged(bundle_of(tmp_path, questioned_log(), number))
+    assert code == 0, output
 
 
 def test_an_answer_that_was_handed_in_to_an_open_question_is_in_no_bundle(tmp_path: Path):
@@ -54,26 +54,29 @@ def test_an_answer_that_was_handed_in_to_an_open_question_is_in_no_bundle(tmp_pa
         members = {name: archive.read(name) for name in archive.namelist()}
     assert [name for name, content in members.items() if b"0.31415927" in content] == []
     assert b"cmd/submit/open" in members["log/commands"]
-    code, said = judged(path)
-    assert code == 0, said
+    code, output = judged(path)
+    assert code == 0, output
 
 
 def test_of_a_model_the_answers_that_do_not_count_are_told_too(tmp_path: Path):
     path = bundle_of(tmp_path, questioned_log(), 0)
-    code, said = judged(path, "--model", "hand", "--json")
+    code, output = judged(path, "--model", "hand", "--json")
     assert code == 0
-    rounds = json.loads(said[said.index("\n{\n") :])["rounds"]
-    (again,) = [one for one in rounds if one["asked"]]
+    rounds = json.loads(output[output.index("\n{\n") :])["rounds"]
+    (again,) = [round_ for round_ in rounds if round_["asked"]]
     assert (again["input_id"], again["answer"], again["units"]) == (
         f"{Q}again",
         '{"value":0.8}',
         {"value": 960_000_000},
     )
     assert list(again["other_answers"].values()) == ['{"value":0.9}']
-    code, said = judged(path, "--model", "slow", "--json")
-    rounds = json.loads(said[said.index("\n{\n") :])["rounds"]
-    of = [(one["input_id"].removeprefix(Q), one["status"], one["corrected"], one["units"]) for one in rounds]
-    assert sorted(of, key=lambda one: (one[0], one[2])) == [
+    code, output = judged(path, "--model", "slow", "--json")
+    rounds = json.loads(output[output.index("\n{\n") :])["rounds"]
+    of = [
+        (round_["input_id"].removeprefix(Q), round_["status"], round_["corrected"], round_["units"])
+        for round_ in rounds
+    ]
+    assert sorted(of, key=lambda row: (row[0], row[2])) == [
         ("again", "SCORED", False, {"value": 937_500_000}),
         ("annulled", "FAILED", False, {}),
         ("corrected", "SCORED", False, {"value": 437_500_000}),
@@ -97,14 +100,14 @@ def test_every_answer_is_proved_by_its_own_id(tmp_path: Path):
             wanted = prediction_id(event.data.input_id, event.data.scope_key, answer.model_id)
             path = tmp_path / "proof.txt"
             asyncio.run(write_proof(settings(tmp_path), MemorySource(log), wanted, path))
-            found = proved(path.read_bytes(), [KEY.verifier], wanted)
-            assert {one.answer for one in found} == {bytes(answer.output).decode()}
-            assert [one.revision for one in found] == [*range(len(found))]
+            answers = proved(path.read_bytes(), [KEY.verifier], wanted)
+            assert {proof.answer for proof in answers} == {bytes(answer.output).decode()}
+            assert [proof.revision for proof in answers] == [*range(len(answers))]
             name = wanted.removeprefix(Q)
             if name in SCORED:
-                assert [one.units["value"] for one in found] == SCORED[name]
+                assert [proof.units["value"] for proof in answers] == SCORED[name]
             by_hand = name.startswith("again~s")
-            statuses[f"hand {found[0].answer}" if by_hand else name] = found[-1].status
+            statuses[f"hand {answers[0].answer}" if by_hand else name] = answers[-1].status
             assert (
                 question_of(event.data.input_id).removeprefix(Q) == name.partition("/")[0].partition("~")[0]
             )

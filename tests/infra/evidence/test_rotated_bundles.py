@@ -113,8 +113,8 @@ def test_a_whole_bundle_after_the_rotation_holds_at_every_step(tmp_path: Path):
     with_keys(tmp_path, NEW)
     policy = tmp_path / "policy"
     policy.write_text(f"{OLD.verifier}\n")
-    code, said = judged(bundle_of(tmp_path, rotated_log(), 1), "--policy", str(policy))
-    assert code == 0, said
+    code, output = judged(bundle_of(tmp_path, rotated_log(), 1), "--policy", str(policy))
+    assert code == 0, output
     assert (tmp_path / "node/evidence/key.pub").read_text() == f"{NEW.verifier}\n"
 
 

@@ -27,11 +27,11 @@ def off_by(units: int, rounds: int = 3) -> MemoryLog:
     whole = rotated_log()
     altered, left = [], rounds
     for record in whole["scores"]:
-        found = re.search(rb'"units":\{"value":\[(-?\d+)', record) if left else None
-        if found:
+        match = re.search(rb'"units":\{"value":\[(-?\d+)', record) if left else None
+        if match:
             left -= 1
-            moved = b"%d" % (int(found[1]) + units)
-            altered.append(record[: found.start(1)] + moved + record[found.end(1) :])
+            moved = b"%d" % (int(match[1]) + units)
+            altered.append(record[: match.start(1)] + moved + record[match.end(1) :])
         else:
             altered.append(record)
     assert not left
@@ -43,9 +43,9 @@ def off_by(units: int, rounds: int = 3) -> MemoryLog:
 
 @pytest.mark.parametrize("units", [1, -1])
 def test_scores_that_are_one_unit_off_are_rounding_and_all_that_follows_holds(tmp_path: Path, units: int):
-    code, said = judged(bundle_of(tmp_path, off_by(units), 0), "--json")
-    assert code == 4, said
-    result = json.loads(said[said.index("\n{\n") :])
+    code, output = judged(bundle_of(tmp_path, off_by(units), 0), "--json")
+    assert code == 4, output
+    result = json.loads(output[output.index("\n{\n") :])
     assert (result["ok"], result["verdict"]) == (True, "rounding")
     *_, snapshots, checkpoint, emission, last = result["steps"]
     assert last["step"] == "rounding"
@@ -56,9 +56,9 @@ def test_scores_that_are_one_unit_off_are_rounding_and_all_that_follows_holds(tm
 
 
 def test_a_score_that_is_two_units_off_is_different(tmp_path: Path):
-    code, said = judged(bundle_of(tmp_path, off_by(2, 1), 0))
-    assert code == 1, said
-    assert "scores does not hold" in said
+    code, output = judged(bundle_of(tmp_path, off_by(2, 1), 0))
+    assert code == 1, output
+    assert "scores does not hold" in output
 
 
 def test_one_score_that_was_raised_by_a_unit_behind_the_sums_is_different(tmp_path: Path):
@@ -75,9 +75,9 @@ def test_one_score_that_was_raised_by_a_unit_behind_the_sums_is_different(tmp_pa
     ]
     assert records != list(log["snapshots"])
     forged = MemoryLog({**{name: log[name] for name in log.topics}, "snapshots": records})
-    code, said = judged(bundle_of(tmp_path, forged, 0))
+    code, output = judged(bundle_of(tmp_path, forged, 0))
     assert code == 1
-    assert "snapshots does not hold" in said
+    assert "snapshots does not hold" in output
 
 
 @pytest.mark.parametrize(

@@ -105,9 +105,9 @@ def test_the_key_is_made_once_for_its_owner_alone(tmp_path: Path):
 
 
 def test_a_key_that_is_given_wins_and_is_written_nowhere(tmp_path: Path):
-    given = SignerKey("coordinator/btc-up", os.urandom(32))
-    settings = Settings(crunch_id="btc-up", data_dir=tmp_path, evidence_key=given.secret_text().strip())
-    assert signing_key(settings).verifier == given.verifier
+    chosen_key = SignerKey("coordinator/btc-up", os.urandom(32))
+    settings = Settings(crunch_id="btc-up", data_dir=tmp_path, evidence_key=chosen_key.secret_text().strip())
+    assert signing_key(settings).verifier == chosen_key.verifier
     assert not contents(tmp_path)
     with pytest.raises(OperatorError, match="not of coordinator/eth-up"):
         signing_key(settings.changed(crunch_id="eth-up"))

@@ -42,20 +42,20 @@ class Node:
 
     def alter(self, name: str, old: bytes, new: bytes) -> None:
         with zipfile.ZipFile(self.path) as archive:
-            members = {one: archive.read(one) for one in archive.namelist()}
+            members = {member: archive.read(member) for member in archive.namelist()}
         assert old in members[name]
         written(self.path, members | {name: members[name].replace(old, new, 1)})
 
     def answer(self, path: str) -> bytes:
         if path.startswith("/reports/evidence"):
             leaves = Note.parse(self.note.encode()).checkpoint.size
-            one = {
+            note = {
                 "checkpoint_ids": [self.checkpoint_id],
                 "leaves": leaves,
                 "note": self.note,
                 "bundle_from": self.bundle_from,
             }
-            return json.dumps({"origin": "x", "public_key": self.public_key, "notes": [one]}).encode()
+            return json.dumps({"origin": "x", "public_key": self.public_key, "notes": [note]}).encode()
         assert path == f"/reports/checkpoints/{self.checkpoint_id}/bundle?whole=true"
         return self.path.read_bytes()
 
@@ -98,13 +98,13 @@ def look(url: str, folder: Path, *options: str) -> tuple[int, str]:
 def test_what_holds_is_cosigned_once_and_a_policy_may_ask_for_it(node: Node, tmp_path: Path):
     folder = tmp_path / "witness"
     with serving(node) as url:
-        code, said = look(url, folder)
-        assert code == 0, said
-        assert f"signed {node.checkpoint_id}" in said
+        code, output = look(url, folder)
+        assert code == 0, output
+        assert f"signed {node.checkpoint_id}" in output
         assert "nothing new to sign" in look(url, folder)[1]
     assert stat.S_IMODE((folder / "key").stat().st_mode) == 0o600
     (note,) = (folder / "notes").iterdir()
-    witness_key = VerifierKey.parse(said.partition("signs as ")[2].split()[0])
+    witness_key = VerifierKey.parse(output.partition("signs as ")[2].split()[0])
     assert witness_key.kind == COSIGNATURE
     parsed = Note.parse(note.read_bytes())
     assert witness_key in parsed.signed_by([witness_key])
@@ -123,12 +123,12 @@ def test_the_next_note_must_go_on_from_the_last_one_signed(node: Node, tmp_path:
     with serving(node) as url:
         assert look(url, folder)[0] == 0
         node.show(2)
-        code, said = look(url, folder)
-        assert (code, "ok history" in said) == (0, True)
+        code, output = look(url, folder)
+        assert (code, "ok history" in output) == (0, True)
         node.show(0)  # a shorter past
-        code, said = look(url, folder)
+        code, output = look(url, folder)
     assert code == 1
-    assert "history does not hold; nothing is signed" in said
+    assert "history does not hold; nothing is signed" in output
     assert len(list((folder / "notes").iterdir())) == 2
     assert (folder / "refused.bundle").exists()
 
@@ -136,21 +136,23 @@ def test_the_next_note_must_go_on_from_the_last_one_signed(node: Node, tmp_path:
 def test_at_the_first_difference_nothing_is_signed(node: Node, tmp_path: Path):
     node.alter("log/scores", b'"units":{"value":[1000000000', b'"units":{"value":[1000000001')
     with serving(node) as url:
-        code, said = look(url, tmp_path / "witness")
+        code, output = look(url, tmp_path / "witness")
     assert code == 1
-    assert "scores does not hold; nothing is signed" in said
+    assert "scores does not hold; nothing is signed" in output
     assert not list((tmp_path / "witness/notes").iterdir())
 
 
 def test_one_unit_of_rounding_is_signed_unless_the_witness_is_exact(tmp_path: Path):
     node = Node(tmp_path, off_by(1))
     with serving(node) as url:
-        code, said = look(url, tmp_path / "exact", "--exact")
-        assert (code, "rounding does not hold; nothing is signed" in said) == (1, True), said
-        assert "signs only what is equal" in said
+        code, output = look(url, tmp_path / "exact", "--exact")
+        assert (code, "rounding does not hold; nothing is signed" in output) == (1, True), output
+        assert "signs only what is equal" in output
         assert not list((tmp_path / "exact/notes").iterdir())
-        code, said = look(url, tmp_path / "witness")
-    assert (code, "ok rounding" in said, f"signed {node.checkpoint_id}" in said) == (0, True, True), said
+        code, output = look(url, tmp_path / "witness")
+    assert (code, "ok rounding" in output, f"signed {node.checkpoint_id}" in output) == (0, True, True), (
+        output
+    )
 
 
 def test_another_key_of_the_node_is_refused_unless_a_policy_names_it(node: Node, tmp_path: Path):
@@ -162,8 +164,8 @@ def test_another_key_of_the_node_is_refused_unless_a_policy_names_it(node: Node,
             for file in sorted((node.folder / "node/evidence" / name).rglob("*"), reverse=True):
                 file.unlink() if file.is_file() else file.rmdir()
         node.show(2)
-        code, said = look(url, folder)
-        assert (code, "another key than before" in said) == (2, True)
+        code, output = look(url, folder)
+        assert (code, "another key than before" in output) == (2, True)
 
 
 def test_a_key_that_was_rotated_in_the_log_is_followed(tmp_path: Path):
@@ -173,8 +175,8 @@ def test_a_key_that_was_rotated_in_the_log_is_followed(tmp_path: Path):
     with serving(node) as url:
         assert look(url, folder)[0] == 0
         node.show(1)
-        code, said = look(url, folder)
-    assert (code, "ok history" in said, str(NEW.verifier) in node.public_key) == (0, True, True)
+        code, output = look(url, folder)
+    assert (code, "ok history" in output, str(NEW.verifier) in node.public_key) == (0, True, True)
     assert (folder / "node.pub").read_text() == f"{OLD.verifier}\n"
 
 
@@ -185,9 +187,9 @@ def test_a_bundle_that_is_not_given_out_yet_is_waited_for_and_a_node_that_is_ill
     with serving(node) as url:
         assert "nothing new to sign" in look(url, tmp_path / "witness")[1]
         node.status = 503
-        code, said = look(url, tmp_path / "witness")
+        code, output = look(url, tmp_path / "witness")
     assert code != 0
-    assert "503" in said
-    code, said = look(url, tmp_path / "witness")  # it is gone
+    assert "503" in output
+    code, output = look(url, tmp_path / "witness")  # it is gone
     assert code != 0
-    assert "does not answer" in said
+    assert "does not answer" in output

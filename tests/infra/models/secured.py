@@ -73,7 +73,7 @@ class StubModel(dynamic_subclass_pb2_grpc.DynamicSubclassServiceServicer):
         self.calls: list[str] = []
 
     def _enter(self, context: Any) -> None:
-        refused, headers = self._gate({one.key: one.value for one in context.invocation_metadata()})
+        refused, headers = self._gate({pair.key: pair.value for pair in context.invocation_metadata()})
         context.send_initial_metadata(headers)
         if refused:
             context.abort(grpc.StatusCode.UNAUTHENTICATED, refused)

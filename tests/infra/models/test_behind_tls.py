@@ -76,8 +76,8 @@ async def test_a_model_behind_mutual_tls_answers_and_one_with_a_forged_wallet_is
                 gateway,
                 lambda all_: changes(all_, "good") == ["seen"] and "failed" in changes(all_, "forged"),
             )
-            assert {one.code for one in notices if one.change == "failed"} == {"CONNECTION_FAILED"}
-            assert [(one["model_id"], one["failure_code"]) for one in reports] == [
+            assert {notice.code for notice in notices if notice.change == "failed"} == {"CONNECTION_FAILED"}
+            assert [(report["model_id"], report["failure_code"]) for report in reports] == [
                 ("forged", "CONNECTION_FAILED")
             ]
             replies = await ask(gateway, "good", "forged")
@@ -131,8 +131,8 @@ async def test_a_gateway_lets_calls_through_that_carry_our_token(
     _, ours = authority.issue("ours", rsa_key=True)
     (tmp_path / "key.pem").write_bytes(ours.read_bytes())
     public = load_pem_private_key(ours.read_bytes(), None).public_key()
-    known = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    model = StubModel(token_gate(known))
+    der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    model = StubModel(token_gate(der))
     closed = StubModel(token_gate(b"another key"))
     server, port_good = open_server(model, certificate, key, None)
     closed_server, port_closed = open_server(closed, certificate, key, None)

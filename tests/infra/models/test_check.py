@@ -127,18 +127,18 @@ def test_of_several_models_each_is_told_and_one_fault_is_exit_one(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "complaint"),
     [
         (["nowhere"], "nowhere is no folder"),
         (["."], "no model in"),
         ([".", "--candles", "nothing.csv"], "no model in"),
     ],
 )
-def test_a_mistake_of_ours_is_one_line_and_exit_two(tmp_path: Path, monkeypatch, arguments, said):
+def test_a_mistake_of_ours_is_one_line_and_exit_two(tmp_path: Path, monkeypatch, arguments, complaint):
     monkeypatch.chdir(tmp_path)
     result = check(*arguments)
     assert result.exit_code == 2, result.output
-    assert said in result.output
+    assert complaint in result.output
 
 
 def test_a_contract_that_asks_nothing_about_the_subject_says_so(tmp_path: Path, monkeypatch):

@@ -111,8 +111,8 @@ async def test_a_model_reaches_neither_the_machine_nor_the_node_nor_its_rivals(
     outside.write_text("secret")
     write_model(models, "rival", model_source(PREDICT["good"]))
     library = Path(os.__file__)
-    before = [one.stat() for one in (outside, library)]
-    known = (
+    before = [path.stat() for path in (outside, library)]
+    constants = (
         "OUTSIDE, LIBRARY, RIVAL, PORT, RIVAL_PID = "
         f"{str(outside)!r}, {str(library)!r}, {str(models / 'rival')!r}, 1, int(open('pid').read())"
     )
@@ -120,7 +120,7 @@ async def test_a_model_reaches_neither_the_machine_nor_the_node_nor_its_rivals(
     (folder / "main.py").write_text(
         f"{HEAD}{TRIES}\nclass Model(TrackerBase):\n"
         "    def predict(self, subject, horizon_seconds, step_seconds):\n"
-        f"        global OUTSIDE, LIBRARY, RIVAL, PORT, RIVAL_PID\n        {known}\n"
+        f"        global OUTSIDE, LIBRARY, RIVAL, PORT, RIVAL_PID\n        {constants}\n"
         "        return {name: outcome(attempt) for name, attempt in {**REFUSED, **WITHOUT_EFFECT, **ALLOWED}.items()}\n"
     )
     (folder / "resources").mkdir()
@@ -131,17 +131,17 @@ async def test_a_model_reaches_neither_the_machine_nor_the_node_nor_its_rivals(
     (stage.log_dir / "work" / "curious" / "pid").write_text(str(stage.pid("rival")))
 
     replies = await stage.gateway.call("predict", ("BTCUSDT", 60, 15), 10.0, ["curious"], 65_536)
-    found = replies["curious"].output
+    outcomes = replies["curious"].output
     scope: dict[str, dict[str, object]] = {}
     exec(TRIES, scope)  # noqa: S102 - the names of the attempts
-    assert {name: found[name] for name in scope["REFUSED"] if found[name] != "PermissionError"} in (
+    assert {name: outcomes[name] for name in scope["REFUSED"] if outcomes[name] != "PermissionError"} in (
         {},
         {"read the passwords": "FileNotFoundError"},
     )
-    assert {name: found[name] for name in scope["ALLOWED"] if found[name] != "done"} == {}
-    after = [one.stat() for one in (outside, library)]
-    assert [(one.st_mode, one.st_uid, one.st_mtime_ns) for one in after] == [
-        (one.st_mode, one.st_uid, one.st_mtime_ns) for one in before
+    assert {name: outcomes[name] for name in scope["ALLOWED"] if outcomes[name] != "done"} == {}
+    after = [path.stat() for path in (outside, library)]
+    assert [(stat.st_mode, stat.st_uid, stat.st_mtime_ns) for stat in after] == [
+        (stat.st_mode, stat.st_uid, stat.st_mtime_ns) for stat in before
     ]
     again = await stage.gateway.call("predict", ("BTCUSDT", 60, 15), 5.0, ["rival"], 65_536)
     assert again["rival"].output == {"value": 0.25}
@@ -169,7 +169,7 @@ async def test_what_a_model_uses_in_sum_is_bounded(
     stage = await open_stage(tmp_path / "models", Limits(processes_max=8, disk_limit_mb=32, restarts_max=0))
     await stage.seen("hungry")
     await stage.gateway.call("predict", ("BTCUSDT", 60, 15), 5.0, ["hungry"])
-    await gather_notices(stage.gateway, lambda all_: any(one.change != "seen" for one in all_))
+    await gather_notices(stage.gateway, lambda all_: any(notice.change != "seen" for notice in all_))
     failure = stage.host.models["hungry"].failure
     assert failure is not None
     assert why in failure.reason
@@ -181,9 +181,9 @@ def test_the_memory_of_several_processes_is_summed(tmp_path: Path):
         (tmp_path / str(pid) / "stat").write_text(f"{pid} (a) b) S 1 {group} " + "0 " * 18 + f"{pages} 0 0\n")
     limits = Limits(memory_limit_mb=200, disk_limit_mb=0)
     folder = tmp_path / "copy"
-    found = excesses({"a": (10, folder), "b": (20, folder)}, limits, proc=tmp_path)
-    assert list(found) == ["a"]
-    assert "its 2 processes hold" in found["a"]
+    reasons = excesses({"a": (10, folder), "b": (20, folder)}, limits, proc=tmp_path)
+    assert list(reasons) == ["a"]
+    assert "its 2 processes hold" in reasons["a"]
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "unreadable"])

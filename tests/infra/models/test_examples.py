@@ -20,9 +20,11 @@ ENTRIES = read_models(EXAMPLES)
 
 def new_model(name: str) -> TrackerBase:
     module = importlib.import_module(f"coordinator.scaffolds.challenge.examples.{name}.main")
-    own = [one for one in vars(module).values() if getattr(one, "__module__", "") == module.__name__]
-    (found,) = [one for one in own if isinstance(one, type) and issubclass(one, TrackerBase)]
-    model = found()
+    own = [member for member in vars(module).values() if getattr(member, "__module__", "") == module.__name__]
+    (tracker_type,) = [
+        member for member in own if isinstance(member, type) and issubclass(member, TrackerBase)
+    ]
+    model = tracker_type()
     assert isinstance(model, TrackerBase)
     return model
 

@@ -75,9 +75,9 @@ async def test_every_gateway_keeps_the_contract(gateway: tuple[ModelGateway, lis
     }
     assert replies["good"].output == {"value": 0.25}
     assert math.isnan(replies["nan"].output["value"])
-    assert all(replies[one].output is None for one in ("raises", "slow", "nobody"))
+    assert all(replies[name].output is None for name in ("raises", "slow", "nobody"))
     deployments = {notice.info.model_id: notice.info.deployment_id for notice in notices}
-    assert {one: replies[one].deployment_id for one in NAMES} == deployments
+    assert {name: replies[name].deployment_id for name in NAMES} == deployments
 
     late = await models.call("predict", ASK, 0.0, ["good", "nobody"])
     assert [reply.outcome for reply in late.values()] == [Outcome.DEADLINE, Outcome.ABSENT]

@@ -140,7 +140,7 @@ async def test_a_submission_that_cannot_be_set_up_is_reported_and_stopped(
     notices = await gather_notices(
         stage.gateway,
         lambda all_: (
-            changes(all_, "good") == ["seen"] and all(changes(all_, one)[-1:] == ["left"] for one in bad)
+            changes(all_, "good") == ["seen"] and all(changes(all_, name)[-1:] == ["left"] for name in bad)
         ),
     )
     assert {notice.info.model_id: notice.code for notice in notices if notice.change == "failed"} == {
@@ -152,10 +152,10 @@ async def test_a_submission_that_cannot_be_set_up_is_reported_and_stopped(
     assert reasons["bad_init"] == "ValueError: x"
     assert "SyntaxError" in reasons["syntax_error"]
     assert "main.A and main.B" in reasons["two"]
-    for one in bad:
-        assert stage.host.models[one].failure.reason == reasons[one]
-        assert changes(notices, one) == ["seen", "failed", "left"]
-        assert stage.host.models[one].state == "STOPPED"
+    for name in bad:
+        assert stage.host.models[name].failure.reason == reasons[name]
+        assert changes(notices, name) == ["seen", "failed", "left"]
+        assert stage.host.models[name].state == "STOPPED"
     assert "two models found: main.A and main.B" in (stage.log_dir / "two.log").read_text()
     replies = await ask(stage, "good", *bad)
     assert [reply.outcome for reply in replies.values()] == [Outcome.OK] + [Outcome.ABSENT] * 3
@@ -270,8 +270,8 @@ async def test_what_a_model_prints_is_kept_up_to_a_cap(tmp_path: Path, open_stag
     async with limit():
         while "the end" not in (stage.log_dir / "loud.log").read_text():
             await asyncio.sleep(0.05)
-    kept = sum(path.stat().st_size for path in stage.log_dir.glob("loud.log*"))
-    assert kept <= 100_000
+    bytes_kept = sum(path.stat().st_size for path in stage.log_dir.glob("loud.log*"))
+    assert bytes_kept <= 100_000
 
 
 async def test_the_gateway_finds_a_host_that_comes_up_later(tmp_path: Path):

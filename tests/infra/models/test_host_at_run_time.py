@@ -128,7 +128,7 @@ def test_a_folder_that_is_being_written_waits(tmp_path: Path):
     assert watch.look() == []
     main.write_text("half and more")
     assert watch.look() == []  # it grew since the last look
-    assert [(one.kind, one.entry.model_id) for one in watch.look()] == [("joined", "second")]
+    assert [(change.kind, change.entry.model_id) for change in watch.look()] == [("joined", "second")]
     assert watch.look() == []
 
 

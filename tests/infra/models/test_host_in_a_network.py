@@ -44,9 +44,9 @@ async def test_it_is_reached_at_the_address_that_it_was_given_and_no_other(tmp_p
     host = ModelHost(tmp_path / "models", CRUNCH_ID, 0, tmp_path / "logs", limits)
     port = await host.start()
     try:
-        for one in (port, host.models["good"].port):
-            socket.create_connection(("127.0.0.2", one), timeout=2).close()
+        for listening in (port, host.models["good"].port):
+            socket.create_connection(("127.0.0.2", listening), timeout=2).close()
             with pytest.raises(ConnectionRefusedError):
-                socket.create_connection(("127.0.0.1", one), timeout=2)
+                socket.create_connection(("127.0.0.1", listening), timeout=2)
     finally:
         await host.stop()

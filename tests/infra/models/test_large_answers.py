@@ -31,7 +31,7 @@ class Paths(BaseModel):
 
 
 def score_round(answers: Any, truth: Any, context: Any) -> Any:
-    return [None if one is None else one.value * len(one.path) for one in answers.outputs]
+    return [None if output is None else output.value * len(output.path) for output in answers.outputs]
 
 
 async def test_an_answer_of_nearly_4_mb_is_recorded_and_scored_and_a_larger_one_is_its_models_fault(
@@ -45,7 +45,7 @@ async def test_an_answer_of_nearly_4_mb_is_recorded_and_scored_and_a_larger_one_
     await scene.start()
     assert scene.tenure is not None
     roster = scene.tenure.models.models.roster
-    await scene.until(lambda: {one.model_id for one in roster()} == set(MODELS))
+    await scene.until(lambda: {model.model_id for model in roster()} == set(MODELS))
     asked = received(T0)
     payload = msgspec.Raw(b'{"symbol": "BTCUSDT", "asof_ts": 0, "candles": []}')
     data = msgspec.structs.replace(asked.data, deadline_at=T0 + 30_000, payload=payload)
@@ -54,8 +54,10 @@ async def test_an_answer_of_nearly_4_mb_is_recorded_and_scored_and_a_larger_one_
     await scene.deliver()
     await scene.tenure.close()
 
-    (missed, answered) = (scene.missed(), [one for decision in scene.answers() for _, one in decision])
-    sizes = {one.model_id: memoryview(one.output).nbytes for one in answered if one.status == "PENDING"}
+    (missed, answered) = (scene.missed(), [entry for decision in scene.answers() for _, entry in decision])
+    sizes = {
+        entry.model_id: memoryview(entry.output).nbytes for entry in answered if entry.status == "PENDING"
+    }
     assert sizes.keys() == {"fits"}
     assert 3_900_000 < sizes["fits"] < 3_910_000
     assert {model_id: (fault, reason.split(":")[0]) for model_id, fault, reason in missed} == {
@@ -71,7 +73,7 @@ async def test_an_answer_of_nearly_4_mb_is_recorded_and_scored_and_a_larger_one_
     scores.when("inputs", received(T0))
     scores.when("inputs", resolved(T0))
     (scored,) = scores.all(ev.RoundScored)
-    units = {one.model_id: one.units.get("value") for one in scored.data.entries()}
+    units = {row.model_id: row.units.get("value") for row in scored.data.entries()}
     assert units == {"exceeds": None, "fits": 195_000 * 10**9, "floods": None}
     # What scores say of it is small: the answer stands in one record of the log alone.
     assert len(encode_event(scored)) < 1000

@@ -80,7 +80,9 @@ class Model(TrackerBase):
 def inputs() -> list[InputReceivedData]:
     """The first ones of a market, as the node cuts it."""
     played = play(CONTRACT, candles([100, 101, 99, 100], start_ms=T0), {})
-    return [one.data for one in played.engine.log.events("inputs") if isinstance(one, InputReceived)][:ROUNDS]
+    return [event.data for event in played.engine.log.events("inputs") if isinstance(event, InputReceived)][
+        :ROUNDS
+    ]
 
 
 def opened_for(data: InputReceivedData, names: list[str]) -> RoundOpened:
@@ -101,13 +103,13 @@ def opened_for(data: InputReceivedData, names: list[str]) -> RoundOpened:
 def ended(entries: list[AnswerEntry]) -> Ended:
     """What happened to its process each says in its own words, the other reasons word for word."""
     return {
-        one.model_id: (
-            one.status,
-            bytes(one.output).decode(),
-            one.reason if one.model_id in SURVIVE else one.reason.partition(":")[0],
-            one.fault,
+        entry.model_id: (
+            entry.status,
+            bytes(entry.output).decode(),
+            entry.reason if entry.model_id in SURVIVE else entry.reason.partition(":")[0],
+            entry.fault,
         )
-        for one in entries
+        for entry in entries
     }
 
 
@@ -123,13 +125,13 @@ def by_backtest(tmp_path: Path, rounds: list[InputReceivedData]) -> list[Ended]:
     try:
         asked = [(rounds[0], {"hangs"}, short)]
         asked += [(data, names, contract) for data, names in zip(rounds, ASKED, strict=True)]
-        found = []
+        answers_of_rounds = []
         for data, names, rules in asked:
             answers = models.answers(opened_for(data, sorted(names)), data, rules, Calls(data, rules))
             answers = answers() if callable(answers) else answers  # asked first, read later
             (entries,) = answers.values()
-            found.append(ended(list(entries)))
-        return found
+            answers_of_rounds.append(ended(list(entries)))
+        return answers_of_rounds
     finally:
         models.close()
 
@@ -139,19 +141,19 @@ async def by_host(stage: Stage, rounds: list[InputReceivedData]) -> list[Ended]:
     asked += [
         (data, sorted(names), CONTRACT.deadline_seconds) for data, names in zip(rounds, ASKED, strict=True)
     ]
-    found = []
+    answers = []
     for data, names, seconds in asked:
         calls = Calls(data, CONTRACT)
         ticked = await stage.gateway.call("tick", calls.tick(""), CONTRACT.deadline_seconds, names)
-        assert {one.outcome for one in ticked.values()} == {Outcome.OK}
+        assert {reply.outcome for reply in ticked.values()} == {Outcome.OK}
         ((scope, values),) = calls.predicts("")
         replies = await stage.gateway.call("predict", values, seconds, names, CONTRACT.output_max_bytes)
         by_scope: dict[str, dict[str, ModelReply]] = {
             name: {scope.scope_key: reply} for name, reply in replies.items()
         }
         (entries,) = judged(opened_for(data, names), data, CONTRACT, by_scope).values()
-        found.append(ended(list(entries)))
-    return found
+        answers.append(ended(list(entries)))
+    return answers
 
 
 async def test_each_kind_of_model_comes_to_the_same_in_a_backtest_and_at_the_host(
@@ -179,6 +181,6 @@ async def test_each_kind_of_model_comes_to_the_same_in_a_backtest_and_at_the_hos
     assert differ == []
     assert at_the_host[-1]["keeps_state"][:2] == ("PENDING", '{"value":0.3}')
     assert at_the_host[0]["hangs"][0] == "ABSENT"
-    statuses = {name: one[0] for name, one in at_the_host[1].items()}
+    statuses = {name: row[0] for name, row in at_the_host[1].items()}
     assert {name for name, status in statuses.items() if status == "ABSENT"} == {"crashes"}
     assert statuses["raises"] == statuses["nan"] == statuses["large"] == "FAILED"

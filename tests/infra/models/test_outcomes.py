@@ -225,15 +225,15 @@ def test_who_could_have_acted_bears_an_absence(what: Any, fault: str):
 
 def test_a_models_names_are_short_and_printable_and_its_ids_are_as_they_are_or_not_at_all():
     evil = "\x1b[2J" + "x" * 10**6
-    given = state("RUNNING", 1, name=evil) | {"more": [[]] * 1000, "port": 7001}
-    given["infos"]["more"] = evil
-    kept = cleaned(given)
-    assert kept is not None
-    assert kept["infos"]["model_name"].startswith("?[2Jxxx")
-    assert len(str(kept)) < 1000
-    assert (kept["port"], kept["infos"].get("more"), kept.get("more")) == ("7001", None, None)
+    message = state("RUNNING", 1, name=evil) | {"more": [[]] * 1000, "port": 7001}
+    message["infos"]["more"] = evil
+    clean = cleaned(message)
+    assert clean is not None
+    assert clean["infos"]["model_name"].startswith("?[2Jxxx")
+    assert len(str(clean)) < 1000
+    assert (clean["port"], clean["infos"].get("more"), clean.get("more")) == ("7001", None, None)
     for bad in ("a\x1b[2J", "x" * 10**6, "", None, ["a"], " a"):
-        assert cleaned(given | {"model_id": bad}) is None
-        assert cleaned(given | {"deployment_id": bad}) is None
-    assert cleaned(given | {"infos": None})["infos"] == {}
-    assert cleaned(given | {"infos": "text"})["infos"] == {}
+        assert cleaned(message | {"model_id": bad}) is None
+        assert cleaned(message | {"deployment_id": bad}) is None
+    assert cleaned(message | {"infos": None})["infos"] == {}
+    assert cleaned(message | {"infos": "text"})["infos"] == {}

@@ -47,8 +47,10 @@ async def test_at_the_top_of_a_module_it_is_the_reason_of_the_failed_setup(tmp_p
     source = f"import multiprocessing\nlock = multiprocessing.Lock()\n{model_source('return 1.0')}"
     write_model(tmp_path / "models", "bad", source)
     stage = await open_stage(tmp_path / "models")
-    notices = await gather_notices(stage.gateway, lambda all_: any(one.change == "failed" for one in all_))
-    (failed,) = [one for one in notices if one.change == "failed"]
+    notices = await gather_notices(
+        stage.gateway, lambda all_: any(notice.change == "failed" for notice in all_)
+    )
+    (failed,) = [notice for notice in notices if notice.change == "failed"]
     assert PROCESSES in failed.reason
 
 

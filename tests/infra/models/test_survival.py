@@ -76,20 +76,20 @@ async def play(scene: Scene, first: int, count: int = ROUNDS, budget_ms: int = B
     """Rounds number first .. first + count - 1, each with so much time for its calls."""
     for number in range(first, first + count):
         point = T0 + number * MINUTE
-        one = received(point, scopes=SCOPES)
+        input_received = received(point, scopes=SCOPES)
         payload = msgspec.Raw(
-            msgspec.json.encode({"symbol": one.data.subject, "asof_ts": point, "candles": []})
+            msgspec.json.encode({"symbol": input_received.data.subject, "asof_ts": point, "candles": []})
         )
-        data = msgspec.structs.replace(one.data, deadline_at=point + budget_ms, payload=payload)
+        data = msgspec.structs.replace(input_received.data, deadline_at=point + budget_ms, payload=payload)
         scene.tick(point)
-        scene.asked(msgspec.structs.replace(one, data=data))
+        scene.asked(msgspec.structs.replace(input_received, data=data))
         await scene.deliver()
 
 
 def check_counts(scene: Scene) -> None:
     """Every roster entry has one final event per scope of its round, and nothing else has any."""
     wanted: Counts[tuple[str, str, str]] = Counts()
-    found: Counts[tuple[str, str, str]] = Counts()
+    counts: Counts[tuple[str, str, str]] = Counts()
     for event in (event for decision in scene.decisions() for event in decision):
         if isinstance(event, ev.RoundOpened):
             wanted.update(
@@ -98,9 +98,9 @@ def check_counts(scene: Scene) -> None:
                 for entry in event.data.roster
             )
     for event, entry in (answer for decision in scene.answers() for answer in decision):
-        found[event.data.input_id, event.data.scope_key, entry.model_id] += 1
-    assert found == wanted, scene.missed()[:4]
-    assert set(found.values()) <= {1}
+        counts[event.data.input_id, event.data.scope_key, entry.model_id] += 1
+    assert counts == wanted, scene.missed()[:4]
+    assert set(counts.values()) <= {1}
 
 
 def recorded(scene: Scene, model_id: str) -> int:
@@ -113,10 +113,10 @@ def recorded(scene: Scene, model_id: str) -> int:
 
 def final_in_order(scene: Scene) -> dict[str, list[str]]:
     """Round -> its models in the order of their final events in the log."""
-    found: dict[str, list[str]] = {}
+    model_ids: dict[str, list[str]] = {}
     for event, entry in (answer for decision in scene.answers() for answer in decision):
-        found.setdefault(event.data.input_id, []).append(entry.model_id)
-    return found
+        model_ids.setdefault(event.data.input_id, []).append(entry.model_id)
+    return model_ids
 
 
 ANY = ""
@@ -179,19 +179,19 @@ async def test_one_models_fault_stays_its_own(
     await play(scene, ROUNDS)
 
     check_counts(scene)
-    assert [recorded(scene, one) for one in GOOD] == [2 * ROUNDS * len(SCOPES)] * 3
+    assert [recorded(scene, name) for name in GOOD] == [2 * ROUNDS * len(SCOPES)] * 3
     if fault is None:  # it never could be asked: reported, and stopped
         await scene.until(lambda: "bad" not in on_roster(scene))
         reported = [e for d in scene.decisions("models") for e in d if isinstance(e, ev.ModelFailureReported)]
         assert [event.data.code for event in reported] == [reason]
         assert all(event.data.reason for event in reported)
     else:
-        said = [one for one in scene.missed() if one[0] == "bad"]
-        assert said
-        assert {one[1] for one in said} == {fault}, said
-        assert any(one[2].startswith(reason) for one in said), said
+        failures = [failure for failure in scene.missed() if failure[0] == "bad"]
+        assert failures
+        assert {failure[1] for failure in failures} == {fault}, failures
+        assert any(failure[2].startswith(reason) for failure in failures), failures
     if source in SILENT:  # later it is in a call still, and that is said at once
-        first = next(one for one in final_in_order(scene).values() if "bad" in one)
+        first = next(order for order in final_in_order(scene).values() if "bad" in order)
         assert first[-len(SCOPES) :] == ["bad"] * len(SCOPES), first
 
 
@@ -201,7 +201,7 @@ async def test_many_models_at_once(open_play: OpenPlay, count: int):
     _, scene = await open_play(*names)
     await play(scene, 0, budget_ms=60_000)
     check_counts(scene)
-    assert {recorded(scene, one) for one in names} == {ROUNDS * len(SCOPES)}
+    assert {recorded(scene, name) for name in names} == {ROUNDS * len(SCOPES)}
 
 
 async def test_a_model_that_joins_takes_part_from_the_next_round_on(open_play: OpenPlay, tmp_path: Path):
@@ -324,7 +324,7 @@ async def test_one_models_authentication_error_does_not_fail_the_round(open_play
     stage.gateway._runner.model_cluster.models_run["good1"].grpc_stub = SimpleNamespace(Call=refuse)
     await play(scene, 0, 2)
     check_counts(scene)
-    assert [recorded(scene, one) for one in GOOD[1:]] == [2 * len(SCOPES)] * 2
+    assert [recorded(scene, name) for name in GOOD[1:]] == [2 * len(SCOPES)] * 2
     assert {model_id for model_id, _, _ in scene.missed()} <= {"good1"}
     assert recorded(scene, "good1") == 0
 

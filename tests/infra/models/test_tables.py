@@ -38,18 +38,18 @@ ROWS, COLUMNS = 1000, 60
 
 def the_table() -> Kept:
     columns: dict[str, Any] = {"id": [f"row-{row}" for row in range(ROWS)]}
-    columns |= {f"f{one}": [one * row / 7 for row in range(ROWS)] for one in range(COLUMNS)}
+    columns |= {f"f{column}": [column * row / 7 for row in range(ROWS)] for column in range(COLUMNS)}
     sink = io.BytesIO()
     pq.write_table(pa.table(columns), sink)
     return kept(read_content(sink.getvalue()))
 
 
 def with_table(question: str, table: Kept) -> ev.InputReceived:
-    one = asked(question=ids.question_input_id("r1", question), payload=table.payload())
-    assert one.data.question is not None
-    named = msgspec.structs.replace(one.data.question, blob=table.blob)
-    data = msgspec.structs.replace(one.data, question=named, deadline_at=T0 + 30 * MINUTE)
-    return msgspec.structs.replace(one, data=data)
+    input_received = asked(question=ids.question_input_id("r1", question), payload=table.payload())
+    assert input_received.data.question is not None
+    named = msgspec.structs.replace(input_received.data.question, blob=table.blob)
+    data = msgspec.structs.replace(input_received.data, question=named, deadline_at=T0 + 30 * MINUTE)
+    return msgspec.structs.replace(input_received, data=data)
 
 
 async def test_models_get_the_table_and_a_lost_one_stops_its_round_alone(
@@ -65,7 +65,7 @@ async def test_models_get_the_table_and_a_lost_one_stops_its_round_alone(
     await scene.start()
     assert scene.tenure is not None
     roster = scene.tenure.models.models.roster
-    await scene.until(lambda: {one.model_id for one in roster()} == {"reads", "ignores"})
+    await scene.until(lambda: {model.model_id for model in roster()} == {"reads", "ignores"})
     scene.tick(T0)
     # `ignores` has the base class's tick, which takes data alone and wants a symbol.
     scene.asked(with_table("whole", table))
@@ -81,7 +81,7 @@ async def test_models_get_the_table_and_a_lost_one_stops_its_round_alone(
     scene.asked(with_table("mended", table))
     await scene.deliver()
 
-    said = {
+    entries = {
         event.data.input_id.rpartition("/")[2]: entry
         for decision in scene.answers()
         for event, entry in decision
@@ -89,14 +89,14 @@ async def test_models_get_the_table_and_a_lost_one_stops_its_round_alone(
     }
     sum_f1 = sum(row / 7 for row in range(ROWS)) + COLUMNS + 1
     for question in ("whole", "mended"):
-        entry = said[question]
+        entry = entries[question]
         assert entry.status == "PENDING", entry.reason
         assert abs(msgspec.json.decode(entry.output)["value"] - sum_f1) < 1e-6
     for question, why in (("altered", "is altered"), ("missing", "is missing")):
-        entry = said[question]
+        entry = entries[question]
         assert (entry.status, entry.fault) == ("ABSENT", "node")
         assert f"blob {table.blob.sha256} {why}" in entry.reason
-    assert said["without"].fault == "model"  # it insists on a table, and was asked
+    assert entries["without"].fault == "model"  # it insists on a table, and was asked
     await scene.tenure.close()
 
 

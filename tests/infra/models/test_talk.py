@@ -45,7 +45,9 @@ async def test_the_first_message_is_the_whole_list_and_then_come_changes(stage: 
         await socket.send(json.dumps({"event": "report_failure", "data": [report]}))
         update = json.loads(await socket.recv())
         assert update["event"] == "update"
-        assert [(one["model_id"], one["state"]) for one in update["data"]] == [("good", "STOPPED")]
+        assert [(update_["model_id"], update_["state"]) for update_ in update["data"]] == [
+            ("good", "STOPPED")
+        ]
 
 
 GARBAGE = ("", "[]", "{", '{"event": "else"}', '{"event": "report_failure", "data": [{}]}')
