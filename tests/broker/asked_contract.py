@@ -80,7 +80,7 @@ def score_round(answers: Any, truth: Target, context: Any) -> dict[str, list[flo
     target = np.array(truth.root["target"])
     corr = [float(np.corrcoef(row, target)[0, 1]) for row in answers.column()]
     stakes = [context.stakes.get(model_id, 0.0) for model_id in answers.models]
-    pay = [stake * FACTOR * max(-CLIP, min(CLIP, one)) for stake, one in zip(stakes, corr, strict=True)]
+    pay = [stake * FACTOR * max(-CLIP, min(CLIP, score)) for stake, score in zip(stakes, corr, strict=True)]
     return {"value": corr, "payout": pay}
 
 

@@ -21,16 +21,16 @@ def linear(number: int, table: Sequence[Sequence[float]]) -> list[float]:
 def of_tournament(models: int) -> dict[str, Callable[[Any], Any]]:
     """model_id -> what it says of a question's data."""
 
-    def one(number: int) -> Callable[[Any], Any]:
+    def behaviour(number: int) -> Callable[[Any], Any]:
         return lambda data: linear(number, data["rows"])
 
-    return {f"m{number:02}": one(number) for number in range(models)}
+    return {f"m{number:02}": behaviour(number) for number in range(models)}
 
 
 def of_events(_: int) -> dict[str, Callable[[Any], Any]]:
     """The four of the played events: each question's payload has what each says, and who is down for how long."""
 
-    def one(model_id: str) -> Callable[[Any], Any]:
+    def behaviour(model_id: str) -> Callable[[Any], Any]:
         def answer(data: Any) -> Any:
             asked = Path(f"asked-{model_id}-{data['question_id']}")
             is_first = not asked.exists()
@@ -41,14 +41,14 @@ def of_events(_: int) -> dict[str, Callable[[Any], Any]]:
 
         return answer
 
-    return {model_id: one(model_id) for model_id in ("even", "bold", "late", "gone")}
+    return {model_id: behaviour(model_id) for model_id in ("even", "bold", "late", "gone")}
 
 
 def behaviours(text: str) -> dict[str, Callable[[str, Sequence[Any]], Any]]:
     """Those of a text such as `of_tournament:5`, as `FakeGateway` takes them: a tick tells, then comes the question."""
     name, _, count = text.partition(":")
 
-    def one(answer: Callable[[Any], Any]) -> Callable[[str, Sequence[Any]], Any]:
+    def behaviour(answer: Callable[[Any], Any]) -> Callable[[str, Sequence[Any]], Any]:
         told: list[Any] = [None]
 
         def call(method: str, arguments: Sequence[Any]) -> Any:
@@ -59,4 +59,4 @@ def behaviours(text: str) -> dict[str, Callable[[str, Sequence[Any]], Any]]:
 
         return call
 
-    return {model_id: one(answer) for model_id, answer in globals()[name](int(count or 0)).items()}
+    return {model_id: behaviour(answer) for model_id, answer in globals()[name](int(count or 0)).items()}

@@ -22,10 +22,10 @@ Events = dict[str, list[dict[str, Any]]]
 
 def backtested(settings: Settings, work_dir: Path) -> Events:
     """The events of a backtest over the settings' file of candles."""
-    found: Events = {}
+    events_by_topic: Events = {}
 
     def take(decision: Decision) -> None:
-        events = found.setdefault(decision.topic, [])
+        events = events_by_topic.setdefault(decision.topic, [])
         events.extend(json.loads(encode_event(event)) for event in decision.events)
 
     shelf = load_contracts(settings.contract)
@@ -39,12 +39,12 @@ def backtested(settings: Settings, work_dir: Path) -> Events:
     refused: list[str] = []
     run_backtest(plan, from_file(settings, refused.append), work_dir, on_decision=take)
     assert refused == []
-    return found
+    return events_by_topic
 
 
 def figures(events: Events) -> dict[str, dict[str, Any]]:
     """table -> name of a figure -> it: every answer, score, snapshot and checkpoint."""
-    found: dict[str, dict[str, Any]] = {
+    by_topic: dict[str, dict[str, Any]] = {
         name: {} for name in ("predictions", "scores", "snapshots", "checkpoints")
     }
     rosters: dict[str, list[str]] = {}
@@ -55,24 +55,24 @@ def figures(events: Events) -> dict[str, dict[str, Any]]:
         elif event["kind"] == "ScopeAnswered":
             for index, output in zip(data["models"], data["outputs"], strict=True):
                 name = f"{data['input_id']}/{data['scope_key']}/{rosters[data['input_id']][index]}"
-                found["predictions"][name] = output
+                by_topic["predictions"][name] = output
     for event in events["scores"]:
         if event["kind"] == "RoundScored":
             data = event["data"]
             for index, model_id in enumerate(data["models"]):
                 name = f"{data['input_id']}/{data['scope_key']}/{model_id}"
-                found["scores"][name] = {field: units[index] for field, units in data["units"].items()}
+                by_topic["scores"][name] = {field: units[index] for field, units in data["units"].items()}
     for event in events["snapshots"]:
         if event["kind"] == "SnapshotTaken":
             data = event["data"]
-            found["snapshots"][data["snapshot_id"]] = {
+            by_topic["snapshots"][data["snapshot_id"]] = {
                 name: value for name, value in data.items() if name != "contract_hash"
             }
     for event in events["checkpoints"]:
         if event["kind"] == "CheckpointOpened":
             data = event["data"]
-            found["checkpoints"][data["checkpoint_id"]] = data
-    return found
+            by_topic["checkpoints"][data["checkpoint_id"]] = data
+    return by_topic
 
 
 def differences(node: Events, backtest: Events) -> tuple[Counter[str], list[str]]:

@@ -95,7 +95,7 @@ class WorkerProcess:
 
     def events(self, name: str, **fields: Any) -> list[dict[str, Any]]:
         """The log lines of an event that have these fields."""
-        found = []
+        entries = []
         for line in self.output.splitlines():
             if not line.startswith("{"):
                 continue
@@ -104,8 +104,8 @@ class WorkerProcess:
             except ValueError:
                 continue
             if entry.get("event") == name and all(entry.get(key) == value for key, value in fields.items()):
-                found.append(entry)
-        return found
+                entries.append(entry)
+        return entries
 
     async def wait_event(self, name: str, count: int = 1, **fields: Any) -> dict[str, Any]:
         """The `count`-th line of this event. Fails with the output's end if it does not come."""
@@ -228,7 +228,7 @@ class Board:
     async def look(self, topic: str) -> list[Decision]:
         """Every counted decision of a topic up to its end now. A second decision of a number cannot count."""
         counter = self.counters.setdefault(topic, Counter(topic))
-        found, raw = self.decisions.setdefault(topic, []), self.raw.setdefault(topic, [])
+        decisions, raw = self.decisions.setdefault(topic, []), self.raw.setdefault(topic, [])
         name = topic_name(self.crunch_id, topic)
         from aiokafka import TopicPartition
 
@@ -238,12 +238,16 @@ class Board:
             raw.append(record)
             decision = counter.read(offset, record)
             if decision is not None:
-                found.append(decision)
-        return found
+                decisions.append(decision)
+        return decisions
 
     async def events(self, topic: str) -> list[list[bytes]]:
         """The events of every counted decision that has any."""
-        return [[encode_event(event) for event in one.events] for one in await self.look(topic) if one.events]
+        return [
+            [encode_event(event) for event in decision.events]
+            for decision in await self.look(topic)
+            if decision.events
+        ]
 
     async def wait_decided(self, log: FixedLog, topics: Iterable[str]) -> None:
         """Until these topics hold as many counted decisions as expected."""
@@ -273,16 +277,16 @@ class Board:
     async def assert_equal(self, log: FixedLog, topics: Iterable[str]) -> None:
         """The log is that of the undisturbed run: the events as bytes, decision for decision, none twice."""
         for topic in topics:
-            found = await self.events(topic)
+            events = await self.events(topic)
             if topic == "checkpoints":  # two driving topics: their order against each other is the moment's
-                ours, expected = sorted(found), sorted(log.expected[topic])
+                ours, expected = sorted(events), sorted(log.expected[topic])
                 assert ours == expected, first_difference(ours, expected)
-                assert of_checkpoints(found) == of_checkpoints(log.expected[topic])
+                assert of_checkpoints(events) == of_checkpoints(log.expected[topic])
             else:
-                assert found == log.expected[topic], first_difference(found, log.expected[topic])
-            seqs = [one.seq for one in self.decisions[topic]]
+                assert events == log.expected[topic], first_difference(events, log.expected[topic])
+            seqs = [decision.seq for decision in self.decisions[topic]]
             assert seqs == list(range(1, len(seqs) + 1))
-            event_ids = [event.id for one in self.decisions[topic] for event in one.events]
+            event_ids = [event.id for decision in self.decisions[topic] for event in decision.events]
             assert len(event_ids) == len(set(event_ids))
 
     async def claims(self, topic: str) -> int:
@@ -305,27 +309,27 @@ class Board:
 def built(decisions: list[list[bytes]]) -> int:
     """How many checkpoints were opened or withheld, releases apart."""
     ids = [json.loads(event)["id"] for decision in decisions for event in decision]
-    return sum(one.endswith((":opened", ":withheld")) for one in ids)
+    return sum(event_id.endswith((":opened", ":withheld")) for event_id in ids)
 
 
 def of_checkpoints(decisions: list[list[bytes]]) -> dict[str, list[bytes]]:
     """Each checkpoint's events in the order of the log."""
-    found: dict[str, list[bytes]] = {}
+    by_checkpoint: dict[str, list[bytes]] = {}
     for decision in decisions:
         for event in decision:
             fields: Mapping[str, Any] = json.loads(event)
             data = fields["data"]
             which = data.get("checkpoint_id") or data.get("checkpoint", {}).get("checkpoint_id", "")
             if fields["kind"] != "CommandRefused":
-                found.setdefault(which, []).append(event)
-    return found
+                by_checkpoint.setdefault(which, []).append(event)
+    return by_checkpoint
 
 
-def first_difference(found: list[list[bytes]], expected: list[list[bytes]]) -> str:
-    for number, (one, other) in enumerate(zip(found, expected, strict=False)):
-        if one != other:
-            return f"decision {number}:\n{one}\nexpected:\n{other}"
-    return f"{len(found)} decisions, expected {len(expected)}"
+def first_difference(decisions: list[list[bytes]], expected: list[list[bytes]]) -> str:
+    for number, (decision, other) in enumerate(zip(decisions, expected, strict=False)):
+        if decision != other:
+            return f"decision {number}:\n{decision}\nexpected:\n{other}"
+    return f"{len(decisions)} decisions, expected {len(expected)}"
 
 
 @asynccontextmanager

@@ -177,8 +177,10 @@ def make_predictions(inputs: TopicLog) -> tuple[TopicLog, list[dict[str, int]]]:
                 predictions.claim()
                 predictions.zombie()
                 predictions.records.append(b"\xff garbage")
-            models = [one for one in MODELS if one != "m-late" or rounds > ROUNDS // 3]
-            roster = [ev.RosterEntry(model_id=one, deployment_id=f"{one}-d1") for one in models]
+            models = [model_id for model_id in MODELS if model_id != "m-late" or rounds > ROUNDS // 3]
+            roster = [
+                ev.RosterEntry(model_id=model_id, deployment_id=f"{model_id}-d1") for model_id in models
+            ]
             clock = event.data.point
             draft = stage.hear(Asked(event.data, roster, clock, 1))
             stage.remember(draft)
@@ -187,7 +189,10 @@ def make_predictions(inputs: TopicLog) -> tuple[TopicLog, list[dict[str, int]]]:
             answers = {
                 scope.scope_key: judge(
                     stage.state.open_rounds[event.data.input_id].opened,
-                    {one: scripted(one, event.data.input_id, scope.scope_key) for one in models},
+                    {
+                        model_id: scripted(model_id, event.data.input_id, scope.scope_key)
+                        for model_id in models
+                    },
                     CONTRACT.output_type,
                     CONTRACT.output_max_bytes,
                 )
@@ -252,7 +257,9 @@ def decided(records: Sequence[bytes], topic: str) -> list[list[bytes]]:
     counter = Counter(topic)
     decisions = [counter.read(offset, record) for offset, record in enumerate(records)]
     return [
-        [encode_event(event) for event in one.events] for one in decisions if one is not None and one.events
+        [encode_event(event) for event in decision.events]
+        for decision in decisions
+        if decision is not None and decision.events
     ]
 
 
@@ -277,8 +284,12 @@ def fixed_log(crunch_id: str, rounds: int = ROUNDS) -> FixedLog:
     return FixedLog(
         records={"feeds": feeds.records, **sources, "commands": commands.records},
         cuts=cuts,
-        expected={one.topic: decided(one.records, one.topic) for one in (scores, snapshots, checkpoints)},
+        expected={
+            written.topic: decided(written.records, written.topic)
+            for written in (scores, snapshots, checkpoints)
+        },
         undisturbed={
-            one.topic: one.records for one in (feeds, inputs, predictions, scores, snapshots, checkpoints)
+            written.topic: written.records
+            for written in (feeds, inputs, predictions, scores, snapshots, checkpoints)
         },
     )

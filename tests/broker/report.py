@@ -62,7 +62,7 @@ class Report:
 
         def find(body):
             alerts = body["alerts"]
-            return next((one for one in alerts if (one["kind"], one["name"]) == (kind, name)), None)
+            return next((alert for alert in alerts if (alert["kind"], alert["name"]) == (kind, name)), None)
 
         return await self._wait_for("/reports/invariants", find)
 
@@ -77,8 +77,8 @@ class Report:
                 with contextlib.suppress(httpx.TransportError):
                     answer = await client.get(path)
                     body = answer.json()
-                    if (answer.is_success or path == "/healthz") and (found := find(body)):
-                        return found
+                    if (answer.is_success or path == "/healthz") and (hit := find(body)):
+                        return hit
                 await asyncio.sleep(0.05)
         raise AssertionError(f"{path} says {body}\n{self.log.read_text()}")
 

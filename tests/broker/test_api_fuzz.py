@@ -86,11 +86,11 @@ def many_calls(api: str, key: str, tmp_path: Path) -> tuple[int, list[int]]:
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         for first in range(1, SEEDS_MAX, AT_A_TIME):
             seeds = range(first, first + AT_A_TIME)
-            for seed, (code, made, said) in zip(seeds, pool.map(run, seeds), strict=True):
-                assert code == 0, f"seed {seed}: {findings(said)}"
-                calls += made
-                links.append(links_covered(said))
-                print(f"seed {seed}: {made} calls, {links[-1]} links; {calls} so far", flush=True)
+            for seed, (code, call_count, output) in zip(seeds, pool.map(run, seeds), strict=True):
+                assert code == 0, f"seed {seed}: {findings(output)}"
+                calls += call_count
+                links.append(links_covered(output))
+                print(f"seed {seed}: {call_count} calls, {links[-1]} links; {calls} so far", flush=True)
             if calls >= CALLS_MIN:
                 break
     return calls, links
@@ -102,8 +102,8 @@ def until_a_checkpoint(api: str, node: subprocess.Popen[bytes]) -> None:
     while time.monotonic() < deadline:
         assert node.poll() is None
         try:
-            found = httpx.get(f"{api}/reports/checkpoints", timeout=LIMIT_SECONDS)
-            if found.is_success and found.json():
+            listed = httpx.get(f"{api}/reports/checkpoints", timeout=LIMIT_SECONDS)
+            if listed.is_success and listed.json():
                 return
         except (httpx.TransportError, ValueError):
             pass

@@ -38,11 +38,11 @@ SEED = int(os.environ.get("COORDINATOR_AS_OF_SEED", "1"))
 
 def staged_log(crunch_id: str) -> LogBuilder:
     """What the stages made of a generated market, and models that come and go meanwhile."""
-    made, log = fixed_log(crunch_id, 240), LogBuilder(crunch_id)
+    fixed, log = fixed_log(crunch_id, 240), LogBuilder(crunch_id)
     for i, model_id in enumerate(("m-good", "m-bad", "m-late")):
         log.model(model_id, at=START_MS + i * 3_600_000)
     log.model_left("m-bad", at=START_MS + 2 * 3_600_000 + 1)
-    records = {topic: made.records[topic] for topic in TOPICS if topic in made.records} | made.undisturbed
+    records = {topic: fixed.records[topic] for topic in TOPICS if topic in fixed.records} | fixed.undisturbed
     log.records.update({topic: written[1:] for topic, written in records.items()})  # the births are there
     return log
 
@@ -80,13 +80,13 @@ async def assert_moments(worker, log, tmp_path, wanted: int) -> None:
             then = await replayed(worker.settings, until, tmp_path / f"then-{i}")
             for path in ROUTES:
                 expected = await then.client.get(path)
-                found = await client.get(with_moment(path, as_of=until))
-                assert (found.status_code, found.json()) == (expected.status_code, expected.json()), (
+                answer = await client.get(with_moment(path, as_of=until))
+                assert (answer.status_code, answer.json()) == (expected.status_code, expected.json()), (
                     path,
                     until,
                 )
-                with_latecomers += "~" in found.headers.get("x-log-position", "")
-                for part in found.headers.get("x-state-hash", "").split(", "):
+                with_latecomers += "~" in answer.headers.get("x-log-position", "")
+                for part in answer.headers.get("x-state-hash", "").split(", "):
                     name, _, told = part.partition("=")
                     assert not name or told == then.hashes[name], (path, until, name)
             then.close()

@@ -194,7 +194,7 @@ async def test_topics_that_are_missing_are_listed_as_such(kafka_bootstrap, crunc
 
 
 @pytest.mark.parametrize(
-    ("partitions", "settings", "said"),
+    ("partitions", "settings", "complaint"),
     [
         (3, {}, "3 partitions instead of 1"),
         (1, {"cleanup.policy": "compact"}, "cleanup.policy is compact instead of delete"),
@@ -204,16 +204,16 @@ async def test_topics_that_are_missing_are_listed_as_such(kafka_bootstrap, crunc
     ],
 )
 async def test_a_topic_that_would_lose_or_split_events_is_refused(
-    kafka_bootstrap, crunch_id, partitions, settings, said
+    kafka_bootstrap, crunch_id, partitions, settings, complaint
 ):
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka_bootstrap)
     await admin.start()
     await admin.create_topics([NewTopic(f"{crunch_id}.scores", partitions, 1, topic_configs=settings)])
     await admin.close()
-    with pytest.raises(OperatorError, match=rf"{crunch_id}\.scores .*{said}"):
+    with pytest.raises(OperatorError, match=rf"{crunch_id}\.scores .*{complaint}"):
         await create_topics(kafka_bootstrap, crunch_id)
     listed = {status.topic: status.mismatches for status in await list_topics(kafka_bootstrap, crunch_id)}
-    assert said in listed["scores"][0]
+    assert complaint in listed["scores"][0]
 
 
 async def test_a_topic_that_the_first_look_did_not_see_is_looked_at_before_it_is_used(
@@ -231,7 +231,7 @@ async def test_a_topic_that_the_first_look_did_not_see_is_looked_at_before_it_is
         looks.append(statuses)
         if len(looks) > 1:
             return statuses
-        return [msgspec.structs.replace(one, partitions=0, mismatches=()) for one in statuses]
+        return [msgspec.structs.replace(status, partitions=0, mismatches=()) for status in statuses]
 
     monkeypatch.setattr(topics, "_statuses", old_at_first)
     with pytest.raises(OperatorError, match=rf"{crunch_id}\.scores .*retention.ms is 1000 instead of -1"):

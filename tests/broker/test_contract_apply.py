@@ -85,16 +85,16 @@ async def test_a_text_does_nothing_until_it_is_applied_and_holds_from_the_next_p
         assert (await coordinator("apply", "--yes"))[1] == {"applied": False, "contract": first["hash"]}
 
         write(tmp_path, weights="0.25")
-        code, said, _ = await coordinator("diff")
-        assert (code, said["old"]) == (1, first["hash"])
+        code, result, _ = await coordinator("diff")
+        assert (code, result["old"]) == (1, first["hash"])
         assert "is another contract" in (await coordinator("list"))[1]["on_disk"]
 
-        code, said, wrong = await coordinator("apply", "--yes")
-        assert (code, said["applied"]) == (0, True), wrong
-        assert said["effective_from"] % 21_600_000 == 0
-        assert said["differences"]
+        code, result, wrong = await coordinator("apply", "--yes")
+        assert (code, result["applied"]) == (0, True), wrong
+        assert result["effective_from"] % 21_600_000 == 0
+        assert result["differences"]
         _, listed, _ = await coordinator("list")
-        assert [one["hash"] for one in listed["contracts"]] == [first["hash"], said["contract"]]
+        assert [contract["hash"] for contract in listed["contracts"]] == [first["hash"], result["contract"]]
 
         write(
             tmp_path,
@@ -106,7 +106,7 @@ async def test_a_text_does_nothing_until_it_is_applied_and_holds_from_the_next_p
         last = listed["contracts"][-1]
         assert (last["state"], "score_decimals is 6" in last["refused"]) == ("refused", True)
         assert "the node refused" in listed["on_disk"]
-        assert (await coordinator("diff"))[1]["old"] == said["contract"]
+        assert (await coordinator("diff"))[1]["old"] == result["contract"]
 
         write(tmp_path, rules="def (")
         code, _, wrong = await coordinator("apply", "--yes")
@@ -230,9 +230,9 @@ async def test_other_settings_at_a_restart_switch_nothing_until_they_are_applied
         unset = {name: text for name, text in env.items() if name not in others and name != "FEED_SOURCE"}
         assert (await apply(unset))["applied"] is False
 
-        said = await apply(env | others)
-        assert said["applied"] is True
-        assert "SNAPSHOT_INTERVAL_SECONDS 3600 -> 1800" in said["differences"]
+        result = await apply(env | others)
+        assert result["applied"] is True
+        assert "SNAPSHOT_INTERVAL_SECONDS 3600 -> 1800" in result["differences"]
         terms, subjects, _ = await until(lambda now: "ETHUSDT" in now[1])
         asked, planned = terms[len(first) :]
         assert (asked.goes_on, asked.subjects, asked.checkpoint_interval_ms) == (
@@ -242,7 +242,7 @@ async def test_other_settings_at_a_restart_switch_nothing_until_they_are_applied
         )
         assert (planned.snapshot_interval_ms, planned.checkpoint_interval_ms) == (1_800_000, 43_200_000)
         assert planned.effective_from % 21_600_000 == 0
-        assert said["effective_from"] == planned.effective_from
+        assert result["effective_from"] == planned.effective_from
 
         feed.terminate()
         await asyncio.to_thread(feed.wait, LIMIT_SECONDS)

@@ -43,14 +43,14 @@ NAMES = ("open", "high", "low", "close", "volume")
 MADE = ("feeds", "inputs", "models", "predictions", "scores", "snapshots")
 
 
-def made() -> tuple[MemoryLog, list[int]]:
+def corrected_log() -> tuple[MemoryLog, list[int]]:
     """(an engine's log, the end of `snapshots` behind each checkpoint period); the correction stands in the last one."""
     contract = load_contract(CONTRACT)
     key = contract_hash(contract)
     models = {"one": Moody(0), "two": Moody(4), "calm": lambda data, call: {"value": 0.03}}
     engine = Engine({key: contract}.__getitem__, Functions(models))
     engine.configure(make_terms(contract, key, SETTINGS, 0, scoring_hash=key))
-    told = instants([spoilt(one) if n == SPIKE else one for n, one in enumerate(RECORDS)])
+    told = instants([spoilt(record) if n == SPIKE else record for n, record in enumerate(RECORDS)])
     place = 2 * PERIOD_ROUNDS
     told[place] = (told[place][0], [msgspec.structs.replace(RECORDS[SPIKE], revision=1), *told[place][1]])
     for at, records in told:
@@ -78,7 +78,7 @@ def applied() -> ApplyContract:
 async def node(kafka_bootstrap, crunch_id, tmp_path, monkeypatch):
     """(report, settings, log, ends): all that was fed and scored is there, of the snapshots the first period."""
     await create_topics(kafka_bootstrap, crunch_id)
-    log, ends = made()
+    log, ends = corrected_log()
     # The topics have births of their own; everything behind the engine's is as it is.
     await produce(
         kafka_bootstrap, crunch_id,
@@ -161,7 +161,11 @@ async def test_a_paid_checkpoint_is_corrected_and_the_next_one_carries_it_once(n
     contract = load_contract(CONTRACT)
     key = contract_hash(contract)
     expected = recomputed(log, contract=contract, key=key)[1]
-    owed = {one.model_id: one.due - one.paid for one in expected.corrections if one.due > one.paid}
+    owed = {
+        correction.model_id: correction.due - correction.paid
+        for correction in expected.corrections
+        if correction.due > correction.paid
+    }
     assert owed
     with Worker(settings, tmp_path) as worker:
         (parent,) = await checkpoints(report, worker, 1)
@@ -198,12 +202,12 @@ async def test_a_paid_checkpoint_is_corrected_and_the_next_one_carries_it_once(n
         worker.again()
         (credit,) = carrier["meta"]["credits"]
         assert (credit["checkpoint_id"], credit["reason"]) == (the_id, "a wrong close")
-        assert {one["model_id"]: one["amount"] for one in credit["prizes"]} == owed
-        assert sum(one["reward_pct"] for one in carrier["entries"][0]["cruncher_rewards"]) == POOL
+        assert {prize["model_id"]: prize["amount"] for prize in credit["prizes"]} == owed
+        assert sum(reward["reward_pct"] for reward in carrier["entries"][0]["cruncher_rewards"]) == POOL
         before = report.get(f"/reports/checkpoints/{the_id}").json()["meta"]
-        assert [one["checkpoint_id"] for one in before["made_good"]] == [carrier["id"]]
+        assert [credit["checkpoint_id"] for credit in before["made_good"]] == [carrier["id"]]
         assert before["owed"]["to_pay"] == []
-        assert sum(one["amount"] for one in before["owed"]["overpaid"]) == sum(owed.values())
+        assert sum(prize["amount"] for prize in before["owed"]["overpaid"]) == sum(owed.values())
 
         lines = report.get(f"/reports/checkpoints/{carrier['id']}/prizes?total_prize={POOL}").json()
         assert sum(line["prize"] for line in lines if "parent" not in line) == POOL

@@ -52,11 +52,11 @@ STRIKES = [
 def plans(kills: int, seed: int) -> dict[str, list[Plan]]:
     """Each worker's plans, one for each of its lives."""
     draw = random.Random(seed)
-    found: dict[str, list[Plan]] = {"score": [], "checkpoint": []}
+    drawn_plans: dict[str, list[Plan]] = {"score": [], "checkpoint": []}
     for number in range(kills):
         worker, point, topic, phase, most = STRIKES[number % len(STRIKES)]
-        found[worker].append(Plan(point, topic, phase, draw.randint(1, most)))
-    return found
+        drawn_plans[worker].append(Plan(point, topic, phase, draw.randint(1, most)))
+    return drawn_plans
 
 
 async def live_and_die(field: Board, log: FixedLog, name: str, lives: list[Plan]) -> WorkerProcess:
@@ -109,9 +109,9 @@ async def assert_same_state(field: Board, log: FixedLog, folder: Path, report: R
         for offset, record in enumerate(records):
             folded.fold(topic, offset, record)
     folded.commit()
-    expected = {one.name: one.store.state_hash for one in projections}
-    for one in projections:
-        one.store.close()
+    expected = {projection.name: projection.store.state_hash for projection in projections}
+    for projection in projections:
+        projection.store.close()
     assert folded_live == left.state_hash
     assert of_events(folded_live) == of_events(expected)
 
@@ -120,7 +120,7 @@ async def test_inputs_of_ticks_that_come_in_bursts_are_the_same_after_every_kill
     kafka_bootstrap, crunch_id, tmp_path
 ):
     feeds = burst(SEED)["feeds"]
-    expected = [[encode_event(one) for one in events] for events in input_decisions(burst(SEED))]
+    expected = [[encode_event(event) for event in events] for events in input_decisions(burst(SEED))]
     third = len(feeds) // 3
     lives = [
         Plan("before-send", "inputs", "live", 1),
@@ -145,8 +145,8 @@ async def test_inputs_of_ticks_that_come_in_bursts_are_the_same_after_every_kill
 
 def input_decisions(log: MemoryLog) -> list[list[AnyEvent]]:
     """What the undisturbed stage makes of these feeds."""
-    made = undisturbed(log, new_input_stage)
-    return [one.events for one in made.decisions("inputs") if one.events]
+    log_undisturbed = undisturbed(log, new_input_stage)
+    return [decision.events for decision in log_undisturbed.decisions("inputs") if decision.events]
 
 
 async def test_killed_stages_leave_the_log_of_an_undisturbed_run(kafka_bootstrap, crunch_id, tmp_path):

@@ -48,8 +48,8 @@ class Command:
 
 
 async def records(field: Board) -> list[ev.FeedRecordReceived]:
-    found = [decode_event(one) for events in await field.events("feeds") for one in events]
-    return [event for event in found if isinstance(event, ev.FeedRecordReceived)]
+    all_events = [decode_event(event) for events in await field.events("feeds") for event in events]
+    return [event for event in all_events if isinstance(event, ev.FeedRecordReceived)]
 
 
 async def until_recorded(field: Board, count: int) -> None:
@@ -58,8 +58,10 @@ async def until_recorded(field: Board, count: int) -> None:
             await asyncio.sleep(0.1)
 
 
-def facts(found: list[ev.FeedRecordReceived]) -> list[tuple[int, int, str]]:
-    return sorted((one.data.ts_event, one.data.revision, one.data.values["open"]) for one in found)
+def facts(records_: list[ev.FeedRecordReceived]) -> list[tuple[int, int, str]]:
+    return sorted(
+        (record.data.ts_event, record.data.revision, record.data.values["open"]) for record in records_
+    )
 
 
 async def test_a_backfill_killed_with_its_worker_goes_on_and_ends_exact(
@@ -91,14 +93,14 @@ async def test_a_backfill_killed_with_its_worker_goes_on_and_ends_exact(
 
         asked_before = len(exchange.requests)
         field.start("feed", None, **live)
-        said = await node.run(*BACKFILL, "--to", to)
-        found = await records(field)
-        assert facts(found) == [
+        output = await node.run(*BACKFILL, "--to", to)
+        backfilled = await records(field)
+        assert facts(backfilled) == [
             (FIRST_OPEN_MS + n * MINUTE_MS, 0, exchange.row(n)[1]) for n in range(CANDLES)
         ]
-        assert len({one.id for one in found}) == len(found) == CANDLES
-        assert all(one.data.backfilled for one in found)
-        assert "records given" in said
+        assert len({record.id for record in backfilled}) == len(backfilled) == CANDLES
+        assert all(record.data.backfilled for record in backfilled)
+        assert "records given" in output
         assert (
             len(exchange.requests) - asked_before <= (DAYS + 1) * 3
         )  # days that are whole are not asked for again
@@ -110,8 +112,8 @@ async def test_a_backfill_killed_with_its_worker_goes_on_and_ends_exact(
         out = tmp_path / "out"
         for file_format in ("parquet", "csv"):
             wanted = ("binance", "BTCUSDT", "candle", "1m", "--out", str(out / file_format))
-            said = await node.run("export", *wanted, "--format", file_format)
-            assert f"{CANDLES:,} records of {DAYS + 1} days" in said
+            output = await node.run("export", *wanted, "--format", file_format)
+            assert f"{CANDLES:,} records of {DAYS + 1} days" in output
             days = sorted((out / file_format).rglob("records.*"))
             assert len(days) == DAYS + 1
             assert days[0].parent.relative_to(out / file_format).as_posix() == (
@@ -124,9 +126,9 @@ async def test_a_backfill_killed_with_its_worker_goes_on_and_ends_exact(
         half = sorted((out / "csv").rglob("records.csv"))[:3]
         for file in half:
             assert "0 were there already" in await other.run("import", str(file))
-        said = await other.run("import", str(out / "parquet"))
-        assert "records given" in said
-        assert facts(await records(copy)) == facts(found)
+        output = await other.run("import", str(out / "parquet"))
+        assert "records given" in output
+        assert facts(await records(copy)) == facts(backfilled)
 
 
 async def test_without_a_worker_the_records_wait_in_the_log_and_the_command_says_so(
@@ -155,7 +157,7 @@ async def test_without_a_worker_the_records_wait_in_the_log_and_the_command_says
         await port.stop()
         field.start("feed", None, FEED_SOURCE="generated")
         async with limit():
-            while not any(one.data.ts_event == FIRST_OPEN_MS for one in await records(field)):
+            while not any(record.data.ts_event == FIRST_OPEN_MS for record in await records(field)):
                 await asyncio.sleep(0.1)
 
 
@@ -173,22 +175,26 @@ async def test_a_corrected_file_imported_again_is_a_correction_and_is_told(
     async with board(kafka_bootstrap, crunch_id, tmp_path) as field:
         field.start("feed", None, FEED_SOURCE="generated")
         node = Command(kafka_bootstrap, crunch_id, "http://127.0.0.1:9")
-        said = await node.run("import", file("first.csv"), *whose)
-        assert "50 records given (0 of them corrections), 0 were there already" in said
-        said = await node.run("import", file("corrected.csv", changed=7), *whose)
-        assert "1 records given (1 of them corrections), 49 were there already" in said
-        said = await node.run("import", str(tmp_path / "corrected.csv"), *whose)
-        assert "0 records given (0 of them corrections), 50 were there already" in said
-        said = await node.run("import", str(tmp_path), *whose, code=2)
-        assert "have other values for BTCUSDT" in said
+        output = await node.run("import", file("first.csv"), *whose)
+        assert "50 records given (0 of them corrections), 0 were there already" in output
+        output = await node.run("import", file("corrected.csv", changed=7), *whose)
+        assert "1 records given (1 of them corrections), 49 were there already" in output
+        output = await node.run("import", str(tmp_path / "corrected.csv"), *whose)
+        assert "0 records given (0 of them corrections), 50 were there already" in output
+        output = await node.run("import", str(tmp_path), *whose, code=2)
+        assert "have other values for BTCUSDT" in output
         (tmp_path / "bad.csv").write_text((tmp_path / "first.csv").read_text() + "yesterday,1,1,1,1,1\n")
-        said = await node.run("import", str(tmp_path / "bad.csv"), *whose, code=2)
-        assert "1 rows are no records, the first in line 52; nothing was changed" in said
-        said = await node.run("import", str(tmp_path / "bad.csv"), *whose, "--skip-bad-rows")
+        output = await node.run("import", str(tmp_path / "bad.csv"), *whose, code=2)
+        assert "1 rows are no records, the first in line 52; nothing was changed" in output
+        output = await node.run("import", str(tmp_path / "bad.csv"), *whose, "--skip-bad-rows")
         assert (
-            "1 records given (1 of them corrections), 49 were there already" in said
+            "1 records given (1 of them corrections), 49 were there already" in output
         )  # the first file's word again
-        assert "50 records, 1 rows refused" in said
+        assert "50 records, 1 rows refused" in output
         at = FIRST_OPEN_MS + 7 * MINUTE_MS
-        found = [one.data for one in await records(field) if one.data.ts_event == at]
-        assert [(one.revision, one.values["close"]) for one in found] == [(0, "2"), (1, "2.5"), (2, "2")]
+        revisions = [record.data for record in await records(field) if record.data.ts_event == at]
+        assert [(data.revision, data.values["close"]) for data in revisions] == [
+            (0, "2"),
+            (1, "2.5"),
+            (2, "2"),
+        ]

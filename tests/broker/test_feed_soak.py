@@ -58,20 +58,20 @@ async def test_the_log_holds_every_recorded_fact_once(
                 FEED_OPT_REST_URL="http://127.0.0.1:1",
                 FEED_OPT_ATTEMPTS="1",
             )
-            found: dict[tuple[int, int], str] = {}
+            closes: dict[tuple[int, int], str] = {}
             ids: Counter[str] = Counter()
             early_mb, open_gaps, began = 0.0, 0, 0.0
             async with asyncio.timeout(120 + count / 500):
-                while len(found) < facts:
+                while len(closes) < facts:
                     async for decision in log.decisions():
                         for event in decision.events:
                             if isinstance(event, FeedRecordReceived):
                                 data = event.data
                                 ids[event.id] += 1
-                                found[data.ts_event, SUBJECTS.index(data.subject)] = data.values["close"]
+                                closes[data.ts_event, SUBJECTS.index(data.subject)] = data.values["close"]
                             open_gaps += isinstance(event, FeedGapFound) - isinstance(event, FeedGapClosed)
                         began = began or time.monotonic()
-                        if not early_mb and len(found) >= facts // 5:
+                        if not early_mb and len(closes) >= facts // 5:
                             early_mb = resident_mb(worker)
                     await asyncio.sleep(0.05)
             seconds, late_mb = time.monotonic() - began, resident_mb(worker)
@@ -79,11 +79,11 @@ async def test_the_log_holds_every_recorded_fact_once(
         server.kill()
         server.wait()
     digest = hashlib.sha256()
-    for (open_ms, number), price in sorted(found.items()):
+    for (open_ms, number), price in sorted(closes.items()):
         digest.update(f"{SUBJECTS[number]} {open_ms} {price}\n".encode())
     print(
         f"{count} messages in {seconds:.1f} s; {early_mb:.0f} MB after a fifth, {late_mb:.0f} MB at the end"
     )
-    assert (len(found), digest.hexdigest()) == (facts, expected)
+    assert (len(closes), digest.hexdigest()) == (facts, expected)
     assert set(ids.values()) == {1}
     assert late_mb - early_mb < GROWTH_MB_MAX

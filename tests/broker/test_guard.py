@@ -104,31 +104,33 @@ class Node:
         """The first true answer of `what`; nothing in time shows what the node said."""
         async with asyncio.timeout(seconds):
             while True:
-                found = await asyncio.to_thread(what)
-                if found:
-                    return found
+                answer = await asyncio.to_thread(what)
+                if answer:
+                    return answer
                 await asyncio.sleep(0.1)
 
     def statuses(self):
-        return [one["status"] for one in self.get("/reports/checkpoints") or []]
+        return [checkpoint["status"] for checkpoint in self.get("/reports/checkpoints") or []]
 
     def broken(self):
         body = self.get("/reports/invariants")
-        return {one["name"] for one in body["invariants"] if not one["ok"]} if body else set()
+        return (
+            {invariant["name"] for invariant in body["invariants"] if not invariant["ok"]} if body else set()
+        )
 
     def told(self):
-        return {(one["state"], one["kind"], one["name"]) for one in self.hook.calls}
+        return {(call["state"], call["kind"], call["name"]) for call in self.hook.calls}
 
 
 @pytest.fixture
 async def node(kafka_bootstrap, crunch_id, tmp_path):
     await create_topics(kafka_bootstrap, crunch_id)
     async with rpc_server(lambda _call: b"") as hook:
-        one = Node(kafka_bootstrap, crunch_id, tmp_path, hook)
+        running = Node(kafka_bootstrap, crunch_id, tmp_path, hook)
         try:
-            yield one
+            yield running
         finally:
-            one.stop()
+            running.stop()
 
 
 @pytest.mark.slow
@@ -149,8 +151,8 @@ async def test_the_chain_watch_brings_every_checkpoint_to_paid_through_kills(nod
             node.report.process.wait(LIMIT_SECONDS)
             node.report.start()
     await node.until(lambda: node.statuses() == ["PAID", "PAID"])
-    for one in node.get("/reports/checkpoints"):
-        moves = [move["status"] for move in one["meta"]["moves"]]
+    for checkpoint in node.get("/reports/checkpoints"):
+        moves = [move["status"] for move in checkpoint["meta"]["moves"]]
         assert moves == ["PENDING", "SUBMITTED", "CLAIMABLE", "PAID"]
     chain = FakeChain(lambda: 0.0, path=node.settings.data_dir / "fake-chain.json")
     assert len(chain.settlements) == 2
@@ -188,9 +190,9 @@ async def test_a_broken_log_is_said_withheld_and_told_until_the_operator_release
         before = node.periods
         await node.until(lambda before=before: len(node.statuses()) == before)
     held = node.get("/reports/checkpoints?status=WITHHELD")
-    assert [one["status"] for one in held] == ["WITHHELD", "WITHHELD"]
-    for one in held:
-        assert "2 were asked, 1 are recorded" in str(one)
+    assert [checkpoint["status"] for checkpoint in held] == ["WITHHELD", "WITHHELD"]
+    for checkpoint in held:
+        assert "2 were asked, 1 are recorded" in str(checkpoint)
     await node.until(
         lambda: any(kind == "checkpoint" and "withheld" in name for _, kind, name in node.told())
     )
@@ -251,7 +253,12 @@ async def test_one_altered_byte_of_a_read_model_is_found_by_the_background_repla
 
     def checked():
         body = node.get("/reports/invariants")
-        return body and next(one for one in body["invariants"] if one["name"] == "replay")["checked"]
+        return (
+            body
+            and next(invariant for invariant in body["invariants"] if invariant["name"] == "replay")[
+                "checked"
+            ]
+        )
 
     await node.until(checked)
     assert node.broken() == set()

@@ -92,8 +92,8 @@ async def test_each_worker_has_the_rights_that_it_needs_and_a_stolen_key_no_more
     done = coordinator("topics", "rights", cwd=tmp_path, CRUNCH_ID=OF_ROLES)
     assert done.returncode == 0, done.stderr
     await run_script(done.stdout, secured.plain)
-    made = coordinator("topics", "create", cwd=tmp_path, CRUNCH_ID=OF_ROLES, **key_of("operator", secured))
-    assert made.returncode == 0, made.stderr
+    created = coordinator("topics", "create", cwd=tmp_path, CRUNCH_ID=OF_ROLES, **key_of("operator", secured))
+    assert created.returncode == 0, created.stderr
     await create_topics(secured.plain, NEIGHBOUR)
 
     feed = {

@@ -48,17 +48,17 @@ def test_a_whole_node_runs_over_scram_and_tls(secured: Secured, crunch_id: str, 
         KAFKA_SSL_CA_FILE=str(secured.authority.file),
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    found = json.loads(summary.read_text())
-    assert found["feed_records"] == 60
-    assert found["predictions"]["scored"] > 0
-    assert found["predictions"]["failed"] == 0
+    figures = json.loads(summary.read_text())
+    assert figures["feed_records"] == 60
+    assert figures["predictions"]["scored"] > 0
+    assert figures["predictions"]["failed"] == 0
     written = [file for file in tmp_path.rglob("*") if file.is_file() and file != password]
     assert [file for file in written if PASSWORD.encode() in file.read_bytes()] == []
     assert PASSWORD not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
-    ("door", "variables", "said"),
+    ("door", "variables", "complaint"),
     [
         ("sasl", {"KAFKA_SASL_MECHANISM": "PLAIN"}, None),
         ("sasl", {"KAFKA_SASL_MECHANISM": "SCRAM-SHA-512"}, None),
@@ -70,7 +70,12 @@ def test_a_whole_node_runs_over_scram_and_tls(secured: Secured, crunch_id: str, 
     ],
 )
 def test_what_is_wrong_with_the_user_or_the_authority_is_said(
-    secured: Secured, crunch_id: str, tmp_path: Path, door: str, variables: dict[str, str], said: str | None
+    secured: Secured,
+    crunch_id: str,
+    tmp_path: Path,
+    door: str,
+    variables: dict[str, str],
+    complaint: str | None,
 ):
     if variables.get("KAFKA_SSL_CA_FILE") == "OTHER":
         variables = variables | {"KAFKA_SSL_CA_FILE": str(Authority(tmp_path / "other", "other").file)}
@@ -83,11 +88,11 @@ def test_what_is_wrong_with_the_user_or_the_authority_is_said(
         "KAFKA_SSL_CA_FILE": str(secured.authority.file),
     } | variables
     done = coordinator("topics", "list", cwd=tmp_path, **asked)
-    if said is None:
+    if complaint is None:
         assert done.returncode == 0, done.stderr
         return
     assert (done.returncode, len(done.stderr.splitlines())) == (3, 1), done.stderr
-    assert said in done.stderr
+    assert complaint in done.stderr
     assert PASSWORD not in done.stderr
     assert WRONG not in done.stderr
 
@@ -120,7 +125,7 @@ USER = {"KAFKA_SASL_USERNAME": "node", "KAFKA_SASL_PASSWORD": PASSWORD}
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("variables", "complaint"),
     [
         ({"KAFKA_SECURITY_PROTOCOL": "TLS"}, "choose one of PLAINTEXT, SSL"),
         ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, "needs KAFKA_SASL_USERNAME"),
@@ -145,8 +150,8 @@ USER = {"KAFKA_SASL_USERNAME": "node", "KAFKA_SASL_PASSWORD": PASSWORD}
         ),
     ],
 )
-def test_settings_that_contradict_each_other_are_refused(variables: dict[str, str], said: str):
-    with pytest.raises(OperatorError, match=said) as refused:
+def test_settings_that_contradict_each_other_are_refused(variables: dict[str, str], complaint: str):
+    with pytest.raises(OperatorError, match=complaint) as refused:
         read_security(variables)
     assert PASSWORD not in str(refused.value)
 

@@ -76,7 +76,9 @@ async def test_the_key_is_rotated_twice_and_its_files_are_the_owner_s_alone(sett
     first = await rotate_key()
     second = await rotate_key()
     assert first["new_key"] == second["old_key"]
-    assert await successors_of(settings) == {one["old_key"]: one["new_key"] for one in (first, second)}
+    assert await successors_of(settings) == {
+        rotation["old_key"]: rotation["new_key"] for rotation in (first, second)
+    }
     files = list((tmp_path / "evidence/keys").iterdir())
     assert {str(path) for path in files} == {first["file"], second["file"]}
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}

@@ -26,24 +26,24 @@ MODELS = [f"m{i:04}" for i in range(12)]
 
 @pytest.fixture
 def node(kafka_bootstrap, crunch_id, tmp_path):
-    one = started(kafka_bootstrap, crunch_id, tmp_path, rich_log(models=len(MODELS), hours=7))
-    yield one
-    one.stop()
+    served = started(kafka_bootstrap, crunch_id, tmp_path, rich_log(models=len(MODELS), hours=7))
+    yield served
+    served.stop()
 
 
-def hear(node, last_id=None, until=lambda said: said[-1][0] == "beat"):
+def hear(node, last_id=None, until=lambda messages: messages[-1][0] == "beat"):
     """What a listener is told, up to where `until` holds: [(event, data, id)]."""
-    said = []
+    messages = []
     headers = {"Last-Event-ID": last_id} if last_id else {}
     with (
         httpx.Client(timeout=LIMIT_SECONDS, verify=NO_CERTIFICATES) as client,
         connect_sse(client, "GET", f"{node.url}/reports/live", headers=headers) as source,
     ):
-        for one in source.iter_sse():
-            said.append((one.event, json.loads(one.data), one.id))
-            if until(said):
-                return said
-    raise AssertionError(f"the stream ended early: {[event for event, _, _ in said]}")
+        for message in source.iter_sse():
+            messages.append((message.event, json.loads(message.data), message.id))
+            if until(messages):
+                return messages
+    raise AssertionError(f"the stream ended early: {[event for event, _, _ in messages]}")
 
 
 def test_an_id_outlives_kill_9_and_nothing_is_missed_or_told_twice(node):
@@ -138,5 +138,6 @@ async def test_five_hundred_hear_a_score_and_the_board_is_served_meanwhile(node)
 
 async def _listening(pid: int) -> int:
     return sum(
-        os.readlink(f"/proc/{pid}/fd/{one}").startswith("socket:") for one in os.listdir(f"/proc/{pid}/fd")
+        os.readlink(f"/proc/{pid}/fd/{descriptor}").startswith("socket:")
+        for descriptor in os.listdir(f"/proc/{pid}/fd")
     )

@@ -33,8 +33,8 @@ async def test_the_topics_are_archived_as_they_stand_on_the_broker(kafka_bootstr
             )
             for offset in range(log.end(topic))
         ]
-        for one in sent:
-            await one
+        for sending in sent:
+            await sending
     await producer.stop()
     files = {}
     for source in (KafkaRecords(kafka_bootstrap, crunch_id, "birth"), Records(log)):

@@ -64,7 +64,9 @@ async def contents(bootstrap, crunch_id):
     async with reading(bootstrap) as consumer:
         ends = await offsets(consumer, crunch_id)
         return {
-            topic: [one async for one in read_range(consumer, topic_name(crunch_id, topic), *ends[topic])]
+            topic: [
+                record async for record in read_range(consumer, topic_name(crunch_id, topic), *ends[topic])
+            ]
             for topic in TOPICS
         }
 
@@ -78,18 +80,18 @@ async def test_a_restored_log_is_the_same_bytes_at_the_same_offsets(kafka_bootst
     await filled(kafka_bootstrap, crunch_id)
     copy, tail = await backup_of(kafka_bootstrap, crunch_id)
     store = Shelf()
-    said = await restored(kafka_bootstrap, f"{crunch_id}-again", copy, store, other_crunch=True)
+    complaint = await restored(kafka_bootstrap, f"{crunch_id}-again", copy, store, other_crunch=True)
     lost = blob_of(TABLES["lost"]).sha256
     assert (list(store.kept.values()), tail.lost) == ([TABLES["there"]], [f"blob {lost} is missing"])
     was = await contents(kafka_bootstrap, crunch_id)
-    assert said == tail
+    assert complaint == tail
     assert tail.records - tail.blobs == sum(map(len, was.values())) > 20
     again = await contents(kafka_bootstrap, f"{crunch_id}-again")
     assert {topic: records[1:] for topic, records in again.items()} == {
         topic: records[1:] for topic, records in was.items()
     }
     births = [read_birth(records[0][1]).data for records in again.values()]
-    assert {(one.crunch_id, one.before, one.copy_of) for one in births} == {
+    assert {(birth.crunch_id, birth.before, birth.copy_of) for birth in births} == {
         (f"{crunch_id}-again", f"of-{crunch_id}", crunch_id)
     }
 

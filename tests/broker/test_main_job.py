@@ -76,10 +76,10 @@ async def test_every_score_and_every_share_is_what_the_file_says(
     assert len(opened) == hours // period_hours
     for checkpoint in opened:
         means = recompute.period_means(expected, checkpoint["period_start"], checkpoint["period_end"])
-        assert {one["model_id"]: one["key_units"] for one in checkpoint["ranking"]} == means
+        assert {row["model_id"]: row["key_units"] for row in checkpoint["ranking"]} == means
         paid = {
-            checkpoint["ranking"][one["cruncher_index"]]["model_id"]: one["reward_pct"]
-            for one in checkpoint["emission"]["cruncher_rewards"]
+            checkpoint["ranking"][reward["cruncher_index"]]["model_id"]: reward["reward_pct"]
+            for reward in checkpoint["emission"]["cruncher_rewards"]
         }
         assert paid == recompute.shares(means)
         assert sum(paid.values()) == 1_000_000_000
@@ -112,8 +112,14 @@ async def test_every_score_and_every_share_is_what_the_file_says(
     }
     assert summary["snapshots"] == hours * MODELS
     assert [
-        (made["status"], made["period_start"], made["period_end"], made["sum"], made["rehearsal"])
-        for made in summary["checkpoints"]
+        (
+            checkpoint_["status"],
+            checkpoint_["period_start"],
+            checkpoint_["period_end"],
+            checkpoint_["sum"],
+            checkpoint_["rehearsal"],
+        )
+        for checkpoint_ in summary["checkpoints"]
     ] == [
         ("PENDING", end - period_seconds * 1000, end, 1_000_000_000, True)
         for end in range(START + period_seconds * 1000, until + 1, period_seconds * 1000)

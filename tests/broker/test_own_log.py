@@ -35,10 +35,10 @@ async def test_a_setting_that_would_delete_the_past_of_a_running_node_stops_it_a
     await own.check()
     name = topic_name(crunch_id, "commands")
     await set_by_somebody(kafka_bootstrap, name, retention_ms="60000", cleanup_policy="compact")
-    said = "cleanup.policy is compact instead of delete;.*retention.ms is 60000"
-    with pytest.raises(WrongLogError, match=rf"topic {name} .*{said}.*coordinator topics mend"):
+    complaint = "cleanup.policy is compact instead of delete;.*retention.ms is 60000"
+    with pytest.raises(WrongLogError, match=rf"topic {name} .*{complaint}.*coordinator topics mend"):
         await own.watch()
     mended = await mend_settings(kafka_bootstrap, crunch_id)
-    assert [one.split(":")[0] for one in mended] == [name]
-    assert not any(one.mismatches for one in await list_topics(kafka_bootstrap, crunch_id))
+    assert [topic.split(":")[0] for topic in mended] == [name]
+    assert not any(topic.mismatches for topic in await list_topics(kafka_bootstrap, crunch_id))
     assert await mend_settings(kafka_bootstrap, crunch_id) == []

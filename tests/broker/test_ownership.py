@@ -114,9 +114,9 @@ class TogetherLog(KafkaLog):
     barrier: asyncio.Barrier
 
     async def writer(self) -> KafkaWriter:
-        made = await super().writer()
+        record_writer = await super().writer()
         await self.barrier.wait()
-        return made
+        return record_writer
 
 
 async def test_of_two_claimants_of_one_epoch_exactly_one_owns(kafka_bootstrap, crunch_id):
@@ -131,7 +131,7 @@ async def test_of_two_claimants_of_one_epoch_exactly_one_owns(kafka_bootstrap, c
     lost = [end for end in ends if end is not None]
     assert len(lost) == 1
     assert isinstance(lost[0], LostOwnershipError)
-    loser, winner = sorted(claimants.values(), key=lambda one: one.epoch)
+    loser, winner = sorted(claimants.values(), key=lambda claimant: claimant.epoch)
     assert (loser.epoch, winner.epoch) == (0, 1)
     await winner.send([], {}, {})
     await winner.flush()
@@ -140,13 +140,15 @@ async def test_of_two_claimants_of_one_epoch_exactly_one_owns(kafka_bootstrap, c
     again = OwnedTopic(io, "scores", loser.owner)
     await again.claim(seen[loser.owner].append)
     assert again.epoch == 2
-    assert [one.seq for one in seen[loser.owner]] == [1], "the next owner knows what the first one decided"
+    assert [decision.seq for decision in seen[loser.owner]] == [1], (
+        "the next owner knows what the first one decided"
+    )
     why = await in_time(winner.lost)
     assert why.foreign
     with pytest.raises(LostOwnershipError):
         await winner.send([], {}, {})
-    for one in (*claimants.values(), again):
-        await one.close()
+    for claimant in (*claimants.values(), again):
+        await claimant.close()
     await io.close()
 
 
@@ -185,8 +187,8 @@ async def test_rebalances_change_owners_and_nothing_else(kafka_bootstrap, crunch
         await field.assert_equal(log, STAGES[:2])
         assert await field.claims("scores") <= changes + 1
         assert await field.claims("snapshots") <= changes + 1
-        for one in members:
-            assert one.process.poll() is None, one.tail()
+        for member in members:
+            assert member.process.poll() is None, member.tail()
 
 
 async def progress(field, log):
@@ -195,7 +197,9 @@ async def progress(field, log):
     assert await field.feed(log) or field.next_chunk == len(log.cuts)
     deadline = time.monotonic() + LIMIT_SECONDS
     while len(await field.events("scores")) == before < len(log.expected["scores"]):
-        assert time.monotonic() < deadline, "no progress\n" + "\n".join(one.tail() for one in field.workers)
+        assert time.monotonic() < deadline, "no progress\n" + "\n".join(
+            worker.tail() for worker in field.workers
+        )
         await asyncio.sleep(0.05)
 
 
@@ -204,20 +208,20 @@ async def test_a_round_that_is_larger_than_a_record_goes_through(kafka_bootstrap
     await create_topics(kafka_bootstrap, crunch_id)
     io = KafkaLog(kafka_bootstrap, crunch_id)
     note = {"note": "".join(random.Random(7).choices("abcdefghijklmnopqrstuvwxyz", k=65_000))}
-    said = answers(T0, {f"m{number:04}": note for number in range(200)})
+    events_of_round = answers(T0, {f"m{number:04}": note for number in range(200)})
     owned = OwnedTopic(io, "predictions", "tests")
     await owned.claim(lambda _: None)
-    for events in (said[:1], said, said[-1:]):
+    for events in (events_of_round[:1], events_of_round, events_of_round[-1:]):
         await owned.send(events, {}, {})
     await owned.flush()
     await owned.close()
-    found: list[Decision] = []
+    decisions: list[Decision] = []
     again = OwnedTopic(io, "predictions", "the next")
-    await again.claim(found.append)
+    await again.claim(decisions.append)
     await again.close()
     await io.close()
-    assert len(said) > 10
-    assert [len(one.events) for one in found] == [1, len(said), 1]
+    assert len(events_of_round) > 10
+    assert [len(decision.events) for decision in decisions] == [1, len(events_of_round), 1]
 
 
 async def test_a_new_owner_begins_at_the_state_that_the_one_before_recorded(
@@ -235,9 +239,9 @@ async def test_a_new_owner_begins_at_the_state_that_the_one_before_recorded(
     await owned.flush()
     reader = await io.reader("snapshots", 0)
     async with limit():
-        found: list[bytes] = []
-        while not any(b'"state":' in record[:100] for record in found):
-            found += [record for _, record in await reader.read()]
+        records: list[bytes] = []
+        while not any(b'"state":' in record[:100] for record in records):
+            records += [record for _, record in await reader.read()]
     await reader.close()
     await owned.close()
 

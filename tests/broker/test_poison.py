@@ -57,7 +57,7 @@ async def test_garbage_in_our_topics_is_skipped_by_every_reader_alike(kafka_boot
 
 async def test_an_unknown_kind_stops_the_worker_and_names_the_record(kafka_bootstrap, tmp_path):
     """In the driving topic, which Faust delivers, and in the other one, which a reader tails."""
-    await asyncio.gather(*(stops_at_an_unknown_kind(kafka_bootstrap, tmp_path, one) for one in SOURCES))
+    await asyncio.gather(*(stops_at_an_unknown_kind(kafka_bootstrap, tmp_path, source) for source in SOURCES))
 
 
 async def stops_at_an_unknown_kind(bootstrap: str, log_dir: Path, topic: str) -> None:
@@ -104,8 +104,8 @@ async def test_garbage_among_the_commands_is_set_aside_and_the_worker_goes_on(
         letters = await dead_letters(field)
         # By its hash only: a record of `commands` may hold answers, which nobody may see before the close.
         assert [letter.data.head for letter in letters] == [
-            f"a record of {len(one)} bytes with the SHA-256 {hashlib.sha256(one).hexdigest()}"
-            for one in garbage
+            f"a record of {len(record)} bytes with the SHA-256 {hashlib.sha256(record).hexdigest()}"
+            for record in garbage
         ]
         assert "0.314" not in repr(letters) + worker.tail()
         assert [letter.data.position for letter in letters] == ["1", "2", "5", "6", "7"]

@@ -46,11 +46,11 @@ MODEL_OF = {"201": "cheap_and_good", "202": "first_feature", "203": "mean_of_fea
 class Node:
     """`coordinator up` in the node's folder, and its API."""
 
-    def __init__(self, made: Any, bootstrap: str, crunch_id: str) -> None:
+    def __init__(self, workspace: Any, bootstrap: str, crunch_id: str) -> None:
         (port,) = free_ports(1)
-        self.made = made
+        self.made = workspace
         self.url = f"http://127.0.0.1:{port}"
-        self.log = made.root / "up.log"
+        self.log = workspace.root / "up.log"
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(
                 command("up", "--kafka", bootstrap, "--port", port),
@@ -62,10 +62,10 @@ class Node:
                     SNAPSHOT_INTERVAL_SECONDS="5",
                     CHECKPOINT_INTERVAL_SECONDS="10",
                 ),
-                cwd=made.node,
+                cwd=workspace.node,
             )
 
-    def said(self) -> str:
+    def printed(self) -> str:
         return self.log.read_text()[-3000:]
 
     def get(self, path: str) -> Any:
@@ -73,14 +73,14 @@ class Node:
         try:
             answer = httpx.get(self.url + path, timeout=LIMIT_SECONDS, verify=NO_CERTIFICATES)
         except httpx.TransportError:
-            assert self.process.poll() is None, self.said()
+            assert self.process.poll() is None, self.printed()
             return None
         return answer.json() if answer.is_success else None
 
     def wait(self, path: str, wanted: Any) -> Any:
         """What a route says once `wanted` of it is true."""
         told: list[Any] = [None]
-        for _ in looks(0.1, lambda: f"{path}: {told[-1]}\n{self.said()}"):
+        for _ in looks(0.1, lambda: f"{path}: {told[-1]}\n{self.printed()}"):
             told.append(self.get(path))
             if told[-1] is not None and wanted(told[-1]):
                 break
@@ -107,7 +107,7 @@ class Node:
         """Kill it, and wait until `up` has started it anew."""
         pid = self.pids()[worker]
         os.kill(pid, signal.SIGKILL)
-        for _ in looks(0.1, self.said):
+        for _ in looks(0.1, self.printed):
             if self.pids().get(worker, pid) != pid:
                 return
 
@@ -116,16 +116,18 @@ class Node:
         return self.process.wait(LIMIT_SECONDS)
 
 
-def answer_of(model_id: str, made: Any) -> dict[str, float]:
+def answer_of(model_id: str, workspace: Any) -> dict[str, float]:
     """What the example model says of the round, asked here."""
-    main = made.challenge / "examples" / MODEL_OF[model_id] / "main.py"
+    main = workspace.challenge / "examples" / MODEL_OF[model_id] / "main.py"
     spec = importlib.util.spec_from_file_location(f"posted_{model_id}", main)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     (kind,) = [
-        one for one in vars(module).values() if isinstance(one, type) and one.__module__ == module.__name__
+        member
+        for member in vars(module).values()
+        if isinstance(member, type) and member.__module__ == module.__name__
     ]
     model = kind()
     model.tick({"columns": {"id": ROWS, **FEATURES}})
@@ -135,9 +137,9 @@ def answer_of(model_id: str, made: Any) -> dict[str, float]:
 
 @pytest.fixture
 def node(kafka_bootstrap, crunch_id, tmp_path, monkeypatch):
-    made = render("a-b", "tournament", tmp_path, version="1")
-    monkeypatch.syspath_prepend(str(made.challenge))
-    started = Node(made, kafka_bootstrap, crunch_id)
+    workspace = render("a-b", "tournament", tmp_path, version="1")
+    monkeypatch.syspath_prepend(str(workspace.challenge))
+    started = Node(workspace, kafka_bootstrap, crunch_id)
     yield started
     if started.process.poll() is None:
         started.end()
@@ -160,7 +162,7 @@ def test_a_round_is_posted_answered_closed_resolved_and_scored(node):
     node.post("/rounds/week-1/resolve", {}, GRACE, 403)
     hidden = node.wait(shown, lambda body: len(body["answers"]) == len(STAKES))
     assert hidden["state"] == "open"
-    assert all(one["output"] is None and one["output_hidden"] for one in hidden["answers"])
+    assert all(answer["output"] is None and answer["output_hidden"] for answer in hidden["answers"])
     for path in (shown, "/reports/predictions", "/reports/rounds/week-1", "/events/overview"):
         assert "0.9123" not in json.dumps(node.get(path)), path
     logs = [node.log, *(node.made.node / "coordinator-data" / "logs").glob("*.log")]
@@ -172,24 +174,27 @@ def test_a_round_is_posted_answered_closed_resolved_and_scored(node):
     closed = node.wait(
         shown, lambda body: body["state"] == "closed" and not body["answers"][0]["output_hidden"]
     )
-    assert {one["model_id"] for one in closed["answers"]} == set(STAKES)
+    assert {answer["model_id"] for answer in closed["answers"]} == set(STAKES)
     node.post("/rounds/week-1/resolve", {"table": {"columns": {"id": ROWS, "target": [*TARGET.values()]}}})
-    resolved = node.wait(shown, lambda body: all(one["score"] for one in body["answers"]))
-    said = {model_id: answer_of(model_id, node.made) for model_id in MODEL_OF} | {"900": SAID}
-    expected = {one: score_table(said[one], TARGET, float(STAKES[one])) for one in STAKES}
-    scores = {one["model_id"]: one["score"] for one in resolved["answers"]}
+    resolved = node.wait(shown, lambda body: all(answer["score"] for answer in body["answers"]))
+    answers_by_model = {model_id: answer_of(model_id, node.made) for model_id in MODEL_OF} | {"900": SAID}
+    expected = {
+        model_id: score_table(answers_by_model[model_id], TARGET, float(STAKES[model_id]))
+        for model_id in STAKES
+    }
+    scores = {answer["model_id"]: answer["score"] for answer in resolved["answers"]}
     for model_id, (value, payout) in expected.items():
         assert scores[model_id]["value"] == pytest.approx(value, abs=1e-9)
         assert scores[model_id]["payout"] == pytest.approx(payout, abs=1e-9)
 
     board = node.wait(
-        "/reports/leaderboard", lambda rows: len(rows) == len(STAKES) and all(one["rank"] for one in rows)
+        "/reports/leaderboard", lambda rows: len(rows) == len(STAKES) and all(row["rank"] for row in rows)
     )
     by_payout = sorted(expected, key=lambda model_id: -expected[model_id][1])
-    assert [one["model_id"] for one in board] == by_payout
+    assert [row["model_id"] for row in board] == by_payout
     (checkpoint,) = node.wait("/reports/checkpoints", bool)
     assert checkpoint["status"] == "WITHHELD"  # the scaffold's address on chain belongs to nobody
-    rewards = [one["reward_pct"] for one in checkpoint["entries"][0]["cruncher_rewards"]]
+    rewards = [reward["reward_pct"] for reward in checkpoint["entries"][0]["cruncher_rewards"]]
     won = [payout for _, payout in expected.values() if payout > 0]
     assert sum(rewards) == 1_000_000_000
     assert sorted(rewards) == pytest.approx(sorted(1e9 * payout / sum(won) for payout in won), abs=1)

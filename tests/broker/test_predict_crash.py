@@ -64,14 +64,14 @@ async def test_every_prediction_of_a_killed_predict_worker_ends_once(kafka_boots
         await until_answered(field, worker, (await look_rounds(field))["RoundAnswered"] + 5)
         end.set()
         await clock
-        asked = {one.input_id: one for one in await inputs_of(field)}
+        asked = {data.input_id: data for data in await inputs_of(field)}
         await until_answered(field, worker, len(asked))
         assert await worker.stop() == 0
         assert await field.claims("predictions") <= len(LIVES) + 1
 
         rounds: dict[str, ev.RoundOpened] = {}
         answers: Tally[tuple[str, str, str]] = Tally()
-        said: Tally[str] = Tally()
+        ends: Tally[str] = Tally()
         open_rounds: dict[str, str] = {}
         for decision in await field.look("predictions"):
             for event in decision.events:
@@ -91,12 +91,12 @@ async def test_every_prediction_of_a_killed_predict_worker_ends_once(kafka_boots
                         answers[data.input_id, data.scope_key, entry.model_id] += 1
                         if entry.status == "PENDING":
                             assert event.at <= asked[data.input_id].deadline_at, "made after its time"
-                            said["recorded"] += 1
+                            ends["recorded"] += 1
                         else:
                             assert entry.reason
                             assert entry.status == "ABSENT"
                             assert entry.fault == "node", "the models did nothing wrong"
-                            said[entry.reason] += 1
+                            ends[entry.reason] += 1
         assert rounds.keys() == asked.keys()
         assert answers == Tally(
             (input_id, scope_key, entry.model_id)
@@ -104,12 +104,12 @@ async def test_every_prediction_of_a_killed_predict_worker_ends_once(kafka_boots
             for scope_key in opened.data.scope_keys
             for entry in opened.data.roster
         )
-        assert said.keys() - {FELL_BEHIND, f"ABSENT: {NODE_LATE}"} == {
+        assert ends.keys() - {FELL_BEHIND, f"ABSENT: {NODE_LATE}"} == {
             "recorded",
             NODE_RESTARTED,
             NODE_LATE,
-        }, said
-        print(said)
+        }, ends
+        print(ends)
 
 
 async def until_answered(field: Board, worker: WorkerProcess, rounds: int) -> None:

@@ -59,7 +59,7 @@ async def test_what_is_produced_is_served_and_verified_beside_the_living_worker(
     assert [row["model_id"] for row in worker.get("/reports/leaderboard").json()][:2] == ["m1", "m2"]
 
     expected = folded(log, tmp_path / "expected")
-    hashes = {one.name: one.store.state_hash for one in expected.all()}
+    hashes = {projection.name: projection.store.state_hash for projection in expected.all()}
     expected.close()
     assert of_events(worker.get("/reports/summary").json()["state_hash"]) == of_events(hashes)
 
@@ -84,16 +84,16 @@ async def test_what_is_produced_is_served_and_verified_beside_the_living_worker(
         database.put(key, value[:-1] + bytes((value[-1] ^ 1,)))
         database.close()
     result = await verify_async(settings.kafka_bootstrap, settings.crunch_id, settings.data_dir)
-    assert [one.projection for one in result.verdicts if one.equal] == []
+    assert [verdict.projection for verdict in result.verdicts if verdict.equal] == []
     command = ["replay", "--verify", "--json"]
     command += ["--kafka", settings.kafka_bootstrap, "--data-dir", str(settings.data_dir)]
     for name in PROJECTIONS:
         environ = {**os.environ, "CRUNCH_ID": settings.crunch_id}
         done = forked.run([*command, "--projection", name], env=environ)
         assert done.returncode == 1, done.stdout + done.stderr
-        assert [(one["projection"], one["equal"]) for one in json.loads(done.stdout)["verdicts"]] == [
-            (name, False)
-        ]
+        assert [
+            (verdict["projection"], verdict["equal"]) for verdict in json.loads(done.stdout)["verdicts"]
+        ] == [(name, False)]
 
 
 async def test_killed_again_and_again_it_ends_on_the_same_rows(worker, tmp_path):
@@ -108,7 +108,7 @@ async def test_killed_again_and_again_it_ends_on_the_same_rows(worker, tmp_path)
     worker.start()
     worker.wait_caught_up(readable(log))
     expected = folded(log, tmp_path / "expected")
-    hashes = {one.name: one.store.state_hash for one in expected.all()}
+    hashes = {projection.name: projection.store.state_hash for projection in expected.all()}
     expected.close()
     assert of_events(worker.get("/reports/summary").json()["state_hash"]) == of_events(hashes)
     assert worker.end(signal.SIGINT) == 0

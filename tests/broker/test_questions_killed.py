@@ -53,7 +53,7 @@ def chunks(engine: Engine) -> list[tuple[list[bytes], list[bytes]]]:
     """(inputs, predictions) of each: no round stands before the input that it is of."""
     inputs, predictions = engine.log["inputs"], engine.log["predictions"]
     cuts = [1 + (len(inputs) - 1) * i // CHUNKS for i in range(1, CHUNKS + 1)]
-    found, since, at = [], 1, 1
+    parts, since, at = [], 1, 1
     for cut in cuts:
         end = at
         while end < len(predictions):
@@ -66,9 +66,9 @@ def chunks(engine: Engine) -> list[tuple[list[bytes], list[bytes]]]:
             ):
                 break
             end += 1
-        found.append((inputs[since:cut], predictions[at:end]))
+        parts.append((inputs[since:cut], predictions[at:end]))
         since, at = cut, end
-    return found
+    return parts
 
 
 async def live_and_die(field: Board, feed: Callable[[], object], contract: str, name: str) -> None:

@@ -111,7 +111,7 @@ class WholeNode:
         )
 
     def _tails(self) -> str:
-        return "\n".join(f"{one.name}: {one.tail()[-1500:]}" for one in self.field.workers[-4:])
+        return "\n".join(f"{worker.name}: {worker.tail()[-1500:]}" for worker in self.field.workers[-4:])
 
     async def events(self) -> dict[str, list[ev.AnyEvent]]:
         """The counted events of each topic that is decided."""
@@ -154,28 +154,31 @@ def posts_of_tournament(posted: tournament.Tournament) -> list[dict[str, Any]]:
 
 def posts_of_events(drawn: list[events_played.Posted]) -> list[dict[str, Any]]:
     posts = ticks(events_played.PERIOD_DAYS + 2)
-    for one in drawn:
+    for posted in drawn:
         models = events_played.MODELS
         payload = {
-            "said": {name: events_played.said(name, one.lean) for name in models},
+            "said": {name: events_played.answer_of(name, posted.lean) for name in models},
             "down": {
-                name: [events_played.is_down(name, one, asking) for asking in (0, 1)] for name in models
+                name: [events_played.is_down(name, posted, asking) for asking in (0, 1)] for name in models
             },
         }
         question = {
-            "question_id": one.name,
+            "question_id": posted.name,
             "payload": payload,
-            "opens_at": one.opens_at,
-            "closes_at": one.closes_at,
+            "opens_at": posted.opens_at,
+            "closes_at": posted.closes_at,
         }
         posts.append({"do": "post", "round_id": "r", "questions": [question], "at": T0 + 2})
-        posts.append({"do": "stakes", "stakes": {}, "at": one.opens_at + events_played.ASKED_AGAIN})
-        if one.is_void:
-            void = {"do": "void", "round_id": "r", "reason": "annulled", "question_ids": [one.name]}
-            posts.append({**void, "at": one.comes_at})
+        posts.append({"do": "stakes", "stakes": {}, "at": posted.opens_at + events_played.ASKED_AGAIN})
+        if posted.is_void:
+            void = {"do": "void", "round_id": "r", "reason": "annulled", "question_ids": [posted.name]}
+            posts.append({**void, "at": posted.comes_at})
             continue
-        for at, outcome in [(one.comes_at, one.outcome), *([one.corrected] if one.corrected else [])]:
-            truths = {one.name: {"outcome": outcome}}
+        for at, outcome in [
+            (posted.comes_at, posted.outcome),
+            *([posted.corrected] if posted.corrected else []),
+        ]:
+            truths = {posted.name: {"outcome": outcome}}
             posts.append({"do": "resolve", "round_id": "r", "truths": truths, "at": at})
     return sorted(posts, key=lambda post: post["at"])
 
@@ -204,11 +207,11 @@ async def test_a_tournament_under_kill_of_every_worker(
                 for number, name in enumerate(posted.stakes)
             }  # fmt: skip
             rows_of_board = node.read("/reports/leaderboard")
-            assert [one["model_id"] for one in rows_of_board] == sorted(means, key=lambda name: -means[name])
+            assert [row["model_id"] for row in rows_of_board] == sorted(means, key=lambda name: -means[name])
             last = tournament.ROUNDS - 1
             shown = node.read(f"/reports/rounds/week-{last}/questions/table")
             assert shown["state"] == "resolved"
-            scores = {one["model_id"]: one["score"] for one in shown["answers"] if one["score"]}
+            scores = {answer["model_id"]: answer["score"] for answer in shown["answers"] if answer["score"]}
             for number, (name, stake) in enumerate(posted.stakes.items()):
                 value = tournament.corr(linear(number, posted.tables[last]), posted.targets[last])
                 assert scores[name]["value"] == pytest.approx(value, abs=1e-6)
@@ -233,24 +236,24 @@ async def test_events_under_kill_of_every_worker(kafka_bootstrap, crunch_id, tmp
             events_played.hold_against_the_oracle(posted, decided.__getitem__)
             shown_max = min(count, EVENTS_MAX)
             overview = node.read(f"/events/overview?limit={shown_max}")
-            counted = {f"r/{one.name}": one for one in posted if not one.is_void}
+            counted = {f"r/{question.name}": question for question in posted if not question.is_void}
             assert (overview["total"], overview["resolved_count"], overview["pending_count"]) == (
                 len(counted), len(counted), 0,
             )  # fmt: skip
-            event_ids = {one["event_id"] for one in overview["events"]}
+            event_ids = {event["event_id"] for event in overview["events"]}
             assert event_ids <= counted.keys()
             assert len(event_ids) == min(len(counted), shown_max)
             for shown in overview["events"]:
-                one = counted[shown["event_id"]]
-                outcome = one.corrected[1] if one.corrected else one.outcome
+                question = counted[shown["event_id"]]
+                outcome = question.corrected[1] if question.corrected else question.outcome
                 assert (shown["outcome"], shown["resolved"]) == (outcome, True)
-                assert {said["model_id"]: (said["prediction"], said["brier_score"]) for said in shown["predictions"]} == {
+                assert {row["model_id"]: (row["prediction"], row["brier_score"]) for row in shown["predictions"]} == {
                     name: (
-                        events_played.said(name, one.lean),
-                        pytest.approx(events_played.units(name, one, outcome) / events_played.UNIT, abs=1e-9),
+                        events_played.answer_of(name, question.lean),
+                        pytest.approx(events_played.units(name, question, outcome) / events_played.UNIT, abs=1e-9),
                     )
                     for name in events_played.MODELS
-                    if events_played.answered(name, one)
+                    if events_played.answered(name, question)
                 }  # fmt: skip
         finally:
             node.report.end(signal.SIGKILL)

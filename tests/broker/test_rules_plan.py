@@ -31,15 +31,15 @@ async def test_a_plan_is_applied_only_while_what_it_was_made_on_holds(settings, 
     try:
         async with limit():
             while True:
-                code, same, said = await coordinator("plan")
+                code, same, output = await coordinator("plan")
                 if code == 0:
                     break
-                assert code == 1, said
+                assert code == 1, output
                 await asyncio.sleep(0.5)
         assert (same["plan"]["change"], same["plan"]["periods"]) == ("none", [])
 
-        code, missing, said = await coordinator("plan", "--contract", "no_such_rules:CONTRACT")
-        assert (code, missing, "no_such_rules" in said) == (1, None, True)
+        code, missing, output = await coordinator("plan", "--contract", "no_such_rules:CONTRACT")
+        assert (code, missing, "no_such_rules" in output) == (1, None, True)
 
         write(tmp_path, rules=GATED)
         before = await topic_ends(settings.kafka_bootstrap, settings.crunch_id)
@@ -48,22 +48,22 @@ async def test_a_plan_is_applied_only_while_what_it_was_made_on_holds(settings, 
         assert {
             topic: after[topic] for topic in ("commands", "checkpoints", "snapshots", "dead-letters")
         } == {topic: before[topic] for topic in ("commands", "checkpoints", "snapshots", "dead-letters")}
-        changed = {one["name"]: (one["old"], one["new"]) for one in plan["plan"]["terms"]}
+        changed = {term["name"]: (term["old"], term["new"]) for term in plan["plan"]["terms"]}
         assert changed["min_participation"] == (0.0, 0.5)
         _, what_if, _ = await coordinator("plan", "--set", "min_participation=0.7")
 
         write(tmp_path, rules=GATED.replace("0.5", "0.6"))
-        code, _, said = await coordinator("apply", plan["file"], "--yes")
-        assert (code, "is another one now" in said) == (2, True), said
-        code, _, said = await coordinator("apply", what_if["file"], "--yes")
-        assert (code, "was set for the plan alone" in said) == (2, True), said
+        code, _, output = await coordinator("apply", plan["file"], "--yes")
+        assert (code, "is another one now" in output) == (2, True), output
+        code, _, output = await coordinator("apply", what_if["file"], "--yes")
+        assert (code, "was set for the plan alone" in output) == (2, True), output
 
         write(tmp_path, rules=GATED)
-        code, applied, said = await coordinator("apply", plan["file"], "--yes")
-        assert code == 0, said
+        code, applied, output = await coordinator("apply", plan["file"], "--yes")
+        assert code == 0, output
         assert applied["effective_from"] == plan["made_on"]["holds_from_ms"]
-        code, _, said = await coordinator("apply", plan["file"], "--yes")
-        assert (code, "was applied since" in said) == (2, True), said
+        code, _, output = await coordinator("apply", plan["file"], "--yes")
+        assert (code, "was applied since" in output) == (2, True), output
     finally:
         feed.kill()
         feed.wait(LIMIT_SECONDS)

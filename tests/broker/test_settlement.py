@@ -122,7 +122,7 @@ async def opened(report) -> bool:
 
 async def test_of_two_confirms_at_once_one_wins_and_the_other_hears_409(node):
     reports, _ = node
-    ids = [one["id"] for one in reports[0].get("/reports/checkpoints").json()]
+    ids = [checkpoint["id"] for checkpoint in reports[0].get("/reports/checkpoints").json()]
     hashes = map(hash_of, itertools.count())
     async with httpx.AsyncClient(timeout=LIMIT_SECONDS, verify=NO_CERTIFICATES) as client:
 
@@ -133,17 +133,21 @@ async def test_of_two_confirms_at_once_one_wins_and_the_other_hears_409(node):
         for the_id in ids:
             first, second = next(hashes), next(hashes)
             answers = await asyncio.gather(
-                *(confirm(report, the_id, one) for report, one in zip(reports, (first, second), strict=True))
+                *(confirm(report, the_id, tx) for report, tx in zip(reports, (first, second), strict=True))
             )
-            assert sorted(one.status_code for one in answers) == [200, 409], [one.text for one in answers]
-            won, lost = sorted(answers, key=lambda one: one.status_code)
+            assert sorted(answer.status_code for answer in answers) == [200, 409], [
+                answer.text for answer in answers
+            ]
+            won, lost = sorted(answers, key=lambda answer: answer.status_code)
             assert won.json()["status"] == "SUBMITTED"
             assert lost.json()["state"] == "SUBMITTED"
             tx_hash = won.json()["tx_hash"]
             assert tx_hash in (first, second)
             # the same one again, at both at once: done is done
             again = await asyncio.gather(*(confirm(report, the_id, tx_hash) for report in reports))
-            assert [(one.status_code, one.json()["tx_hash"]) for one in again] == [(200, tx_hash)] * 2
+            assert [(answer.status_code, answer.json()["tx_hash"]) for answer in again] == [
+                (200, tx_hash)
+            ] * 2
             moves = [move["status"] for move in again[0].json()["meta"]["moves"]]
             assert moves == ["PENDING", "SUBMITTED"]
         # a hash that pays one period pays no other
@@ -169,15 +173,15 @@ async def test_the_command_line_does_what_the_api_does(node, monkeypatch, tmp_pa
     )
     assert (await coordinator("list")).stdout.count("PENDING") == PERIODS
     the_id = shown[0]["id"]
-    one = json.loads((await coordinator("show", the_id[:12], "--json")).stdout)
-    assert one == report.get(f"/reports/checkpoints/{the_id}").json()
+    told = json.loads((await coordinator("show", the_id[:12], "--json")).stdout)
+    assert told == report.get(f"/reports/checkpoints/{the_id}").json()
     assert "50.0000000 %" in (await coordinator("show", "latest")).stdout
     for shape, path in (("emission", "emission"), ("cli-format", "emission/cli-format")):
-        said = await coordinator("show", "latest", "--as", shape)
-        assert said.stdout.strip() == report.get(f"/reports/checkpoints/{the_id}/{path}").text
-    assert "without a wallet" in said.stderr
-    said = await coordinator("show", "latest", "--as", "prizes", "--total-prize", "100")
-    assert said.stdout.strip() == report.get(f"/reports/checkpoints/{the_id}/prizes?total_prize=100").text
+        result = await coordinator("show", "latest", "--as", shape)
+        assert result.stdout.strip() == report.get(f"/reports/checkpoints/{the_id}/{path}").text
+    assert "without a wallet" in result.stderr
+    result = await coordinator("show", "latest", "--as", "prizes", "--total-prize", "100")
+    assert result.stdout.strip() == report.get(f"/reports/checkpoints/{the_id}/prizes?total_prize=100").text
     await coordinator("show", "latest", "--as", "prizes", code=2)
     await coordinator("show", "ckp_", code=2)  # four begin so
 

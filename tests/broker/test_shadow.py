@@ -47,7 +47,7 @@ FAILING = "nothing = here\n"
 MADE = ("feeds", "inputs", "models", "predictions", "scores", "snapshots", "checkpoints")
 
 
-def made(contract):
+def engine_log(contract):
     """(an engine's log, its topics' ends behind each checkpoint period)"""
     key = contract_hash(contract)
     models = {"one": Moody(0), "two": Moody(4), "calm": lambda data, call: {"value": 0.03}}
@@ -83,7 +83,7 @@ async def node(kafka_bootstrap, crunch_id, tmp_path, monkeypatch):
     report.start()
     env = {**os.environ, **environment(settings)}
     try:
-        yield report, settings, env, *made(load_contract(settings.contract))
+        yield report, settings, env, *engine_log(load_contract(settings.contract))
     finally:
         report.process.kill()
         report.process.wait(LIMIT_SECONDS)
@@ -143,8 +143,8 @@ async def test_a_shadow_follows_the_live_log_is_killed_and_decides_what_a_plan_s
                     return answer.json()
                 await asyncio.sleep(0.1)
 
-    _, said = await coordinator("start", "--contract", "new_rules_of_shadow:CONTRACT", code=2)
-    assert "nothing was fed" in said
+    _, output = await coordinator("start", "--contract", "new_rules_of_shadow:CONTRACT", code=2)
+    assert "nothing was fed" in output
     await grow(0)
     words = (
         "start",
@@ -193,7 +193,7 @@ async def test_a_shadow_follows_the_live_log_is_killed_and_decides_what_a_plan_s
     assert {row["model_id"] for row in await get("/reports/shadow/leaderboard")} == {"one", "two", "calm"}
     periods = (await get("/reports/shadow/periods"))["periods"]
     assert periods[0]["differs"]
-    (moody,) = [one for one in periods[-1]["models"] if one["model_id"] == "one"]
+    (moody,) = [model for model in periods[-1]["models"] if model["model_id"] == "one"]
     assert moody["live_share_frac64"] > 0 == moody["share_frac64"]
 
     assert (await coordinator("stop"))[0] == {"stopped": True}

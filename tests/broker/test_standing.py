@@ -41,9 +41,9 @@ async def test_the_broker_says_who_works(kafka_bootstrap, crunch_id):
     try:
         for worker in workers:
             await worker.start()
-        found = await stage_members(kafka_bootstrap, crunch_id)
-        assert found == {**dict.fromkeys(WORKER_OF, 0), "score": 2, "predict": 1}
-        assert set(nobody(found)) == {"input", "aggregate", "checkpoint"}
+        members = await stage_members(kafka_bootstrap, crunch_id)
+        assert members == {**dict.fromkeys(WORKER_OF, 0), "score": 2, "predict": 1}
+        assert set(nobody(members)) == {"input", "aggregate", "checkpoint"}
     finally:
         for worker in workers:
             await worker.stop()
@@ -61,7 +61,7 @@ BATCH_HEAD_BYTES = 12
 
 def flip_a_byte(folder: Path, topic: str, at: int = -1) -> None:
     """Byte `at` of the batch in the middle of a topic, on the disk of a broker that goes on."""
-    (segment,) = [one for one in folder.rglob("*.log") if one.parent.name == f"{topic}-0"]
+    (segment,) = [segment_ for segment_ in folder.rglob("*.log") if segment_.parent.name == f"{topic}-0"]
     content, batches = segment.read_bytes(), [0]
     while batches[-1] < len(content):
         begin = batches[-1]
@@ -89,7 +89,7 @@ def until(report: Report, holds) -> dict:
 
 
 def told(health: dict, words: str) -> bool:
-    return any(words in one["text"] for one in health["alerts"])
+    return any(words in alert["text"] for alert in health["alerts"])
 
 
 AT = {
@@ -149,20 +149,20 @@ async def tells_of_it_everywhere(field, settings, report: Report, folder: Path) 
     topic = topic_name(settings.crunch_id, "inputs")
     flip_a_byte(folder / "kafka", topic)
 
-    with pytest.raises(CorruptTopicError) as found:
+    with pytest.raises(CorruptTopicError) as caught:
         await replay_async(settings.kafka_bootstrap, settings.crunch_id, ["predictions"])
-    where = f"topic {topic} cannot be read at offset {found.value.offset}"
+    where = f"topic {topic} cannot be read at offset {caught.value.offset}"
 
     # Nobody reads that record again but the scrub: the invariant says so, and withholds.
     assert where in await asyncio.to_thread(until_broken, report, "log")
-    health = await asyncio.to_thread(until, report, lambda one: told(one, where))
+    health = await asyncio.to_thread(until, report, lambda body: told(body, where))
     assert health["status"] == "degraded"
 
     # A stage that starts again cannot read it; the report worker has read all of it before, and tells it.
     score = field.start("score")
     assert await score.wait_end() == 70
     assert where in score.output
-    await asyncio.to_thread(until, report, lambda one: told(one, "the score worker stands still: topic"))
+    await asyncio.to_thread(until, report, lambda body: told(body, "the score worker stands still: topic"))
 
     # The replay check finds it without anybody's start, and the invariant withholds.
     assert f"topic {topic} cannot be read at offset" in await asyncio.to_thread(
@@ -173,11 +173,11 @@ async def tells_of_it_everywhere(field, settings, report: Report, folder: Path) 
     assert report.end() == 0
     shutil.rmtree(settings.data_dir / "projections")
     report.start()
-    health = await asyncio.to_thread(until, report, lambda one: one["status"] == "error")
+    health = await asyncio.to_thread(until, report, lambda body: body["status"] == "error")
     assert where in health["error"]
     assert report.get("/healthz").status_code == 503
     assert report.get("/readyz").status_code == 503
-    await asyncio.to_thread(until, report, lambda one: told(one, where))
+    await asyncio.to_thread(until, report, lambda body: told(body, where))
     finding = (await checkup_node.api(report.url))[0]
     assert (finding.state, where in finding.says) == (State.FAULT, True)
 
@@ -190,7 +190,11 @@ def until_broken(report: Report, name: str) -> str:
             body = report.get("/reports/invariants").json()
         except httpx.TransportError:  # a busy machine
             continue
-        broken = {one["name"]: one["detail"] for one in body.get("invariants", []) if not one["ok"]}
+        broken = {
+            invariant["name"]: invariant["detail"]
+            for invariant in body.get("invariants", [])
+            if not invariant["ok"]
+        }
         if name in broken:
             return broken[name]
         time.sleep(0.2)

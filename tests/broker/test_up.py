@@ -85,14 +85,14 @@ def ask(folder, *arguments):
 
 def until_it_says(process, words):
     """Lines up to the one with these words. The process's own end, and the test's bound, end the waiting."""
-    said = []
+    lines = []
     deadline = time.monotonic() + LIMIT_SECONDS
     for line in process.stdout:
-        said.append(line)
+        lines.append(line)
         if words in line:
-            return said
-        assert time.monotonic() < deadline, "".join(said)
-    pytest.fail(f"it ended without saying {words!r}:\n{''.join(said)}")
+            return lines
+        assert time.monotonic() < deadline, "".join(lines)
+    pytest.fail(f"it ended without saying {words!r}:\n{''.join(lines)}")
 
 
 def test_ctrl_c_ends_every_process_and_the_next_start_goes_on(tmp_path):
@@ -103,20 +103,25 @@ def test_ctrl_c_ends_every_process_and_the_next_start_goes_on(tmp_path):
         code, out, err = ask(tmp_path, "status", "--json")
         assert code == 0, err
         status = json.loads(out)
-        before = {one["topic"]: one["decisions"] for one in status["topics"]}
+        before = {topic["topic"]: topic["decisions"] for topic in status["topics"]}
         assert before["scores"] > 0
-        assert {one["stage"] for one in status["stages"]} >= {"inputs", "predictions", "scores", "snapshots"}
+        assert {stage["stage"] for stage in status["stages"]} >= {
+            "inputs",
+            "predictions",
+            "scores",
+            "snapshots",
+        }
         code, out, err = ask(tmp_path, "replay", "--verify", "--json")
         assert code == 0, out + err
         verified = json.loads(out)
-        assert {one["projection"] for one in verified["verdicts"]} == PROJECTIONS
+        assert {verdict["projection"] for verdict in verified["verdicts"]} == PROJECTIONS
         assert verified["equal"]
         code, out, err = ask(tmp_path, "replay", "--projection", "leaderboard", "--json")
         assert code == 0, err
         assert set(json.loads(out)["state_hash"]) == {"leaderboard"}
         assert all(
-            not one["mismatches"]
-            for one in json.loads(ask(tmp_path, "topics", "list", "--json")[1])["topics"]
+            not topic["mismatches"]
+            for topic in json.loads(ask(tmp_path, "topics", "list", "--json")[1])["topics"]
         )
         assert json.loads(ask(tmp_path, "dead-letters", "list", "--json")[1]) == {
             "total": 0,
@@ -140,14 +145,14 @@ def test_ctrl_c_ends_every_process_and_the_next_start_goes_on(tmp_path):
             tmp_path, "status", "--json"
         )  # of a stopped node: by its own Kafka, for the while
         assert code == 0, err
-        stopped = {one["topic"]: one["decisions"] for one in json.loads(out)["topics"]}
+        stopped = {topic["topic"]: topic["decisions"] for topic in json.loads(out)["topics"]}
         assert all(stopped[topic] >= count for topic, count in before.items())
 
         node = up(tmp_path, "--candles", candles, "--speed", SPEED)
         until_it_says(node, "first score")
         after = {
-            one["topic"]: one["decisions"]
-            for one in json.loads(ask(tmp_path, "status", "--json")[1])["topics"]
+            topic["topic"]: topic["decisions"]
+            for topic in json.loads(ask(tmp_path, "status", "--json")[1])["topics"]
         }
         assert all(after[topic] >= n for topic, n in before.items())
         assert after["scores"] > before["scores"]
@@ -176,10 +181,10 @@ def test_every_child_killed_in_turn_under_load_comes_back_and_no_prediction_is_l
         for name in killed:
             os.kill(pids_of(tmp_path)[name], signal.SIGKILL)
             until_it_says(node, f"{name} ended (killed by SIGKILL")
-        said, _ = node.communicate(timeout=SECONDS_MAX)
+        output, _ = node.communicate(timeout=SECONDS_MAX)
     finally:
         node.kill()
-    assert node.returncode == 0, said
+    assert node.returncode == 0, output
     summary = json.loads(summary_file.read_text())
     assert summary["feed_records"] == hours * 60
     assert summary["inputs"] == {"received": hours * 60, "resolved": hours * 60 - 1}

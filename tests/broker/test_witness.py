@@ -130,15 +130,15 @@ async def test_topics_that_hold_are_cosigned_before_their_bundle_is_given_out(
     node, folder = await shown(tmp_path / "served", whole_log()), tmp_path / "witness"
     async with topics_of(kafka_bootstrap, whole_log()):
         before = await ends(kafka_bootstrap)
-        code, said = await look(node, kafka_bootstrap, folder)
-        assert code == 0, said
-        assert f"signed {node.checkpoint_id}" in said
+        code, output = await look(node, kafka_bootstrap, folder)
+        assert code == 0, output
+        assert f"signed {node.checkpoint_id}" in output
         assert "nothing new to sign" in (await look(node, kafka_bootstrap, folder))[1]
         await asyncio.to_thread(node.show, 2)
-        code, said = await look(node, kafka_bootstrap, folder)
-        assert (code, "ok history" in said) == (0, True), said
+        code, output = await look(node, kafka_bootstrap, folder)
+        assert (code, "ok history" in output) == (0, True), output
         assert await ends(kafka_bootstrap) == before
-    own = VerifierKey.parse(said.partition("signs as ")[2].split()[0])
+    own = VerifierKey.parse(output.partition("signs as ")[2].split()[0])
     assert own.kind == COSIGNATURE
     notes = [Note.parse(path.read_bytes()) for path in (folder / "notes").iterdir()]
     assert len(notes) == 2
@@ -152,9 +152,9 @@ async def test_the_first_difference_is_said_and_posted_and_nothing_is_signed(kaf
     altered = with_one_score_altered()
     node = await shown(tmp_path / "served", altered)
     async with topics_of(kafka_bootstrap, altered):
-        code, said = await look(node, kafka_bootstrap, tmp_path / "witness")
+        code, output = await look(node, kafka_bootstrap, tmp_path / "witness")
     assert code == 1
-    assert "scores does not hold; nothing is signed" in said, said
+    assert "scores does not hold; nothing is signed" in output, output
     (post,) = hook
     assert (post["state"], post["kind"], post["name"]) == ("firing", "witness", "scores")
     assert "1.5" in post["text"] or "1500000000" in post["text"], post["text"]
@@ -165,21 +165,21 @@ async def test_topics_that_are_not_what_the_node_signed_are_found(kafka_bootstra
     """It shows everybody an honest tree, and the topics say something else, or end too early."""
     node, folder = await shown(tmp_path / "served", whole_log()), tmp_path / "witness"
     async with topics_of(kafka_bootstrap, with_one_score_altered()):
-        code, said = await look(node, kafka_bootstrap, folder)
-    assert (code, "note does not hold" in said) == (1, True), said
+        code, output = await look(node, kafka_bootstrap, folder)
+    assert (code, "note does not hold" in output) == (1, True), output
     cut = {topic: list(records) for topic, records in whole_log().topics.items()}
     cut["checkpoints"] = []
     async with topics_of(kafka_bootstrap, MemoryLog(cut)):
-        code, said = await look(node, kafka_bootstrap, folder)
-    assert (code, "checkpoint does not hold" in said) == (1, True), said
+        code, output = await look(node, kafka_bootstrap, folder)
+    assert (code, "checkpoint does not hold" in output) == (1, True), output
     assert [post["name"] for post in hook] == ["note", "checkpoint"]
     assert not list((folder / "notes").iterdir())
 
 
 async def test_no_topics_and_no_kafka_are_no_difference(kafka_bootstrap, tmp_path, hook):
     node = await shown(tmp_path / "served", whole_log())
-    code, said = await look(node, kafka_bootstrap, tmp_path / "witness")
-    assert code not in (0, 1), said
-    code, said = await look(node, "127.0.0.1:1", tmp_path / "witness")
-    assert code not in (0, 1), said
+    code, output = await look(node, kafka_bootstrap, tmp_path / "witness")
+    assert code not in (0, 1), output
+    code, output = await look(node, "127.0.0.1:1", tmp_path / "witness")
+    assert code not in (0, 1), output
     assert hook == []

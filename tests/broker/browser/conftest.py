@@ -44,23 +44,23 @@ def axe_source() -> str:
 @pytest.fixture(scope="module")
 def node(kafka_bootstrap, request, tmp_path_factory):
     """Forty models, thirty hours."""
-    one = started(
+    served = started(
         kafka_bootstrap, crunch_name(f"page {request.path.stem}"), tmp_path_factory.mktemp("page"), rich_log()
     )
-    keep_plan(one.settings.data_dir)
-    yield one
-    one.stop()
+    keep_plan(served.settings.data_dir)
+    yield served
+    served.stop()
 
 
 @pytest.fixture(scope="module")
 def crowd(kafka_bootstrap, request, tmp_path_factory):
     """A thousand models."""
     log = rich_log(models=1_000, hours=8, rounds_an_hour=2)
-    one = started(
+    served = started(
         kafka_bootstrap, crunch_name(f"crowd {request.path.stem}"), tmp_path_factory.mktemp("crowd"), log
     )
-    yield one
-    one.stop()
+    yield served
+    served.stop()
 
 
 class Watched:
@@ -74,10 +74,10 @@ class Watched:
         page.on("console", self._hear)
         page.on("pageerror", lambda error: self.wrong.append(str(error)))
 
-    def _hear(self, said) -> None:
+    def _hear(self, message) -> None:
         # Containers that come and go on this machine change its networks: the page asks once more.
-        if said.type in ("error", "warning") and "ERR_NETWORK_CHANGED" not in said.text:
-            self.wrong.append(said.text)
+        if message.type in ("error", "warning") and "ERR_NETWORK_CHANGED" not in message.text:
+            self.wrong.append(message.text)
 
     def go(self, where: str = "#/") -> None:
         self.page.goto(f"{self.url}/{where}")
@@ -102,4 +102,4 @@ def open_page(browser):
     yield make
     for context in contexts:
         context.close()
-    assert [one.wrong for one in pages] == [[] for _ in pages]
+    assert [watched.wrong for watched in pages] == [[] for _ in pages]

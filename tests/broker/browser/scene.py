@@ -110,15 +110,16 @@ def correct_first(log: LogBuilder, names: list[str]) -> ev.Credits:
         ev.ModelCorrection(model_id=names[0], paid=9_000, due=8_000),
         ev.ModelCorrection(model_id=names[1], paid=0, due=1_000),
     ]
-    said = ev.CheckpointCorrectedData(
+    correction = ev.CheckpointCorrectedData(
         correction_id="correction/1", checkpoint_id=first, total_prize=10_000, models=models,
         reason="the close of 00:07 was wrong", command_id="c",
     )  # fmt: skip
     log.append(
-        "checkpoints", ev.CheckpointCorrected(id="correction/1:c", at=START_MS + 11 * HOUR_MS, data=said)
+        "checkpoints",
+        ev.CheckpointCorrected(id="correction/1:c", at=START_MS + 11 * HOUR_MS, data=correction),
     )
     return ev.Credits(
-        correction_id="correction/1", checkpoint_id=first, reason=said.reason, prizes={names[1]: 1_000}
+        correction_id="correction/1", checkpoint_id=first, reason=correction.reason, prizes={names[1]: 1_000}
     )
 
 

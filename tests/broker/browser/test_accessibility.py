@@ -45,17 +45,17 @@ GRAVE = ("serious", "critical")
 )
 def test_no_view_has_a_serious_violation(node, open_page, axe_source, scheme, width):
     watched = open_page(node, width=width, scheme=scheme)
-    found = {}
+    by_view = {}
     for where, ready in VIEWS.items():
         watched.go(where)
         watched.page.wait_for_selector(ready)
         watched.page.wait_for_timeout(500)
-        found[where] = violations(watched.page, axe_source)
+        by_view[where] = violations(watched.page, axe_source)
     watched.go("#/checkpoints")
     watched.page.locator("tbody tr", has_text="withheld").locator("a").click()
     watched.page.wait_for_selector(".timeline")
-    found["one checkpoint"] = violations(watched.page, axe_source)
-    assert {where: said for where, said in found.items() if said} == {}
+    by_view["one checkpoint"] = violations(watched.page, axe_source)
+    assert {where: violations_there for where, violations_there in by_view.items() if violations_there} == {}
 
 
 def violations(page, axe_source):
@@ -63,9 +63,9 @@ def violations(page, axe_source):
         page.evaluate(axe_source)  # the debugger's way in: the page's policy would refuse a script element
     answer = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
     return [
-        f"{one['id']} ({one['impact']}): {one['nodes'][0]['html'][:160]}"
-        for one in answer["violations"]
-        if one["impact"] in GRAVE
+        f"{violation['id']} ({violation['impact']}): {violation['nodes'][0]['html'][:160]}"
+        for violation in answer["violations"]
+        if violation["impact"] in GRAVE
     ]
 
 

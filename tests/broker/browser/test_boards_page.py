@@ -33,9 +33,9 @@ def two_scopes(kafka_bootstrap, tmp_path_factory):
         log.tick(START_MS + (hour + 1) * HOUR_MS)
         log.inputs_until((hour + 1) * HOUR_MS)
         log.scored_until((hour + 1) * HOUR_MS)
-    one = started(kafka_bootstrap, crunch_name("boards"), tmp_path_factory.mktemp("boards"), log)
-    yield one
-    one.stop()
+    served = started(kafka_bootstrap, crunch_name("boards"), tmp_path_factory.mktemp("boards"), log)
+    yield served
+    served.stop()
 
 
 def test_the_board_of_one_scope_stands_in_the_address_and_moves_through_time(two_scopes, open_page):
@@ -84,6 +84,6 @@ def test_a_board_that_is_not_there_says_so(two_scopes, open_page):
     watched = open_page(two_scopes)
     watched.go("#/?scope=DOGE/60s")
     watched.page.wait_for_selector(".state >> text=There is no board of that scope")
-    watched.wrong = [one for one in watched.wrong if "404" not in one]
+    watched.wrong = [message for message in watched.wrong if "404" not in message]
     watched.page.get_by_label("Board", exact=True).select_option(label="As the contract ranks")
     watched.page.wait_for_selector(".rows .row")

@@ -62,9 +62,9 @@ def page(honest, rotated, aged, questioned, browser):  # noqa: F811 - made befor
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     context = browser.new_context()
-    one = context.new_page()
-    one.goto(f"http://127.0.0.1:{server.server_port}/icon.svg")
-    yield one
+    tab = context.new_page()
+    tab.goto(f"http://127.0.0.1:{server.server_port}/icon.svg")
+    yield tab
     context.close()
     server.shutdown()
 

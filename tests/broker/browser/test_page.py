@@ -146,15 +146,15 @@ def test_a_correction_and_the_checkpoint_that_carries_it_lead_to_each_other(node
     watched.go("#/checkpoints")
     watched.page.locator("tbody tr", has_text="claimable").last.locator("a").click()
     watched.page.wait_for_selector("h2 >> text=Corrections")
-    said = watched.page.locator("main").inner_text()
-    assert "1,000 micro-USDC: the close of 00:07 was wrong" in said
-    assert "exactly" in said
+    text = watched.page.locator("main").inner_text()
+    assert "1,000 micro-USDC: the close of 00:07 was wrong" in text
+    assert "exactly" in text
     watched.page.locator("dt", has_text="On top, for").locator("a").click()
     watched.page.wait_for_selector("dt >> text=Paid too much, not taken back")
-    said = watched.page.locator("main").inner_text()
-    assert "the close of 00:07 was wrong" in said
-    assert "Made good by" in said
-    assert "The next checkpoint carries" not in said
+    text = watched.page.locator("main").inner_text()
+    assert "the close of 00:07 was wrong" in text
+    assert "Made good by" in text
+    assert "The next checkpoint carries" not in text
 
 
 def test_the_keyboard_is_enough(node, open_page):

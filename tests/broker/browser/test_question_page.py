@@ -18,9 +18,9 @@ def answered(kafka_bootstrap, tmp_path_factory):
     for model_id in ("m1", "m2"):
         log.model(model_id)
     add_questions(log)
-    one = started(kafka_bootstrap, crunch_name("answers"), tmp_path_factory.mktemp("answers"), log)
-    yield one
-    one.stop()
+    served = started(kafka_bootstrap, crunch_name("answers"), tmp_path_factory.mktemp("answers"), log)
+    yield served
+    served.stop()
 
 
 def test_each_answer_leads_to_its_explanation(answered, open_page):
@@ -29,10 +29,10 @@ def test_each_answer_leads_to_its_explanation(answered, open_page):
     watched.page.wait_for_selector("td.what a")
     rounds = watched.page.evaluate("() => fetch('/reports/rounds').then((answer) => answer.json())")
     shown = next(
-        (one, question)
-        for one in (each["round_id"] for each in rounds)
+        (round_id, question)
+        for round_id in (each["round_id"] for each in rounds)
         for question in watched.page.evaluate(
-            "(id) => fetch(`/reports/rounds/${id}`).then((answer) => answer.json())", one
+            "(id) => fetch(`/reports/rounds/${id}`).then((answer) => answer.json())", round_id
         )["questions_shown"]
         if question["state"] == "resolved"
     )
