@@ -125,6 +125,8 @@ SHARED_NAMES = {
 }
 """Names that modules of several folders share, and why nobody looks for them in the wrong one."""
 VAGUE_NAMES = {"one", "said", "known", "given", "found", "kept", "made"}
+NAMED_TESTS = ("api", "broker", "cli", "infra", "projections", "streams")
+"""The folders of tests that a newcomer reads first. Their names are held to the same rule."""
 PARAMETERS_MAX = 7
 MORE_PARAMETERS = {
     "streams/backtest/door.py:backtest": "participants call it with the few options that they want, by their names",
@@ -241,6 +243,7 @@ def test_a_variable_is_named_after_what_it_holds() -> None:
     """
     files = [path for path, _ in _modules()] + sorted((ROOT / ".dev").rglob("*.py"))
     files += sorted((ROOT / "docs").rglob("*.py"))  # authors learn from them
+    files += [path for folder in NAMED_TESTS for path in sorted((ROOT / "tests" / folder).rglob("*.py"))]
     wrong = [
         f"{path.relative_to(ROOT)}:{line}: {name}"
         for path in files

@@ -46,14 +46,14 @@ def test_a_huge_number_hides_no_equal_copy(huge):
     copy = ORIGINAL.copy()
     copy[[17, 90]] = huge, -huge
     series = {"original": ORIGINAL, "taker": copy, "honest": noise(4), "loud": np.full(200, huge)}
-    (found,) = find_copies(series)
-    assert (found.earlier, found.later, found.kind, found.equal_share) == ("original", "taker", "equal", 0.99)
+    (pair,) = find_copies(series)
+    assert (pair.earlier, pair.later, pair.kind, pair.equal_share) == ("original", "taker", "equal", 0.99)
 
 
 @pytest.mark.parametrize(("others", "is_found"), [(20, True), (21, False)])
 def test_equal_means_nine_of_ten_numbers_whatever_the_rest_is(others, is_found):
     copy = np.where(np.arange(200) < others, 1e6 * noise(7), ORIGINAL)
-    assert [found.kind for found in find_copies({"original": ORIGINAL, "taker": copy})] == [
+    assert [pair.kind for pair in find_copies({"original": ORIGINAL, "taker": copy})] == [
         "equal"
     ] * is_found
 
