@@ -218,7 +218,9 @@ def plan_rules(
         recorded_answers(log, earlier_run),
         AnswersWithinLimits(contracts(held.contract_hash), contract),
     )
-    answers.on_answers = lambda answers_given, point: limits.take(answers_given) if begin <= point < until else None
+    answers.on_answers = lambda answers_given, point: (
+        limits.take(answers_given) if begin <= point < until else None
+    )
     if not reason:
         rerun(
             crunch._replace(contracts=rules.beside(contracts)),

@@ -53,9 +53,7 @@ def test_a_huge_number_hides_no_equal_copy(huge):
 @pytest.mark.parametrize(("others", "is_found"), [(20, True), (21, False)])
 def test_equal_means_nine_of_ten_numbers_whatever_the_rest_is(others, is_found):
     copy = np.where(np.arange(200) < others, 1e6 * noise(7), ORIGINAL)
-    assert [pair.kind for pair in find_copies({"original": ORIGINAL, "taker": copy})] == [
-        "equal"
-    ] * is_found
+    assert [pair.kind for pair in find_copies({"original": ORIGINAL, "taker": copy})] == ["equal"] * is_found
 
 
 def test_who_was_first_is_told_by_the_lag_and_not_by_the_name():
