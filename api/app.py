@@ -1,8 +1,8 @@
 """The report API: questions about the projections, one file per subject, and the few writes in `commands`.
 
-The application holds no state of its own and starts nothing: `server.py` runs the projector beside it. A router that
-needs nothing of a node is made once in a process (`@cache`): its routes are read from their signatures, which is most
-of the work of making an application.
+The application holds no state of its own and starts nothing: `server.py` runs the projector beside it. What a
+router needs of a node stands in `app.state`, so that the router is made once in a process (`@cache`): its routes are
+read from their signatures, which is most of the work of making an application.
 """
 
 from __future__ import annotations
@@ -113,10 +113,14 @@ def create_app(
     app = FastAPI(title=title, openapi_url="/openapi.json", docs_url=None, redoc_url=None)
     # A redirect would name http:// and the host of a request that came through TLS, and lose the key: 404 is honest.
     app.router.redirect_slashes = False
-    explainer = beside.explainer or explain.node_explainer(settings)
-    read, wallets, blobs = projector.read, WalletsFile(settings.wallets_file), store_of(settings)
-    app.state.wallets, app.state.exports = wallets, exports.Exports()
-    app.state.board_history = board_history.BoardHistory()
+    read = projector.read
+    state = app.state
+    state.sender, state.monitor = sender, monitor
+    state.explainer = beside.explainer or explain.node_explainer(settings)
+    state.bundles = beside.bundles or own_bundles(settings)
+    state.check, state.blobs = beside.check or Checking(settings), store_of(settings)
+    state.wallets, state.exports = WalletsFile(settings.wallets_file), exports.Exports()
+    state.board_history = board_history.BoardHistory()
     # Before all others: the most polled route is found first and costs nothing but itself.
     app.router.routes.insert(0, LeaderboardRoute(read.leaderboard))
     for routes in (
@@ -126,7 +130,7 @@ def create_app(
         live.router(projector, hub, metrics.registry),
         leaderboard.router(),
         board_history.router(),
-        health.router(projector, monitor.alerts),
+        health.router(),
         models.router(),
         model_metrics.router(),
         predictions.router(),
@@ -135,21 +139,21 @@ def create_app(
         snapshots.router(),
         rounds.router(),
         checkpoints.router(),
-        evidence.router(monitor.evidence, beside.bundles or own_bundles(settings), read.predictions),
-        proofs.router(monitor.evidence, explainer.appends, read),
+        evidence.router(),
+        proofs.router(),
         schema.router(),
         pools.router(),
         copies.router(),
         ensembles.router(),
         model_detail.router(),
-        shadow.router(monitor.shadow),
+        shadow.router(),
         plans.router(projector.settings.data_dir),
-        explain.router(explainer),
+        explain.router(),
         rules_page.router(settings.crunch_id, beside.rules_of_terms or partial(rules_in_force, settings)),
-        commands.router(sender, wallets),
-        round_posts.router(sender, blobs),
-        round_answers.router(sender, beside.check or Checking(settings), blobs),
-        invariants.router(monitor),
+        commands.router(),
+        round_posts.router(),
+        round_answers.router(),
+        invariants.router(),
         metrics.router(),
     ):
         # `include_router` would read every signature a second time, when the first request comes.

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from functools import cache
 from typing import Annotated, Any, Protocol
 
 import msgspec
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
@@ -142,18 +143,25 @@ def _undecided(command: Event, why: str) -> Response:
     return answer
 
 
-def router(sender: Sender, wallets: WalletsFile) -> APIRouter:
-    """The routes that write."""
+def sender_of(request: Request) -> Sender:
+    """The sender of the application that was asked."""
+    sender: Sender = request.app.state.sender
+    return sender
+
+
+@cache
+def router() -> APIRouter:
+    """The routes that write; `app.state` has the Sender and the WalletsFile."""
     routes = our_router()
 
     @routes.get("/reports/commands/{command_id:path}", response_model=CommandState)
-    async def command(command_id: CommandId, read: Reading) -> Response:
+    async def command(request: Request, command_id: CommandId, read: Reading) -> Response:
         """What became of a command: `done`, `refused`, or `undecided`: still on its way, never written, or without an
         effect, because what it asks for was so already.
         """
         checkpoints = read.checkpoints
         refusal, done = checkpoints.refusal(command_id), checkpoints.done_by(command_id)
-        items = sender.projector.read.dead_letters.refused_of(command_id)
+        items = sender_of(request).projector.read.dead_letters.refused_of(command_id)
         state = {
             "command_id": command_id,
             "state": "undecided",
@@ -177,13 +185,15 @@ def router(sender: Sender, wallets: WalletsFile) -> APIRouter:
         return shaped(CommandState, state)
 
     @routes.post("/reports/checkpoints/{checkpoint_id}/confirm", response_model=Checkpoint, responses=DECIDED)
-    async def confirm(checkpoint_id: CheckpointId, body: Confirm) -> Response:
+    async def confirm(request: Request, checkpoint_id: CheckpointId, body: Confirm) -> Response:
         """Record the transaction that pays: PENDING -> SUBMITTED. The same hash again is 200 and changes
         nothing.
         """
         tx_hash = body.tx_hash.strip()
         if not is_tx_hash(tx_hash):
             return problem(422, "tx_hash must be base58 of 64 bytes (87 or 88 characters)")
+        sender = sender_of(request)
+        wallets: WalletsFile = request.app.state.wallets
         at = sender.now_ms()
         read = sender.projector.read.checkpoints
         await bind_before_confirm(sender.port, read.get(checkpoint_id), read, wallets, at)
@@ -197,10 +207,11 @@ def router(sender: Sender, wallets: WalletsFile) -> APIRouter:
         )
 
     @routes.patch("/reports/checkpoints/{checkpoint_id}/status", response_model=Checkpoint, responses=DECIDED)
-    async def advance(checkpoint_id: CheckpointId, body: Advance) -> Response:
+    async def advance(request: Request, checkpoint_id: CheckpointId, body: Advance) -> Response:
         """Move on: SUBMITTED -> CLAIMABLE -> PAID. The stage says what is legal; the same state again is
         200. Name the transaction that was seen so: with another one by then it is 409.
         """
+        sender = sender_of(request)
         at = sender.now_ms()
         tx_hash = body.tx_hash
         if tx_hash is None:
@@ -218,10 +229,11 @@ def router(sender: Sender, wallets: WalletsFile) -> APIRouter:
         )
 
     @routes.post("/reports/checkpoints/{checkpoint_id}/release", response_model=Checkpoint, responses=DECIDED)
-    async def release(checkpoint_id: CheckpointId, body: Release | None = None) -> Response:
+    async def release(request: Request, checkpoint_id: CheckpointId, body: Release | None = None) -> Response:
         """Offer a withheld checkpoint after all: WITHHELD -> PENDING. It is computed anew; while any rule forbids
         offering it, 409 names the rule.
         """
+        sender = sender_of(request)
         at, reason = sender.now_ms(), body.reason if body else ""
         return await sender.decide(
             ReleaseCheckpoint(

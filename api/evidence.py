@@ -10,14 +10,16 @@ be seen: until then a copier could read them in it.
 from __future__ import annotations
 
 import re
+from functools import cache
 from itertools import islice
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Path, Query
+from fastapi import APIRouter, HTTPException, Path, Query, Request
 from fastapi.responses import FileResponse, Response
 
 from coordinator.api.checkpoints import CheckpointId
-from coordinator.api.evidence_loop import EvidenceLoop
+from coordinator.api.commands import sender_of
+from coordinator.api.invariants import monitor_of
 from coordinator.api.queries import our_router
 from coordinator.api.responses import shaped
 from coordinator.api.shapes import Shape, Zulu
@@ -25,7 +27,6 @@ from coordinator.api.times import zulu
 from coordinator.infra.evidence.kept_bundles import KeptBundles
 from coordinator.infra.evidence.tree_files import LATEST, TreeFiles
 from coordinator.projections.views.hidden_answers import hidden_until
-from coordinator.projections.views.predictions import Predictions
 from coordinator.streams.evidence.extent import Batch
 from coordinator.streams.evidence.tiles import TILE_PATH
 
@@ -58,31 +59,29 @@ class Evidence(Shape):
     notes: list[Noted]
 
 
-def router(loop: EvidenceLoop | None, bundles: KeptBundles, predictions: Predictions) -> APIRouter:
-    """The routes of evidence; without a `loop` the node keeps none, and they say so."""
+@cache
+def router() -> APIRouter:
+    """The routes of evidence; `app.state.bundles` is the KeptBundles."""
     routes = our_router()
 
-    def tree() -> TreeFiles:
-        return kept_tree(loop)
-
     @routes.get("/reports/evidence", response_model=Evidence, responses=NONE_KEPT)
-    async def evidence(limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 50) -> Response:
+    async def evidence(request: Request, limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 50) -> Response:
         """The signed notes of the tree over the log, newest first, each with the checkpoints that it was made for."""
-        files = tree()
+        files = kept_tree(request)
         notes: list[dict[str, Any]] = []
         for batch in islice(files.batches(), limit):
             # An earlier tree holds no round that a later one has not: once all may be seen, nothing is looked up again.
             seen = bool(notes) and notes[-1]["bundle_from"] is None
-            notes.append(_noted(files, batch, None if seen else _hidden_until(batch)))
+            notes.append(_noted(files, batch, None if seen else _hidden_until(request, batch)))
         key = files.key.verifier
         return shaped(Evidence, {"origin": key.name, "public_key": str(key), "notes": notes})
 
     @routes.get("/reports/checkpoints/{checkpoint_id}/evidence", response_model=Noted, responses=UNKNOWN)
-    async def of_checkpoint(checkpoint_id: CheckpointId) -> Response:
+    async def of_checkpoint(request: Request, checkpoint_id: CheckpointId) -> Response:
         """The signed note that commits to all that the checkpoint depends on."""
-        files = tree()
+        files = kept_tree(request)
         batch = _batch_of(files, checkpoint_id)
-        return shaped(Noted, _noted(files, batch, _hidden_until(batch)))
+        return shaped(Noted, _noted(files, batch, _hidden_until(request, batch)))
 
     def _noted(files: TreeFiles, batch: Batch, hidden_until_ms: int | None) -> dict[str, Any]:
         return {
@@ -92,13 +91,14 @@ def router(loop: EvidenceLoop | None, bundles: KeptBundles, predictions: Predict
             "bundle_from": None if hidden_until_ms is None else zulu(hidden_until_ms),
         }
 
-    def _hidden_until(batch: Batch) -> int | None:
-        return hidden_until(predictions, batch.runs["predictions"].end)
+    def _hidden_until(request: Request, batch: Batch) -> int | None:
+        return hidden_until(sender_of(request).projector.read.predictions, batch.runs["predictions"].end)
 
     @routes.get(
         "/reports/checkpoints/{checkpoint_id}/bundle", response_class=FileResponse, responses=BUNDLE_ANSWERS
     )
     async def bundle(
+        request: Request,
         checkpoint_id: CheckpointId,
         *,
         whole: Annotated[bool, Query(description="The log from its first append on.")] = False,
@@ -106,8 +106,9 @@ def router(loop: EvidenceLoop | None, bundles: KeptBundles, predictions: Predict
         """All that the checkpoint depends on in one file, for `coordinator verify FILE`: the log from where its period
         looks back to. The first to ask for it waits until it is made; one is made at a time.
         """
-        batch = _batch_of(tree(), checkpoint_id)
-        if (at := _hidden_until(batch)) is not None:
+        bundles: KeptBundles = request.app.state.bundles
+        batch = _batch_of(kept_tree(request), checkpoint_id)
+        if (at := _hidden_until(request, batch)) is not None:
             raise HTTPException(
                 409, f"the bundle holds answers that are hidden until {zulu(at)} in event time"
             )
@@ -118,22 +119,24 @@ def router(loop: EvidenceLoop | None, bundles: KeptBundles, predictions: Predict
         return FileResponse(path, media_type="application/zip", filename=path.name)
 
     @routes.get("/evidence/checkpoint", response_class=Response, responses=TEXT)
-    async def newest_note() -> Response:
+    async def newest_note(request: Request) -> Response:
         """The newest signed note: a C2SP tlog-checkpoint."""
         try:
-            note = tree().tile(LATEST)
+            note = kept_tree(request).tile(LATEST)
         except KeyError:
             raise HTTPException(404, "no checkpoint has been noted yet") from None
         return Response(note, media_type="text/plain; charset=utf-8", headers=NO_CACHE)
 
     @routes.get("/evidence/tile/{tile:path}", response_class=Response, responses=BYTES)
-    async def one_tile(tile: Annotated[str, Path(max_length=60, examples=["0/000.p/17"])]) -> Response:
+    async def one_tile(
+        request: Request, tile: Annotated[str, Path(max_length=60, examples=["0/000.p/17"])]
+    ) -> Response:
         """A tile of the tree, by level and index: C2SP tlog-tiles."""
         try:
             path = f"tile/{tile}"
             if not _TILE.fullmatch(path):
                 raise KeyError(path)
-            content = tree().tile(path)
+            content = kept_tree(request).tile(path)
         except KeyError:
             raise HTTPException(404, "the tree has no such tile") from None
         return Response(content, media_type="application/octet-stream", headers=FOR_EVER)
@@ -141,8 +144,9 @@ def router(loop: EvidenceLoop | None, bundles: KeptBundles, predictions: Predict
     return routes
 
 
-def kept_tree(loop: EvidenceLoop | None) -> TreeFiles:
-    """The tree that the loop keeps. Raises HTTPException 404 if there is none."""
+def kept_tree(request: Request) -> TreeFiles:
+    """The tree that the node's loop keeps. Raises HTTPException 404 if it keeps none, or none yet."""
+    loop = monitor_of(request).evidence
     if loop is None or loop.files is None:
         raise HTTPException(404, "this node keeps no evidence, or has just started")
     return loop.files

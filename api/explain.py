@@ -8,6 +8,7 @@ is hidden here by the same rule, also in questions about the past.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Annotated, Any
 
 import msgspec
@@ -55,15 +56,18 @@ def node_explainer(settings: Settings) -> Explainer:
     return Explainer(KafkaAppends(settings.kafka_bootstrap, settings.crunch_id), Explaining(settings))
 
 
-def router(explainer: Explainer) -> APIRouter:
-    """The routes."""
+@cache
+def router() -> APIRouter:
+    """The routes; `app.state.explainer` is the Explainer."""
     routes = our_router()
     turns = Turns("explain")
 
-    async def answer(request: Request, work: Callable[[], Explanation]) -> Response:
+    async def answer(request: Request, work: Callable[[Explainer], Explanation]) -> Response:
+        explainer: Explainer = request.app.state.explainer
+
         def explained() -> Response:
             try:
-                return shaped(shapes.Explanation, msgspec.to_builtins(work()))
+                return shaped(shapes.Explanation, msgspec.to_builtins(work(explainer)))
             except UnknownFigureError as error:
                 raise HTTPException(404, str(error)) from error
             except WorldError as error:
@@ -82,7 +86,7 @@ def router(explainer: Explainer) -> APIRouter:
         """A prediction's life: rules, records shown, round, answer, truth and score, each step with its numbers, its
         events and where they stand in the log. An answer that is still hidden is not explained before its time.
         """
-        return await answer(request, lambda: explainer.prediction(read, prediction_id))
+        return await answer(request, lambda explainer: explainer.prediction(read, prediction_id))
 
     @routes.get(
         "/reports/explain/checkpoints/{checkpoint_id}/{model_id}",
@@ -98,7 +102,7 @@ def router(explainer: Explainer) -> APIRouter:
         """A model's share of a checkpoint: its snapshots, its key, the ranking, the weights and the allocator's
         remainders. `latest` is the newest checkpoint that was offered.
         """
-        return await answer(request, lambda: explainer.share(read, checkpoint_id, model_id))
+        return await answer(request, lambda explainer: explainer.share(read, checkpoint_id, model_id))
 
     @routes.get(
         "/reports/explain/board/{model_id}",
@@ -121,8 +125,8 @@ def router(explainer: Explainer) -> APIRouter:
         if scope and by:
             raise HTTPException(422, "give either `by` or `scope`: windows of a scope have no rank")
         if scope:
-            return await answer(request, lambda: explainer.scope(read, model_id, scope))
-        return await answer(request, lambda: explainer.place(read, model_id, by))
+            return await answer(request, lambda explainer: explainer.scope(read, model_id, scope))
+        return await answer(request, lambda explainer: explainer.place(read, model_id, by))
 
     @routes.get(
         "/reports/explain/snapshots/{model_id}/{period}",
@@ -152,8 +156,8 @@ def router(explainer: Explainer) -> APIRouter:
         except ValueError as error:
             raise HTTPException(422, f"period: {error}") from error
         if scope:
-            return await answer(request, lambda: explainer.scope(read, model_id, scope, at_ms))
-        return await answer(request, lambda: explainer.snapshot(read, model_id, at_ms))
+            return await answer(request, lambda explainer: explainer.scope(read, model_id, scope, at_ms))
+        return await answer(request, lambda explainer: explainer.snapshot(read, model_id, at_ms))
 
     @routes.get(
         "/reports/explain/copies/{model_id}",
@@ -176,7 +180,7 @@ def router(explainer: Explainer) -> APIRouter:
         """
         compared = (when.start, when.end)
         return await answer(
-            request, lambda: explainer.copies(read, (model_id, other), compared, rounds, rules)
+            request, lambda explainer: explainer.copies(read, (model_id, other), compared, rounds, rules)
         )
 
     return routes

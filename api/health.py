@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from coordinator.api.commands import sender_of
 from coordinator.api.health_shapes import Healthz, Info, Readyz, Summary
+from coordinator.api.invariants import monitor_of
 from coordinator.api.live_state import source_rows
 from coordinator.api.queries import our_router
 from coordinator.api.responses import shaped
 from coordinator.api.times import zulu, zulu_or_none
-from coordinator.infra.webhook import Alerts
 from coordinator.projections.folding.projector import Health, Projector
 from coordinator.streams.clock import wall_ms
 
@@ -44,17 +46,19 @@ def _status(health: Health, *, degraded: bool) -> str:
     return "stalled" if health.started else "starting"
 
 
-def router(projector: Projector, alerts: Alerts) -> APIRouter:
-    """The routes about the node itself. `alerts`: what the monitor knows to be wrong."""
+@cache
+def router() -> APIRouter:
+    """The routes about the node itself."""
     routes = our_router()
 
     @routes.get("/healthz", response_model=Healthz, responses={503: {"model": Healthz}})
-    async def healthz() -> Response:
+    async def healthz(request: Request) -> Response:
         """200 when records are folded as they come, else 503; lag per topic, and each feed source's state, either way.
 
         The code is for who restarts this process, `status` for who looks at the node. An alert makes the status
         "degraded" and no 503: this process works and says what does not, and a start again would not mend it.
         """
+        projector, alerts = sender_of(request).projector, monitor_of(request).alerts
         read = projector.read
         health = projector.health()
         body = {
@@ -75,20 +79,22 @@ def router(projector: Projector, alerts: Alerts) -> APIRouter:
         return shaped(Healthz, body, 200 if health.ok else 503)
 
     @routes.get("/readyz", response_model=Readyz, responses={503: {"model": Readyz}})
-    async def readyz() -> Response:
+    async def readyz(request: Request) -> Response:
         """200 once everything that was in the topics is folded, else 503: before that an answer is of the past."""
+        projector = sender_of(request).projector
         ready = projector.health().ok and projector.caught_up()
         body = {"status": "ready" if ready else "catching up", "lag": projector.lag()}
         return shaped(Readyz, body, 200 if ready else 503)
 
     @routes.get("/reports/summary", response_model=Summary)
-    async def summary() -> Response:
+    async def summary(request: Request) -> Response:
         """Counts of everything folded, and the state_hash of each projection."""
-        return shaped(Summary, projector.summary())
+        return shaped(Summary, sender_of(request).projector.summary())
 
     @routes.get("/info", response_model=Info)
-    async def info() -> Response:
+    async def info(request: Request) -> Response:
         """Which crunch this is."""
+        projector = sender_of(request).projector
         terms = projector.read.leaderboard.terms_now
         return shaped(
             Info,

@@ -5,10 +5,11 @@ The same as metrics.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import get_args
 
 import msgspec
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -20,13 +21,21 @@ from coordinator.api.responses import shaped
 from coordinator.api.times import zulu_or_none
 
 
-def router(monitor: Monitor) -> APIRouter:
+def monitor_of(request: Request) -> Monitor:
+    """The monitor of the application that was asked."""
+    monitor: Monitor = request.app.state.monitor
+    return monitor
+
+
+@cache
+def router() -> APIRouter:
     """The routes over the monitor's last look."""
     routes = our_router()
 
     @routes.get("/reports/invariants", response_model=Invariants)
-    async def invariants() -> Response:
+    async def invariants(request: Request) -> Response:
         """Each invariant with what was found, and the alerts that are on. A broken one withholds a checkpoint."""
+        monitor = monitor_of(request)
         if monitor.looked_at is None:
             monitor.peek()
         broken = [finding.name for finding in monitor.findings if not finding.ok]
@@ -47,9 +56,9 @@ def router(monitor: Monitor) -> APIRouter:
         )
 
     @routes.get("/reports/chain", response_model=Chain)
-    async def chain() -> Response:
+    async def chain(request: Request) -> Response:
         """What the chain watch saw and when: transactions of open checkpoints, and what a person must look at."""
-        loop = monitor.chain
+        loop = monitor_of(request).chain
         body = {
             "adapter": loop.chain.name if loop else None,
             "checked_at": zulu_or_none(loop.checked_at) if loop else None,

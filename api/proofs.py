@@ -8,13 +8,14 @@ the proof is given out when all answers in it may be seen.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import Response
 
+from coordinator.api.commands import sender_of
 from coordinator.api.evidence import kept_tree
-from coordinator.api.evidence_loop import EvidenceLoop
 from coordinator.api.explain import PredictionId
 from coordinator.api.queries import our_router
 from coordinator.api.times import zulu
@@ -42,8 +43,9 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def router(loop: EvidenceLoop | None, appends: ReadAppends, read: ReadModels) -> APIRouter:
-    """The route; without a `loop` the node keeps no tree, and it says so."""
+@cache
+def router() -> APIRouter:
+    """The route; the appends are read as `app.state.explainer` reads them."""
     routes = our_router()
     turns = Turns("proofs")
 
@@ -52,7 +54,8 @@ def router(loop: EvidenceLoop | None, appends: ReadAppends, read: ReadModels) ->
         """A text that proves the prediction's answer, its time, its truth and its score to be in the tree that the
         node's newest note signs: `coordinator verify FILE --policy KEYS` checks it offline.
         """
-        files = kept_tree(loop)
+        files, read = kept_tree(request), sender_of(request).projector.read
+        appends: ReadAppends = request.app.state.explainer.appends
         rows = _rows(read, files, prediction_id)
         return await turns.run(
             request, lambda: _answer(read.predictions, appends, files, rows, prediction_id)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Request
@@ -17,7 +18,7 @@ from fastapi.responses import Response
 
 from coordinator.api import round_shapes as shapes
 from coordinator.api.access import KEY_ENTRY
-from coordinator.api.commands import Sender
+from coordinator.api.commands import sender_of
 from coordinator.api.keys import Entry
 from coordinator.api.problems import problem
 from coordinator.api.queries import our_router
@@ -47,11 +48,11 @@ ANSWERED: dict[int | str, dict[str, Any]] = {
 }
 
 
-def router(sender: Sender, check: Check, blobs: Blobs) -> APIRouter:
-    """The route. `check` is called in a thread. Large answers go into `blobs`."""
+@cache
+def router() -> APIRouter:
+    """The route; `app.state` has the Sender, `check`, which is called in a thread, and the Blobs of large answers."""
     routes = our_router()
     turns = Turns("submissions", AT_ONCE)
-    read = sender.projector.read
 
     @routes.post(
         "/rounds/{round_id}/answers", response_model=shapes.Receipt, responses=ANSWERED, openapi_extra=BODY
@@ -61,6 +62,10 @@ def router(sender: Sender, check: Check, blobs: Blobs) -> APIRouter:
     ) -> Response:
         """Hand in answers to questions of a round that are open. The last ones before the close count."""
         entry: Entry = request.scope[KEY_ENTRY]
+        sender = sender_of(request)
+        read = sender.projector.read
+        check: Check = request.app.state.check
+        blobs: Blobs = request.app.state.blobs
         body = await request.body()
         if read.rounds.round(round_id) is None:
             raise HTTPException(404, f"no round {round_id!r} was posted")

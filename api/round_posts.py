@@ -9,6 +9,7 @@ twice is one. What a stage refuses is 409 with each item and its reason; then no
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import islice
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request
 from fastapi.responses import Response
 
 from coordinator.api import round_shapes as shapes
-from coordinator.api.commands import Sender
+from coordinator.api.commands import Sender, sender_of
 from coordinator.api.problems import problem
 from coordinator.api.queries import our_router
 from coordinator.api.responses import shaped
@@ -61,13 +62,13 @@ DECIDED: dict[int | str, dict[str, Any]] = {
 }
 
 
-def router(sender: Sender, blobs: Blobs) -> APIRouter:
-    """The writing routes about posted questions. Large tables go into `blobs`."""
+@cache
+def router() -> APIRouter:
+    """The writing routes about posted questions; `app.state` has the Sender, and the Blobs of large tables."""
     routes = our_router()
     turns = Turns("round posts")
-    read = sender.projector.read
 
-    def keep(table: Kept) -> None:
+    def keep(table: Kept, blobs: Blobs) -> None:
         try:
             blobs.put(table.content)
         except OperatorError as error:
@@ -91,6 +92,8 @@ def router(sender: Sender, blobs: Blobs) -> APIRouter:
         revision of it. Query parameters hold where the body says nothing. A table above 256 kB is kept as a blob, and
         models get it as a DataFrame, the argument `table` of their tick.
         """
+        sender = sender_of(request)
+        read, blobs = sender.projector.read, request.app.state.blobs
         at = sender.now_ms()
         beside = Given(
             now=at,
@@ -105,27 +108,37 @@ def router(sender: Sender, blobs: Blobs) -> APIRouter:
             content = beside_the_log(content)
             posted = questions_of(content, beside, parse_ms, read.rounds.opens_at)
             if isinstance(content, Kept):
-                keep(content)
+                keep(content, blobs)
             return posted
 
         name, questions = await checked(request, work)
         return await decide(sender, name, posting(name, questions))
 
     @routes.post("/rounds/{round_id}/close", response_model=shapes.Posted, responses=DECIDED)
-    async def close(round_id: RoundId, question_id: QuestionIds = []) -> Response:  # noqa: B006 - fastapi's way
+    async def close(
+        request: Request,
+        round_id: RoundId,
+        question_id: QuestionIds = [],  # noqa: B006 - fastapi's way
+    ) -> Response:
         """Take no more answers, although the time is not over."""
+        sender = sender_of(request)
+        read = sender.projector.read
         return await decide(
             sender, round_id, closing(round_id, _named(read, round_id, question_id, {"open"}))
         )
 
     @routes.post("/rounds/{round_id}/void", response_model=shapes.Posted, responses=DECIDED)
     async def void(
+        request: Request,
         round_id: RoundId,
         reason: Annotated[str, Query(min_length=1, max_length=500)],
         question_id: QuestionIds = [],  # noqa: B006
     ) -> Response:
         """Count questions for nobody: no one is scored in them."""
-        named = _named(read, round_id, question_id, {"upcoming", "open", "closed", "resolved"})
+        sender = sender_of(request)
+        named = _named(
+            sender.projector.read, round_id, question_id, {"upcoming", "open", "closed", "resolved"}
+        )
         return await decide(sender, round_id, voiding(round_id, reason, named))
 
     @routes.post(
@@ -142,13 +155,14 @@ def router(sender: Sender, blobs: Blobs) -> APIRouter:
     ) -> Response:
         """Say what came of questions, by their ids. Another truth than the one before is a correction."""
         truths = await checked(request, lambda content: truths_of(content, round_id, question_id))
-        _named(read, round_id, list(truths), set())
+        sender = sender_of(request)
+        _named(sender.projector.read, round_id, list(truths), set())
         return await decide(sender, round_id, resolving(round_id, truths, again=again))
 
     @routes.post("/stakes", response_model=shapes.Posted, responses=DECIDED, openapi_extra=BODY)
     async def stakes(request: Request) -> Response:
         """Replace the table of stakes: it holds for questions that close from now on."""
-        return await decide(sender, "", staking(await checked(request, stakes_of)))
+        return await decide(sender_of(request), "", staking(await checked(request, stakes_of)))
 
     return routes
 

@@ -8,16 +8,18 @@ that what draws those draws these; their headers say that they are a shadow's. `
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from itertools import islice
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, HTTPException, Query
+from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import Response
 
 from coordinator.api.board_shapes import LeaderboardRow
 from coordinator.api.checkpoint_answers import checkpoint_answer
 from coordinator.api.checkpoint_shapes import Checkpoint
+from coordinator.api.invariants import monitor_of
 from coordinator.api.leaderboard import board_rows
 from coordinator.api.model_shapes import Snapshot
 from coordinator.api.queries import our_router
@@ -65,12 +67,16 @@ NEVER_PAID = "decided by a shadow: never offered, never paid"
 NOBODY = Standing()
 
 
-def router(loop: ShadowLoop) -> APIRouter:
+@cache
+def router() -> APIRouter:
     """The routes of the shadow."""
     routes = our_router()
 
-    def decided() -> tuple[ShadowSeen, ShadowResult]:
-        seen = loop.seen
+    def loop_of(request: Request) -> ShadowLoop:
+        return monitor_of(request).shadow
+
+    def decided(request: Request) -> tuple[ShadowSeen, ShadowResult]:
+        seen = loop_of(request).seen
         if seen is None:
             raise HTTPException(
                 404, "no shadow was started: `coordinator shadow start --contract MODULE:NAME`"
@@ -86,8 +92,9 @@ def router(loop: ShadowLoop) -> APIRouter:
         return answer
 
     @routes.get("/reports/shadow", response_model=ShadowState)
-    async def shadow() -> Response:
+    async def shadow(request: Request) -> Response:
         """Whether a shadow was started, of which rules, how far it is, and whether it fails or diverges."""
+        loop = loop_of(request)
         seen = loop.seen
         if seen is None:
             nothing = dict.fromkeys(ShadowState.model_fields)
@@ -96,19 +103,19 @@ def router(loop: ShadowLoop) -> APIRouter:
         return shaped(ShadowState, {name: state[name] for name in ShadowState.model_fields})
 
     @routes.get("/reports/shadow/leaderboard", response_model=list[LeaderboardRow], responses=AS_LIVE)
-    async def shadow_leaderboard(read: Reading) -> Response:
+    async def shadow_leaderboard(request: Request, read: Reading) -> Response:
         """The board under the other rules, as of the end of the last period that they have closed: `ranked_as_of`.
         Rows as those of `/reports/leaderboard`.
         """
-        seen, result = decided()
+        seen, result = decided(request)
         return as_live(
             list[LeaderboardRow], board_rows(_board(result.new, read), ensembles=True), seen, result
         )
 
     @routes.get("/reports/shadow/snapshots", response_model=list[Snapshot], responses=AS_LIVE)
-    async def shadow_snapshots(read: Reading) -> Response:
+    async def shadow_snapshots(request: Request, read: Reading) -> Response:
         """Each model's last closed period under the other rules. Rows as those of `/reports/snapshots`."""
-        seen, result = decided()
+        seen, result = decided(request)
         decimals = seen.order.rules.terms.score_decimals
         rows = [
             snapshot_answer(snapshot.period_end, snapshot, decimals, read)
@@ -118,21 +125,23 @@ def router(loop: ShadowLoop) -> APIRouter:
 
     @routes.get("/reports/shadow/checkpoints", response_model=list[Checkpoint], responses=AS_LIVE)
     async def shadow_checkpoints(
-        read: Reading, limit: Annotated[int, Query(ge=1, le=CHECKPOINTS_MAX)] = CHECKPOINTS_MAX
+        request: Request,
+        read: Reading,
+        limit: Annotated[int, Query(ge=1, le=CHECKPOINTS_MAX)] = CHECKPOINTS_MAX,
     ) -> Response:
         """What the newest periods would have paid under the other rules, newest first. Rows as those of
         `/reports/checkpoints`. Every one is WITHHELD, with the reason that it is a shadow's.
         """
-        seen, result = decided()
+        seen, result = decided(request)
         newest = islice(reversed(result.new.checkpoints), limit)
         decimals = seen.order.rules.terms.score_decimals
         rows = [checkpoint_answer(_withheld(checkpoint), read.checkpoints, decimals) for checkpoint in newest]
         return as_live(list[Checkpoint], rows, seen, result)
 
     @routes.get("/reports/shadow/models", response_model=ShadowModels, responses=NONE_STARTED)
-    async def shadow_models(read: Reading) -> Response:
+    async def shadow_models(request: Request, read: Reading) -> Response:
         """Each model under the other rules and live: its place, its share of the newest checkpoint, why it has none."""
-        seen, result = decided()
+        seen, result = decided(request)
         both = newest_of_both(result.new, result.live)
         models = {
             "board_at": zulu_or_none(result.new.board_end),
@@ -140,14 +149,16 @@ def router(loop: ShadowLoop) -> APIRouter:
             "checkpoint_end": None if both is None else zulu(both[0].end),
             "models": _models(result, both, read),
         }
-        return shaped(ShadowModels, _head(loop, seen, result) | models)
+        return shaped(ShadowModels, _head(loop_of(request), seen, result) | models)
 
     @routes.get("/reports/shadow/periods", response_model=ShadowPeriods, responses=NONE_STARTED)
-    async def shadow_periods(limit: Annotated[int, Query(ge=1, le=PERIODS_MAX)] = 10) -> Response:
+    async def shadow_periods(
+        request: Request, limit: Annotated[int, Query(ge=1, le=PERIODS_MAX)] = 10
+    ) -> Response:
         """What each period would have paid under the other rules, beside what the live ones offered: newest first. None
         of it is offered for payment.
         """
-        seen, result = decided()
+        seen, result = decided(request)
         periods = {
             (period.start, period.end) for side in (result.new, result.live) for period in side.periods
         }
@@ -156,7 +167,7 @@ def router(loop: ShadowLoop) -> APIRouter:
             for start, end in islice(sorted(periods, reverse=True), limit)
             if end <= max(result.new.board_end or 0, 0)  # the live side may be ahead
         ]
-        return shaped(ShadowPeriods, _head(loop, seen, result) | {"periods": rows})
+        return shaped(ShadowPeriods, _head(loop_of(request), seen, result) | {"periods": rows})
 
     return routes
 

@@ -175,6 +175,16 @@ async def test_a_checkpoint_that_is_not_known_has_none(node):
     assert "no signed note" in answer.json()["detail"]
 
 
+def over(node, read, **state):
+    """An application with the node's tree over other read models."""
+    app = FastAPI()
+    app.state.sender = Sender(Projector(node.settings, read), None)
+    app.state.monitor = SimpleNamespace(evidence=node.loop)
+    for name, part in state.items():
+        setattr(app.state, name, part)
+    return app
+
+
 async def test_a_bundle_with_an_answer_that_is_still_hidden_is_not_given_out(node, tmp_path):
     """Another node has folded all but the newest inputs: it does not know yet that their horizons have passed."""
     wanted = node.ids[0]
@@ -186,8 +196,8 @@ async def test_a_bundle_with_an_answer_that_is_still_hidden_is_not_given_out(nod
     assert hidden_until(read.predictions, -1) is None
     until = hidden_until(read.predictions, end)
     assert until is not None
-    app = FastAPI()
-    app.router.routes += evidence.router(node.loop, node.bundles, read.predictions).routes
+    app = over(node, read, bundles=node.bundles)
+    app.router.routes += evidence.router().routes
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://node") as client:
         answer = await client.get(f"/reports/checkpoints/{wanted}/bundle")
         notes = (await client.get("/reports/evidence")).json()["notes"]
@@ -275,8 +285,8 @@ async def test_a_proof_with_an_answer_that_is_still_hidden_is_not_given_out(node
     records = {**log.topics, "inputs": log.topics["inputs"][: received + 2]}
     read = open_read_models(tmp_path / "behind", "cluster", "btc-up")
     fold_into(Projector(node.settings, read).folder, folded(records))
-    app = FastAPI()
-    app.router.routes += proofs.router(node.loop, MemoryAppends(log), read).routes
+    app = over(node, read, explainer=SimpleNamespace(appends=MemoryAppends(log)))
+    app.router.routes += proofs.router().routes
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://node") as client:
         answer = await client.get(f"/reports/predictions/{input_id}/{scope_key}/{model}/proof")
     assert answer.status_code == 409, answer.text
