@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import platform
+import zipfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -44,9 +45,10 @@ from coordinator.streams.evidence.bundle import (
     frames_of,
 )
 from coordinator.streams.evidence.bundle_judging import CHECKPOINT, EMISSION, built_in
-from coordinator.streams.evidence.cut import RULES, Cut, Earlier, tiles_after
+from coordinator.streams.evidence.cut import RULES, Cut, Earlier, Plan, tiles_after
 from coordinator.streams.evidence.extent import Batch
 from coordinator.streams.evidence.leaves import LEAF_TOPICS
+from coordinator.streams.evidence.merkle import Subtrees
 from coordinator.streams.evidence.rows_in_memory import RowsInMemory
 from coordinator.streams.evidence.tiles import subtrees_of, tile_path, tile_width
 from coordinator.streams.large_answers import blobs_of
@@ -115,6 +117,103 @@ class KafkaSource:
                     yield decision
 
 
+class _WholeLog:
+    """What a first look through the log finds: the rows of the tree, every checkpoint that was built, all terms."""
+
+    def __init__(self) -> None:
+        self.rows, self.terms = RowsInMemory(), TermsInForce()
+        self.checkpoints: dict[str, CheckpointData] = {}
+        self.offered = ""
+        """The newest checkpoint that was offered."""
+
+    async def read(self, source: LogSource) -> None:
+        for topic in LEAF_TOPICS:
+            async for decision in source.decisions(topic):
+                if topic == "inputs" and decision.may_hold(RULES):
+                    for event in decision.events:
+                        if isinstance(event, CrunchConfigured):
+                            self.terms.add(event)
+                if self.rows.add(decision).names and topic == "checkpoints":
+                    self.checkpoints |= {data.checkpoint_id: data for data in built_in(decision)}
+                    for event in decision.events:
+                        if isinstance(event, CheckpointOpened):
+                            self.offered = event.data.checkpoint_id
+
+    def checkpoint(self, checkpoint_id: str) -> CheckpointData:
+        """That checkpoint; of `latest`, the newest one offered. Raises OperatorError."""
+        if checkpoint_id == LATEST:
+            checkpoint_id = self.offered
+        if not checkpoint_id:
+            raise OperatorError("no checkpoint has been offered yet")
+        if checkpoint_id not in self.checkpoints:
+            raise NotInLogError(
+                f"the topics have no checkpoint {checkpoint_id} (`coordinator checkpoint list` names them)"
+            )
+        return self.checkpoints[checkpoint_id]
+
+    def leaves_of(self, decision: Decision, batches: list[Batch]) -> list[int]:
+        """The indexes in the tree of a decision's appends."""
+        topic = decision.topic
+        row = self.rows.row(topic, decision.offset)
+        of = next((batch for batch in batches if decision.offset <= batch.runs[topic].end), None)
+        if row is None or of is None:
+            message = f"{topic} offset {decision.offset} was read and is not there any more"
+            raise NotInLogError(message)
+        return [of.index_of(topic, row, part) for part in range(1, len(decision.bodies) + 1)]
+
+
+class _LogMembers:
+    """The second look, which writes: the topics as far as the checkpoint reaches, from where `plan` begins."""
+
+    def __init__(self, log: _WholeLog, batches: list[Batch], plan: Plan | None, subtrees: Subtrees) -> None:
+        """`batches`: that of the checkpoint and all before it, the oldest first."""
+        self._log, self._batches, self._plan, self._subtrees = log, batches, plan, subtrees
+        self._begins: dict[str, int] = {}
+        self._earlier: dict[str, list[Earlier]] = {}
+        self.appends = 0
+        self.applied: list[ApplyContractData] = []
+        self.large: dict[str, Blob] = {}
+        """The large answers that are named in what was written, by their SHA-256."""
+
+    @property
+    def cut(self) -> Cut | None:
+        """Where the bundle begins; None for one of the whole log."""
+        return None if self._plan is None else Cut(self._plan.batch, self._begins, self._earlier)
+
+    async def write(self, archive: zipfile.ZipFile, source: LogSource) -> None:
+        for topic in LOG_TOPICS:
+            with adding(archive, f"log/{topic}") as member:
+                async for decision in source.decisions(topic):
+                    if topic == "commands":
+                        self.applied += [
+                            event.data for event in decision.events if isinstance(event, ApplyContract)
+                        ]
+                    elif decision.offset > self._batches[-1].runs[topic].end:
+                        break
+                    if not self._is_held(topic, decision):
+                        continue
+                    if topic == "predictions":
+                        self.large |= {blob.sha256: blob for blob in blobs_of(decision)}
+                    for frame in frames_of(decision):
+                        member.write(frame)
+                        self.appends += 1
+
+    def _is_held(self, topic: str, decision: Decision) -> bool:
+        """Whether the decision is in the bundle. Of one from before its beginning, the places in the tree are noted."""
+        if self._plan is None:
+            return True
+        if not self._plan.holds(decision):
+            return False
+        if topic != "commands" and decision.offset <= self._plan.batch.runs[topic].end:
+            self._earlier.setdefault(topic, []).extend(
+                Earlier.of(self._subtrees, index, self._batches[-1].size)
+                for index in self._log.leaves_of(decision, self._batches)
+            )
+        else:
+            self._begins.setdefault(topic, decision.seq)
+        return True
+
+
 async def write_bundle(
     settings: Settings,
     source: LogSource,
@@ -134,67 +233,29 @@ async def write_bundle(
             f"there is no data directory {settings.data_dir}, and the key that signs is in it: run this where the "
             "report worker's directory is, or name it with --data-dir"
         )
-    rows, paid, terms = RowsInMemory(), dict[str, CheckpointData](), TermsInForce()
-    offered = ""
-    for topic in LEAF_TOPICS:
-        async for decision in source.decisions(topic):
-            if topic == "inputs" and decision.may_hold(RULES):
-                for event in decision.events:
-                    if isinstance(event, CrunchConfigured):
-                        terms.add(event)
-            if rows.add(decision).names and topic == "checkpoints":
-                paid |= {data.checkpoint_id: data for data in built_in(decision)}
-                opened = [event.data for event in decision.events if isinstance(event, CheckpointOpened)]
-                offered = opened[-1].checkpoint_id if opened else offered
-    if checkpoint_id == LATEST:
-        checkpoint_id = offered
-    if not checkpoint_id:
-        raise OperatorError("no checkpoint has been offered yet")
-    if checkpoint_id not in paid:
-        raise NotInLogError(
-            f"the topics have no checkpoint {checkpoint_id} (`coordinator checkpoint list` names them)"
-        )
+    log = _WholeLog()
+    await log.read(source)
+    data = log.checkpoint(checkpoint_id)
     files, store = TreeFiles(settings.data_dir, signing_keys(settings)), blobs or store_of(settings)
-    batch = _grown(files, rows, checkpoint_id)
+    batch = _grown(files, log.rows, data.checkpoint_id)
     batches = [older for older in files.batches() if older.number <= batch.number][::-1]
-    plan = None if whole else await plan_of(source, batches, paid, paid[checkpoint_id], terms)
-    begins, earlier = dict[str, int](), dict[str, list[Earlier]]()
-    subtrees = subtrees_of(files.tile, batch.size)
+    plan = None if whole else await plan_of(source, batches, log.checkpoints, data, log.terms)
+    members = _LogMembers(log, batches, plan, subtrees_of(files.tile, batch.size))
     with writing(path) as archive:
-        appends, applied, large = 0, list[ApplyContractData](), dict[str, Blob]()
-        for topic in LOG_TOPICS:
-            with adding(archive, f"log/{topic}") as member:
-                async for decision in source.decisions(topic):
-                    if topic == "commands":
-                        applied += [
-                            event.data for event in decision.events if isinstance(event, ApplyContract)
-                        ]
-                    elif decision.offset > batch.runs[topic].end:
-                        break
-                    if plan is not None:
-                        if not plan.holds(decision):
-                            continue
-                        if topic != "commands" and decision.offset <= plan.batch.runs[topic].end:
-                            of = earlier.setdefault(topic, [])
-                            of += (
-                                Earlier.of(subtrees, index, batch.size)
-                                for index in _leaves_of(decision, rows, batches)
-                            )
-                        else:
-                            begins.setdefault(topic, decision.seq)
-                    if topic == "predictions":
-                        large |= {blob.sha256: blob for blob in blobs_of(decision)}
-                    for frame in frames_of(decision):
-                        member.write(frame)
-                        appends += 1
-        for blob in large.values():
+        await members.write(archive, source)
+        for blob in members.large.values():
             with suppress(BlobLostError):
                 put_blob(archive, await asyncio.to_thread(store.read, blob))
-        key, copy_of = str(files.signer(batch).verifier), source.copy_of
-        cut = None if plan is None else Cut(plan.batch, begins, earlier)
-        later = batches if cut is None else batches[batches.index(cut.batch) + 1 :]
+        cut = members.cut
         manifest = Manifest(
-            FORMAT, settings.crunch_id, checkpoint_id, copy_of, key, _versions(applied), later, cut
+            FORMAT,
+            settings.crunch_id,
+            data.checkpoint_id,
+            source.copy_of,
+            str(files.signer(batch).verifier),
+            _versions(members.applied),
+            batches if cut is None else batches[batches.index(cut.batch) + 1 :],
+            cut,
         )
         put(archive, MANIFEST, encode_manifest(manifest))
         put(archive, NOTE, files.note(batch))
@@ -202,21 +263,11 @@ async def write_bundle(
             for index in indexes:
                 name = tile_path(level, index, tile_width(level, index, batch.size))
                 put(archive, name, files.tile(name))
-        data = paid[checkpoint_id]
         put(archive, EMISSION, msgspec.json.encode(data.emission, order="deterministic"))
         put(archive, CHECKPOINT, msgspec.json.encode(data, order="deterministic"))
-    return Bundled(checkpoint_id, appends, batch.size, cut.batch.checkpoint_ids[-1] if cut else "")
-
-
-def _leaves_of(decision: Decision, rows: RowsInMemory, batches: list[Batch]) -> list[int]:
-    """The indexes in the tree of a decision's appends."""
-    topic = decision.topic
-    row = rows.row(topic, decision.offset)
-    of = next((batch for batch in batches if decision.offset <= batch.runs[topic].end), None)
-    if row is None or of is None:
-        message = f"{topic} offset {decision.offset} was read and is not there any more"
-        raise NotInLogError(message)
-    return [of.index_of(topic, row, part) for part in range(1, len(decision.bodies) + 1)]
+    return Bundled(
+        data.checkpoint_id, members.appends, batch.size, cut.batch.checkpoint_ids[-1] if cut else ""
+    )
 
 
 def _grown(files: TreeFiles, rows: RowsInMemory, checkpoint_id: str) -> Batch:
