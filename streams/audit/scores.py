@@ -14,13 +14,13 @@ import msgspec
 
 from coordinator.streams.audit.facts import Asked, Chain, Seen, broken
 from coordinator.streams.audit.records import FeedRecords
-from coordinator.streams.audit.whole_rounds import any_answer_scores, check_carried, round_again
+from coordinator.streams.audit.whole_rounds import RoundAgain, any_answer_scores, check_carried, round_again
 from coordinator.streams.contract import CrunchContract, NoScore
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
 from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.contract.subjects import by_subject, typed_truth
 from coordinator.streams.contract.trial_answers import answers_to_try, recorded
-from coordinator.streams.events import RoundScoredData, Terms
+from coordinator.streams.events import AnswerEntry, RoundScoredData, ScoreEntry, Terms
 from coordinator.streams.log.finite import is_number
 from coordinator.streams.scores.scorer import ANSWERS_TRIED
 from coordinator.streams.scores.units import to_units
@@ -151,85 +151,129 @@ def score_again(contract: CrunchContract, output: Any, truth: Any) -> dict[str, 
 
 def check_scores(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) -> str:
     """Check each score, each reason for a missing score, whose fault it is, and the charges."""
-    equal = 0
-    for input_data, scope_key, horizon in rounds:
-        closed = chain.closed.get((input_data.input_id, scope_key))
+    equal = sum(_ClosedRound(chain, asked, contracts).check() for asked in rounds)
+    return f"{equal} scores computed again and equal, {len(rounds)} rounds closed"
+
+
+class _ClosedRound:
+    """A round of one scope: what is recorded of its answers beside what the contract makes of them again."""
+
+    def __init__(self, chain: Chain, asked: Asked, contracts: Contracts) -> None:
+        self.chain, self.asked = chain, asked
+        self.input_data, self.scope_key, horizon = asked
+        closed = chain.closed.get((self.input_data.input_id, self.scope_key))
         if closed is None:
-            broken("scores", f"the round {input_data.input_id}, scope {scope_key}, was never closed")
-        contract, terms = contracts(input_data.contract_hash), chain.terms.at(input_data.point)
-        truth = chain.truth_of(input_data.input_id, scope_key, horizon)
-        entries = {entry.model_id: entry for entry in closed.entries()}
-        values: list[int] = []
-        faults: dict[str, str] = {}
+            broken(
+                "scores", f"the round {self.input_data.input_id}, scope {self.scope_key}, was never closed"
+            )
+        self.closed = closed
+        self.contract = contracts(self.input_data.contract_hash)
+        self.terms = chain.terms.at(self.input_data.point)
+        self.truth = chain.truth_of(self.input_data.input_id, self.scope_key, horizon)
+        self.answers = chain.answers_of(self.input_data.input_id, self.scope_key)
+        self.whole: RoundAgain | None = None
+        """What the contract makes of the round, if it scores rounds as a whole."""
+        self.values: list[int] = []
+        """The recorded scores, in units of the field that ranks."""
+        self.faults: dict[str, str] = {}
         """Model -> whose fault it is, by the log, that its answer has no score."""
-        refused: set[str] = set()
+        self.refused: set[str] = set()
         """The models whose answer the contract refused."""
-        no_score: set[str] = set()
+        self.no_score: set[str] = set()
         """The models that have no score by nobody's fault, as the contract says."""
-        answers = chain.answers_of(input_data.input_id, scope_key)
-        whole = None
-        if contract.score_round is not None:
-            whole = round_again(chain, (input_data, scope_key, horizon), contract, answers, truth)
-            refused |= whole.refused
-            no_score |= whole.no_score
-            check_carried(chain, (input_data, scope_key, horizon), whole)
-        for answer in answers:
-            place = f"input {input_data.input_id}, scope {scope_key}, model {answer.model_id}"
+
+    def check(self) -> int:
+        """How many scores were computed again and are equal. Raises ChainBrokenError."""
+        if self.contract.score_round is not None:
+            self.whole = round_again(self.chain, self.asked, self.contract, self.answers, self.truth)
+            self.refused |= self.whole.refused
+            self.no_score |= self.whole.no_score
+            check_carried(self.chain, self.asked, self.whole)
+        entries = {entry.model_id: entry for entry in self.closed.entries()}
+        for answer in self.answers:
             entry = entries.pop(answer.model_id, None)
             if entry is None:
-                broken("scores", f"{place}: it has no final status")
-            key = (input_data.input_id, scope_key, answer.model_id)
-            recorded_units = chain.scored.get(key)
-            if answer.status != "PENDING":
-                if recorded_units is not None or (entry.status, entry.fault) != (answer.status, answer.fault):
-                    broken(
-                        "scores",
-                        f"{place}: closed as {entry.status}, but it is {answer.status} by {answer.fault}",
-                    )
-                continue
-            if entry.status == "FAILED":
-                if key not in chain.not_scored or recorded_units is not None:
-                    broken("scores", f"{place}: FAILED without a reason")
-                faults[answer.model_id] = str(entry.fault)
-                if truth is None:
-                    continue
-            if whole is not None:
-                units_again = whole.units.get(answer.model_id)
-            else:
-                units_again, without_score = _scored(
-                    contract, scope_key, msgspec.json.decode(answer.output), truth
-                )
-                if without_score is not None:
-                    (refused if without_score == "refused" else no_score).add(answer.model_id)
-            if not chain.roundings.near(
-                f"the score of {place}", recorded_units, units_again, answer.model_id
-            ) or (recorded_units is not None) != (entry.status == "SCORED"):
-                broken("scores", f"{place}: recorded are {recorded_units}, the contract gives {units_again}")
-            if recorded_units is not None:
-                equal += 1
-                values.append(recorded_units[terms.value_field])
+                broken("scores", f"{self._place(answer.model_id)}: it has no final status")
+            self._check_answer(answer, entry)
         if entries:
             broken(
                 "scores",
-                f"input {input_data.input_id}, scope {scope_key}: {min(entries)} was closed but never asked",
+                f"input {self.input_data.input_id}, scope {self.scope_key}: {min(entries)} was closed but never asked",
             )
-        scorable = truth is not None and bool(faults) and not (whole is not None and whole.raised)
-        if scorable and not values and whole is not None:
-            scorable = any_answer_scores(chain, (input_data, scope_key, horizon), contract, answers, truth)
-        elif scorable and not values and truth is not None:
-            scorable = _scores_any(contract, scope_key, truth)
-        for model_id, fault in faults.items():
-            # A missing truth is the node's fault. With a truth, it is nobody's fault if the contract says so, and the
-            # model's if the contract refused its answer or can score another answer. If it can score none, the author
-            # of the contract is at fault, and the node answers for it.
-            due = "model" if scorable or model_id in refused else "node"
-            if truth is not None and model_id in no_score:
+        self._check_faults()
+        costs = self.whole.costs if self.whole is not None else {}
+        _check_charges(self.chain, self.closed, self.values, self.terms, costs)
+        return len(self.values)
+
+    def _place(self, model_id: str) -> str:
+        return f"input {self.input_data.input_id}, scope {self.scope_key}, model {model_id}"
+
+    def _check_answer(self, answer: AnswerEntry, entry: ScoreEntry) -> None:
+        """Check how one answer ended: its status, and its score."""
+        place = self._place(answer.model_id)
+        key = (self.input_data.input_id, self.scope_key, answer.model_id)
+        recorded_units = self.chain.scored.get(key)
+        if answer.status != "PENDING":
+            if recorded_units is not None or (entry.status, entry.fault) != (answer.status, answer.fault):
+                broken(
+                    "scores",
+                    f"{place}: closed as {entry.status}, but it is {answer.status} by {answer.fault}",
+                )
+            return
+        if entry.status == "FAILED":
+            if key not in self.chain.not_scored or recorded_units is not None:
+                broken("scores", f"{place}: FAILED without a reason")
+            self.faults[answer.model_id] = str(entry.fault)
+            if self.truth is None:
+                return
+        units_again = self._units_again(answer)
+        if not self.chain.roundings.near(
+            f"the score of {place}", recorded_units, units_again, answer.model_id
+        ) or (recorded_units is not None) != (entry.status == "SCORED"):
+            broken("scores", f"{place}: recorded are {recorded_units}, the contract gives {units_again}")
+        if recorded_units is not None:
+            self.values.append(recorded_units[self.terms.value_field])
+
+    def _units_again(self, answer: AnswerEntry) -> dict[str, int] | None:
+        """What the contract gives for an answer. Notes an answer that it refuses, or has no score for yet."""
+        if self.whole is not None:
+            return self.whole.units.get(answer.model_id)
+        units, without_score = _scored(
+            self.contract, self.scope_key, msgspec.json.decode(answer.output), self.truth
+        )
+        if without_score is not None:
+            (self.refused if without_score == "refused" else self.no_score).add(answer.model_id)
+        return units
+
+    def _check_faults(self) -> None:
+        """Check whose fault each missing score is.
+
+        A missing truth is the node's fault. With a truth, it is nobody's fault if the contract says so, and the model's
+        if the contract refused its answer or can score another answer. If it can score none, the author of the contract
+        is at fault, and the node answers for it.
+        """
+        if not self.faults:
+            return
+        can_score = self._can_score()
+        for model_id, fault in self.faults.items():
+            due = "model" if can_score or model_id in self.refused else "node"
+            if self.truth is not None and model_id in self.no_score:
                 due = "nobody"
             if fault != due:
-                place = f"input {input_data.input_id}, scope {scope_key}, model {model_id}"
-                broken("scores", f"{place}: no score by the fault of {fault}, but it is that of {due}")
-        _check_charges(chain, closed, values, terms, whole.costs if whole is not None else {})
-    return f"{equal} scores computed again and equal, {len(rounds)} rounds closed"
+                broken(
+                    "scores",
+                    f"{self._place(model_id)}: no score by the fault of {fault}, but it is that of {due}",
+                )
+
+    def _can_score(self) -> bool:
+        """Whether the contract can score an answer with this truth: one of the round, or a sample of its type."""
+        if self.truth is None or (self.whole is not None and self.whole.raised):
+            return False
+        if self.values:
+            return True
+        if self.whole is not None:
+            return any_answer_scores(self.chain, self.asked, self.contract, self.answers, self.truth)
+        return _scores_any(self.contract, self.scope_key, self.truth)
 
 
 def _scored(
