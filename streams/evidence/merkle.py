@@ -1,7 +1,8 @@
-"""The Merkle tree of RFC 9162, 2.1, with SHA-256: roots, inclusion and consistency proofs, and the checks of both.
+"""The Merkle tree of RFC 9162, 2.1, with SHA-256: roots, inclusion proofs and their check.
 
 Pure. Reads the hashes of complete subtrees through a `Subtrees` (tiles, or a list in memory), returns hashes. Proofs
-are checked by the algorithms of the RFC (2.1.3.2 and 2.1.4.2), which share no code with the functions that make them.
+are checked by the algorithm of the RFC (2.1.3.2), which shares no code with the function that makes them. That a tree
+goes on from an earlier one is seen from its tiles: the root over the first leaves is that of the earlier tree.
 """
 
 from __future__ import annotations
@@ -61,28 +62,6 @@ def inclusion_proof(subtrees: Subtrees, index: int, size: int) -> list[bytes]:
     return proof[::-1]
 
 
-def consistency_proof(subtrees: Subtrees, earlier: int, size: int) -> list[bytes]:
-    """The proof that the tree of `size` leaves begins with that of `earlier` leaves. Raises ValueError."""
-    if not 0 <= earlier <= size:
-        message = f"a tree of {size} leaves has no earlier one of {earlier}"
-        raise ValueError(message)
-    if earlier in (0, size):
-        return []
-    proof: list[bytes] = []
-    low, high, whole = 0, size, True
-    while earlier != high:
-        middle = low + _split(high - low)
-        if earlier <= middle:
-            proof.append(_range(subtrees, middle, high))
-            high = middle
-        else:
-            proof.append(_range(subtrees, low, middle))
-            low, whole = middle, False
-    if not whole:
-        proof.append(_range(subtrees, low, high))
-    return proof[::-1]
-
-
 def includes(leaf: bytes, index: int, size: int, proof: Sequence[bytes], expected_root: bytes) -> bool:
     """Whether the leaf hash is at `index` of the tree with this root. RFC 9162, 2.1.3.2."""
     if not 0 <= index < size <= LEAVES_MAX:
@@ -99,44 +78,6 @@ def includes(leaf: bytes, index: int, size: int, proof: Sequence[bytes], expecte
             computed = node_hash(computed, sibling)
         node, last = node >> 1, last >> 1
     return last == 0 and computed == expected_root
-
-
-def is_consistent(
-    earlier: int, earlier_root: bytes, size: int, expected_root: bytes, proof: Sequence[bytes]
-) -> bool:
-    """Whether the tree of `size` leaves begins with the earlier one, as every tree does with the empty one.
-
-    RFC 9162, 2.1.4.2.
-    """
-    if not 0 <= earlier <= size <= LEAVES_MAX:
-        return False
-    if earlier == size:
-        return not proof and earlier_root == expected_root
-    if earlier == 0:
-        return not proof and earlier_root == EMPTY_ROOT
-    path = list(proof)
-    # A tree of a power of two is one whole subtree of the later tree: its root is the first node, and is not sent.
-    if earlier & (earlier - 1) == 0:
-        path.insert(0, earlier_root)
-    if not path:
-        return False
-    # Up to the largest whole subtree that ends with the earlier tree's last leaf: both roots are made from there.
-    node, last = earlier - 1, size - 1
-    while node & 1:
-        node, last = node >> 1, last >> 1
-    old = new = path[0]
-    for sibling in path[1:]:
-        if last == 0:
-            return False
-        if node & 1 or node == last:
-            # A sibling on the left lies in both trees; one on the right, below, lies in the later tree alone.
-            old, new = node_hash(sibling, old), node_hash(sibling, new)
-            while not node & 1 and node:
-                node, last = node >> 1, last >> 1
-        else:
-            new = node_hash(new, sibling)
-        node, last = node >> 1, last >> 1
-    return last == 0 and old == earlier_root and new == expected_root
 
 
 def _split(count: int) -> int:

@@ -42,16 +42,6 @@ def tile_width(level: int, index: int, size: int) -> int:
     return max(0, min(WIDTH, (size >> (HEIGHT * level)) - index * WIDTH))
 
 
-def paths_of(size: int) -> Iterator[str]:
-    """The paths of all hash tiles of a tree, level by level."""
-    level = 0
-    while size >> (HEIGHT * level):
-        count = size >> (HEIGHT * level)
-        for index in range(-(-count // WIDTH)):
-            yield tile_path(level, index, tile_width(level, index, size))
-        level += 1
-
-
 def subtrees_of(read: ReadTile, size: int) -> Subtrees:
     """The complete subtrees of a tree in tiles. They raise KeyError if a tile is missing, ValueError if one is cut."""
     tiles_read: dict[tuple[int, int], bytes] = {}

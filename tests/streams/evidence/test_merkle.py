@@ -11,11 +11,9 @@ from coordinator.streams.evidence import merkle
 from coordinator.streams.evidence.merkle import (
     EMPTY_ROOT,
     Subtrees,
-    consistency_proof,
     folded,
     includes,
     inclusion_proof,
-    is_consistent,
     leaf_hash,
     node_hash,
 )
@@ -98,22 +96,6 @@ def test_every_leaf_is_proved_and_no_other_stands_for_it(size: int, data: st.Dat
         assert not includes(leaves[index], index, size, proof[:-1], expected)
 
 
-@given(size=st.integers(1, 200), data=st.data())
-def test_every_earlier_tree_is_proved_and_no_rewritten_one(size: int, data: st.DataObject):
-    leaves = leaves_of(size)
-    earlier = data.draw(st.integers(0, size))
-    proof = consistency_proof(in_memory(leaves), earlier, size)
-    before, now = root_by_definition(leaves[:earlier]), root_by_definition(leaves)
-    assert is_consistent(earlier, before, size, now, proof)
-    if earlier:
-        changed = data.draw(st.integers(0, earlier - 1))
-        past = root_by_definition([*leaves[:changed], leaf_hash(b"other"), *leaves[changed + 1 : earlier]])
-        assert not is_consistent(earlier, past, size, now, proof)
-    if 0 < earlier < size:
-        assert not is_consistent(earlier, before, size, now, proof[:-1])
-        assert not is_consistent(earlier, before, size, now, [*proof, now])
-
-
 @settings(max_examples=30)
 @given(size=st.integers(1, 130), data=st.data())
 def test_an_independent_library_makes_the_same_tree_and_the_same_inclusion_proofs(
@@ -136,6 +118,4 @@ def test_an_independent_library_makes_the_same_tree_and_the_same_inclusion_proof
 def test_what_cannot_be_proved_is_refused():
     with pytest.raises(ValueError, match="leaf 3"):
         inclusion_proof(in_memory(leaves_of(3)), 3, 3)
-    with pytest.raises(ValueError, match="no earlier one of 4"):
-        consistency_proof(in_memory(leaves_of(3)), 4, 3)
     assert not includes(leaf_hash(b""), 0, 1 << 60, [], EMPTY_ROOT)
