@@ -21,8 +21,10 @@ from coordinator.streams.events import (
     PeriodClosed,
     PeriodClosedData,
     PeriodCorrection,
+    PeriodRestated,
     PointCount,
     ScopeSum,
+    SeriesValue,
     SnapshotTaken,
     SnapshotTakenData,
     Terms,
@@ -127,16 +129,9 @@ class Closing:
         terms = self._own.terms.at(start)
         period = self._state.periods.get(start)
         tallies = period.tallies if period is not None else {}
-        longest = terms.hours_max * HOUR_MS
         # Scores from before `since` were made under rules whose numbers cannot stand beside those of now.
         since = self._own.terms.comparable_since(start)
-        # All that changes below are copies: deciding changes no state. The fold of the events that are yielded here
-        # makes the same changes in the state itself, out of the events alone.
-        drop_trails(self._trails, max(end - longest, since))
-        drop_scope_trails(self._scope_trails, max(end - longest, since))
-        for past in self._past.values():
-            past.drop_before(self._own.terms, end, since)
-        self._past = {model_id: past for model_id, past in self._past.items() if past}
+        self._drop_past(terms, end, since)
         rounds_count = len(period.points) if period is not None else 0
         if terms.coverage is not None:
             # Add the rounds of this period for all models. What each model answered of them is added below.
@@ -152,8 +147,6 @@ class Closing:
         scores = scores_of(period)
         weights = dict(period.weights) if period is not None else {}
         summary_of = summaries(self._contracts(terms.contract_hash), scores, weights) if scores else {}
-        # A latest value, say, cannot be made of sums: only windows of such rules need each score, in order.
-        is_ordered = needs_order(terms)
         restated_of = restated_periods(
             self._state, self._contracts, start, self._newcomers.joined if gives_past else None
         )
@@ -171,25 +164,10 @@ class Closing:
             joined = self._newcomers.joined.get(model_id, ALWAYS_HERE) if gives_past else None
             if joined is not None:
                 tally = tally_with_past(tally, period, model_id, joined, terms.value_field)
-            trail = self._trails.get(model_id) or Trail()
-            cruncher_id = self._crunchers.get(model_id, "")
-            total = tally.sums.get(terms.value_field)
             corrected = tally.corrections()
-            if total is not None or corrected:
-                self._trails[model_id] = trail
-                sum_units, n = total or (0, 0)
-                sums = Totals(sum_units, n, tally.scored, tally.rehearsal)
-                take_sums(trail, start, sums, corrected, end - longest)
-            # First the corrections of earlier periods, then this period: the past is in order of time, and its windows
-            # are read below.
+            trail = self._take_sums(model_id, terms, (start, end), tally, corrected)
             restated = restated_of.get(model_id, [])
-            for earlier in restated if is_ordered else ():
-                past = self._past.setdefault(model_id, ModelPast())
-                past.restate(self._own.terms, earlier.period_start, earlier.series, rehearsal=tally.rehearsal)
-            series = series_of(period, tally, terms.value_field) if is_ordered and period is not None else []
-            if series:
-                past = self._past.setdefault(model_id, ModelPast())
-                past.take(self._own.terms, start, end, series, rehearsal=tally.rehearsal)
+            series = self._take_series(model_id, terms, (start, end), tally, restated)
             windows, rehearsed = _windows(terms, end, since, trail, self._past.get(model_id) or ModelPast())
             summary = summary_of.get(model_id, NO_SCORES)
             answered: Answered | None = None
@@ -197,6 +175,10 @@ class Closing:
                 self._coverage.take_model(model_id, start, tally.scored, tally.excused)
                 answered = self._coverage.answered(model_id, terms.coverage, end)
             scopes = {scope: ScopeSum(*total) for scope, total in sorted(tally.scopes.items())}
+            boards_units: dict[str, int | None] = {}
+            if terms.boards:
+                boards_units = self._boards(model_id, (start, end, since), scopes, corrected, terms)
+            cruncher_id = self._crunchers.get(model_id, "")
             yield SnapshotTaken(
                 id=f"{ids.snapshot_id(model_id, start, end)}:taken",
                 at=self._at,
@@ -235,11 +217,66 @@ class Closing:
                     },
                     scopes=scopes,
                     corrected=corrected,
-                    boards_units=self._boards(model_id, (start, end, since), scopes, corrected, terms)
-                    if terms.boards
-                    else {},
+                    boards_units=boards_units,
                 ),
             )
+
+    def _drop_past(self, terms: Terms, end: int, since: int) -> None:
+        """Drop what no window of a period that ends at `end` reaches, and scores from before `since` (ms).
+
+        All that changes here and below are copies: deciding changes no state. The fold of the events that are yielded
+        makes the same changes in the state itself, out of the events alone.
+        """
+        from_ms = max(end - terms.hours_max * HOUR_MS, since)
+        drop_trails(self._trails, from_ms)
+        drop_scope_trails(self._scope_trails, from_ms)
+        for past in self._past.values():
+            past.drop_before(self._own.terms, end, since)
+        self._past = {model_id: past for model_id, past in self._past.items() if past}
+
+    def _take_sums(
+        self,
+        model_id: str,
+        terms: Terms,
+        span: tuple[int, int],
+        tally: Tally,
+        corrected: list[PeriodCorrection],
+    ) -> Trail:
+        """The model's sums of all periods up to this one, which is added; `span`: its start and end (ms)."""
+        start, end = span
+        trail = self._trails.get(model_id) or Trail()
+        total = tally.sums.get(terms.value_field)
+        if total is not None or corrected:
+            self._trails[model_id] = trail
+            sum_units, n = total or (0, 0)
+            sums = Totals(sum_units, n, tally.scored, tally.rehearsal)
+            take_sums(trail, start, sums, corrected, end - terms.hours_max * HOUR_MS)
+        return trail
+
+    def _take_series(
+        self,
+        model_id: str,
+        terms: Terms,
+        span: tuple[int, int],
+        tally: Tally,
+        restated: list[PeriodRestated],
+    ) -> list[SeriesValue]:
+        """The model's scores of this period, one by one, where a window cannot be made of sums, as a latest value.
+
+        They are added to its past, behind the corrections of earlier periods: the past is in order of time.
+        """
+        if not needs_order(terms):
+            return []
+        start, end = span
+        for earlier in restated:
+            past = self._past.setdefault(model_id, ModelPast())
+            past.restate(self._own.terms, earlier.period_start, earlier.series, rehearsal=tally.rehearsal)
+        period = self._state.periods.get(start)
+        series = series_of(period, tally, terms.value_field) if period is not None else []
+        if series:
+            past = self._past.setdefault(model_id, ModelPast())
+            past.take(self._own.terms, start, end, series, rehearsal=tally.rehearsal)
+        return series
 
     def _join(self, tallies: Mapping[str, Tally], start: int) -> None:
         """Give the past of a newcomer to each model whose first rounds are in the period that begins at `start`
