@@ -9,6 +9,7 @@ the scores between the first and the last commit of the leaderboard: no start of
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -27,6 +28,8 @@ from coordinator.streams.log import ids
 from coordinator.streams.settings import Settings
 
 QUIX = "quixstreams==3.28.1"
+OF_OURS = tuple(f"{name}=={importlib.metadata.version(name)}" for name in ("base58", "msgspec"))
+"""What the peer needs beside Quix Streams and its pydantic: libraries of our scoring function, in our versions."""
 QUIX_FOLDER = ROOT / "build" / "bench-quix"
 SCORE_SECONDS_MAX = 900.0
 AHEAD_ROUNDS = 200
@@ -164,20 +167,20 @@ def quix(world: World, scored: Scored, *, install: bool) -> tuple[float | None, 
 
 def _quix_missing(python: Path, *, install: bool) -> str:
     """Why Quix Streams cannot run; empty when it can. Installs it on the first use."""
-    ready = QUIX_FOLDER / ".ready"
-    if ready.is_file() and ready.read_text() == QUIX:
+    ready, wanted = QUIX_FOLDER / ".ready", " ".join((QUIX, *OF_OURS))
+    if ready.is_file() and ready.read_text() == wanted:
         return ""
     if not install:
         return f"{QUIX} is not installed, and a quick run installs nothing"
     try:
         for command in (
             [sys.executable, "-m", "venv", "--clear", str(QUIX_FOLDER)],
-            [str(python), "-m", "pip", "install", "--quiet", QUIX, f"msgspec=={msgspec.__version__}"],
+            [str(python), "-m", "pip", "install", "--quiet", QUIX, *OF_OURS],
         ):
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=4 * START_SECONDS_MAX)
     except subprocess.CalledProcessError as error:
         return f"{QUIX} does not install: {error.stderr.strip().splitlines()[-1:]}"
     except subprocess.TimeoutExpired:
         return f"{QUIX} took too long to install"
-    ready.write_text(QUIX)
+    ready.write_text(wanted)
     return ""

@@ -68,10 +68,14 @@ class Bench:
         """The scored log."""
         return pipeline.score_all(self.world, self.sizes.scoring)
 
+    @cached_property
+    def bare(self) -> float:
+        """Predictions a second of the bare loop over the scored log."""
+        return pipeline.bare_loop(self.world, self.scored)
+
     def scoring(self) -> list[Row]:
         """Predictions a second through the real score worker into the leaderboard, and the peers."""
-        scored = self.scored
-        bare = pipeline.bare_loop(self.world, scored)
+        scored, bare = self.scored, self.bare
         peer, why = pipeline.quix(self.world, scored, install=not self.sizes.quick)
         rows = []
         for name, rate, aim in (
@@ -182,15 +186,19 @@ class Bench:
         )
         if done.returncode != 0:
             raise RuntimeError(done.stderr[-2000:])
-        found = json.loads(done.stdout)
-        rate = found["events_per_second"]
+        result = json.loads(done.stdout)
+        rate = self.scored.rounds * self.sizes.scoring.models / result["seconds"]
         return [
             Row(
                 path="replay of predictions and scores into all projections",
-                reached=f"{rate:,.0f} events/s",
-                aim=">= 150,000 events/s",
-                verdict=verdict(rate >= 150_000),
-                figures={name: found[name] for name in ("events", "records", "seconds", "events_per_second")},
+                reached=f"{rate:,.0f} predictions/s",
+                aim=">= 200,000/s",
+                ratio=rate / self.bare,
+                verdict=verdict(rate >= 200_000),
+                figures={
+                    "predictions_per_second": rate,
+                    **{name: result[name] for name in ("events", "records", "seconds")},
+                },
             )
         ]
 
