@@ -86,7 +86,7 @@ class GuardMetrics(Collector):
         monitor = self._monitor
         holds = GaugeMetricFamily("coordinator_invariant_ok", "1 while it holds.", labels=["name"])
         counts = GaugeMetricFamily(
-            "coordinator_invariant_count", "The numbers behind an invariant.", labels=["name", "count"]
+            "coordinator_invariant_figure", "A figure behind an invariant.", labels=["name", "figure"]
         )
         for finding in monitor.findings:
             holds.add_metric([finding.name], float(finding.ok))

@@ -194,6 +194,14 @@ class _ReadModels(Collector):
         for origin, count in projector.read.dead_letters.totals().items():
             letters.add_metric([origin], count)
         yield letters
+        claims = CounterMetricFamily(
+            "coordinator_claims",
+            "Claims of a topic since its first record: one for each start of its stage, and one for each takeover.",
+            labels=["topic"],
+        )
+        for topic, count in projector.claims().items():
+            claims.add_metric([topic], count)
+        yield claims
         yield CounterMetricFamily(
             "coordinator_appends_uncounted",
             "Records that do not count: repeated sends, and late appends of former owners.",

@@ -13,6 +13,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
@@ -31,11 +32,14 @@ from coordinator.infra.processes.ending import end_when_told
 from coordinator.infra.processes.loop_watch import watch_loop
 from coordinator.infra.processes.sockets import listen
 from coordinator.projections.folding.projector import Projector
-from coordinator.projections.tracing.otlp import TraceExport, wants_traces
+from coordinator.projections.tracing.switch import open_traces
 from coordinator.projections.views.all_views import open_read_models
 from coordinator.streams.clock import wall_ms
 from coordinator.streams.log.errors import LogError, WrongLogError
 from coordinator.streams.settings import Settings
+
+if TYPE_CHECKING:
+    from coordinator.projections.tracing.otlp import TraceExport
 
 SEND_SECONDS_MAX = 10.0
 CONNECT_SECONDS_MAX = 60.0
@@ -65,7 +69,7 @@ def serve(settings: Settings) -> None:
     let_live_answers_through()
     ask_for_files()
     try:
-        traces = TraceExport(settings.crunch_id, wall_ms) if wants_traces(os.environ) else None
+        traces = open_traces(os.environ, settings.crunch_id, wall_ms)
         try:
             asyncio.run(_serve(settings, bound, own_routes, traces))
         finally:

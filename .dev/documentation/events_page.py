@@ -74,7 +74,7 @@ def _entry(name: str, kind: Any, definitions: dict[str, Any]) -> str:
         f"{plain(' '.join(about(kind).split()))}\n",
         f"In {', '.join(topics)}; version {VERSIONS[name]}.\n",
         table(("field of data", "type", "default"), rows) if rows else "It has no data.\n",
-        f"```json\n{_example(name)}\n```\n",
+        f"```json\n{_example_text(name)}\n```\n",
     ]
     return "\n".join(parts)
 
@@ -93,12 +93,15 @@ def _type(schema: dict[str, Any]) -> str:
     return str(schema.get("type", "any JSON"))
 
 
-def _example(name: str) -> str:
+def example_of(name: str) -> Any:
+    """The newest shape of an event, as its golden file has it."""
     shapes = sorted(GOLDEN.glob(f"{name}.v{VERSIONS[name]}*.json"), key=lambda path: path.name)
-    text = json.dumps(json.loads(shapes[0].read_bytes()), indent=2)
-    if len(text) <= EXAMPLE_CHARS_MAX:
-        return text
-    return json.dumps(_short(json.loads(shapes[0].read_bytes())), indent=2)
+    return json.loads(shapes[0].read_bytes())
+
+
+def _example_text(name: str) -> str:
+    text = json.dumps(example_of(name), indent=2)
+    return text if len(text) <= EXAMPLE_CHARS_MAX else json.dumps(_short(example_of(name)), indent=2)
 
 
 def _short(value: Any) -> Any:

@@ -43,7 +43,8 @@ def about(path: str) -> str:
         if text.strip() and not text.strip().startswith(("#", "!", "|"))
     ]
     first = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(paragraphs[0].split()))
-    return first.partition(". ")[0].rstrip(".:") + "."
+    sentence = first.partition(". ")[0].rstrip(".:")
+    return sentence if sentence.endswith("?") else f"{sentence}."
 
 
 def _pages(inside: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:

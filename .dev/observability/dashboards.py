@@ -18,7 +18,12 @@ OPERATOR: list[Panel] = [
     ("Stage behind the feed's clock", "s", "coordinator_stage_behind_seconds", "{{stage}}"),
     ("Since a stage last wrote", "s", "coordinator_stage_age_seconds", "{{stage}}"),
     ("Records waiting to be folded", "none", "coordinator_lag_records", "{{topic}}"),
-    ("Predictions by status, per second", "ops", "deriv(coordinator_predictions[5m])", "{{status}}"),
+    (
+        "Predictions by status, per second",
+        "ops",
+        'deriv(coordinator_predictions{status!="pending"}[5m])',
+        "{{status}}",
+    ),
     ("Checkpoints by status", "none", "coordinator_checkpoints", "{{status}}"),
     ("Oldest checkpoint that waits", "s", "coordinator_checkpoint_age_seconds", "{{status}}"),
     (
@@ -46,6 +51,8 @@ DEVELOPER: list[Panel] = [
     ),
     ("Refused", "reqps", "rate(coordinator_api_refused_total[5m])", "{{reason}}"),
     ("Events folded", "ops", "rate(coordinator_events_folded_total[5m])", "events"),
+    ("Records folded, per second", "ops", "deriv(coordinator_next_offset[5m])", "{{topic}}"),
+    ("Claims in an hour", "none", "increase(coordinator_claims_total[1h])", "{{topic}}"),
     ("Appends that do not count", "ops", "rate(coordinator_appends_uncounted_total[5m])", "appends"),
     ("Stores on disk", "bytes", "coordinator_store_bytes", "{{store}}"),
     ("Live listeners", "none", "coordinator_live_listeners", "listeners"),

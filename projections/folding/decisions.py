@@ -105,6 +105,12 @@ class Folder:
         """Topic -> the offset where folding continues."""
         return {topic: reader.next_offset for topic, reader in self.readers.items()}
 
+    def claims(self) -> dict[str, int]:
+        """Topic of one writer -> how often it was claimed since its first record: each claim raises its epoch by 1."""
+        return {
+            topic: reader.state().epoch for topic, reader in self.readers.items() if BY_TOPIC[topic].enveloped
+        }
+
     def holes(self) -> dict[str, str]:
         """Topic -> a sentence that names the missing decision; topics without a hole are left out."""
         return {topic: reader.hole for topic, reader in self.readers.items() if reader.hole}

@@ -324,6 +324,10 @@ class Projector:
         """Topic -> the offset where folding continues."""
         return self.folder.positions()
 
+    def claims(self) -> dict[str, int]:
+        """Topic of one writer -> how often it was claimed since its first record."""
+        return self.folder.claims()
+
     def holes(self) -> dict[str, str]:
         """Topic -> a sentence that names the missing decision; topics without a hole are left out."""
         return self.folder.holes()

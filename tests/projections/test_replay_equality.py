@@ -141,6 +141,9 @@ def test_what_did_not_count_is_remembered_beside_the_rows(log, tmp_path):
     folded(log, tmp_path).close()
     projections = open_projections(tmp_path, "cluster", log.crunch_id)
     assert Folder(projections).uncounted == 1  # the garbage in `scores`
+    claims = Folder(projections).claims()
+    assert claims["scores"] > 0
+    assert "commands" not in claims  # nobody claims a topic of many writers
     for projection in projections:
         projection.store.close()
 
