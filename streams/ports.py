@@ -138,6 +138,10 @@ class Outcome(StrEnum):
     ABSENT = "ABSENT"
 
 
+NO_ANSWER = (Outcome.DEADLINE, Outcome.BUSY, Outcome.CRASHED, Outcome.ABSENT)
+"""Outcomes that a lost connection may be the reason of."""
+
+
 class ModelInfo(msgspec.Struct, frozen=True):
     """Who a model is, as the orchestrator tells it."""
 

@@ -172,7 +172,10 @@ async def offsets_of(
     """
     if consumer.assignment() != set(partitions):
         consumer.assign(list(partitions))
-    return await consumer.beginning_offsets(list(partitions)), await consumer.end_offsets(list(partitions))
+    begins, ends = await asyncio.gather(
+        consumer.beginning_offsets(list(partitions)), consumer.end_offsets(list(partitions))
+    )
+    return begins, ends
 
 
 async def first_record(consumer: AIOKafkaConsumer, topic: str) -> bytes:

@@ -27,7 +27,7 @@ from model_runner_client.grpc.generated.dynamic_subclass_pb2 import CallRequest
 
 from coordinator.infra.models.announced import NOT_CONNECTED, AnnouncedModels
 from coordinator.infra.models.host import variants
-from coordinator.infra.models.orchestrator import take_over
+from coordinator.infra.models.orchestrator import Answering, take_over
 from coordinator.infra.models.outcomes import (
     BAD_IMPLEMENTATION,
     NOT_SET_UP,
@@ -109,6 +109,7 @@ class RunnerClientGateway:
         self._with_table: WeakKeyDictionary[Table, _WithTable] = WeakKeyDictionary()
         """The last call with each table; it goes with the table."""
         self._runner: Any = None
+        self._orchestrator: Answering | None = None
         self._report: Any = None
         self._connection: asyncio.Task[None] | None = None
         self._announced = AnnouncedModels()
@@ -136,6 +137,7 @@ class RunnerClientGateway:
         take_over(socket, self._crunch_id, self._on_event, RETRY_SECONDS, self._token)
         socket.disconnect_sync = _nothing  # the library hangs it on exit, when no loop is left to run it
         keep_reasons(runner.model_cluster)
+        self._orchestrator = Answering(socket)
         self._report = runner.model_cluster.process_failure
         runner.model_cluster.process_failure = self._on_failure
         self._runner = runner
@@ -164,9 +166,8 @@ class RunnerClientGateway:
 
     @property
     def connected(self) -> bool:
-        """Whether the orchestrator's websocket is open: without it, silence is not the models' fault."""
-        socket = self._runner.model_cluster.ws_client.websocket if self._runner is not None else None
-        return socket is not None and socket.state.name == "OPEN"
+        """Whether the orchestrator answers: without it, silence is not the models' fault."""
+        return self._orchestrator is not None and self._orchestrator.connected
 
     @property
     def announced(self) -> Collection[str] | None:
@@ -251,6 +252,8 @@ class RunnerClientGateway:
                 # process may send this status at once.
                 detail = "it ended the call before its time" if early else NO_CONNECTION
                 reply = msgspec.structs.replace(reply, outcome=Outcome.CRASHED, detail=detail)
+            if reply.outcome in (Outcome.CRASHED, Outcome.DEADLINE) and self._orchestrator is not None:
+                await self._orchestrator.ask()  # who judges the reply looks whether it is `connected`
             return reply
         if response is None:  # the channel was closed under the call, because the model was taken away
             fault, why = self._announced.absence(model_id)
@@ -333,6 +336,10 @@ class RunnerClientGateway:
             self._announced.set_up(runner.model_id, runner.deployment_id)
 
     async def _on_failure(self, runner: Any, code: str, reason: str | None = None) -> None:
+        if code == NOT_CONNECTED and not self.connected:
+            # Its host is away with the orchestrator: a report would stop it when both are back. It is set up anew then.
+            await self._runner.model_cluster.remove_model_runner(runner)
+            return
         reason = reason_of(runner, code, reason)
         self._announced.failed(runner.model_id, runner.deployment_id, code, reason)
         await self._report(runner, code, reason)

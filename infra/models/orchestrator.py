@@ -4,6 +4,9 @@ Reads texts of the client library's websocket; gives (event, data) for the gatew
 closes the connection cleanly, the library connects again at once, several hundred times a second; and it cannot read a
 list of more than some three thousand models. Here a connection is tried at most once in `pause_seconds`, and a message
 may have 32 MB.
+
+An open connection does not say that the orchestrator is there: when its host is lost or cut off, nobody is told. So
+whoever gets no answer of a model asks the orchestrator first, and blames nobody if that does not answer either.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import Any
 
 import msgspec
 import websockets
+from websockets.protocol import State
 
 from coordinator.streams.log.reasons import as_name, as_reason
 from coordinator.streams.net.outbound import open_socket
@@ -24,6 +28,10 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[str, list[dict[str, Any]]], Awaitable[None]]
 OPEN_SECONDS_MAX = 10.0
+PING_SECONDS = 10.0
+"""How often the connection is tried, and how long it may be silent then: it is taken for lost after twice as long."""
+ANSWER_SECONDS_MAX = 2.0
+"""For the answer to `Answering.ask`: many round trips, and less than a round waits for its gateway beyond its end."""
 TEXT_CHARS_SHOWN = 200
 STATE_CHARS_MAX = 256
 STATE_TEXTS = ("model_id", "deployment_id", "state", "ip", "port")
@@ -38,6 +46,42 @@ class _Message(msgspec.Struct, frozen=True):
     event: str = ""
     data: list[dict[str, Any]] = []
     error: str = ""
+
+
+class Answering:
+    """Whether the orchestrator answers on `socket`, the library's client."""
+
+    def __init__(self, socket: Any) -> None:
+        self._socket = socket
+        self._silent: Any = None
+        """The connection on which it did not answer in time, until it does."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection, and nobody asked on it in vain."""
+        connection = self._socket.websocket
+        return connection is not None and connection is not self._silent and connection.state is State.OPEN
+
+    async def ask(self) -> None:
+        """Ask whether it is there. Afterwards `connected` is false if it did not answer in ANSWER_SECONDS_MAX."""
+        if not self.connected:
+            return
+        connection = self._socket.websocket
+        try:
+            pong = await connection.ping()
+        except websockets.ConnectionClosed:
+            return
+        await asyncio.wait([pong], timeout=ANSWER_SECONDS_MAX)
+        if not pong.done():
+            log.warning("the orchestrator at %s:%s does not answer", self._socket.host, self._socket.port)
+            self._silent = connection
+            pong.add_done_callback(self._answered)
+        elif not pong.cancelled():
+            pong.exception()  # the connection's end, which its reader tells
+
+    def _answered(self, pong: asyncio.Future[float]) -> None:
+        if not pong.cancelled() and pong.exception() is None:
+            self._silent = None
 
 
 def cleaned(state: dict[str, Any]) -> dict[str, Any] | None:
@@ -83,6 +127,8 @@ def take_over(socket: Any, crunch_id: str, handler: Handler, pause_seconds: floa
                     f"ws://{where}/{crunch_id}",
                     OPEN_SECONDS_MAX,
                     max_size=MESSAGE_BYTES_MAX,
+                    ping_interval=PING_SECONDS,
+                    ping_timeout=PING_SECONDS,
                     additional_headers=headers,
                 )
             except (OSError, websockets.WebSocketException) as error:  # a TimeoutError is an OSError

@@ -40,8 +40,14 @@ def _import_library() -> tuple[Any, Any, Any]:
 _LibraryRunner, _LibraryModelRunner, AuthError = _import_library()
 
 
+SILENT_OPTION = ("grpc.keepalive_timeout_ms", 10_000)
+"""How long the other end may leave unacknowledged what was sent. The library's half second ended calls over a wire that
+was slow, or lost two packets in a row.
+"""
+
+
 class _ModelRunner(_LibraryModelRunner):  # type: ignore[misc, valid-type]
-    """One model's channels, which take the largest answer that a contract may allow. The library has no such option."""
+    """One model's channels, which take the largest answer that a contract may allow, and bear a slow network."""
 
     @property
     def grpc_options(self) -> list[tuple[str, Any]]:
@@ -49,7 +55,9 @@ class _ModelRunner(_LibraryModelRunner):  # type: ignore[misc, valid-type]
 
     @grpc_options.setter
     def grpc_options(self, options: list[tuple[str, Any]]) -> None:
-        self._grpc_options = [*options, MESSAGE_OPTION]
+        ours = (MESSAGE_OPTION, SILENT_OPTION)
+        names = [name for name, _ in ours]
+        self._grpc_options = [*(option for option in options if option[0] not in names), *ours]
 
 
 class Runner(_LibraryRunner):  # type: ignore[misc, valid-type]

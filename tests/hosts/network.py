@@ -1,7 +1,9 @@
 """Hosts of their own on one machine: network namespaces on a bridge, each with an address, processes and a cable.
 
-The bridge has a namespace, too. The machine itself gets one more cable to it, so that a test can look at Kafka. Needs
-root and `ip` (iproute2). All names begin with `prefix`; `close` ends the processes and takes everything away.
+The cables are the wires of `wires.py`, which can be slow, lose packets, or carry them in one direction alone. The
+bridge has a namespace, too. The machine itself gets one more cable to it, a fast one, so that a test can look at Kafka.
+Needs root and `ip` (iproute2). All names begin with a `c` and this process's id; `close` ends the processes and takes
+everything away.
 """
 
 from __future__ import annotations
@@ -10,13 +12,18 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-SUBNET = "198.18.77"
-"""Of the range that is kept for tests of networks."""
+import msgspec
+from tests.hosts.wires import Manner, Order
+
+TUN = Path("/dev/net/tun")
+SUBNETS = 256
+"""Of the range that is kept for tests of networks: networks of several tests may stand side by side."""
 BITS = 24
 OWN_NUMBER = 250
 
@@ -25,45 +32,75 @@ def why_no_hosts() -> str:
     """Why no namespaces can be had here; "" if they can."""
     if os.geteuid() != 0:
         return "only root makes network namespaces"
+    if not TUN.exists():
+        return f"the wires need {TUN}"
     return "" if shutil.which("ip") else "there is no `ip` (iproute2)"
 
 
 class Network:
-    """Hosts by name. Their addresses are SUBNET.1, .2 and so on."""
+    """Hosts by name. Their addresses end with .1, .2 and so on."""
 
-    def __init__(self, prefix: str, names: Sequence[str]) -> None:
-        self._prefix = prefix
+    def __init__(self, names: Sequence[str]) -> None:
+        self._prefix = f"c{os.getpid() % 100_000}"
+        self._subnet = f"198.18.{os.getpid() % SUBNETS}"
         self._numbers = {name: number for number, name in enumerate(names, 1)}
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._relay: subprocess.Popen[bytes]
 
     def open(self) -> None:
+        ends = [
+            end
+            for number in self._numbers.values()
+            for end in (f"{self._prefix}h{number}", f"{self._prefix}{number}")
+        ]
+        self._relay = subprocess.Popen(
+            [sys.executable, "-I", Path(__file__).with_name("wires.py"), *ends],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._wait_relay()
         self._ip("netns", "add", self._namespace("switch"))
         switch = ("-n", self._namespace("switch"))
         self._ip(*switch, "link", "add", "bridge", "type", "bridge", "forward_delay", "0")
         self._ip(*switch, "link", "set", "bridge", "up")
         for name, number in self._numbers.items():
             self._ip("netns", "add", self._namespace(name))
-            self._cable(number, ("-n", self._namespace(name)), self._namespace(name))
-        self._cable(OWN_NUMBER, (), None)
-
-    def _cable(self, number: int, at: Sequence[str], namespace: str | None) -> None:
-        """A cable from the bridge to a host; without a namespace to this machine."""
-        ours, theirs = (
-            (f"{self._prefix}{number}", "eth0") if namespace else (f"{self._prefix}s", f"{self._prefix}m")
-        )
-        into = ("netns", namespace) if namespace else ()
-        self._ip("link", "add", ours, "type", "veth", "peer", "name", theirs, *into)
-        self._ip("link", "set", ours, "netns", self._namespace("switch"))
-        switch = ("-n", self._namespace("switch"))
-        self._ip(*switch, "link", "set", ours, "master", "bridge")
-        self._ip(*switch, "link", "set", ours, "up")
-        self._ip(*at, "addr", "add", f"{SUBNET}.{number}/{BITS}", "dev", theirs)
-        self._ip(*at, "link", "set", theirs, "up")
-        if namespace:
+            near = f"{self._prefix}h{number}"
+            self._ip("link", "set", near, "netns", self._namespace(name))
+            at = ("-n", self._namespace(name))
+            self._ip(*at, "link", "set", near, "name", "eth0")
+            self._connect(number, f"{self._prefix}{number}", at, "eth0")
             self._ip(*at, "link", "set", "lo", "up")
+        ours, theirs = f"{self._prefix}m", f"{self._prefix}s"
+        self._ip("link", "add", theirs, "type", "veth", "peer", "name", ours)
+        self._connect(OWN_NUMBER, theirs, (), ours)
+
+    def _connect(self, number: int, far: str, at: Sequence[str], near: str) -> None:
+        """Plug the far end of a cable into the bridge, and give its near end the address."""
+        self._ip("link", "set", far, "netns", self._namespace("switch"))
+        switch = ("-n", self._namespace("switch"))
+        self._ip(*switch, "link", "set", far, "master", "bridge")
+        self._ip(*switch, "link", "set", far, "up")
+        self._ip(*at, "addr", "add", f"{self._subnet}.{number}/{BITS}", "dev", near)
+        self._ip(*at, "link", "set", near, "up")
+
+    def carry(self, names: Iterable[str], out: Manner, back: Manner | None = None) -> None:
+        """From now on the cables of these hosts carry so what the hosts send, and what they receive (unless given, the
+        same).
+        """
+        for name in names:
+            order = Order(self._numbers[name] - 1, out, out if back is None else back)
+            assert self._relay.stdin is not None
+            self._relay.stdin.write(msgspec.json.encode(order) + b"\n")
+            self._relay.stdin.flush()
+            self._wait_relay()
+
+    def _wait_relay(self) -> None:
+        assert self._relay.stdout is not None
+        assert self._relay.stdout.readline() == b"done\n", f"the wires ended with {self._relay.poll()}"
 
     def address(self, name: str) -> str:
-        return f"{SUBNET}.{self._numbers[name]}"
+        return f"{self._subnet}.{self._numbers[name]}"
 
     def start(
         self, name: str, command: Sequence[str | Path], env: Mapping[str, str], out: IO[bytes], cwd: Path
@@ -121,6 +158,9 @@ class Network:
                     os.kill(pid, signal.SIGKILL)
         for process in self._processes:
             process.wait()
+        self._relay.kill()
+        with self._relay:  # closes its pipes
+            pass
         for name in (*self._numbers, "switch"):
             subprocess.run(["ip", "netns", "del", self._namespace(name)], capture_output=True, check=False)
 

@@ -19,6 +19,7 @@ from coordinator.infra.kafka.clients import (
     fetched,
     make_producer,
     make_reader,
+    offsets_of,
     stop_reader,
 )
 from coordinator.infra.log.own import OwnLog
@@ -217,9 +218,8 @@ class KafkaLog:
         partition = TopicPartition(name, PARTITION)
         try:
             await consumer.start()
-            consumer.assign([partition])
-            begin = (await consumer.beginning_offsets([partition]))[partition]
-            end = (await consumer.end_offsets([partition]))[partition]
+            begins, ends = await offsets_of(consumer, [partition])
+            begin, end = begins[partition], ends[partition]
             if not begin <= offset <= end:
                 raise TruncatedTopicError(
                     f"topic {name} holds offsets {begin} to {end}, but {offset} is needed: it was cut or made again"

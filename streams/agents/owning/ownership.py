@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -84,19 +84,9 @@ class OwnedTopic:
         then on the stage's state is recorded now and then. Raises LostOwnershipError when another claim took the epoch
         first.
         """
-        self._tail = reader = await self._io.reader(self.topic, 0)
-        start = Need()
-        if stage is not None:
-            self._stage, self._form = stage, form_of(stage)
-            recorded = await newest_state(self._io, self.topic, await reader.end(), self._form)
-            if recorded is not None:
-                take(stage, recorded)
-                start, self._state_bytes = recorded.after, sum(map(len, recorded.parts))
-                self._counter, self.read_from = Counter(self.topic, start), start.offset
-                await reader.close()
-                self._tail = reader = await self._io.reader(self.topic, start.offset)
-        await self._fold(await reader.end(), remember)
-        self._writer = await self._io.writer()
+        await together(self._read_up(remember, stage), self._open_writer())
+        if self._writer is None:
+            raise RuntimeError
         epoch = self._counter.epoch + 1
         claim = Append(e=ENVELOPE_VERSION, epoch=epoch, seq=0, claim=self.owner)
         try:
@@ -122,6 +112,23 @@ class OwnedTopic:
             read_from=self.read_from,
         )
         self._watching = asyncio.create_task(self._watch(), name=f"watch-{self.topic}")
+
+    async def _open_writer(self) -> None:
+        self._writer = await self._io.writer()
+
+    async def _read_up(self, remember: Callable[[Decision], None], stage: AnyStage | None) -> None:
+        """Read the topic up to its end now, from the newest recorded state on if there is one."""
+        self._tail = reader = await self._io.reader(self.topic, 0)
+        if stage is not None:
+            self._stage, self._form = stage, form_of(stage)
+            recorded = await newest_state(self._io, self.topic, await reader.end(), self._form)
+            if recorded is not None:
+                take(stage, recorded)
+                start, self._state_bytes = recorded.after, sum(map(len, recorded.parts))
+                self._counter, self.read_from = Counter(self.topic, start), start.offset
+                await reader.close()
+                self._tail = reader = await self._io.reader(self.topic, start.offset)
+        await self._fold(await reader.end(), remember)
 
     async def _fold(self, end: int, remember: Callable[[Decision], None]) -> None:
         if self._tail is None:
@@ -237,6 +244,20 @@ class OwnedTopic:
             await self._writer.close()
         if self._tail is not None:
             await self._tail.close()
+
+
+async def together(*works: Coroutine[Any, Any, None]) -> None:
+    """All of them at the same time: far from the broker each waits for a dozen round trips.
+
+    The first error ends the others, and is raised when they have ended.
+    """
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def pump(stage: AnyStage, owned: OwnedTopic, *, in_thread: bool = False) -> asyncio.Future[int] | None:

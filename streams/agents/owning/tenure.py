@@ -16,7 +16,7 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from coordinator.streams.agents.owning.log_io import LogIO, Reader
-from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic, pump
+from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic, pump, together
 from coordinator.streams.log.counting import Counter, Decision
 from coordinator.streams.log.errors import WorldError
 from coordinator.streams.log.plain_topics import PlainCounter, counter_for
@@ -67,12 +67,7 @@ class Tenure:
         """Claim and resume. Raises LostOwnershipError, TruncatedTopicError, UnknownEventError."""
         await self.owned.claim(self.stage.remember, self.stage)
         ends: dict[str, int] = {}
-        for source in self._followed:
-            need = self.stage.need[source]
-            self._readers[source] = reader = await self._io.reader(source, need.offset)
-            self._counters[source] = counter_for(source, need)
-            ends[source] = await reader.end()
-        await self.resumed_memory()
+        await together(self.resumed_memory(), *(self._open_source(source, ends) for source in self._followed))
         await self._catch_up(ends)
         for source in self._followed:
             if source != self._driver:
@@ -80,8 +75,17 @@ class Tenure:
         await self._readers[self._driver].close()  # from here on Faust delivers the driving topic
         log.info("stage_resumed", stage=self.stage.topic, epoch=self.owned.epoch, ends=ends)
 
+    async def _open_source(self, source: str, ends: dict[str, int]) -> None:
+        """Begin to read a source where the stage needs it; note its end of now."""
+        need = self.stage.need[source]
+        self._readers[source] = reader = await self._io.reader(source, need.offset)
+        self._counters[source] = counter_for(source, need)
+        ends[source] = await reader.end()
+
     async def resumed_memory(self) -> None:
-        """Called when the stage's memory is folded, and the sources are not yet. For subclasses."""
+        """Called when the stage's memory is folded, and the sources are not yet: they are opened meanwhile. For
+        subclasses.
+        """
 
     async def claim_also(
         self, other: OwnedTopic, remember: Callable[[Decision], None], stage: AnyStage | None = None

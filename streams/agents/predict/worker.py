@@ -45,7 +45,7 @@ from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.plain_topics import PlainCounter
 from coordinator.streams.log.stage import Draft, Told
 from coordinator.streams.models.stage import ModelStage, timed
-from coordinator.streams.ports import Blobs, ModelReply, Outcome
+from coordinator.streams.ports import NO_ANSWER, Blobs, ModelReply, Outcome
 from coordinator.streams.predictions.calls import NONE, Calls, FirstTick
 from coordinator.streams.predictions.questions import to_ask
 from coordinator.streams.predictions.replies import Answers, all_missed, holding_nothing, judge
@@ -377,12 +377,12 @@ class PredictTenure(Tenure):
                 self._strikes.reported(strike.model_id)
 
     def _excused(self, reply: ModelReply, *, late: bool) -> ModelReply:
-        """The reply, by the node's fault if the node itself was late or no orchestrator is connected."""
+        """The reply, by the node's fault if the node itself was late or no orchestrator answers."""
         if late and reply.outcome is Outcome.OK:
             return msgspec.structs.replace(
                 reply, outcome=Outcome.ABSENT, fault="node", output=None, detail=NODE_LATE
             )
-        if reply.outcome in (Outcome.ABSENT, Outcome.CRASHED) and not self._gateway.connected:
+        if reply.outcome in NO_ANSWER and not self._gateway.connected:
             detail = f"no orchestrator: {reply.detail}"
             return msgspec.structs.replace(reply, outcome=Outcome.ABSENT, fault="node", detail=detail)
         return reply
