@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -112,17 +112,23 @@ async def _described_group(admin: AIOKafkaAdminClient, name: str) -> Any:
             return group
 
 
-async def is_dealt_to_nobody(bootstrap: str, group: str, topic: str) -> bool:
-    """Whether the group is stable and has members, but none of them holds the topic's partition.
+class SettledGroup(NamedTuple):
+    """A group that assigns nothing at the moment: how many members it has, and whether one holds the partition."""
 
-    False if the broker does not answer.
-    """
+    members: int
+    holds: bool
+
+
+async def settled_group(bootstrap: str, group: str, topic: str) -> SettledGroup | None:
+    """The group of a topic's partition; None while it is about to assign, or if the broker does not answer."""
     try:
         (description,) = await _described(bootstrap, [group])
     except WorldError:
-        return False
-    settled = description is not None and description[_STATE] == SETTLED
-    return settled and not any_holds(topic, [member[-1] for member in description[_MEMBERS]])
+        return None
+    if description is None or description[_STATE] != SETTLED:
+        return None
+    members = description[_MEMBERS]
+    return SettledGroup(len(members), any_holds(topic, [member[-1] for member in members]))
 
 
 def any_holds(topic: str, assignments: Sequence[bytes]) -> bool:

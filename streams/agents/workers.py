@@ -18,7 +18,7 @@ import structlog
 
 from coordinator.infra.blobs.configured import is_shared, store_of
 from coordinator.infra.contracts.in_force import NodeContracts
-from coordinator.infra.kafka.groups import is_dealt_to_nobody
+from coordinator.infra.kafka.groups import settled_group
 from coordinator.infra.models.in_hand import InHand
 from coordinator.infra.ntp import ntp_time_ms
 from coordinator.infra.operator_files import check_files
@@ -78,7 +78,7 @@ class Worker:
             stage_name,
             new_tenure,
             1.5 * settings.session_timeout_seconds,
-            is_orphan=lambda: is_dealt_to_nobody(settings.kafka_bootstrap, group, topic),
+            ask_group=lambda: settled_group(settings.kafka_bootstrap, group, topic),
         )
         self.apps.append(
             stage_app(self.settings, stage_name, driver, keeper, self.dead_letters.say_log_fault)

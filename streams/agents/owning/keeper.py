@@ -3,8 +3,11 @@
 Only the assigned set counts; Faust's `revoked` is sometimes empty. The stage is claimed when its partition is newly
 assigned, and again after a failed send of our own, after a pause of 1, 2, 4 .. 30 s. When another owner claims the
 stage, the gate closes and waits for the next assignment from the group. If the group says nothing for longer than a
-session, this process is still its member, and the other owner is gone: the stage is claimed again. A partition that
-stays assigned through a rebalance keeps its claim.
+session, but answers, this process is still its member, and the other owner is gone: the stage is claimed again. A
+partition that stays assigned through a rebalance keeps its claim.
+
+The group knows only that its coordinator hears this process. Where the way to the broker that leads a topic is cut, the
+stage would stay here and stand still. So a process that cannot own it ends when its group has another member.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import Any
 import structlog
 from aiokafka.errors import ConsumerStoppedError, KafkaError
 
+from coordinator.infra.kafka.groups import SettledGroup
 from coordinator.streams.agents.owning.ownership import LostOwnershipError
 from coordinator.streams.agents.owning.tenure import Tenure
 from coordinator.streams.log.errors import CoordinatorError, WorldError
@@ -28,6 +32,8 @@ STALLED_SECONDS_MAX = 60.0
 LOOK_SECONDS = 10.0
 ORPHAN_LOOKS = 3
 """In how many looks in a row no member must hold the partition: the group may be about to assign it."""
+MEMBERS_MIN = 2
+"""With fewer, nobody would take over a stage that this process leaves."""
 
 WORLD = (WorldError, KafkaError, ConsumerStoppedError, OSError)
 """Errors of the world: they end an ownership, but not the process."""
@@ -36,9 +42,8 @@ log = structlog.get_logger()
 
 
 class StalledError(CoordinatorError):
-    """Faust will deliver nothing more: its consumer died silently, or its group assigned the partition to no member.
-
-    The process must be restarted.
+    """This process cannot go on with the stage: Faust's consumer died silently, its group assigned the partition to no
+    member, or the way to the topic's broker is cut. The process must be restarted.
     """
 
 
@@ -46,7 +51,7 @@ class Keeper:
     """Runs tenures made by `new_tenure` while the stage's driving partition is assigned to this process.
 
     `silent_seconds_max` bounds the wait for an assignment after a foreign claim; it must be longer than a session.
-    `is_orphan` asks whether the group is stable, but has assigned the partition to none of its members.
+    `ask_group` tells of the group while it is settled and answers.
     """
 
     def __init__(
@@ -55,7 +60,7 @@ class Keeper:
         new_tenure: Callable[[], Tenure],
         silent_seconds_max: float = SILENT_SECONDS_MAX,
         stalled_seconds_max: float = STALLED_SECONDS_MAX,
-        is_orphan: Callable[[], Awaitable[bool]] | None = None,
+        ask_group: Callable[[], Awaitable[SettledGroup | None]] | None = None,
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
         self.name = name
@@ -63,8 +68,9 @@ class Keeper:
         self._new_tenure = new_tenure
         self._silent_seconds_max = silent_seconds_max
         self._stalled_seconds_max = stalled_seconds_max
-        self._is_orphan = is_orphan
+        self._ask_group = ask_group
         self._look_seconds = look_seconds
+        self._parted_since: float | None = None
         self._assigned = False
         self._changed = asyncio.Event()
         self._heard_of_group = asyncio.Event()
@@ -127,7 +133,7 @@ class Keeper:
                 await self._wait_assigned()
                 continue
             self._changed.clear()
-            began = loop.time()
+            began, claims = loop.time(), self.claims
             tenure = self._new_tenure()
             try:
                 loss = await self._hold(tenure)
@@ -139,13 +145,26 @@ class Keeper:
                 continue
             log.warning("ownership_lost", stage=self.name, reason=str(loss), foreign=loss.foreign)
             if loss.foreign:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._silent_seconds_max):
-                        await self._heard_of_group.wait()
+                await self._hear_of_group()
                 continue
+            if self.claims == claims:
+                await self._leave_to_others(str(loss))
             pause = 1.0 if loop.time() - began > HEALTHY_SECONDS else pause
             await asyncio.sleep(pause)
             pause = min(2 * pause, PAUSE_SECONDS_MAX)
+
+    async def _hear_of_group(self) -> None:
+        """Wait for the group's next assignment; until it is silent for longer than a session, if it answers then.
+
+        The group's silence means nothing while its coordinator cannot be reached. A claim by this process would take
+        the stage from the member that has it, and be followed by its claim, again and again.
+        """
+        answers = False
+        while not answers and not self._heard_of_group.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._silent_seconds_max):
+                    await self._heard_of_group.wait()
+            answers = self._ask_group is None or await self._group() is not None
 
     async def _wait_assigned(self) -> None:
         """Wait while another process holds the partition. Raises StalledError when no process does.
@@ -159,11 +178,28 @@ class Keeper:
                 async with asyncio.timeout(self._look_seconds):
                     await self._changed.wait()
                 return
-            is_orphan = self._is_orphan is not None and await self._is_orphan()
-            orphaned = orphaned + 1 if is_orphan else 0
+            group = await self._group()
+            orphaned = orphaned + 1 if group is not None and not group.holds else 0
         raise StalledError(
             f"{self.name}: its group is stable, but has assigned the partition to none of its members"
         )
+
+    async def _group(self) -> SettledGroup | None:
+        return None if self._ask_group is None else await self._ask_group()
+
+    async def _leave_to_others(self, reason: str) -> None:
+        """Called when the stage cannot be owned here. Raises StalledError once that has lasted `silent_seconds_max`
+        while the group was settled and had another member.
+        """
+        group, now = await self._group(), asyncio.get_running_loop().time()
+        if group is None or group.members < MEMBERS_MIN:
+            self._parted_since = None
+            return
+        self._parted_since = now if self._parted_since is None else self._parted_since
+        if now - self._parted_since > self._silent_seconds_max:
+            raise StalledError(
+                f"{self.name}: its topics cannot be used from here, while its group has another member: {reason}"
+            )
 
     async def _end(self, tenure: Tenure) -> None:
         """Close a tenure. The records it was working on go back to the gate: only one tenure works at a time."""
@@ -184,6 +220,7 @@ class Keeper:
                 return lost.result() if lost.done() else None
             starting.result()
             self.claims += 1
+            self._parted_since = None
             self._open.set_result(tenure)
             await self._watch(tenure, changed)
         except LostOwnershipError as loss:
@@ -212,9 +249,13 @@ class Keeper:
                 last_position, unmoved_since = tenure.position, loop.time()
             elif loop.time() >= look_at:
                 look_at = loop.time() + LOOK_SECONDS
-                if not await tenure.behind():
+                behind = await tenure.behind()
+                if behind is None:
+                    await self._leave_to_others("nobody answers for the topic that it follows")
+                if not behind:
                     unmoved_since = loop.time()
                     continue
+                self._parted_since = None
                 await tenure.look_ahead()
                 if loop.time() - unmoved_since > self._stalled_seconds_max:
                     message = (

@@ -185,12 +185,12 @@ class Tenure:
         """The next offset of the driving topic."""
         return self._counters[self._driver].next_offset
 
-    async def behind(self) -> bool:
-        """Whether the driving topic holds records that were not delivered. False if the broker does not answer."""
+    async def behind(self) -> bool | None:
+        """Whether the driving topic holds records that were not delivered. None if the broker does not answer."""
         try:
             return await self._readers[self._driver].end() > self.position
         except (KafkaError, WorldError, OSError):
-            return False
+            return None
 
     async def look_ahead(self) -> None:
         """Read the next records of the driving topic directly.

@@ -58,10 +58,13 @@ class Submissions:
             return None
         return Draft([], {"commands": (read.offset - 1, 0)}, {"commands": read})
 
-    async def next(self, behind: Callable[[], Awaitable[bool]], clock: int, models_seq: int) -> Told | None:
+    async def next(
+        self, behind: Callable[[], Awaitable[bool | None]], clock: int, models_seq: int
+    ) -> Told | None:
         """The next command as the stage decides it; None if there is none, or if it must wait.
 
-        A question that is not known may be among the inputs that were not delivered yet (`behind`): its answers wait.
+        A question that is not known may be among the inputs that were not delivered yet (`behind`, None if the broker
+        does not say): its answers wait.
         """
         if not self._waiting:
             return None
@@ -69,7 +72,7 @@ class Submissions:
         command: SubmitAnswers = told.event
         round_id = command.data.round_id
         names = {ids.question_input_id(round_id, answer.question_id) for answer in command.data.answers}
-        if not names <= state.own.questions.keys() and await behind():
+        if not names <= state.own.questions.keys() and await behind() is not False:
             return None
         # In a thread: a store may be far away. Nothing else takes from the queue meanwhile: one caller at a time.
         command, lost = await asyncio.to_thread(read_answers, command, self._blobs)

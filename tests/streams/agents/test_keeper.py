@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 from aiokafka.errors import KafkaTimeoutError
-from tests.memory_io import MemoryLog
+from tests.memory_io import MemoryLog, MemoryReader
 from tests.streams.agents.echo import EchoStage, claim_of, claims, log_of_ten, score_until, untils_in
 from tests.waiting import in_time, until
 
-from coordinator.infra.kafka.groups import any_holds
+from coordinator.infra.kafka.groups import SettledGroup, any_holds
 from coordinator.streams.agents.owning import keeper as keeper_module
 from coordinator.streams.agents.owning.keeper import Keeper, StalledError
 from coordinator.streams.agents.owning.tenure import Tenure
@@ -286,10 +286,10 @@ async def test_a_partition_that_its_settled_group_dealt_to_nobody_ends_the_proce
     """Seen when a worker joined while the broker was stopped: the stage stood for ever, a member without work."""
     coming = iter(answers)
 
-    async def is_orphan() -> bool:
-        return next(coming)
+    async def ask_group() -> SettledGroup:
+        return SettledGroup(2, holds=not next(coming))
 
-    keeper = Keeper("aggregate", lambda: None, SILENT_SECONDS, is_orphan=is_orphan, look_seconds=0.01)
+    keeper = Keeper("aggregate", lambda: None, SILENT_SECONDS, ask_group=ask_group, look_seconds=0.01)
     with pytest.raises(StalledError, match="assigned the partition to none"):
         await keeper.run()
     assert list(coming) == []
@@ -298,16 +298,81 @@ async def test_a_partition_that_its_settled_group_dealt_to_nobody_ends_the_proce
 async def test_a_standby_waits_for_ever_and_a_new_word_of_the_group_is_heard(io, new_tenure):
     looks = []
 
-    async def held_by_another() -> bool:
+    async def held_by_another() -> SettledGroup:
         looks.append(1)
-        return False
+        return SettledGroup(2, holds=True)
 
-    keeper = Keeper("aggregate", new_tenure, SILENT_SECONDS, is_orphan=held_by_another, look_seconds=0.01)
+    keeper = Keeper("aggregate", new_tenure, SILENT_SECONDS, ask_group=held_by_another, look_seconds=0.01)
     running = asyncio.create_task(keeper.run())
     await until(lambda: len(looks) > 6)
     keeper.assigned(ours=True)
     await until(lambda: keeper.is_open)
     running.cancel()
+
+
+@pytest.mark.parametrize(("members", "ends"), [(2, True), (1, False), (None, False)])
+async def test_a_process_that_cannot_own_its_stage_ends_if_its_group_has_another_member(io, members, ends):
+    """The way to the broker that leads the topic is cut, and the group's coordinator still hears this process."""
+
+    class Unreachable(MemoryLog):
+        async def reader(self, *_: object, **__: object) -> MemoryReader:
+            raise KafkaTimeoutError("no answer")
+
+    async def ask_group() -> SettledGroup | None:
+        return None if members is None else SettledGroup(members, holds=True)
+
+    keeper = Keeper(
+        "aggregate", lambda: Tenure(Unreachable(), EchoStage(), "me"), SILENT_SECONDS, ask_group=ask_group
+    )
+    running = asyncio.create_task(keeper.run())
+    keeper.assigned(ours=True)
+    if ends:
+        with pytest.raises(StalledError, match=r"aggregate.*another member: .*no answer"):
+            await in_time(running)
+    else:
+        await asyncio.sleep(4 * SILENT_SECONDS + 1)
+        assert not running.done()
+        running.cancel()
+
+
+async def test_a_process_whose_group_does_not_answer_takes_no_stage_back(io, new_tenure):
+    """It reaches the topic, but not the group's coordinator, which has long given the partition to another member."""
+    answers: list[SettledGroup | None] = [None]
+
+    async def ask_group() -> SettledGroup | None:
+        return answers[-1]
+
+    keeper = Keeper("aggregate", new_tenure, SILENT_SECONDS, ask_group=ask_group)
+    running = asyncio.create_task(keeper.run())
+    keeper.assigned(ours=True)
+    await until(lambda: keeper.is_open)
+    io.records["snapshots"].append(claim_of(2))
+    await until(lambda: not keeper.is_open)
+    await asyncio.sleep(4 * SILENT_SECONDS)
+    assert claims(io) == 2
+    answers.append(SettledGroup(2, holds=True))
+    await until(lambda: keeper.is_open)
+    assert claims(io) == 3
+    running.cancel()
+
+
+async def test_a_stage_whose_driving_topic_cannot_be_reached_is_left_to_another_member(
+    new_tenure, monkeypatch
+):
+    monkeypatch.setattr(keeper_module, "LOOK_SECONDS", 0.05)
+
+    async def ask_group() -> SettledGroup:
+        return SettledGroup(2, holds=True)
+
+    async def no_answer(_tenure: Tenure) -> None:
+        return None
+
+    monkeypatch.setattr(Tenure, "behind", no_answer)
+    keeper = Keeper("aggregate", new_tenure, SILENT_SECONDS, ask_group=ask_group)
+    running = asyncio.create_task(keeper.run())
+    keeper.assigned(ours=True)
+    with pytest.raises(StalledError, match="nobody answers for the topic"):
+        await in_time(running)
 
 
 def test_whether_any_member_of_a_group_holds_a_topic_is_read_from_what_faust_dealt():

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiokafka.errors import KafkaTimeoutError
 from pydantic import BaseModel, field_validator
 from tests.predict_scene import Scene
 from tests.streams.asked import CLOSES, SCOPE, Q, asked, asks, closed
@@ -15,6 +16,7 @@ from tests.streams.build import MINUTE, T0
 
 from coordinator.streams import events as ev
 from coordinator.streams.agents.predict import submissions
+from coordinator.streams.agents.predict.worker import NOTICE_SECONDS
 from coordinator.streams.log import ids
 from coordinator.streams.predictions.replies import OWN_CHECK
 
@@ -166,6 +168,27 @@ async def test_an_owner_that_dies_before_the_close_is_written_writes_it_later(sc
     await decided(play, 2)
     assert play.missed() == [("a", "node", "the node restarted during the round")]
     assert [data.rounds for data in closes(play)] == [[""]]
+
+
+async def test_an_answer_waits_while_the_broker_does_not_say_whether_its_question_is_still_to_come(
+    scene, monkeypatch
+):
+    play = await scene(a=good)
+    play.asked(asked())  # in the log, and not delivered yet
+    reader = play.tenure._readers["inputs"]
+
+    async def no_answer() -> int:
+        raise KafkaTimeoutError("no answer")
+
+    with monkeypatch.context() as silence:
+        silence.setattr(reader, "end", no_answer)
+        play.tick(T0 + 2 * MINUTE)
+        play.command(submit())
+        await asyncio.sleep(3 * NOTICE_SECONDS)
+        assert play.decisions() == []
+    await play.deliver()
+    await decided(play, 3)
+    assert [models for round_id, models in rounds(play).items() if round_id] == [["x"]]
 
 
 async def test_an_answer_that_is_handed_in_is_a_round_of_its_own(scene):
