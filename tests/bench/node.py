@@ -12,6 +12,7 @@ import msgspec
 from bench.pipeline import Scored
 from bench.world import Child, Memory, World, memory_of
 from coordinator.cli.up_plan import example_models
+from coordinator.infra.fetch import ensure_runtime
 from coordinator.infra.kafka.embedded import free_ports
 from coordinator.streams.settings import Settings
 
@@ -80,6 +81,7 @@ class Started(msgspec.Struct, frozen=True):
 
 def start_a_node(world: World) -> Started:
     """`coordinator up` in a fresh directory, on the generated market, with its own broker; ended with SIGINT."""
+    ensure_runtime()  # set-up made it, and other environments of this machine may have taken its place since
     (port,) = free_ports(1)
     up = world.child(
         "up",

@@ -17,6 +17,7 @@ import psutil
 from bench.node import said
 from bench.world import Child, World
 from coordinator.cli.shared import NODE_FILE, NodeFile
+from coordinator.infra.fetch import ensure_runtime
 from coordinator.infra.kafka.embedded import free_ports
 
 SETTLE_SECONDS = 10.0
@@ -44,6 +45,7 @@ class Node:
     """One `coordinator up` on the generated market."""
 
     def __init__(self, world: World, name: str, *options: str) -> None:
+        ensure_runtime()  # as in `node.start_a_node`
         (port,) = free_ports(1)
         self._folder = world.folder / name
         self._world = world

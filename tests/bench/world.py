@@ -202,11 +202,16 @@ class World:
         for child in children:
             child.stop()
 
+    def end_broker(self) -> None:
+        """End the broker. One that is asked for later is another, at another address."""
+        if self._broker is not None:
+            self._broker.stop()
+            self._broker = None
+
     def close(self) -> None:
         """End everything."""
         self.stop(*self._children)
-        if self._broker is not None:
-            self._broker.stop()
+        self.end_broker()
 
 
 @contextmanager
