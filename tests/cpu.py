@@ -13,7 +13,7 @@ from collections.abc import Callable
 def loops(run: Callable[[], object], tries: int = 5) -> float:
     """CPU time of `run`, with the processes that it waits for, in fixed loops (one: about 0.1 s on a small machine)."""
     pairs = [(spent(run), spent(_loop)) for _ in range(tries)]
-    return min(one for one, _ in pairs) / min(loop for _, loop in pairs)
+    return min(seconds for seconds, _ in pairs) / min(loop for _, loop in pairs)
 
 
 def spent(run: Callable[[], object]) -> float:

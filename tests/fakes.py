@@ -103,9 +103,14 @@ class FakeGateway:
         output_max_bytes: int = 0,
     ) -> dict[str, ModelReply]:
         ids = tuple(dict.fromkeys(model_ids))
-        arguments = [msgspec.json.decode(one) if isinstance(one, msgspec.Raw) else one for one in arguments]
+        arguments = [
+            msgspec.json.decode(argument) if isinstance(argument, msgspec.Raw) else argument
+            for argument in arguments
+        ]
         self.calls.append(GatewayCall(method, tuple(arguments), timeout_seconds, ids))
-        replies = await asyncio.gather(*(self._one(one, method, arguments, timeout_seconds) for one in ids))
+        replies = await asyncio.gather(
+            *(self._one(model_id, method, arguments, timeout_seconds) for model_id in ids)
+        )
         return {reply.model_id: reply for reply in replies}
 
     async def _one(
@@ -171,8 +176,8 @@ class InProcessGateway:
     ) -> dict[str, ModelReply]:
         output = None if method == "tick" else self._output
         return {
-            one: ModelReply(one, self._deployments[one], Outcome.OK, output=output)
-            if one in self._deployments
-            else ModelReply(one, "", Outcome.ABSENT, "node", detail="not connected")
-            for one in model_ids
+            model_id: ModelReply(model_id, self._deployments[model_id], Outcome.OK, output=output)
+            if model_id in self._deployments
+            else ModelReply(model_id, "", Outcome.ABSENT, "node", detail="not connected")
+            for model_id in model_ids
         }

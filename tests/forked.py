@@ -136,7 +136,7 @@ def start(
     request = {
         "name": script.stem if script else f"test-{arguments[0]}",
         "script": str(script or ""),
-        "arguments": [str(one) for one in arguments],
+        "arguments": [str(argument) for argument in arguments],
         "environ": dict(env),
         "cwd": str(cwd or Path.cwd()),
     }
@@ -172,8 +172,8 @@ def run(
             code = child.wait(timeout_seconds)
         finally:
             child.kill()
-        said = []
+        outputs = []
         for file in (out, errors):
             file.seek(0)
-            said.append(file.read().decode())
-    return subprocess.CompletedProcess([*map(str, arguments)], code, *said)
+            outputs.append(file.read().decode())
+    return subprocess.CompletedProcess([*map(str, arguments)], code, *outputs)

@@ -72,7 +72,7 @@ class Given:
 
     def then(self, *expected: type[Event] | Event) -> Given:
         """The last `when` made exactly these events: a class stands for any event of its kind."""
-        kinds = [one if isinstance(one, type) else type(one) for one in expected]
+        kinds = [kind if isinstance(kind, type) else type(kind) for kind in expected]
         assert [type(event) for event in self.made] == kinds
         for event, wanted in zip(self.made, expected, strict=True):
             assert isinstance(wanted, type) or event == wanted
@@ -80,11 +80,11 @@ class Given:
 
     def only(self, kind: type[Any]) -> Any:
         """The one event of a kind that the last `when` made."""
-        found = self.all(kind)
-        assert len(found) == 1, (
-            f"{len(found)} events of {kind.__name__} in {[type(e).__name__ for e in self.made]}"
+        events_of_kind = self.all(kind)
+        assert len(events_of_kind) == 1, (
+            f"{len(events_of_kind)} events of {kind.__name__} in {[type(e).__name__ for e in self.made]}"
         )
-        return found[0]
+        return events_of_kind[0]
 
     def all(self, kind: type[Any]) -> list[Any]:
         """Every event of a kind that the last `when` made."""

@@ -111,7 +111,7 @@ class LogBuilder:
 
     def contract_at(self, at: int) -> str:
         """The contract in force."""
-        held = [one.contract_hash for one in self._terms if one.effective_from <= at]
+        held = [term.contract_hash for term in self._terms if term.effective_from <= at]
         return held[-1] if held else CONTRACT_HASH
 
     def model(self, model_id: str, at: int = START_MS, **fields: str) -> ev.ModelSeenData:
@@ -230,7 +230,7 @@ class LogBuilder:
     def _opened(
         self, input_id: str, at: int, model_ids: Sequence[str], scope_keys: list[str]
     ) -> ev.RoundOpened:
-        roster = [ev.RosterEntry(model_id=one, deployment_id=f"{one}-d1") for one in model_ids]
+        roster = [ev.RosterEntry(model_id=model_id, deployment_id=f"{model_id}-d1") for model_id in model_ids]
         data = ev.RoundOpenedData(
             input_id=input_id,
             roster=roster,
@@ -313,7 +313,7 @@ class LogBuilder:
         data = ev.StateCarriedData(
             input_id=input_id, scope_key=scope_key, subject=subject,
             holder=f"{subject}/{scope_key}" if holder is None else holder,
-            states={name: msgspec.Raw(msgspec.json.encode(one)) for name, one in states.items()},
+            states={name: msgspec.Raw(msgspec.json.encode(state)) for name, state in states.items()},
             shared=[] if shared is msgspec.UNSET else [msgspec.Raw(msgspec.json.encode(shared))],
         )  # fmt: skip
         at = START_MS + offset_ms + MINUTE_MS
@@ -332,10 +332,12 @@ class LogBuilder:
         point, subject, scope_key = START_MS + offset_ms, "BTCUSDT", "60s"
         input_id = ids.input_id(subject, point)
         entries = [
-            ev.ScoreEntry(ids.ensemble_id(name), "FAILED", "node", reason=said)
-            if isinstance(said, str)
-            else ev.ScoreEntry(ids.ensemble_id(name), "SCORED", units={"value": round(said * UNIT)})
-            for name, said in scores.items()
+            ev.ScoreEntry(ids.ensemble_id(name), "FAILED", "node", reason=score_or_reason)
+            if isinstance(score_or_reason, str)
+            else ev.ScoreEntry(
+                ids.ensemble_id(name), "SCORED", units={"value": round(score_or_reason * UNIT)}
+            )
+            for name, score_or_reason in scores.items()
         ]
         data = ev.EnsemblesScoredData(
             input_id=input_id, scope_key=scope_key, subject=subject, point=point,
@@ -343,15 +345,15 @@ class LogBuilder:
             contract_hash=self.contract_at(point), **ev.in_columns(entries),
             answered=sorted(weights),
             weights=[
-                [] if isinstance(said, str) else [weights[one] or None for one in sorted(weights)]
-                for said in scores.values()
+                [] if isinstance(score_or_reason, str) else [weights[model_id] or None for model_id in sorted(weights)]
+                for score_or_reason in scores.values()
             ],
             outputs=[
-                ev.NO_OUTPUT if isinstance(said, str) else msgspec.Raw(msgspec.json.encode(output or {"value": 0.25}))
-                for said in scores.values()
+                ev.NO_OUTPUT if isinstance(score_or_reason, str) else msgspec.Raw(msgspec.json.encode(output or {"value": 0.25}))
+                for score_or_reason in scores.values()
             ],
             states={
-                ids.ensemble_id(name): msgspec.Raw(msgspec.json.encode(one)) for name, one in (states or {}).items()
+                ids.ensemble_id(name): msgspec.Raw(msgspec.json.encode(state)) for name, state in (states or {}).items()
             },
             holder=f"{subject}/{scope_key}",
         )  # fmt: skip
@@ -466,7 +468,12 @@ class LogBuilder:
 
 def folded(log: LogBuilder, path: Path, names: Sequence[str] | None = None) -> ReadModels:
     """The whole log folded into stores under `path`, topic after topic. Close what you get."""
-    read = ReadModels(**{one.name: one for one in open_projections(path, "cluster", log.crunch_id, names)})
+    read = ReadModels(
+        **{
+            projection.name: projection
+            for projection in open_projections(path, "cluster", log.crunch_id, names)
+        }
+    )
     fold_into(Folder(read.all()), log)
     return read
 

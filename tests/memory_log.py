@@ -169,7 +169,7 @@ def killed_everywhere(
             yield f"killed after send {position}, restarted with {order[0]} first", log
         log = sources.copy()
         # Two sends a life: the claim and one record; a decision of many parts needs as many.
-        parts = max(len(one) for one in whole.counted(topic))
+        parts = max(len(decision) for decision in whole.counted(topic))
         lives = 0
         while not live(log, new_stage, 1 + parts, lambda owner, order=order: owner.run(order)):
             lives += 1

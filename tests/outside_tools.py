@@ -42,6 +42,6 @@ def npm_file(package: str, inside: str, sha256: str) -> str:
             part = file.with_suffix(".part")
             part.write_bytes(archive.extractfile(f"package/{inside}").read())
             part.rename(file)
-    found = hashlib.sha256(file.read_bytes()).hexdigest()
-    assert found == sha256, f"{file} is not the {package} that these tests know: {found}"
+    sha256_of_file = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert sha256_of_file == sha256, f"{file} is not the {package} that these tests know: {sha256_of_file}"
     return file.read_text()

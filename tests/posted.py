@@ -116,10 +116,10 @@ class Posted:
     def _answered(self, input_id: str, at: int, answers: Mapping[str, float | str]) -> list[ev.Event]:
         roster = self.log._opened(input_id, at, list(answers), ["question"]).data.roster
         entries = [
-            ev.AnswerEntry(one, f"{one}-d1", "PENDING", raw({"value": said}), 1200)
-            if isinstance(said, float)
-            else ev.AnswerEntry(one, f"{one}-d1", said, reason="past the deadline", fault="model")
-            for one, said in answers.items()
+            ev.AnswerEntry(model_id, f"{model_id}-d1", "PENDING", raw({"value": answer}), 1200)
+            if isinstance(answer, float)
+            else ev.AnswerEntry(model_id, f"{model_id}-d1", answer, reason="past the deadline", fault="model")
+            for model_id, answer in answers.items()
         ]
         return [
             ev.ScopeAnswered(
@@ -188,8 +188,8 @@ class Posted:
         )
         if scores is not None:
             entries = [
-                ev.ScoreEntry(one, "SCORED", units={"value": round(said * UNIT)})
-                for one, said in scores.items()
+                ev.ScoreEntry(model_id, "SCORED", units={"value": round(score * UNIT)})
+                for model_id, score in scores.items()
             ]
             data = ev.RoundScoredData(
                 input_id=input_id,
@@ -257,7 +257,7 @@ def add_questions(log: LogBuilder, *, answered: bool = True) -> Posted:
     """A round with a question in every state, and one that is open; with rounds of predictions, or without."""
     posted = Posted(log)
 
-    def said(**answers: float | str) -> dict[str, float | str] | None:
+    def answers_by_model(**answers: float | str) -> dict[str, float | str] | None:
         return answers if answered else None
 
     posted.post(
@@ -268,7 +268,7 @@ def add_questions(log: LogBuilder, *, answered: bool = True) -> Posted:
     posted.post("week-1", "taken-back", closes=HOUR_MS, payload=[[1.5, 2.5]])
     posted.post("week-1", "never-asked", opens=20 * HOUR_MS, closes=30 * HOUR_MS)
     for question_id in ("due", "late", "taken-back"):
-        posted.ask("week-1", question_id, said(m1=0.75, m2=0.25, m3="ABSENT"))
+        posted.ask("week-1", question_id, answers_by_model(m1=0.75, m2=0.25, m3="ABSENT"))
     posted.post("week-2", "open", at=HOUR_MS, opens=2 * HOUR_MS, closes=40 * HOUR_MS, tags=("Weather",))
     for question_id in ("due", "late"):
         posted.close("week-1", question_id, HOUR_MS)
@@ -278,7 +278,7 @@ def add_questions(log: LogBuilder, *, answered: bool = True) -> Posted:
     posted.refuse_truth("week-1", "late", 3 * HOUR_MS, {"outcom": 1}, "outcome: Field required")
     posted.void("week-1", "taken-back", 3 * HOUR_MS, "it was annulled")
     posted.void("week-1", "never-asked", 3 * HOUR_MS, "it was annulled", asked=False)
-    posted.ask("week-2", "open", said(m1=0.1, m2=0.2))
-    posted.ask("week-2", "open", said(m1=0.15, m2="FAILED"), at=4 * HOUR_MS)
+    posted.ask("week-2", "open", answers_by_model(m1=0.1, m2=0.2))
+    posted.ask("week-2", "open", answers_by_model(m1=0.15, m2="FAILED"), at=4 * HOUR_MS)
     posted.stakes(5 * HOUR_MS, {"m1": "12.5"})
     return posted

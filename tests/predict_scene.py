@@ -82,9 +82,9 @@ class Scene:
         records = self.log.records["inputs"]
         if not records:
             records.append(encode_append(Append(e=ENVELOPE_VERSION, epoch=1, seq=0, claim="feed")))
-        for one in inputs:
+        for data in inputs:
             self._seq += 1
-            records.extend(encode_decision([one], epoch=1, seq=self._seq, upto={}, need={"feeds": Need()}))
+            records.extend(encode_decision([data], epoch=1, seq=self._seq, upto={}, need={"feeds": Need()}))
 
     async def inputs_made(self) -> None:
         """The input stage makes of `feeds` what is due; a new owner each time."""
@@ -109,27 +109,31 @@ class Scene:
 
     def decisions(self, topic: str = "predictions") -> list[list[ev.AnyEvent]]:
         counter = Counter(topic)
-        found = (counter.read(offset, one) for offset, one in enumerate(self.log.records[topic]))
-        return [decision.events for decision in found if decision is not None]
+        decisions = (
+            counter.read(offset, decision) for offset, decision in enumerate(self.log.records[topic])
+        )
+        return [decision.events for decision in decisions if decision is not None]
 
     def kinds(self, topic: str = "predictions") -> list[list[str]]:
         """Of each decision the kinds of its events; for a ScopeAnswered what it is made of: each model's status."""
         rosters: Rosters = {}
-        found: list[list[str]] = []
+        kinds_of_decisions: list[list[str]] = []
         for decision in self.decisions(topic):
-            found.append([])
+            kinds_of_decisions.append([])
             for event in decision:
                 moves = [move.after for move in transitions(event, rosters)]
-                found[-1] += moves if isinstance(event, ev.ScopeAnswered) else [type(event).__name__]
-        return found
+                kinds_of_decisions[-1] += (
+                    moves if isinstance(event, ev.ScopeAnswered) else [type(event).__name__]
+                )
+        return kinds_of_decisions
 
     def answers(self) -> list[list[tuple[ev.ScopeAnswered, ev.AnswerEntry]]]:
         """Of each decision every model's answer, with the event that it stands in."""
         rosters: dict[str, list[ev.RosterEntry]] = {}
-        found = []
+        decided = []
         for decision in self.decisions():
             rosters |= {e.data.input_id: e.data.roster for e in decision if isinstance(e, ev.RoundOpened)}
-            found.append(
+            decided.append(
                 [
                     (event, entry)
                     for event in decision
@@ -137,7 +141,7 @@ class Scene:
                     for entry in event.data.entries(rosters[event.data.input_id])
                 ]
             )
-        return found
+        return decided
 
     def missed(self) -> list[tuple[str, str, str]]:
         """(model, fault, reason) of everything absent or failed, in order."""

@@ -92,7 +92,7 @@ def period_means(scores: dict[str, int], start: int, end: int) -> dict[str, int]
         if start <= int(input_id.rsplit("/", 1)[1]) + MINUTE < end:
             sums[model_id][0] += value
             sums[model_id][1] += 1
-    return {model_id: mean(*one) for model_id, one in sums.items()}
+    return {model_id: mean(*sum_and_count) for model_id, sum_and_count in sums.items()}
 
 
 def shares(means: dict[str, int]) -> dict[str, int]:
@@ -101,8 +101,8 @@ def shares(means: dict[str, int]) -> dict[str, int]:
     order = sorted(means, key=lambda model_id: -means[model_id])
     left = Fraction(100 - sum(TIERS[: len(order)]), len(order))
     exact = [(Fraction(TIERS[i] if i < len(TIERS) else 0) + left) * 10**7 for i in range(len(order))]
-    out = [int(one) for one in exact]
+    out = [int(share) for share in exact]
     by_remainder = sorted(range(len(out)), key=lambda i: (out[i] - exact[i], i))
     for i in by_remainder[: 10**9 - sum(out)]:
         out[i] += 1
-    return {model_id: one for model_id, one in zip(order, out, strict=True) if one}
+    return {model_id: share for model_id, share in zip(order, out, strict=True) if share}

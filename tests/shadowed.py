@@ -48,13 +48,13 @@ def side(units: dict[str, int | None], shares: dict[str, int], *, withheld: bool
     )
 
 
-def write_shadow(data_dir: Path, order: ShadowOrder | None = None, **said) -> ShadowFiles:
+def write_shadow(data_dir: Path, order: ShadowOrder | None = None, **fields) -> ShadowFiles:
     """The files of a shadow that runs; `said` changes what its process says."""
     order = order or order_of()
     files = ShadowFiles(data_dir)
     files.put_order(order)
     status = {"key": order.rules.key, "pid": 7, "at_ms": NOW - 2_000, "clock": END + HOUR, "feeds_end": 1}
-    files.put_status(ShadowStatus(**(status | said)))
+    files.put_status(ShadowStatus(**(status | fields)))
     new = side(
         {"m1": 300_000, "m2": 500_000, "m3": None}, {"m2": 650_000_000, "m1": 350_000_000}, withheld=True
     )

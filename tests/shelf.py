@@ -11,8 +11,8 @@ from coordinator.streams.log.errors import BlobLostError
 class Shelf:
     """Blobs by their names; what is not there is lost."""
 
-    def __init__(self, **kept: bytes) -> None:
-        self.kept = kept
+    def __init__(self, **blobs: bytes) -> None:
+        self.kept = blobs
         self._altered: set[str] = set()
 
     def put(self, content: bytes) -> str:

@@ -111,9 +111,9 @@ def test_a_workspace_is_made_and_a_node_scores_from_the_wheel_alone(installed, t
 
     def output(folder, *arguments, command="coordinator"):
         process = run(folder, *arguments, command=command)
-        said, _ = process.communicate(timeout=LIMIT_SECONDS)
-        assert process.returncode == 0, said
-        return said
+        printed, _ = process.communicate(timeout=LIMIT_SECONDS)
+        assert process.returncode == 0, printed
+        return printed
 
     where = output(tmp_path, "-c", "import coordinator.cli as c; print(*c.__path__)", command="python")
     assert where.startswith(str(installed.parent)), where
@@ -123,18 +123,18 @@ def test_a_workspace_is_made_and_a_node_scores_from_the_wheel_alone(installed, t
     assert "nothing to do" in output(node, "upgrade")
     (port,) = free_ports(1)
     process = run(node, "up", "--feed", "generated", "--port", str(port))
-    said = []
+    lines = []
     try:
-        for _ in looks(0, lambda: "".join(said)):
-            said.append(process.stdout.readline())
-            if "first score" in said[-1]:
+        for _ in looks(0, lambda: "".join(lines)):
+            lines.append(process.stdout.readline())
+            if "first score" in lines[-1]:
                 break
-            assert process.poll() is None, "".join(said)
+            assert process.poll() is None, "".join(lines)
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=LIMIT_SECONDS)
     finally:
         process.kill()
-    assert process.returncode == 0, "".join(said) + rest
+    assert process.returncode == 0, "".join(lines) + rest
 
 
 def test_the_sdist_carries_the_tests_and_no_symlinks(built):

@@ -26,7 +26,7 @@ async def in_time(awaited: Awaitable[Result]) -> Result:
         return await awaited
 
 
-def looks(every_seconds: float = 0.05, said: Callable[[], str] = str) -> Iterator[None]:
+def looks(every_seconds: float = 0.05, state_text: Callable[[], str] = str) -> Iterator[None]:
     """`for _ in looks(): if it_has_come: break`, for a test without an event loop. Fails with what `said` gives after
     the limit.
     """
@@ -34,14 +34,14 @@ def looks(every_seconds: float = 0.05, said: Callable[[], str] = str) -> Iterato
     while monotonic() < ends_at:
         yield
         sleep(every_seconds)
-    raise AssertionError(f"it did not come in {LIMIT_SECONDS:g} s\n{said()}")
+    raise AssertionError(f"it did not come in {LIMIT_SECONDS:g} s\n{state_text()}")
 
 
 async def until(
-    condition: Callable[[], object], every_seconds: float = 0.02, said: Callable[[], str] = str
+    condition: Callable[[], object], every_seconds: float = 0.02, state_text: Callable[[], str] = str
 ) -> None:
     """Return once `condition()` is true. Fails with what `said` gives after the limit."""
     ends_at = monotonic() + LIMIT_SECONDS
     while not condition():
-        assert monotonic() < ends_at, f"it did not come in {LIMIT_SECONDS:g} s\n{said()}"
+        assert monotonic() < ends_at, f"it did not come in {LIMIT_SECONDS:g} s\n{state_text()}"
         await asyncio.sleep(every_seconds)

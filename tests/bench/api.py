@@ -105,12 +105,12 @@ def served(models: int, rounds: int) -> Iterator[int]:
 
 def ask(port: int, path: str, connections: int, seconds: float, what: str, aim: str) -> float:
     """Say and give the p99 in ms."""
-    found = asyncio.run(load("127.0.0.1", port, path, connections, seconds))
+    figures = asyncio.run(load("127.0.0.1", port, path, connections, seconds))
     print(
-        f"{what}: {found['requests_per_second']:,.0f}/s, p50 {found['p50_ms']:.1f} ms, p99 {found['p99_ms']:.1f} ms, "
-        f"{found['body_bytes'] / 1024:,.0f} KiB (aim {aim})"
+        f"{what}: {figures['requests_per_second']:,.0f}/s, p50 {figures['p50_ms']:.1f} ms, p99 {figures['p99_ms']:.1f} ms, "
+        f"{figures['body_bytes'] / 1024:,.0f} KiB (aim {aim})"
     )
-    return found["p99_ms"]
+    return figures["p99_ms"]
 
 
 def main() -> None:
@@ -134,8 +134,8 @@ def main() -> None:
             ask(port, "/reports/leaderboard", CONNECTIONS, seconds, board, "2,000/s, p99 20 ms")
             middle = zulu(START_MS + rounds // 2 * MINUTE_MS)
             page = f"/reports/predictions?limit=1000&end={middle}"
-            said = f"page of 1,000 predictions in the middle of {100 * rounds:,}"
-            p99.append(ask(port, page, 1, seconds, said, "p99 100 ms"))
+            title = f"page of 1,000 predictions in the middle of {100 * rounds:,}"
+            p99.append(ask(port, page, 1, seconds, title, "p99 100 ms"))
     print(f"p99 over the long history against the short: {p99[1] / p99[0]:.2f}")
 
 

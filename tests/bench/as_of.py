@@ -79,19 +79,19 @@ def make_history(folder: Path, rounds: int, models: int) -> None:
     folder_of = Folder(read.all())
     log.terms()
     ids = [f"m{i:04d}" for i in range(models)]
-    for one in ids:
-        log.model(one)
+    for model_id in ids:
+        log.model(model_id)
     rng = random.Random(1)
     for minute in range(rounds):
         at = minute * MINUTE_MS
         log.record(START_MS + at)
         log.tick(START_MS + at + MINUTE_MS)
-        log.round(at, {one: rng.random() for one in ids})
+        log.round(at, {model_id: rng.random() for model_id in ids})
         log.inputs_until(at + MINUTE_MS)
         if minute % 60 == 59:
             log.scored_until(at + MINUTE_MS)
-            for one in ids:
-                log.snapshot(one, START_MS + at + MINUTE_MS - HOUR_MS, START_MS + at + MINUTE_MS)
+            for model_id in ids:
+                log.snapshot(model_id, START_MS + at + MINUTE_MS - HOUR_MS, START_MS + at + MINUTE_MS)
         if minute % 360 == 359:
             log.checkpoint(at + MINUTE_MS - 6 * HOUR_MS, {ids[0]: 1_000_000_000})
         if minute % 20 == 19 or minute == rounds - 1:
@@ -99,7 +99,7 @@ def make_history(folder: Path, rounds: int, models: int) -> None:
             for records in log.records.values():  # what is folded need not be kept
                 records[:] = [None] * len(records)
     read.close()
-    size = sum(one.stat().st_size for one in folder.rglob("*") if one.is_file())
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     say(
         "history", rounds=rounds, models=models, predictions=rounds * models,
         cpu_seconds=round(time.process_time() - began, 1), megabytes=round(size / 1e6, 1),
@@ -136,9 +136,9 @@ async def live(port: int, seconds: float) -> dict[str, float]:
         *("/reports/leaderboard", "1", str(seconds)),
         stdout=asyncio.subprocess.PIPE,
     )
-    said, _ = await asker.communicate()
-    found: dict[str, float] = json.loads(said)
-    return found
+    printed, _ = await asker.communicate()
+    waits: dict[str, float] = json.loads(printed)
+    return waits
 
 
 async def flood(url: str, port: int, rounds: int, seconds: float) -> None:
@@ -200,4 +200,4 @@ def wait_for(url: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*(int(one) for one in (sys.argv[1:] or ("1440", "10080", "100", "100"))))
+    main(*(int(argument) for argument in (sys.argv[1:] or ("1440", "10080", "100", "100"))))

@@ -36,7 +36,7 @@ async def main() -> None:
     consumer = make_reader(settings.kafka_bootstrap)
     await consumer.start()
     inputs, predictions = (
-        TopicPartition(topic_name(settings.crunch_id, one), 0) for one in ("inputs", "predictions")
+        TopicPartition(topic_name(settings.crunch_id, topic), 0) for topic in ("inputs", "predictions")
     )
     ends = await consumer.end_offsets([inputs, predictions])
     truths: dict[str, Any] = {}

@@ -94,10 +94,10 @@ class Pipeline:
         offset = self._offset(topic)
         if topic == "inputs":
             self.folder.fold("inputs", offset, record)
-        for made in self.score.take(topic, record, offset):
+        for record_of_scores in self.score.take(topic, record, offset):
             at = self._offset("scores")
-            self.aggregate.take("scores", made, at)
-            self.folder.fold("scores", at, made)
+            self.aggregate.take("scores", record_of_scores, at)
+            self.folder.fold("scores", at, record_of_scores)
 
     def rounds(self, records: list[dict[str, list[bytes]]]) -> None:
         """Some minutes, with a commit of the board every COMMIT_ROUNDS."""
@@ -157,4 +157,4 @@ def main(few: int, many: int, stretches: int, out: Callable[[str], object]) -> N
     out(json.dumps(line) + "\n")
 
 
-main(*(int(one) for one in sys.argv[1:]), sys.stdout.write)
+main(*(int(argument) for argument in sys.argv[1:]), sys.stdout.write)

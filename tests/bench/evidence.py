@@ -136,9 +136,9 @@ def _played(rounds: int, models: int, settings: Settings) -> Source:
 def _scoring(log: Any) -> tuple[int, float]:
     """(answers scored, CPU seconds) of the contract's function and the type of its argument."""
     truths = {
-        one.data.input_id: CONTRACT.ground_truth_type.model_validate(one.data.truth)
-        for one in log.events("inputs")
-        if isinstance(one, InputResolved) and one.data.truth
+        event.data.input_id: CONTRACT.ground_truth_type.model_validate(event.data.truth)
+        for event in log.events("inputs")
+        if isinstance(event, InputResolved) and event.data.truth
     }
     decode = msgspec.json.Decoder().decode
     scored, seconds = 0, 0.0
@@ -167,7 +167,7 @@ def _proofs(log: Any, settings: Settings, key: Any) -> tuple[float, float]:
     names = names[:: max(1, len(names) // PROOFS)]
     files = TreeFiles(settings.data_dir, signing_keys(settings))
     prove = check = 0.0
-    made = 0
+    proof_count = 0
     for name in names:
         scope = next(
             event.data.scope_key
@@ -184,8 +184,8 @@ def _proofs(log: Any, settings: Settings, key: Any) -> tuple[float, float]:
         began = time.process_time()
         proved(content, [key], prediction)
         check += time.process_time() - began
-        made += 1
-    return prove / len(names), check / made
+        proof_count += 1
+    return prove / len(names), check / proof_count
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def answer(value: float, _data: Any, _call: Any) -> dict[str, float]:
     return {"value": value}
 
 
-def made(rounds: int, models: int) -> tuple[Engine, Any]:
+def played_engine(rounds: int, models: int) -> tuple[Engine, Any]:
     """The log, and the contracts that it was made by."""
     shelf = load_contracts("coordinator.infra.contracts.demo:CONTRACT", kind="candle")
     settings = Settings(
@@ -96,7 +96,7 @@ def main(rounds: int = 10_140, models: int = 100, questions: int = 500) -> None:
     """All of it."""
     draw = random.Random(1)
     began = time.process_time()
-    engine, shelf = made(rounds, models)
+    engine, shelf = played_engine(rounds, models)
     say(
         "made",
         rounds=rounds,
@@ -120,7 +120,9 @@ def main(rounds: int = 10_140, models: int = 100, questions: int = 500) -> None:
             # walks through it, which was three quarters of the slowest answers.
             gc.collect()
             gc.freeze()
-            java = next(one for one in psutil.Process().children(recursive=True) if "java" in one.name())
+            java = next(
+                child for child in psutil.Process().children(recursive=True) if "java" in child.name()
+            )
             last, hours = rounds - 3, rounds // 60 - 1
             (checkpoint, *_) = [row.checkpoint.checkpoint_id for row in live.checkpoints.newest()] or [""]
 

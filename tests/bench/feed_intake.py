@@ -82,7 +82,7 @@ async def messages(bootstrap: str, url: str) -> float:
     began, done = time.monotonic(), 0
     while done < MESSAGES:
         await asyncio.sleep(0.01)
-        done = sum(len(one.on_grid) for one in tenure.feeds.own.known.values())
+        done = sum(len(series.on_grid) for series in tenure.feeds.own.known.values())
     await tenure._feeds_owned.flush()
     seconds = time.monotonic() - began
     await tenure.close()
@@ -100,8 +100,8 @@ async def backfill(bootstrap: str, rest_url: str) -> float:
     async with FeedLog(settings) as log:
         giver = FeedGiver(log, port)
         source = BinanceSource(Hosts(rest_url, "ws://127.0.0.1:1"))
-        async for one in source.history(wanted, FIRST_OPEN + 1, FIRST_OPEN + CANDLES * 60_000):
-            await giver.give(one)
+        async for record in source.history(wanted, FIRST_OPEN + 1, FIRST_OPEN + CANDLES * 60_000):
+            await giver.give(record)
         await giver.finish()
     seconds = time.monotonic() - began
     await port.stop()
@@ -144,7 +144,7 @@ workers: list[subprocess.Popen[bytes]] = []
 
 
 def main() -> None:
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         path = Path(folder) / "messages.jsonl"
         record(path)
@@ -165,19 +165,21 @@ def main() -> None:
         history = subprocess.Popen(
             [sys.executable, "-I", str(HERE / "history_server.py")], stdout=subprocess.PIPE, text=True
         )
-        stack.callback(lambda: [(one.kill(), one.wait()) for one in (server, history, *workers)])
+        stack.callback(lambda: [(child.kill(), child.wait()) for child in (server, history, *workers)])
         broker.wait_ready(90)
         assert server.stdout is not None
         assert history.stdout is not None
         rest_url = f"http://127.0.0.1:{int(history.stdout.readline())}"
         log = Path(folder) / "worker.log"
         process_seconds, claim_seconds = asyncio.run(first_record(broker.bootstrap, "past", rest_url, log))
-        found["first_record_after_process_start_seconds"] = round(process_seconds, 2)
-        found["first_record_after_claim_seconds"] = round(claim_seconds, 2)
-        found["backfill_30000_candles_seconds"] = round(asyncio.run(backfill(broker.bootstrap, rest_url)), 2)
+        figures["first_record_after_process_start_seconds"] = round(process_seconds, 2)
+        figures["first_record_after_claim_seconds"] = round(claim_seconds, 2)
+        figures["backfill_30000_candles_seconds"] = round(
+            asyncio.run(backfill(broker.bootstrap, rest_url)), 2
+        )
         url = f"ws://127.0.0.1:{int(server.stdout.readline())}"
-        found["messages_per_second"] = round(asyncio.run(messages(broker.bootstrap, url)))
-    print(json.dumps(found, indent=2))
+        figures["messages_per_second"] = round(asyncio.run(messages(broker.bootstrap, url)))
+    print(json.dumps(figures, indent=2))
 
 
 if __name__ == "__main__":

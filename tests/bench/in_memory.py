@@ -95,8 +95,12 @@ def backtest(rounds: int) -> BacktestCost:
 def _bare_backtest(rounds: int, settings: Settings) -> float:
     """CPU seconds of the bare loop, without making the inputs."""
     log = _played(rounds, 0, settings)
-    inputs = {one.data.input_id: one.data for one in log.events("inputs") if isinstance(one, InputReceived)}
-    truths = [one.data for one in log.events("inputs") if isinstance(one, InputResolved) and one.data.truth]
+    inputs = {
+        event.data.input_id: event.data for event in log.events("inputs") if isinstance(event, InputReceived)
+    }
+    truths = [
+        event.data for event in log.events("inputs") if isinstance(event, InputResolved) and event.data.truth
+    ]
     sys.path.insert(0, str(EXAMPLE))  # where its module is found, as in a process of its own
     model: Any = find_model_class(EXAMPLE, import_base_class(settings.model_base_classname))()
     encode, typed = msgspec.json.Encoder().encode, CONTRACT.ground_truth_type.model_validate
@@ -115,12 +119,12 @@ def plan(rounds: int, models: int) -> PlanCost:
     new = CONTRACT.model_copy(update={"min_participation": 0.5, "absence_policy": "zero"})
     terms = make_terms(new, "1" * 64, settings, 0, scoring_hash=scoring_hash(new))
     began = time.process_time()
-    found = plan_rules(RecordedCrunch(log, lambda _: CONTRACT, "engine"), NewRules(terms, new))
+    planned = plan_rules(RecordedCrunch(log, lambda _: CONTRACT, "engine"), NewRules(terms, new))
     seconds = time.process_time() - began
     truths = {
-        one.data.input_id: CONTRACT.ground_truth_type.model_validate(one.data.truth)
-        for one in log.events("inputs")
-        if isinstance(one, InputResolved) and one.data.truth
+        event.data.input_id: CONTRACT.ground_truth_type.model_validate(event.data.truth)
+        for event in log.events("inputs")
+        if isinstance(event, InputResolved) and event.data.truth
     }
     encode, decode = msgspec.json.Encoder().encode, msgspec.json.Decoder().decode
     scored, began = 0, time.process_time()
@@ -132,7 +136,7 @@ def plan(rounds: int, models: int) -> PlanCost:
                 encode([CONTRACT.score_prediction(output, truth) for output in outputs])
                 scored += len(outputs)
     bare = time.process_time() - began
-    return PlanCost(found.answers_count, found.answers_count / seconds, scored / bare)
+    return PlanCost(planned.answers_count, planned.answers_count / seconds, scored / bare)
 
 
 def _played(rounds: int, models: int, settings: Settings) -> Any:

@@ -51,8 +51,8 @@ def measure(world: World, rounds: int, listeners: int, models: int = 100, times:
     for n in range(times):
         none.append(_run(world, f"bench-live-none-{n}", rounds, 0, models))
         many.append(_run(world, f"bench-live-many-{n}", rounds, listeners, models))
-    alone, alone_cores, _ = max(none, key=lambda one: one[0])
-    listened, cores, told = max(many, key=lambda one: one[0])
+    alone, alone_cores, _ = max(none, key=lambda run: run[0])
+    listened, cores, told = max(many, key=lambda run: run[0])
     return Found(
         listeners, alone, listened, told["bytes"] / told["seconds"] / 1e6, told["messages"] / max(1, listeners),
         told["ended"], alone_cores, cores, told["cores"],
@@ -138,22 +138,24 @@ async def listen(host: str, port: int, count: int) -> None:
     over = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, over.set)
     request = f"GET /reports/live HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode()
-    made = [(await loop.create_connection(lambda: Listener(request), host, port))[1] for _ in range(count)]
-    await asyncio.gather(*(one.begun for one in made))
+    listeners = [
+        (await loop.create_connection(lambda: Listener(request), host, port))[1] for _ in range(count)
+    ]
+    await asyncio.gather(*(listener.begun for listener in listeners))
     sys.stdout.write(json.dumps({"event": "listening"}) + "\n")
     sys.stdout.flush()
     began, used = time.perf_counter(), time.process_time()
     await over.wait()
     seconds = time.perf_counter() - began
-    found = {
+    figures = {
         "event": "measured",
-        "bytes": sum(one.bytes for one in made),
-        "messages": sum(one.messages for one in made),
-        "ended": sum(one.ended for one in made),
+        "bytes": sum(listener.bytes for listener in listeners),
+        "messages": sum(listener.messages for listener in listeners),
+        "ended": sum(listener.ended for listener in listeners),
         "seconds": seconds,
         "cores": (time.process_time() - used) / seconds,
     }
-    sys.stdout.write(json.dumps(found) + "\n")
+    sys.stdout.write(json.dumps(figures) + "\n")
 
 
 if __name__ == "__main__":

@@ -60,9 +60,9 @@ class Found(msgspec.Struct, frozen=True):
 def measure(folder: Path, models: int, rounds: int) -> Found:
     """Start a host with so many models and play rounds."""
     for number in range(models):
-        one = folder / "models" / f"m{number:03}"
-        one.mkdir(parents=True)
-        (one / "main.py").write_text(MODEL)
+        model_folder = folder / "models" / f"m{number:03}"
+        model_folder.mkdir(parents=True)
+        (model_folder / "main.py").write_text(MODEL)
     host = subprocess.Popen(
         [
             *(sys.executable, "-Im", "coordinator.infra.models.host", "--models", str(folder / "models")),
@@ -100,9 +100,11 @@ async def _measure(port: int, models: int, rounds: int) -> Found:
     finally:
         await ways["stubs"].close()
         await gateway.stop()
-    made = {name: _way(of, models) for name, of in times.items()}
+    measured_ways = {name: _way(of, models) for name, of in times.items()}
     overhead = sum(times["node"]) / sum(times["library"]) - 1
-    return Found(models, rounds, made["library"], made["node"], made["stubs"], overhead)
+    return Found(
+        models, rounds, measured_ways["library"], measured_ways["node"], measured_ways["stubs"], overhead
+    )
 
 
 def _way(seconds: list[float], models: int) -> Way:
@@ -131,10 +133,10 @@ class Library:
             ("tick", [msgspec.json.decode(data.payload)]),
             ("predict", [data.subject, 60, 15]),
         ):
-            found = await self._runner.call(
+            results = await self._runner.call(
                 method, arguments=(variants.encode_arguments(values), []), timeout=ROUND_SECONDS_MAX
             )
-            assert {result.status.value for result in found.values()} == {"SUCCESS"}
+            assert {result.status.value for result in results.values()} == {"SUCCESS"}
 
 
 class Node:
@@ -163,8 +165,10 @@ class Stubs:
 
         self._request = dynamic_subclass_pb2.CallRequest
         runners = gateway._runner.model_cluster.models_run.values()
-        self._channels = [grpc.aio.insecure_channel(f"{one.ip}:{one.port}") for one in runners]
-        self._stubs = [dynamic_subclass_pb2_grpc.DynamicSubclassServiceStub(one) for one in self._channels]
+        self._channels = [grpc.aio.insecure_channel(f"{runner.ip}:{runner.port}") for runner in runners]
+        self._stubs = [
+            dynamic_subclass_pb2_grpc.DynamicSubclassServiceStub(channel) for channel in self._channels
+        ]
 
     async def round(self, number: int) -> None:
         data = asked(number)
@@ -175,12 +179,12 @@ class Stubs:
             methodName="predict", methodArguments=variants.encode_arguments([data.subject, 60, 15])
         )
 
-        async def one(stub: Any) -> Any:
+        async def predict_by(stub: Any) -> Any:
             await stub.Call(tick, timeout=ROUND_SECONDS_MAX)
             return variants.decode((await stub.Call(predict, timeout=ROUND_SECONDS_MAX)).methodResponse)
 
-        found = await asyncio.gather(*(one(stub) for stub in self._stubs))
-        assert all(output == {"value": 0.1} for output in found)
+        outputs = await asyncio.gather(*(predict_by(stub) for stub in self._stubs))
+        assert all(output == {"value": 0.1} for output in outputs)
 
     async def close(self) -> None:
         for channel in self._channels:

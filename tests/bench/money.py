@@ -60,8 +60,8 @@ def opened(rounds: int, contract: CrunchContract) -> tuple[float, float, Checkpo
 
     *before, last = [decision("snapshots", i, events) for i, events in enumerate(snapshots)]
     began = time.perf_counter()
-    for one in before:
-        checkpoint.absorb(one)
+    for earlier in before:
+        checkpoint.absorb(earlier)
         while checkpoint.step() is not None:
             pass
     taken_in = time.perf_counter() - began

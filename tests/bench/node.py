@@ -62,14 +62,14 @@ def memory_of_node(world: World, scored: Scored) -> dict[str, Memory]:
         workers["report"] = report
         for child in workers.values():
             child.wait_quiet()
-        found = {name: memory_of(child.pid) for name, child in workers.items()}
+        sizes = {name: memory_of(child.pid) for name, child in workers.items()}
     finally:
         world.stop(*workers.values(), report, host)
-    before, now = scored.score_worker, found["score"]
-    found["score"] = Memory(max(before.now_mb, now.now_mb), max(before.peak_mb, now.peak_mb))
+    before, now = scored.score_worker, sizes["score"]
+    sizes["score"] = Memory(max(before.now_mb, now.now_mb), max(before.peak_mb, now.peak_mb))
     if world.broker.pid is not None:
-        found["broker"] = memory_of(world.broker.pid)
-    return found
+        sizes["broker"] = memory_of(world.broker.pid)
+    return sizes
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -102,9 +102,9 @@ def start_a_node(world: World) -> Started:
 def said(up: Child, pattern: str) -> float:
     """The number in what `up` has said, once it has. Raises RuntimeError when it does not come."""
     deadline = time.monotonic() + UP_SECONDS_MAX
-    while (found := re.search(pattern, up.log_file.read_text(errors="replace"))) is None:
+    while (match := re.search(pattern, up.log_file.read_text(errors="replace"))) is None:
         up.check()
         if time.monotonic() > deadline:
             raise RuntimeError(f"`up` did not say {pattern!r} in {UP_SECONDS_MAX:g} s; it said: {up.tail()}")
         time.sleep(0.1)
-    return float(found[1])
+    return float(match[1])

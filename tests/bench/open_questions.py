@@ -67,7 +67,7 @@ def the_log(commands: int, questions: int, models: int, rounds: int) -> MemoryLo
     log.records["feeds"] += [claim, *encode_decision([tick], epoch=1, seq=1, upto={}, need={})]
     inputs, predictions = log.records["inputs"], [claim]
     inputs.append(claim)
-    answers: Any = {f"model-{one:04}": 0.5 for one in range(models)}
+    answers: Any = {f"model-{number:04}": 0.5 for number in range(models)}
     seq = 0
     for asking in range(1, rounds + 1):
         for number in range(questions):
@@ -121,6 +121,6 @@ async def measure(commands: int, questions: int, models: int, rounds: int) -> li
 
 if __name__ == "__main__":
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    given = [*map(int, sys.argv[1:]), *SIZES[len(sys.argv) - 1 :]]
-    for line in asyncio.run(measure(*given)):
+    sizes = [*map(int, sys.argv[1:]), *SIZES[len(sys.argv) - 1 :]]
+    for line in asyncio.run(measure(*sizes)):
         print(json.dumps({name: round(v, 3) if isinstance(v, float) else v for name, v in line.items()}))

@@ -34,17 +34,17 @@ def verdict(*reached: bool) -> str:
 
 def table(rows: Sequence[Row]) -> Table:
     """The rows for people."""
-    made = Table(title="Speed", title_justify="left")
+    columns = Table(title="Speed", title_justify="left")
     for column in ("path", "reached", "aim", "of the bare loop", "verdict", "load"):
-        made.add_column(column, justify="right" if column in ("of the bare loop", "load") else "left")
+        columns.add_column(column, justify="right" if column in ("of the bare loop", "load") else "left")
     colours = {"pass": "green", "missed": "yellow", "failed": "red", "info": ""}
     for row in rows:
         ratio = "" if row.ratio is None else f"{row.ratio:.0%}"
-        made.add_row(
+        columns.add_row(
             row.path, row.reached, row.aim, ratio, f"[{colours[row.verdict]}]{row.verdict}[/]" if colours[row.verdict]
             else "", f"{row.load_average:.1f}",
         )  # fmt: skip
-    return made
+    return columns
 
 
 HEAD = ("path", "today", "aim", "of the bare loop", "", "load")

@@ -119,7 +119,7 @@ def _rate(projector: Child, score: Child, before: int, until: int) -> float:
     """Scores per second between the first commit beyond `before` and the one that reaches `until`."""
     deadline = time.monotonic() + SCORE_SECONDS_MAX
     while True:
-        marks = [one for one in projector.events("folded") if one["scores"] > before]
+        marks = [mark for mark in projector.events("folded") if mark["scores"] > before]
         if marks and marks[-1]["scores"] >= until:
             break
         score.check()
@@ -135,9 +135,9 @@ def _rate(projector: Child, score: Child, before: int, until: int) -> float:
 def bare_loop(world: World, scored: Scored) -> float:
     """Predictions a second of the bare loop over the same records."""
     child = world.script("bare_loop", scored.settings)
-    found = child.wait_for("measured", seconds=SCORE_SECONDS_MAX)
+    measured = child.wait_for("measured", seconds=SCORE_SECONDS_MAX)
     child.process.wait(10)
-    return float(found["predictions"] / found["seconds"])
+    return float(measured["predictions"] / measured["seconds"])
 
 
 def quix(world: World, scored: Scored, *, install: bool) -> tuple[float | None, str]:
@@ -161,8 +161,8 @@ def quix(world: World, scored: Scored, *, install: bool) -> tuple[float | None, 
     lines = [line for line in done.stdout.splitlines() if line.startswith('{"event": "measured"')]
     if done.returncode != 0 or not lines:
         return None, f"it ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-300:]}"
-    found = json.loads(lines[-1])
-    return found["predictions"] / found["seconds"], ""
+    measured = json.loads(lines[-1])
+    return measured["predictions"] / measured["seconds"], ""
 
 
 def _quix_missing(python: Path, *, install: bool) -> str:

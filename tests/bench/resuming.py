@@ -52,7 +52,7 @@ def made_by(stage: AnyStage, sources: Records) -> list[bytes]:
         for topic, counter in counters.items():
             records = sources[topic]
             # Two records a minute in predictions, one in inputs: in step, or a backlog is all that is measured.
-            per = max(1, round(len(records) / min(len(sources[one]) for one in counters)))
+            per = max(1, round(len(records) / min(len(sources[source]) for source in counters)))
             for at in range(offset * per, min((offset + 1) * per, len(records))):
                 decision = counter.read(at, records[at])
                 if decision is not None:
@@ -123,7 +123,7 @@ def measure(minutes: int, models: int) -> Iterator[dict[str, Any]]:
         if topic not in topics:
             topics[topic] = made_by(new_stage(), topics)
         own, state_bytes = with_states(new_stage(), topics[topic])
-        mine = {one: topics.get(one, []) for one in new_stage().sources} | {topic: own}
+        mine = {source: topics.get(source, []) for source in new_stage().sources} | {topic: own}
         seconds = asyncio.run(seconds_to_begin(mine, new_stage))
         yield {"topic": topic, "mb": sum(map(len, own)) / 1e6, "state_bytes": state_bytes, "seconds": seconds}
 
@@ -146,4 +146,4 @@ def main(minutes: int, age: int, models: int, out: Callable[[str], object]) -> N
 
 
 if __name__ == "__main__":
-    main(*(int(one) for one in sys.argv[1:]), sys.stdout.write)
+    main(*(int(argument) for argument in sys.argv[1:]), sys.stdout.write)

@@ -54,7 +54,7 @@ def input_to_predictions(world: World, rounds: int, models: int = 100) -> Latenc
     total = rounds + WARM_UP_ROUNDS
     sent_at = asyncio.run(_send_inputs(settings, log, total, predict.check))
     predict.wait_for("answered", total, LAST_SECONDS_MAX)
-    answered_at = {one["input_id"]: one["mono"] for one in predict.events("answered")}
+    answered_at = {event["input_id"]: event["mono"] for event in predict.events("answered")}
     world.stop(predict)
     waits = [1000 * (answered_at[input_id] - at) for input_id, at in sent_at.items()]
     return _latency(waits[WARM_UP_ROUNDS:])
@@ -117,8 +117,8 @@ def horizon_to_board(world: World, rounds: int, rounds_per_second: float, models
     world.stop(feed, predict, score, projector)
     ticked_at = asyncio.run(_ticks(settings))
     folded_at: dict[int, float] = {}
-    for one in projector.events("folded") or folded:
-        folded_at.setdefault(one["resolvable_at"], one["wall"])
+    for mark in projector.events("folded") or folded:
+        folded_at.setdefault(mark["resolvable_at"], mark["wall"])
     waits = [1000 * folded_at[at] - ticked_at[at] for at in sorted(folded_at) if at in ticked_at]
     return _latency(waits[WARM_UP_ROUNDS:])
 
@@ -137,12 +137,12 @@ async def _read_ticks(consumer: AIOKafkaConsumer, partition: TopicPartition) -> 
     end = (await consumer.end_offsets([partition]))[partition]
     consumer.assign([partition])
     consumer.seek(partition, 0)
-    counter, found = Counter("feeds"), dict[int, int]()
+    counter, written_at = Counter("feeds"), dict[int, int]()
     while counter.next_offset < end:
         for records in (await consumer.getmany(timeout_ms=200)).values():
             for record in records:
                 decision = counter.read(record.offset, record.value)
                 for event in decision.events if decision is not None else ():
                     if isinstance(event, ClockTicked):
-                        found[event.at] = record.timestamp
-    return found
+                        written_at[event.at] = record.timestamp
+    return written_at

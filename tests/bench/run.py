@@ -135,32 +135,32 @@ class Bench:
 
     def backtest(self) -> list[Row]:
         """A backtest of one example model."""
-        found = self._in_memory("backtest", self.sizes.backtest_rounds, 1)
-        whole = found["ms"] + found["model_ms"]
-        grown = found["end_mb"] - found["third_mb"]
+        figures = self._in_memory("backtest", self.sizes.backtest_rounds, 1)
+        whole = figures["ms"] + figures["model_ms"]
+        grown = figures["end_mb"] - figures["third_mb"]
         return [
             Row(
                 path=f"backtest of one example model, {self.sizes.backtest_rounds:,} rounds, in CPU time",
-                reached=f"{found['ms']:.2f} ms a round and {found['model_ms']:.2f} of the model's process; "
-                f"memory {found['end_mb']:.0f} MB (+{grown:.0f} since the first third)",
+                reached=f"{figures['ms']:.2f} ms a round and {figures['model_ms']:.2f} of the model's process; "
+                f"memory {figures['end_mb']:.0f} MB (+{grown:.0f} since the first third)",
                 aim=f"<= 0.23 ms together, memory flat (+ {GROWTH_MB_MAX} MB)",
-                ratio=found["bare_ms"] / whole,
+                ratio=figures["bare_ms"] / whole,
                 verdict=verdict(whole <= 0.23, grown <= GROWTH_MB_MAX),
-                figures=found,
+                figures=figures,
             )
         ]
 
     def plan(self) -> list[Row]:
         """A rule change over a recorded log."""
-        found = self._in_memory("plan", self.sizes.plan_rounds, self.sizes.plan_models)
+        figures = self._in_memory("plan", self.sizes.plan_rounds, self.sizes.plan_models)
         return [
             Row(
-                path=f"plan of a rule change, {self.sizes.plan_models} models, {found['predictions']:,} predictions",
-                reached=f"{found['per_second']:,.0f} predictions/s of CPU",
+                path=f"plan of a rule change, {self.sizes.plan_models} models, {figures['predictions']:,} predictions",
+                reached=f"{figures['per_second']:,.0f} predictions/s of CPU",
                 aim=">= 50,000/s",
-                ratio=found["per_second"] / found["bare_per_second"],
-                verdict=verdict(found["per_second"] >= 50_000),
-                figures=found,
+                ratio=figures["per_second"] / figures["bare_per_second"],
+                verdict=verdict(figures["per_second"] >= 50_000),
+                figures=figures,
             )
         ]
 
@@ -169,8 +169,8 @@ class Bench:
         child = self.world.child(
             what, [what, str(rounds), str(models_count)], {}, script=BENCH / "in_memory.py"
         )
-        found = child.wait_for("measured", seconds=1800)
-        return {key: value for key, value in found.items() if key != "event"}
+        figures = child.wait_for("measured", seconds=1800)
+        return {key: value for key, value in figures.items() if key != "event"}
 
     def replay(self) -> list[Row]:
         """`coordinator replay` over the scored log."""
@@ -207,56 +207,56 @@ class Bench:
 
     def predictions(self) -> list[Row]:
         """Input arrival -> predictions durable."""
-        found = rounds.input_to_predictions(self.world, self.sizes.rounds)
+        figures = rounds.input_to_predictions(self.world, self.sizes.rounds)
         return [
             Row(
                 path="input arrival -> predictions durable, 100 models that do nothing",
-                reached=f"p50 {found.p50_ms:.1f} ms, p99 {found.p99_ms:.1f} ms",
+                reached=f"p50 {figures.p50_ms:.1f} ms, p99 {figures.p99_ms:.1f} ms",
                 aim="p50 <= 5 ms, p99 <= 25 ms",
-                verdict=verdict(found.p50_ms <= 5, found.p99_ms <= 25),
-                figures=msgspec.to_builtins(found),
+                verdict=verdict(figures.p50_ms <= 5, figures.p99_ms <= 25),
+                figures=msgspec.to_builtins(figures),
             )
         ]
 
     def models(self) -> list[Row]:
         """Rounds with models that are real processes, three ways."""
         with tempfile.TemporaryDirectory(prefix="coordinator-models-") as folder:
-            found = models.measure(Path(folder), self.sizes.models, self.sizes.model_rounds)
+            figures = models.measure(Path(folder), self.sizes.models, self.sizes.model_rounds)
         rows = []
         for path, way, aim, passed in (
             (
-                f"round of {found.models} models in processes of their own (tick, one predict)",
-                found.node,
+                f"round of {figures.models} models in processes of their own (tick, one predict)",
+                figures.node,
                 "p50 <= 150 ms, >= 900 calls/s, <= 10 % over the library",
-                (found.node.p50_ms <= 150, found.node.calls_per_second >= 900, found.overhead <= 0.1),
+                (figures.node.p50_ms <= 150, figures.node.calls_per_second >= 900, figures.overhead <= 0.1),
             ),
-            ("  (a) the client library alone", found.library, "", None),
-            ("  (b) own stubs on the same wire", found.stubs, "", None),
+            ("  (a) the client library alone", figures.library, "", None),
+            ("  (b) own stubs on the same wire", figures.stubs, "", None),
         ):
-            over = f", {found.overhead:+.0%} over the library" if way is found.node else ""
+            over = f", {figures.overhead:+.0%} over the library" if way is figures.node else ""
             rows.append(
                 Row(
                     path=path,
                     reached=f"p50 {way.p50_ms:.0f} ms, p95 {way.p95_ms:.0f} ms, {way.calls_per_second:,.0f} calls/s{over}",
                     aim=aim,
                     verdict="info" if passed is None else verdict(*passed),
-                    figures={**msgspec.to_builtins(way), "overhead": found.overhead},
+                    figures={**msgspec.to_builtins(way), "overhead": figures.overhead},
                 )
             )
         return rows
 
     def horizon(self) -> list[Row]:
         """Horizon reached -> score in the leaderboard."""
-        found = rounds.horizon_to_board(
+        figures = rounds.horizon_to_board(
             self.world, self.sizes.horizon_rounds, self.sizes.horizon_rounds_per_second
         )
         return [
             Row(
                 path="horizon reached -> score in the leaderboard",
-                reached=f"p50 {found.p50_ms:.1f} ms, p99 {found.p99_ms:.1f} ms",
+                reached=f"p50 {figures.p50_ms:.1f} ms, p99 {figures.p99_ms:.1f} ms",
                 aim="p50 <= 100 ms",
-                verdict=verdict(found.p50_ms <= 100),
-                figures=msgspec.to_builtins(found),
+                verdict=verdict(figures.p50_ms <= 100),
+                figures=msgspec.to_builtins(figures),
             )
         ]
 
@@ -267,36 +267,36 @@ class Bench:
             "serving", settings, settings.api_host, str(settings.api_port), "/reports/leaderboard",
             str(CONNECTIONS), str(self.sizes.serving_seconds),
         )  # fmt: skip
-        found = client.wait_for("measured")
+        figures = client.wait_for("measured")
         self.world.stop(report, client)
         return [
             Row(
                 path="GET /reports/leaderboard, 100 models, 8 connections",
-                reached=f"{found['requests_per_second']:,.0f} requests/s, p99 {found['p99_ms']:.1f} ms",
+                reached=f"{figures['requests_per_second']:,.0f} requests/s, p99 {figures['p99_ms']:.1f} ms",
                 aim=">= 2,000 requests/s, p99 <= 20 ms",
-                verdict=verdict(found["requests_per_second"] >= 2_000, found["p99_ms"] <= 20),
-                figures={key: value for key, value in found.items() if key != "event"},
+                verdict=verdict(figures["requests_per_second"] >= 2_000, figures["p99_ms"] <= 20),
+                figures={key: value for key, value in figures.items() if key != "event"},
             )
         ]
 
     def live(self) -> list[Row]:
         """The workers' rate with live listeners."""
-        found = live.measure(
+        figures = live.measure(
             self.world,
             self.sizes.live_rounds,
             self.sizes.listeners,
             times=1 if self.sizes.quick else live.TIMES,
         )
-        ratio = found.listened_per_second / found.alone_per_second
+        ratio = figures.listened_per_second / figures.alone_per_second
         return [
             Row(
-                path=f"scoring into the board with {found.listeners} live listeners",
-                reached=f"{ratio:.2f} of {found.alone_per_second:,.0f} predictions/s with none "
-                f"({found.messages_per_listener:.0f} messages each, {found.megabytes_per_second:.1f} MB/s, report worker "
-                f"{found.report_cores_alone:.2f} -> {found.report_cores_listened:.2f} cores, client {found.client_cores:.2f})",
+                path=f"scoring into the board with {figures.listeners} live listeners",
+                reached=f"{ratio:.2f} of {figures.alone_per_second:,.0f} predictions/s with none "
+                f"({figures.messages_per_listener:.0f} messages each, {figures.megabytes_per_second:.1f} MB/s, report worker "
+                f"{figures.report_cores_alone:.2f} -> {figures.report_cores_listened:.2f} cores, client {figures.client_cores:.2f})",
                 aim="no effect (>= 0.95), nobody cut off",
-                verdict=verdict(ratio >= 0.95, found.cut_short == 0),
-                figures=msgspec.to_builtins(found),
+                verdict=verdict(ratio >= 0.95, figures.cut_short == 0),
+                figures=msgspec.to_builtins(figures),
             )
         ]
 
@@ -306,16 +306,16 @@ class Bench:
         child = self.world.child(
             "constancy", [str(few), str(many), str(self.sizes.stretches)], {}, script=BENCH / "constancy.py"
         )
-        found = child.wait_for("measured", seconds=900)
-        ratio = found["late_us"] / found["early_us"]
-        grown = found["memory_many_mb"] - found["memory_few_mb"]
+        figures = child.wait_for("measured", seconds=900)
+        ratio = figures["late_us"] / figures["early_us"]
+        grown = figures["memory_many_mb"] - figures["memory_few_mb"]
         return [
             Row(
                 path=f"cost of one score after {many:,} against after {few:,}",
-                reached=f"{ratio:.2f} ({found['early_us']:.1f} -> {found['late_us']:.1f} us), memory +{grown:.0f} MB",
+                reached=f"{ratio:.2f} ({figures['early_us']:.1f} -> {figures['late_us']:.1f} us), memory +{grown:.0f} MB",
                 aim=f"ratio <= 1.1, memory flat (windows fill: + {GROWTH_MB_MAX} MB)",
                 verdict=verdict(ratio <= 1.1, grown <= GROWTH_MB_MAX),
-                figures={key: value for key, value in found.items() if key != "event"},
+                figures={key: value for key, value in figures.items() if key != "event"},
             )
         ]
 
@@ -324,9 +324,9 @@ class Bench:
         minutes, age = self.sizes.restart_minutes, self.sizes.restart_age
         sizes = [str(minutes), str(age), str(RESTART_MODELS)]
         child = self.world.child("resuming", sizes, {}, script=BENCH / "resuming.py")
-        found = child.wait_for("measured", seconds=1800)
+        figures = child.wait_for("measured", seconds=1800)
         young, old, states = (
-            found[name] for name in ("young_seconds", "old_seconds", "state_bytes_per_prediction")
+            figures[name] for name in ("young_seconds", "old_seconds", "state_bytes_per_prediction")
         )
         return [
             Row(
@@ -334,68 +334,70 @@ class Bench:
                 reached=f"{old:.2f} s ({young:.2f} s after {minutes:,}); states are {states:.2f} bytes a prediction",
                 aim="<= 5 s whatever the age, states <= 2 bytes a prediction",
                 verdict=verdict(old <= 5, states <= 2),
-                figures={key: value for key, value in found.items() if key != "event"},
+                figures={key: value for key, value in figures.items() if key != "event"},
             )
         ]
 
     def memory(self) -> list[Row]:
         """Resident memory of every process of a node."""
-        found = node.memory_of_node(self.world, self.scored)
+        sizes = node.memory_of_node(self.world, self.scored)
         count = self.scored.rounds * self.sizes.scoring.models
         return [
             Row(
                 path=f"resident memory, 100 models, {count:,} predictions: {name}",
-                reached=f"{one.now_mb:.0f} MB (peak {one.peak_mb:.0f})",
+                reached=f"{size.now_mb:.0f} MB (peak {size.peak_mb:.0f})",
                 aim=f"<= {MB_MAX[name]} MB",
-                verdict=verdict(one.now_mb <= MB_MAX[name]),
-                figures=msgspec.to_builtins(one),
+                verdict=verdict(size.now_mb <= MB_MAX[name]),
+                figures=msgspec.to_builtins(size),
             )
-            for name, one in found.items()
+            for name, size in sizes.items()
         ]
 
     def start(self) -> list[Row]:
         """`coordinator up` after set-up."""
-        found = node.start_a_node(self.world)
+        started = node.start_a_node(self.world)
         return [
             Row(
                 path="coordinator up after set-up: whole node listening / first score",
-                reached=f"{found.node_listens_seconds:.1f} s / {found.first_score_seconds:.1f} s",
+                reached=f"{started.node_listens_seconds:.1f} s / {started.first_score_seconds:.1f} s",
                 aim="<= 3.5 s / <= 6 s",
-                verdict=verdict(found.node_listens_seconds <= 3.5, found.first_score_seconds <= 6),
-                figures=msgspec.to_builtins(found),
+                verdict=verdict(started.node_listens_seconds <= 3.5, started.first_score_seconds <= 6),
+                figures=msgspec.to_builtins(started),
             )
         ]
 
     def node(self) -> list[Row]:
         """A whole node's replay."""
-        found = whole_node.at_work(self.world, self.sizes.node_seconds)
+        at_work = whole_node.at_work(self.world, self.sizes.node_seconds)
         each = ", ".join(
-            f"{name} {one:.0f}" for name, one in sorted(found.cpu_ms.items(), key=lambda one: -one[1])[:6]
+            f"{name} {cpu_ms:.0f}"
+            for name, cpu_ms in sorted(at_work.cpu_ms.items(), key=lambda item: -item[1])[:6]
         )
         return [
             Row(
                 path="whole node, seven example models, closed-loop replay of minutes",
-                reached=f"{found.rounds_per_second:.0f} rounds/s, {found.cpu_ms_per_round:.0f} ms of CPU a round ({each})",
+                reached=f"{at_work.rounds_per_second:.0f} rounds/s, {at_work.cpu_ms_per_round:.0f} ms of CPU a round ({each})",
                 aim=">= 40 rounds/s, <= 42 ms of CPU",
-                verdict=verdict(found.rounds_per_second >= 40, found.cpu_ms_per_round <= 42),
-                figures=msgspec.to_builtins(found),
+                verdict=verdict(at_work.rounds_per_second >= 40, at_work.cpu_ms_per_round <= 42),
+                figures=msgspec.to_builtins(at_work),
             )
         ]
 
     def rest(self) -> list[Row]:
         """A whole node's size, by itself: two brokers would share pages, and each count half of them."""
         self.world.end_broker()
-        found = whole_node.at_rest(self.world)
+        at_rest = whole_node.at_rest(self.world)
         each = ", ".join(
-            f"{name} {one:.0f}" for name, one in sorted(found.by_process.items(), key=lambda one: -one[1])
+            f"{name} {size_mb:.0f}"
+            for name, size_mb in sorted(at_rest.by_process.items(), key=lambda item: -item[1])
         )
         return [
             Row(
                 path="whole node at rest, seven example models: PSS",
-                reached=f"{found.pss_mb:.0f} MB ({each})" if found.pss_mb else "not told to this user",
+                reached=f"{at_rest.pss_mb:.0f} MB ({each})" if at_rest.pss_mb else "not told to this user",
                 aim="<= 500 MB",
-                verdict=verdict(found.pss_mb <= 500) if found.pss_mb else "info",
-                figures=msgspec.to_builtins(found),
+                verdict=verdict(at_rest.pss_mb <= 500) if at_rest.pss_mb else "info",
+                figures=msgspec.to_builtins(at_rest),
             )
         ]
 
@@ -425,11 +427,15 @@ def seconds_of(file: Path, *, quick: bool) -> dict[str, float]:
 
 def time_left(names: Sequence[str], seconds: Mapping[str, float]) -> str:
     """How long these paths will take, by how long each took the last time."""
-    known = [seconds[name] for name in names if name in seconds]
-    if not known:
+    seconds_before = [seconds[name] for name in names if name in seconds]
+    if not seconds_before:
         return "how long they take is known after the first run"
-    more = f", and {len(names) - len(known)} paths that never ran here" if len(known) < len(names) else ""
-    return f"about {sum(known) / 60:.1f} minutes more, by the last run{more}"
+    more = (
+        f", and {len(names) - len(seconds_before)} paths that never ran here"
+        if len(seconds_before) < len(names)
+        else ""
+    )
+    return f"about {sum(seconds_before) / 60:.1f} minutes more, by the last run{more}"
 
 
 def main() -> int:
@@ -451,16 +457,18 @@ def main() -> int:
             console.print(f"{number} of {len(names)}: {name} ... ({left})", highlight=False)
             before, began = load_average(), time.monotonic()
             try:
-                found = bench.rows[name]()
+                measured_rows = bench.rows[name]()
             except Exception as error:  # the other paths are still worth knowing
                 traceback.print_exc()
-                found = [Row(path=name, reached=f"{type(error).__name__}: {error}"[:200], verdict="failed")]
-            for row in found:
+                measured_rows = [
+                    Row(path=name, reached=f"{type(error).__name__}: {error}"[:200], verdict="failed")
+                ]
+            for row in measured_rows:
                 row.load_average = max(before, load_average())
                 console.print(f"  {row.path.strip()}: {row.reached}", highlight=False, markup=False)
             seconds[name] = round(time.monotonic() - began, 1)
             console.print(f"  in {seconds[name]:.0f} s", highlight=False)
-            rows += found
+            rows += measured_rows
     console.print(table(rows))
     document = {
         "quick": options.quick,

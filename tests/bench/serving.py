@@ -51,12 +51,12 @@ class Connection(asyncio.Protocol):
             head, blank, body = self._head.partition(b"\r\n\r\n")
             if not blank:
                 return
-            found = LENGTH.search(head)
-            if not head.startswith(b"HTTP/1.1 200") or found is None:
+            length = LENGTH.search(head)
+            if not head.startswith(b"HTTP/1.1 200") or length is None:
                 self._transport.close()
                 self.over.set_exception(RuntimeError(head[:200].decode(errors="replace")))
                 return
-            self.body_bytes = self._left = int(found[1])
+            self.body_bytes = self._left = int(length[1])
             data = body
         self._left -= len(data)
         if self._left == 0:
@@ -73,18 +73,18 @@ async def load(host: str, port: int, path: str, connections: int, seconds: float
     request = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode()
     loop = asyncio.get_running_loop()
     used, began = time.process_time(), time.perf_counter()
-    made = [
+    clients = [
         (await loop.create_connection(lambda: Connection(request, began + seconds), host, port))[1]
         for _ in range(connections)
     ]
-    await asyncio.gather(*(one.over for one in made))
+    await asyncio.gather(*(client.over for client in clients))
     took = time.perf_counter() - began
-    waits = [1000 * wait for one in made for wait in one.waits]
+    waits = [1000 * wait for client in clients for wait in client.waits]
     return {
         "requests_per_second": len(waits) / took,
         "p50_ms": percentile(waits, 0.5),
         "p99_ms": percentile(waits, 0.99),
-        "body_bytes": made[0].body_bytes,
+        "body_bytes": clients[0].body_bytes,
         "client_cores": (time.process_time() - used) / took,
     }
 

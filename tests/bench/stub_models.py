@@ -54,8 +54,8 @@ class Stub(dynamic_subclass_pb2_grpc.DynamicSubclassServiceServicer):
             for argument in request.methodKwArguments:
                 names, feature = _read(argument.data.value)
                 noise = np.random.default_rng(self._number).normal(size=len(names)) * (1 + self._number)
-                said = 1 / (1 + np.exp(-(feature + 0.1 * noise)))
-                self._answer = {"columns": {"id": names, "prediction": said.tolist()}}
+                prediction = 1 / (1 + np.exp(-(feature + 0.1 * noise)))
+                self._answer = {"columns": {"id": names, "prediction": prediction.tolist()}}
             answer = None
         else:
             answer = self._answer

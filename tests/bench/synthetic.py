@@ -52,7 +52,9 @@ class SyntheticLog:
         self._random = random.Random(seed)
         self._prices = [20_000.0]
         self._payload = msgspec.Raw(msgspec.json.encode(self._model_input()))
-        self._roster = [ev.RosterEntry(model_id=one, deployment_id=f"{one}_1") for one in self.model_ids]
+        self._roster = [
+            ev.RosterEntry(model_id=model_id, deployment_id=f"{model_id}_1") for model_id in self.model_ids
+        ]
 
     def price(self, minute: int) -> float:
         """The close that is known at minute n; a seeded walk."""
@@ -105,14 +107,14 @@ class SyntheticLog:
         configured = ev.CrunchConfigured(id="terms/bench", at=START_MS, data=self.terms)
         seen = [
             ev.ModelSeen(
-                id=f"seen/{one}/{one}_1",
+                id=f"seen/{model_id}/{model_id}_1",
                 at=START_MS,
                 data=ev.ModelSeenData(
-                    model_id=one, model_name=f"model-{one}", deployment_id=f"{one}_1",
-                    cruncher_id=model_info(one).cruncher_id, cruncher_name=model_info(one).cruncher_name,
+                    model_id=model_id, model_name=f"model-{model_id}", deployment_id=f"{model_id}_1",
+                    cruncher_id=model_info(model_id).cruncher_id, cruncher_name=model_info(model_id).cruncher_name,
                 ),
             )
-            for one in self.model_ids
+            for model_id in self.model_ids
         ]  # fmt: skip
         first: dict[str, list[ev.Event]] = {
             "feeds": [configured],
@@ -206,18 +208,18 @@ class SyntheticLog:
         chance = self._random.random
         entries = [
             ev.AnswerEntry(
-                one,
-                f"{one}_1",
+                model_id,
+                f"{model_id}_1",
                 "PENDING",
                 msgspec.Raw(msgspec.json.encode({"value": round(2 * chance() - 1, 6)})),
                 1500,
             )
-            for one in self.model_ids
+            for model_id in self.model_ids
         ]
         columns = ev.answers_in_columns(self._roster, entries)
-        said = ev.ScopeAnsweredData(input_id=input_id, scope_key=SCOPE_KEY, **columns)
+        answers_data = ev.ScopeAnsweredData(input_id=input_id, scope_key=SCOPE_KEY, **columns)
         events: list[ev.Event] = [
-            ev.ScopeAnswered(id=f"{input_id}/{SCOPE_KEY}:answers/0", at=point, data=said)
+            ev.ScopeAnswered(id=f"{input_id}/{SCOPE_KEY}:answers/0", at=point, data=answers_data)
         ]
         answered = ev.RoundAnsweredData(input_id=input_id, clock=point)
         events.append(ev.RoundAnswered(id=f"{input_id}:answered", at=point, data=answered))

@@ -56,7 +56,7 @@ def the_table(rows: int, features: int) -> bytes:
     """Random features in float32, as Parquet."""
     chance = np.random.default_rng(7)
     columns: dict[str, Any] = {"id": [f"row-{row}" for row in range(rows)]}
-    columns |= {f"f{one}": chance.normal(size=rows).astype(np.float32) for one in range(features)}
+    columns |= {f"f{number}": chance.normal(size=rows).astype(np.float32) for number in range(features)}
     sink = pa.BufferOutputStream()
     pa.parquet.write_table(pa.table(columns), sink)
     return bytes(sink.getvalue().to_pybytes())
@@ -91,24 +91,24 @@ class Watch(threading.Thread):
 
 def _pss(processes: list[psutil.Process]) -> int:
     total = 0
-    for one in processes:
+    for process in processes:
         try:
-            total += one.memory_full_info().pss
+            total += process.memory_full_info().pss
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return total
 
 
 def _cpu(processes: list[psutil.Process]) -> float:
-    return sum(sum(one.cpu_times()[:2]) for one in processes)
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
 async def measure(folder: Path, models: int, rows: int, features: int) -> list[dict[str, Any]]:
     """Play the rounds; a dict of figures for each."""
     for number in range(models):
-        one = folder / "models" / f"m{number:03}"
-        one.mkdir(parents=True)
-        (one / "main.py").write_text(MODEL)
+        model_folder = folder / "models" / f"m{number:03}"
+        model_folder.mkdir(parents=True)
+        (model_folder / "main.py").write_text(MODEL)
     host = subprocess.Popen(
         [
             *(sys.executable, "-Im", "coordinator.infra.models.host", "--models", str(folder / "models")),
@@ -127,7 +127,7 @@ async def measure(folder: Path, models: int, rows: int, features: int) -> list[d
             await asyncio.sleep(0.1)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as poster:
         blob, posted = poster.submit(post, folder, rows, features).result()
-    found: list[dict[str, Any]] = [posted]
+    figures: list[dict[str, Any]] = [posted]
     store = BlobFolder(folder / "blobs")
     watch = Watch(psutil.Process(host.pid))
     watch.start()
@@ -139,7 +139,7 @@ async def measure(folder: Path, models: int, rows: int, features: int) -> list[d
         payload = msgspec.Raw(msgspec.json.encode(Kept(blob, b"").payload()))
         data = msgspec.structs.replace(received(T0 + number).data, payload=payload)
         calls = Calls(data, contract, raw=True, table=Table(store.read(blob)))
-        names = [f"m{one:03}" for one in range(models)]
+        names = [f"m{number:03}" for number in range(models)]
         asking = Asking(askers, names, data, contract, ROUND_SECONDS_MAX, 1.0, calls)
         good = 0
         others: dict[str, int] = {}
@@ -151,7 +151,7 @@ async def measure(folder: Path, models: int, rows: int, features: int) -> list[d
                     good += fits
                     if not fits:
                         others[f"{reply.outcome} {reply.detail[:80]}"] = 1 + others.get(reply.outcome, 0)
-        found.append(
+        figures.append(
             {
                 "round": number + 1,
                 "models": models,
@@ -164,12 +164,12 @@ async def measure(folder: Path, models: int, rows: int, features: int) -> list[d
         )
     watch.over.set()
     watch.join()
-    found.append({"asking_pss_mb": watch.own_max / 1e6, "host_and_models_pss_mb": watch.theirs_max / 1e6})
+    figures.append({"asking_pss_mb": watch.own_max / 1e6, "host_and_models_pss_mb": watch.theirs_max / 1e6})
     await askers.close()
     await gateway.stop()
     host.terminate()
     host.wait(30)
-    return found
+    return figures
 
 
 async def _never() -> bool:

@@ -30,7 +30,7 @@ def test_a_small_round_is_posted_answered_scored_ranked_and_paid():
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
     sizes, *steps = [json.loads(line) for line in done.stdout.splitlines()]
     assert (sizes["models"], sizes["rows"], sizes["features"]) == (MODELS, ROWS, FEATURES)
-    assert [one["step"].partition(": ")[2] for one in steps[1:]] == [
+    assert [step["step"].partition(": ")[2] for step in steps[1:]] == [
         "posted, all asked",
         "closed",
         "truth posted, all scored",
@@ -39,4 +39,4 @@ def test_a_small_round_is_posted_answered_scored_ranked_and_paid():
     ]
     assert steps[-1]["answers"] == {"SCORED": MODELS}
     assert steps[-1]["best"] == "stub-000"  # it goes by the feature that the truth is made of
-    assert all(one["report"]["peak_mb"] > 0 and one["predict"]["mb"] > 0 for one in steps)
+    assert all(step["report"]["peak_mb"] > 0 and step["predict"]["mb"] > 0 for step in steps)

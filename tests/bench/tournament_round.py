@@ -50,7 +50,7 @@ def tables(rows: int, features: int) -> tuple[bytes, bytes]:
     """(the features in float32, the truth, which goes by the first of them)."""
     chance = np.random.default_rng((7, rows))  # of no stub: `stub_models.py` seeds each with its number
     names = [f"row-{row}" for row in range(rows)]
-    columns = {f"f{one}": chance.normal(size=rows).astype(np.float32) for one in range(features)}
+    columns = {f"f{number}": chance.normal(size=rows).astype(np.float32) for number in range(features)}
     target = 1 / (1 + np.exp(-columns["f0"].astype(float)))
     return parquet(id=names, **columns), parquet(id=names, target=target)
 
@@ -98,8 +98,8 @@ class Node:
             for child in self.children.values():
                 child.check()
             if time.monotonic() - began > STEP_SECONDS_MAX:
-                said = "\n".join(child.tail() for child in self.children.values())
-                raise RuntimeError(f"{name} is not over after {STEP_SECONDS_MAX:g} s: {said}")
+                tails = "\n".join(child.tail() for child in self.children.values())
+                raise RuntimeError(f"{name} is not over after {STEP_SECONDS_MAX:g} s: {tails}")
             time.sleep(0.2)
         line: dict[str, Any] = {
             "step": name,
@@ -164,9 +164,11 @@ def a_week(node: Node, name: str, models: int, features: bytes, truth: bytes) ->
     )
     yield node.step(f"{name}: board", lambda: None, ranked)
     last = node.step(f"{name}: checkpoint", lambda: None, lambda: bool(node.get("/reports/checkpoints")))
-    found = answers()
-    last["answers"] = Counter(f"{row['status']} {row.get('reason') or ''}".strip()[:150] for row in found)
-    last["best"] = max(found, key=lambda row: row["score"]["value"])["model_id"]
+    answer_rows = answers()
+    last["answers"] = Counter(
+        f"{row['status']} {row.get('reason') or ''}".strip()[:150] for row in answer_rows
+    )
+    last["best"] = max(answer_rows, key=lambda row: row["score"]["value"])["model_id"]
     yield last
 
 
@@ -185,7 +187,7 @@ def play(world: World, models: int, rows: int, features: int, rounds: int) -> It
 def rounded(value: Any) -> Any:
     """With two decimals, for people."""
     if isinstance(value, dict):
-        return {name: rounded(one) for name, one in value.items()}
+        return {name: rounded(nested) for name, nested in value.items()}
     return round(value, 2) if isinstance(value, float) else value
 
 
@@ -193,7 +195,7 @@ if __name__ == "__main__":
     sizes = [*map(int, sys.argv[1:]), *SIZES[len(sys.argv) - 1 :]]
     with (
         tempfile.TemporaryDirectory(prefix="coordinator-tournament-") as scratch,
-        a_world(Path(scratch)) as it,
+        a_world(Path(scratch)) as world,
     ):
-        for figures in play(it, *sizes):
+        for figures in play(world, *sizes):
             print(json.dumps(rounded(figures)), flush=True)

@@ -60,13 +60,13 @@ class Node:
         """Process id -> its name."""
         node = msgspec.json.decode((self._folder / NODE_FILE).read_bytes(), type=NodeFile)
         names = {pid: name for name, pid in node.pids.items()}
-        found = {self.up.pid: "up"}
+        names_by_pid = {self.up.pid: "up"}
         for child in psutil.Process(self.up.pid).children(recursive=True):
-            above = [one.pid for one in child.parents() if one.pid in names]
-            found[child.pid] = names.get(child.pid) or (names[above[0]] if above else "up")
-            if found[child.pid] == "up" and child.pid != self.up.pid:
-                found[child.pid] = "what workers are forked from"
-        return found
+            above = [process.pid for process in child.parents() if process.pid in names]
+            names_by_pid[child.pid] = names.get(child.pid) or (names[above[0]] if above else "up")
+            if names_by_pid[child.pid] == "up" and child.pid != self.up.pid:
+                names_by_pid[child.pid] = "what workers are forked from"
+        return names_by_pid
 
     def rounds(self) -> int:
         """Rounds begun so far, as the API tells."""
@@ -94,7 +94,9 @@ def at_work(world: World, seconds: float) -> AtWork:
         spent = {name: now - used.get(name, 0.0) for name, now in _cpu_seconds(node.processes()).items()}
     finally:
         node.end()
-    each = {name: round(1000 * one / max(1, rounds), 2) for name, one in sorted(spent.items())}
+    each = {
+        name: round(1000 * seconds_used / max(1, rounds), 2) for name, seconds_used in sorted(spent.items())
+    }
     return AtWork(lasted, rounds, rounds / lasted, sum(each.values()), each)
 
 
@@ -109,7 +111,7 @@ def at_rest(world: World) -> AtRest:
             sizes[name] += pss_mb(pid)
     finally:
         node.end()
-    return AtRest(sum(sizes.values()), {name: round(one, 1) for name, one in sorted(sizes.items())})
+    return AtRest(sum(sizes.values()), {name: round(size, 1) for name, size in sorted(sizes.items())})
 
 
 def _cpu_seconds(processes: dict[int, str]) -> dict[str, float]:

@@ -66,16 +66,16 @@ def closing(rounds: int) -> Closing:
         score_type=Signal, aggregation=Aggregation(metrics=Metrics(names=list(METRIC_NAMES)))
     )
     alone = {
-        name: [(*one[:3], {"value": one[3]["value"]}) for one in column] for name, column in scores.items()
+        name: [(*row[:3], {"value": row[3]["value"]}) for row in column] for name, column in scores.items()
     }
     return Closing(_seconds_of(metrics, scores), _seconds_of(CrunchContract(), alone))
 
 
 def _seconds_of(contract: CrunchContract, scores: Mapping[str, Sequence[Scored]]) -> float:
     start = time.thread_time_ns()
-    found = summaries(contract, scores, {})
+    summary_of = summaries(contract, scores, {})
     took = (time.thread_time_ns() - start) / 1e9
-    if errors := [one.error for one in found.values() if one.error]:
+    if errors := [summary.error for summary in summary_of.values() if summary.error]:
         message = f"a metric failed: {errors[0]}"
         raise RuntimeError(message)
     return took

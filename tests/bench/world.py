@@ -86,12 +86,12 @@ class Child:
     def wait_for(self, name: str, count: int = 1, seconds: float = START_SECONDS_MAX) -> dict[str, Any]:
         """The `count`-th event of this name. Raises RuntimeError with its last words when it does not come."""
         deadline = time.monotonic() + seconds
-        while len(found := self.events(name)) < count:
+        while len(events := self.events(name)) < count:
             self.check()
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{self.name}: no {name} in {seconds:g} s; it said: {self.tail()}")
             time.sleep(0.02)
-        return found[count - 1]
+        return events[count - 1]
 
     def wait_quiet(self, share: float = 0.1, seconds: float = START_SECONDS_MAX) -> None:
         """Wait until it uses less than `share` of a core over half a second."""

@@ -131,9 +131,9 @@ class World:
     # --- the chain, and what crashes around it -------------------------------------------------------
 
     def land(self) -> None:
-        for one in [one for one in self.in_flight if one[0] <= self.now]:
-            self.in_flight.remove(one)
-            _, tx_hash, the_id, fails = one
+        for flight in [transaction for transaction in self.in_flight if transaction[0] <= self.now]:
+            self.in_flight.remove(flight)
+            _, tx_hash, the_id, fails = flight
             self.accept(tx_hash, the_id, fails)
 
     def accept(self, tx_hash: str, the_id: str, fails: bool) -> None:
@@ -163,9 +163,9 @@ class World:
         self.crashes.maybe()
         if self.faults and self.rng.random() < 0.1:
             raise WorldError("the chain does not answer")
-        found = await self.chain.status_of(hashes)
+        statuses = await self.chain.status_of(hashes)
         self.crashes.maybe()
-        return found
+        return statuses
 
     async def checkpoints_of(self, crunch, since_ms):
         self.crashes.maybe()

@@ -105,7 +105,7 @@ async def test_a_chain_that_does_not_answer_gives_an_alert_and_no_command(scene)
     assert (scene.sent, watch.checked_at, watch.failures) == ([], None, 1)
     monitor = Monitor(scene.projector, scene.port, lambda: scene.clock.now, Watches(chain=watch))
     await monitor.look()
-    (alert,) = [one for one in monitor.alerts.current.values() if one.kind == "chain"]
+    (alert,) = [alert_ for alert_ in monitor.alerts.current.values() if alert_.kind == "chain"]
     assert alert.name == "unreachable"
     assert "secret-key" not in alert.text
 
@@ -116,7 +116,7 @@ async def test_a_wish_is_sent_once_and_again_after_a_minute(scene):
     watch = loop(scene, chain)
     for _ in range(3):
         await watch.look()
-    assert [type(one) for one in scene.sent] == [ConfirmCheckpoint]
+    assert [type(command) for command in scene.sent] == [ConfirmCheckpoint]
     assert watch.checked_at is None  # no look yet that found nothing to do
     scene.clock.now += RESEND_MS
     await watch.look()
@@ -138,13 +138,13 @@ def test_the_fake_chain_outlives_its_process(tmp_path):
 
 
 def test_settings_name_what_is_missing_or_forbidden(tmp_path):
-    for wrong, said in (
+    for wrong, complaint in (
         ({"CHAIN": "ethereum"}, "CHAIN='ethereum' is unknown"),
         ({"CHAIN": "fake"}, "SETTLE_REHEARSALS"),
         ({"CHAIN": "solana"}, "SOLANA_RPC_URL"),
         ({"CHAIN_POLL_SECONDS": "0"}, "CHAIN_POLL_SECONDS"),
     ):
-        with pytest.raises(OperatorError, match=said):
+        with pytest.raises(OperatorError, match=complaint):
             read_settings(wrong)
     assert make_chain(Settings(), lambda: 0) is None
     assert isinstance(
@@ -179,4 +179,4 @@ async def test_a_wrong_file_of_wallets_does_not_hide_what_the_chain_shows(scene,
     chain = FakeChain(lambda: scene.clock.now / 1000)
     chain.send(TX_HASH, PUBKEY, scene.the_id)
     await loop(scene, chain).look()
-    assert [type(one) for one in scene.sent] == [ConfirmCheckpoint]
+    assert [type(command) for command in scene.sent] == [ConfirmCheckpoint]

@@ -13,7 +13,9 @@ STEPS = 160
 
 
 def live_settlements(world):
-    return Counter(one.checkpoint_id for one in world.chain.settlements.values() if not one.fails)
+    return Counter(
+        settlement.checkpoint_id for settlement in world.chain.settlements.values() if not settlement.fails
+    )
 
 
 @pytest.mark.parametrize("many", [2_000, pytest.param(10_000, marks=pytest.mark.slow)])

@@ -61,22 +61,22 @@ async def listed(*answers, since=0):
     ],
 )
 async def test_what_a_node_says_of_a_transaction(value, state):
-    found, server = await ask(statuses(value))
-    assert found["a"].state is state
+    state_of, server = await ask(statuses(value))
+    assert state_of["a"].state is state
     assert server.calls[0]["method"] == "getSignatureStatuses"
     assert server.calls[0]["params"] == [["a"], {"searchTransactionHistory": True}]
     if state is TxState.FAILED:
-        assert "6001" in found["a"].error
+        assert "6001" in state_of["a"].error
 
 
 async def test_many_hashes_are_asked_in_bounded_calls_and_each_gets_its_own_answer():
     hashes = [f"h{n}" for n in range(SIGNATURES_PER_CALL + 1)]
-    found, server = await ask(
+    state_of, server = await ask(
         statuses(*[None] * SIGNATURES_PER_CALL), statuses(status()), hashes=[*hashes, "h0"]
     )
     assert [len(call["params"][0]) for call in server.calls] == [SIGNATURES_PER_CALL, 1]
-    assert found["h0"].state is TxState.UNKNOWN
-    assert found[hashes[-1]].state is TxState.FINALIZED
+    assert state_of["h0"].state is TxState.UNKNOWN
+    assert state_of[hashes[-1]].state is TxState.FINALIZED
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,8 @@ async def test_many_hashes_are_asked_in_bounded_calls_and_each_gets_its_own_answ
     ],
 )
 async def test_what_passes_is_asked_again(passing):
-    found, server = await ask(passing, statuses(status()), seconds=0.2)
-    assert found["a"].state is TxState.FINALIZED
+    state_of, server = await ask(passing, statuses(status()), seconds=0.2)
+    assert state_of["a"].state is TxState.FINALIZED
     assert len(server.calls) == 2
 
 
@@ -140,8 +140,10 @@ async def test_a_server_that_drips_is_bounded_by_the_whole_call():
 
 async def test_transactions_that_touched_the_crunch_are_listed_and_attributed_to_nothing():
     page = [signature("new", at=None), signature("ok"), signature("bad", FAILED), signature("maybe", FAILED, confirmation="confirmed"), signature("old", at=5)]  # fmt: skip
-    found, server = await listed(result(page), since=6_000)
-    assert [(one.tx_hash, one.state, one.checkpoint_id) for one in found] == [
+    transactions, server = await listed(result(page), since=6_000)
+    assert [
+        (transaction.tx_hash, transaction.state, transaction.checkpoint_id) for transaction in transactions
+    ] == [
         ("new", ChainState.SUBMITTED, ""),
         ("ok", ChainState.SUBMITTED, ""),
         ("bad", ChainState.FAILED, ""),
@@ -152,8 +154,8 @@ async def test_transactions_that_touched_the_crunch_are_listed_and_attributed_to
 
 async def test_a_long_list_is_read_page_by_page_and_one_without_an_end_is_an_error():
     full = [signature(f"s{n}") for n in range(PAGE)]
-    found, server = await listed(result(full), result([signature("last")]))
-    assert len(found) == PAGE + 1
+    transactions, server = await listed(result(full), result([signature("last")]))
+    assert len(transactions) == PAGE + 1
     assert server.calls[1]["params"][1]["before"] == full[-1]["signature"]
     with pytest.raises(WorldError, match="more than"):
         await listed(result(full))

@@ -19,31 +19,31 @@ def chain(tx_hash=A, state=ChainState.SUBMITTED, checkpoint_id="c1", at_ms=1):
     return ChainCheckpoint(tx_hash, state, checkpoint_id, at_ms)
 
 
-def look(one, *on_chain, tx=TxState.UNKNOWN, known=(), **options):
+def look(row, *on_chain, tx=TxState.UNKNOWN, known_hashes=(), **options):
     return judge(
-        [one], frozenset({one.tx_hash, *known} - {""}), {A: TxStatus(tx, "why")}, on_chain, **options
+        [row], frozenset({row.tx_hash, *known_hashes} - {""}), {A: TxStatus(tx, "why")}, on_chain, **options
     )
 
 
-def wishes(found):
-    return [(one.kind, one.status or one.tx_hash, one.replaced_by) for one in found.wishes]
+def wishes(verdict):
+    return [(wish.kind, wish.status or wish.tx_hash, wish.replaced_by) for wish in verdict.wishes]
 
 
-def concerns(found):
-    return [one.name for one in found.concerns]
+def concerns(verdict):
+    return [concern.name for concern in verdict.concerns]
 
 
 @pytest.mark.parametrize("tx", [TxState.UNKNOWN, TxState.SEEN])
 @pytest.mark.parametrize("status", ["PENDING", "SUBMITTED", "CLAIMABLE", "WITHHELD"])
 def test_what_the_chain_does_not_finally_say_changes_nothing(status, tx):
-    found = look(ours(status), tx=tx)
-    assert (found.wishes, found.concerns) == ([], [])
+    verdict = look(ours(status), tx=tx)
+    assert (verdict.wishes, verdict.concerns) == ([], [])
 
 
 def test_a_final_transaction_alone_claims_nothing_unless_the_operator_says_what_it_means():
     assert wishes(look(ours("SUBMITTED"), tx=TxState.FINALIZED)) == []
-    found = look(ours("SUBMITTED"), tx=TxState.FINALIZED, finalized_is_claimable=True)
-    assert wishes(found) == [("advance", "CLAIMABLE", "")]
+    verdict = look(ours("SUBMITTED"), tx=TxState.FINALIZED, finalized_is_claimable=True)
+    assert wishes(verdict) == [("advance", "CLAIMABLE", "")]
     assert wishes(look(ours("SUBMITTED"), tx=TxState.SEEN, finalized_is_claimable=True)) == []
 
 
@@ -66,8 +66,8 @@ def test_another_checkpoints_state_moves_nothing():
 
 
 def test_a_settlement_whose_confirm_was_lost_is_confirmed():
-    found = look(ours("PENDING"), chain(B))
-    assert wishes(found) == [("confirm", B, "")]
+    verdict = look(ours("PENDING"), chain(B))
+    assert wishes(verdict) == [("confirm", B, "")]
     assert wishes(look(ours("PENDING"), chain(B, ChainState.FAILED))) == []
 
 
@@ -76,45 +76,43 @@ def test_a_finally_failed_transaction_is_taken_back():
 
 
 def test_a_failed_one_beside_a_live_one_is_replaced_and_never_offered_between():
-    found = look(ours("SUBMITTED"), chain(A, ChainState.FAILED), chain(B), tx=TxState.FAILED)
-    assert wishes(found) == [("fail", A, B)]
+    verdict = look(ours("SUBMITTED"), chain(A, ChainState.FAILED), chain(B), tx=TxState.FAILED)
+    assert wishes(verdict) == [("fail", A, B)]
 
 
 def test_a_failed_one_stays_where_it_is_while_an_unknown_transaction_may_settle_it():
-    found = look(ours("SUBMITTED"), chain(C, checkpoint_id=""), tx=TxState.FAILED)
-    assert (wishes(found), concerns(found)) == ([], ["maybe_settled"])
-    told = look(ours("SUBMITTED"), chain(C, checkpoint_id=""), tx=TxState.FAILED, known=[C])
+    verdict = look(ours("SUBMITTED"), chain(C, checkpoint_id=""), tx=TxState.FAILED)
+    assert (wishes(verdict), concerns(verdict)) == ([], ["maybe_settled"])
+    told = look(ours("SUBMITTED"), chain(C, checkpoint_id=""), tx=TxState.FAILED, known_hashes=[C])
     assert wishes(told) == [("fail", A, "")]
 
 
 def test_an_unknown_transaction_over_an_offered_checkpoint_is_a_concern_not_a_confirm():
-    found = look(ours("PENDING"), chain(C, checkpoint_id=""))
-    assert (wishes(found), concerns(found)) == ([], ["maybe_settled"])
+    verdict = look(ours("PENDING"), chain(C, checkpoint_id=""))
+    assert (wishes(verdict), concerns(verdict)) == ([], ["maybe_settled"])
 
 
 @pytest.mark.parametrize(
-    ("one", "on_chain", "tx", "name"),
+    ("row", "on_chain", "tx", "name"),
     [
         (ours("SUBMITTED"), [chain(A), chain(B)], TxState.SEEN, "settled_twice"),
         (ours("WITHHELD", ""), [chain(A)], TxState.UNKNOWN, "withheld_but_settled"),
         (ours("CLAIMABLE"), [], TxState.FAILED, "claimable_but_failed"),
     ],
 )
-def test_what_no_command_can_mend_is_said(one, on_chain, tx, name):
-    found = look(one, *on_chain, tx=tx)
-    assert (wishes(found), concerns(found)) == ([], [name])
+def test_what_no_command_can_mend_is_said(row, on_chain, tx, name):
+    verdict = look(row, *on_chain, tx=tx)
+    assert (wishes(verdict), concerns(verdict)) == ([], [name])
 
 
 def test_a_wish_is_a_command_whose_id_is_its_content():
-    found = look(ours("SUBMITTED"), chain(B), tx=TxState.FAILED).wishes[0]
-    command = found.command(5)
+    wish = look(ours("SUBMITTED"), chain(B), tx=TxState.FAILED).wishes[0]
+    command = wish.command(5)
     assert isinstance(command, FailCheckpointSubmission)
     assert command.data.replaced_by == B
     assert "why" in command.data.reason
     assert (
-        command.id
-        == found.command(6).id
-        != look(ours("SUBMITTED"), tx=TxState.FAILED).wishes[0].command(5).id
+        command.id == wish.command(6).id != look(ours("SUBMITTED"), tx=TxState.FAILED).wishes[0].command(5).id
     )
     assert isinstance(look(ours("PENDING"), chain(B)).wishes[0].command(5), ConfirmCheckpoint)
     paid = look(ours("CLAIMABLE"), chain(A, ChainState.PAID), tx=TxState.FINALIZED).wishes[0].command(5)

@@ -21,7 +21,7 @@ BROKEN = Alert("invariant", "rewards", "they do not sum")
 
 
 def told(notices):
-    return [(one.state, one.name) for one in notices]
+    return [(notice.state, notice.name) for notice in notices]
 
 
 def test_an_alert_is_told_when_it_begins_again_after_six_hours_and_when_it_is_over():
@@ -48,8 +48,8 @@ async def deliver(
 ):
     hook = Webhook(server.url, secret, wall_ms=wall_ms, attempts=attempts, wait_seconds=0.01)
     running = asyncio.create_task(hook.run())
-    for one in notices:
-        hook.tell(one)
+    for notice in notices:
+        hook.tell(notice)
     async with limit():
         while until(hook) < len(notices):
             await asyncio.sleep(0.01)
@@ -101,7 +101,7 @@ async def test_what_fails_is_tried_again_then_counted_and_the_next_one_still_goe
     assert [call["name"] for call in server.calls] == ["rewards"] * 4 + ["report"]
     assert set(server.paths) == {"/secret-key"}  # the redirect was not followed
     assert "secret-key" not in json.dumps(logs)
-    assert any(one["event"] == "webhook_failed" for one in logs)
+    assert any(line["event"] == "webhook_failed" for line in logs)
 
 
 def test_too_many_waiting_are_dropped_and_said():

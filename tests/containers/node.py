@@ -38,8 +38,8 @@ class Node:
 
     def __init__(self, name: str, folder: Path, **settings: object) -> None:
         self.name = name
-        made = render(name, "realtime", folder, version="test")
-        self.folder = made.node
+        workspace = render(name, "realtime", folder, version="test")
+        self.folder = workspace.node
         (self.port,) = free_ports(1)
         self.set(API_PORT=self.port, FEED_SOURCE="generated", **settings)
 
@@ -84,8 +84,8 @@ class Node:
             "API_PORT",
             "COMPOSE_PROFILES",
         }
-        kept = {name: value for name, value in os.environ.items() if name not in ours}
-        return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        of_ours_none = {name: value for name, value in os.environ.items() if name not in ours}
+        return of_ours_none | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
     def get(self, path: str) -> Any:
         """The API's JSON, None while it does not answer."""
@@ -100,8 +100,8 @@ class Node:
         began = time.monotonic()
         while not holds():
             if time.monotonic() - began > STUCK_SECONDS:
-                said = self.run(["docker", "compose", "ps", "--all"], check=False).stdout
-                raise AssertionError(f"{what}: not within {STUCK_SECONDS} s\n{said}")
+                listing = self.run(["docker", "compose", "ps", "--all"], check=False).stdout
+                raise AssertionError(f"{what}: not within {STUCK_SECONDS} s\n{listing}")
             time.sleep(0.3)
         return time.monotonic() - began
 
@@ -112,12 +112,12 @@ class Node:
     def states(self) -> dict[str, tuple[str, str]]:
         """service -> (state, health)."""
         rows = self.run(["docker", "compose", "ps", "--all", "--format", "json"]).stdout.splitlines()
-        found = [json.loads(row) for row in rows]
-        return {row["Service"]: (row["State"], row["Health"]) for row in found}
+        containers = [json.loads(row) for row in rows]
+        return {row["Service"]: (row["State"], row["Health"]) for row in containers}
 
     def all_healthy(self) -> bool:
         """Every container that stays."""
-        states = {name: one for name, one in self.states().items() if name != "topics"}
+        states = {name: state for name, state in self.states().items() if name != "topics"}
         return len(states) >= 7 and set(states.values()) == {("running", "healthy")}
 
     def container(self, service: str) -> str:

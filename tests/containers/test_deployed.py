@@ -33,17 +33,17 @@ STEPS = [
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory):
-    made = Node(NAME, tmp_path_factory.mktemp("containers"))
-    made.remove()  # what an earlier run may have left
-    made.make("image")
-    yield made
-    made.remove()
+    node_ = Node(NAME, tmp_path_factory.mktemp("containers"))
+    node_.remove()  # what an earlier run may have left
+    node_.make("image")
+    yield node_
+    node_.remove()
 
 
 def test_deploy_starts_everything_and_the_first_score_comes(node):
     began = time.monotonic()
-    said = node.make("deploy").stdout
-    assert f"http://127.0.0.1:{node.port}/" in said
+    output = node.make("deploy").stdout
+    assert f"http://127.0.0.1:{node.port}/" in output
     node.wait_until(lambda: node.scored() > 0, "a scored prediction")
     print(f"from built images to the first scored prediction: {time.monotonic() - began:.1f} s")
     assert node.all_healthy()
@@ -72,9 +72,9 @@ def test_models_can_reach_neither_kafka_nor_the_world(node):
 
 
 def test_verify_e2e_follows_the_flow_to_its_end(node):
-    said = node.make("verify-e2e").stdout
-    assert "verify-e2e: all 11 steps hold" in said
-    assert "exactly 1,000,000,000" in said
+    output = node.make("verify-e2e").stdout
+    assert "verify-e2e: all 11 steps hold" in output
+    assert "exactly 1,000,000,000" in output
 
 
 def test_verify_e2e_says_at_which_step_its_time_was_over(node):
@@ -122,7 +122,7 @@ def altered(backup: bytes, topic: str, after: bytes, period: tuple[int, int]) ->
     out, digest, done = io.BytesIO(), hashlib.sha256(), False
     with gzip.GzipFile(fileobj=out, mode="wb", mtime=0) as file:
         for entry in read_entries(io.BytesIO(backup)):
-            one = entry
+            piece = entry
             if isinstance(entry, Copied):
                 if not done and entry.topic == topic and after in (value := entry.value or b""):
                     ends = {
@@ -134,14 +134,14 @@ def altered(backup: bytes, topic: str, after: bytes, period: tuple[int, int]) ->
                         while not value[at : at + 2].isdigit():  # of one digit alone it might be rounding
                             at += 1
                         digit = str(int(value[at : at + 1]) % 9 + 1).encode()
-                        one = Copied(
+                        piece = Copied(
                             topic, entry.offset, entry.timestamp_ms, value[:at] + digit + value[at + 1 :]
                         )
                         done = True
-                digest.update(_encode(one))
+                digest.update(_encode(piece))
             elif isinstance(entry, Tail):
-                one = Tail(entry.records, digest.hexdigest())
-            encoded = _encode(one)
+                piece = Tail(entry.records, digest.hexdigest())
+            encoded = _encode(piece)
             file.write(LENGTH.pack(len(encoded)) + encoded)
     assert done, f"nothing in {topic} was altered"
     return out.getvalue()
@@ -186,7 +186,7 @@ def test_one_altered_number_in_a_log_is_found_by_its_step(node, backup, topic, a
     result = json.loads(done.stdout)
     assert done.returncode == 1
     assert result["failed_step"] == step, result
-    assert [one["step"] for one in result["steps"]] == STEPS[: STEPS.index(step)]
+    assert [step_["step"] for step_ in result["steps"]] == STEPS[: STEPS.index(step)]
 
 
 # --- data --------------------------------------------------------------------------------------------------

@@ -17,11 +17,11 @@ MODELS = 7
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory):
-    made = Node(NAME, tmp_path_factory.mktemp("containers"), COMPOSE_PROFILES="ha", TOPIC_REPLICATION=3)
-    made.remove()
-    made.make("deploy")
-    yield made
-    made.remove()
+    node_ = Node(NAME, tmp_path_factory.mktemp("containers"), COMPOSE_PROFILES="ha", TOPIC_REPLICATION=3)
+    node_.remove()
+    node_.make("deploy")
+    yield node_
+    node_.remove()
 
 
 def test_every_topic_has_three_copies(node):
@@ -38,8 +38,8 @@ def test_every_topic_has_three_copies(node):
         "    await admin.close()\n"
         "asyncio.run(main())\n"
     )
-    said = node.run(["docker", "compose", "exec", "-T", "report", "python", "-c", program]).stdout
-    ours = [line for line in said.splitlines() if line.startswith(f"{NAME}.")]
+    output = node.run(["docker", "compose", "exec", "-T", "report", "python", "-c", program]).stdout
+    ours = [line for line in output.splitlines() if line.startswith(f"{NAME}.")]
     assert len(ours) == 9
     assert {line.split()[1] for line in ours} == {"3"}
 

@@ -60,11 +60,11 @@ def blocks_of(page: Path) -> list[Block]:
     blocks = []
     for match in _FENCE.finditer(text):
         before = _COMMENTS.search(text[: match.start()])
-        said = dict(_word(one) for one in _COMMENT.findall(before[1] if before else ""))
-        said.pop("shows", None)
+        words_by_name = dict(_word(comment) for comment in _COMMENT.findall(before[1] if before else ""))
+        words_by_name.pop("shows", None)
         after = _AFTER.match(text[match.end() :])
         shows = tuple(part.strip() for part in after[1].split(";")) if after else ()
-        blocks.append(Block(match[1], match[2], said, shows))
+        blocks.append(Block(match[1], match[2], words_by_name, shows))
     return blocks
 
 

@@ -27,7 +27,7 @@ from documentation.commands_page import leaves
 
 GUIDE = DOCS / "writing-a-contract.md"
 COMMANDS = {
-    " ".join(words): {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
+    " ".join(words): {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
     | {"--help"}
     for words, command in leaves()
 }
@@ -101,7 +101,9 @@ def test_every_command_and_option_that_a_block_names_is_there(page):
         for command in commands_in(text):
             name, options = split(command)
             assert name in COMMANDS or name in GROUPS, command
-            assert name in GROUPS or [one for one in options if one not in COMMANDS[name]] == [], command
+            assert name in GROUPS or [option for option in options if option not in COMMANDS[name]] == [], (
+                command
+            )
 
 
 def test_a_command_that_is_not_there_would_be_seen():

@@ -57,19 +57,21 @@ def lines_of_code(path: Path) -> int:
         tokenize.DEDENT,
         tokenize.ENDMARKER,
     )
-    said = {
+    lines_with_code = {
         line
         for token in tokenize.generate_tokens(io.StringIO(text).readline)
         if token.type not in empty
         for line in range(token.start[0], token.end[0] + 1)
     }
-    return len(said - silent)
+    return len(lines_with_code - silent)
 
 
 @pytest.mark.parametrize("name", PLAYABLE)
 def test_a_reference_contract_is_short_and_has_no_fault(name: str):
     played = loaded(name)
-    subjects = {one.scope.subject for one in played.schedules() if one.scope.subject} or {"BTC"}
+    subjects = {schedule.scope.subject for schedule in played.schedules() if schedule.scope.subject} or {
+        "BTC"
+    }
     for board in played.aggregation.boards:
         subjects |= set(board.weights)
     settings = Settings(feed_subjects=tuple(sorted(subjects)))
@@ -77,9 +79,11 @@ def test_a_reference_contract_is_short_and_has_no_fault(name: str):
         assert played.questions is not None
         assert not played.schedules()
         settings = Settings(feed_source="questions", feed_kind="question", feed_subjects=("questions",))
-    found = {one.check: one for one in examine(played, settings)}
-    assert [one for one in found.values() if one.state is State.FAULT] == []
-    assert [one.check for one in found.values() if one.state is State.UNKNOWN] == UNSEEN.get(name, [])
+    by_check = {finding.check: finding for finding in examine(played, settings)}
+    assert [finding for finding in by_check.values() if finding.state is State.FAULT] == []
+    assert [finding.check for finding in by_check.values() if finding.state is State.UNKNOWN] == UNSEEN.get(
+        name, []
+    )
     assert lines_of_code(DOCS / "contracts" / f"{name}.py") <= LINES_MAX
 
 
@@ -98,7 +102,7 @@ def test_everything_that_an_author_imports_is_on_the_page():
 
 
 def test_everything_that_a_function_is_given_says_what_it_is():
-    assert [one.path for one in [*given_docs(), *named_docs()] if not one.doc] == []
+    assert [documented.path for documented in [*given_docs(), *named_docs()] if not documented.doc] == []
 
 
 BLOCKS = re.findall(r"```python\n(.*?)```", (DOCS / "writing-a-contract.md").read_text(), re.DOTALL)
@@ -108,8 +112,8 @@ BLOCKS = re.findall(r"```python\n(.*?)```", (DOCS / "writing-a-contract.md").rea
 def test_every_example_of_the_guide_is_a_contract_without_a_fault(block: str):
     names: dict[str, Any] = {}
     exec(compile(block, "writing-a-contract.md", "exec"), names)  # noqa: S102 - the page's own examples
-    found = examine(names["CONTRACT"], Settings(feed_subjects=("BTCUSDT",)))
-    assert [one for one in found if one.state is State.FAULT] == []
+    findings = examine(names["CONTRACT"], Settings(feed_subjects=("BTCUSDT",)))
+    assert [finding for finding in findings if finding.state is State.FAULT] == []
 
 
 @pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))

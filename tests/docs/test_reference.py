@@ -24,10 +24,10 @@ def test_no_page_is_left_over():
 
 def test_every_command_and_each_of_its_options_says_what_it_is():
     silent = [
-        (" ".join(words), one.name)
+        (" ".join(words), parameter.name)
         for words, command in commands_page.leaves()
-        for one in commands_page.parameters(command)
-        if not one.help
+        for parameter in commands_page.parameters(command)
+        if not parameter.help
     ]
     assert silent == []
     assert [words for words, command in commands_page.leaves() if not command.help] == []
@@ -69,10 +69,10 @@ def test_every_kind_of_alert_is_told_by_some_code():
 
 
 def test_messages_that_cannot_be_listed_are_few():
-    found = list(raised_pages.raised())
-    unlisted = [one for one in found if one[2] is None]
-    assert len(found) > 300
-    assert len(unlisted) < len(found) / 5
+    messages = list(raised_pages.raised())
+    unlisted = [message for message in messages if message[2] is None]
+    assert len(messages) > 300
+    assert len(unlisted) < len(messages) / 5
 
 
 def test_the_map_for_language_models_is_that_of_the_contents():

@@ -9,7 +9,7 @@ from documentation.release import bill_of
 def test_every_locked_package_is_a_component_with_its_version():
     locked = (ROOT / "requirements.lock").read_text().split()
     bill = bill_of({"name": "coordinator-node", "version": "9.9"}, locked)
-    assert [f"{one['name']}=={one['version']}" for one in bill["components"]] == locked
+    assert [f"{component['name']}=={component['version']}" for component in bill["components"]] == locked
     assert bill["metadata"]["component"]["purl"] == "pkg:pypi/coordinator-node@9.9"
-    licensed = [one for one in bill["components"] if one.get("licenses")]
+    licensed = [component for component in bill["components"] if component.get("licenses")]
     assert len(licensed) > len(locked) / 2

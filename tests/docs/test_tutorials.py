@@ -48,11 +48,11 @@ class Terminal:
         else:
             self._see(block, *self._run(block.text))
 
-    def _see(self, block: Block, code: int, said: str) -> None:
-        assert code == int(block.said.get("exit code", 0)), f"{block.text}\n{said}"
+    def _see(self, block: Block, code: int, output: str) -> None:
+        assert code == int(block.said.get("exit code", 0)), f"{block.text}\n{output}"
         for part in block.shows:
-            assert any(one in said for one in part.split("|")), (
-                f"{block.text} does not show {part!r}:\n{said}"
+            assert any(words in output for words in part.split("|")), (
+                f"{block.text} does not show {part!r}:\n{output}"
             )
 
     def _run(self, text: str) -> tuple[int, str]:
@@ -93,8 +93,16 @@ class Terminal:
 
 def environment_of_a_reader(folder: Path, commands: Path) -> dict[str, str]:
     """A reader's: `coordinator` on the path, nothing of this run's settings, wide enough for tables."""
-    kept = ("PATH", "HOME", "TMPDIR", "LANG", "XDG_CACHE_HOME", "JAVA_HOME", "COORDINATOR_KAFKA_JARS")
-    environ = {name: os.environ[name] for name in kept if name in os.environ}
+    names_of_reader = (
+        "PATH",
+        "HOME",
+        "TMPDIR",
+        "LANG",
+        "XDG_CACHE_HOME",
+        "JAVA_HOME",
+        "COORDINATOR_KAFKA_JARS",
+    )
+    environ = {name: os.environ[name] for name in names_of_reader if name in os.environ}
     path = os.pathsep.join([str(commands), str(Path(sys.executable).parent), environ["PATH"]])
     return environ | {"PATH": path, "COLUMNS": "160", "PWD": str(folder)}
 

@@ -319,7 +319,7 @@ def test_the_disk_is_given_back(tmp_path):
     while cutting.step():
         pass
     assert cutting.deleted == 100 * (rounds - 11)
-    for _ in looks(said=lambda: f"{store.bytes_on_disk()} of {before} bytes are left"):
+    for _ in looks(state_text=lambda: f"{store.bytes_on_disk()} of {before} bytes are left"):
         if store.bytes_on_disk() < before / 5:
             break
     store.close()

@@ -69,26 +69,27 @@ class Log(NamedTuple):
 
 def example_models(folder: str) -> dict[str, Any]:
     """A model of each example, as its `main.py` has it."""
-    made = {}
+    models = {}
     for main in sorted((Path(scaffolds.__path__[0]) / folder / "examples").glob("*/main.py")):
         spec = importlib.util.spec_from_file_location(f"example_{main.parent.name}", main)
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        (made[main.parent.name],) = [
+        (models[main.parent.name],) = [
             value()
             for value in vars(module).values()
             if isinstance(value, type) and value.__module__ == spec.name and hasattr(value, "predict")
         ]
-    return made
+    return models
 
 
 def prices(subject: str) -> list[float]:
     """A market that rises, by steps that a trend model can follow."""
     chance = random.Random(subject)
     return [
-        round(one, 2) for one in accumulate((chance.gauss(0.02, 0.06) for _ in range(MINUTES)), initial=100.0)
+        round(price, 2)
+        for price in accumulate((chance.gauss(0.02, 0.06) for _ in range(MINUTES)), initial=100.0)
     ]
 
 
@@ -129,7 +130,7 @@ def played(request, tmp_path_factory):
             checkpoint_interval_seconds=7 * days * DAY_SECONDS or 3600,
         )
         topics = MemoryLog(whole.engine.log.topics)
-        opened = [one.data for one in topics.events("checkpoints") if isinstance(one, CheckpointOpened)]
+        opened = [event.data for event in topics.events("checkpoints") if isinstance(event, CheckpointOpened)]
         yield Log(topics, contract, opened[-1], pack)
 
 
@@ -145,7 +146,7 @@ def better_score(data: Any) -> Any:
     if not data.units.get("value"):
         return None
     column = [*data.units["value"]]
-    place = next((i for i, one in enumerate(column) if one is not None), None)
+    place = next((i for i, units in enumerate(column) if units is not None), None)
     if place is None:
         return None
     column[place] += 2

@@ -30,31 +30,31 @@ ROUNDS = {"realtime": 41, "density": 9, "trading": 2 * 41, "tournament": 5, "eve
 
 @pytest.mark.parametrize("pack", packs())
 def test_a_package_plays_its_examples(pack, tmp_path):
-    made = render("played", pack, tmp_path, version="1")
-    model = min(path.parent.name for path in (made.challenge / "examples").glob("*/main.py"))
+    workspace = render("played", pack, tmp_path, version="1")
+    model = min(path.parent.name for path in (workspace.challenge / "examples").glob("*/main.py"))
     window = "" if packs()[pack].posted else FORTY_MINUTES
-    script = SCRIPT.format(package=made.package, model=model, window=window)
+    script = SCRIPT.format(package=workspace.package, model=model, window=window)
     file = tmp_path / "played.py"
     file.write_text(script)
-    done = forked.run([], script=file, env=clean_environment(), cwd=made.challenge)
+    done = forked.run([], script=file, env=clean_environment(), cwd=workspace.challenge)
     assert done.returncode == 0, done.stderr
     rounds, name, scored, missing = done.stdout.split()
     assert name == model
     assert int(rounds) == ROUNDS[pack]
     assert int(scored) + int(missing) > 0  # who never traded has no score
-    page = (made.challenge / "report" / "index.html").read_text()
+    page = (workspace.challenge / "report" / "index.html").read_text()
     assert model in page
     # The node's tests hold this too, for the operator who changes one of both.
     theirs, ours = (
-        made.challenge / made.package / "contract.py",
-        made.node / "runtime_definitions" / "contracts.py",
+        workspace.challenge / workspace.package / "contract.py",
+        workspace.node / "runtime_definitions" / "contracts.py",
     )
     assert theirs.read_text() == ours.read_text()
 
 
 def test_the_notebook_is_one(tmp_path):
-    made = render("played", "realtime", tmp_path, version="1")
-    notebook = json.loads((made.challenge / "backtest.ipynb").read_text())
+    workspace = render("played", "realtime", tmp_path, version="1")
+    notebook = json.loads((workspace.challenge / "backtest.ipynb").read_text())
     assert notebook["nbformat"] == 4
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":

@@ -125,7 +125,7 @@ def test_silence_by_the_models_fault_is_charged_and_by_the_nodes_fault_it_is_not
         ScoreEntry("b", "FAILED", "model"),
         ScoreEntry("c", "ABSENT", "node"),
     ]
-    assert [one.charge_units for one in charged(entries, [-7, 5], terms)] == [-7, -7, None]
+    assert [entry.charge_units for entry in charged(entries, [-7, 5], terms)] == [-7, -7, None]
     assert contract.min_participation == 0.5
 
 
@@ -133,7 +133,9 @@ ROUNDS_OF_A_PERIOD = 20
 LATE = {"++": (1, 1, 1, 1), "+-": (1, 1, -1, -1), "-+": (-1, -1, 1, 1), "--": (-1, -1, -1, -1)}
 
 
-def paid(contract, said: Callable[[int], dict[str, float]], crunchers: dict[str, str]) -> dict[str, int]:
+def paid(
+    contract, answers_at: Callable[[int], dict[str, float]], crunchers: dict[str, str]
+) -> dict[str, int]:
     """Who gets what (billionths) of a period of twenty minutes, by the stages and the contract that pay.
 
     `said` gives what each model on the roster answers in a minute; the price rises in every one.
@@ -146,28 +148,30 @@ def paid(contract, said: Callable[[int], dict[str, float]], crunchers: dict[str,
     sums = stage_given(SnapshotStage(shelf(contract))).when("scores", said_terms)
     payer = stage_given(CheckpointStage("gamed", shelf(contract))).when("snapshots", said_terms)
     for minute in range(ROUNDS_OF_A_PERIOD):
-        values = {model: to_units(scored(contract, value, 0.001), 9) for model, value in said(minute).items()}
+        values = {
+            model: to_units(scored(contract, value, 0.001), 9) for model, value in answers_at(minute).items()
+        }
         at = T0 + minute * MINUTE
         sums.when("scores", *round_scores(at - MINUTE, values, resolvable_at=at, crunchers=crunchers))
         if (minute + 1) % 5 == 0:
             payer.when("snapshots", *sums.when("scores", scored_until(at + MINUTE)).made)
     data = payer.only(CheckpointOpened).data
     return {
-        data.ranking[one["cruncher_index"]].model_id: one["reward_pct"]
-        for one in data.emission["cruncher_rewards"]
+        data.ranking[reward["cruncher_index"]].model_id: reward["reward_pct"]
+        for reward in data.emission["cruncher_rewards"]
     }
 
 
 def test_four_who_join_for_the_last_four_minutes_earn_nothing(contract):
     """`++ +- -+ --`: one of them is right to the end, whatever happens, and loud. That was 45 % once."""
 
-    def said(minute: int) -> dict[str, float]:
+    def answers_at(minute: int) -> dict[str, float]:
         late = {name: float(signs[minute - 16]) for name, signs in LATE.items()} if minute >= 16 else {}
         return {"honest": 0.06, "other": 0.02} | late
 
-    assert set(paid(contract, said, {})) == {"honest", "other"}
+    assert set(paid(contract, answers_at, {})) == {"honest", "other"}
     one_player = dict.fromkeys(LATE, "same")
-    assert set(paid(contract, said, one_player)) == {"honest", "other"}
+    assert set(paid(contract, answers_at, one_player)) == {"honest", "other"}
 
 
 def test_a_resubmission_wipes_nothing_out(contract):
@@ -175,10 +179,10 @@ def test_a_resubmission_wipes_nothing_out(contract):
     for the period is paid.
     """
 
-    def said(minute: int) -> dict[str, float]:
+    def answers_at(minute: int) -> dict[str, float]:
         return {"honest": 0.06, ("bad" if minute < 13 else "again"): -0.5 if minute < 13 else 1.0}
 
-    shares = paid(contract, said, {"bad": "player", "again": "player"})
+    shares = paid(contract, answers_at, {"bad": "player", "again": "player"})
     assert "again" not in shares
     assert shares["honest"] > shares["bad"]
 
@@ -190,8 +194,8 @@ def test_what_is_no_number_is_never_scored(value, contract):
 
 
 def test_the_deadline_leaves_little_of_the_future_to_look_at(contract):
-    for one in contract.schedules():
-        assert contract.deadline_seconds <= one.scope.horizon_seconds / 10
+    for schedule in contract.schedules():
+        assert contract.deadline_seconds <= schedule.scope.horizon_seconds / 10
 
 
 @settings(deadline=None)

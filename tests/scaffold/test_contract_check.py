@@ -44,11 +44,11 @@ def test_a_new_workspace_has_no_fault(node):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "no fault found" in done.stdout
     assert "placeholder that belongs to nobody" in done.stdout
-    said = json.loads(coordinator(node, "contract", "check", "--json").stdout)
-    assert (said["contract"], said["faults"]) == ("runtime_definitions.contracts:CONTRACT", 0)
-    assert {one["state"] for one in said["findings"]} == {"ok"}
+    answer = json.loads(coordinator(node, "contract", "check", "--json").stdout)
+    assert (answer["contract"], answer["faults"]) == ("runtime_definitions.contracts:CONTRACT", 0)
+    assert {finding["state"] for finding in answer["findings"]} == {"ok"}
     assert {"loads", "feed", "score varies", "ranking", "deadline"} <= {
-        one["check"] for one in said["findings"]
+        finding["check"] for finding in answer["findings"]
     }
 
 
@@ -144,7 +144,7 @@ def test_an_error_in_the_participants_package_is_shown_with_its_line_too(node):
     scoring.write_text(text)
     done = coordinator(node, "contract", "check")
     assert done.returncode == 1
-    line = next(i for i, one in enumerate(text.splitlines(), 1) if "cliped" in one)
+    line = next(i for i, line_text in enumerate(text.splitlines(), 1) if "cliped" in line_text)
     assert f"crunch_a_b/scoring.py:{line}:  return 2.0 * cliped * direction" in done.stdout
 
 

@@ -45,12 +45,17 @@ def scores(contract, answers: dict[str, dict[str, Any]], changes: list[float]) -
     """One round by the node's scorer: model -> value."""
     models = sorted(answers)
     asked = Asked(
-        models, [""] * len(models), [msgspec.Raw(msgspec.json.encode(answers[one])) for one in models], {}
+        models,
+        [""] * len(models),
+        [msgspec.Raw(msgspec.json.encode(answers[model_id])) for model_id in models],
+        {},
     )
     truth = contract.ground_truth_type(changes=changes)
     outcome = RoundScorer(contract).score(asked, truth, CONTEXT, Carried())
     assert outcome.unscored == {}
-    return {one: to_float(units, 9) for one, units in zip(models, outcome.units["value"], strict=True)}
+    return {
+        model_id: to_float(units, 9) for model_id, units in zip(models, outcome.units["value"], strict=True)
+    }
 
 
 # --- what is refused ----------------------------------------------------------------------------------------
@@ -82,14 +87,14 @@ REFUSED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("said", ACCEPTED.values(), ids=ACCEPTED)
-def test_is_accepted(said, contract):
-    assert check_output(said, contract.output_type, contract.output_max_bytes)[1] == ""
+@pytest.mark.parametrize("answer", ACCEPTED.values(), ids=ACCEPTED)
+def test_is_accepted(answer, contract):
+    assert check_output(answer, contract.output_type, contract.output_max_bytes)[1] == ""
 
 
-@pytest.mark.parametrize("said", REFUSED.values(), ids=REFUSED)
-def test_is_refused(said, contract):
-    plain, reason = check_output(said, contract.output_type, contract.output_max_bytes)
+@pytest.mark.parametrize("answer", REFUSED.values(), ids=REFUSED)
+def test_is_refused(answer, contract):
+    plain, reason = check_output(answer, contract.output_type, contract.output_max_bytes)
     assert (plain, reason[:10]) == (None, "BAD_OUTPUT")
 
 
@@ -115,7 +120,7 @@ def test_a_step_without_a_record_has_no_truth(contract):
 
 def test_a_sample_window_is_as_long_as_the_horizon(contract):
     records = sample_window(contract, "candle", (100.0, 110.0, 100.0))
-    closes = [one.values["close"] for one in records]
+    closes = [record.values["close"] for record in records]
     assert closes == [100.0, 104.0, 108.0, 108.0, 104.0, 100.0]
     assert len(sample_window(contract, "candle", [1.0] * 7)) == 7
 
@@ -146,9 +151,11 @@ def means(contract):
     total: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
         width = rng.choice(WIDTHS)
-        said = {name: play(width, rng) for name, play in GAMES.items()} | {"honest": gauss(0, width)}
+        answers_by_model = {name: play(width, rng) for name, play in GAMES.items()} | {
+            "honest": gauss(0, width)
+        }
         changes = [rng.gauss(0, width) for _ in range(STEPS)]
-        for name, value in scores(contract, said, changes).items():
+        for name, value in scores(contract, answers_by_model, changes).items():
             total.setdefault(name, []).append(value)
     return {name: fmean(values) for name, values in total.items()}
 
@@ -165,6 +172,6 @@ def test_silence_earns_what_the_worst_has(contract):
 
 
 def test_the_deadline_leaves_little_of_the_future_to_look_at_and_rounds_do_not_overlap(contract):
-    (one,) = contract.schedules()
-    assert contract.deadline_seconds <= one.scope.step_seconds / 10
-    assert one.interval_seconds >= one.scope.horizon_seconds
+    (schedule,) = contract.schedules()
+    assert contract.deadline_seconds <= schedule.scope.step_seconds / 10
+    assert schedule.interval_seconds >= schedule.scope.horizon_seconds

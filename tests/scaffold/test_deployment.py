@@ -19,43 +19,43 @@ OURS = {*WORKERS, "topics", "models", "shadow", "tools"}
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def workspace(tmp_path_factory):
     return render("a-b", "realtime", tmp_path_factory.mktemp("made"), version="1")
 
 
 @pytest.fixture(scope="module")
-def compose(made):
-    return merged(msgspec.yaml.decode((made.node / "compose.yaml").read_bytes()))
+def compose(workspace):
+    return merged(msgspec.yaml.decode((workspace.node / "compose.yaml").read_bytes()))
 
 
 def merged(value):
     """YAML's merge keys resolved, whether or not the reader did."""
     if isinstance(value, list):
-        return [merged(one) for one in value]
+        return [merged(element) for element in value]
     if not isinstance(value, dict):
         return value
     out: dict = {}
     for base in [value["<<"]] if isinstance(value.get("<<"), dict) else value.get("<<", []):
         out = merged(base) | out
-    return out | {key: merged(one) for key, one in value.items() if key != "<<"}
+    return out | {key: merged(element) for key, element in value.items() if key != "<<"}
 
 
 def test_every_worker_has_a_container_of_its_own(compose):
-    commands = {name: one.get("command") for name, one in compose["services"].items()}
+    commands = {name: service.get("command") for name, service in compose["services"].items()}
     assert {name for name, command in commands.items() if command and command[0] == "worker"} == set(WORKERS)
 
 
 @pytest.mark.parametrize("name", sorted(OURS))
 def test_our_containers_are_no_root_write_nowhere_but_in_their_volume_and_have_no_rights(compose, name):
-    one = compose["services"][name]
-    assert one["user"] == "10001:10001"
-    assert one["read_only"] is True
-    assert one["cap_drop"] == ["ALL"]
-    assert one["security_opt"] == ["no-new-privileges:true"]
+    service = compose["services"][name]
+    assert service["user"] == "10001:10001"
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
 
 
 def test_nothing_is_published_but_on_this_machine(compose):
-    ports = [port for one in compose["services"].values() for port in one.get("ports", [])]
+    ports = [port for service in compose["services"].values() for port in service.get("ports", [])]
     assert len(ports) == 5
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
@@ -75,26 +75,28 @@ def test_the_web_app_reaches_the_api_and_the_models_and_no_kafka(compose):
 
 
 def in_network(compose, name):
-    return {service for service, one in compose["services"].items() if name in (one.get("networks") or [])}
+    return {
+        service for service, options in compose["services"].items() if name in (options.get("networks") or [])
+    }
 
 
 @pytest.mark.parametrize(("name", "brokers"), [("kafka", 1), ("kafka-1", 3), ("kafka-2", 3), ("kafka-3", 3)])
 def test_the_brokers_settings_are_those_of_the_embedded_one(compose, name, brokers):
-    said = compose["services"][name]["environment"]
+    variables = compose["services"][name]["environment"]
     wanted = {**BEHAVIOUR, **FOOTPRINT, **replication(brokers)}
-    assert {key: said.get(f"KAFKA_{key.replace('.', '_').upper()}") for key in wanted} == wanted
+    assert {key: variables.get(f"KAFKA_{key.replace('.', '_').upper()}") for key in wanted} == wanted
 
 
 def test_every_service_that_stays_comes_back_and_says_how_it_is(compose):
     staying = {
-        name: one
-        for name, one in compose["services"].items()
+        name: options
+        for name, options in compose["services"].items()
         if name not in {"topics", "tools", "check-models"}
     }
     # A shadow that was stopped stays so.
     assert staying["shadow"]["restart"] == "on-failure:5"
-    assert {one["restart"] for name, one in staying.items() if name != "shadow"} == {"unless-stopped"}
-    assert {name for name, one in staying.items() if "healthcheck" not in one} == {
+    assert {options["restart"] for name, options in staying.items() if name != "shadow"} == {"unless-stopped"}
+    assert {name for name, options in staying.items() if "healthcheck" not in options} == {
         "grafana",
         "kafka-ui",
         "prometheus",
@@ -111,36 +113,36 @@ def test_a_shadow_sees_the_data_of_the_report_worker_and_no_model(compose):
 
 
 def test_the_health_checks_need_bash_and_coreutils_only(compose):
-    text = str([one.get("healthcheck") for one in compose["services"].values()])
+    text = str([service.get("healthcheck") for service in compose["services"].values()])
     assert not re.search(r"curl|wget|nc |kafka-topics", text)
 
 
-def test_the_settings_can_be_read_and_wait_for_as_many_models_as_there_are(made):
-    settings = read_settings(read_dotenv(made.node / ".env", {}))
-    assert settings.replay_models_min == len(list((made.challenge / "examples").glob("*/main.py"))) == 7
+def test_the_settings_can_be_read_and_wait_for_as_many_models_as_there_are(workspace):
+    settings = read_settings(read_dotenv(workspace.node / ".env", {}))
+    assert settings.replay_models_min == len(list((workspace.challenge / "examples").glob("*/main.py"))) == 7
     assert settings.settle_rehearsals
     assert settings.feed_subjects == ("BTCUSDT",)
 
 
-def test_every_setting_that_is_named_in_env_is_one_that_something_reads(made):
-    text = (made.node / ".env").read_text()
+def test_every_setting_that_is_named_in_env_is_one_that_something_reads(workspace):
+    text = (workspace.node / ".env").read_text()
     named = set(re.findall(r"^#?([A-Z][A-Z_]+)=", text, re.MULTILINE))
     read = {name.upper() for name in Settings.model_fields}
-    compose = (made.node / "compose.yaml").read_text()
+    compose = (workspace.node / "compose.yaml").read_text()
     ours = {name for name in named if f"${{{name}" in compose} | {"COMPOSE_PROFILES"}
     kafka = {name for name in named if name.startswith("KAFKA_S")}
     assert named - read - ours - kafka == set()
 
 
-def test_the_image_gets_no_settings_and_no_keys(made):
-    assert {"**/.env", "**/*.pem", "**/*.key"} <= set((made.root / ".dockerignore").read_text().split())
-    copied = re.findall(r"^COPY (?:--\S+ )?(\S+)", (made.node / "Dockerfile").read_text(), re.MULTILINE)
+def test_the_image_gets_no_settings_and_no_keys(workspace):
+    assert {"**/.env", "**/*.pem", "**/*.key"} <= set((workspace.root / ".dockerignore").read_text().split())
+    copied = re.findall(r"^COPY (?:--\S+ )?(\S+)", (workspace.node / "Dockerfile").read_text(), re.MULTILINE)
     assert "crunch-node-a-b" not in copied
     assert "." not in copied
 
 
-def test_each_target_that_help_names_is_there(made):
-    text = (made.node / "Makefile").read_text()
+def test_each_target_that_help_names_is_there(workspace):
+    text = (workspace.node / "Makefile").read_text()
     named = set(re.findall(r'@echo "make ([a-z0-9-]+)', text))
     assert {
         "deploy",
@@ -156,15 +158,15 @@ def test_each_target_that_help_names_is_there(made):
     assert named <= set(re.findall(r"^([a-z0-9-]+)(?: [a-z]+)*:", text, re.MULTILINE))
 
 
-def test_the_runbook_names_only_commands_that_exist(made):
-    text = (made.node / "RUNBOOK.md").read_text()
-    makefile = (made.node / "Makefile").read_text()
+def test_the_runbook_names_only_commands_that_exist(workspace):
+    text = (workspace.node / "RUNBOOK.md").read_text()
+    makefile = (workspace.node / "Makefile").read_text()
     targets = set(re.findall(r"make ([a-z][a-z0-9-]+)", text))
     assert targets <= set(re.findall(r"^([a-z0-9-]+)(?: [a-z]+)*:", makefile, re.MULTILINE)), targets
     for command in sorted(
         set(re.findall(r"coordinator ((?:[a-z][a-z0-9-]+)(?: (?:check|list|backup|restore|create))?)", text))
     ):
-        done = coordinator(made.node, *command.split(), "--help")
+        done = coordinator(workspace.node, *command.split(), "--help")
         assert done.returncode == 0, command
 
 
@@ -177,11 +179,11 @@ def test_a_cluster_id_is_as_kafka_wants_it_and_the_same_for_a_name(tmp_path):
     assert cluster_id("a", "y") == cluster_id("a", "z") != cluster_id("b", "x")
 
 
-def test_make_test_without_pytest_says_what_to_install(made, tmp_path):
+def test_make_test_without_pytest_says_what_to_install(workspace, tmp_path):
     python = tmp_path / "python3"
     python.write_text("#!/bin/sh\nexit 1\n")
     python.chmod(0o755)
-    for folder, more in ((made.root, [f"PYTHON={python}"]), (made.node, [])):
+    for folder, more in ((workspace.root, [f"PYTHON={python}"]), (workspace.node, [])):
         done = run(folder, ["make", "test", *more], PATH=f"{tmp_path}:{os.environ['PATH']}")
         assert done.returncode == 2
         assert "-m pip install pytest" in done.stderr

@@ -25,23 +25,23 @@ def contract(tmp_path_factory):
         yield loaded
 
 
-def score(contract: Any, said: dict[int, float], outcome: int) -> float:
+def score(contract: Any, probability_by_hour: dict[int, float], outcome: int) -> float:
     """Of answers by the hour in which they came, to a question that is open for ten."""
-    answers = [{"at": hour * HOUR, "output": {"probability": p}} for hour, p in said.items()]
+    answers = [{"at": hour * HOUR, "output": {"probability": p}} for hour, p in probability_by_hour.items()]
     told = {"answers": answers, "opens_at": 0, "closes_at": 10 * HOUR}
     return contract.score_prediction(told, contract.ground_truth_type(outcome=outcome))["value"]
 
 
-@pytest.mark.parametrize("said", [{"probability": 0}, {"probability": 1}, {"probability": 0.3}])
-def test_is_accepted(said, contract):
-    assert check_output(said, contract.output_type, 1000)[1] == ""
+@pytest.mark.parametrize("answer", [{"probability": 0}, {"probability": 1}, {"probability": 0.3}])
+def test_is_accepted(answer, contract):
+    assert check_output(answer, contract.output_type, 1000)[1] == ""
 
 
 @pytest.mark.parametrize(
-    "said", [{"probability": p} for p in (-0.1, 1.1, math.nan, math.inf, None, "yes")] + [{}, 0.5]
+    "answer", [{"probability": p} for p in (-0.1, 1.1, math.nan, math.inf, None, "yes")] + [{}, 0.5]
 )
-def test_is_refused(said, contract):
-    assert check_output(said, contract.output_type, 1000)[1].startswith("BAD_OUTPUT")
+def test_is_refused(answer, contract):
+    assert check_output(answer, contract.output_type, 1000)[1].startswith("BAD_OUTPUT")
 
 
 @pytest.mark.parametrize("truth", [{"outcome": 0.5}, {"outcome": 2}, {}, {"outcome": "yes"}])
@@ -61,7 +61,7 @@ def test_to_answer_honestly_is_never_worse_than_to_be_silent(contract):
     rng = random.Random(3)
     for p in (0.05, 0.3, 0.5, 0.9):
         outcomes = [int(rng.random() < p) for _ in range(4000)]
-        assert fmean(score(contract, {0: p}, one) for one in outcomes) <= NO_IDEA + 1e-9
+        assert fmean(score(contract, {0: p}, outcome) for outcome in outcomes) <= NO_IDEA + 1e-9
 
 
 def test_who_knows_nothing_is_not_paid_and_less_is_better(contract):
@@ -79,7 +79,7 @@ def test_a_question_is_asked_in_the_scope_of_its_tags(tags, scope, contract):
 
 
 def test_the_board_is_the_weighted_mean_of_the_last(contract):
-    windows = {one.name: one for one in contract.aggregation.windows}
+    windows = {window.name: window for window in contract.aggregation.windows}
     assert windows["overall"].combines == {"long": 0.7, "recent": 0.3}
     assert [(windows[name].last, windows[name].least) for name in ("long", "recent")] == [
         (600, 10),

@@ -67,10 +67,10 @@ LINES = {
 }
 
 
-@pytest.mark.parametrize(("text", "found"), LINES.items(), ids=[repr(one) for one in LINES])
-def test_a_dotenv_file(text, found, tmp_path):
+@pytest.mark.parametrize(("text", "values"), LINES.items(), ids=[repr(text) for text in LINES])
+def test_a_dotenv_file(text, values, tmp_path):
     (tmp_path / ".env").write_bytes(text.encode())
-    assert read_dotenv(tmp_path / ".env", ENVIRON) == found
+    assert read_dotenv(tmp_path / ".env", ENVIRON) == values
 
 
 def read_by_compose(folder: Path, text: str) -> dict[str, str]:
@@ -80,9 +80,9 @@ def read_by_compose(folder: Path, text: str) -> dict[str, str]:
         ["docker", "compose", "config", "--format", "json"],
         cwd=folder, env={name: os.environ[name] for name in ("PATH", "HOME")} | ENVIRON, capture_output=True, check=True,
     )  # fmt: skip
-    said = json.loads(done.stdout)["services"]["a"].get("environment", {})
+    variables = json.loads(done.stdout)["services"]["a"].get("environment", {})
     return {
-        name: value.replace("$$", "$") for name, value in said.items()
+        name: value.replace("$$", "$") for name, value in variables.items()
     }  # it writes what compose may read again
 
 
@@ -92,9 +92,9 @@ compose = pytest.mark.skipif(bool(why_no_engine()), reason=why_no_engine() or "d
 @compose
 def test_docker_compose_reads_the_same(tmp_path):
     """One file for it: each line of the table, under a name of its own."""
-    plain = {text: found for text, found in LINES.items() if list(found) == ["A"] and text[0] == "A"}
+    plain = {text: values for text, values in LINES.items() if list(values) == ["A"] and text[0] == "A"}
     lines = [text.replace("A", f"N{number}", 1) for number, text in enumerate(plain)]
-    expected = {f"N{number}": found["A"] for number, found in enumerate(plain.values())}
+    expected = {f"N{number}": values["A"] for number, values in enumerate(plain.values())}
     assert len(expected) > 30
     assert read_by_compose(tmp_path, "\n".join(lines) + "\n") == expected
 
@@ -115,11 +115,11 @@ def test_whatever_we_read_docker_compose_reads_so(tmp_path_factory, values):
     read = {}
     for number, (form, value) in enumerate(values):
         try:
-            found = read_values(line := f"N{number}={form.format(value)}\n", ENVIRON)
+            values_read = read_values(line := f"N{number}={form.format(value)}\n", ENVIRON)
         except ValueError:
             continue
-        read[line] = found
-    expected = {name: value for found in read.values() for name, value in found.items()}
+        read[line] = values_read
+    expected = {name: value for values in read.values() for name, value in values.items()}
     assert read_by_compose(tmp_path_factory.mktemp("env"), "".join(read)) == expected
 
 
@@ -137,7 +137,7 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize(("text", "words"), BROKEN.items(), ids=[repr(one) for one in BROKEN])
+@pytest.mark.parametrize(("text", "words"), BROKEN.items(), ids=[repr(text) for text in BROKEN])
 def test_a_line_that_is_none_is_named(text, words, tmp_path):
     (tmp_path / ".env").write_text(text)
     with pytest.raises(OperatorError, match=words):
@@ -194,9 +194,9 @@ def test_a_module_path_that_is_there_stays_and_a_second_time_changes_nothing(tmp
 
 def test_where_the_challenge_is_installed_the_folder_beside_is_not_needed(tmp_path):
     """A container has the node's folder alone."""
-    made = render("a", "realtime", tmp_path, version="1")
+    workspace = render("a", "realtime", tmp_path, version="1")
     alone = tmp_path / "srv"
-    made.node.rename(alone)
+    workspace.node.rename(alone)
     (alone / ".env").unlink()
     environ = {"CONTRACT": "", "MODEL_BASE_CLASSNAME": ""}  # so compose hands on what is not set
     take_over_settings(environ, alone)
@@ -232,7 +232,9 @@ def test_a_command_reads_the_file_of_its_folder_and_says_where_it_is_wrong(tmp_p
 
 
 def test_models_check_in_the_nodes_folder_knows_the_challenge(tmp_path):
-    made = render("a", "realtime", tmp_path, version="1")
-    done = coordinator(made.node, "models", "check", "../crunch-a/examples/trend_following", "--rounds", 3)
+    workspace = render("a", "realtime", tmp_path, version="1")
+    done = coordinator(
+        workspace.node, "models", "check", "../crunch-a/examples/trend_following", "--rounds", 3
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ready to submit" in done.stdout

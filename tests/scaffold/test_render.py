@@ -27,7 +27,7 @@ CHALLENGE = "crunch-my-challenge"
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def workspace(tmp_path_factory):
     """One workspace that the tests of this module only read."""
     output = tmp_path_factory.mktemp("made")
     return render("my-challenge", "realtime", output, version="1.2.3")
@@ -41,8 +41,8 @@ def everything_in(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
-def test_a_workspace_holds_the_nodes_folder_and_the_participants_package(made):
-    files = set(files_in(made.root))
+def test_a_workspace_holds_the_nodes_folder_and_the_participants_package(workspace):
+    files = set(files_in(workspace.root))
     assert {
         "README.md",
         "AGENTS.md",
@@ -66,12 +66,12 @@ def test_a_workspace_holds_the_nodes_folder_and_the_participants_package(made):
         f"{CHALLENGE}/tests/test_scoring.py",
     } <= files
     assert not [name for name in files if name.endswith((".jinja", ".pyc")) or "{{" in name]
-    assert len(read_models(made.challenge / "examples")) >= 3
+    assert len(read_models(workspace.challenge / "examples")) >= 3
 
 
-def test_nothing_in_it_is_left_to_fill_in_or_points_back_to_our_own_package(made):
-    for name in files_in(made.root):
-        text = (made.root / name).read_text()
+def test_nothing_in_it_is_left_to_fill_in_or_points_back_to_our_own_package(workspace):
+    for name in files_in(workspace.root):
+        text = (workspace.root / name).read_text()
         if "observe/dashboards" not in name:  # Grafana writes {{label}}
             assert "{{" not in text, name
         assert "coordinator.scaffolds" not in text, name
@@ -81,27 +81,29 @@ def test_nothing_in_it_is_left_to_fill_in_or_points_back_to_our_own_package(made
             json.loads(text)
 
 
-def test_the_participants_package_is_the_code_of_the_example_challenge(made):
+def test_the_participants_package_is_the_code_of_the_example_challenge(workspace):
     """One place only: what `coordinator up` runs without a workspace is what a workspace begins with."""
     origin = ROOT / "scaffolds" / "challenge"
     for path in origin.rglob("*.py"):
         inside = path.relative_to(origin)
-        copy = (made.challenge / "crunch_my_challenge" if len(inside.parts) == 1 else made.challenge) / inside
+        copy = (
+            workspace.challenge / "crunch_my_challenge" if len(inside.parts) == 1 else workspace.challenge
+        ) / inside
         ours = path.read_text().replace("coordinator.scaffolds.challenge", "crunch_my_challenge")
         assert copy.read_text() == ours
 
 
-def test_the_answers_and_the_pristine_rendering_are_kept_for_an_upgrade(made):
-    kept = made.node / ".scaffold"
-    assert files_in(made.root) == sorted(
+def test_the_answers_and_the_pristine_rendering_are_kept_for_an_upgrade(workspace):
+    pristine_of = workspace.node / ".scaffold"
+    assert files_in(workspace.root) == sorted(
         [
-            *files_in(kept / "pristine"),
-            *(f"{NODE}/.scaffold/pristine/{one}" for one in files_in(kept / "pristine")),
+            *files_in(pristine_of / "pristine"),
+            *(f"{NODE}/.scaffold/pristine/{file}" for file in files_in(pristine_of / "pristine")),
         ]
     )
-    for name in files_in(kept / "pristine"):
-        assert (kept / "pristine" / name).read_bytes() == (made.root / name).read_bytes()
-    answers = (kept / "answers.yml").read_text()
+    for name in files_in(pristine_of / "pristine"):
+        assert (pristine_of / "pristine" / name).read_bytes() == (workspace.root / name).read_bytes()
+    answers = (pristine_of / "answers.yml").read_text()
     assert all(
         line in answers
         for line in ("slug: my-challenge", "package: crunch_my_challenge", "pack: realtime", '"1.2.3"')
@@ -115,14 +117,15 @@ def test_the_columns_for_the_web_app_are_those_of_the_nodes_own_schema(pack, tmp
     with load_contract(pack, tmp_path) as contract:
         windows = make_terms(contract, "", Settings(), 0).windows
     shipped = tmp_path / "gamed/crunch-node-gamed/deployment/report-ui/config/leaderboard-columns.json"
-    assert json.loads(shipped.read_text()) == columns({one.name: tip_of(one) for one in windows})
+    assert json.loads(shipped.read_text()) == columns({window.name: tip_of(window) for window in windows})
 
 
-def test_two_renderings_are_equal_byte_for_byte(made, tmp_path):
+def test_two_renderings_are_equal_byte_for_byte(workspace, tmp_path):
     again = render("my-challenge", "realtime", tmp_path, version="1.2.3")
-    assert files_in(again.root) == files_in(made.root)
+    assert files_in(again.root) == files_in(workspace.root)
     assert all(
-        (again.root / name).read_bytes() == (made.root / name).read_bytes() for name in files_in(made.root)
+        (again.root / name).read_bytes() == (workspace.root / name).read_bytes()
+        for name in files_in(workspace.root)
     )
 
 
@@ -157,18 +160,18 @@ def test_the_demo_is_btc_up_with_the_realtime_pack(tmp_path):
 
 
 def test_packs_lists_what_there_is(tmp_path):
-    said = coordinator(tmp_path, "packs").stdout
-    assert "realtime Which way" in " ".join(said.split())
-    assert said.count("(the default)") == 1
+    output = coordinator(tmp_path, "packs").stdout
+    assert "realtime Which way" in " ".join(output.split())
+    assert output.count("(the default)") == 1
     listed = json.loads(coordinator(tmp_path, "packs", "--json").stdout)
-    assert [(one["name"], one["default"]) for one in listed] == [
+    assert [(pack["name"], pack["default"]) for pack in listed] == [
         ("density", False),
         ("events", False),
         ("realtime", True),
         ("tournament", False),
         ("trading", False),
     ]
-    assert all(one["about"] in said for one in listed)
+    assert all(pack["about"] in output for pack in listed)
 
 
 SLUGS = ["a", "0", "btc-up", "a-1-b", "x" * SLUG_CHARS_MAX]
@@ -190,14 +193,14 @@ NOT_SLUGS = [
 ]
 
 
-@pytest.mark.parametrize("slug", SLUGS, ids=[repr(one[:12]) for one in SLUGS])
+@pytest.mark.parametrize("slug", SLUGS, ids=[repr(slug[:12]) for slug in SLUGS])
 def test_a_slug(slug, tmp_path):
-    made = render(slug, "realtime", tmp_path, version="1")
-    assert (made.challenge / package_name(slug) / "tracker.py").is_file()
+    workspace = render(slug, "realtime", tmp_path, version="1")
+    assert (workspace.challenge / package_name(slug) / "tracker.py").is_file()
     assert package_name(slug).isidentifier()
 
 
-@pytest.mark.parametrize("slug", NOT_SLUGS, ids=[repr(one[:12]) for one in NOT_SLUGS])
+@pytest.mark.parametrize("slug", NOT_SLUGS, ids=[repr(slug[:12]) for slug in NOT_SLUGS])
 def test_a_name_that_is_no_slug_is_refused_and_nothing_is_written(slug, tmp_path):
     folder = tmp_path / "in" / "here"
     folder.mkdir(parents=True)
@@ -278,16 +281,18 @@ def test_a_rendering_that_fails_half_way_leaves_what_was_there(tmp_path, monkeyp
 
 @pytest.mark.parametrize("pack", packs())
 def test_a_pack_has_three_models_with_owners_and_a_contract_that_fits_a_page(pack, tmp_path):
-    made = render("a-b", pack, tmp_path, version="1")
-    entries = read_models(made.challenge / "examples")
+    workspace = render("a-b", pack, tmp_path, version="1")
+    entries = read_models(workspace.challenge / "examples")
     assert len(entries) >= 3
     assert len({entry.cruncher_id for entry in entries}) == len(entries)
     assert all(entry.wallet_pubkey and entry.cruncher_name for entry in entries)
-    contract = (made.node / "runtime_definitions/contracts.py").read_text()
+    contract = (workspace.node / "runtime_definitions/contracts.py").read_text()
     assert len(contract.splitlines()) <= 85
-    reasons = made.challenge / "CANNOT_BE_GAMED.md"
+    reasons = workspace.challenge / "CANNOT_BE_GAMED.md"
     assert "cannot be gamed" in (reasons.read_text() if reasons.exists() else contract)
-    assert "coordinator.scaffolds" not in "".join(path.read_text() for path in made.challenge.rglob("*.py"))
+    assert "coordinator.scaffolds" not in "".join(
+        path.read_text() for path in workspace.challenge.rglob("*.py")
+    )
 
 
 def test_a_pack_is_laid_over_the_base(tmp_path, monkeypatch):
@@ -299,16 +304,16 @@ def test_a_pack_is_laid_over_the_base(tmp_path, monkeypatch):
     (pack / "template" / "crunch-node-{{ slug }}" / "api" / "more.md").write_text("{{ slug }} stays\n")
     monkeypatch.setattr(rendering, "PACKS", tmp_path / "packs")
     assert list(packs()) == ["silent"]
-    made = render("a-b", "silent", tmp_path / "out", version="1")
-    assert (made.root / "README.md").read_text() == "of a-b, silent\n"
-    assert (made.node / "api/more.md").read_text() == "{{ slug }} stays\n"
-    assert (made.node / "api/README.md").is_file()
-    assert (made.challenge / "crunch_a_b/tracker.py").is_file()
+    workspace = render("a-b", "silent", tmp_path / "out", version="1")
+    assert (workspace.root / "README.md").read_text() == "of a-b, silent\n"
+    assert (workspace.node / "api/more.md").read_text() == "{{ slug }} stays\n"
+    assert (workspace.node / "api/README.md").is_file()
+    assert (workspace.challenge / "crunch_a_b/tracker.py").is_file()
 
 
-def test_the_challenge_is_an_installable_package_that_needs_nothing(made, tmp_path):
+def test_the_challenge_is_an_installable_package_that_needs_nothing(workspace, tmp_path):
     done = run(
-        made.challenge,
+        workspace.challenge,
         [
             sys.executable,
             "-Im",
@@ -324,7 +329,7 @@ def test_the_challenge_is_an_installable_package_that_needs_nothing(made, tmp_pa
     (wheel,) = (tmp_path / "dist").glob("crunch_my_challenge-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {
-        f"crunch_my_challenge/{one}" for one in ("__init__.py", "tracker.py", "scoring.py", "py.typed")
+        f"crunch_my_challenge/{file}" for file in ("__init__.py", "tracker.py", "scoring.py", "py.typed")
     } <= {*names}
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     alone = run(

@@ -33,14 +33,17 @@ def answer(values: list[Any], rows: list[Any] | None = None) -> dict[str, Any]:
 
 def played(
     contract: Any,
-    said: dict[str, dict[str, Any]],
+    answers_by_model: dict[str, dict[str, Any]],
     target: list[float | None] | None = None,
     **stakes: float,
 ) -> dict[str, tuple[float, float] | str]:
     """One round by the node's scorer: model -> (score, what its stake won), or why it has none."""
-    models = sorted(said)
+    models = sorted(answers_by_model)
     asked = Asked(
-        models, [""] * len(models), [msgspec.Raw(msgspec.json.encode(said[one])) for one in models], {}
+        models,
+        [""] * len(models),
+        [msgspec.Raw(msgspec.json.encode(answers_by_model[model_id])) for model_id in models],
+        {},
     )
     truth = contract.ground_truth_type.model_validate({"columns": {"id": ROWS, "target": target or TARGET}})
     context = RoundContext(
@@ -62,13 +65,13 @@ def played(
     }
 
 
-@pytest.mark.parametrize("said", [answer(GOOD), answer([0, 0, 0, 0, 1]), answer([0.5], [17])])
-def test_is_accepted(said, contract):
-    assert check_output(said, contract.output_type, contract.output_max_bytes)[1] == ""
+@pytest.mark.parametrize("answer", [answer(GOOD), answer([0, 0, 0, 0, 1]), answer([0.5], [17])])
+def test_is_accepted(answer, contract):
+    assert check_output(answer, contract.output_type, contract.output_max_bytes)[1] == ""
 
 
 @pytest.mark.parametrize(
-    "said",
+    "answer",
     [
         answer([*GOOD[:4], 1.1]),
         answer([*GOOD[:4], -0.1]),
@@ -81,13 +84,13 @@ def test_is_accepted(said, contract):
         GOOD,
     ],
 )
-def test_is_refused(said, contract):
-    assert check_output(said, contract.output_type, contract.output_max_bytes)[1].startswith("BAD_OUTPUT")
+def test_is_refused(answer, contract):
+    assert check_output(answer, contract.output_type, contract.output_max_bytes)[1].startswith("BAD_OUTPUT")
 
 
 def test_a_stake_wins_or_burns_the_clipped_score(contract):
-    found = played(contract, {"a": answer(GOOD), "b": answer(BAD), "c": answer(GOOD)}, a=40.0, b=100.0)
-    assert found == {"a": (1.0, 10.0), "b": (-1.0, -25.0), "c": (1.0, 0.0)}
+    results = played(contract, {"a": answer(GOOD), "b": answer(BAD), "c": answer(GOOD)}, a=40.0, b=100.0)
+    assert results == {"a": (1.0, 10.0), "b": (-1.0, -25.0), "c": (1.0, 0.0)}
 
 
 def test_rows_are_paired_by_id_and_not_by_place(contract):
@@ -96,29 +99,32 @@ def test_rows_are_paired_by_id_and_not_by_place(contract):
 
 
 def test_only_the_order_counts(contract):
-    said = {"a": answer([0.1, 0.3, 0.2, 0.9, 0.8]), "b": answer([x**9 for x in (0.1, 0.3, 0.2, 0.9, 0.8)])}
-    found = played(contract, said, a=1.0, b=1.0)
-    assert found["a"] == found["b"]
+    answers_by_model = {
+        "a": answer([0.1, 0.3, 0.2, 0.9, 0.8]),
+        "b": answer([x**9 for x in (0.1, 0.3, 0.2, 0.9, 0.8)]),
+    }
+    results = played(contract, answers_by_model, a=1.0, b=1.0)
+    assert results["a"] == results["b"]
 
 
 def test_an_answer_without_a_row_or_an_opinion_fails_and_burns_nobody_else(contract):
-    said = {"few": answer(GOOD[:4], ROWS[:4]), "flat": answer([0.5] * 5), "good": answer(GOOD)}
-    found = played(contract, said, few=1.0, flat=1.0, good=4.0)
-    assert "1 rows are missing, 'r5'" in str(found["few"])
-    assert "the same value" in str(found["flat"])
-    assert found["good"] == (1.0, 1.0)
+    answers_by_model = {"few": answer(GOOD[:4], ROWS[:4]), "flat": answer([0.5] * 5), "good": answer(GOOD)}
+    results = played(contract, answers_by_model, few=1.0, flat=1.0, good=4.0)
+    assert "1 rows are missing, 'r5'" in str(results["few"])
+    assert "the same value" in str(results["flat"])
+    assert results["good"] == (1.0, 1.0)
 
 
 def test_a_row_whose_target_nobody_knows_does_not_count(contract):
-    said = {"a": answer([0.1, 0.2, 0.9, 0.4, 0.5])}
-    assert played(contract, said, [0.0, 0.25, None, 0.75, 1.0], a=4.0) == {"a": (1.0, 1.0)}
+    answers_by_model = {"a": answer([0.1, 0.2, 0.9, 0.4, 0.5])}
+    assert played(contract, answers_by_model, [0.0, 0.25, None, 0.75, 1.0], a=4.0) == {"a": (1.0, 1.0)}
 
 
 def test_pay_is_by_sums_of_what_was_won(contract):
     (pool,) = contract.payout.pools
     assert pool.above == 0
     assert contract.aggregation.value_field == "payout"
-    assert {one.rule for one in contract.aggregation.windows} == {"sum"}
+    assert {window.rule for window in contract.aggregation.windows} == {"sum"}
     assert contract.absence_policy == "zero"
 
 

@@ -41,21 +41,21 @@ class Session:
         self.scores: dict[str, list[float | None]] = {}
         self.costs: dict[str, list[float | None]] = {}
 
-    def play(self, said: Mapping[str, Sequence[float | str]], prices: Sequence[float]) -> Session:
+    def play(self, signals: Mapping[str, Sequence[float | str]], prices: Sequence[float]) -> Session:
         """What each model says in each minute: a signal, or that it is away."""
         for i, (before, after) in enumerate(itertools.pairwise(prices)):
-            self._round(i, {model: each[i] for model, each in said.items()}, before, after)
+            self._round(i, {model: each[i] for model, each in signals.items()}, before, after)
         return self
 
-    def _round(self, i: int, said: Mapping[str, float | str], before: float, after: float) -> None:
-        models = sorted(said)
+    def _round(self, i: int, signals: Mapping[str, float | str], before: float, after: float) -> None:
+        models = sorted(signals)
         missed = {
-            place: ("ABSENT", "model" if said[model] == AWAY else "node")
+            place: ("ABSENT", "model" if signals[model] == AWAY else "node")
             for place, model in enumerate(models)
-            if isinstance(said[model], str)
+            if isinstance(signals[model], str)
         }
         outputs = [
-            NO_OUTPUT if place in missed else msgspec.Raw(json.dumps({"signal": said[model]}).encode())
+            NO_OUTPUT if place in missed else msgspec.Raw(json.dumps({"signal": signals[model]}).encode())
             for place, model in enumerate(models)
         ]
         context = RoundContext(
@@ -87,7 +87,7 @@ class Session:
 
     def total(self, model: str) -> float:
         """What the board adds up: scores, and what was charged for silence."""
-        return math.fsum(one for one in (*self.scores[model], *self.costs[model]) if one is not None)
+        return math.fsum(amount for amount in (*self.scores[model], *self.costs[model]) if amount is not None)
 
 
 @pytest.mark.parametrize("signal", [0.0, -1.0, 1, 0.123456])
@@ -96,7 +96,7 @@ def test_is_accepted(signal, contract):
 
 
 @pytest.mark.parametrize(
-    "said",
+    "answer",
     [
         {"signal": 1.0001},
         {"signal": -2},
@@ -107,8 +107,8 @@ def test_is_accepted(signal, contract):
         0.5,
     ],
 )
-def test_is_refused(said, contract):
-    assert check_output(said, contract.output_type, 1000)[1].startswith("BAD_OUTPUT")
+def test_is_refused(answer, contract):
+    assert check_output(answer, contract.output_type, 1000)[1].startswith("BAD_OUTPUT")
 
 
 def test_scores_and_what_silence_costs_add_up_to_the_net_profit(contract):
@@ -116,18 +116,18 @@ def test_scores_and_what_silence_costs_add_up_to_the_net_profit(contract):
     prices = [100.0]
     for _ in range(200):
         prices.append(prices[-1] * (1 + rng.gauss(0, 0.003)))
-    said = {
+    signals = {
         name: [rng.choice([AWAY, BY_NODE, 0.0, rng.uniform(-1, 1)]) for _ in range(200)] for name in "abc"
     }
-    session = Session(contract).play(said, prices)
-    for name in said:
+    session = Session(contract).play(signals, prices)
+    for name in signals:
         assert session.total(name) == pytest.approx(session.account(name)["net_profit"], abs=1e-6)
 
 
 @pytest.mark.parametrize("away", [AWAY, BY_NODE])
 def test_silence_keeps_the_position_whoever_is_to_blame(away, contract):
-    said = {"silent": [0.5, *[away] * 9], "speaking": [0.5] * 10}
-    session = Session(contract).play(said, RISE)
+    signals = {"silent": [0.5, *[away] * 9], "speaking": [0.5] * 10}
+    session = Session(contract).play(signals, RISE)
     assert session.account("silent") == session.account("speaking")
     assert session.total("silent") == session.total("speaking")
     assert session.costs["silent"][0] is None
@@ -167,7 +167,7 @@ def test_no_way_of_trading_saves_the_fee(game, contract):
     session = Session(contract).play({"a": GAMES[game]}, FLAT)
     signals = [0.0, *GAMES[game]]
     traded = sum(abs(after - before) for before, after in itertools.pairwise(signals)) * STAKE
-    held = sum(abs(one) for one in GAMES[game]) * STAKE
+    held = sum(abs(signal) for signal in GAMES[game]) * STAKE
     assert session.total("a") == pytest.approx(-FEE * traded - CARRY_A_MINUTE * held, abs=1e-6)
 
 
@@ -185,5 +185,5 @@ def test_who_comes_or_goes_changes_nobodys_score(contract):
 def test_only_a_profit_is_paid_and_where_nobody_made_one_nobody_is(contract):
     (pool,) = contract.payout.pools
     assert pool.above == 0
-    assert {one.rule for one in contract.aggregation.windows} == {"sum"}
+    assert {window.rule for window in contract.aggregation.windows} == {"sum"}
     assert contract.aggregation.checkpoint_key == "score_anchor"

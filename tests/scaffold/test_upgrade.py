@@ -140,7 +140,7 @@ def test_without_git_the_new_file_stands_beside_and_none_is_marked(workspace, re
     was = tree(workspace)
     outcome = upgrade.upgrade(workspace, version="0.1.0")
     beside = {change.path for change in outcome.changes if change.action == "beside"}
-    assert beside == {RUNBOOK, ENV, f"{CHALLENGE}/pyproject.toml"} == {one.path for one in outcome.unmerged}
+    assert beside == {RUNBOOK, ENV, f"{CHALLENGE}/pyproject.toml"} == {file.path for file in outcome.unmerged}
     now = tree(workspace)
     assert all(now[path] == was[path] and f"{path}.new" in now for path in beside)
 
@@ -256,8 +256,8 @@ def test_what_was_edited_between_a_kill_and_the_next_upgrade_stays(workspace, re
 
 def test_the_command_lists_what_to_look_at(workspace, tmp_path):
     """With real templates: this version's own workspace has nothing to do."""
-    made = coordinator(tmp_path, "init", "fresh")
-    assert made.returncode == 0, made.stderr
+    init_done = coordinator(tmp_path, "init", "fresh")
+    assert init_done.returncode == 0, init_done.stderr
     done = coordinator(tmp_path / "fresh" / "crunch-node-fresh", "upgrade")
     assert (done.returncode, done.stdout.endswith("nothing to do\n")) == (0, True), done.stdout + done.stderr
     fresh = tmp_path / "fresh"
@@ -265,9 +265,9 @@ def test_the_command_lists_what_to_look_at(workspace, tmp_path):
         (folder / "README.md").write_text("old\n")
     (fresh / "README.md").write_text("mine\n")
     for dry in (["--dry-run"], []):
-        said = CliRunner().invoke(app, ["upgrade", str(fresh), *dry])
-        assert said.exit_code == 1
-        assert "conflict README.md  (both of us changed the same lines: 1 places are marked)" in said.output
-        assert "1 files to look at: README.md" in said.output
+        result = CliRunner().invoke(app, ["upgrade", str(fresh), *dry])
+        assert result.exit_code == 1
+        assert "conflict README.md  (both of us changed the same lines: 1 places are marked)" in result.output
+        assert "1 files to look at: README.md" in result.output
     assert "<<<<<<< yours" in (fresh / "README.md").read_text()
     assert CliRunner().invoke(app, ["upgrade", str(tmp_path)]).exit_code == 2

@@ -33,18 +33,18 @@ class Mine(TrackerBase):
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not on this machine")
 @pytest.mark.parametrize("pack", packs())
 def test_a_rendered_workspace_passes_its_own_tests(pack, tmp_path):
-    made = render("a-b", pack, tmp_path, version="1")
-    done = run(made.root, ["make", "test", f"PYTHON={sys.executable}"], **PLAIN_PYTEST)
+    workspace = render("a-b", pack, tmp_path, version="1")
+    done = run(workspace.root, ["make", "test", f"PYTHON={sys.executable}"], **PLAIN_PYTEST)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count(" passed") == 2
 
 
 def test_its_tests_fail_where_the_scoring_is_no_longer_what_they_say(tmp_path):
-    made = render("a-b", "realtime", tmp_path, version="1")
-    scoring = made.challenge / "crunch_a_b/scoring.py"
+    workspace = render("a-b", "realtime", tmp_path, version="1")
+    scoring = workspace.challenge / "crunch_a_b/scoring.py"
     scoring.write_text(scoring.read_text().replace("- clipped * clipped", "- clipped"))
     done = run(
-        made.challenge, [sys.executable, "-m", "pytest", "-q", "tests/test_scoring.py"], **PLAIN_PYTEST
+        workspace.challenge, [sys.executable, "-m", "pytest", "-q", "tests/test_scoring.py"], **PLAIN_PYTEST
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "test_it_pays_best_to_say_what_one_expects" in done.stdout
@@ -53,11 +53,11 @@ def test_its_tests_fail_where_the_scoring_is_no_longer_what_they_say(tmp_path):
 @pytest.mark.broker
 def test_coordinator_up_in_the_nodes_folder_runs_that_challenge(tmp_path):
     """Twenty minutes of a made-up market, with the workspace's contract, its models, one model of mine and its `.env`."""
-    made = render("a-b", "realtime", tmp_path, version="1")
-    (made.challenge / "examples/mine").mkdir()
-    (made.challenge / "examples/mine/main.py").write_text(MINE)
+    workspace = render("a-b", "realtime", tmp_path, version="1")
+    (workspace.challenge / "examples/mine").mkdir()
+    (workspace.challenge / "examples/mine/main.py").write_text(MINE)
     (port,) = free_ports(1)
-    (made.node / ".env").write_text(
+    (workspace.node / ".env").write_text(
         f"# settings of this node\nFEED_SUBJECTS=ETHUSDT\nAPI_PORT={port}\n"
         "SNAPSHOT_INTERVAL_SECONDS=600\nCHECKPOINT_INTERVAL_SECONDS=1200\n"
     )
@@ -67,25 +67,25 @@ def test_coordinator_up_in_the_nodes_folder_runs_that_challenge(tmp_path):
         stderr=subprocess.STDOUT,
         text=True,
         env=clean_environment(),
-        cwd=made.node,
+        cwd=workspace.node,
     )
     try:
-        said, _ = node.communicate(timeout=SECONDS_MAX)
+        printed, _ = node.communicate(timeout=SECONDS_MAX)
     finally:
         node.kill()
-    assert node.returncode == 0, said
-    assert f"the page is http://127.0.0.1:{port}/" in said
-    summary = json.loads((made.node / "run.json").read_text())
+    assert node.returncode == 0, printed
+    assert f"the page is http://127.0.0.1:{port}/" in printed
+    summary = json.loads((workspace.node / "run.json").read_text())
     models = {"101", "102", "103", "104", "105", "106", "107", "mine"}
     assert {row["model_id"] for row in summary["leaderboard"]} == models
     assert summary["predictions"]["failed"] == 0
     assert sum(summary["predictions"].values()) == summary["inputs"]["received"] * len(models)
     assert summary["predictions"]["scored"] > 0
-    assert [sum(one["reward_pct"] for one in summary["latest_emission"]["cruncher_rewards"])] == [
+    assert [sum(reward["reward_pct"] for reward in summary["latest_emission"]["cruncher_rewards"])] == [
         1_000_000_000
     ]
 
-    node_file = json.loads((made.node / "coordinator-data/node.json").read_text())
+    node_file = json.loads((workspace.node / "coordinator-data/node.json").read_text())
     assert node_file["crunch_id"] == "a-b"
-    models_log = (made.node / "coordinator-data/models/mine.log").read_text()
+    models_log = (workspace.node / "coordinator-data/models/mine.log").read_text()
     assert "BAD_IMPLEMENTATION" not in models_log

@@ -64,17 +64,17 @@ def run(folder: Path, command: list[str], **environment: str) -> subprocess.Comp
 @contextmanager
 def load_contract(pack: str, folder: Path) -> Iterator[CrunchContract]:
     """The contract of a workspace rendered from `pack`, loaded as the node does. Its modules are forgotten after."""
-    made = render("gamed", pack, folder, version="1")
-    kept = list(sys.path)
-    sys.path[:0] = [str(made.node), str(made.challenge)]
+    workspace = render("gamed", pack, folder, version="1")
+    path_before = list(sys.path)
+    sys.path[:0] = [str(workspace.node), str(workspace.challenge)]
     try:
         yield importlib.import_module("runtime_definitions.contracts").CONTRACT
     finally:
-        sys.path[:] = kept
+        sys.path[:] = path_before
         forget_modules("crunch_gamed")
 
 
 def forget_modules(package: str) -> None:
     """Forget a rendered participants' package and the contract beside it: the next one has the same names."""
-    for name in [one for one in sys.modules if one.partition(".")[0] in ("runtime_definitions", package)]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("runtime_definitions", package)]:
         del sys.modules[name]
