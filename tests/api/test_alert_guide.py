@@ -170,7 +170,7 @@ def test_every_example_of_the_asyncapi_document_and_every_record_of_a_log_is_as_
         birth, *others = [of_document(document, name) for name in channel["messages"]]
         for record in map(msgspec.json.decode, log[topic]):
             if not birth.is_valid(record):
-                assert any(one.is_valid(record) for one in others), record
+                assert any(validator.is_valid(record) for validator in others), record
     foreign = {
         "e": 1,
         "epoch": 1,

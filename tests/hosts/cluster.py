@@ -120,8 +120,8 @@ class Cluster:
             self.start_broker(name)
         for name in BROKERS:
             await self.until(lambda name=name: "ready" in self.log(name).read_text(), f"{name} is not ready")
-        code, said = self.command("broker-1", "topics", "create", "--replication", "3")
-        assert code == 0, said
+        code, output = self.command("broker-1", "topics", "create", "--replication", "3")
+        assert code == 0, output
         self.watch = Watch(self.bootstrap, CRUNCH, self.folder)
         await self.watch.open()
         for name in WORKER_HOSTS:
@@ -265,5 +265,5 @@ async def hold_whole(cluster: Cluster) -> None:
     for topic in TOPIC_OF_WORKER.values():
         decisions = await cluster.watch.look(topic)
         assert [decision.seq for decision in decisions] == list(range(1, len(decisions) + 1)), topic
-    code, said = cluster.command("report-a", "verify-e2e", "--timeout", "240")
-    assert code == 0, said
+    code, output = cluster.command("report-a", "verify-e2e", "--timeout", "240")
+    assert code == 0, output

@@ -32,11 +32,11 @@ async def test_a_standby_takes_over_within_few_round_trips(tmp_path: Path):
     network.open()
     try:
         address = network.address("broker-1")
-        script, said = Path(__file__).with_name("broker_host.py"), tmp_path / "broker.log"
+        script, log_of_broker = Path(__file__).with_name("broker_host.py"), tmp_path / "broker.log"
         command = [sys.executable, "-I", script, tmp_path / "broker", "1", CLUSTER_ID, address]
-        with said.open("wb") as out:
+        with log_of_broker.open("wb") as out:
             network.start("broker-1", command, os.environ, out, tmp_path)
-        await until(lambda: "ready" in said.read_text(), 0.2, said.read_text)
+        await until(lambda: "ready" in log_of_broker.read_text(), 0.2, log_of_broker.read_text)
         await create_topics(f"{address}:9092", CRUNCH)
         io = KafkaLog(f"{address}:9092", CRUNCH)
         await (await io.reader("inputs", 0)).close()  # as a standby that has run for a while
