@@ -18,6 +18,7 @@ AlertKind = Literal[
     "log",
     "store",
     "disk",
+    "blob",
     "kafka",
     "checkpoint",
     "chain",

@@ -82,7 +82,7 @@ class GuardMetrics(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Invariants, alerts, the webhook and the chain watch."""
+        """Invariants, alerts, the disk, the webhook and the chain watch."""
         monitor = self._monitor
         holds = GaugeMetricFamily("coordinator_invariant_ok", "1 while it holds.", labels=["name"])
         counts = GaugeMetricFamily(
@@ -101,6 +101,11 @@ class GuardMetrics(Collector):
         for kind in get_args(AlertKind):
             alerts.add_metric([kind], kinds.get(kind, 0))
         yield alerts
+        yield GaugeMetricFamily(
+            "coordinator_disk_write_seconds",
+            "Time of a write of 4 kB in the data directory until the disk has it; the newest one.",
+            monitor.disk.write_ms / 1000,
+        )
         if monitor.webhook is not None:
             posts = CounterMetricFamily("coordinator_webhook_posts", "Posts by outcome.", labels=["outcome"])
             for outcome in ("sent", "failed", "dropped"):

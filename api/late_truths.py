@@ -42,5 +42,5 @@ def late_truths(read: ReadModels, crunch_id: str) -> Iterator[Alert]:
             "checkpoint",
             f"truth {which}",
             f"the truth of {names[0]}{more} was corrected after {which} was built: "
-            f"coordinator checkpoint correct {which}",
+            f"coordinator checkpoint correct {which} --reason TEXT --total-prize MICRO_USDC",
         )

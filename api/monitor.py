@@ -16,9 +16,10 @@ import msgspec
 import structlog
 
 from coordinator.api.commands import CommandPort
+from coordinator.api.disk_watch import DiskWatch
 from coordinator.api.late_truths import late_truths
 from coordinator.api.price_jumps import PriceJumps
-from coordinator.api.progress import Progress, full_disk, letter_flood, silent_subjects, wrong_clock
+from coordinator.api.progress import Progress, letter_flood, silent_subjects, wrong_clock
 from coordinator.api.replay_check import ReplayCheck
 from coordinator.api.shadow_loop import ShadowLoop
 from coordinator.api.side_tasks import SideTask
@@ -88,6 +89,7 @@ class Monitor:
         self.scrub = watches.scrub
         self.evidence = watches.evidence
         self.shadow = watches.shadow or ShadowLoop(projector.settings.data_dir, now_ms)
+        self.disk = DiskWatch(projector.settings.data_dir, self._steady_ms)
         self.replay_check = replay_check or ReplayCheck(projector.settings, folded=projector.has_folded)
         self.alerts = Alerts(projector.settings.crunch_id)
         self.findings: list[Finding] = []
@@ -116,17 +118,12 @@ class Monitor:
             SideTask("monitor", self._look_on),
             SideTask("replay check", self.replay_check.run),
             SideTask("shadow", self.shadow.run),
+            SideTask("disk", self.disk.run),
         ]
-        if self.chain is not None:
-            own.append(SideTask("chain watch", self.chain.run))
-        if self.webhook is not None:
-            own.append(SideTask("webhook", self.webhook.run))
-        if self.payees is not None:
-            own.append(SideTask("payees", self.payees.run))
-        if self.scrub is not None:
-            own.append(SideTask("scrub", self.scrub.run))
-        if self.evidence is not None:
-            own.append(SideTask("evidence", self.evidence.run))
+        beside = (("chain watch", self.chain), ("webhook", self.webhook), ("payees", self.payees))
+        own += [SideTask(name, watch.run) for name, watch in beside if watch is not None]
+        own += [SideTask("scrub", self.scrub.run)] if self.scrub is not None else []
+        own += [SideTask("evidence", self.evidence.run)] if self.evidence is not None else []
         self.side_tasks += own
         try:
             async with asyncio.TaskGroup() as group:
@@ -262,7 +259,9 @@ class Monitor:
         for projection in self._projector.read.all():
             if aside := projection.store.set_aside:
                 yield Alert("store", projection.name, f"{aside}. Look at the disk, then delete that folder")
-        yield from full_disk(self._settings.data_dir)
+        yield from self.disk.alerts()
+        for sha256, text in self.scrub.lost.items() if self.scrub is not None else ():
+            yield Alert("blob", sha256, text)
         self._broker_away = self._progress.broker_is_away(self._members_error, self._steady)
         yield from self._standing_alerts()
         yield from self._feed_alerts(now)

@@ -1,14 +1,12 @@
-"""What stands still: stages, subjects, the disk. One judgement for the alerts, /healthz, the page and `doctor`.
+"""What stands still: stages, subjects, models. One judgement for the alerts, /healthz, the page and `doctor`.
 
-Pure but for the disk: positions of the log and the broker's word come in, alerts go out. What is told is told only
+Pure: positions of the log and the broker's word come in, alerts go out. What is told is told only
 once it has lasted, since a worker that is started again is away for some seconds.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 import msgspec
 
@@ -30,14 +28,15 @@ from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
 
 LASTING_MS = 45_000
-UNANSWERED_MS = 30_000
+AWAY_MS = 30_000
+"""For how long a broker, a worker or every model is away before it is told: each comes back within seconds if it is
+only started again."""
 BROKER_AWAY_MS = 5_000
 SILENT_GRANULES = 5
 FLOOD_LETTERS, FLOOD_MS = 100, 60_000
 """One wrong line an hour is no flood."""
 OVERDUE_MS = 300_000
 LACKING_STATES, AWAY_STATES = (DEGRADED, "refused"), ("reconnecting", "connecting")
-DISK_BYTES_MIN, DISK_SHARE_MIN = 1024**3, 0.1
 WORKER_OF_TOPIC = {"inputs": "feed", "predictions": "predict", "scores": "score", "snapshots": "score"} | {
     "checkpoints": "checkpoint"
 }
@@ -88,7 +87,7 @@ class Progress:
         """Stages for which no process runs."""
         missing = nobody(dict(members))
         for stage, away_ms in self._workers.lasting_ms(now, dict.fromkeys(missing, 0)).items():
-            if away_ms >= LASTING_MS:
+            if away_ms >= AWAY_MS:
                 yield Alert("worker", WORKER_OF[stage], missing[stage])
 
     def broker_is_away(self, error: str, now: int) -> bool:
@@ -105,7 +104,7 @@ class Progress:
     def kafka(self, error: str, now: int) -> Iterator[Alert]:
         """A broker that does not say who works; one that has just started does not know it yet. Empty: it said it."""
         for silent_ms in self._kafka.lasting_ms(now, {"kafka": 0} if error else {}).values():
-            if silent_ms >= LASTING_MS:
+            if silent_ms >= AWAY_MS:
                 yield Alert("kafka", "silent", error)
 
     def sources(self, states: Iterable[StateRow], patience_ms: int, now: int) -> Iterator[Alert]:
@@ -125,7 +124,7 @@ class Progress:
             self._answers = (answered, missed)
         standing = {"models": answered} if missed > self._answers[1] else {}
         for silent_ms in self._unanswered.lasting_ms(now, standing).values():
-            if silent_ms >= UNANSWERED_MS:
+            if silent_ms >= AWAY_MS:
                 yield Alert(
                     "models",
                     "silent",
@@ -265,15 +264,3 @@ def _idle_stage(stage: str, waits: str, stood_ms: int) -> Alert:
         stage,
         f"the {worker} worker decides nothing for {stood_ms // 1000} s: {waits}; look at its log",
     )
-
-
-def full_disk(folder: Path) -> Iterator[Alert]:
-    """The file system of `folder`, where there is little room left on it."""
-    try:
-        usage = shutil.disk_usage(folder)
-    except OSError as error:
-        yield Alert("disk", str(folder), f"{folder} cannot be looked at: {error.strerror or error}")
-        return
-    if usage.free < DISK_BYTES_MIN and usage.free < DISK_SHARE_MIN * usage.total:
-        what = f"{usage.free / 1e6:,.0f} of {usage.total / 1e6:,.0f} MB are free for {folder}"
-        yield Alert("disk", "space", f"{what}: make room, nothing in the log is ever deleted")

@@ -11,6 +11,7 @@ from coordinator.api.commands import CommandPort
 from coordinator.api.evidence_loop import EvidenceLoop
 from coordinator.api.payees import PayeesLoop
 from coordinator.api.shadow_loop import ShadowLoop
+from coordinator.infra.blobs.configured import store_of
 from coordinator.infra.chain.fake import FakeChain
 from coordinator.infra.kafka.groups import stage_members
 from coordinator.infra.log.scrub import LogScrub
@@ -42,7 +43,9 @@ def make_watches(projector: Projector, port: CommandPort) -> Watches:
     return Watches(
         chain=None if chain is None else ChainLoop(chain, projector, port, wall_ms, settles_on=fake),
         payees=PayeesLoop(projector, port, wall_ms),
-        scrub=LogScrub(settings.kafka_bootstrap, settings.crunch_id, settings.scrub_mb_per_minute),
+        scrub=LogScrub(
+            settings.kafka_bootstrap, settings.crunch_id, settings.scrub_mb_per_minute, store_of(settings)
+        ),
         evidence=EvidenceLoop(settings, projector.read.evidence),
         members=lambda: stage_members(settings.kafka_bootstrap, settings.crunch_id),
         webhook=Webhook(

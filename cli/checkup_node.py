@@ -282,7 +282,7 @@ async def api(address: str) -> list[Finding]:
                 f"alert {alert['kind']}",
                 State.FAULT,
                 f"{alert['name']}: {alert['text']}",
-                "see the page's alerts",
+                f"do what the runbook says: {address}/docs/book/runbook/{alert['kind']}/",
             )
             for alert in alerts
         ]

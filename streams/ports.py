@@ -205,6 +205,14 @@ class BlobReader(Protocol):
         ...
 
 
+class BlobLook(Protocol):
+    """Whether a blob is there."""
+
+    def look(self, blob: Blob) -> None:
+        """Raises BlobLostError for one that is missing or altered; WorldError where the store is out of reach."""
+        ...
+
+
 class Blobs(BlobReader, Protocol):
     """The store of them."""
 

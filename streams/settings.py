@@ -195,7 +195,7 @@ class Settings(BaseSettings):
     """For so many days before the newest event the read models answer about the past; what is older is cut out of them,
     never out of the log. 0: all of it stays."""
     scrub_mb_per_minute: Number = Field(60.0, ge=0, le=100_000)
-    """How fast the topics are read again for what the disk has altered; 0 never."""
+    """How fast the topics, and then the blobs that they name, are read again for what the disk has altered; 0 never."""
     feed_stall_alert_seconds: Number = Field(300.0, ge=1, le=YEAR_SECONDS)
     """A feed or a subject from which nothing comes for so long is an alert."""
     price_jump_alert_factor: Number = Field(2.0, ge=1.001, le=1e12)

@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-from coordinator.api.alert_guide import GUIDES, AlertGuide
+from coordinator.api.alert_guide import GUIDES
+from coordinator.api.node_alerts import AlertGuide
 
 HEAD = "# Made from api/alert_guide.py by `make observability`; edit that.\n"
 RUNBOOK = "docs/runbook"
@@ -27,7 +28,7 @@ def rules() -> str:
             "labels": {"severity": guide.severity},
             "annotations": {
                 "summary": guide.title,
-                "description": guide.means,
+                "description": f"{guide.means} {guide.risk}",
                 "runbook": f"{RUNBOOK}/{name}.md",
             },
         }
@@ -112,7 +113,11 @@ def _labels(name: str, guide: AlertGuide) -> dict[str, str]:
 
 
 def _said(name: str, guide: AlertGuide) -> dict[str, str]:
-    return {"summary": guide.title, "description": guide.means, "runbook": f"{RUNBOOK}/{name}.md"}
+    return {
+        "summary": guide.title,
+        "description": f"{guide.means} {guide.risk}",
+        "runbook": f"{RUNBOOK}/{name}.md",
+    }
 
 
 def _series(pairs: list[tuple[str, str]]) -> list[dict[str, str]]:

@@ -1,11 +1,40 @@
-"""A runbook page per alert, from the alert guide."""
+"""A runbook page per alert, from the alert guide, and a first page with what holds for all of them."""
 
 from __future__ import annotations
 
-from coordinator.api.alert_guide import GUIDES, AlertGuide
+from coordinator.api.alert_guide import GUIDES
+from coordinator.api.node_alerts import AlertGuide
 
 WHEN = {"page": "at once, also at night", "ticket": "on the next working day"}
-COMMANDS = ("coordinator ", "make ", "docker ")
+BEFORE = """## Before you type
+
+Type commands in the node's folder, where `.env` is. Of a node that `coordinator up` runs, say its directory, too:
+`--data-dir DIR`. In containers type `docker compose run --rm tools` in place of the word `coordinator`.
+
+| to | `coordinator up` | containers |
+|---|---|---|
+| see all alerts | `coordinator status --data-dir DIR` | `make status` |
+| read a worker's log | `DIR/logs/NAME.log` | `make logs SERVICE=NAME` |
+| restart a worker | `kill PID`, by the number in `DIR/node.json`: it comes up again | `docker compose restart NAME` |
+| stop the node | Ctrl-C | `make down` |
+| start it | `coordinator up --data-dir DIR` | `make deploy` |
+| restore a backup | `coordinator topics restore FILE --data-dir DIR`, while it is stopped | `make restore FILE=FILE` |
+
+The workers are `feed`, `predict`, `score`, `checkpoint` and `report`. Each may be killed at any moment: nothing is
+lost.
+
+## Delete a topic
+
+Only if a page here says so, and only with a backup at hand. `CRUNCH` is your CRUNCH_ID.
+
+- Of a node with a Kafka of its own (`coordinator up`): stop the node, and move the folder `kafka/log/CRUNCH.TOPIC-0`
+  of its data directory to another place. A restore fills the topic again.
+- Of any other Kafka: stop the workers, then with Kafka's tools
+  `kafka-topics.sh --bootstrap-server HOST:PORT --delete --topic CRUNCH.TOPIC`.
+
+A restore leaves a topic alone that is whole. With an old backup of a busy topic it names the topics that lost records.
+
+## Every alert"""
 
 
 def pages() -> dict[str, str]:
@@ -14,36 +43,22 @@ def pages() -> dict[str, str]:
 
 
 def _page(name: str, guide: AlertGuide) -> str:
-    kind = (
-        f"kind `{name}` in `/healthz`, on the page and in the webhook"
-        if "coordinator_alerts" in guide.expr
-        else ""
-    )
-    lines = [f"# {guide.title}", "", guide.means, "", f"Act {WHEN[guide.severity]}."]
-    lines += [
-        "",
-        f"It is the node's own alert: {kind}." if kind else "Prometheus sees it by the node's figures.",
-    ]
-    lines += ["", "## Look", "", *(f"    {command}" for command in guide.look)]
-    lines += [
-        "",
-        "## End it",
-        "",
-        *(f"{number}. {_code(step)}" for number, step in enumerate(guide.end, start=1)),
-    ]
-    lines += ["", "## Its rule", "", f"    {guide.expr}", "", f"for {guide.wait}.", ""]
+    if "coordinator_alerts" in guide.expr:
+        seen = f"The node tells it: kind `{name}` in `/healthz`, on the page and in the webhook."
+    else:
+        seen = "Prometheus tells it, from the node's figures."
+    parts = {
+        "What is at risk": [guide.risk],
+        "Look": [f"    {command}" for command in guide.look],
+        "End it": [f"{number}. {step}" for number, step in enumerate(guide.end, start=1)],
+        "How to see that it is over": [guide.over],
+        "Its rule": [f"    {guide.expr}", "", f"for {guide.wait}."],
+    }
+    lines = [f"# {guide.title}", "", guide.means, "", f"Act {WHEN[guide.severity]}. {seen}", ""]
+    lines += ["[Where to type, where logs are, how to restart a worker](index.md#before-you-type).", ""]
+    for heading, text in parts.items():
+        lines += [f"## {heading}", "", *text, ""]
     return "\n".join(lines)
-
-
-def _code(step: str) -> str:
-    """The step with its command as code: all of it up to a comma, where it begins with one or has one after a colon."""
-    before, colon, after = step.partition(": ")
-    if colon and after.startswith(COMMANDS):
-        return f"{before}: {_code(after)}"
-    if not step.startswith(COMMANDS):
-        return step
-    command, comma, rest = step.partition(",")
-    return f"`{command.rstrip('.')}`{comma}{rest}" if comma else f"`{command.rstrip('.')}`"
 
 
 def _index() -> str:
@@ -52,10 +67,14 @@ def _index() -> str:
     ]
     return "\n".join(
         [
+            "<!-- blocks not run: they are commands for a node that is in trouble -->",
+            "",
             "# Runbook",
             "",
-            "For an operator: what each alert means, and what ends it.",
+            "For an operator woken at night: what each alert means, and what ends it.",
             "`page`: act at once. `ticket`: on the next working day.",
+            "",
+            BEFORE,
             "",
             "| alert | act | means |",
             "|---|---|---|",

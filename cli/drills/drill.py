@@ -18,6 +18,11 @@ def nothing(_node: ScratchNode) -> None:
     """Nothing is to be done."""
 
 
+def possible() -> str:
+    """Any machine can make the fault."""
+    return ""
+
+
 class Drill(msgspec.Struct, frozen=True, kw_only=True):
     """One fault. Each text is a sentence for an operator."""
 
@@ -46,8 +51,8 @@ class Drill(msgspec.Struct, frozen=True, kw_only=True):
     """What a careful operator has done while all was well: a backup."""
     quiet_seconds: float = 20.0
     """For how long no alert may come, where none is expected."""
-    needs_root: bool = False
-    """It mounts a file system. Without root the drill says so, and breaks nothing."""
+    cannot: Callable[[], str] = possible
+    """Why this machine cannot make the fault; empty where it can. Then nothing is started, and the outcome says so."""
     quick: bool = False
     """Runs in `make test` too."""
 
@@ -76,8 +81,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     lost: tuple[str, ...]
     faults: tuple[str, ...]
     """Why it did not go as it must; empty if it did."""
+    not_run: str = ""
+    """Why this machine cannot make the fault: nothing was tried, so nothing is shown."""
 
     @property
     def ok(self) -> bool:
-        """Whether all went as it must."""
-        return not self.faults
+        """Whether all went as it must. A drill that was not run is not ok."""
+        return not self.faults and not self.not_run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from coordinator.cli.drills.drill import Drill
+from coordinator.cli.drills.drill import Drill, Step
 from coordinator.cli.drills.drill_certificates import DAY, DrillAuthority
 from coordinator.cli.drills.scratch import ScratchNode
 from coordinator.infra.fetch import ensure_runtime
@@ -68,16 +68,15 @@ def _back(node: ScratchNode) -> None:
     _kafka(node).wait_ready()
 
 
-def _expired(node: ScratchNode) -> None:
-    _gone(node)
-    node.notes["authority"].issue(-HOUR)
-    _back(node)
+def _certified(lasts: timedelta) -> Step:
+    """Kafka gets a certificate that lasts for so long from now; one that is over has less than nothing."""
 
+    def step(node: ScratchNode) -> None:
+        _gone(node)
+        node.notes["authority"].issue(lasts)
+        _back(node)
 
-def _renewed(node: ScratchNode) -> None:
-    _gone(node)
-    node.notes["authority"].issue(DAY)
-    _back(node)
+    return step
 
 
 def _foreign(node: ScratchNode) -> None:
@@ -112,8 +111,8 @@ DRILLS = (
         alert="kafka",
         says="certificate has expired",
         prepare=_behind_tls,
-        inject=_expired,
-        end=_renewed,
+        inject=_certified(-HOUR),
+        end=_certified(DAY),
         ends_by="Give Kafka a new certificate of the same authority, and start it again. The workers go on.",
     ),
     Drill(

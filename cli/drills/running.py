@@ -68,6 +68,8 @@ def run_drill(drill: Drill, say: Say, under_way: list[ScratchNode]) -> Outcome:
 
     Its node is in `under_way` meanwhile.
     """
+    if reason := drill.cannot():
+        return _not_run(drill, reason)
     with tempfile.TemporaryDirectory(prefix=FOLDER, ignore_cleanup_errors=True) as folder:
         node = ScratchNode(Path(folder), drill.settings)
         under_way.append(node)
@@ -190,6 +192,23 @@ class _Run:
             lost=tuple(self.lost),
             faults=tuple([fault] if fault else self.faults),
         )
+
+
+def _not_run(drill: Drill, reason: str) -> Outcome:
+    return Outcome(
+        name=drill.name,
+        breaks=drill.breaks,
+        expected=drill.expected,
+        raised=(),
+        alert_after_seconds=None,
+        ended_after_seconds=None,
+        ends_by=drill.ends_by,
+        holds=drill.holds,
+        acknowledged_records=0,
+        lost=(),
+        faults=(),
+        not_run=reason,
+    )
 
 
 def _rounded(seconds: float | None) -> float | None:

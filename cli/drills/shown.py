@@ -19,13 +19,16 @@ def row(outcome: Outcome) -> str:
         _seconds(outcome.ended_after_seconds),
         ", ".join(outcome.lost) or f"0 of {outcome.acknowledged_records:,}",
         " ".join(text for text in (outcome.holds, outcome.ends_by) if text)
-        + "".join(f" **Not as it must be: {fault}**" for fault in outcome.faults),
+        + "".join(f" **Not as it must be: {fault}**" for fault in outcome.faults)
+        + (f" **Not run: {outcome.not_run}**" if outcome.not_run else ""),
     ]
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
 
 def line(outcome: Outcome) -> str:
     """One line for a terminal."""
+    if outcome.not_run:
+        return f"{outcome.name}: NOT RUN: {outcome.not_run}"
     alerts = ", ".join(outcome.raised) or "no alert"
     verdict = "as it must be" if outcome.ok else "NOT as it must be: " + "; ".join(outcome.faults)
     times = (

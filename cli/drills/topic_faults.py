@@ -11,17 +11,18 @@ import json
 import os
 import struct
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from coordinator.cli.drills.drill import Drill, DrillFailedError
+from coordinator.cli.drills.drill import Drill, DrillFailedError, Step
 from coordinator.cli.drills.scratch import CRUNCH, ScratchNode
 from coordinator.infra.kafka.clients import PARTITION
-from coordinator.infra.kafka.embedded import EmbeddedBroker
 from coordinator.infra.log.positions import offsets, reading
 from coordinator.streams.topology import topic_name
 
+BACKUP = "log.backup"
 COMMANDS, LETTERS = "commands", "dead-letters"
 TRIES, ALTERED_BYTES = 5, 8
 RECORDS_MIN, RECORDS_SECONDS_MAX, OFFERED_SECONDS_MAX = 3, 60.0, 120.0
@@ -41,7 +42,7 @@ def _backed_up(node: ScratchNode, topic: str) -> None:
     node.until(lambda: _end(node, topic) >= RECORDS_MIN, f"{topic} holds something", RECORDS_SECONDS_MAX)
     for _ in range(TRIES):
         before = _end(node, topic)
-        node.command("topics", "backup", node.folder / "log.backup")
+        node.command("topics", "backup", node.folder / BACKUP)
         if _end(node, topic) == before:
             return
     raise DrillFailedError(f"topic {topic} grew during each of {TRIES} backups")
@@ -90,10 +91,13 @@ def _cut(node: ScratchNode) -> None:
     node.until_ended(f"topic {name} begins at offset {offset}: its past was deleted")
 
 
+def _folder_of(node: ScratchNode, topic: str) -> Path:
+    return node.data_dir / "kafka" / "log" / f"{topic_name(CRUNCH, topic)}-{PARTITION}"
+
+
 def _damaged(node: ScratchNode) -> None:
     """Bytes of a record are altered on the disk, as a failing disk does it: Kafka sends them unchecked."""
-    folder = node.data_dir / "kafka" / "log" / f"{topic_name(CRUNCH, LETTERS)}-{PARTITION}"
-    with (folder / f"{0:020}.log").open("r+b") as file:
+    with (_folder_of(node, LETTERS) / f"{0:020}.log").open("r+b") as file:
         ends = _batch_ends(file.read())
         file.seek(ends[len(ends) // 2] - ALTERED_BYTES)
         piece = file.read(ALTERED_BYTES)
@@ -110,25 +114,20 @@ def _batch_ends(segment: bytes) -> list[int]:
     return ends[1:]
 
 
-def _restored(node: ScratchNode) -> None:
+def restored(node: ScratchNode) -> None:
+    """Stop the node, put the backup back, and start it again."""
     node.stop()
-    node.command("topics", "restore", node.folder / "log.backup")
+    node.command("topics", "restore", node.folder / BACKUP)
     node.go_on()
 
 
-def _deleted_and_restored(topic: str) -> Callable[[ScratchNode], None]:
-    """As `_restored`, where a part of the topic is still there: first it is deleted, with Kafka's tools."""
+def _deleted_and_restored(topic: str) -> Step:
+    """As `restored`, where a part of the topic is still there: first its folder is moved away."""
 
     def step(node: ScratchNode) -> None:
         node.stop()
-        broker = EmbeddedBroker(node.data_dir / "kafka")
-        broker.start()
-        try:
-            broker.wait_ready()
-            _delete_topic(broker.bootstrap, topic)
-        finally:
-            broker.stop()
-        _restored(node)
+        _folder_of(node, topic).rename(node.folder / topic)
+        restored(node)
 
     return step
 
@@ -161,7 +160,7 @@ DRILLS = (
         alert="down",
         before=_commands_backed_up,
         inject=_deleted,
-        end=_restored,
+        end=restored,
         ends_by="The node has ended and names the topic. " + RESTORED,
     ),
     Drill(
@@ -171,7 +170,7 @@ DRILLS = (
         before=_commands_backed_up,
         inject=_cut,
         end=_deleted_and_restored(COMMANDS),
-        ends_by="The node has ended and names the topic. Delete the rest of it with Kafka's tools. "
+        ends_by="The node has ended and names the topic. Move the rest of it out of Kafka's folder. "
         + RESTORED,
     ),
     Drill(
@@ -184,7 +183,7 @@ DRILLS = (
         before=_letters_backed_up,
         inject=_damaged,
         end=_restored_and_released,
-        ends_by="Stop the node and delete the topic with Kafka's tools. "
+        ends_by="Stop the node and move the topic out of Kafka's folder. "
         + RESTORED
         + " `coordinator checkpoint release CHECKPOINT` offers what was withheld, and the next one.",
     ),

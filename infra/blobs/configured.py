@@ -7,14 +7,13 @@ from urllib.parse import unquote, urlsplit
 
 from coordinator.infra.blobs.folder import FOLDER, BlobFolder
 from coordinator.infra.blobs.object_store import ObjectStore
-from coordinator.streams.ports import Blobs
 from coordinator.streams.setting_types import revealed
 from coordinator.streams.settings import Settings
 
 FILE_SCHEMES = ("file", "local")
 
 
-def store_of(settings: Settings) -> Blobs:
+def store_of(settings: Settings) -> BlobFolder | ObjectStore:
     """`blobs/` of the data directory; with BLOBS_URL the folder or the object store that it names.
 
     Raises OperatorError where what an object store needs is not installed.

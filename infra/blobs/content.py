@@ -31,8 +31,13 @@ def check_name(blob: Blob) -> str:
 
 def checked(blob: Blob, content: bytes) -> bytes:
     """The content, if it is the blob's. Raises BlobLostError."""
-    if len(content) != blob.bytes:
-        raise BlobLostError(f"blob {blob.sha256} is altered: it does not have its {blob.bytes} bytes")
+    check_size(blob, len(content))
     if hashlib.sha256(content).hexdigest() != blob.sha256:
         raise BlobLostError(f"blob {blob.sha256} is altered: its bytes have another SHA-256")
     return content
+
+
+def check_size(blob: Blob, size_bytes: int) -> None:
+    """Raises BlobLostError for a blob of another size."""
+    if size_bytes != blob.bytes:
+        raise BlobLostError(f"blob {blob.sha256} is altered: it does not have its {blob.bytes} bytes")

@@ -49,6 +49,10 @@ class BlobFolder:
             raise BlobLostError(f"blob {name} cannot be read: {error.strerror or error}") from error
         return checked(blob, content)
 
+    def look(self, blob: Blob) -> None:
+        """Read it, and keep nothing. Raises as `read`."""
+        self.read(blob)
+
     def _write(self, path: Path, content: bytes) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         # A name of its own for each writer: two threads of one process may keep the same bytes.

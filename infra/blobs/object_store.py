@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import stamina
 
-from coordinator.infra.blobs.content import check_name, checked, name_of
+from coordinator.infra.blobs.content import check_name, check_size, checked, name_of
 from coordinator.streams.events import Blob
 from coordinator.streams.log.errors import BlobLostError, OperatorError, WorldError
 
@@ -53,15 +53,26 @@ class ObjectStore:
         """The bytes of a blob. Raises BlobLostError, which names it, if they are missing or altered; WorldError where
         the store does not say.
         """
+        # One byte more than it may have: a larger object is seen as altered, and not read whole.
+        content = self._of(blob, lambda path: self._files.cat_file(path, start=0, end=blob.bytes + 1))
+        return checked(blob, bytes(content))
+
+    def look(self, blob: Blob) -> None:
+        """Ask for its size alone: such a store compares checksums by itself, and whoever reads an object pays for it.
+        Raises as `read`.
+        """
+        size_bytes = self._of(blob, self._files.size)
+        if size_bytes is not None:  # some kinds of store do not tell it
+            check_size(blob, size_bytes)
+
+    def _of(self, blob: Blob, ask: Callable[[str], _Done]) -> _Done:
         name = check_name(blob)
         try:
-            # One byte more than it may have: a larger object is seen as altered, and not read whole.
-            content = self._tried(lambda: self._files.cat_file(self._path(name), start=0, end=blob.bytes + 1))
+            return self._tried(lambda: ask(self._path(name)))
         except FileNotFoundError:
             raise BlobLostError(f"blob {name} is missing") from None
         except PermissionError as error:
             raise BlobLostError(f"blob {name} cannot be read: {_said(error)}") from error
-        return checked(blob, bytes(content))
 
     def _path(self, name: str) -> str:
         return f"{self._prefix}/{name}"

@@ -1,8 +1,8 @@
-"""Reads the crunch's topics over and over, slowly, to find records that the disk has altered.
+"""Reads the crunch's topics over and over, slowly, to find records that the disk has altered, and blobs that are lost.
 
 Kafka sends the bytes of its files unchecked; only a reader compares checksums, and nobody else reads old records while
-the node runs. A pass reads all topics at SCRUB_MB_PER_MINUTE, the small ones that payments depend on first. The next
-pass begins at least PASS_SECONDS_MIN later.
+the node runs. A pass reads all topics at SCRUB_MB_PER_MINUTE, the small ones that payments depend on first, and
+then at the same rate the blobs that they name. The next pass begins at least PASS_SECONDS_MIN later.
 """
 
 from __future__ import annotations
@@ -14,13 +14,19 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from coordinator.infra.kafka.clients import PARTITION, fetched, stand_at
 from coordinator.infra.log.positions import offsets, reading
+from coordinator.streams.events import Blob
+from coordinator.streams.large_answers import blobs_of
 from coordinator.streams.log.errors import (
+    BlobLostError,
     CorruptTopicError,
     OperatorError,
     TruncatedTopicError,
+    UnknownEventError,
     WorldError,
     text_of,
 )
+from coordinator.streams.log.plain_topics import counter_for
+from coordinator.streams.ports import BlobLook
 from coordinator.streams.topology import topic_name
 
 PASS_SECONDS_MIN = 20.0
@@ -42,18 +48,27 @@ ORDER = (
     "predictions",
     "feeds",
 )
+BLOBS_NAMED_IN = ("inputs", "predictions", "feeds")
+"""Not in the commands: what a refused one names, nobody needs."""
 
 log = structlog.get_logger()
 
 
 class LogScrub:
-    """`damage`: topic -> the damage that its last reading found. A topic not in it was intact, or was not read yet."""
+    """`damage`: topic -> the damage that its last reading found. A topic not in it was intact, or was not read yet.
 
-    def __init__(self, bootstrap: str, crunch_id: str, mb_per_minute: float) -> None:
+    `lost`: SHA-256 of a blob -> what is wrong with it, and where the log names it.
+    """
+
+    def __init__(
+        self, bootstrap: str, crunch_id: str, mb_per_minute: float, blobs: BlobLook | None = None
+    ) -> None:
         self._bootstrap = bootstrap
         self._crunch_id = crunch_id
         self._bytes_per_second = mb_per_minute * 1e6 / 60
+        self._blobs = blobs
         self.damage: dict[str, str] = {}
+        self.lost: dict[str, str] = {}
         self.passes = 0
 
     async def run(self) -> None:
@@ -69,11 +84,12 @@ class LogScrub:
 
     async def read_all(self) -> None:
         """One pass. Raises WorldError, OperatorError (a missing topic)."""
+        named: dict[str, tuple[Blob, str]] = {}
         async with reading(self._bootstrap) as consumer:
             for topic in ORDER:
                 _, end = (await offsets(consumer, self._crunch_id))[topic]
                 try:
-                    await self._read(consumer, topic, end)
+                    await self._read(consumer, topic, end, named)
                 except CorruptTopicError as error:
                     if topic not in self.damage:
                         log.exception("topic_damaged", topic=error.topic, offset=error.offset)
@@ -82,12 +98,30 @@ class LogScrub:
                     pass  # the log's watch (`own.py`) names the topic and ends this process
                 else:
                     self.damage.pop(topic, None)
+        if self._blobs is not None:
+            await self._look(self._blobs, named)
         self.passes += 1
 
-    async def _read(self, consumer: AIOKafkaConsumer, topic: str, end: int) -> None:
+    async def _look(self, blobs: BlobLook, named: dict[str, tuple[Blob, str]]) -> None:
+        """Look at each blob that the topics name. Raises WorldError for a store that is out of reach."""
+        for sha256, (blob, where) in named.items():
+            try:
+                await asyncio.to_thread(blobs.look, blob)
+            except BlobLostError as error:
+                if sha256 not in self.lost:
+                    log.error("blob_lost", where=where, reason=str(error))  # noqa: TRY400 - for the operator
+                self.lost[sha256] = f"{error}; {where} names it"
+            else:
+                self.lost.pop(sha256, None)
+            await asyncio.sleep(blob.bytes / self._bytes_per_second if self._bytes_per_second else 0)
+
+    async def _read(
+        self, consumer: AIOKafkaConsumer, topic: str, end: int, named: dict[str, tuple[Blob, str]]
+    ) -> None:
         partition = TopicPartition(topic_name(self._crunch_id, topic), PARTITION)
         await stand_at(consumer, partition, 0)
         loop = asyncio.get_running_loop()
+        counter = counter_for(topic) if topic in BLOBS_NAMED_IN else None
         expected, moved_at = 0, loop.time()
         while expected < end:
             began = loop.time()
@@ -99,6 +133,12 @@ class LogScrub:
                         partition.topic, expected, f"the next record has offset {record.offset}"
                     )
                 expected = record.offset + 1
+                try:
+                    decision = counter.read(record.offset, record.value) if counter is not None else None
+                    for blob in blobs_of(decision) if decision is not None else ():
+                        named.setdefault(blob.sha256, (blob, f"{partition.topic} at offset {record.offset}"))
+                except UnknownEventError:
+                    counter = None  # of a newer version: the read models say so
             if records:
                 moved_at = loop.time()
                 cost = sum(len(record.value or b"") + RECORD_BYTES for record in records)

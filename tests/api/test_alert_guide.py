@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from typing import get_args
@@ -15,17 +16,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.outside_tools import missing, npm_file
 from tests.streams.engine.test_correct import corrected_log
 from tests.streams.golden_samples import SAMPLES
-from typer.testing import CliRunner
 
-from coordinator.api.alert_guide import GUIDES, NODE_ALERTS
+from coordinator.api.alert_guide import GUIDES
 from coordinator.api.invariant_shapes import AlertKind
+from coordinator.api.node_alerts import NODE_ALERTS
 from coordinator.api.prometheus import Metrics
-from coordinator.cli.main import app
 from coordinator.streams.log.envelope import encode_event
 from documentation.commands_page import leaves
 from documentation.whole_app import whole_app
 from observability import __main__ as observability
-from observability import alert_rules, dashboards
+from observability import alert_rules, dashboards, runbook
 
 ASYNCAPI = "@asyncapi/specs@6.11.1"
 ASYNCAPI_SHA256 = "abe96881dbfaad495ccbb6bd8d3fb43ca18a13b9d7564849ccb66f39d5e5b20f"
@@ -35,42 +35,47 @@ def test_every_kind_of_alert_has_its_entry():
     assert set(NODE_ALERTS) == set(get_args(AlertKind))
 
 
-def commands_of(text: str) -> list[list[str]]:
-    """The words of each command of ours in a line, up to its first argument in capitals or punctuation."""
-    commands = []
-    for part in text.split("coordinator ")[1:]:
-        words = []
-        for word in part.split():
-            bare = word.strip(",.:;")
-            if not bare.replace("-", "").islower():
-                break
-            words.append(bare)
-            if bare != word:
-                break
-        commands.append(words)
-    return commands
+COMMANDS = {" ".join(words): command for words, command in leaves()}
+
+
+def commands_of(name: str) -> list[str]:
+    """The commands of ours on a page: each of `look`, and what stands in backquotes."""
+    guide = GUIDES[name]
+    quoted = re.findall(r"`([^`]*)`", " ".join((*guide.end, guide.over)))
+    return [line for line in (*guide.look, *quoted) if line.startswith("coordinator ")]
 
 
 @pytest.mark.parametrize("name", GUIDES)
-def test_every_command_of_the_guide_exists(name):
-    told = [words for line in (*GUIDES[name].look, *GUIDES[name].end) for words in commands_of(line)]
-    for words in told:
-        done = CliRunner().invoke(app, [*(word for word in words if not word.startswith("-")), "--help"])
-        assert done.exit_code == 0, words
-        assert all(word in done.output for word in words if word.startswith("--")), words
-
-
-@pytest.mark.parametrize("name", GUIDES)
-def test_what_to_look_with_is_a_whole_command(name):
-    """A group's name alone only prints its help, and a command without an argument that it needs an error."""
-    commands = {" ".join(words): command for words, command in leaves()}
-    for line in GUIDES[name].look:
+def test_every_command_of_a_page_is_whole(name):
+    """A group's name alone only prints its help, and a command without what it needs prints an error."""
+    for line in commands_of(name):
         words = line.split()[1:]
-        length = next((n for n in (2, 1) if " ".join(words[:n]) in commands), 0)
-        assert length, f"{line}: a group is no command"
-        needed = [parameter for parameter in commands[" ".join(words[:length])].params if parameter.required]
-        values = [word for word in words[length:] if not word.startswith("-")]
-        assert len(values) >= len(needed), f"{line}: it needs {[parameter.name for parameter in needed]}"
+        length = next((n for n in (2, 1) if " ".join(words[:n]) in COMMANDS), 0)
+        assert length, f"{line}: there is no such command"
+        params, rest = COMMANDS[" ".join(words[:length])].params, words[length:]
+        options = {text: one for one in params if one.param_type_name == "option" for text in one.opts}
+        values = []
+        while rest:
+            word = rest.pop(0)
+            if not word.startswith("-"):
+                values.append(word)
+                continue
+            assert word in options, f"{line}: there is no {word}"
+            if not options.pop(word).is_flag:
+                assert rest, f"{line}: {word} needs a value"
+                rest.pop(0)
+        needed = [text for text, one in options.items() if one.required]
+        assert not needed, f"{line}: it needs {needed}"
+        arguments = [one for one in params if one.param_type_name == "argument"]
+        assert sum(one.required for one in arguments) <= len(values) <= len(arguments), line
+
+
+def test_a_page_says_what_is_wrong_what_is_at_risk_what_to_do_and_how_it_is_over():
+    for name, text in runbook.pages().items():
+        if name != "index.md":
+            for heading in ("What is at risk", "Look", "End it", "How to see that it is over"):
+                body = text.partition(f"## {heading}\n")[2].partition("\n## ")[0].strip()
+                assert body, f"{name}: {heading}"
 
 
 def test_what_is_made_from_the_guide_and_the_events_is_up_to_date():

@@ -255,6 +255,16 @@ async def test_a_record_that_the_disk_has_altered_withholds_with_topic_and_offse
     assert (await node.look())["ok"] is True
 
 
+async def test_a_lost_blob_is_told_and_withholds_nothing(node):
+    node.monitor.scrub = LogScrub("nowhere:1", "btc-up", 0)
+    node.monitor.scrub.lost["abc"] = "blob abc is missing; btc-up.inputs at offset 7 names it"
+    body = await node.look()
+    assert ("blob", "abc") in {(alert["kind"], alert["name"]) for alert in body["alerts"]}
+    assert (body["ok"], body["withholding"]) == (True, [])
+    node.monitor.scrub.lost.clear()
+    assert "blob" not in {alert["kind"] for alert in (await node.look())["alerts"]}
+
+
 async def test_each_worker_that_a_record_stops_is_told_by_its_name_with_the_record(node):
     for worker, record in (
         ("score", "inputs offset 7"),

@@ -8,16 +8,21 @@ import time
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 from aiokafka import AIOKafkaConsumer
 from tests.broker.conftest import embedded
 from tests.broker.crash import board
 from tests.broker.fixed_log import fixed_log
 from tests.broker.report import Report
+from tests.infra.test_blobs import blob_of
+from tests.logs import LogBuilder
+from tests.streams.golden_samples import SAMPLES
 from tests.waiting import LIMIT_SECONDS
 
 from coordinator.cli import checkup_node
 from coordinator.cli.checkup import State
+from coordinator.infra.blobs.folder import BlobFolder
 from coordinator.infra.kafka.embedded import free_ports
 from coordinator.infra.kafka.groups import WORKER_OF, nobody, stage_members
 from coordinator.infra.kafka.topics import create_topics
@@ -123,6 +128,38 @@ async def test_whatever_byte_of_a_batch_is_altered_is_found_by_who_reads_on(tmp_
             await scrub.read_all()
         for topic, (what, _) in AT.items():
             assert f"topic altered.{topic} cannot be read at offset 4 " in scrub.damage.get(topic, ""), what
+
+
+async def test_a_blob_that_is_lost_is_told_with_where_the_log_names_it_until_it_is_back(tmp_path):
+    contents = [b"an answer", b"another", b"a third one"]
+    store = BlobFolder(tmp_path / "blobs")
+    answered = SAMPLES["ScopeAnswered"]
+    blobs = [blob_of(content) for content in contents]
+    named = [msgspec.structs.replace(answered.data, blobs=[(3, blob)]) for blob in blobs]
+    log = LogBuilder("blobs")
+    log.append("predictions", *(msgspec.structs.replace(answered, data=data) for data in named))
+    for content in contents:
+        store.put(content)
+    with embedded(tmp_path / "kafka") as bootstrap:
+        async with board(bootstrap, "blobs", tmp_path) as field:
+            await field.put("predictions", log.records["predictions"])
+            scrub = LogScrub(bootstrap, "blobs", 60_000, store)
+            await scrub.read_all()
+            assert scrub.lost == {}
+            there, missing, altered = (tmp_path / "blobs" / blob.sha256 for blob in blobs)
+            missing.unlink()
+            altered.write_bytes(b"a third ONE")
+            await scrub.read_all()
+            assert set(scrub.lost) == {missing.name, altered.name}
+            assert (
+                f"blob {missing.name} is missing; blobs.predictions at offset 2 names it"
+                in (scrub.lost[missing.name])
+            )
+            assert "is altered" in scrub.lost[altered.name]
+            for content in contents:
+                store.put(content)
+            await scrub.read_all()
+            assert (scrub.lost, scrub.damage, there.exists()) == ({}, {}, True)
 
 
 @pytest.mark.slow

@@ -122,6 +122,17 @@ def test_what_is_missing_or_altered_is_refused_by_its_name(server):
     assert store.read(blob_of(CONTENT)) == CONTENT, "an altered one is mended by keeping it again"
 
 
+def test_a_look_asks_for_the_size_alone(tmp_path):
+    store = ObjectStore(f"memory://{tmp_path.name}/blobs")
+    with pytest.raises(BlobLostError, match=f"blob {NAME} is missing"):
+        store.look(blob_of(CONTENT))
+    store.put(CONTENT)
+    store.look(blob_of(CONTENT))
+    store._files.pipe_file(store._path(NAME), CONTENT[:-1])
+    with pytest.raises(BlobLostError, match=f"blob {NAME} is altered"):
+        store.look(blob_of(CONTENT))
+
+
 def test_a_server_that_has_a_bad_moment_is_asked_again(server):
     store = ObjectStore(server.url)
     store.put(CONTENT)
