@@ -111,7 +111,7 @@ DRILLS = (
     ),
     Drill(
         name="disk-slow",
-        breaks=f"The disk of the data directory takes {SLOW_WRITES_PER_SECOND} writes a second: an fsync takes seconds.",
+        breaks=f"The disk of the data directory takes {SLOW_WRITES_PER_SECOND} writes a second: fsync takes seconds.",
         alert="disk",
         says="is slow",
         cannot=_needs_throttle,

@@ -347,7 +347,7 @@ async def test_a_truth_that_is_corrected_after_its_checkpoint_is_told_until_that
     (text,) = told(await node.look())
     assert text == (
         f"the truth of week-1/late was corrected after {data.checkpoint_id} was built: "
-        f"coordinator checkpoint correct {data.checkpoint_id}"
+        f"coordinator checkpoint correct {data.checkpoint_id} --reason TEXT --total-prize MICRO_USDC"
     )
     corrected = ev.CheckpointCorrected(
         id="y",
