@@ -53,7 +53,9 @@ def test_every_command_of_a_page_is_whole(name):
         length = next((n for n in (2, 1) if " ".join(words[:n]) in COMMANDS), 0)
         assert length, f"{line}: there is no such command"
         params, rest = COMMANDS[" ".join(words[:length])].params, words[length:]
-        options = {text: one for one in params if one.param_type_name == "option" for text in one.opts}
+        options = {
+            text: param for param in params if param.param_type_name == "option" for text in param.opts
+        }
         values = []
         while rest:
             word = rest.pop(0)
@@ -64,10 +66,10 @@ def test_every_command_of_a_page_is_whole(name):
             if not options.pop(word).is_flag:
                 assert rest, f"{line}: {word} needs a value"
                 rest.pop(0)
-        needed = [text for text, one in options.items() if one.required]
+        needed = [text for text, param in options.items() if param.required]
         assert not needed, f"{line}: it needs {needed}"
-        arguments = [one for one in params if one.param_type_name == "argument"]
-        assert sum(one.required for one in arguments) <= len(values) <= len(arguments), line
+        arguments = [param for param in params if param.param_type_name == "argument"]
+        assert sum(param.required for param in arguments) <= len(values) <= len(arguments), line
 
 
 def test_a_page_says_what_is_wrong_what_is_at_risk_what_to_do_and_how_it_is_over():

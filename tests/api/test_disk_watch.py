@@ -47,14 +47,14 @@ class Disk:
 
 @pytest.fixture
 async def disk(monkeypatch, tmp_path):
-    made = Disk(monkeypatch, tmp_path)
-    running = asyncio.create_task(made.watch.run())
+    slow_disk = Disk(monkeypatch, tmp_path)
+    running = asyncio.create_task(slow_disk.watch.run())
     async with limit():
-        while not made.began:
+        while not slow_disk.began:
             await asyncio.sleep(0.001)
-    yield made
+    yield slow_disk
     running.cancel()
-    made.taken.release(1000)
+    slow_disk.taken.release(1000)
     await asyncio.wait([running])
 
 
