@@ -222,7 +222,7 @@ NODE_ALERTS: dict[AlertKind, AlertGuide] = {
             ),
             (
                 "Nothing else writes and it stays slow: the disk fails. `coordinator export FILE`, and go on "
-                "elsewhere with `coordinator import FILE`."
+                "elsewhere with `coordinator import FILE --into DIR`."
             ),
             "The node goes on by itself.",
         ),
