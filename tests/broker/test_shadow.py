@@ -157,8 +157,9 @@ async def test_a_shadow_follows_the_live_log_is_killed_and_decides_what_a_plan_s
     started, _ = await coordinator(*words)
     assert (started["shadow"], started["bounds"]["share_frac64"]) == (True, 50_000_000)
     (tmp_path / "new_rules_of_shadow.py").write_text(FAILING)  # the text of a shadow is kept
-    runner.start()
+    # Written before the process begins: it keeps its state once it has caught up, which must not be in the first period.
     await grow(1)
+    runner.start()
     async with limit():
         while files.order() is None or not (files.folder / "state").exists():
             await asyncio.sleep(0.05)

@@ -60,7 +60,7 @@ def page(honest, rotated, aged, questioned, browser):  # noqa: F811 - made befor
     """A page of one origin with the page's files and nothing else."""
     handler = functools.partial(QuietFiles, directory=str(STATIC))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     context = browser.new_context()
     tab = context.new_page()
     tab.goto(f"http://127.0.0.1:{server.server_port}/icon.svg")
