@@ -44,7 +44,7 @@ async def leader_and_coordinator(cluster: Cluster, stage: str, topic: str) -> tu
 
 async def test_an_owner_that_cannot_reach_its_topic_leaves_the_stage_to_its_standby(cluster):
     """Its group's coordinator hears it all the time, so the group sees nothing wrong."""
-    await cluster.decided("checkpoints", 1)
+    await cluster.decided("checkpoints", 2)
     stage_of = {role: stage for stage, role in reversed(WORKER_OF.items())}
     places = {
         role: await leader_and_coordinator(cluster, stage_of[role], TOPIC_OF_WORKER[role]) for role in PARTED
@@ -67,7 +67,7 @@ async def test_an_owner_that_cannot_reach_its_topic_leaves_the_stage_to_its_stan
 
 
 async def test_an_owner_whose_wire_carries_one_way_alone_is_taken_over(cluster):
-    await cluster.decided("checkpoints", 1)
+    await cluster.decided("checkpoints", 2)
     taken_over = []
     for way, (out, back) in ONE_WAY.items():
         owner = await cluster.owner("score")
@@ -83,7 +83,7 @@ async def test_an_owner_whose_wire_carries_one_way_alone_is_taken_over(cluster):
 
 
 async def test_a_broker_whose_wire_carries_one_way_alone_stops_no_stage(cluster):
-    await cluster.decided("checkpoints", 1)
+    await cluster.decided("checkpoints", 2)
     seconds = []
     for way, (out, back) in ONE_WAY.items():
         leader, _ = await leader_and_coordinator(cluster, "score", "scores")

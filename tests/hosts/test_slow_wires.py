@@ -51,7 +51,7 @@ async def lose(cluster: Cluster, role: str, wires: str) -> float:
 
 
 async def test_workers_far_from_the_brokers_are_later_and_lose_nothing(cluster):
-    await cluster.decided("checkpoints", 1)
+    await cluster.decided("checkpoints", 2)
     await print_latency(cluster, "fast")
     taken_over = {}
     for delay, manner in SLOW.items():
@@ -65,7 +65,7 @@ async def test_workers_far_from_the_brokers_are_later_and_lose_nothing(cluster):
 
 
 async def test_one_host_far_away_and_wires_that_lose_packets_lose_no_record(cluster):
-    await cluster.decided("checkpoints", 1)
+    await cluster.decided("checkpoints", 2)
     far, leader, owner = SLOW[FAR], BROKERS[1], await cluster.owner("score")
     for what, hosts, manner in (
         (f"of one broker {FAR} each way", [leader], far),
