@@ -242,10 +242,13 @@ async def hold_whole(cluster: Cluster) -> None:
         assert time.monotonic() - began < WAIT_SECONDS_MAX, f"{len(inputs)} inputs\n{cluster.tails()}"
         await asyncio.sleep(0.5)
         closed_until = max(
-            event.data.until_ms
-            for decision in await cluster.watch.look("snapshots")
-            for event in decision.events
-            if isinstance(event, ev.PeriodClosed)
+            (
+                event.data.until_ms
+                for decision in await cluster.watch.look("snapshots")
+                for event in decision.events
+                if isinstance(event, ev.PeriodClosed)
+            ),
+            default=0,
         )
         inputs = [
             (event.data.input_id, scope.scope_key)
