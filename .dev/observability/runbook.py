@@ -18,7 +18,7 @@ Type commands in the node's folder, where `.env` is. Of a node that `coordinator
 | restart a worker | `kill PID`, by the number in `DIR/node.json`: it comes up again | `docker compose restart NAME` |
 | stop the node | Ctrl-C | `docker compose stop feed predict score checkpoint report`: Kafka goes on |
 | start it | `coordinator up --data-dir DIR` | `make deploy` |
-| restore a backup | `coordinator topics restore FILE --data-dir DIR` | `docker compose run --rm -T tools topics restore < FILE` |
+| restore | `coordinator topics restore FILE --data-dir DIR` | `docker compose run --rm -T tools topics restore <FILE` |
 
 The workers are `feed`, `predict`, `score`, `checkpoint` and `report`. Each may be killed at any moment: nothing is
 lost. A restore needs a node that is stopped.
