@@ -7,12 +7,14 @@ It needs no network: everything is built with the tools and packages of this env
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -32,12 +34,13 @@ def main() -> None:
     OUT.mkdir()
     book.build()
     _run("build", "--no-isolation", "--outdir", str(OUT), str(ROOT))
-    shutil.make_archive(str(OUT / f"{name}-book"), "zip", ROOT / "api" / "book")
+    _archive(ROOT / "api" / "book", OUT / f"{name}-book.tar.gz")
     _run("coordinator.cli.main", "deploy-files", str(OUT / "image"))
-    shutil.make_archive(str(OUT / f"{name}-image-files"), "gztar", OUT / "image")
+    _archive(OUT / "image", OUT / f"{name}-image-files.tar.gz")
     shutil.rmtree(OUT / "image")
     locked = (ROOT / "requirements.lock").read_text().split()
-    (OUT / f"{name}.cdx.json").write_text(json.dumps(bill_of(project, locked), indent=1) + "\n")
+    jars = (ROOT / "infra" / "kafka" / "kafka_jars.lock").read_text().splitlines()
+    (OUT / f"{name}.cdx.json").write_text(json.dumps(bill_of(project, locked, jars), indent=1) + "\n")
     files = sorted(path for path in OUT.iterdir() if path.is_file())
     sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}" for path in files]
     (OUT / "SHA256SUMS").write_text("\n".join(sums) + "\n")
@@ -45,9 +48,26 @@ def main() -> None:
         sys.stdout.write(f"{path.stat().st_size:>12,}  dist/{path.name}\n")
 
 
-def bill_of(project: dict[str, Any], locked: list[str]) -> dict[str, Any]:
+def _archive(folder: Path, target: Path) -> None:
+    """A tar of what is in the folder, with the same bytes whenever and by whomever it is made."""
+
+    def plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+        entry.mtime = entry.uid = entry.gid = 0
+        entry.uname = entry.gname = ""
+        entry.mode = 0o755 if entry.isdir() or entry.mode & 0o100 else 0o644
+        return entry
+
+    with (
+        target.open("wb") as file,
+        gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w") as archive,
+    ):
+        archive.add(folder, arcname="", filter=plain)  # in order of the names
+
+
+def bill_of(project: dict[str, Any], locked: list[str], jars: list[str]) -> dict[str, Any]:
     """The components as CycloneDX 1.5 has them: each package of the lock with its version, and its licence where its
-    metadata name one.
+    metadata name one; then each of Kafka's jars, `group:name:version sha256`, which a node fetches at its first start.
     """
     return {
         "bomFormat": "CycloneDX",
@@ -55,8 +75,25 @@ def bill_of(project: dict[str, Any], locked: list[str]) -> dict[str, Any]:
         "version": 1,
         "metadata": {"component": _component(project["name"], project["version"], "application")},
         "components": [
-            _component(name, version, "library") for name, version in (line.split("==") for line in locked)
+            *(
+                _component(name, version, "library")
+                for name, version in (line.split("==") for line in locked)
+            ),
+            *(_jar(line) for line in jars),
         ],
+    }
+
+
+def _jar(line: str) -> dict[str, Any]:
+    place, sha256 = line.split()
+    group, name, version = place.split(":")
+    return {
+        "type": "library",
+        "group": group,
+        "name": name,
+        "version": version,
+        "purl": f"pkg:maven/{group}/{name}@{version}",
+        "hashes": [{"alg": "SHA-256", "content": sha256}],
     }
 
 
@@ -78,6 +115,8 @@ def _component(name: str, version: str, kind: str) -> dict[str, Any]:
         for classifier in package.get_all("Classifier") or []
         if classifier.startswith("License ::")
     ]
+    if not names and (text := package.get("License", "")) and "\n" not in text:
+        names = [text]  # the older field; some put the whole text of the licence there
     return component | (
         {"licenses": [{"license": {"name": license_name}} for license_name in names]} if names else {}
     )

@@ -87,10 +87,14 @@ OTHER = {
         "report",
         "Address of a collector that takes OTLP/HTTP; OpenTelemetry's other variables hold as well.",
     ),
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": ("", "report", "The same for traces alone, with its path."),
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": ("http/protobuf", "report", "The same for traces alone."),
     "OTEL_EXPORTER_OTLP_PROTOCOL": ("http/protobuf", "report", "How spans are sent; nothing else is spoken."),
     "OTEL_SDK_DISABLED": ("false", "report", "`true`: no traces, whatever the others say."),
     "PYTHONPATH": ("", "model host", "Where a model's process finds packages beside the installed ones."),
-    "REQUESTS_CA_BUNDLE": ("", "all", "The same, where SSL_CERT_FILE is not set."),
+    "REQUESTS_CA_BUNDLE": ("", "all", "The same as SSL_CERT_FILE, where that is not set."),
+    "CURL_CA_BUNDLE": ("", "all", "The same, where neither is set."),
+    "COORDINATOR_NODE": ("", "commands", "The address of the node that `coordinator submit` sends to."),
     "COORDINATOR_KEY": ("", "commands", "The key that the operator gave you: `coordinator submit` sends it."),
     "COORDINATOR_KAFKA_JARS": (
         "the cache",
@@ -105,6 +109,13 @@ OTHER = {
     "XDG_CACHE_HOME": ("~/.cache", "commands", "Where what set-up fetches is kept."),
 }
 """Variables that are no fields of `Settings`: default, who reads it, meaning. A test looks for others in the code."""
+NOT_READ = {
+    *("VIRTUAL_ENV", "LD_LIBRARY_PATH", "LC_ALL", "MALLOC_ARENA_MAX"),  # handed to processes that we start
+    *("OPENBLAS_CORETYPE", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"),
+    *("COORDINATOR_SOCKETS", "FEED_OPT_PATH"),  # from our processes to our own; an option of a source
+    *("CLUSTER_ID", "SASL_SSL", "SASL_PLAINTEXT", "SC_OPEN_MAX"),  # no variables
+}
+"""Texts that look like variables, in modules that read the environment, and why nobody need set them."""
 HEAD = f"""\
 # Settings
 
@@ -142,10 +153,19 @@ def undocumented() -> list[str]:
 
 
 def read_elsewhere() -> set[str]:
-    """Variables that the code reads from an environment by name, and that are neither settings nor on the page."""
-    pattern = re.compile(r"environ(?:\.get\(|\[)\s*\"([A-Z][A-Z0-9_]+)\"")
-    named = {name for _, _, text in modules() for name in pattern.findall(text)}
-    return named - {name.upper() for name in Settings.model_fields} - OTHER.keys()
+    """Texts of modules that read an environment, by name or through a constant, which look like variables and are
+    neither settings, nor on the page, nor in NOT_READ.
+    """
+    looks_like_variable = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
+    named = {
+        node.value
+        for _, tree, text in modules()
+        if re.search(r"environ|envvar|getenv", text)
+        for node in nodes(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if looks_like_variable.fullmatch(node.value)
+    }
+    return named - {name.upper() for name in Settings.model_fields} - OTHER.keys() - NOT_READ
 
 
 def _row(name: str) -> tuple[str, ...]:
