@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -170,6 +171,9 @@ def _options(
 ) -> None:
     """Options that stand before a command."""
     take_over_settings(os.environ, Path.cwd())
+    # As in the processes that this one starts: a contract beside the node's first one imports the same packages.
+    named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path += [path for path in named if path and path not in sys.path]
 
 
 def main() -> None:

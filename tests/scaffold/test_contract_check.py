@@ -160,6 +160,16 @@ def test_a_contract_that_is_not_there(path, words, node):
     assert (done.returncode, words in done.stdout) == (1, True), done.stdout + done.stderr
 
 
+def test_a_contract_beside_the_first_finds_the_participants_package_too(node):
+    beside = node / "new_rules.py"
+    beside.write_text((node / "runtime_definitions/contracts.py").read_text())
+    try:
+        done = coordinator(node, "contract", "rules", "new_rules:CONTRACT")
+        assert (done.returncode, "Rules of a-b" in done.stdout) == (0, True), done.stdout + done.stderr
+    finally:
+        beside.unlink()
+
+
 FEEDS = {
     "a source that is unknown": ({"FEED_SOURCE": "nope"}, "FEED_SOURCE 'nope' is unknown"),
     "a kind that it does not have": (

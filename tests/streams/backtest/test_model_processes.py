@@ -108,6 +108,17 @@ def test_a_model_that_writes_to_the_pipe_harms_itself_alone(tmp_path, written, t
     assert {line.model_id: line.of.scored for line in result.models} == {"counts": 11, "meddles": 0}
 
 
+def test_a_fork_of_a_model_that_returns_answers_nothing(tmp_path):
+    """Both would answer, and each later round would get the answer to an earlier one."""
+    body = (
+        "    n = 0\n    def tick(self, d): self.n += 1\n"
+        "    def predict(self, s, h, t):\n        if os.fork() == 0: time.sleep(0.05 * (self.n % 2))\n"
+        "        return {'value': self.n / 100}\n"
+    )
+    _, rows = played(folder_of(tmp_path, "forks", body=body), tmp_path)
+    assert [row["output"] for row in rows["forks"]] == [f'{{"value":{n / 100}}}' for n in range(1, 13)]
+
+
 def test_the_numbers_are_those_of_the_engine(tmp_path):
     """The same model as a function in this process."""
     result, _ = played(folder_of(tmp_path, "counts"), tmp_path)
