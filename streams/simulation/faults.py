@@ -30,8 +30,15 @@ STAGES = {
 
 RULES = ("first", "absence", "score")
 """The rules that an operator may apply in mid-run; `Challenge.rules` has their contracts."""
+GARBAGE = b"garbage"
 CORRECTED_MAX = 10**6
 """In micro-USDC: all of the simulated pool."""
+
+
+GARBAGE_AMONG_COMMANDS = 0.2
+"""The share of runs with garbage in the one topic into which others write, too."""
+MODEL_MISBEHAVES = 0.3
+"""The share of runs in which a model certainly does wrong, and is charged for it."""
 
 
 class _Fault(msgspec.Struct, frozen=True, tag_field="fault", forbid_unknown_fields=True):
@@ -314,7 +321,9 @@ def draw(seed: int, rounds: int, round_seconds: float, granularity_seconds: floa
     # Some seeds draw from a few kinds of fault only, so that these meet each other more often.
     drawing = rng.sample(drawing, rng.choice((1, 3, len(drawing))))
     faults = tuple(rng.choice(drawing)() for _ in range(rng.choice((1, 2, 4, 8))))
-    return Schedule(seed, rounds, models, latency_ms, has_clock, (*faults, *_rare(seed, seconds)))
+    return Schedule(
+        seed, rounds, models, latency_ms, has_clock, (*faults, *_rare(seed, seconds), *_often(seed, seconds))
+    )
 
 
 def _rare(seed: int, seconds: float) -> Iterator[Fault]:
@@ -332,6 +341,16 @@ def _rare(seed: int, seconds: float) -> Iterator[Fault]:
     ]
     for _ in range(rng.choice((0, 0, 1, 1, 3))):
         yield rng.choice(drawing)()
+
+
+def _often(seed: int, seconds: float) -> Iterator[Fault]:
+    """Faults that a share of the runs must have."""
+    often = random.Random(f"{seed} often")
+    if often.random() < GARBAGE_AMONG_COMMANDS:
+        yield Garbage("commands", _at(often, seconds), 0)
+    if often.random() < MODEL_MISBEHAVES:
+        what = often.choice(("raises", "number", "hangs"))
+        yield ModelDoes(often.randrange(3), _at(often, seconds), often.choice((12.0, 45.0)), what)
 
 
 def _at(rng: random.Random, seconds: float) -> float:

@@ -3,6 +3,7 @@
 Reads the log of the run, and what the simulated world knows. Emits nothing: it gives a finding for each broken rule.
 
 - `log_rules.py` has the rules that need the log alone. They are checked by the means with which a node checks itself.
+- `plain_arithmetic.py` has the money once more, without any of the node's functions.
 - `world_rules.py` has the rules that need the world, too: what it delivered, answered and did.
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from coordinator.streams.simulation import log_rules, world_rules
+from coordinator.streams.simulation.plain_arithmetic import plain_arithmetic
 from coordinator.streams.simulation.playing import Challenge, Outcome
 
 Rule = Callable[[Outcome, Challenge], Iterator[str]]
@@ -20,10 +22,12 @@ Rule = Callable[[Outcome, Challenge], Iterator[str]]
 
 RULES: dict[str, Rule] = {
     "ids come once": log_rules.ids_come_once,
+    "only what the owner wrote counts": log_rules.only_the_owner_counts,
     "lifecycles": log_rules.lifecycles,
     "derived topics are those of an undisturbed run": log_rules.derived_topics,
     "checkpoints are decided of what stands before them": log_rules.checkpoints_again,
     "the sums add up": log_rules.sums,
+    "charges, means, ranks and shares are those of plain arithmetic": plain_arithmetic,
     "each checkpoint can be computed again": log_rules.audit,
     "what a correction owes is offered once": log_rules.credits_once,
     "rules hold from the end of a period": log_rules.rules_from_a_boundary,
@@ -33,6 +37,7 @@ RULES: dict[str, Rule] = {
     "nothing stays open": world_rules.nothing_stays_open,
     "every checkpoint is paid": world_rules.checkpoints_are_paid,
     "every command is decided": world_rules.commands_are_decided,
+    "garbage is set aside": world_rules.garbage_is_set_aside,
     "faults behind the facts change nothing": world_rules.as_without_faults,
 }
 

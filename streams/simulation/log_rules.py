@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections import Counter as Tally
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,9 @@ from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract.terms import in_force
 from coordinator.streams.engine import LogReader, MemoryLog, Owner
 from coordinator.streams.inputs.stage import InputStage
+from coordinator.streams.log.birth import is_birth
 from coordinator.streams.log.counting import Decision
-from coordinator.streams.log.envelope import Need
+from coordinator.streams.log.envelope import Need, decode_append
 from coordinator.streams.log.errors import IllegalTransitionError
 from coordinator.streams.log.lifecycle import CHECKPOINT, NONE, advance
 from coordinator.streams.log.stage import AnyStage
@@ -52,6 +53,35 @@ def ids_come_once(outcome: Outcome, _challenge: Challenge) -> Iterator[str]:
         for event_id, count in count_of.items():
             if count > 1:
                 yield f"{topic} has {event_id} {count} times"
+
+
+def only_the_owner_counts(outcome: Outcome, _challenge: Challenge) -> Iterator[str]:
+    """What counts was written under the newest claim, in the order of its numbers: the counting rule once more."""
+    for topic in COUNTED:
+        decided = [(decision.first_offset, decision.offset) for decision in outcome.log.decisions(topic)]
+        due = list(_spans_due(outcome.log[topic]))
+        if decided != due:
+            span = next((span for span in decided if span not in due), None)
+            yield f"{topic} counts {len(decided)} decisions, due are {len(due)}; too many is {span}"
+
+
+def _spans_due(records: Iterable[bytes]) -> Iterator[tuple[int, int]]:
+    """(first, last offset) of each decision that counts."""
+    epoch = seq = 0
+    parts: list[int] = []
+    for offset, record in enumerate(records):
+        append = None if is_birth(offset, record) else decode_append(record)
+        if append is None or append.state is not None:
+            continue
+        number, of = append.part
+        if append.claim:
+            if append.epoch == epoch + 1:
+                epoch, parts = append.epoch, []
+        elif (append.epoch, append.seq, number) == (epoch, seq + 1, len(parts) + 1):
+            parts.append(offset)
+            if number == of:
+                yield parts[0], offset
+                seq, parts = append.seq, []
 
 
 def lifecycles(outcome: Outcome, _challenge: Challenge) -> Iterator[str]:

@@ -340,6 +340,6 @@ class Node:
         end = self.shared.log.end(fault.topic)
         repeated = end - fault.repeats
         record = (
-            self.shared.log.record(fault.topic, repeated) if fault.repeats and repeated > 0 else b"garbage"
+            self.shared.log.record(fault.topic, repeated) if fault.repeats and repeated > 0 else f.GARBAGE
         )
         self.shared.append(fault.topic, record)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import msgspec
@@ -22,8 +23,10 @@ from coordinator.streams.contract import (
     CrunchContract,
     PredictionScope,
     ScheduledPrediction,
+    by_weights,
     defaults,
 )
+from coordinator.streams.contract.strategies import Entries
 from coordinator.streams.durations import HOUR_SECONDS
 from coordinator.streams.engine import MemoryLog
 from coordinator.streams.log.birth import Birth, birth_records
@@ -46,6 +49,13 @@ RECORDS_A_SECOND_MAX = 50
 PUBKEY = "4Nd1mBQtrMJVYVfKf2PJy9NZUZdTAsp7D4xWLs4gDB4T"
 """Of nobody. A contract without one, or with the placeholder, would have every checkpoint withheld."""
 
+
+def weights_of_places(entries: Entries) -> list[Fraction]:
+    """1, 1/2, 1/3, ..: shares that are no whole numbers."""
+    return [Fraction(1, entry["rank"]) for entry in entries]
+
+
+BY_PLACE = by_weights(weights_of_places)
 CONTRACT = CrunchContract(
     crunch_pubkey=PUBKEY,
     scheduled_predictions=[
@@ -59,8 +69,11 @@ CONTRACT = CrunchContract(
     grace_seconds=2,
     gap_wait_seconds=60,
     absence_policy="worst",
+    build_emission=BY_PLACE,
 )
-"""The contract of a simulation that names no other: two horizons, rounds of seconds, and a charge for absence."""
+"""The contract of a simulation that names no other: two horizons, rounds of seconds, a charge for absence, and shares
+with remainders.
+"""
 
 
 def half_score(prediction: Any, ground_truth: Any) -> dict[str, Any]:
@@ -77,6 +90,8 @@ class Challenge:
         self.shelf = ContractShelf()
         absence = "ignore" if contract.absence_policy == "worst" else "worst"
         others: dict[str, dict[str, Any]] = {"absence": {"absence_policy": absence}}
+        if contract.build_emission is BY_PLACE:
+            others["absence"]["build_emission"] = defaults.build_emission
         if contract.score_prediction is defaults.score_prediction:
             others["score"] = {"score_prediction": half_score}
         self.rules = {

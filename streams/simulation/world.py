@@ -262,8 +262,11 @@ class ModelsOutside:
             return ModelReply(model_id, deployment, Outcome.OK)
         if "number" in does:
             return ModelReply(model_id, deployment, Outcome.OK, output={"value": None, "none": 1})
+        # Of three or more the last one answers as the first, so that there are ties.
+        is_copy = model_id == self.model_ids[-1] and len(self.model_ids) > 2  # noqa: PLR2004
+        answers_as = self.model_ids[0] if is_copy else model_id
         digest = hashlib.blake2b(
-            b"|".join([model_id.encode(), self._ticks.get(model_id, b""), msgspec.json.encode(arguments)]),
+            b"|".join([answers_as.encode(), self._ticks.get(model_id, b""), msgspec.json.encode(arguments)]),
             digest_size=8,
         )
         output = self._answers[int.from_bytes(digest.digest(), "big") % len(self._answers)]

@@ -200,7 +200,8 @@ def commands_are_decided(outcome: Outcome, _challenge: Challenge) -> Iterator[st
         event.data for event in outcome.log.events("feeds") if isinstance(event, ev.CrunchConfigured)
     ]
     applied = ""
-    for event in outcome.log.events("commands"):
+    commands = [event for decision in outcome.log.walk("commands") for event in decision.events]
+    for event in commands:
         match event:
             case ev.CorrectCheckpoint(data=statement) if event.at < calm_ms:
                 # The same statement by another command changes nothing, and has no event.
@@ -214,6 +215,18 @@ def commands_are_decided(outcome: Outcome, _challenge: Challenge) -> Iterator[st
                 pass
     if applied and configured and configured[-1].contract_hash != applied:
         yield f"{applied[:12]} was applied last, the newest terms are of {configured[-1].contract_hash[:12]}"
+
+
+def garbage_is_set_aside(outcome: Outcome, _challenge: Challenge) -> Iterator[str]:
+    """Each piece of garbage among the commands has a dead letter that names its place."""
+    positions = {
+        event.data.position
+        for event in outcome.log.events("dead-letters")
+        if isinstance(event, ev.DeadLettered) and event.data.origin == "commands"
+    }
+    for offset, record in enumerate(outcome.log["commands"]):
+        if record == f.GARBAGE and str(offset) not in positions:
+            yield f"commands has garbage at offset {offset}, and no dead letter names it"
 
 
 MODELS_SEQ = re.compile(r'"models_seq":\d+,')

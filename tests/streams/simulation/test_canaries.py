@@ -1,5 +1,5 @@
 """Nodes with a known fault, each of which the simulation must find within a hundred seeds. Their faults come in by the
-port of the simulation (`Node`); the product has no switch for any of them.
+port of the simulation (`Node`), or stand in for a function; the product has no switch for any of them.
 """
 
 from __future__ import annotations
@@ -12,20 +12,25 @@ import pytest
 
 from coordinator.streams import events as ev
 from coordinator.streams.agents.feed.worker import FeedTenure
+from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.agents.owning.ownership import OwnedTopic
 from coordinator.streams.agents.owning.tenure import Tenure
 from coordinator.streams.agents.predict import worker as predict
+from coordinator.streams.checkpoints import period_ranking, ranking
 from coordinator.streams.checkpoints.stage import CheckpointStage
+from coordinator.streams.contract import emission
 from coordinator.streams.feeds.stage import FeedStage
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.stage import Draft, Told
+from coordinator.streams.scores import alone
 from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.simulation import faults as f
 from coordinator.streams.simulation.campaign import failure_of, quiet, schedule_of, tried
 from coordinator.streams.simulation.node import Node, Process
 from coordinator.streams.simulation.playing import Challenge
 from coordinator.streams.snapshots.stage import SnapshotStage
+from coordinator.streams.snapshots.state import Tally
 
 ROUNDS = 8
 SEEDS = range(1, 101)
@@ -282,6 +287,7 @@ class RebuiltFromAShortCopy(Node):
 
 
 DERIVED = "derived topics are those of an undisturbed run"
+PLAIN = "charges, means, ranks and shares are those of plain arithmetic"
 LONG = 30
 """Rounds enough for a checkpoint, its correction, and two checkpoints after it."""
 CANARIES: dict[type[Node], tuple[int, str]] = {
@@ -315,6 +321,66 @@ def test_a_canary_is_found_within_a_hundred_seeds(canary: type[Node]):
             assert not tried(schedule, challenge), f"seed {seed} finds a fault without the canary"
             return
     pytest.fail(f"{canary.__name__} was not found within {len(SEEDS)} seeds")
+
+
+def _to_the_smallest_rests(weights: Any, total: int) -> emission.Allocation:
+    right = ALLOCATION(weights, total)
+    shares = list(right.floors)
+    for i in sorted(range(len(shares)), key=right.rests.__getitem__)[: right.left]:
+        shares[i] += 1
+    return msgspec.structs.replace(right, shares=shares)
+
+
+def _places_without_ties(keys: Any, direction: str) -> Any:
+    ranked, unranked = ranking.rank(keys, direction)
+    return [(place, model_id, key) for place, (_, model_id, key) in enumerate(ranked, start=1)], unranked
+
+
+def _forgets_what_the_node_missed(tally: Tally, unscored: Any, *args: Any, **kwargs: Any) -> None:
+    MISSED(tally, unscored, *args, **kwargs)
+    tally.absent_node -= unscored.status == "ABSENT" and unscored.fault == "node"
+
+
+async def _lost(*_: Any) -> None:
+    pass
+
+
+ALLOCATION, MISSED, CHARGE = emission.allocation, Tally.missed, alone.charge_of
+SHARED_ROUNDS = 20
+SHARED_FAULTS: dict[str, tuple[Any, str, Any, int, str]] = {
+    "remainders go to the smallest rests": (emission, "allocation", _to_the_smallest_rests, 1, PLAIN),
+    "a mean is cut off": (period_ranking, "mean_units", lambda total, n: total // n, 1, PLAIN),
+    "a half is rounded up": (
+        period_ranking,
+        "mean_units",
+        lambda total, n: (2 * total + n) // (2 * n),
+        7,
+        PLAIN,
+    ),
+    "equal models have places of their own": (period_ranking, "rank", _places_without_ties, 5, PLAIN),
+    "absence costs what the best has": (
+        *(alone, "charge_of", lambda values, terms: max(values) if values else CHARGE(values, terms)),
+        *(5, PLAIN),
+    ),
+    "absences by the node's fault are forgotten": (Tally, "missed", _forgets_what_the_node_missed, 2, PLAIN),
+    "a dead letter is lost": (DeadLetters, "from_topic", _lost, 1, "garbage is set aside"),
+}
+"""Faults of functions that the node, its checks and its verification share, so that none of these notices: the owner of
+a name, the name, what stands there instead, a seed that finds it, and a rule that is then broken.
+"""
+
+
+@pytest.mark.parametrize("fault", SHARED_FAULTS)
+def test_a_fault_of_a_function_that_node_and_checks_share_is_found(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+):
+    quiet()
+    challenge = Challenge()
+    owner, name, stands_there, seed, rule = SHARED_FAULTS[fault]
+    schedule = schedule_of(seed, SHARED_ROUNDS, challenge)
+    assert not tried(schedule, challenge)
+    monkeypatch.setattr(owner, name, stands_there)
+    assert rule in [finding.rule for finding in tried(schedule, challenge)]
 
 
 def test_a_failing_seed_is_made_small_and_tells_the_logs_last_events():

@@ -112,7 +112,10 @@ def epoch_of(log: MemoryLog, topic: str) -> int:
 def test_the_rare_faults_leave_the_draws_of_the_others_as_they_were(challenge: Challenge):
     rare = (f.Rebuilt, f.RulesApplied, f.Corrected)
     for seed in range(50):
-        kinds = [isinstance(fault, rare) for fault in schedule_of(seed, 20, challenge).faults]
+        drawn = schedule_of(seed, 20, challenge).faults
+        often = tuple(f._often(seed, 20 * challenge.round_seconds))
+        assert drawn[len(drawn) - len(often) :] == often
+        kinds = [isinstance(fault, rare) for fault in drawn[: len(drawn) - len(often)]]
         assert kinds == sorted(kinds)
         assert kinds.count(False) in (1, 2, 4, 8)
 
