@@ -16,6 +16,7 @@ from coordinator.cli.shared import (
     DEMO_CONTRACT,
     STAMP,
     JsonOption,
+    one_of,
     parse_time,
     print_json,
     time_text,
@@ -26,6 +27,7 @@ from coordinator.streams.backtest.door import PAGE
 from coordinator.streams.backtest.door import backtest as play
 from coordinator.streams.backtest.run import ModelResult, Result
 from coordinator.streams.settings import read_settings
+from coordinator.streams.sources.catalog import known_sources
 
 REASONS_SHOWN = 3
 
@@ -49,7 +51,11 @@ def backtest(
     ] = None,
     feed: Annotated[
         str | None,
-        typer.Option(help="A source whose history is asked, as `feeds list` names it.", show_default=False),
+        typer.Option(
+            help="A source whose history is asked, as `feeds list` names it.",
+            show_default=False,
+            autocompletion=one_of(known_sources),
+        ),
     ] = None,
     from_: Annotated[
         str | None, typer.Option("--from", help="First record's time: ISO 8601 with a zone, or epoch ms.")

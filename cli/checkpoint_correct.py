@@ -34,6 +34,7 @@ from coordinator.streams.checkpoints.offering import REASON_CHARS
 from coordinator.streams.checkpoints.prizes import TOTAL_PRIZE_MAX
 from coordinator.streams.contract.term_settings import settings_of, with_term_settings
 from coordinator.streams.contract.terms import in_force, make_terms
+from coordinator.streams.engine.amended import RecordUse
 from coordinator.streams.engine.correct import Recomputed, recompute
 from coordinator.streams.engine.rerun import NewRules, RecordedCrunch, recorded_terms
 from coordinator.streams.events import CorrectCheckpoint, CorrectCheckpointData, Terms
@@ -101,6 +102,8 @@ def correct(
     )
     if not as_json:
         print_recomputed(result, row)
+        if records is not None:
+            typer.echo(used(result.operator_records, records))
     if why := _nothing_to_record(data, row):
         _end(as_json, result, why, recorded=False)
         return
@@ -206,7 +209,24 @@ def _given(path: Path, subject: str | None, held: Terms) -> tuple[list[FeedRecor
                 f"{path} has {record.source}/{record.subject}/{record.kind}/{record.granularity}, "
                 "which the checkpoint's period was not fed from"
             )
+    if not records:
+        raise OperatorError(f"{path} holds no record")
     return records, digest.hexdigest()
+
+
+def used(use: RecordUse, file: Path) -> str:
+    """What the operator's records have to do with those of the log, in a line."""
+    parts = [
+        f"{count:,} {what}"
+        for count, what in (
+            (use.changed, "with other values than the log's"),
+            (use.added, "at a time of which the log has no record"),
+            (use.same, "as the log has them already"),
+        )
+        if count
+    ]
+    warning = "" if use.changed else ": none corrects a record of the log; look at times, subject and values"
+    return f"records of {file}: {', '.join(parts)}{warning}"
 
 
 def _nothing_to_record(data: CorrectCheckpointData, row: CheckpointRow) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.contract_page import page
-from coordinator.cli.shared import JsonOption, print_json
+from coordinator.cli.shared import JsonOption, one_of, print_json
 from coordinator.streams import contract
 from coordinator.streams.contract.fields import FieldDoc, fields_of, parts_of
 from coordinator.streams.log.errors import OperatorError
@@ -39,6 +39,10 @@ def named_docs() -> list[FieldDoc]:
     return parts_of({name: getattr(contract, name) for name in NAMED})
 
 
+def _names() -> list[str]:
+    return [*(field.path for field in fields_of(contract.CrunchContract)), *GIVEN, *NAMED]
+
+
 def fields(
     name: Annotated[
         str | None,
@@ -46,6 +50,7 @@ def fields(
             metavar="[NAME]",
             help="A field, such as `aggregation` or `score_prediction`; or what a function is given, such as "
             "`RoundAnswers`, or a function that a contract may name, such as `top`.",
+            autocompletion=one_of(_names),
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -71,7 +76,7 @@ def fields(
         if name is None or field.path == name or field.path.startswith(f"{name}.")
     ]
     if not fields_shown:
-        near = get_close_matches(str(name), [*(field.path for field in all_fields), *GIVEN, *NAMED], 3)
+        near = get_close_matches(str(name), _names(), 3)
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise OperatorError(f"a contract has no field {name!r}{hint}")
     if as_json:

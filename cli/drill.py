@@ -19,14 +19,19 @@ from coordinator.cli.drills.running import run_drill, throw_away
 from coordinator.cli.drills.scratch import ScratchNode
 from coordinator.cli.drills.shown import HEAD_LINES, line, listed, row
 from coordinator.cli.lazy_groups import EXIT_DIFFERENT
-from coordinator.cli.shared import JsonOption, print_json, quiet_libraries
+from coordinator.cli.shared import JsonOption, one_of, print_json, quiet_libraries
 from coordinator.cli.terminal import Console
 from coordinator.streams.log.errors import OperatorError
 
 
 def drill(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Which faults; `--list` names them.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...",
+            help="Which faults; `--list` names them.",
+            autocompletion=one_of(lambda: DRILLS),
+        ),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="Name every fault, and break nothing.")] = False,
     all_: Annotated[bool, typer.Option("--all", help="Every fault, one after another.")] = False,

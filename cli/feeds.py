@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coordinator.cli import feeds_history
-from coordinator.cli.shared import JsonOption, print_json, run, time_text
+from coordinator.cli.shared import JsonOption, one_of, print_json, run, time_text
 from coordinator.cli.terminal import Console
 from coordinator.streams.clock import wall_ms
 from coordinator.streams.log.errors import OperatorError, WorldError
@@ -60,7 +60,12 @@ def list_(as_json: JsonOption = False) -> None:
 
 @app.command("probe")
 def probe(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="As `feeds list` names it.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="As `feeds list` names it.", autocompletion=one_of(known_sources)
+        ),
+    ],
     subject: Annotated[str, typer.Argument(metavar="SUBJECT", help="E.g. BTCUSDT, or BTC/USD for pyth.")],
     kind: Annotated[str | None, typer.Option(help="Default: the source's first.")] = None,
     granularity: Annotated[str | None, typer.Option(help="Default: the kind's first.")] = None,

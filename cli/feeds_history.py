@@ -23,6 +23,7 @@ from coordinator.cli.shared import (
     DataDirOption,
     JsonOption,
     KafkaOption,
+    one_of,
     parse_time,
     print_done,
     run,
@@ -38,13 +39,16 @@ from coordinator.streams.granularity import cadence_ms, granularity_ms
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import Subscription
 from coordinator.streams.settings import Settings
-from coordinator.streams.sources.catalog import source_by_name
+from coordinator.streams.sources.catalog import known_sources, source_by_name
 from coordinator.streams.sources.files.given_files import BadRow, GivenFile, Whose, given_files, keep_first
 from coordinator.streams.sources.files.given_order import Account
 from coordinator.streams.sources.files.given_rows import Reading, make_reading
 from coordinator.streams.sources.options import options_from
 
-Source = Annotated[str, typer.Argument(metavar="SOURCE", help="As `feeds list` names it.")]
+Source = Annotated[
+    str,
+    typer.Argument(metavar="SOURCE", help="As `feeds list` names it.", autocompletion=one_of(known_sources)),
+]
 Subject = Annotated[str, typer.Argument(metavar="SUBJECT", help="E.g. BTCUSDT, or BTC/USD for pyth.")]
 Kind = Annotated[str, typer.Argument(metavar="KIND", help="E.g. candle or tick.")]
 Granularity = Annotated[str, typer.Argument(metavar="GRANULARITY", help="E.g. 1m.")]

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from coordinator.cli.shared import JsonOption, print_json
+from coordinator.cli.shared import JsonOption, one_of, print_json
 from coordinator.scaffolds.render import DEFAULT_PACK, RenderError, Workspace, packs, render
 
 DEMO_NAME = "btc-up"
@@ -26,9 +26,12 @@ ForceOption = Annotated[
 
 def init(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Lower-case words joined by '-', e.g. btc-up.")],
-    pack: Annotated[str, typer.Option(help="What kind of challenge; `coordinator packs` lists them.")] = (
-        DEFAULT_PACK
-    ),
+    pack: Annotated[
+        str,
+        typer.Option(
+            help="What kind of challenge; `coordinator packs` lists them.", autocompletion=one_of(packs)
+        ),
+    ] = (DEFAULT_PACK),
     output: OutputOption = Path(),
     force: ForceOption = False,
     as_json: JsonOption = False,

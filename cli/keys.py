@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from coordinator.api.keys import SCOPES, make_entry, read_key_ring
-from coordinator.cli.shared import JsonOption, print_json
+from coordinator.cli.shared import JsonOption, one_of, print_json
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import read_settings
 
@@ -23,7 +23,11 @@ WHOSE = re.compile(r"[^\s;#]{1,200}")
 def make(
     scope: Annotated[
         str,
-        typer.Argument(metavar="SCOPE", help="read, settle or admin, each includes the former; or submit."),
+        typer.Argument(
+            metavar="SCOPE",
+            help="read, settle or admin, each includes the former; or submit.",
+            autocompletion=one_of(lambda: SCOPES),
+        ),
     ],
     key_id: Annotated[
         str | None, typer.Option("--id", help="A name for it, shown in lists. Default: a random one.")

@@ -6,6 +6,7 @@ command imports at the top of its module whatever it needs.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
@@ -22,6 +23,8 @@ from coordinator.streams.log.reasons import printable
 EXIT_DIFFERENT = 1
 EXIT_OPERATOR = 2
 EXIT_WORLD = 3
+AS_JSON = "coordinator.as_json"
+"""Of the context: whether --json stands among the words."""
 command_ends = ExitStack()
 """What is let go when the command ends, however it ends."""
 
@@ -56,25 +59,38 @@ def lazy_group(commands: Commands) -> type[TyperGroup]:
                 # A shell asks what may be typed next. A command whose extra is not installed has nothing to offer.
                 return name, command, rest
 
+        def parse_args(self, ctx: Any, args: list[str]) -> Any:
+            ctx.meta[AS_JSON] = "--json" in args
+            with clear_end(as_json=ctx.meta[AS_JSON]):
+                return super().parse_args(ctx, args)
+
         def invoke(self, ctx: Any) -> Any:
-            with clear_end():
+            with clear_end(as_json=ctx.meta[AS_JSON]):
                 return super().invoke(ctx)
 
     return LazyGroup
 
 
 @contextmanager
-def clear_end() -> Iterator[None]:
-    """What ends within it on purpose ends with one clear line: raises typer.Exit with the exit code."""
+def clear_end(*, as_json: bool = False) -> Iterator[None]:
+    """What ends within it on purpose ends with one clear line: raises typer.Exit with the exit code.
+
+    With `as_json`, stdout gets the same as JSON, also for a word that typer refuses and then explains on stderr.
+    """
     try:
         with command_ends:
             yield
     except CoordinatorError as error:
-        raise _ended(error) from error
+        raise ended(error, as_json=as_json) from error
+    except typer.TyperException as error:
+        if as_json:
+            text = getattr(error, "format_message", error.__str__)()
+            _print_error(text, getattr(error, "exit_code", EXIT_OPERATOR))
+        raise
     except OSError as error:
         if (full := full_disk_of(error)) is None:
             raise
-        raise _ended(full) from error
+        raise ended(full, as_json=as_json) from error
 
 
 def load_command(commands: Commands, name: str) -> Any:
@@ -101,7 +117,17 @@ def one_line(text: str) -> str:
     return printable(" ".join(text.split()))
 
 
-def _ended(error: CoordinatorError) -> typer.Exit:
-    typer.echo(f"error: {one_line(str(error))}", err=True)
-    codes = {OperatorError: EXIT_OPERATOR, WorldError: EXIT_WORLD}
-    return typer.Exit(next((code for kind, code in codes.items() if isinstance(error, kind)), 1))
+def ended(error: CoordinatorError, *, as_json: bool, code: int | None = None) -> typer.Exit:
+    """Say `error`, and what to raise then: its exit code is `code`, by default that of whose fault the error is."""
+    text = one_line(str(error))
+    typer.echo(f"error: {text}", err=True)
+    if code is None:
+        codes = {OperatorError: EXIT_OPERATOR, WorldError: EXIT_WORLD}
+        code = next((code for kind, code in codes.items() if isinstance(error, kind)), EXIT_DIFFERENT)
+    if as_json:
+        _print_error(text, code)
+    return typer.Exit(code)
+
+
+def _print_error(text: str, code: int) -> None:
+    typer.echo(json.dumps({"error": text, "exit_code": code}, indent=2))

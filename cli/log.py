@@ -14,7 +14,7 @@ import typer
 
 from coordinator.cli.log_archive import archive, restore
 from coordinator.cli.own_kafka import node_log
-from coordinator.cli.shared import DataDirOption, KafkaOption, run
+from coordinator.cli.shared import DataDirOption, KafkaOption, one_of, run
 from coordinator.infra.kafka.clients import read_range
 from coordinator.infra.log.positions import offsets, reading
 from coordinator.streams.log.counting import Counter
@@ -37,7 +37,12 @@ def _log() -> None:
 
 @app.command("cat")
 def cat(
-    topic: Annotated[str, typer.Argument(metavar="TOPIC", help=f"One of {', '.join(TOPICS)}.")],
+    topic: Annotated[
+        str,
+        typer.Argument(
+            metavar="TOPIC", help=f"One of {', '.join(TOPICS)}.", autocompletion=one_of(lambda: TOPICS)
+        ),
+    ],
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
     start: Annotated[int, typer.Option("--from", min=0, help="The first offset.")] = 0,

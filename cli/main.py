@@ -150,7 +150,7 @@ app = typer.Typer(
         "Settings come from the environment (CRUNCH_ID, KAFKA_BOOTSTRAP, FEED_SUBJECTS, "
         "CHECKPOINT_INTERVAL_SECONDS, ...), and where that says nothing from `.env` in the current folder.\n\n"
         "Exit codes: 0 done, 1 a difference, a fault that was found, a name refused, 2 yours to mend (the message says "
-        "what), 3 the world did not answer."
+        "what), 3 the world did not answer, 130 ended by Ctrl-C. With --json an error is JSON on stdout, too."
     ),
 )
 

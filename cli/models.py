@@ -12,6 +12,7 @@ import typer
 from coordinator.cli import model_bans, model_check
 from coordinator.cli.own_kafka import refuse_held
 from coordinator.infra.models.host.confine import TOKEN, scrubbed_environment
+from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import read_settings
 
 app = typer.Typer(no_args_is_help=True, help="Run models on this machine.")
@@ -51,6 +52,8 @@ def serve(
     Example: [bold]coordinator models serve my-models --port 9091[/bold]
     """
     settings = read_settings(os.environ)
+    if not models_dir.is_dir():
+        raise OperatorError(f"the models folder {models_dir} does not exist: name a folder of models")
     if log_dir is None:
         refuse_held(settings.data_dir, "its own models' logs are there; name another folder with --log-dir")
     command = [

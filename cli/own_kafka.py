@@ -95,13 +95,20 @@ def running_log(
 
 async def _check(settings: Settings, node: NodeFile | None, kafka: str | None, *, of_dir: bool) -> None:
     remembered = settings.data_dir if of_dir else None
-    try:
+    with default_address_named(settings, node, kafka):
         await OwnLog(settings.kafka_bootstrap, settings.crunch_id, remembered).check()
+
+
+@contextmanager
+def default_address_named(settings: Settings, node: NodeFile | None, kafka: str | None) -> Iterator[None]:
+    """Where nobody named the Kafka that does not answer, say that, and what to do."""
+    try:
+        yield
     except WorldError as error:
         if node is None and kafka is None and not os.environ.get("KAFKA_BOOTSTRAP"):
             raise WorldError(
-                f"{error}; that is only the default address, since {settings.data_dir} holds no node: run this in the "
-                "node's folder, or name its --data-dir or --kafka"
+                f"{error}; that is only the default address, since {settings.data_dir} holds no node yet: "
+                "`coordinator up` starts one here; of another one name the --data-dir or --kafka"
             ) from error
         raise
 

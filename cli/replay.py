@@ -9,16 +9,22 @@ import typer
 
 from coordinator.cli.lazy_groups import EXIT_DIFFERENT
 from coordinator.cli.own_kafka import node_log
-from coordinator.cli.shared import DataDirOption, JsonOption, KafkaOption, parse_time, print_json, run
+from coordinator.cli.shared import DataDirOption, JsonOption, KafkaOption, one_of, parse_time, print_json, run
 from coordinator.cli.terminal import progress_bar
 from coordinator.infra.log.positions import topic_ends
 from coordinator.projections.folding import replay as replays
+from coordinator.projections.views.all_views import PROJECTIONS
 from coordinator.streams.log.errors import OperatorError
 
 
 def replay(
     projection: Annotated[
-        list[str] | None, typer.Option(help="Only this projection; may be repeated.", show_default=False)
+        list[str] | None,
+        typer.Option(
+            help="Only this projection; may be repeated.",
+            show_default=False,
+            autocompletion=one_of(lambda: PROJECTIONS),
+        ),
     ] = None,
     until: Annotated[
         str | None, typer.Option(help="Only what was known at this time: ISO 8601 with a zone, or epoch ms.")
@@ -62,6 +68,10 @@ def replay(
         print_json(rebuilt) if as_json else _print(rebuilt)
         return
     settings, _ = node_log(data_dir, kafka)
+    if verify and not (settings.data_dir / "projections").is_dir():
+        raise OperatorError(
+            f"{settings.data_dir} holds no stores to compare: a report worker writes them; name its --data-dir"
+        )
 
     run(topic_ends(settings.kafka_bootstrap, settings.crunch_id))  # says at once when nobody is there
     with progress_bar("records") as on_progress:

@@ -20,7 +20,7 @@ from typer.exceptions import TyperException
 
 from coordinator.cli.contract_kept import with_path
 from coordinator.cli.contract_reading import read_kept
-from coordinator.cli.lazy_groups import one_line
+from coordinator.cli.lazy_groups import ended
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.rules_shown import print_plan
 from coordinator.cli.shared import (
@@ -128,8 +128,7 @@ def plan(
         file, path = _planned(contract, sets or [], from_, until, out, kafka, data_dir)
         page = None if report is None or write is None else write(file, report)
     except CoordinatorError as error:
-        typer.echo(f"error: {one_line(str(error))}", err=True)
-        raise typer.Exit(EXIT_ERROR) from error
+        raise ended(error, as_json=as_json, code=EXIT_ERROR) from error
     if as_json:
         print_json(
             msgspec.to_builtins(file) | {"file": str(path), "first_affected": file.plan.first_affected}

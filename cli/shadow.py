@@ -51,6 +51,7 @@ from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
 
 STOP_SECONDS_MAX = 30.0
+NO_SHADOW = "no shadow was started here: `coordinator shadow start --contract MODULE:NAME`"
 
 app = typer.Typer(no_args_is_help=True, help="Other rules beside the live ones, on the live log: never paid.")
 
@@ -110,11 +111,11 @@ def start_shadow(
     """
     settings, _, check = running_log(data_dir, kafka)
     files = ShadowFiles(settings.data_dir)
+    if contract is None and files.order() is None:
+        raise OperatorError("say --contract MODULE:NAME: no shadow was started here yet")
+    run(_awaited(check))
     with files.held():  # refused while one runs
-        run(_awaited(check))
         earlier = files.order()
-        if contract is None and earlier is None:
-            raise OperatorError("say --contract MODULE:NAME: no shadow was started here yet")
         bounds = Bounds(
             rank_moves=alert_rank_moves,
             share_frac64=None
@@ -189,6 +190,8 @@ def run_shadow(kafka: KafkaOption = None, data_dir: DataDirOption = None) -> Non
     set_up_logging("shadow")
     settings, _ = node_settings(data_dir, kafka)
     files = ShadowFiles(settings.data_dir)
+    if files.order() is None:
+        raise OperatorError(NO_SHADOW)
     with files.held():
         run(_run(files, data_dir, kafka))
 
@@ -210,7 +213,7 @@ def stop_shadow(data_dir: DataDirOption = None, as_json: JsonOption = False) -> 
     files = ShadowFiles(settings.data_dir)
     order = files.order()
     if order is None:
-        raise OperatorError("no shadow was started here")
+        raise OperatorError(NO_SHADOW)
     files.put_order(msgspec.structs.replace(order, stopped=True))
     until = time.monotonic() + STOP_SECONDS_MAX
     while files.is_held():
@@ -235,7 +238,7 @@ def shadow_status(data_dir: DataDirOption = None, as_json: JsonOption = False) -
     files = ShadowFiles(settings.data_dir)
     order, told, result = files.order(), files.status(), files.result()
     if order is None:
-        raise OperatorError("no shadow was started here: `coordinator shadow start --contract MODULE:NAME`")
+        raise OperatorError(NO_SHADOW)
     fault = why_ill(order, told, wall_ms())
     diverges = divergence(result.new, result.live, order.bounds) if result is not None else ""
     if as_json:

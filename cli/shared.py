@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -75,6 +75,15 @@ class NodeFile(msgspec.Struct, kw_only=True):
     feed: dict[str, str] = {}
     wallets_file: str = ""
     pids: dict[str, int] = {}
+
+
+def one_of(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """For `autocompletion`: a shell is offered those of `names` that begin with what was typed."""
+
+    def offered(incomplete: str) -> list[str]:
+        return [name for name in names() if name.startswith(incomplete)]
+
+    return offered
 
 
 def parse_time(text: str) -> int:
@@ -207,6 +216,9 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
 def quiet_libraries() -> None:
     """A command says in one line what went wrong; what its libraries tried before that is not for people."""
     # stdout holds the result alone. Asked for at each line, since whoever calls us may give us another one to write to.
-    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+    structlog.configure(
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    )
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     stamina.instrumentation.set_on_retry_hooks([])

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from coordinator.cli.shared import JsonOption, print_json
-from coordinator.cli.terminal import Console
+from coordinator.cli.terminal import Bars, Console
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.simulation.campaign import (
     Failure,
@@ -128,7 +128,7 @@ def _played(
     played = 0
     columns = (TextColumn("seeds"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
     began = time.monotonic()
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+    with Bars(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("seeds", total=total, rate="")
         for of_seed, findings in runs:
             played += 1

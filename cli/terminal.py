@@ -83,6 +83,20 @@ def counted(on_progress: Callable[[int, int], None], total: int) -> Callable[[in
     return step
 
 
+class Bars(Progress):
+    """`rich.progress.Progress`, of which nothing at all is written where nobody watches, such as to a file."""
+
+    def start(self) -> None:
+        """Draw from now on."""
+        if self.console.is_interactive:
+            super().start()
+
+    def stop(self) -> None:
+        """Take the bars away."""
+        if self.console.is_interactive:
+            super().stop()
+
+
 @contextmanager
 def progress_bar(label: str, console: Console | None = None) -> Iterator[Callable[[int, int], None]]:
     """A bar that is gone when the work is done; yields a function of (done, total).
@@ -90,6 +104,6 @@ def progress_bar(label: str, console: Console | None = None) -> Iterator[Callabl
     It stands on stderr unless `console` is given, so that stdout holds the result alone.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console or Console(stderr=True), transient=True) as bar:
+    with Bars(*columns, console=console or Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

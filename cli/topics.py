@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from coordinator.cli.own_kafka import node_log
+from coordinator.cli.own_kafka import default_address_named, node_log
 from coordinator.cli.shared import (
     DataDirOption,
     JsonOption,
@@ -70,8 +70,9 @@ def list_(
 
     Example: [bold]coordinator topics list --json[/bold]
     """
-    settings, _ = node_log(data_dir, kafka, checked=False)
-    topics = run(_list(settings.kafka_bootstrap, settings.crunch_id))
+    settings, node = node_log(data_dir, kafka, checked=False)
+    with default_address_named(settings, node, kafka):
+        topics = run(_list(settings.kafka_bootstrap, settings.crunch_id))
     if as_json:
         print_json({"bootstrap": settings.kafka_bootstrap, "crunch_id": settings.crunch_id, "topics": topics})
         return
@@ -143,9 +144,10 @@ def mend(
 
     Example: [bold]coordinator topics mend --data-dir node[/bold]
     """
-    settings, _ = node_log(data_dir, kafka, checked=False)
+    settings, node = node_log(data_dir, kafka, checked=False)
     where = settings.kafka_bootstrap, settings.crunch_id
-    mended = run(mend_settings(*where, replication))
+    with default_address_named(settings, node, kafka):
+        mended = run(mend_settings(*where, replication))
     memory = LogMemoryFile(settings.data_dir, settings.crunch_id).read() if data_dir is not None else None
     run(create_topics(*where, replication, memory=memory))
     text = "\n".join([*mended, f"{len(mended)} topics were mended, and all are whole"])

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from coordinator.cli.shared import COLUMNS, STAMP, parse_speed, parse_time
+from coordinator.cli.shared import COLUMNS, STAMP, one_of, parse_speed, parse_time
 from coordinator.streams.log.errors import OperatorError
+
+
+def _sources() -> Iterable[str]:
+    from coordinator.streams.sources.catalog import known_sources  # noqa: PLC0415 - for a shell's Tab alone
+
+    return known_sources()
 
 
 def up(
@@ -53,7 +60,12 @@ def up(
         typer.Option(help="Contract as module:attribute. Default: CONTRACT, else the example challenge."),
     ] = None,
     feed: Annotated[
-        str | None, typer.Option(help="Feed source, e.g. binance or generated.", show_default=False)
+        str | None,
+        typer.Option(
+            help="Feed source, e.g. binance or generated.",
+            show_default=False,
+            autocompletion=one_of(_sources),
+        ),
     ] = None,
     subject: Annotated[
         list[str] | None,

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from coordinator.cli.shared import one_of
 from coordinator.cli.start_checks import check_start
 from coordinator.infra.models.host.confine import hide_from_others
 from coordinator.infra.processes.forking import keep_from_the_collector
@@ -20,7 +21,12 @@ REPORT = "report"
 
 
 def worker(
-    name: Annotated[str, typer.Argument(help=f"One of {', '.join(WORKERS)}.", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help=f"One of {', '.join(WORKERS)}.", show_default=False, autocompletion=one_of(lambda: WORKERS)
+        ),
+    ],
 ) -> None:
     """Run one worker until SIGTERM, with settings from the environment.
 

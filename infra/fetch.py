@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, Task, TextColumn
+from rich.text import Text
 
 from coordinator.infra.kafka.embedded import EmbeddedBroker
 from coordinator.infra.kafka.runtime import (
@@ -71,19 +72,36 @@ def _learn(aot_cache: Path) -> None:
         old.unlink(missing_ok=True)
 
 
+class _Bytes(DownloadColumn):
+    """Nothing for work that is not counted in bytes."""
+
+    def render(self, task: Task) -> Text:
+        return Text("") if task.total is None else super().render(task)
+
+
 @contextmanager
 def progress_bars(console: Console) -> Iterator[FetchProgress]:
-    """A FetchProgress that draws one bar per text on `console`; texts without a length get a spinner."""
+    """A FetchProgress that draws one bar per text on `console`; texts without a length get a spinner. Where nobody
+    watches, each text is a line.
+    """
+    if not console.is_interactive:
+        told = set()
+
+        def tell(text: str, done_bytes: int, total_bytes: int) -> None:  # noqa: ARG001 - a FetchProgress
+            if text not in told:
+                told.add(text)
+                console.print(text, markup=False, soft_wrap=True)
+
+        yield tell
+        return
     with Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn(), console=console
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), _Bytes(), console=console
     ) as bars:
         tasks = {}
 
         def show(text: str, done_bytes: int, total_bytes: int) -> None:
             if text not in tasks:
                 tasks[text] = bars.add_task(text, total=total_bytes or None)
-                if not console.is_terminal:
-                    console.print(text)
             bars.update(tasks[text], completed=done_bytes)
 
         yield show

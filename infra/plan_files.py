@@ -51,7 +51,9 @@ def read_plan(path: Path, bytes_max: int = PLAN_BYTES_MAX) -> PlanFile:
         if path.stat().st_size > bytes_max:
             raise OperatorError(f"{path} is larger than {bytes_max:,} bytes")
         return msgspec.json.decode(path.read_bytes(), type=PlanFile)
-    except (OSError, msgspec.DecodeError) as error:
+    except OSError as error:
+        raise OperatorError(f"{path} cannot be read: {error.strerror}") from error
+    except msgspec.DecodeError as error:
         raise OperatorError(f"{path} is no plan: {error}") from error
 
 

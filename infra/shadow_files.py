@@ -130,6 +130,8 @@ class ShadowFiles:
 
     def is_held(self) -> bool:
         """Whether a process is the shadow now."""
+        if not self.folder.is_dir():
+            return False
         try:
             with self.held():
                 return False

@@ -25,6 +25,10 @@ HEAD = f"""\
 | 1 | a difference or a fault was found, or a name was refused |
 | 2 | yours to mend; the message says what |
 | 3 | the world did not answer: a broker, a source, a full disk |
+| 130 | ended by Ctrl-C |
+
+With `--json` stdout holds one JSON document, also where a command ends with an error:
+`{{"error": "what the line on stderr says", "exit_code": 2}}`. Commands that print a line for each result say so.
 
 {MADE}"""
 

@@ -100,6 +100,9 @@ function themes() {
 }
 
 const showTime = timebar(goTo);
+// A board's head stands below the page's, however many lines that has.
+const header = document.querySelector(".top");
+new ResizeObserver(() => document.documentElement.style.setProperty("--top", `${header.offsetHeight}px`)).observe(header);
 onChange((kind, detail) => {
   main.classList.toggle("moving", kind === "moving" || (kind !== "moment" && main.classList.contains("moving")));
   if (kind === "connection" || kind === "clock") { showTime(); if (store.crunch && byId("brand").textContent !== store.crunch) title(readRoute()); }

@@ -46,7 +46,7 @@ function showInvariants(place, body) {
       broken.length ? "The next checkpoint is withheld because of them." : null,
       body.looked_at ? h("p", { class: "soft" }, `As of ${second(body.looked_at)} UTC`) : null),
     body.alerts.map((one) => h("div", { class: "notice" }, h("strong", null, `${one.kind}: `), one.text, h("p", { class: "soft" }, `since ${second(one.since)} UTC`))),
-    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Invariants" }, h("table", null,
+    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Invariants" }, h("table", { class: "stacked" },
       h("thead", null, h("tr", null, h("th", null, "State"), h("th", null, "What must hold"), h("th", null, "Found"))),
       h("tbody", null, checks.map((one) => h("tr", null,
         h("td", null, pill(one)),

@@ -30,7 +30,7 @@ export async function comparison(id, other, periods, signal) {
     ends.get(end)[row.model_id] = row.score_metrics[key] ?? null;
   }
   const times = [...ends.keys()].sort((a, b) => a - b);
-  if (!times.length) return h("p", { class: "soft" }, "Scores stand here once the first period has closed.");
+  if (!times.length) return h("p", { class: "soft" }, "No score in a closed period yet.");
   const [one, two] = [id, other].map((model) => ({ name: nameOf(model), values: times.map((end) => ends.get(end)[model] ?? null) }));
   const lines = times.map((end, i) => [end, one.values[i], two.values[i]]);
   const file = () => [["period_end", id, other], ...lines.map(([end, ...values]) => [new Date(end).toISOString(), ...values])];

@@ -27,6 +27,7 @@ export function modelView(root, route) {
   const back = h("a", { href: `#/${route.query()}` }, "Leaderboard");
   const crumb = h("p", { class: "crumb" }, back, " / ", short(id, 32));
   const head = h("div");
+  const body = h("div");
   const facts = h("div");
   const carried = h("div");
   const choice = h("div");
@@ -37,8 +38,9 @@ export function modelView(root, route) {
   const members = h("div");
   const numbers = h("div");
   const isEnsemble = id.startsWith("__ensemble_");
-  put(root, crumb, head, facts, carried, h("h2", null, "Scores over time"), choice, chart, byScope, numbers, h("h2", null, isEnsemble ? "Rounds" : "Answers"), answers,
+  put(body, facts, carried, h("h2", null, "Scores over time"), choice, chart, byScope, numbers, h("h2", null, isEnsemble ? "Rounds" : "Answers"), answers,
     isEnsemble ? [h("h2", null, "Members and weights"), members] : [copies(id, route), h("h2", null, "Predictions"), predictions]);
+  put(root, crumb, head, body);
 
   // The models that it can be compared with are those of the board, which comes when it comes.
   let offered = -1;
@@ -51,6 +53,7 @@ export function modelView(root, route) {
   const showHead = () => {
     showChoice();
     const row = store.board?.rows.find((one) => one.model_id === id);
+    body.hidden = !row && !store.failed && Boolean(store.board); // of a model that is not there nothing is told
     if (!row) {
       put(head, store.failed ? state("That time cannot be shown", store.failed) : store.board
         ? state("No such model", `No model ${id} is known${route.asOf === null ? "" : " at that time"}.`)
@@ -228,7 +231,7 @@ function scopesTable(rows, id, route) {
 }
 
 function scoresChart(rows, id, route) {
-  if (!rows.length) return h("p", { class: "soft" }, "Scores stand here once the first period has closed.");
+  if (!rows.length) return h("p", { class: "soft" }, "No score in a closed period yet.");
   const known = Object.keys(rows[0].score_metrics);
   const names = (store.windows ?? known).filter((name) => known.includes(name));
   const times = rows.map((row) => ms(row.performed_at));
@@ -242,7 +245,7 @@ function scoresChart(rows, id, route) {
 }
 
 function periodBars(periods) {
-  if (!periods.length) return h("p", { class: "soft" }, "No period has closed yet.");
+  if (!periods.length) return h("p", { class: "soft" }, "No closed period with this model yet.");
   const rows = [...periods].reverse().map((one) => ({
     label: minute(one.period_start),
     parts: [one.scored_count, one.failed_count, one.absent_model_count, one.absent_node_count],

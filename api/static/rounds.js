@@ -56,7 +56,7 @@ async function allRounds(route, signal) {
   const lines = h("tbody");
   const line = (one) => h("tr", null,
     h("td", { class: "what" }, h("a", { href: `#/rounds/${encodeURIComponent(one.round_id)}${route.query()}` }, one.round_id), h("div", null, pill(one.state)), h("div", { class: "narrow soft" }, counts(one))),
-    h("td", { class: "when" }, stamp(minute(one.closes_at)), h("div", { class: "soft" }, "opens ", minute(one.opens_at))),
+    h("td", { class: "when" }, stamp(minute(one.closes_at)), h("div", { class: "soft" }, "opens ", stamp(minute(one.opens_at)))),
     STATES.map((name) => h("td", { class: "number wide" }, one[name] ? count(one[name]) : "–")));
   lines.append(...rows.map(line));
   const table = region("Rounds", [h("th", null, "Round"), h("th", null, "Closes (UTC)"), STATES.map((name) => number(name[0].toUpperCase() + name.slice(1), "wide"))], []);
@@ -69,7 +69,7 @@ async function oneRound(roundId, route, signal) {
   const lines = h("tbody");
   const line = (one) => h("tr", null,
     h("td", { class: "what" }, h("a", { href: `#/rounds/${encodeURIComponent(roundId)}/${encodeURIComponent(one.question_id)}${route.query()}` }, name(one)), h("div", { class: "soft" }, pill(one.state), one.tags.length ? ` ${one.tags.join(", ")}` : "")),
-    h("td", { class: "when" }, stamp(minute(one.closed_at ?? one.closes_at)), h("div", { class: "soft" }, "opens ", minute(one.opens_at))),
+    h("td", { class: "when" }, stamp(minute(one.closed_at ?? one.closes_at)), h("div", { class: "soft" }, "opens ", stamp(minute(one.opens_at)))),
     h("td", { class: "what" }, outcome(one)),
     h("td", { class: "number wide" }, count(one.askings)));
   lines.append(...round.questions_shown.map(line));
@@ -100,7 +100,7 @@ const name = (one) => one.payload?.title || one.payload?.question || one.questio
 function outcome(one) {
   if (one.state === "void") return h("span", { class: "soft" }, one.reason ?? "void");
   if (one.truth_refused) return h("span", null, "not taken: ", one.truth_refused);
-  if (one.truth === null) return h("span", { class: "soft" }, one.resolves_at ? `expected ${minute(one.resolves_at)}` : "–");
+  if (one.truth === null) return h("span", { class: "soft" }, one.resolves_at ? ["expected ", stamp(minute(one.resolves_at))] : "–");
   return [said(one.truth), one.truth_revision ? h("span", { class: "soft" }, ` corrected ${one.truth_revision === 1 ? "once" : `${one.truth_revision} times`}`) : null];
 }
 

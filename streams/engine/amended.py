@@ -39,6 +39,16 @@ Key = tuple[Name, int]
 """A record's name and its own time, in ms."""
 
 
+class RecordUse(msgspec.Struct, frozen=True):
+    """How many of the operator's records have other values than the log's, are of no time that the log has a record
+    of, and are in the log with the same values.
+    """
+
+    changed: int = 0
+    added: int = 0
+    same: int = 0
+
+
 class AmendedFeed:
     """Amends the feed of one run. Call `amended` with the events of each decision, in the log's order."""
 
@@ -50,7 +60,7 @@ class AmendedFeed:
         self._outcomes: dict[tuple[str, str], QuestionResolved | QuestionVoided] = {}
         """(round, question) -> what came of it in the end, until that is told."""
         corrections = {_key(event.data): event for event in map(_event, operator_records)}
-        late, recorded = set[Key](), set[Key]()
+        late, recorded = set[Key](), dict[Key, FeedRecordData]()
         reader = LogReader(log, "feeds")
         while (decision := reader.next()) is not None:
             for event in decision.events:
@@ -65,8 +75,10 @@ class AmendedFeed:
                                 late.add(key)
                             if before is None or before.data.revision < data.revision:
                                 self._last[key] = event
-                        if key in corrections:
-                            recorded.add(key)
+                        if key in corrections and (
+                            key not in recorded or recorded[key].revision < data.revision
+                        ):
+                            recorded[key] = data
                     case QuestionResolved(data=truth) | QuestionVoided(data=truth):
                         self._outcomes[truth.round_id, truth.question_id] = event
                     case FeedGapClosed(data=closed) if closed.complete:
@@ -75,7 +87,11 @@ class AmendedFeed:
                         pass
         self._last |= corrections
         # A record of the operator that the log never had is due at its own time, as a late one is.
-        late |= corrections.keys() - recorded
+        late |= corrections.keys() - recorded.keys()
+        same = sum(corrections[key].data.values == data.values for key, data in recorded.items())
+        self.operator_use = RecordUse(
+            changed=len(recorded) - same, added=len(corrections) - len(recorded), same=same
+        )
         due = sorted((self._last[key] for key in late), key=lambda event: (event.at, event.id))
         self._due = deque(due)
         self._placed = late

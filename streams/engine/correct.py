@@ -20,7 +20,7 @@ from coordinator.streams.checkpoints.prizes import prize_amounts
 from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.contract.emission import emission_sha256
 from coordinator.streams.contract.terms import in_force
-from coordinator.streams.engine.amended import AmendedFeed
+from coordinator.streams.engine.amended import AmendedFeed, RecordUse
 from coordinator.streams.engine.asked_inputs import asked_otherwise
 from coordinator.streams.engine.memory_log import LogReader, MemoryLog
 from coordinator.streams.engine.plan import Standing, standings
@@ -76,6 +76,7 @@ class Recomputed(msgspec.Struct, frozen=True):
     """Every model of both sides, in the order of the new one."""
     note: str = ""
     """Why nobody is due anything; "" where somebody is."""
+    operator_records: RecordUse = RecordUse()
 
     @property
     def corrections(self) -> list[ModelCorrection]:
@@ -184,6 +185,7 @@ def recompute(
             for model_id in {**new, **old}
         ],
         note=note,
+        operator_records=feed.operator_use,
     )
 
 

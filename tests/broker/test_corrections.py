@@ -192,7 +192,24 @@ async def test_a_paid_checkpoint_is_corrected_and_the_next_one_carries_it_once(n
             + "\n"
         )
         for more in (("--records", str(file), "--subject", right.subject), ("--contract", CONTRACT)):
-            assert "says so already" in (await coordinator(*correct, "--yes", *more)).stdout
+            shown = (await coordinator(*correct, "--yes", *more)).stdout
+            assert "says so already" in shown
+            assert ("records of" in shown) == (more[0] == "--records")
+        header = file.read_text().splitlines()[0]
+        file.write_text(header + "\n")
+        nothing = await coordinator(
+            *correct, "--yes", "--records", str(file), "--subject", right.subject, code=2
+        )
+        assert "no row under it" in nothing.stderr
+        file.write_text(
+            header + "\n" + ",".join(["1500000000000", *(right.values[name] for name in NAMES)]) + "\n"
+        )
+        moved = (
+            await coordinator(*correct, "--yes", "--records", str(file), "--subject", right.subject)
+        ).stdout
+        assert "1 at a time of which the log has no record: none corrects a record of the log" in " ".join(
+            moved.split()
+        )
         file.write_text(file.read_text().replace(str(right.ts_event), "1500000000000"))
         told = await coordinator(*correct, "--yes", "--records", str(file), "--subject", "NOPE", code=2)
         assert "was not fed from" in told.stderr

@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+from unittest.mock import AsyncMock
 
 import pytest
 import stamina
@@ -13,6 +14,7 @@ from tests.cpu import loops
 from tests.waiting import LIMIT_SECONDS
 from typer.testing import CliRunner
 
+from coordinator.cli import own_kafka
 from coordinator.cli.lazy_groups import load_command
 from coordinator.cli.main import COMMANDS as MAIN_COMMANDS
 from coordinator.cli.main import app
@@ -120,6 +122,7 @@ def test_a_kafka_that_does_not_answer_is_one_line_and_exit_code_3(coordinator, c
         (["up", "--summary", "none/x.json"], "there is no directory"),
         (["replay", "--until", "5", "--verify"], "leave --until out"),
         (["replay", "--until", "soon"], "is no time"),
+        (["models", "serve", "none"], "models folder none does not exist"),
         (["status", "--data-dir", "elsewhere"], "holds no node.json"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -129,6 +132,31 @@ def test_what_the_operator_can_mend_is_one_line_and_exit_code_2(coordinator, arg
     assert result.exit_code == 2, result.output
     assert complaint in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["run", "start", "status", "stop"])
+def test_a_shadow_that_is_not_there_leaves_no_folder(coordinator, tmp_path, command):
+    result = coordinator("shadow", command)
+    assert result.exit_code == 2
+    assert "no shadow was started here" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stores_that_are_not_there_are_not_called_different(coordinator, monkeypatch):
+    monkeypatch.setattr(own_kafka.OwnLog, "check", AsyncMock())
+    result = coordinator("replay", "--verify", "--kafka", NOBODY)
+    assert result.exit_code == 2
+    assert "holds no stores to compare" in result.stderr
+
+
+@pytest.mark.parametrize("command", [["status"], ["topics", "list"]], ids=" ".join)
+def test_where_no_node_has_run_yet_it_says_how_to_start_one(coordinator, command):
+    result = coordinator(*command)
+    assert result.exit_code in (
+        0,
+        3,
+    )  # 0: somebody's Kafka on the default port has topics of the default crunch
+    assert result.exit_code == 0 or "`coordinator up` starts one here" in result.stderr
 
 
 def test_a_taken_port_of_the_api_is_named(coordinator):

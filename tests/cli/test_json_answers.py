@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import stamina
 from typer.testing import CliRunner
 
 from coordinator.cli.main import app
@@ -30,6 +31,40 @@ def test_init_tells_where_the_workspace_is(answer, tmp_path: Path):
     assert workspace["kept_aside"] is None
     assert (tmp_path / workspace["node"]).is_dir()
     assert (tmp_path / workspace["challenge"]).is_dir()
+
+
+def test_what_the_operator_can_mend_stands_on_stdout_too(answer):
+    refused = answer("replay", "--archive", "nowhere", exit_code=2)
+    assert refused == {"error": "there is no folder nowhere", "exit_code": 2}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["statsu"], "No such command 'statsu'"),
+        (["checkpoint", "list", "--status", "PAYED"], "PAYED"),
+        (["checkpoint", "shw"], "No such command 'shw'"),
+        (["--no-such-option"], "No such option: --no-such-option"),
+        (["explain"], "Missing argument 'FIGURE'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_word_is_a_json_answer(answer, arguments, text):
+    refused = answer(*arguments, exit_code=2)
+    assert text in refused["error"]
+    assert refused["exit_code"] == 2
+
+
+def test_a_world_that_does_not_answer_is_a_json_answer(answer):
+    with stamina.set_testing(True):
+        refused = answer("status", "--kafka", "127.0.0.1:1", exit_code=3)
+    assert refused["error"].startswith("Kafka at 127.0.0.1:1 does not answer")
+    assert refused["exit_code"] == 3
+
+
+@pytest.mark.parametrize("arguments", [["--until", "soon"], ["--from-when", "x"]], ids=" ".join)
+def test_a_plan_that_cannot_be_made_says_its_own_exit_code(answer, arguments):
+    assert answer("plan", *arguments, exit_code=1)["exit_code"] == 1
 
 
 MODEL = """

@@ -106,4 +106,4 @@ def test_where_no_node_is_and_nothing_answers_the_default_address_is_not_blamed_
     monkeypatch.setattr(own_kafka.OwnLog, "check", silent)
     with command_ends, pytest.raises(WorldError) as raised:
         node_log(None, OLD if named == "kafka" else None)
-    assert ("name its --data-dir or --kafka" in str(raised.value)) == (named == "nothing")
+    assert ("name the --data-dir or --kafka" in str(raised.value)) == (named == "nothing")

@@ -17,8 +17,10 @@ def test_a_line_goes_to_the_stderr_of_now_and_never_to_one_that_is_closed(
         before.setattr("sys.stderr", gone := io.StringIO())
         quiet_libraries()
         gone.close()
-    structlog.get_logger().info("later")
+    structlog.get_logger().warning("later")
+    structlog.get_logger().info("for the log of a worker")
     output = capsys.readouterr()
     assert "later" in output.err
+    assert "for the log of a worker" not in output.err
     assert output.out == ""
     structlog.reset_defaults()

@@ -13,6 +13,7 @@ from rich.text import Text
 import coordinator.cli
 from coordinator.cli.lazy_groups import one_line
 from coordinator.cli.terminal import Console, progress_bar
+from coordinator.infra.fetch import progress_bars
 from coordinator.streams.log.reasons import as_name, as_reason, printable
 
 NAMES = {
@@ -52,6 +53,26 @@ def test_the_console_keeps_its_own_sequences_apart_from_the_text(force: bool):
     assert not re.search(r"[\x00-\x09\x0b-\x1a\x1c-\x1f\x7f-\x9f]", output)
     assert not re.search(r"\x1b(?!\[[0-9;]*m)|\[2J(?<!\?\[2J)", output)
     assert "what it printed last:\n" in re.sub(r"\x1b\[[0-9;]*m", "", output)
+
+
+def test_where_nobody_watches_a_bar_writes_nothing_and_a_fetch_a_line():
+    console = Console(file=io.StringIO())
+    with progress_bar("records", console) as update:
+        update(1, 2)
+    assert console.file.getvalue() == ""
+    with progress_bars(console) as on_progress:
+        for done in range(3):
+            on_progress("kafka.jar", done, 2)
+        on_progress("trying the broker once", 0, 0)
+    assert console.file.getvalue() == "kafka.jar\ntrying the broker once\n"
+
+
+def test_what_is_not_counted_in_bytes_shows_none():
+    console = Console(file=io.StringIO(), width=100, force_terminal=True, force_interactive=True)
+    with progress_bars(console) as on_progress:
+        on_progress("trying the broker once", 0, 0)
+    assert "trying the broker once" in console.file.getvalue()
+    assert "bytes" not in console.file.getvalue()
 
 
 def test_a_bar_in_a_narrow_terminal_does_not_stop_the_command():

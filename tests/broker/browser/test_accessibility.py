@@ -69,6 +69,40 @@ def violations(page, axe_source):
     ]
 
 
+CUT = """() => [...document.querySelectorAll("nav a, .time-row > *, .tools > *, .stacked td")].filter((one) => {
+  const box = one.getBoundingClientRect(), around = one.closest(".top, .scroll, main").getBoundingClientRect();
+  return box.width && (one.scrollWidth > one.clientWidth + 1 && !one.matches("select, a, input, .live") || box.right > around.right + 1
+    || box.bottom > around.bottom + 1 || box.left < 0);
+}).map((one) => one.outerHTML.slice(0, 120))"""
+
+
+def test_on_a_phone_the_head_and_its_links_are_whole_also_of_the_past_and_with_rounds(node, open_page):
+    watched = open_page(node, width=360)
+    for where in ("#/rounds", "#/checks", "#/", "#/?as_of=2023-03-10T01:00:00Z"):
+        watched.go(where)
+        watched.page.wait_for_selector("#main > *")
+        watched.page.locator("[data-view=rounds]").wait_for()
+        watched.page.wait_for_timeout(800)
+        assert watched.page.evaluate(CUT) == [], where
+    watched.page.locator(".board-head").wait_for()
+    head, header = (watched.page.locator(selector).bounding_box() for selector in (".board-head", ".top"))
+    watched.page.mouse.wheel(0, 700)
+    watched.page.wait_for_timeout(300)
+    stuck = watched.page.locator(".board-head").bounding_box()
+    assert stuck["y"] == pytest.approx(header["height"], abs=1.5) or stuck["y"] == pytest.approx(head["y"])
+    search = watched.page.get_by_label("Find a model")
+    assert search.evaluate("one => one.scrollWidth <= one.clientWidth")
+
+
+def test_of_a_model_that_is_not_there_nothing_is_told(node, open_page):
+    watched = open_page(node, width=360)
+    watched.go("#/models/nobody")
+    watched.page.get_by_text("No such model").wait_for()
+    assert not watched.page.get_by_text("every round was answered").is_visible()
+    assert not watched.page.get_by_role("heading", name="Predictions").is_visible()
+    watched.wrong.clear()  # the browser itself says that there was a 404
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [360, 1280])
 def test_nothing_stands_out_sideways(node, open_page, width):

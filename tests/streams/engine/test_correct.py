@@ -20,7 +20,7 @@ from tests.streams.engine.test_plan import (
 
 from coordinator.streams.contract import CrunchContract, ScheduledPrediction
 from coordinator.streams.engine import Engine, Functions
-from coordinator.streams.engine.amended import AmendedFeed
+from coordinator.streams.engine.amended import AmendedFeed, RecordUse
 from coordinator.streams.engine.correct import recompute
 from coordinator.streams.engine.memory_log import MemoryLog
 from coordinator.streams.engine.rerun import Changes, NewRules, RecordedCrunch, rerun
@@ -122,6 +122,18 @@ def test_the_operators_file_gives_the_same(wrong, right):
     assert recomputed(wrong)[1].corrections == []  # the log alone does not know better
     _, result = recomputed(wrong, records=[RECORDS[SPIKE]])
     assert amounts(result) == paid(right)
+
+
+def test_what_the_operators_records_do_is_counted(wrong):
+    moved = msgspec.structs.replace(RECORDS[SPIKE], ts_event=1, at=60_001)
+    for records, use in (
+        ([], RecordUse()),
+        ([RECORDS[SPIKE]], RecordUse(changed=1)),
+        ([RECORDS[SPIKE - 1], RECORDS[SPIKE + 1]], RecordUse(same=2)),
+        ([moved, RECORDS[SPIKE], RECORDS[SPIKE - 1]], RecordUse(changed=1, added=1, same=1)),
+    ):
+        assert AmendedFeed(wrong, records).operator_use == use
+    assert recomputed(wrong, records=[RECORDS[SPIKE]])[1].operator_records == RecordUse(changed=1)
 
 
 def test_a_late_hole_gives_what_its_records_would_have_paid_and_asks_nobody_again(right):
