@@ -23,20 +23,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coordinator.api.positions import ContradictionError, headers_of, parse_position, position_text
 from coordinator.api.problems import problem
-from coordinator.api.read_models import LIVE, READ, WINDOW, Looked
+from coordinator.api.read_models import HELD_FROM, LIVE, READ, WINDOW, Looked
 from coordinator.api.times import parse_ms, zulu
 from coordinator.projections.folding.as_of import (
     Cut,
     Cuts,
     NotInThePastError,
-    PastCutError,
     PastReadModels,
     TooManyLatecomersError,
     check_cuts,
     check_held,
     cuts_at,
     folded_until,
+    horizon_of,
 )
+from coordinator.projections.folding.past_held import PastCutError
 from coordinator.projections.views.all_views import ReadModels
 
 THREADS = 1
@@ -151,6 +152,7 @@ class AsOf:
             )
             return
         self._running += 1
+        scope[HELD_FROM] = held_ms = _held_ms(self._live)
         try:
             # Taken on the loop, between two commits: all stores are folded up to the same events.
             ends = folded_until(self._live)
@@ -159,7 +161,8 @@ class AsOf:
             )
         finally:
             self._running -= 1
-        await send({"type": "http.response.start", "status": answer.status, "headers": list(answer.headers)})
+        headers = [*answer.headers, *_past_from(held_ms)]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})
 
     async def _now(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -170,7 +173,8 @@ class AsOf:
         else:
             read = Looked(self._live)
         window: list[str] = []
-        scope.update({READ: read, LIVE: self._live, WINDOW: window})
+        held_ms = _held_ms(self._live)
+        scope.update({READ: read, LIVE: self._live, WINDOW: window, HELD_FROM: held_ms})
 
         async def send_with_position(message: Message) -> None:
             if message["type"] == "http.response.start" and read.used():
@@ -179,6 +183,7 @@ class AsOf:
                     *message.get("headers", ()),
                     *_headers(read, "live"),
                     *window_headers,
+                    *_past_from(held_ms),
                 ]
             await send(message)
 
@@ -266,6 +271,16 @@ def _cache_key(question: Question, cuts: Cuts, topics: frozenset[str]) -> tuple[
 
 def _headers(read: Looked | PastReadModels, moment_text: str) -> list[tuple[bytes, bytes]]:
     return headers_of(read.used(), read.cuts_read(), moment_text)
+
+
+def _held_ms(live: ReadModels) -> int:
+    horizon = horizon_of(live)
+    return 0 if horizon is None else horizon.from_ms
+
+
+def _past_from(held_ms: int) -> list[tuple[bytes, bytes]]:
+    """The header that says from when on there are rows: a list that ends there is not all that ever was."""
+    return [(b"x-past-from", zulu(held_ms).encode())] if held_ms else []
 
 
 def _plain(status: int, detail: str) -> Answer:

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says about `as_of`: two parameters, three headers, and the possible errors."""
+"""What the OpenAPI document says about `as_of`: two parameters, four headers, and the possible errors."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ _PARAMETERS: list[dict[str, Any]] = [
     },
 ]
 _HEADERS = {
+    "X-Past-From": "From when on there are rows, if earlier ones have left (PAST_DAYS).",
     "X-As-Of": "`live`, `time` and the moment, or `offsets`.",
     "X-Log-Position": "Per topic read, the next offset; `~n` adds a decision after it.",
     "X-State-Hash": "Per read model, the state hash that a replay up to there gives.",
@@ -49,6 +50,7 @@ def describe_past(operation: dict[str, Any]) -> None:
         {"description": "There is no such moment: it is not folded yet, or its parts contradict each other."},
     )
     answers.setdefault(
-        "410", {"description": "The moment is before the horizon (PAST_DAYS); `detail` says where that is."}
+        "410",
+        {"description": "What was asked for is before the horizon (PAST_DAYS); `detail` says where that is."},
     )
     answers.setdefault("503", {"description": "Many questions about the past are waiting; ask again."})

@@ -18,6 +18,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from coordinator.projections.folding.past_held import PastCutError
+
 MEDIA_TYPE = "application/problem+json"
 _log = structlog.get_logger()
 _encode = msgspec.json.Encoder().encode
@@ -39,11 +41,17 @@ def install(app: FastAPI) -> None:
     """Let what a route refuses be answered as a problem; what it did not expect is the `Access` layer's."""
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(PastCutError, _past_cut)
 
 
 async def _http(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     return problem(error.status_code, str(error.detail), error.headers)
+
+
+async def _past_cut(_request: Request, error: Exception) -> Response:
+    """410: it was there, and the log has it."""
+    return problem(410, str(error))
 
 
 async def _invalid(_request: Request, error: Exception) -> Response:

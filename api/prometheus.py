@@ -239,7 +239,7 @@ class _ReadModels(Collector):
         yield begins
         deleted = CounterMetricFamily(
             "coordinator_past_versions_deleted",
-            "Earlier versions of rows that were cut out of a read model since this start (PAST_DAYS).",
+            "Rows, and earlier versions of rows, that were cut out of a read model since this start (PAST_DAYS).",
             labels=["store"],
         )
         for name, count in projector.cutter.deleted.items():

@@ -23,6 +23,8 @@ READ = "coordinator.read"
 """The name in a request's scope under which its read models are."""
 LIVE = "coordinator.live"
 """The name of the read models as they are now; not set if the request asks about the past."""
+HELD_FROM = "coordinator.held_from"
+"""The time (ms) from which on the read models hold all rows; 0 if none has left (PAST_DAYS)."""
 WINDOW = "coordinator.window"
 """A list of the window that was meant, where it is another than the one that was asked for."""
 

@@ -15,8 +15,9 @@ from fastapi import Depends, HTTPException, Query, Request
 from fastapi.responses import Response
 from pydantic import TypeAdapter
 
-from coordinator.api.read_models import LIVE, WINDOW
+from coordinator.api.read_models import HELD_FROM, LIVE, WINDOW
 from coordinator.api.times import MOMENT_SCHEMA, parse_ms, zulu
+from coordinator.projections.folding.past_held import past_cut
 from coordinator.projections.views.all_views import ReadModels
 from coordinator.projections.views.spread import is_rehearsing
 from coordinator.streams.setting_checks import FAR_FUTURE_MS
@@ -65,9 +66,12 @@ async def span(request: Request, start: Moment = None, end: Moment = None) -> Sp
 
     A window that begins after the clock of a node that rehearses ends at that clock, as long as it was: the web app
     asks for the last 30 days by the wall, where a replay of old data has nothing. `X-Window` then says which it was.
+    Raises PastCutError if the window ends before the horizon; of one that begins before it `X-Past-From` says so.
     """
     asked = _span(start, end)
     moved = rehearsed(asked, request.scope.get(LIVE))
+    if moved.end < (held_ms := request.scope[HELD_FROM]):
+        raise past_cut(held_ms, "this window is before it")
     if moved != asked:
         request.scope[WINDOW].append(f"{zulu(moved.start)}/{zulu(moved.end)}")
     return moved

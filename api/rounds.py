@@ -22,9 +22,10 @@ from coordinator.api.responses import shaped
 from coordinator.api.times import naive, zulu, zulu_or_none
 from coordinator.api.turns import Turns
 from coordinator.projections.folding.as_of import Readable
+from coordinator.projections.folding.past_held import held_from, past_cut
 from coordinator.projections.folding.read_limit import Look
 from coordinator.projections.views.prediction_rows import Prediction
-from coordinator.projections.views.question_answers import answers_of, number_in, said_in
+from coordinator.projections.views.question_answers import answers_of, have_left, number_in, said_in
 from coordinator.projections.views.round_rows import AskedRow, QuestionRow, RoundRow
 from coordinator.streams.scores.units import to_float
 
@@ -102,6 +103,8 @@ def router() -> APIRouter:
             raise HTTPException(404, f"no question {question_id!r} was posted in round {round_id!r}")
 
         def answer() -> Response:
+            if have_left(read.predictions, row):
+                raise past_cut(held_from(read.predictions), "the round of these answers is before it")
             answers = [_answer_row(prediction, read) for prediction in answers_of(read.predictions, row)]
             return shaped(shapes.QuestionDetail, question_answer(row) | {"answers": answers})
 
@@ -123,7 +126,7 @@ def router() -> APIRouter:
         pending_only: Annotated[bool, Query()] = False,
     ) -> Response:
         """Posted questions as events, the newest posted first, with each model's number and score once answers are
-        closed. Void ones are left out.
+        closed. Void ones are left out, and so are those whose answers have left the node (PAST_DAYS).
         """
         wanted = {"resolved"} if resolved_only else {"upcoming", "open", "closed", "resolved"}
         if pending_only:
@@ -135,7 +138,11 @@ def router() -> APIRouter:
 
 def _overview(read: Readable, wanted: set[str], limit: int) -> Response:
     look = Look(LOOKS_MAX)
-    rows = (row for row in read.rounds.newest(look) if row.state in wanted)
+    rows = (
+        row
+        for row in read.rounds.newest(look)
+        if row.state in wanted and not have_left(read.predictions, row)
+    )
     events = [_event(row, read) for row in islice(rows, limit)]
     totals = read.rounds.totals()
     body = {

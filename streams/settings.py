@@ -192,8 +192,8 @@ class Settings(BaseSettings):
     replay_check_seconds: Number = Field(3600.0, ge=0, le=YEAR_SECONDS)
     """One read model is rebuilt from the log and compared every so often; 0 never."""
     past_days: Whole = Field(0, ge=0, le=36_600)
-    """For so many days before the newest event the read models answer about the past; what is older is cut out of them,
-    never out of the log. 0: all of it stays."""
+    """For so many days before the newest event the read models hold rounds, records and the past; what is older is cut
+    out of them, never out of the log. 0: all of it stays."""
     scrub_mb_per_minute: Number = Field(60.0, ge=0, le=100_000)
     """How fast the topics, and then the blobs that they name, are read again for what the disk has altered; 0 never."""
     feed_stall_alert_seconds: Number = Field(300.0, ge=1, le=YEAR_SECONDS)

@@ -21,6 +21,7 @@ from coordinator.projections.explaining.reading import (
 )
 from coordinator.projections.explaining.snapshot import ROUNDS_MAX
 from coordinator.projections.folding.as_of import Readable
+from coordinator.projections.folding.past_held import check_rows_held, missing_before
 from coordinator.projections.views.prediction_places import scored_at, told_at
 from coordinator.streams.audit.explain.decided import AnsweredRound
 from coordinator.streams.audit.explain.ensemble import EnsembleFacts
@@ -54,6 +55,8 @@ def ensemble_facts(
         f"ensemble {shown(ensemble_id)} has no answer to {shown(input_id)} yet: it is made of its members' once its "
         "round is scored"
     )
+    if row is not None and not places["scores"]:
+        check_rows_held(read.predictions, row.point, "this round")
     if row is None or not places["scores"] or not told or read.predictions.is_closed(row, scope_key):
         raise unscored
     contract_hash = row.contract_hash
@@ -127,6 +130,8 @@ def _with_past(
     first = max(until - hours * HOUR_MS, since)
     offsets = scored_at(read.predictions, first, until, ROUNDS_MAX)
     facts = msgspec.structs.replace(facts, past_from=first, past_until=until)
+    if fault := missing_before(read.predictions, first):
+        return msgspec.structs.replace(facts, past_fault=fault)
     if len(offsets) >= ROUNDS_MAX:
         fault = f"not made again: its weights and filter look back on {ROUNDS_MAX:,} rounds or more"
         return msgspec.structs.replace(facts, past_fault=fault)

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from coordinator.projections.folding.as_of import Readable
+from coordinator.projections.folding.past_held import check_rows_held
 from coordinator.projections.views.checkpoints import CheckpointRow
+from coordinator.streams.durations import FAR_MS
 from coordinator.streams.log.errors import OperatorError
-from coordinator.streams.log.ids import input_of_question, question_of
+from coordinator.streams.log.ids import input_of_question, is_question, question_of
 from coordinator.streams.log.reasons import printable
 
 ID_CHARS_MAX = 600
@@ -30,10 +32,13 @@ def parts_of(read: Readable, prediction_id: str) -> tuple[str, str, str]:
     """(input_id, scope_key, model_id) of a prediction's id. Subjects, scopes and models may contain slashes, so each
     cut is tried against the inputs that exist, and the longest scope first.
     """
+    point_ms = FAR_MS
     for input_id, rest in _inputs_in(prediction_id[:ID_CHARS_MAX]):
         # Answers that were handed in stand in a round without an input of its own.
         row = read.predictions.input(input_id) or read.predictions.input(question_of(input_id))
         if row is None:
+            if not is_question(input_id):
+                point_ms = int(input_id.rpartition("/")[2])
             continue
         for scope_key in sorted(row.scopes, key=len, reverse=True):
             if rest.startswith(f"{scope_key}/"):
@@ -41,6 +46,7 @@ def parts_of(read: Readable, prediction_id: str) -> tuple[str, str, str]:
         raise UnknownFigureError(
             f"input {shown(input_id)} was asked for the scopes {', '.join(row.scopes)}: an id ends in /SCOPE/MODEL"
         )
+    check_rows_held(read.predictions, point_ms, "this round")
     raise UnknownFigureError(
         f"no prediction {shown(prediction_id)} is known: an id is inp/SUBJECT/POINT_MS/SCOPE/MODEL, or "
         "inp/questions/ROUND/QUESTION/question/MODEL, as `id` in "

@@ -18,6 +18,7 @@ from coordinator.projections.explaining.reading import (
 )
 from coordinator.projections.explaining.snapshot import ROUNDS_MAX, SNAPSHOTS_MAX, rounds_counted
 from coordinator.projections.folding.as_of import Readable
+from coordinator.projections.folding.past_held import check_rows_held, missing_before
 from coordinator.projections.views.prediction_places import scored_at
 from coordinator.projections.views.scope_places import closed_at, scope_history, scope_windows
 from coordinator.streams.audit.explain.place import PlaceFacts, Shown
@@ -70,7 +71,8 @@ def place_facts(read: Readable, model_id: str, by: str, appends: ReadAppends) ->
         ],
         past=past,
         rounds=rounds_counted(placed, closed_until, FAR),
-        rounds_fault="not made again: it rests on too many rounds or periods" if too_many else "",
+        rounds_fault=missing_before(read.snapshots, first)
+        or ("not made again: it rests on too many rounds or periods" if too_many else ""),
         closed_until=closed_until,
         told=told,
         configured=terms_source(placed, terms.contract_hash),
@@ -92,6 +94,7 @@ def scope_facts(
         else scope_history(leaderboard, until, model_id, subject, scope_key)
     )
     if not told or windows is None:
+        check_rows_held(leaderboard, until, "this period")
         raise UnknownFigureError(
             f"model {shown(model_id)} has no number in scope {shown(scope)} up to {moment(until)}: a scope is "
             "SUBJECT/SCOPE_KEY, as in /reports/models/params"
@@ -112,7 +115,7 @@ def scope_facts(
     scored = scored_at(read.predictions, rounds_from, scored_until, ROUNDS_MAX)
     closing = [] if at_ms is None else closed_at(leaderboard, until, subject, scope_key)
     placed, moved_by = _read(read, appends, [*scored, *closing], terms, until)
-    fault = ""
+    fault = missing_before(read.snapshots, first if by_snapshots else rounds_from)
     if terms.newcomer_past != "nothing":
         fault = "not made again: windows of a scope leave out what newcomers are given, and sums of periods do not"
     elif by_snapshots and (len(scored) >= ROUNDS_MAX or len(past) >= SNAPSHOTS_MAX):

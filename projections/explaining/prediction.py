@@ -28,6 +28,7 @@ from coordinator.projections.explaining.reading import (
     truth_window,
 )
 from coordinator.projections.folding.as_of import Readable
+from coordinator.projections.folding.past_held import check_rows_held
 from coordinator.projections.views.prediction_places import told_at
 from coordinator.streams.audit.explain.ensemble import EnsembleFacts
 from coordinator.streams.audit.explain.gathered import PredictionFacts
@@ -57,6 +58,8 @@ def prediction_facts(
     if is_ensemble(model_id) and not rows:
         return ensemble_facts(read, input_id, scope_key, model_id, appends)
     if not rows or input_row is None:
+        if input_row is not None and not told_at(read.predictions, input_id, scope_key)["predictions"]:
+            check_rows_held(read.predictions, input_row.point, "this round")
         raise UnknownFigureError(
             f"input {shown(input_id)} has no answer of model {shown(model_id)} in scope {scope_key}: it was not asked, "
             "or its answer is not recorded yet"

@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import TypeVar
 
 from coordinator.projections.folding.as_of import Readable
+from coordinator.projections.folding.past_held import check_rows_held
 from coordinator.projections.folding.projection import TermsRows
 from coordinator.projections.views.feeds import Subscription, TailRecord
 from coordinator.streams.audit.explain.steps import Placed, Source, of_kind
@@ -107,7 +108,7 @@ def records_between(
     read: Readable, terms: Terms | None, subject: str, since: int, until: int, offset: int, most: int
 ) -> list[Seen]:
     """At most `most` records of a subject that were in `feeds` up to `offset`, in the order of `at`: the newest with
-    at <= `until` (ms), back to the first with at <= `since`.
+    at <= `until` (ms), back to the first with at <= `since`. Raises PastCutError if some of them have left.
     """
     if terms is None:
         return []
@@ -120,6 +121,10 @@ def records_between(
         records.append(seen)
         if len(records) >= most or seen.at <= since:
             break
+    else:
+        oldest = read.feeds.oldest(subscription)
+        if oldest is not None:
+            check_rows_held(read.feeds, oldest, "a record that it rests on")
     return sorted(records, key=attrgetter("at"))
 
 

@@ -15,6 +15,7 @@ from coordinator.projections.explaining.reading import (
     terms_told,
 )
 from coordinator.projections.folding.as_of import Readable
+from coordinator.projections.folding.past_held import check_rows_held
 from coordinator.streams.audit.explain.gathered import ShareFacts
 from coordinator.streams.contract.terms import TermsInForce
 from coordinator.streams.events import CheckpointData, Terms
@@ -40,6 +41,7 @@ def share_facts(
             f"checkpoint {data.checkpoint_id} neither ranks nor names model {shown(model_id[:ID_CHARS_MAX])}; it has "
             f"{len(model_ids)} models: {some}{' ..' if len(model_ids) > NEAR_MAX else ''}"
         )
+    check_rows_held(read.snapshots, data.period_start, "the checkpoint's period")
     if not told:
         raise LogError("`snapshots` tells no terms, but there is a checkpoint")
     terms = told.at(data.period_start)

@@ -18,6 +18,7 @@ from coordinator.projections.explaining.reading import (
     terms_told,
 )
 from coordinator.projections.folding.as_of import Readable
+from coordinator.projections.folding.past_held import check_rows_held, held_from, missing_before
 from coordinator.projections.views.prediction_places import scored_at
 from coordinator.streams.audit.explain.gathered import SnapshotFacts
 from coordinator.streams.audit.explain.steps import Placed, Source, moment, of_kind
@@ -44,6 +45,7 @@ def snapshot_facts(
     start, end = told.snapshot_period(at_ms) if told else (at_ms, at_ms)
     row = read.snapshots.get(model_id, end)
     if row is None:
+        check_rows_held(read.snapshots, end, "this period")
         newest = next(read.snapshots.newest(0, 1 << 60, {model_id}), None)
         raise UnknownFigureError(
             f"model {shown(model_id)} has no snapshot of the period {moment(start)} to {moment(end)}; "
@@ -56,6 +58,7 @@ def snapshot_facts(
     at, snapshot, offset = row
     terms = told.at(snapshot.period_start)
     first = min((earlier.period_start for earlier in snapshot.restated), default=start)
+    check_rows_held(read.predictions, first, "a round of this period")
     scored = scored_at(read.predictions, first, end, ROUNDS_MAX)
     placed = read_placed(
         appends,
@@ -106,6 +109,8 @@ def _past(
     again, or "").
     """
     first = looks_back_to(read, snapshot.period_start, snapshot.period_end, terms, told)
+    if fault := missing_before(read.snapshots, first):
+        return [], fault
     past: list[tuple[int, SnapshotTakenData]] = []
     for row in read.snapshots.newest(first + 1, snapshot.period_end, {snapshot.model_id}):
         if len(past) >= SNAPSHOTS_MAX:
@@ -132,6 +137,8 @@ def looks_back_to(read: Readable, start: int, end: int, terms: Terms, told: Term
             break
         rounds_count += closing.rounds_count
         covered_from = closing.from_ms
+    else:
+        covered_from = 0 if held_from(read.snapshots) else covered_from  # the closings before it have left
     return min(windows_from, covered_from)
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from coordinator.projections.folding.past_held import past_cut
 from coordinator.projections.folding.projection import Projection
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.storage.changes import MODULUS, row_hash
@@ -51,10 +51,6 @@ class TooManyLatecomersError(CoordinatorError):
 
 class NotInThePastError(CoordinatorError):
     """The position is not folded yet, or names a decision as a latecomer that is none."""
-
-
-class PastCutError(CoordinatorError):
-    """The moment is before the horizon: the versions that would answer were deleted (PAST_DAYS)."""
 
 
 class Cut(msgspec.Struct, frozen=True):
@@ -100,6 +96,7 @@ class PastStore(Store):
         self._late = late or {}
         self.path = store.path
         self.database = store.database
+        self.horizon = store.horizon
         self._owner = kind.owner
         self._cuts = dict(cuts)
         self._rows: dict[bytes, bytes | None] = {}
@@ -360,11 +357,7 @@ def check_held(live: Readable, at_ms: int | None, cuts: Cuts) -> None:
         if not early:
             return
         what = f"{early[0]}:{cuts[early[0]].offset} is before it"
-    begins = datetime.fromtimestamp(horizon.from_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%MZ")
-    raise PastCutError(
-        f"this node holds the past from {begins} on (PAST_DAYS), and {what}: ask about a later "
-        "moment; the log holds the earlier ones, and docs/how-to/past.md says how its operator makes them again"
-    )
+    raise past_cut(horizon.from_ms, what)
 
 
 def check_cuts(live: Readable, cuts: Cuts, ends: Mapping[str, int]) -> None:

@@ -17,6 +17,7 @@ import msgspec
 import structlog
 
 from coordinator.projections.storage.batch import Batch
+from coordinator.projections.storage.past_cut import Horizon
 from coordinator.projections.storage.store import Store
 from coordinator.streams.contract.terms import adds_up, comparable_since, score_alike
 from coordinator.streams.events import AnyEvent, Terms
@@ -65,6 +66,9 @@ class Projection(ABC):
     """Whether the versions of its rows are stored, so that a past state can be read."""
     explained: ClassVar[frozenset[bytes]] = frozenset()
     """First bytes of the keys of rows whose decisions an explanation names (`Store.written_at`)."""
+    leaving: ClassVar[tuple[bytes, ...]] = ()
+    """First bytes of the keys of rows that leave the store once they are before the horizon, in this order: rows of
+    now would else grow with the log."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -87,6 +91,13 @@ class Projection(ABC):
     def is_explained(cls, row_key: bytes) -> bool:
         """Whether an explanation names the decisions that wrote this row: their offsets are never cut."""
         return row_key[:1] in cls.explained
+
+    def is_over(self, row_key: bytes, row: bytes, horizon: Horizon) -> bool:
+        """Whether a row of `leaving`, last written before the horizon, is needed no more: neither by an answer about
+        the horizon or later, nor by a fold, which must never look for it again.
+        """
+        del row_key, row, horizon
+        return True
 
     @abstractmethod
     def apply(self, decision: Decision, batch: Batch) -> None:

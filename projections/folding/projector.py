@@ -238,7 +238,8 @@ class Projector:
     def _cut_past(self) -> None:
         """Cut for one slice of time at most. How much that is does not matter: what is cut follows from the log."""
         slice_end = time.perf_counter() + SLICE_SECONDS
-        while self.cutter.step() and time.perf_counter() < slice_end:
+        unread = {topic for topic, count in self.lag().items() if count}
+        while self.cutter.step(unread) and time.perf_counter() < slice_end:
             pass
 
     def _watch(self, decision: Decision) -> None:

@@ -3,7 +3,8 @@
 Because of the single WriteBatch, rows and positions always match: after kill -9 the store is as some commit left it,
 and the rest of the log is folded again. `state_hash` is the sum modulo 2**256 of sha256(len(key) || key || value) over
 all rows. It is updated with each row, does not depend on the order of writing, and covers only the rows. Positions,
-notes and the identity are in one meta record, which is not hashed.
+notes and the identity are in one meta record, which is not hashed. Rows that left the store (PAST_DAYS) stay in the
+hash: their sum is in the record of the horizon. So the hashes of stores with and without a horizon are the same.
 
 A store belongs to (cluster, crunch, schema). If any of them differs, the store is deleted and rebuilt from the log, and
 this is logged. A damaged store is moved to `<name>.damaged` with the reason in it, and rebuilt. Damage that is found
@@ -279,8 +280,11 @@ class Store:
         return size
 
     def recompute_hash(self) -> str:
-        """The state hash computed from all stored rows. Raises StoreDamagedError for rows that cannot be read."""
-        total = 0
+        """The state hash computed from all stored rows, and the sum of those that left. Raises StoreDamagedError for
+        rows that cannot be read.
+        """
+        horizon = read_horizon(self.database)
+        total = 0 if horizon is None else int(horizon.hash_of_left, 16)
         try:
             cursor = self.database.iter()
             cursor.seek(ROW)

@@ -7,7 +7,7 @@
     B                                  the first tick
     C                                  the last tick
 
-No row is removed, so that every past moment can be asked for. Of records and gaps only the newest are read.
+Records and gaps before the horizon (PAST_DAYS) leave. Of records and gaps only the newest are read.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import msgspec
 
 from coordinator.projections.folding.projection import Projection, eight, encode_row, key
 from coordinator.projections.storage.batch import Batch
+from coordinator.projections.storage.past_cut import Horizon
 from coordinator.projections.storage.store import Store
 from coordinator.streams.events import (
     ClockTicked,
@@ -95,6 +96,7 @@ class Feeds(Projection):
     topics = ("feeds",)
     schema = 4
     explained = frozenset((b"R",))
+    leaving = (b"R", b"G")
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
@@ -177,6 +179,15 @@ class Feeds(Projection):
                 gap.reason = gap.reason if data.complete else data.reason
                 self._dirty_gaps.add((subscription, number))
 
+    def is_over(self, row_key: bytes, row: bytes, horizon: Horizon) -> bool:
+        """The newest record of a subscription stays, and so do the gaps that a later event may still close."""
+        del horizon
+        source, subject, kind, granularity = (part.decode() for part in row_key[1:].split(b"\x00")[:4])
+        feed = self._rows[source, subject, kind, granularity]
+        if row_key[:1] == b"R":
+            return _record_decoder.decode(row).ts_event < feed.newest
+        return int.from_bytes(row_key[-8:], "big") < feed.gap_count - GAPS_READ
+
     def _row(self, data: FeedRecordData | FeedGapData | FeedGapClosedData) -> tuple[Subscription, FeedRow]:
         subscription = (data.source, data.subject, data.kind, data.granularity)
         row = self._rows.get(subscription)
@@ -239,6 +250,11 @@ class Feeds(Projection):
         ]
         tails.sort(key=lambda tail: (tail[1].ts_event, tail[1].revision), reverse=True)
         return tails[:limit]
+
+    def oldest(self, subscription: Subscription) -> int | None:
+        """The time (ts_event, ms) of the oldest record that ever came, even if it has left; None before the first."""
+        row = self._rows.get(subscription)
+        return row.oldest if row is not None and row.record_count else None
 
     def told(
         self, subscription: Subscription, newest_ts: int, offset: int

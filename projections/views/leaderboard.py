@@ -70,6 +70,7 @@ class Leaderboard(Projection):
     topics = ("scores", "models", "inputs", "snapshots")
     schema = 7
     explained = frozenset((b"T",))
+    leaving = (b"W",)
     owners: ClassVar[Mapping[bytes, str]] = {
         **dict.fromkeys((b"B", b"H", b"L", b"N", b"T", b"W"), "scores"),
         **dict.fromkeys((b"E", b"V"), "snapshots"),

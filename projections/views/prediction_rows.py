@@ -11,10 +11,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from coordinator.projections.folding.projection import key
+from coordinator.projections.storage.store import Store
 from coordinator.streams.events import (
     AnswerEntry,
     InputReceivedData,
     InputResolvedData,
+    RosterEntry,
     RoundScoredData,
     ScoreColumns,
     Unscored,
@@ -45,6 +48,12 @@ def totals_of(counted: Callable[[str, str], int]) -> dict[str, int]:
         "absent": counted("predictions", "absent"),
         **{name: counted("inputs", name) for name in ("received", "resolved")},
     }
+
+
+_roster_decoder = msgspec.msgpack.Decoder(list[RosterEntry])
+_large_decoder = msgspec.msgpack.Decoder(dict[str, int])
+RESOLVED = "RESOLVED"
+"""The status of an input of which every truth is known."""
 
 
 class ScoresRow(msgspec.Struct, frozen=True, array_like=True):
@@ -167,7 +176,7 @@ class InputRow(msgspec.Struct, kw_only=True):
             self.earlier = [*self.earlier, self.truths[horizon]]
         self.truths = {**self.truths, horizon: (data.truth, data.reason)}
         if data.last:
-            self.status = "RESOLVED"
+            self.status = RESOLVED
         return True
 
 
@@ -261,6 +270,17 @@ def join(at: int, answer: AnswerEntry, score: Score | None, *, closed: bool, **r
         charge_units=score.charge_units if score is not None else None,
         **rest,
     )
+
+
+def large_of(store: Store, input_id: str, scope_key: str) -> dict[str, int]:
+    """Model -> the bytes of its answer in a round, where that is in the log alone."""
+    row = store.get(b"G" + key(input_id, scope_key))
+    if row is None:
+        return {}
+    asked = store.get(b"R" + key(input_id))
+    roster = _roster_decoder.decode(asked) if asked else []
+    sizes = _large_decoder.decode(row).items()
+    return {roster[int(index)].model_id: size for index, size in sizes if int(index) < len(roster)}
 
 
 def input_row(data: InputReceivedData) -> InputRow:

@@ -35,6 +35,7 @@ import msgspec
 from coordinator.projections.folding.projection import Projection, TermsRows, eight, encode_row, key
 from coordinator.projections.folding.read_limit import Look
 from coordinator.projections.storage.batch import Batch
+from coordinator.projections.storage.past_cut import Horizon
 from coordinator.projections.storage.store import Store
 from coordinator.projections.views.ensemble_rows import (
     EnsembleRow,
@@ -50,8 +51,10 @@ from coordinator.projections.views.prediction_rows import (
     StateRow,
     input_row,
     join,
+    large_of,
     totals_of,
 )
+from coordinator.projections.views.rounds_over import is_round_over
 from coordinator.streams.events import (
     NO_OUTPUT,
     AnswerEntry,
@@ -98,6 +101,7 @@ class Predictions(Projection):
     topics = ("predictions", "scores", "inputs")
     schema = 11
     explained = frozenset((b"A", b"I", b"Q", b"R", b"S", b"T", b"X"))
+    leaving = (b"O", b"X", b"A", b"G", b"S", b"C", b"R", b"I")  # indexes first; `I` judges the others
     owners: ClassVar[Mapping[bytes, str]] = {
         **dict.fromkeys((b"A", b"G", b"N", b"O", b"Q", b"R"), "predictions"),
         **dict.fromkeys((b"C", b"D", b"E", b"S", b"T", b"V", b"X"), "scores"),
@@ -220,6 +224,9 @@ class Predictions(Projection):
                 self.resolved_until = event.data.until
                 batch.put(b"U", event.data.until.to_bytes(8, "big"))
 
+    def is_over(self, row_key: bytes, row: bytes, horizon: Horizon) -> bool:
+        return is_round_over(self.store, row_key, row, horizon)
+
     def totals(self) -> dict[str, int]:
         """Counts as of what was folded: those of `COUNTED`, and of inputs `received, resolved`."""
         return totals_of(self.counted)
@@ -331,7 +338,7 @@ class Predictions(Projection):
         decimals = self.terms.decimals(scores.contract_hash if scores else "")
         made_by = self.terms.by_hash.get(input_row.contract_hash) if input_row else None
         closed = self.is_closed(input_row, scope_key)
-        large = self._large(input_id, scope_key)
+        large = large_of(self.store, input_id, scope_key)
         return [
             join(
                 at,
@@ -379,16 +386,6 @@ class Predictions(Projection):
             for answer in data.entries(roster)
             if model_ids is None or answer.model_id in model_ids
         ]
-
-    def _large(self, input_id: str, scope_key: str) -> dict[str, int]:
-        """Model -> the bytes of its answer, where that is in the log alone."""
-        row = self.store.get(b"G" + key(input_id, scope_key))
-        if row is None:
-            return {}
-        asked = self.store.get(b"R" + key(input_id))
-        roster = _roster_decoder.decode(asked) if asked else []
-        sizes = _large_decoder.decode(row).items()
-        return {roster[int(index)].model_id: size for index, size in sizes if int(index) < len(roster)}
 
     def is_closed(self, input_row: InputRow | None, scope_key: str) -> bool:
         """Whether answers are hidden, since they could be copied. An input that is not known yet hides them too."""

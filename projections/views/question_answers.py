@@ -33,6 +33,18 @@ def was_asked(predictions: Predictions, input_id: str) -> bool:
     return predictions.store.get(b"R" + key(input_id)) is not None
 
 
+def have_left(predictions: Predictions, question: QuestionRow) -> bool:
+    """Whether the question was asked, and its answers have left the store (PAST_DAYS)."""
+    horizon, asked = predictions.store.horizon, question.asked
+    return (
+        horizon is not None
+        and asked is not None
+        and asked.opened_at is not None
+        and asked.opened_at < horizon.from_ms
+        and not was_asked(predictions, asked.input_id)
+    )
+
+
 def answers_of(predictions: Predictions, question: QuestionRow) -> list[Prediction]:
     """One prediction per model: that which counted; before that is decided the newest valid one, else the newest."""
     if question.asked is None or not question.asked.input_id:

@@ -9,6 +9,8 @@
     C round_id                         how many stand where                  from `inputs`
     L at round_id question_id          a truth that corrects another         from `inputs`
 
+No row leaves (PAST_DAYS): however old a question is, a late truth is recorded in its rows.
+
 Answers are not here: `question_answers.py` reads them from the read model of predictions, which hides what could still
 be copied.
 """

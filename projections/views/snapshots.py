@@ -39,6 +39,7 @@ class Snapshots(Projection):
     topics = ("snapshots",)
     schema = 8
     explained = frozenset((b"C", b"S", b"T"))
+    leaving = (b"S", b"C")
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)

@@ -214,14 +214,23 @@ async def test_the_document_knows_the_past(api):
         assert {"422", "503"} <= operation["responses"].keys()
 
 
-def cut_from(read, from_ms):
+class VersionsOf:
+    """The rows of a read model, none of which leaves."""
+
+    leaving = ()
+
+    def __init__(self, projection):
+        self.owner, self.is_explained = projection.owner, projection.is_explained
+
+
+def cut_from(read, from_ms, rows=VersionsOf):
     """Cut all stores as `PastCutter` does, which only cuts at the beginning of a day."""
     for projection in read.all():
         if projection.keeps_past:
             store = projection.store
             ends = {topic: store.positions.get(topic, Need()).offset for topic in projection.topics}
             store.begin_cut(horizon_at(store.database, from_ms, ends))
-            cutting = Cutting(store.database, store.horizon, projection.owner, projection.is_explained)
+            cutting = Cutting(store.database, store.horizon, rows(projection))
             while cutting.step():
                 pass
 
@@ -246,6 +255,33 @@ async def test_before_the_horizon_every_route_says_where_it_is_and_from_it_on_an
     for answer in refused:
         assert answer.status_code == 410
         assert "holds the past from 2023-03-10T04:00Z on (PAST_DAYS)" in answer.json()["detail"]
+
+
+async def test_what_left_before_the_horizon_is_refused_or_said_and_never_as_if_it_had_not_been(api):
+    whole = await api.client.get("/reports/predictions?limit=1000")
+    assert "x-past-from" not in whole.headers
+    from_ms = START_MS + 4 * HOUR_MS
+    cut_from(api.read, from_ms, rows=lambda projection: projection)
+    rest = await api.client.get("/reports/predictions?limit=1000")
+    held = {row["id"] for row in rest.json()}
+    gone = {row["id"] for row in whole.json()} - held
+    assert gone
+    assert held
+    lists = ("predictions", "predictions.csv", "snapshots", "models/global", "models/params")
+    for path in (f"/reports/{name}" for name in lists):
+        answer = await api.client.get(path)
+        assert (answer.status_code, answer.headers["x-past-from"]) == (200, zulu(from_ms))
+        early = await api.client.get(f"{path}?start={START_MS}&end={from_ms - 1}")
+        assert early.status_code == 410, path
+        assert "holds the past from 2023-03-10T04:00Z on (PAST_DAYS)" in early.json()["detail"]
+        as_of_later = await api.client.get(f"{path}?end={from_ms - 1}&as_of={from_ms + HOUR_MS}")
+        assert as_of_later.status_code in (410, 422), path  # 422: a file is of now alone
+    for name in sorted(gone)[:3]:
+        for path in (f"/reports/explain/predictions/{name}", f"/reports/predictions/{name}/proof"):
+            answer = await api.client.get(path)
+            if "keeps no" not in answer.text:
+                assert answer.status_code == 410, answer.text
+                assert "this round is before it" in answer.json()["detail"]
 
 
 async def test_an_answer_whose_past_is_cut_while_it_is_read_is_refused(api, monkeypatch):

@@ -51,7 +51,7 @@ class LateLog(LogBuilder):
         super().append(topic, *moved, upto=upto)
 
 
-def late_log(seed: int) -> LateLog:
+def late_log(seed: int, *, comes_back: bool = True) -> LateLog:
     """Twelve days, so that buckets fall out of the windows, and a round that comes back after it was closed."""
     log = LateLog(seed)
     log.terms()
@@ -77,8 +77,9 @@ def late_log(seed: int) -> LateLog:
         log.scored_until(offset + HOUR_MS)
         log.snapshot("m1", START_MS + offset, START_MS + offset + HOUR_MS)
         if half_day % 5 == 0:
-            log.round(0, {"m1": 0.25})  # an answer, a score and an input that are there already
-            log.snapshot("m1", START_MS, START_MS + HOUR_MS)
+            if comes_back:
+                log.round(0, {"m1": 0.25})  # an answer, a score and an input that are there already
+                log.snapshot("m1", START_MS, START_MS + HOUR_MS)
             log.model_left("m2", at=START_MS + offset)
             log.model("m2", at=START_MS + offset + 1, deployment_id=f"m2-d{half_day}")
     log.checkpoint(0, {"m1": 625_000_000, "m2": 375_000_000})
@@ -126,19 +127,19 @@ def assert_same(past: Iterable, expected: Iterable) -> None:
         fresh.store.close()
 
 
-def answers(read) -> tuple:
+def answers(read, start=0) -> tuple:
     far = 1 << 62
     return (
         read.leaderboard.board(),
-        list(read.leaderboard.history(0, far, None)),
+        list(read.leaderboard.history(start, far, None)),
         read.models.all(),
-        list(read.predictions.newest(0, far)),
-        list(read.predictions.oldest(0, far)),
+        list(read.predictions.newest(start, far)),
+        list(read.predictions.oldest(start, far)),
         read.feeds.clock,
         [(row, read.feeds.gaps(row)) for row in read.feeds.all()],
         read.feeds.states(),
-        read.feeds.tail(7, None, None, None, None),
-        list(read.snapshots.newest(0, far)),
+        [tail for tail in read.feeds.tail(7, None, None, None, None) if tail[1].ts_event >= start],
+        list(read.snapshots.newest(start, far)),
         list(read.checkpoints.newest()),
         read.checkpoints.latest_offered(),
         list(read.rounds.rounds()),
