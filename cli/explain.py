@@ -30,12 +30,12 @@ from coordinator.infra.log.own import log_identity
 from coordinator.projections.explaining.beside import read_beside
 from coordinator.projections.explaining.explainer import Explainer
 from coordinator.projections.folding.as_of import (
-    PastCutError,
     PastReadModels,
     Readable,
     cuts_at,
     folded_until,
 )
+from coordinator.projections.folding.past_held import PastCutError
 from coordinator.streams.audit.explain.steps import SHOWN_CHARS_MAX, Explanation, Source, Step
 from coordinator.streams.log.errors import OperatorError
 

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from coordinator.infra.disk import full_disk_of
+from coordinator.infra.disk import full_disk_of, wrong_place_of
 from coordinator.streams.log.errors import CoordinatorError, OperatorError, WorldError
 from coordinator.streams.log.reasons import printable
 
@@ -88,9 +88,9 @@ def clear_end(*, as_json: bool = False) -> Iterator[None]:
             _print_error(text, getattr(error, "exit_code", EXIT_OPERATOR))
         raise
     except OSError as error:
-        if (full := full_disk_of(error)) is None:
+        if (ours := full_disk_of(error) or wrong_place_of(error)) is None:
             raise
-        raise ended(full, as_json=as_json) from error
+        raise ended(ours, as_json=as_json) from error
 
 
 def load_command(commands: Commands, name: str) -> Any:

@@ -47,6 +47,8 @@ def archive(
         raise OperatorError(
             f"there is no data directory {settings.data_dir}, and the key that signs is in it"
         )
+    if to.exists() and not to.is_dir():
+        raise OperatorError(f"{to} is no folder: name one with --to")
     to.mkdir(parents=True, exist_ok=True)
 
     async def write(on_progress: OnProgress) -> Archived:

@@ -85,12 +85,12 @@ def import_node(
     quiet_libraries()
     with progress_bar("bytes hashed") as on_bytes:
         export = ExportFile(file, on_bytes)
-    manifest = export.manifest
+    manifest, values = export.manifest, _values(export)
     with new_data_dir(target, manifest.crunch_id) as work:
         with progress_bars(Console(stderr=True)) as on_fetch:
             ensure_runtime(on_fetch)
         bootstrap = fill(export, work, progress_bar)
-        write_node_file(work, _node_file(export, bootstrap))
+        write_node_file(work, _node_file(manifest.crunch_id, values, bootstrap))
     if as_json:
         print_json({"data_dir": str(target)} | msgspec.to_builtins(manifest))
         return
@@ -102,14 +102,23 @@ def import_node(
     typer.echo(f"next:  coordinator up --data-dir {target}")
 
 
-def _node_file(export: ExportFile, bootstrap: str) -> NodeFile:
+def _values(export: ExportFile) -> dict[str, str]:
+    """The settings of an export. Raises OperatorError, before anything is written."""
+    try:
+        values = read_values(export.settings, {})
+    except ValueError as error:
+        raise OperatorError(f"{export.path}: {SETTINGS}, {error}") from None
+    read_settings(values)
+    return values
+
+
+def _node_file(crunch_id: str, values: dict[str, str], bootstrap: str) -> NodeFile:
     """What an `up` would have left: other commands find the node by it, and the next `up` goes on with its feed."""
-    values = read_values(export.read(SETTINGS).decode(), {})
     settings = read_settings(values)
     return NodeFile(
         bootstrap=bootstrap,
         api=f"http://{settings.api_host}:{settings.api_port}",
-        crunch_id=export.manifest.crunch_id,
+        crunch_id=crunch_id,
         feed_source=settings.feed_source,
         feed_chosen=settings.feed_source in CHOSEN_BY_US,
         feed={name: text for name, text in values.items() if name.startswith("FEED_")},

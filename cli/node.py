@@ -16,14 +16,18 @@ import subprocess
 import sys
 import tempfile
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import msgspec
+import typer
+
 from coordinator.cli.node_end import until_decided, write_summary
 from coordinator.cli.node_kafka import prepared_broker, until_kafka_listens
 from coordinator.cli.screen import Screen
-from coordinator.cli.shared import NODE_FILE, NodeFile, quiet_libraries, time_text, write_node_file
+from coordinator.cli.shared import NODE_FILE, node_of, quiet_libraries, time_text, write_node_file
 from coordinator.cli.up_plan import CHOSEN_BY_US, Plan
 from coordinator.cli.worker import REPORT
 from coordinator.infra.kafka.topics import create_topics
@@ -51,8 +55,9 @@ def run_node(plan: Plan, workers: ForkServer) -> None:
     """
     quiet_libraries()
     hide_from_others()
-    with claim_data_dir(plan.settings.data_dir, plan.settings.crunch_id):
-        screen = Screen(fresh=not (plan.settings.data_dir / NODE_FILE).exists())
+    settings = plan.settings
+    with claim_data_dir(settings.data_dir, settings.crunch_id, on_wait=partial(typer.echo, err=True)):
+        screen = Screen(fresh=not (settings.data_dir / NODE_FILE).exists())
         try:
             if plan.embedded:
                 _fetch(screen)
@@ -304,14 +309,9 @@ class Node:
     def _write_node_file(self) -> None:
         settings = self.settings
         pids = {name: state.pid for name, state in self.supervisor.states.items() if state.pid is not None}
-        node = NodeFile(
-            bootstrap=settings.kafka_bootstrap,
-            api=f"http://{settings.api_host}:{settings.api_port}",
-            crunch_id=settings.crunch_id,
-            feed_source=settings.feed_source,
+        node = msgspec.structs.replace(
+            node_of(settings),
             feed_chosen=settings.feed_source in CHOSEN_BY_US,
-            feed={name: text for name, text in environment(settings).items() if name.startswith("FEED_")},
-            wallets_file=str(Path(settings.wallets_file).absolute()) if settings.wallets_file else "",
             pids=pids | {"up": os.getpid()},
         )
         try:

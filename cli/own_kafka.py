@@ -122,7 +122,7 @@ def _settings(data_dir: Path | None, kafka: str | None, *, anew: bool) -> tuple[
 @contextmanager
 def _own_kafka(settings: Settings) -> Iterator[str]:
     """The address of the directory's own Kafka, which runs until the end; nobody else uses the directory meanwhile."""
-    with claim_data_dir(settings.data_dir, settings.crunch_id):
+    with claim_data_dir(settings.data_dir, settings.crunch_id, for_command=True):
         typer.echo("the node is not running: its Kafka is started for this command", err=True)
         broker = EmbeddedBroker(settings.data_dir / "kafka")
         broker.start()

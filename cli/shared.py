@@ -20,7 +20,7 @@ import typer
 from coordinator.infra.whole_file import write_whole
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.setting_checks import FAR_FUTURE_MS, SECONDS_LIKE
-from coordinator.streams.settings import Settings, read_settings
+from coordinator.streams.settings import Settings, environment, read_settings
 
 NODE_FILE = "node.json"
 DEMO_CONTRACT = "coordinator.infra.contracts.demo:CONTRACT"
@@ -163,6 +163,18 @@ def read_node_file(data_dir: Path) -> NodeFile | None:
 def write_node_file(data_dir: Path, node: NodeFile) -> None:
     """Leave it for the other commands: whole or not at all."""
     write_whole(data_dir / NODE_FILE, msgspec.json.format(msgspec.json.encode(node)) + b"\n")
+
+
+def node_of(settings: Settings) -> NodeFile:
+    """What an `up` with these settings would leave, but for its processes."""
+    return NodeFile(
+        bootstrap=settings.kafka_bootstrap,
+        api=f"http://{settings.api_host}:{settings.api_port}",
+        crunch_id=settings.crunch_id,
+        feed_source=settings.feed_source,
+        feed={name: text for name, text in environment(settings).items() if name.startswith("FEED_")},
+        wallets_file=str(Path(settings.wallets_file).absolute()) if settings.wallets_file else "",
+    )
 
 
 def node_settings(data_dir: Path | None, kafka: str | None = None) -> tuple[Settings, NodeFile | None]:

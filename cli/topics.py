@@ -14,10 +14,12 @@ from coordinator.cli.shared import (
     DataDirOption,
     JsonOption,
     KafkaOption,
+    node_of,
     node_settings,
     print_done,
     print_json,
     run,
+    write_node_file,
 )
 from coordinator.cli.terminal import Console, progress_bar
 from coordinator.infra.blobs.configured import store_of
@@ -218,7 +220,7 @@ def restore(
 
     Example: [bold]coordinator topics restore btc-up.backup --data-dir node[/bold]
     """
-    settings, _ = node_log(data_dir, kafka, checked=False, anew=True)
+    settings, node = node_log(data_dir, kafka, checked=False, anew=True)
     if file is not None and not file.is_file():
         raise OperatorError(f"there is no file {file}")
     source = sys.stdin.buffer if file is None else file.open("rb")
@@ -236,6 +238,8 @@ def restore(
         )
     if data_dir is not None:
         _remember(settings)
+        if node is None and kafka is None:  # other commands find the log here by it, as after an `up`
+            write_node_file(settings.data_dir, node_of(settings))
     if as_json:
         print_json(counts_of(tail))
         return

@@ -10,9 +10,13 @@ import errno
 import os
 from pathlib import Path
 
-from coordinator.streams.log.errors import WorldError
+from coordinator.streams.log.errors import OperatorError, WorldError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+WRONG_PLACES = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR),
+    *(errno.ELOOP, errno.ENAMETOOLONG),
+)
 FULL_WORDS = tuple(os.strerror(number) for number in FULL)
 """As C libraries, Java and RocksDB say it: "No space left on device", "Disk quota exceeded"."""
 LEFT_BYTES_MAX = 256 * 1024
@@ -37,6 +41,17 @@ def full_disk_of(error: BaseException) -> DiskFullError | None:
     if not isinstance(error, OSError) or error.errno not in FULL:
         return None
     return DiskFullError(error.filename or "a file that was written", error.strerror or "")
+
+
+def wrong_place_of(error: OSError) -> OperatorError | None:
+    """The error to raise in place of an OSError that means a place where nothing can be written or read by us; None for
+    any other error.
+    """
+    if error.errno not in WRONG_PLACES or error.filename is None:
+        return None
+    return OperatorError(
+        f"{error.filename} cannot be used: {error.strerror}; name another place, or let this user in"
+    )
 
 
 def has_no_room(folder: Path) -> bool:

@@ -89,6 +89,7 @@ def upgrade(folder: Path, *, version: str, dry_run: bool = False) -> Upgrade:
             before, new = _files(node / PRISTINE), _files(fresh.node / PRISTINE)
             now = _files_at(node.parent, {*before, *new})
             changes = list(changes_of(before, now, new))
+            _check_inside(node.parent, [change.path for change in changes if change.action != STAYS])
             if before != new and not dry_run:
                 _lay_out(node, fresh.node / PRISTINE, changes, now)
                 _put_into_place(node)
@@ -131,7 +132,13 @@ def _put_into_place(node: Path) -> list[str]:
     if not (staged / PLAN).is_file():
         shutil.rmtree(staged, ignore_errors=True)
         return []
-    steps = msgspec.json.decode((staged / PLAN).read_bytes(), type=list[_Step])
+    try:
+        steps = msgspec.json.decode((staged / PLAN).read_bytes(), type=list[_Step])
+    except msgspec.DecodeError as error:
+        raise RenderError(
+            f"{staged / PLAN} cannot be used ({error}): remove {staged}, and upgrade again"
+        ) from error
+    _check_inside(root, [step.path for step in steps])
     for step in steps:
         source, target = staged / "new" / step.path, root / step.path
         is_there = _hash_at(target)
@@ -156,6 +163,20 @@ def _put_into_place(node: Path) -> list[str]:
     (staged / PLAN).unlink()
     shutil.rmtree(staged)
     return [step.path for step in steps]
+
+
+def _check_inside(root: Path, paths: Iterable[str]) -> None:
+    """Raises RenderError for a path that is a link, goes through one, or leads out of the workspace."""
+    for path in paths:
+        places = (root / path, *(root / path).parents)
+        link = next((place for place in places if root in place.parents and place.is_symlink()), None)
+        if link is not None:
+            raise RenderError(
+                f"{link} is a link, and no file is written through it: put the file or folder itself in its place, and "
+                "upgrade again"
+            )
+        if not (root / path).resolve().is_relative_to(root.resolve()):
+            raise RenderError(f"{path} leads out of the workspace {root}: nothing is written there")
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -13,13 +13,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 import re
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from coordinator.infra.log.copy_file import Copied, CopiedBlob, Tail, read_framed
+from coordinator.infra.log.copy_file import DAMAGED, Copied, CopiedBlob, Tail, read_framed
 from coordinator.streams.evidence.extent import Batch, entries_of, next_batch
 from coordinator.streams.evidence.leaves import LEAF_TOPICS
 from coordinator.streams.evidence.merkle import root
@@ -95,9 +94,9 @@ class Judge:
         try:
             with path.open("rb") as file:
                 yield from self._read(path, map(_decoder.decode, read_framed(file)))
-        except OSError as error:
-            raise OperatorError(f"{path} cannot be read: {error.strerror or error}") from error
-        except (EOFError, gzip.BadGzipFile, struct.error, msgspec.DecodeError) as error:
+        except DAMAGED as error:
+            if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
+                raise OperatorError(f"{path} cannot be read: {error.strerror or error}") from error
             raise LogError(f"{path} was cut or damaged ({error}): {_AGAIN}") from error
 
     def _read(self, path: Path, entries: Iterator[Entry]) -> Iterator[Copied | CopiedBlob]:

@@ -26,6 +26,8 @@ def write_restored(folder: Path, path: Path, on_progress: Callable[[int, int], N
     head = judge.head
     if head is None:
         raise OperatorError(f"{folder} holds no archive: `coordinator log archive` makes one")
+    if not path.absolute().parent.is_dir():
+        raise OperatorError(f"there is no folder {path.absolute().parent}")
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     count = blobs = 0
     digest = hashlib.sha256()

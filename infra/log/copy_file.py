@@ -9,6 +9,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import struct
+import zipfile
+import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO
@@ -24,6 +26,11 @@ FORMATS_READ = ("coordinator-log/2", FORMAT)
 """The second has no blobs."""
 RECORD_BYTES_MAX = 64 * 1024 * 1024
 LENGTH = struct.Struct(">I")
+DAMAGED = (
+    *(EOFError, OSError, zlib.error, zipfile.BadZipFile, struct.error),
+    *(msgspec.DecodeError, UnicodeDecodeError),
+)
+"""What a stream that was cut or altered anywhere makes of its reading."""
 
 
 class Head(msgspec.Struct, frozen=True, tag="head"):
@@ -76,8 +83,8 @@ def framed(piece: bytes) -> bytes:
 
 
 def read_framed(source: IO[bytes]) -> Iterator[bytes]:
-    """The pieces of a gzip stream, each as `framed` has made it. Raises ImpossibleLengthError, and what gzip and struct
-    raise for a stream that was cut or damaged.
+    """The pieces of a gzip stream, each as `framed` has made it. Raises ImpossibleLengthError, and of a stream that was
+    cut or damaged what is in DAMAGED.
     """
     with gzip.GzipFile(fileobj=source, mode="rb") as file:
         while prefix := file.read(LENGTH.size):
@@ -96,7 +103,7 @@ def read_entries(source: IO[bytes]) -> Iterator[Entry]:
         raise LogError("the backup is damaged: a record of impossible length") from error
     except gzip.BadGzipFile as error:
         raise OperatorError("this is no backup of topics") from error
-    except (EOFError, OSError, struct.error, msgspec.DecodeError) as error:
+    except DAMAGED as error:
         raise LogError(f"the backup was cut or damaged: {error}") from error
 
 

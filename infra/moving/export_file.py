@@ -22,7 +22,9 @@ from typing import IO
 
 import msgspec
 
+from coordinator.infra.log.copy_file import DAMAGED
 from coordinator.streams.log.errors import LogError, OperatorError
+from coordinator.streams.settings import read_settings
 
 FORMAT = "coordinator-export/1"
 MANIFEST, SETTINGS, LOG, CONTRACTS = "manifest.json", "settings.env", "log.copy.gz", "contracts/"
@@ -30,8 +32,12 @@ HASH_CHARS = 64
 PIECE_BYTES = 1024 * 1024
 SMALL_BYTES_MAX = 64 * 1024 * 1024
 """The largest size of a member that is read as a whole."""
+MEMBERS_BYTES_MAX = 16 * SMALL_BYTES_MAX
+"""The largest size of all of them together."""
 OnBytes = Callable[[int, int], None]
 """(bytes read, bytes in all)"""
+ENCRYPTED = 1
+"""The bit of a member's flags."""
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 _MEMBER = re.compile(
     rf"{re.escape(MANIFEST)}|{re.escape(SETTINGS)}|{re.escape(LOG)}|{CONTRACTS}[0-9a-f]{{64}}"
@@ -99,16 +105,45 @@ def writing_export(path: Path) -> Iterator[ExportWriter]:
 
 class ExportFile:
     """An export to read: hashed as a whole at first. Raises OperatorError (no export, or of a newer version), LogError
-    (cut short or altered); both name the file.
+    (cut short or altered); both name the file. Anybody can make the hash right, so nothing in it is believed for it.
     """
 
     def __init__(self, path: Path, on_bytes: OnBytes) -> None:
         self.path = path
         _check_hash(path, on_bytes)
-        self._archive = zipfile.ZipFile(path)
-        if strange := [name for name in self._archive.namelist() if not _MEMBER.fullmatch(name)]:
-            raise OperatorError(f"{path} holds {strange[0][:100]!r}, which no export has")
-        self.manifest = self._manifest()
+        with self._readable():
+            self._archive = zipfile.ZipFile(path)
+            self._check_members(self._archive.infolist())
+            self.manifest = self._manifest()
+            self.settings = self.read(SETTINGS).decode()
+        read_settings(
+            {}, crunch_id=self.manifest.crunch_id
+        )  # raises OperatorError for what no crunch is called
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except (*DAMAGED, NotImplementedError) as error:
+            raise LogError(f"{self.path} is no whole export ({error}); nothing was imported") from error
+
+    def _check_members(self, members: list[zipfile.ZipInfo]) -> None:
+        names = [info.filename for info in members]
+        strange = [
+            info.filename
+            for info in members
+            if not _MEMBER.fullmatch(info.filename)
+            or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+            or info.flag_bits & ENCRYPTED
+            or names.count(info.filename) > 1
+        ]
+        if strange:
+            raise OperatorError(f"{self.path} holds {strange[0][:100]!r}, which no export has")
+        if LOG not in names:
+            raise OperatorError(f"{self.path} is no export of a node: {LOG} is missing")
+        small_bytes = sum(info.file_size for info in members if info.filename != LOG)
+        if small_bytes > MEMBERS_BYTES_MAX:
+            raise OperatorError(f"{self.path}: what is beside its log would have {small_bytes} bytes")
 
     def _manifest(self) -> Manifest:
         content = self.read(MANIFEST)
@@ -128,7 +163,8 @@ class ExportFile:
             raise OperatorError(f"{self.path} is no export of a node: {name} is missing") from None
         if info.file_size > SMALL_BYTES_MAX:
             raise OperatorError(f"{self.path}: {name} would have {info.file_size} bytes")
-        return self._archive.read(name)
+        with self._readable():
+            return self._archive.read(name)
 
     def contracts(self) -> Iterator[tuple[str, bytes]]:
         """(hash, archive) of every contract in it."""

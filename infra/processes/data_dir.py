@@ -5,7 +5,8 @@ directory would write two brokers' logs over each other; another crunch's direct
 crunch's history. Both are refused before anything is started.
 
 The lock is the kernel's (`flock`): it goes with the process, however that ends, so no stale lock is ever
-left.
+left. A command that needs the directory of a stopped node holds it for a while: a node that is started meanwhile waits
+for it, and does not end.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +26,11 @@ from coordinator.streams.log.errors import OperatorError
 
 MARKER = "crunch.json"
 LOCK = "lock"
+COMMAND = ", a command that ends by itself"
+"""What the lock says of a holder that is no node."""
+WAIT_SECONDS = 0.2
+LOOKS_AT_NODE = 3
+"""How often in a row a node is seen to hold the directory before it is believed: the text is written after the lock."""
 FILE_SYSTEMS = ("lost+found", ".snapshot", ".snapshots", ".zfs", ".Trash-1000", ".DS_Store")
 """What file systems and their tools put into a volume's root by themselves: an empty volume has it too."""
 
@@ -52,9 +59,17 @@ class DataDirClaim:
         self.release()
 
 
-def claim_data_dir(data_dir: Path, crunch_id: str) -> DataDirClaim:
+def claim_data_dir(
+    data_dir: Path,
+    crunch_id: str,
+    *,
+    for_command: bool = False,
+    on_wait: Callable[[str], None] | None = None,
+) -> DataDirClaim:
     """Take `data_dir` for `crunch_id`, making it where it is missing.
 
+    `for_command`: the claim is given back soon, by itself. `on_wait`: wait while such a claim is held, however long,
+    and call this once with the reason.
     Raises OperatorError when another process uses it, when it is another crunch's, when it holds files of
     something else, or when it cannot be written.
     """
@@ -67,11 +82,13 @@ def claim_data_dir(data_dir: Path, crunch_id: str) -> DataDirClaim:
             f"data directory {data_dir} cannot be used ({error.strerror}); choose another with --data-dir"
         ) from error
     try:
+        if on_wait is not None:
+            _wait_for_command(lock_file, data_dir, on_wait)
         _lock_or_say_who(lock_file, data_dir)
         _mark_or_refuse(data_dir, crunch_id)
         lock_file.seek(0)
         lock_file.truncate()
-        lock_file.write(f"process {os.getpid()} of crunch {crunch_id}")
+        lock_file.write(f"process {os.getpid()} of crunch {crunch_id}{COMMAND if for_command else ''}")
         lock_file.flush()
     except BaseException:
         lock_file.close()
@@ -101,6 +118,28 @@ def exclusive(path: Path) -> Iterator[None]:
     with path.open("a") as lock_file:
         fcntl.flock(lock_file, fcntl.LOCK_EX)
         yield
+
+
+def _wait_for_command(lock_file: IO[str], data_dir: Path, on_wait: Callable[[str], None]) -> None:
+    """Return when the directory is free, or when a node holds it."""
+    looks_at_node = 0
+    told = False
+    while looks_at_node < LOOKS_AT_NODE:
+        try:
+            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock_file.seek(0)
+            holder = lock_file.read()
+            if holder.endswith(COMMAND):
+                looks_at_node = 0
+                if not told:
+                    told = True
+                    on_wait(f"data directory {data_dir} is in use by {holder}: waiting for it")
+            else:
+                looks_at_node += 1
+            time.sleep(WAIT_SECONDS)
+        else:
+            return
 
 
 def _lock_or_say_who(lock_file: IO[str], data_dir: Path) -> None:

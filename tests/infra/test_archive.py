@@ -230,6 +230,11 @@ def of_another_birth(entries):
 
 HARMS = {
     "a byte flipped": (1, lambda path: path.write_bytes(flipped(path.read_bytes())), "000001.period"),
+    "a bit flipped in what is compressed": (
+        1,
+        lambda path: path.write_bytes(flipped(path.read_bytes(), 40)),
+        "000001.period was cut or damaged",
+    ),
     "cut": (2, lambda path: path.write_bytes(path.read_bytes()[:-40]), "000002.period was cut or damaged"),
     "missing": (1, lambda path: path.unlink(), "000001.period is missing"),
     "empty": (2, lambda path: path.write_bytes(b""), "000002.period is no file of an archive"),
@@ -251,8 +256,8 @@ HARMS = {
 }
 
 
-def flipped(content):
-    place = len(content) // 2
+def flipped(content, place=None):
+    place = len(content) // 2 if place is None else place
     return content[:place] + bytes([content[place] ^ 0x40]) + content[place + 1 :]
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from threading import Event, Thread
+
 import pytest
 
+from coordinator.infra.processes import data_dir
 from coordinator.infra.processes.data_dir import FILE_SYSTEMS, claim_data_dir
 from coordinator.streams.log.errors import OperatorError
 
@@ -20,3 +24,47 @@ def test_what_somebody_else_put_there_is(tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(OperatorError, match=r"thesis\.tex"):
         claim_data_dir(tmp_path, "btc-up")
+
+
+def test_a_node_waits_for_a_command_and_then_has_the_directory(tmp_path, monkeypatch):
+    monkeypatch.setattr(data_dir, "WAIT_SECONDS", 0.01)
+    told, has_it = [], Event()
+    command = claim_data_dir(tmp_path, "btc-up", for_command=True)
+
+    def start_node():
+        with claim_data_dir(tmp_path, "btc-up", on_wait=told.append):
+            has_it.set()
+
+    node = Thread(target=start_node)
+    node.start()
+    assert not has_it.wait(0.2)
+    command.release()
+    node.join()
+    assert has_it.is_set()
+    assert told == [
+        (
+            f"data directory {tmp_path} is in use by process {os.getpid()} of crunch btc-up, a command that ends by itself: "
+            "waiting for it"
+        )
+    ]
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_two_nodes_refuse_each_other_even_where_a_command_was_before(tmp_path, monkeypatch, waits):
+    monkeypatch.setattr(data_dir, "WAIT_SECONDS", 0.01)
+    claim_data_dir(tmp_path, "btc-up", for_command=True).release()
+    told = []
+    with (
+        claim_data_dir(tmp_path, "btc-up"),
+        pytest.raises(OperatorError, match=f"in use by process {os.getpid()} of crunch btc-up; stop it or"),
+    ):
+        claim_data_dir(tmp_path, "btc-up", on_wait=told.append if waits else None)
+    assert not told
+
+
+def test_a_command_does_not_wait_for_another(tmp_path):
+    with (
+        claim_data_dir(tmp_path, "btc-up", for_command=True),
+        pytest.raises(OperatorError, match="a command that ends by itself"),
+    ):
+        claim_data_dir(tmp_path, "btc-up", for_command=True)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import base64
 import os
 import zipfile
+from contextlib import suppress
+from hashlib import sha256
+from warnings import catch_warnings, simplefilter
 
 import msgspec
 import pytest
 from pydantic import SecretStr
 
 from coordinator.cli.dotenv_values import read_values
+from coordinator.infra.moving import export_file
 from coordinator.infra.moving.export_file import (
     FORMAT,
+    HASH_CHARS,
     LOG,
     MANIFEST,
     SETTINGS,
@@ -116,6 +121,73 @@ def test_a_newer_format_and_a_strange_member_are_refused(tmp_path):
         export.put(LOG, b"x")
     with pytest.raises(OperatorError, match=r"no export of a node: manifest\.json is missing"):
         ExportFile(tmp_path / "poor", silent)
+
+
+def sealed(path, content):
+    """A file whose hash is right, as anybody can make it."""
+    path.write_bytes(content[:-HASH_CHARS] + sha256(content[:-HASH_CHARS]).hexdigest().encode())
+    return path
+
+
+HOSTILE = {
+    "no JSON": {MANIFEST: b"{"},
+    "a list": {MANIFEST: b"[]"},
+    "half a manifest": {MANIFEST: b'{"format": "coordinator-export/1"}'},
+    "a path for a crunch": {MANIFEST: manifest(crunch_id="../../etc")},
+    "no log": {LOG: None},
+    "no settings": {SETTINGS: None},
+    "settings that are no text": {SETTINGS: b"\xff\xfe"},
+    "a contract out of its folder": {"contracts/../x": b"x"},
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_file_with_a_right_hash_and_wrong_content_is_refused(case, tmp_path):
+    members = {LOG: b"the log", SETTINGS: b"CRUNCH_ID=x\n", MANIFEST: manifest()} | HOSTILE[case]
+    with writing_export(tmp_path / "other.node") as export:
+        for name, content in members.items():
+            if content is not None:
+                export.put(name, content)
+    with pytest.raises((LogError, OperatorError)):
+        ExportFile(tmp_path / "other.node", silent)
+
+
+def test_a_bit_flipped_anywhere_under_a_right_hash_is_never_our_fault(tmp_path):
+    whole, path = write(tmp_path / "whole").read_bytes(), tmp_path / "other.node"
+    for at in range(2, len(whole) - HASH_CHARS):
+        for bit in (0, 3, 6):
+            sealed(path, whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+            with suppress(LogError, OperatorError):
+                export = ExportFile(path, silent)
+                list(export.contracts())
+
+
+@pytest.mark.parametrize("what", ["compressed otherwise", "twice"])
+def test_a_member_as_no_export_has_it_is_refused(what, tmp_path):
+    path = tmp_path / "other.node"
+    kind = zipfile.ZIP_LZMA if what == "compressed otherwise" else zipfile.ZIP_DEFLATED
+    with zipfile.ZipFile(path, "w", kind) as archive, catch_warnings():
+        simplefilter("ignore")
+        archive.comment = b"0" * HASH_CHARS
+        for name, content in ((LOG, b""), (SETTINGS, b""), (MANIFEST, manifest()), (MANIFEST, b"{}")):
+            archive.writestr(name, content)
+    with pytest.raises(OperatorError, match="which no export has"):
+        ExportFile(sealed(path, path.read_bytes()), silent)
+
+
+def test_members_that_would_fill_the_disk_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(export_file, "MEMBERS_BYTES_MAX", 100_000)
+    with writing_export(tmp_path / "bomb") as export:
+        export.put(LOG, b"")
+        for name, content in (
+            (SETTINGS, b""),
+            (MANIFEST, manifest()),
+            (f"contracts/{CONTRACT}", bytes(200_000)),
+        ):
+            export.put(name, content)
+    assert (tmp_path / "bomb").stat().st_size < 10_000
+    with pytest.raises(OperatorError, match="would have 200"):
+        ExportFile(tmp_path / "bomb", silent)
 
 
 def test_an_export_that_fails_leaves_the_one_before_it(tmp_path):

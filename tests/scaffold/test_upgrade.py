@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -252,6 +253,42 @@ def test_what_was_edited_between_a_kill_and_the_next_upgrade_stays(workspace, re
     assert "README.md" in outcome.resumed
     assert (broken / "README.md").read_text().endswith("in the meantime\n")
     assert (broken / "README.md.new").is_file()
+
+
+@pytest.mark.parametrize("what", ["a file", "a folder", "a step out of a killed upgrade"])
+def test_nothing_is_written_through_a_link_or_out_of_the_workspace(workspace, rendering, tmp_path, what):
+    """A workspace may come from somebody else."""
+    older_workspace(workspace)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "README.md").write_text("mine\n")
+    if what == "a file":
+        (workspace / "README.md").unlink()
+        (workspace / "README.md").symlink_to(outside / "README.md")
+    elif what == "a folder":
+        folder = next(path for path in sorted(workspace.iterdir()) if path.is_dir() and path.name != NODE)
+        shutil.copytree(folder, outside / "folder")
+        shutil.rmtree(folder)
+        folder.symlink_to(outside / "folder")
+    else:
+        staged = workspace / NODE / ".scaffold/upgrade"
+        path = os.path.relpath(outside / "README.md", workspace)
+        (staged / "new" / path).resolve().parent.mkdir(parents=True, exist_ok=True)
+        (staged / "new").mkdir(parents=True)
+        (staged / "plan.json").write_text(json.dumps([{"path": path, "before": "", "removed": False}]))
+    was = tree(workspace), tree(outside)
+    with pytest.raises(upgrade.RenderError, match=r"is a link, and no file|leads out of the workspace"):
+        upgrade.upgrade(workspace, version="0.1.0")
+    assert (tree(workspace), tree(outside)) == was
+
+
+def test_a_plan_that_cannot_be_read_is_refused(workspace, rendering):
+    older_workspace(workspace)
+    staged = workspace / NODE / ".scaffold/upgrade"
+    staged.mkdir()
+    (staged / "plan.json").write_text("[{")
+    with pytest.raises(upgrade.RenderError, match=r"remove .*upgrade, and upgrade again"):
+        upgrade.upgrade(workspace, version="0.1.0")
 
 
 def test_the_command_lists_what_to_look_at(workspace, tmp_path):
