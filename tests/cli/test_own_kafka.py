@@ -7,11 +7,12 @@ import os
 import pytest
 from typer.testing import CliRunner
 
-from coordinator.cli import own_kafka
+from coordinator.cli import own_kafka, topics
 from coordinator.cli.lazy_groups import command_ends
 from coordinator.cli.main import app
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import NodeFile, write_node_file
+from coordinator.infra.log.copy_file import Tail
 from coordinator.infra.processes.data_dir import claim_data_dir
 from coordinator.streams.log.errors import OperatorError, WorldError
 
@@ -107,3 +108,27 @@ def test_where_no_node_is_and_nothing_answers_the_default_address_is_not_blamed_
     with command_ends, pytest.raises(WorldError) as raised:
         node_log(None, OLD if named == "kafka" else None)
     assert ("name the --data-dir or --kafka" in str(raised.value)) == (named == "nothing")
+
+
+def test_what_is_restored_into_a_new_directory_is_found_there_by_every_command(tmp_path, monkeypatch):
+    FakeBroker.did = []
+    monkeypatch.setattr(own_kafka, "EmbeddedBroker", FakeBroker)
+
+    async def read_backup(*_, **__):
+        return Tail(3, "ab" * 32)
+
+    monkeypatch.setattr(topics, "read_backup", read_backup)
+    monkeypatch.setattr(topics, "_remember", lambda _settings: None)
+    monkeypatch.setenv("CRUNCH_ID", "btc-up")
+    (tmp_path / "copy").write_bytes(b"")
+    node = tmp_path / "node"
+    said = CliRunner().invoke(
+        app, ["topics", "restore", str(tmp_path / "copy"), "--data-dir", str(node), "--json"]
+    )
+    assert said.exit_code == 0, said.output
+    monkeypatch.delenv("CRUNCH_ID")
+    (node / "kafka" / "log").mkdir(parents=True)
+    with command_ends:
+        settings, found = node_log(node, checked=False)
+        assert (settings.crunch_id, found.bootstrap) == ("btc-up", "127.0.0.1:20000")
+    assert FakeBroker.did == ["start", "stop"] * 2
