@@ -42,7 +42,7 @@ PAST_DAYS = 5
 
 
 def copied(live, to):
-    """A copy as a kill would leave the folder. RocksDB deletes files beside us: projection that goes meanwhile begins it again."""
+    """A copy as a kill would leave the folder. RocksDB deletes files beside us: one that goes meanwhile begins it again."""
     while True:
         try:
             return shutil.copytree(live, to)
@@ -145,7 +145,7 @@ def test_from_the_horizon_on_the_past_is_what_it_was_and_before_it_is_refused(tm
 
 
 def test_what_is_cut_follows_from_the_log_however_it_was_read(tmp_path, monkeypatch):
-    """A node that cut each day as it came, and projection that was made again from the log: the same bytes."""
+    """A node that cut each day as it came, and one that was made again from the log: the same bytes."""
     log, rng = late_log(7, comes_back=False), random.Random(7)
     monkeypatch.setattr(past_cut, "KEYS_PER_STEP", 60)
     at_once = folded(log, tmp_path / "at-once")
