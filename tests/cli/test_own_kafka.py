@@ -122,13 +122,13 @@ def test_what_is_restored_into_a_new_directory_is_found_there_by_every_command(t
     monkeypatch.setenv("CRUNCH_ID", "btc-up")
     (tmp_path / "copy").write_bytes(b"")
     node = tmp_path / "node"
-    said = CliRunner().invoke(
+    answer = CliRunner().invoke(
         app, ["topics", "restore", str(tmp_path / "copy"), "--data-dir", str(node), "--json"]
     )
-    assert said.exit_code == 0, said.output
+    assert answer.exit_code == 0, answer.output
     monkeypatch.delenv("CRUNCH_ID")
     (node / "kafka" / "log").mkdir(parents=True)
     with command_ends:
-        settings, found = node_log(node, checked=False)
-        assert (settings.crunch_id, found.bootstrap) == ("btc-up", "127.0.0.1:20000")
+        settings, left = node_log(node, checked=False)
+        assert (settings.crunch_id, left.bootstrap) == ("btc-up", "127.0.0.1:20000")
     assert FakeBroker.did == ["start", "stop"] * 2
