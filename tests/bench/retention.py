@@ -50,12 +50,12 @@ def fold(folder: Folder, log: LogBuilder, done: Counter[str]) -> None:
 
 def sizes(read: ReadModels) -> dict[str, tuple[int, int]]:
     """Read model -> (bytes on disk, rows of now)."""
-    found = {}
+    stores = {}
     for projection in read.all():
         projection.store.database.flush()
         rows = sum(1 for _ in projection.store.scan(b""))
-        found[projection.name] = (projection.store.bytes_on_disk(), rows)
-    return found
+        stores[projection.name] = (projection.store.bytes_on_disk(), rows)
+    return stores
 
 
 def main() -> None:
@@ -80,9 +80,9 @@ def main() -> None:
             while cutter.step():
                 pass
             if (day + 1) % WEEK_DAYS == 0:
-                found = sizes(read)
-                whole = sum(size for size, _ in found.values())
-                parts = "  ".join(f"{name} {size / 1e6:.2f}/{rows}" for name, (size, rows) in found.items())
+                stores = sizes(read)
+                whole = sum(size for size, _ in stores.values())
+                parts = "  ".join(f"{name} {size / 1e6:.2f}/{rows}" for name, (size, rows) in stores.items())
                 print(f"day {day + 1:3}: {whole / 1e6:8.2f} MB  (MB/rows: {parts})", flush=True)
         read.close()
 
