@@ -14,6 +14,7 @@ import hashlib
 from collections import Counter as Count
 from itertools import zip_longest
 
+from coordinator.streams.audit.differences import difference
 from coordinator.streams.audit.facts import Chain, broken
 from coordinator.streams.checkpoints.prizes import prize_amounts
 from coordinator.streams.events import CheckpointCorrected, CheckpointCorrectedData, CheckpointData, Credits
@@ -47,7 +48,8 @@ def check_credits(chain: Chain, checkpoint: CheckpointData) -> str:
         if recorded != owed:
             broken(
                 "emission",
-                f"{checkpoint.checkpoint_id}: it carries {recorded}, the corrections before it leave {owed}",
+                f"{checkpoint.checkpoint_id}, what it carries: "
+                + difference(recorded, owed, "the corrections before it leave"),
             )
     total = sum(sum(credit.prizes.values()) for credit in expected)
     return f"; {total:,} micro-USDC on top for {len(expected)} earlier checkpoints" if expected else ""

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from coordinator.streams.audit.differences import difference
 from coordinator.streams.audit.facts import Asked, Chain, broken
 from coordinator.streams.audit.scores import score_again
 from coordinator.streams.contract import CrunchContract
@@ -90,7 +91,7 @@ def _check(
     except AUTHORS_ERRORS as error:
         broken("scores", f"{place}, {model_id}: recorded are {units}, the contract raises {error}")
     if not chain.roundings.near(f"the score of {place}, {model_id}", units, by_contract, model_id):
-        broken("scores", f"{place}, {model_id}: recorded are {units}, the contract gives {by_contract}")
+        broken("scores", f"{place}, {model_id}: {difference(units, by_contract, 'the contract gives')}")
 
 
 def mean_again(members: Sequence[tuple[Any, int]], weight_sum: int) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from coordinator.streams.audit.differences import differences, short
 from coordinator.streams.audit.facts import ChainBrokenError, broken
 from coordinator.streams.audit.rounding import Roundings, is_rounding
 from coordinator.streams.events import AnyEvent, EnsemblesScored, InputResolved
@@ -26,7 +27,6 @@ from coordinator.streams.log.stage import AnyStage, Draft
 Topics = Callable[[str, Need], AsyncIterator[Decision]]
 """(topic, where to begin) -> its counted decisions; in `commands` each event is a decision."""
 Seen = Callable[[list[AnyEvent]], None]
-SHOWN_CHARS = 120
 
 
 class Scope(msgspec.Struct, frozen=True):
@@ -188,11 +188,11 @@ def _compare(
             )
         # Raw JSON is kept as its bytes: written with other blanks it is another fact, with no field that differs.
         written = ("its JSON", encode_event(recorded), encode_event(redone))
-        differences = list(_differences(_plain(recorded), _plain(redone))) or [written]
+        apart = list(differences(_plain(recorded), _plain(redone))) or [written]
         field, was, should = next(
             (
                 difference
-                for difference in differences
+                for difference in apart
                 if roundings is None or not is_rounding(type(recorded).__name__, *difference)
             ),
             ("", None, None),
@@ -200,13 +200,13 @@ def _compare(
         if not field and roundings is not None:
             # The figures that the second check computes too (`scores.py`, `sums.py`) have their place there.
             if isinstance(recorded, EnsemblesScored):
-                field, was, should = differences[0]
+                field, was, should = apart[0]
                 roundings.near(f"{_named(recorded)}, {field}", was, should)
             rounded = True
             continue
         broken(
             _blamed(recorded, step),
-            f"{_named(recorded)}: {field} is {_short(was)}, {sources} give {_short(should)}",
+            f"{_named(recorded)}: {field} is {short(was)}, {sources} give {short(should)}",
         )
     upto = {**stage.upto, **draft.upto}
     if dict(decision.upto) != upto:
@@ -232,21 +232,3 @@ def _named(event: AnyEvent | None) -> str:
 
 def _plain(event: AnyEvent) -> Any:
     return msgspec.json.decode(encode_event(event))  # a field may hold raw JSON
-
-
-def _differences(recorded: Any, redone: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(recorded, dict) and isinstance(redone, dict):
-        for name in dict.fromkeys((*recorded, *redone)):
-            yield from _differences(
-                recorded.get(name), redone.get(name), f"{path}.{name}" if path else str(name)
-            )
-    elif isinstance(recorded, list) and isinstance(redone, list) and len(recorded) == len(redone):
-        for index, pair in enumerate(zip(recorded, redone, strict=True)):
-            yield from _differences(*pair, f"{path}[{index}]")
-    elif recorded != redone or type(recorded) is not type(redone):
-        yield path.removeprefix("data."), recorded, redone
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}.."

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from coordinator.streams.audit.differences import difference
 from coordinator.streams.audit.facts import Chain, broken
 from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.events import PeriodRestated, RoundRescoredData, SeriesValue, SnapshotTakenData
@@ -151,7 +152,8 @@ def compare_restated(snapshot: SnapshotTakenData, computed: Sequence[PeriodResta
     if not restated_agrees(snapshot, computed, chain):
         broken(
             "snapshots",
-            f"{snapshot.snapshot_id}: restated is {snapshot.restated}, the scores give {list(computed)}",
+            f"{snapshot.snapshot_id}, restated: "
+            + difference(list(snapshot.restated), list(computed), "the scores give"),
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from coordinator.streams.audit.differences import difference
 from coordinator.streams.audit.facts import Asked, Chain, Seen, broken
 from coordinator.streams.audit.records import FeedRecords
 from coordinator.streams.audit.whole_rounds import RoundAgain, any_answer_scores, check_carried, round_again
@@ -62,7 +63,8 @@ def check_feed(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) -> s
         if not chain.roundings.near_json(place, event.data.truth, again):
             broken(
                 "feed",
-                f"input {input_data.input_id}, {horizon} s: recorded is {event.data.truth}, the records give {again}",
+                f"input {input_data.input_id}, {horizon} s: "
+                + difference(event.data.truth, again, "the records give"),
             )
     return f"{len(used)} records, {len(truths)} truths computed again"
 
@@ -230,7 +232,7 @@ class _ClosedRound:
         if not self.chain.roundings.near(
             f"the score of {place}", recorded_units, units_again, answer.model_id
         ) or (recorded_units is not None) != (entry.status == "SCORED"):
-            broken("scores", f"{place}: recorded are {recorded_units}, the contract gives {units_again}")
+            broken("scores", f"{place}: {difference(recorded_units, units_again, 'the contract gives')}")
         if recorded_units is not None:
             self.values.append(recorded_units[self.terms.value_field])
 

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from coordinator.streams.audit.differences import difference
 from coordinator.streams.audit.facts import Asked, Chain, broken
 from coordinator.streams.audit.newcomers import NONE, Newcomers
 from coordinator.streams.audit.participation import Answerable, corrected_in, participation, with_first_scores
@@ -293,7 +294,8 @@ def _compare_period(period: PeriodClosedData, chain: Chain, again: SnapshotsAgai
     ):
         broken(
             "snapshots",
-            f"the period from {period.from_ms}: newcomers have {period.newcomer_past}, the scores give {past}",
+            f"the period from {period.from_ms}, what newcomers are given: "
+            + difference(period.newcomer_past, past, "the scores give"),
         )
     checkpoint_start, _ = chain.terms.checkpoint_period(period.from_ms)
     points = Count(scored.point for scored in again.answerable.between(period.from_ms, period.until_ms))
@@ -329,4 +331,7 @@ def _compare(snapshot: SnapshotTakenData, again: SnapshotsAgain, summary: Summar
         if recorded != computed and not (
             name == "summary" and chain.roundings.near(place, recorded, computed)
         ):
-            broken("snapshots", f"{snapshot.snapshot_id}: {name} is {recorded}, the scores give {computed}")
+            broken(
+                "snapshots",
+                f"{snapshot.snapshot_id}, {name}: {difference(recorded, computed, 'the scores give')}",
+            )

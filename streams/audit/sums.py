@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from coordinator.streams.audit.corrections import check_credits
+from coordinator.streams.audit.differences import difference, short
 from coordinator.streams.audit.facts import Chain, broken
 from coordinator.streams.audit.snapshots import snapshots_of
 from coordinator.streams.checkpoints.offering import build_emission, retained_frac64
@@ -29,17 +30,18 @@ def check_checkpoint(chain: Chain, checkpoint: CheckpointData) -> str:
         totals.closed(period)
     ranking, why_unranked = ranked_entries(totals, chain.terms.at(checkpoint.period_start))
     unranked = list(why_unranked)
-    for recorded, computed in zip(checkpoint.ranking, ranking, strict=False):
+    for place, (recorded, computed) in enumerate(zip(checkpoint.ranking, ranking, strict=False)):
         if recorded != computed:
             broken(
                 "checkpoint",
-                f"{checkpoint.checkpoint_id}: the ranking has {recorded}, the snapshots give {computed}",
+                f"{checkpoint.checkpoint_id}: place {place} ({recorded.model_id}): "
+                + difference(recorded, computed, "the snapshots give"),
             )
     if len(checkpoint.ranking) != len(ranking) or checkpoint.unranked != unranked:
         broken(
             "checkpoint",
-            f"{checkpoint.checkpoint_id}: {len(checkpoint.ranking)} ranked and {checkpoint.unranked} unranked, "
-            f"the snapshots give {len(ranking)} and {unranked}",
+            f"{checkpoint.checkpoint_id}: {len(checkpoint.ranking)} ranked and {short(checkpoint.unranked)} unranked, "
+            f"the snapshots give {len(ranking)} and {short(unranked)}",
         )
     return f"{checkpoint.checkpoint_id}: {len(ranking)} ranked, {len(unranked)} unranked"
 
@@ -71,12 +73,17 @@ def check_emission(chain: Chain, checkpoint: CheckpointData, contracts: Contract
     if computed.fault:
         broken("emission", f"{name}: {computed.fault}")
     if checkpoint.payout != computed.payout:
-        broken("emission", f"{name}: the payout is {checkpoint.payout}, the ranking gives {computed.payout}")
+        broken(
+            "emission",
+            f"{name}, payout: {difference(checkpoint.payout, computed.payout, 'the ranking gives')}",
+        )
     for field, value in computed.emission.items():
         if emission.get(field) != value and not (
             field == "cruncher_rewards" and _shares_near(chain, name, emission.get(field), value)
         ):
-            broken("emission", f"{name}: {field} is {emission.get(field)}, the ranking gives {value}")
+            broken(
+                "emission", f"{name}, {field}: {difference(emission.get(field), value, 'the ranking gives')}"
+            )
     if emission_sha256(emission) != checkpoint.emission_sha256:
         broken("emission", f"{name}: its hash is {checkpoint.emission_sha256}, that of its bytes is another")
     shares = f"{len(rewards)} shares, exactly {total_frac64:,}, as the ranking gives them"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import pytest
 from tests.explained import explained, the, values
 from tests.streams.build import DEFAULT, HASH, MINUTE, T0
 
 from coordinator.projections.explaining.finding import UnknownFigureError
+from coordinator.streams.audit.explain import share
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine import Engine, Functions
 from coordinator.streams.log.counting import Decision
@@ -201,3 +204,21 @@ def test_a_checkpoint_a_model_or_a_period_that_is_unknown(node):
         node.explainer.snapshot(node.read, "flat", T0 - 10**9)
     with pytest.raises(UnknownFigureError, match="it has none at all"):
         node.explainer.snapshot(node.read, "nobody", T0)
+
+
+def test_a_share_that_its_snapshots_do_not_give_says_both_figures_in_words(node, monkeypatch):
+    (row,) = node.read.checkpoints.newest()
+    entry = next(entry for entry in row.checkpoint.ranking if entry.model_id == "flat")
+    sums = share.PeriodTotals.add
+
+    def more(self, snapshot):
+        total = snapshot.sums["value"]
+        added = msgspec.structs.replace(total, sum_units=total.sum_units + 10**9)
+        sums(self, msgspec.structs.replace(snapshot, sums={"value": added}))
+
+    monkeypatch.setattr(share.PeriodTotals, "add", more)
+    key = the(node.explainer.share(node.read, row.checkpoint.checkpoint_id, "flat"), "key")
+    assert key.agrees is False
+    assert re.fullmatch(
+        rf"key_units is {entry.key_units}, the snapshots give \d+(; [a-z_.]+ is [^()]+)*", key.note
+    )

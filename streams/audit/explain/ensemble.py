@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
+from coordinator.streams.audit.differences import short
 from coordinator.streams.audit.ensembles import mean_again
 from coordinator.streams.audit.explain.decided import AnsweredRound, InputHistory, decided_again
 from coordinator.streams.audit.explain.gathered import ByContract
@@ -242,7 +243,7 @@ def _members(facts: EnsembleFacts, rule: Ensemble | None, again: Again | None, f
             units("sum_of_weights", sum(members), WEIGHT_DECIMALS),
         ],
         agrees=agrees,
-        note=f"made again: {list(again.weights)}"[:500] if again is not None and not agrees else fault,
+        note=f"made again: {short(list(again.weights))}" if again is not None and not agrees else fault,
     )
 
 
@@ -330,7 +331,11 @@ def _score(facts: EnsembleFacts, again: Again | None, fault: str) -> Step:
     if again is not None and not facts.past_fault:
         computed = again.entry
         agrees = (computed.status, computed.units) == (entry.status, entry.units)
-        note = "" if agrees else f"made again: {computed.status} {computed.units} {computed.reason}".strip()
+        note = (
+            ""
+            if agrees
+            else f"made again: {computed.status} {short(computed.units)} {computed.reason}".strip()
+        )
         if not agrees and facts.carried:
             agrees = None
             note = (
@@ -360,4 +365,4 @@ def _score_of_recorded(facts: EnsembleFacts, contract: CrunchContract) -> tuple[
     if truth is None or output == b"null":
         return None, facts.past_fault
     scored = score_again(contract, msgspec.json.decode(output), typed_truth(contract, facts.scope_key, truth))
-    return scored == facts.entry.units, "" if scored == facts.entry.units else f"made again: {scored}"
+    return scored == facts.entry.units, "" if scored == facts.entry.units else f"made again: {short(scored)}"

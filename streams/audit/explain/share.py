@@ -7,10 +7,12 @@ that a step can say whether it agrees with the record. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import msgspec
 
+from coordinator.streams.audit.differences import difference
 from coordinator.streams.audit.explain.gathered import ShareFacts
 from coordinator.streams.audit.explain.steps import (
     LISTED_MAX,
@@ -128,8 +130,20 @@ def _key(facts: ShareFacts) -> Step:
         left_out=max(0, len(inputs) - LISTED_MAX),
         result=result,
         agrees=agrees,
-        note="" if agrees else f"the snapshots give {again if again is not None else unranked}",
+        note="" if agrees else _key_again(facts, again, unranked),
     )
+
+
+def _key_again(facts: ShareFacts, again: RankedEntry | None, unranked: Mapping[str, str]) -> str:
+    """What the snapshots give in place of what is recorded."""
+    if again is None:
+        return f"by the snapshots it is unranked: {unranked.get(facts.model_id, 'they hold nothing of it')}"
+    terms, place = facts.terms, facts.place
+    if place is None:
+        key = units("", again.key_units, terms.score_decimals).shown
+        return f"by the snapshots it is ranked, by {terms.checkpoint_key} {key}"
+    recorded, computed = (_comparable(entry, facts) for entry in (facts.checkpoint.ranking[place], again))
+    return difference(recorded, computed, "the snapshots give")
 
 
 def _comparable(entry: RankedEntry, facts: ShareFacts) -> RankedEntry:
@@ -221,10 +235,15 @@ def _shares(facts: ShareFacts) -> Iterator[Step]:
                 "allocation", f"The contract weighs each of the ranked, then {ALLOCATED}", fitting[-1], place
             )
     agrees = all(data.emission.get(name) == value for name, value in again.emission.items())
-    note = "" if agrees else f"the ranking gives {again.emission['cruncher_rewards'][:10]}"
+    note = "" if agrees else _emission_again(data.emission, again.emission)
     if agrees and again.payout != data.payout:
         agrees, note = False, "the pools of the payout are others"
     yield _share(facts, note, agrees=agrees)
+
+
+def _emission_again(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> str:
+    same = {name: recorded.get(name) for name in again}
+    return difference(same, dict(again), "the ranking gives")
 
 
 def _allocated(name: str, rule: str, allocated: Allocation, place: int, left_out: int = 0) -> Step:

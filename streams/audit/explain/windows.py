@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from coordinator.streams.audit.differences import difference
 from coordinator.streams.audit.explain.gathered import SnapshotFacts
 from coordinator.streams.audit.explain.steps import LISTED_MAX, Step, Value, fact, moment, units
 from coordinator.streams.audit.snapshots import boards_again
@@ -36,8 +37,12 @@ def window_steps(facts: SnapshotFacts) -> Iterator[Step]:
             left_out=max(0, len(inputs) - LISTED_MAX),
             result=[units(window.name, recorded, decimals), fact("n", n)],
             agrees=agrees,
-            note=facts.past_fault or ("" if agrees else f"the snapshots give {again.get(window.name)}"),
+            note=facts.past_fault or ("" if agrees else _given(again.get(window.name), decimals)),
         )
+
+
+def _given(number: int | None, decimals: int) -> str:
+    return f"the snapshots give {units('', number, decimals).shown}"
 
 
 def _inside(facts: SnapshotFacts, first: int) -> tuple[list[Value], int]:
@@ -102,7 +107,7 @@ def board_steps(facts: SnapshotFacts) -> Iterator[Step]:
             left_out=max(0, len(inputs) - LISTED_MAX),
             result=[units(board.name, recorded, terms.score_decimals)],
             agrees=agrees,
-            note=facts.past_fault or ("" if agrees else f"the snapshots give {again.get(board.name)}"),
+            note=facts.past_fault or ("" if agrees else _given(again.get(board.name), terms.score_decimals)),
         )
 
 
@@ -124,5 +129,5 @@ def coverage_step(facts: SnapshotFacts) -> Step:
             fact("no_rank", why_uncovered(coverage, recorded)),
         ],
         agrees=agrees,
-        note=facts.past_fault or ("" if agrees else f"the snapshots give {again}"),
+        note=facts.past_fault or ("" if agrees else difference(recorded, again, "the snapshots give")),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from tests.memory_log import MemoryLog
 from tests.streams.test_crash_chain import CONTRACTS, market
@@ -76,6 +78,8 @@ def test_one_altered_number_breaks_the_chain_at_its_step(topic, kind, after, ste
     with pytest.raises(ChainBrokenError) as broken:
         walked(digits_changed(topic, kind, after))
     assert broken.value.step == step
+    # Readers are shown the figures, not what Python writes for an object.
+    assert not re.search(r"\w\(\w+=|\bNone\b|\{'", broken.value.reason), broken.value.reason
 
 
 def test_shares_that_are_moved_but_still_sum_up_are_noticed():

@@ -56,12 +56,12 @@ def changed(events, kind, number, **fields):
 @pytest.mark.parametrize(
     ("kind", "number", "fields", "what"),
     [
-        (ev.CheckpointOpened, 1, {"credits": []}, "carries None"),
+        (ev.CheckpointOpened, 1, {"credits": []}, "what it carries: recorded is null"),
         (
             ev.CheckpointOpened,
             2,
             {"credits": [ev.Credits(correction_id="x", checkpoint_id=CKP, reason="x", prizes={"m2": 51})]},
-            "'m2': 51",
+            "prizes.m2 is 51, the corrections before it leave 50",
         ),
         (
             ev.CheckpointCorrected,
