@@ -89,10 +89,8 @@ def list_(
         )
         rehearsal = " (rehearsal)" if checkpoint["meta"]["rehearsal"] else ""
         table.add_row(checkpoint["id"], period, checkpoint["status"] + rehearsal, Text(why))
-    Console().print(table)
-    if not rows:
-        none_yet = " was opened yet: the first comes with the end of a period in which a model is ranked"
-        typer.echo("no checkpoint" + (f" stands at {status}" if status else none_yet))
+    none_yet = " was opened yet: the first comes with the end of a period in which a model is ranked"
+    Console().print_rows(table, "no checkpoint" + (f" stands at {status}" if status else none_yet))
 
 
 @app.command("show")

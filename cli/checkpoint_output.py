@@ -99,7 +99,8 @@ def print_checkpoint(checkpoint: dict[str, Any], heading: str = "") -> None:
             f"{entry['prediction_count']:,}",
             share_text(shares[i]) if i in shares else "-",
         )
-    console.print(table)
+    console.print()
+    console.print_rows(table, "no model is ranked")
     if payout := checkpoint["meta"]["payout"]:
         _print_payout(console, payout)
     _print_corrections(console, checkpoint["meta"])
@@ -217,4 +218,4 @@ def print_wallets(rows: list[dict[str, Any]]) -> None:
             row["wallet"] or "none: paid under its id",
             row["from"] or "-",
         )
-    Console(highlight=False).print(table)
+    Console(highlight=False).print_rows(table, "no model was ever seen, and the file of wallets names none")

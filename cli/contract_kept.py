@@ -68,7 +68,7 @@ def list_(kafka: KafkaOption = None, data_dir: DataDirOption = None, as_json: Js
         table.add_row(
             row["hash"][:12], row["path"], time_text(row["applied_at"]), since, Text(printable(state))
         )
-    Console().print(table)
+    Console().print_rows(table, "no contract was applied yet: the node applies its own when it starts")
     typer.echo(printable(remark))
 
 

@@ -46,7 +46,7 @@ def list_(
         table.add_row(
             letter["id"], time_text(letter["at"]), letter["origin"], letter["position"], letter["reason"]
         )
-    Console().print(table)
+    Console().print_rows(table, "no dead letter: all that came from outside could be read")
 
 
 @app.command("show")

@@ -9,7 +9,15 @@ import msgspec
 import typer
 
 from coordinator.cli.own_kafka import node_log
-from coordinator.cli.shared import DataDirOption, JsonOption, KafkaOption, parse_time, print_done, run
+from coordinator.cli.shared import (
+    DataDirOption,
+    JsonOption,
+    KafkaOption,
+    parse_time,
+    print_done,
+    run,
+    time_text,
+)
 from coordinator.cli.terminal import progress_bar
 from coordinator.infra.blobs.configured import store_of
 from coordinator.infra.log.archive_restoring import write_restored
@@ -60,6 +68,12 @@ def archive(
     text = f"{to}: {archived.files:,} periods, {archived.written:,} of them new, with {archived.records:,} records"
     if archived.open_checkpoint:
         text += f"\n{archived.open_checkpoint} is not paid yet: nothing from its period on is copied"
+    elif not archived.files:
+        text += "\nnothing is copied: " + (
+            "no checkpoint was opened yet"
+            if archived.first_end_ms is None
+            else f"the first checkpoint's period ends {time_text(archived.first_end_ms)}"
+        )
     print_done(text, {"folder": str(to), **msgspec.structs.asdict(archived)}, as_json=as_json)
 
 

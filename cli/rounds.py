@@ -134,9 +134,7 @@ def list_(
         table.add_row(
             row["round_id"], row["state"], _short(row["opens_at"]), _short(row["closes_at"]), *numbers
         )
-    Console().print(table)
-    if not rows:
-        typer.echo("no round " + (f"is {state}" if state else "was posted yet"))
+    Console().print_rows(table, "no round " + (f"is {state}" if state else "was posted yet"))
 
 
 @app.command("show")
@@ -181,7 +179,7 @@ def show(
             Text(row["question_id"]), row["state"], _short(row["opens_at"]), _short(row["closes_at"]),
             str(row["askings"]), Text(why or truth),
         )  # fmt: skip
-    Console().print(table)
+    Console().print_rows(table, "it has no question")
 
 
 @app.command("close")

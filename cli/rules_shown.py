@@ -64,7 +64,7 @@ def _print_period(console: Console, period: PeriodChange) -> None:
             _pair(share_text(old.share_frac64), share_text(new.share_frac64)),
             Text(new.unranked_reason if new.rank is None else ""),
         )
-    console.print(table)
+    console.print_rows(table, f"{title}: neither side ranks a model")
     for side, note in (("old", period.old_note), ("new", period.new_note)):
         if note:
             console.print(f"{side}: {note}", markup=False)

@@ -40,6 +40,10 @@ class Console(rich.console.Console):
             else:
                 yield Segment(printable(segment.text, lines=True), segment.style)
 
+    def print_rows(self, table: Table, nothing: str) -> None:
+        """Print a table, or in place of one without rows the sentence that says why there are none."""
+        self.print(table if table.rows else Text(nothing))
+
     def _fitting(self, table: Table, options: rich.console.ConsoleOptions) -> Any:
         if any(not isinstance(cell, str | Text) for column in table.columns for cell in column.cells):
             return table  # a progress bar's own layout, which fits itself

@@ -61,6 +61,8 @@ class Archived(msgspec.Struct, frozen=True):
     written: int
     records: int
     open_checkpoint: str = ""
+    first_end_ms: int | None = None
+    """When the period of the first checkpoint ends."""
 
 
 class _Period(msgspec.Struct, frozen=True):
@@ -128,7 +130,8 @@ async def write_archive(
             pass
         starts, written = period.ends, written + 1
         on_progress(written, len(wanted) - count)
-    return Archived(max(count, count + written), written, records, open_checkpoint)
+    first_end_ms = min(log_read.ended_at.values(), default=None)
+    return Archived(max(count, count + written), written, records, open_checkpoint, first_end_ms)
 
 
 async def _read(source: RecordSource, ends: dict[str, int], on_progress: OnProgress) -> _LogRead:

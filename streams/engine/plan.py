@@ -51,6 +51,7 @@ from coordinator.streams.events import (
     Terms,
 )
 from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.errors import OperatorError
 
 Change = Literal["none", "board", "payout", "inputs"]
 """The weightiest difference: none; only on the board; in what is paid; in what the models were asked."""
@@ -193,6 +194,11 @@ def plan_rules(
         key=lambda earlier: earlier.effective_from,
     )
     until = _closed_until(log) if until_ms is None else until_ms
+    if begin >= until and (from_ms, until_ms) != (None, None):
+        ends = "the newest closed period ends" if until_ms is None else "it ends"
+        raise OperatorError(
+            f"no period lies in that span: it begins at {begin} (ms), and {ends} at {until} (ms)"
+        )
     asked = AskedInputs(log, begin, until)
     new, old = Outcome(begin, until), Outcome(begin, until)
     taps: Mapping[str, Callable[[Decision], None]] = {

@@ -74,3 +74,13 @@ def test_a_progress_bar_in_a_narrow_terminal_is_no_table_of_texts(columns):
         on_progress("another one", 0, 0)
     console.print("after it")
     assert "after" in written.getvalue()
+
+
+def test_in_place_of_a_table_without_rows_stands_why(table):
+    out = io.StringIO()
+    console = Console(file=out, width=80)
+    console.print_rows(Table("id", "reason", title="0 dead letters"), "no dead letter")
+    assert out.getvalue() == "no dead letter\n"
+    console.print_rows(table, "no model")
+    assert ID in out.getvalue()
+    assert "no model" not in out.getvalue()

@@ -303,3 +303,10 @@ def test_what_cannot_be_archived_is_refused(tmp_path):
     source.birth_id = "another"
     with pytest.raises(OperatorError, match="archive of another log"):
         asyncio.run(archiving.write_archive(settings_in(tmp_path), source, to, FAR_MS, Shelf(), silent))
+
+
+def test_an_archive_of_a_time_before_the_first_payment_says_when_that_is(tmp_path):
+    _, done = archive(tmp_path, until=1)
+    assert done.files == 0
+    assert done.first_end_ms is not None
+    assert done.first_end_ms > 1

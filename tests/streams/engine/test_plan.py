@@ -367,3 +367,13 @@ def test_a_plan_survives_json(log):
     plan = planned(log, drawn(3))
     assert msgspec.json.decode(msgspec.json.encode(plan), type=type(plan)) == plan
     assert plan.until_ms - plan.from_ms < 24 * HOUR * 365 * 60
+
+
+@pytest.mark.parametrize(
+    "span",
+    [{"from_ms": BOUNDARY + 100 * PERIOD_ROUNDS * MINUTE}, {"from_ms": BOUNDARY, "until_ms": BOUNDARY}],
+    ids=["after the log", "empty"],
+)
+def test_a_span_without_a_period_is_refused_and_not_said_to_change_nothing(log, span):
+    with pytest.raises(OperatorError, match="no period lies in that span"):
+        planned(log, CONTRACT, **span)
