@@ -30,6 +30,7 @@ from coordinator.infra.log.copy import read_backup, write_backup
 from coordinator.infra.log.copy_file import Tail
 from coordinator.infra.log.memory import LogMemoryFile
 from coordinator.infra.log.positions import reading
+from coordinator.infra.whole_file import writing_whole
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.integrity import check_log
 from coordinator.streams.settings import Settings
@@ -183,12 +184,10 @@ def backup(
                 )
             )
         else:
-            partial = file.with_name(file.name + ".partial")
-            with partial.open("wb") as out:
+            with writing_whole(file) as out:
                 tail = run(
                     write_backup(settings.kafka_bootstrap, settings.crunch_id, out, on_progress, blobs)
                 )
-            partial.replace(file)
     if as_json and file is not None:
         print_json({"file": str(file), **counts_of(tail)})
     else:

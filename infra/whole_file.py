@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -11,6 +16,39 @@ def write_whole(path: Path, content: bytes) -> None:
 
     It is not forced to the disk: what must outlast a power cut does that itself. Raises OSError.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = _partial(path)
     partial.write_bytes(content)
     partial.replace(path)
+
+
+@contextmanager
+def writing_whole(path: Path) -> Iterator[IO[bytes]]:
+    """A large file to write and read in pieces. It appears at `path` once all of it is on disk, or not at all.
+
+    What an earlier writer of the same file left that was killed is removed: each writer holds a lock on its own part.
+    Raises OSError.
+    """
+    for left in path.parent.glob(f"{glob.escape(path.name)}.[0-9]*.partial"):
+        _remove_abandoned(left)
+    partial = _partial(path)
+    try:
+        with partial.open("w+b") as file:
+            # Whoever begins to write the same file before this line removes this part: then this writer fails.
+            with suppress(OSError):  # a file system without locks: there nothing is ever removed
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{os.getpid()}.partial")
+
+
+def _remove_abandoned(partial: Path) -> None:
+    with suppress(OSError), partial.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        partial.unlink()

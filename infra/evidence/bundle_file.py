@@ -6,7 +6,6 @@ limited before and while they are read; and a member that is compressed too much
 
 from __future__ import annotations
 
-import os
 import re
 import zipfile
 import zlib
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from coordinator.infra.blobs.content import check_name, checked, name_of
+from coordinator.infra.whole_file import writing_whole
 from coordinator.streams.events import Blob
 from coordinator.streams.evidence.bundle import LOG_TOPICS, BundleRefusedError
 from coordinator.streams.evidence.tiles import HASH_TILE_PATH
@@ -38,16 +38,11 @@ _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 @contextmanager
 def writing(path: Path) -> Iterator[zipfile.ZipFile]:
     """The archive to write into. It appears at `path` once all of it is on disk, or not at all."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
-                yield archive
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        writing_whole(path) as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive,
+    ):
+        yield archive
 
 
 def put(archive: zipfile.ZipFile, name: str, content: bytes) -> None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from coordinator.infra.log.archive_file import Judge, encode, files_in
 from coordinator.infra.log.copy_file import FORMAT, CopiedBlob, Head, Tail, framed
+from coordinator.infra.whole_file import writing_whole
 from coordinator.streams.log.errors import OperatorError
 
 
@@ -28,31 +28,23 @@ def write_restored(folder: Path, path: Path, on_progress: Callable[[int, int], N
         raise OperatorError(f"{folder} holds no archive: `coordinator log archive` makes one")
     if not path.absolute().parent.is_dir():
         raise OperatorError(f"there is no folder {path.absolute().parent}")
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     count = blobs = 0
     digest = hashlib.sha256()
-    try:
-        with partial.open("wb") as out:
-            with gzip.GzipFile(filename="", fileobj=out, mode="wb", mtime=0) as backup:
+    with writing_whole(path) as out, gzip.GzipFile(filename="", fileobj=out, mode="wb", mtime=0) as backup:
 
-                def put(encoded: bytes) -> None:
-                    backup.write(framed(encoded))
+        def put(encoded: bytes) -> None:
+            backup.write(framed(encoded))
 
-                put(encode(Head(FORMAT, head.crunch_id, head.birth_id, head.ends)))
-                again = Judge()
-                for number, file in enumerate(files, start=1):
-                    for entry in again.read(file):
-                        encoded = encode(entry)
-                        digest.update(encoded)
-                        put(encoded)
-                        count += 1
-                        blobs += isinstance(entry, CopiedBlob)
-                    on_progress(len(files) + number, 2 * len(files))
-                tail = Tail(count, digest.hexdigest(), blobs)
-                put(encode(tail))
-            out.flush()
-            os.fsync(out.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        put(encode(Head(FORMAT, head.crunch_id, head.birth_id, head.ends)))
+        again = Judge()
+        for number, file in enumerate(files, start=1):
+            for entry in again.read(file):
+                encoded = encode(entry)
+                digest.update(encoded)
+                put(encoded)
+                count += 1
+                blobs += isinstance(entry, CopiedBlob)
+            on_progress(len(files) + number, 2 * len(files))
+        tail = Tail(count, digest.hexdigest(), blobs)
+        put(encode(tail))
     return tail

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
-import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +22,7 @@ from coordinator.infra.evidence.key import signing_keys
 from coordinator.infra.evidence.tree_files import TreeFiles
 from coordinator.infra.log.archive_file import FORMAT, Entry, Judge, PeriodHead, encode, file_name, files_in
 from coordinator.infra.log.copy_file import Copied, CopiedBlob, Tail, framed
+from coordinator.infra.whole_file import writing_whole
 from coordinator.streams.events import Blob, CheckpointOpened, CheckpointPaid, CheckpointWithheld
 from coordinator.streams.evidence.bundle import LOG_TOPICS
 from coordinator.streams.evidence.extent import Batch
@@ -217,27 +217,19 @@ async def _write(
 ) -> int:
     """Write one file, whole or not at all; returns the number of its records."""
     path = folder / file_name(head.number)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as out:
-            with gzip.GzipFile(filename="", fileobj=out, mode="wb", mtime=0) as file:
-                writer = _Writer(file)
-                writer.put(head)
-                for topic in TOPICS:
-                    async for record in source.records(topic, head.starts[topic], head.ends[topic]):
-                        writer.put(record)
-                records, lost = writer.count, list[str]()
-                for blob in named.values():
-                    try:
-                        writer.put(CopiedBlob(await asyncio.to_thread(blobs.read, blob)))
-                    except BlobLostError as error:
-                        lost.append(str(error))
-                writer.put(Tail(writer.count, writer.digest.hexdigest(), writer.count - records, lost))
-            out.flush()
-            os.fsync(out.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with writing_whole(path) as out, gzip.GzipFile(filename="", fileobj=out, mode="wb", mtime=0) as file:
+        writer = _Writer(file)
+        writer.put(head)
+        for topic in TOPICS:
+            async for record in source.records(topic, head.starts[topic], head.ends[topic]):
+                writer.put(record)
+        records, lost = writer.count, list[str]()
+        for blob in named.values():
+            try:
+                writer.put(CopiedBlob(await asyncio.to_thread(blobs.read, blob)))
+            except BlobLostError as error:
+                lost.append(str(error))
+        writer.put(Tail(writer.count, writer.digest.hexdigest(), writer.count - records, lost))
     return records
 
 

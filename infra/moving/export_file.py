@@ -23,6 +23,7 @@ from typing import IO
 import msgspec
 
 from coordinator.infra.log.copy_file import DAMAGED
+from coordinator.infra.whole_file import writing_whole
 from coordinator.streams.log.errors import LogError, OperatorError
 from coordinator.streams.settings import read_settings
 
@@ -86,21 +87,14 @@ def _info(name: str, compress_type: int) -> zipfile.ZipInfo:
 @contextmanager
 def writing_export(path: Path) -> Iterator[ExportWriter]:
     """The archive to write into. It appears at `path` with its hash, once all of it is on disk, or not at all."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w+b") as file:
-            with zipfile.ZipFile(file, "w") as archive:
-                archive.comment = b"0" * HASH_CHARS
-                yield ExportWriter(archive)
-            size_bytes = file.seek(0, os.SEEK_END)
-            digest = _digest(file, size_bytes - HASH_CHARS, _silent)
-            file.seek(size_bytes - HASH_CHARS)
-            file.write(digest)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with writing_whole(path) as file:
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.comment = b"0" * HASH_CHARS
+            yield ExportWriter(archive)
+        size_bytes = file.seek(0, os.SEEK_END)
+        digest = _digest(file, size_bytes - HASH_CHARS, _silent)
+        file.seek(size_bytes - HASH_CHARS)
+        file.write(digest)
 
 
 class ExportFile:
