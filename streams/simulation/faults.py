@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
@@ -218,18 +218,28 @@ class RulesApplied(_Fault, frozen=True, tag="rules_applied"):
         return f"{self.at:g} s: the operator applies the rules {self.rules!r}"
 
 
+Restated = Literal["never", "soon", "carried"]
+PERIODS_TO_CARRY = 3
+"""Until a checkpoint is offered and corrected, another has carried the correction, and a third has carried the rest."""
+
+
 class Corrected(_Fault, frozen=True, tag="corrected"):
     """The operator corrects the first checkpoint that is `offered` or `paid` from then on: its last place should have
-    got `micro_usdc` of its first. `restated`: a second statement, of half as much, follows 5 s later.
+    got `micro_usdc` of its first. `restated`: a second statement, of half as much, follows `soon` after the first; or
+    the first is of half as much, and the second of all once a later checkpoint has `carried` the first.
     """
 
     at: float
     status: str
     micro_usdc: int
-    restated: bool
+    restated: Restated
 
     def __str__(self) -> str:
-        then = ", and then says half" if self.restated else ""
+        then = {
+            "never": "",
+            "soon": ", and then by half of it",
+            "carried": ", by half of it until a checkpoint has carried that",
+        }[self.restated]
         return (
             f"from {self.at:g} s: the first checkpoint {self.status} is corrected by {self.micro_usdc}{then}"
         )
@@ -336,7 +346,7 @@ def _rare(seed: int, seconds: float) -> Iterator[Fault]:
             _at(rng, seconds),
             rng.choice(("offered", "paid")),
             rng.choice((1, 1000, CORRECTED_MAX)),
-            rng.choice((True, False)),
+            rng.choice(get_args(Restated)),
         ),
     ]
     for _ in range(rng.choice((0, 0, 1, 1, 3))):

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import random
 from collections import Counter as Tally
+from collections.abc import Sequence
 from typing import Any
 
 import base58
@@ -33,23 +34,25 @@ def apply_contract(contract_hash: str, at: int) -> ev.ApplyContract:
     return ev.ApplyContract(id=f"simulated/ApplyContract/{contract_hash[:12]}/{at}", at=at, data=data)
 
 
-def correction_of(data: ev.CheckpointData, micro_usdc: int) -> ev.CorrectCheckpointData:
-    """A statement that the last place of a checkpoint should have got so much of the first, if that got so much. A
-    single model was paid so much too much. Of no models if nobody was paid anything.
+def correction_of(data: ev.CheckpointData, micro_usdc: int, parts: int) -> ev.CorrectCheckpointData:
+    """A statement that the last place of a checkpoint should have got so much of the first, or all that the first got
+    if that is less; or one of so many `parts` of it. A single model was paid so much too much. Of no models if that is
+    nothing.
     """
     paid, _ = prize_amounts(data, f.CORRECTED_MAX)
     models: list[ev.ModelCorrection] = []
+    moved = 0
     if paid and paid[0][1]:
         first_id, first_paid = paid[0]
         last_id, last_paid = paid[-1]
-        moved = min(micro_usdc, first_paid)
+        moved = min(micro_usdc, first_paid) // parts
         models.append(ev.ModelCorrection(model_id=first_id, paid=first_paid, due=first_paid - moved))
         if last_id != first_id:
             models.append(ev.ModelCorrection(model_id=last_id, paid=last_paid, due=last_paid + moved))
     return ev.CorrectCheckpointData(
         checkpoint_id=data.checkpoint_id,
         total_prize=f.CORRECTED_MAX,
-        models=sorted(models, key=lambda model: model.model_id) if micro_usdc else [],
+        models=sorted(models, key=lambda model: model.model_id) if moved else [],
         reason="simulated",
     )
 
@@ -61,7 +64,9 @@ class Operator:
         self._world, self._shared = world, shared
         self._attempts: Tally[str] = Tally()
         self._offered: dict[str, ev.CheckpointData] = {}
-        self._corrected: set[f.Corrected] = set()
+        self._corrected: dict[f.Corrected, str] = {}
+        """Fault -> the checkpoint that was corrected for it."""
+        self._restated: set[f.Corrected] = set()
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -105,6 +110,7 @@ class Operator:
         match event:
             case ev.CheckpointOpened(data=data):
                 self._offered[data.checkpoint_id] = data
+                await self._restate(data.credits)
                 await self._correct(data, "offered")
                 await asyncio.sleep(PAYS_SECONDS)
                 self._confirm(data.checkpoint_id)
@@ -139,15 +145,24 @@ class Operator:
         for fault in self._world.of(f.Corrected):
             if fault.status != status or fault.at > self._world.now or fault in self._corrected:
                 continue
-            self._corrected.add(fault)
-            for micro_usdc in (
-                (fault.micro_usdc, fault.micro_usdc // 2) if fault.restated else (fault.micro_usdc,)
-            ):
-                statement = correction_of(data, micro_usdc)
-                if statement.models:
-                    what = f"{data.checkpoint_id}/{micro_usdc}"
-                    self._command(self._new(ev.CorrectCheckpoint, statement, what))
-                    await asyncio.sleep(RESTATED_SECONDS)
+            self._corrected[fault] = data.checkpoint_id
+            for parts in {"never": (1,), "soon": (1, 2), "carried": (2,)}[fault.restated]:
+                await self._state(data, fault.micro_usdc, parts)
+
+    async def _restate(self, carried: Sequence[ev.Credits]) -> None:
+        """State all of what was stated in part, and is carried now."""
+        carried_ids = {credit.checkpoint_id for credit in carried}
+        for fault, checkpoint_id in self._corrected.items():
+            if fault.restated == "carried" and checkpoint_id in carried_ids and fault not in self._restated:
+                self._restated.add(fault)
+                await self._state(self._offered[checkpoint_id], fault.micro_usdc, 1)
+
+    async def _state(self, data: ev.CheckpointData, micro_usdc: int, parts: int) -> None:
+        statement = correction_of(data, micro_usdc, parts)
+        if statement.models:
+            what = f"{data.checkpoint_id}/{micro_usdc}/{parts}"
+            self._command(self._new(ev.CorrectCheckpoint, statement, what))
+            await asyncio.sleep(RESTATED_SECONDS)
 
     async def _apply(self, fault: f.RulesApplied) -> None:
         await asyncio.sleep(fault.at)

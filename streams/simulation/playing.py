@@ -32,6 +32,7 @@ from coordinator.streams.engine import MemoryLog
 from coordinator.streams.log.birth import Birth, birth_records
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
+from coordinator.streams.simulation import faults as f
 from coordinator.streams.simulation.faults import Schedule
 from coordinator.streams.simulation.loop import SimulationLoop, run
 from coordinator.streams.simulation.node import Node
@@ -156,7 +157,13 @@ def play(schedule: Schedule, challenge: Challenge, new_node: NewNode = Node, sec
 
 
 async def _played(schedule: Schedule, challenge: Challenge, new_node: NewNode, at_least: float) -> Outcome:
-    seconds = max(schedule.rounds * challenge.round_seconds, schedule.until_seconds, at_least)
+    interval_seconds = challenge.settings.checkpoint_interval_seconds
+    restated = [
+        fault.at + f.PERIODS_TO_CARRY * interval_seconds
+        for fault in schedule.faults
+        if isinstance(fault, f.Corrected) and fault.restated == "carried"
+    ]
+    seconds = max(schedule.rounds * challenge.round_seconds, schedule.until_seconds, at_least, *restated)
     shared = Shared()
     shared.records_max = int(RECORDS_A_SECOND_MAX * (seconds + CALM_SECONDS))
     for topic, record in birth_records(CRUNCH_ID, Birth(BIRTH_ID, START_MS)).items():

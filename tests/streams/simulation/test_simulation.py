@@ -73,7 +73,7 @@ def test_a_correction_other_rules_and_a_rebuilt_node_show_in_the_log(challenge: 
     deeds = (
         f.RulesApplied(15.0, "score"),
         f.RulesApplied(130.0, "absence"),
-        f.Corrected(0.0, "paid", 1000, restated=True),
+        f.Corrected(0.0, "paid", 1000, "soon"),
         f.Rebuilt(200.0, 3.0),
     )
     schedule = f.Schedule(1, 36, 3, 2.0, True, deeds)
@@ -100,6 +100,17 @@ def test_a_correction_other_rules_and_a_rebuilt_node_show_in_the_log(challenge: 
     assert carried == [500]  # once, by the newest statement
     epochs = {topic: epoch_of(outcome.log, topic) for topic in ("inputs", "scores", "checkpoints")}
     assert set(epochs.values()) == {2}
+
+
+def test_a_correction_that_is_carried_is_corrected_again(challenge: Challenge):
+    outcome = play(f.Schedule(1, 8, 3, 2.0, True, (f.Corrected(0.0, "paid", 1000, "carried"),)), challenge)
+    assert not judge(outcome, challenge)
+    amounts = [
+        sorted(amount for entry in event.data.credits for amount in entry.prizes.values())
+        for event in outcome.log.events("checkpoints")
+        if isinstance(event, ev.CheckpointOpened)
+    ]
+    assert amounts[:3] == [[], [500], [500]]  # the third carries the rest alone
 
 
 def epoch_of(log: MemoryLog, topic: str) -> int:
