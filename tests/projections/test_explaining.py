@@ -15,6 +15,7 @@ from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine import Engine, Functions
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.ports import Subscription
+from coordinator.streams.setting_checks import FAR_FUTURE_MS
 from coordinator.streams.settings import Settings
 from coordinator.streams.sources.generated import generated_candles
 
@@ -222,3 +223,13 @@ def test_a_share_that_its_snapshots_do_not_give_says_both_figures_in_words(node,
     assert re.fullmatch(
         rf"key_units is {entry.key_units}, the snapshots give \d+(; [a-z_.]+ is [^()]+)*", key.note
     )
+
+
+@pytest.mark.parametrize("at_ms", [0, FAR_FUTURE_MS])
+def test_periods_at_both_ends_of_time_are_unknown(node, at_ms):
+    for explain in (
+        lambda: node.explainer.snapshot(node.read, "flat", at_ms),
+        lambda: node.explainer.scope(node.read, "flat", "BTCUSDT/60s", at_ms),
+    ):
+        with pytest.raises(UnknownFigureError):
+            explain()

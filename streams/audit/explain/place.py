@@ -145,11 +145,11 @@ def _scope_steps(facts: PlaceFacts) -> Iterator[Step]:
     yield from _begun(facts)
     periods = [_in_scope(period, facts.scope) for period in _periods(facts)]
     width = facts.terms.snapshot_interval_ms
-    for window in facts.terms.summed_windows:
+    for summed in facts.terms.summed_windows:
+        window = msgspec.structs.replace(summed, least=0)  # it counts the values of all scopes together
         first = facts.until // width * width - window.hours * HOUR_MS
         inside = [period for period in periods if period.period_start >= first]
-        # `least` counts the values of all scopes together.
-        computed = summed_again(msgspec.structs.replace(window, least=0), inside)
+        computed = summed_again(window, inside)
         yield _number(
             facts, f"window {window.name}", window.name, window_rule(window), window.hours, computed, window
         )
@@ -227,6 +227,7 @@ def _number(
     window: Window | None = None,
 ) -> Step:
     decimals, width = facts.terms.score_decimals, facts.terms.snapshot_interval_ms
+    n: int | None = None
     first = max(facts.until // width * width - hours * HOUR_MS, facts.told.comparable_since(facts.until - 1))
     ended = facts.terms.newcomer_past != "nothing" or not (
         window is None or window.of_sums or window.combines
@@ -241,7 +242,7 @@ def _number(
     elif window is not None and window.combines:
         inputs = [units(part, facts.windows_units.get(part), decimals) for part in window.combines]
     else:
-        inputs = _inputs(facts, first)
+        inputs, n = _inputs(facts, first)
     recorded = facts.windows_units.get(key)
     fault = facts.rounds_fault
     if first < facts.rounds_from:
@@ -252,26 +253,28 @@ def _number(
         rule=rule,
         inputs=inputs[-LISTED_MAX:],
         left_out=max(0, len(inputs) - LISTED_MAX),
-        result=[units(key, recorded, decimals)],
+        result=[units(key, recorded, decimals), *([] if n is None else [fact("n", n)])],
         agrees=agrees,
         note=fault or ("" if agrees else f"periods and rounds give {computed}"),
     )
 
 
-def _inputs(facts: PlaceFacts, first: int) -> list[Value]:
-    """The sum of each closed period that begins at `first` (ms) or later, and each score and charge since."""
+def _inputs(facts: PlaceFacts, first: int) -> tuple[list[Value], int]:
+    """(the sum of each closed period that begins at `first` (ms) or later, and each score and charge since; how many
+    values they have).
+    """
     decimals = facts.terms.score_decimals
-    totals = (
-        (data, source, data.scopes.get(facts.scope))
-        if facts.scope
-        else (data, source, data.sums.get(facts.told.at(data.period_start).value_field))
-        for data, source in facts.past
-    )
-    inputs = [
-        units(data.snapshot_id, total.sum_units, decimals, source)
-        for data, source, total in totals
-        if data.period_start >= first and total is not None
-    ]
+    inputs: list[Value] = []
+    n = 0
+    for snapshot, source in facts.past:
+        total = (
+            snapshot.scopes.get(facts.scope)
+            if facts.scope
+            else snapshot.sums.get(facts.told.at(snapshot.period_start).value_field)
+        )
+        if snapshot.period_start >= first and total is not None:
+            n += total.n
+            inputs.append(units(snapshot.snapshot_id, total.sum_units, decimals, source))
     for placed in facts.rounds:
         data = placed.event.data
         entry = data.entry_of(facts.model_id)
@@ -283,10 +286,11 @@ def _inputs(facts: PlaceFacts, first: int) -> list[Value]:
             continue
         value = entry.units.get(facts.terms.value_field, entry.charge_units)
         if value is not None:
+            n += 1
             inputs.append(
                 units(f"{data.input_id}/{data.scope_key}/{facts.model_id}", value, decimals, placed.source)
             )
-    return inputs
+    return inputs, n
 
 
 def _summary(facts: PlaceFacts) -> Step:
@@ -323,16 +327,18 @@ def _rank(facts: PlaceFacts) -> Step:
         )
         place = next(place for place, model_id, _ in ranked if model_id == facts.model_id)
         agrees, note = place == recorded.rank, "" if place == recorded.rank else f"the keys give {place}"
-    at = next(i for i, row in enumerate(facts.rows) if row.model_id == facts.model_id)
-    start = max(0, min(at - LISTED_MAX // 2, len(facts.rows) - LISTED_MAX))
-    listed = facts.rows[start : start + LISTED_MAX]
+    # An ensemble takes no place, and neither does a model without a rank: only the row itself is shown without one.
+    placed = [row for row in facts.rows if row.rank is not None or row is recorded]
+    at = placed.index(recorded)
+    start = max(0, min(at - LISTED_MAX // 2, len(placed) - LISTED_MAX))
+    listed = placed[start : start + LISTED_MAX]
     better = "more" if facts.terms.ranking_direction == "desc" else "less"
     return Step(
         name="rank",
         rule=f"By {facts.ranking_key}, {better} is better, of the models that run; equal numbers share a rank "
         "(1, 1, 3)",
         inputs=[units(row.model_id, row.key_units, decimals) for row in listed],
-        left_out=len(facts.rows) - len(listed),
+        left_out=len(placed) - len(listed),
         result=result,
         agrees=agrees,
         note=note,

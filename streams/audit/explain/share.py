@@ -33,8 +33,10 @@ from coordinator.streams.checkpoints.period_ranking import PERIOD_KEY, PeriodTot
 from coordinator.streams.checkpoints.prizes import prize_amounts
 from coordinator.streams.checkpoints.ranking import rank
 from coordinator.streams.contract.emission import FRAC64_ONE, Allocation, allocation, watched_allocations
+from coordinator.streams.contract.payout_amounts import frac64_shares
 from coordinator.streams.events import (
     CheckpointCorrected,
+    CheckpointWithheld,
     PoolPaid,
     RankedEntry,
     SnapshotTakenData,
@@ -217,12 +219,18 @@ def _shares(facts: ShareFacts) -> Iterator[Step]:
     with watched_allocations() as allocations:
         again = build_emission(facts.contract, data.ranking, facts.terms.score_decimals, data.period_end)
     if again.fault:
-        yield _share(facts, again.fault, agrees=False)
+        # The checkpoint is withheld for the same fault, and its emission is empty: that is what the record says.
+        withheld = of_kind(facts.moves, CheckpointWithheld)
+        agrees = data.emission == again.emission and any(
+            again.fault in move.event.data.reason for move in withheld
+        )
+        yield _share(facts, again.fault, agrees=agrees)
         return
     if data.payout is not None:
         whole = allocation([pool.weight for pool in data.payout.pools], FRAC64_ONE)
         for i, pool in enumerate(data.payout.pools):
             yield from _pool(facts, pool, i, whole)
+        yield from _shared_out(facts)
     else:
         rewards = again.emission["cruncher_rewards"]
         shares = {reward["cruncher_index"]: reward["reward_pct"] for reward in rewards}
@@ -300,10 +308,30 @@ def _pool(facts: ShareFacts, pool: PoolPaid, i: int, whole: Allocation) -> Itera
     yield msgspec.structs.replace(step, inputs=[*step.inputs, fact("rank_in_pool", pool.paid[place][1])])
 
 
+def _shared_out(facts: ShareFacts) -> Iterator[Step]:
+    """What the share of the pools becomes where the paid models share out what is retained."""
+    payout = facts.checkpoint.payout
+    if payout is None or payout.retained_is != "shared_out":
+        return
+    of_pools, _ = frac64_shares(payout.pools)
+    if facts.place in of_pools:
+        yield _allocated(
+            "shared out",
+            f"All {OF_BILLION}, with what is retained, go to the paid by what the pools give them: {ALLOCATED}",
+            allocation(list(of_pools.values()), FRAC64_ONE),
+            list(of_pools).index(facts.place),
+        )
+
+
 def _share(facts: ShareFacts, note: str, *, agrees: bool | None) -> Step:
     data = facts.checkpoint
     result = [fact("reward_pct", facts.share, f"{facts.share:,} {OF_BILLION}")]
+    inputs = [fact("emission_contract_hash", data.emission_contract_hash or data.contract_hash)]
     if data.payout is not None:
+        of_pools = frac64_shares(data.payout.pools)[0].get(facts.place or 0, 0)
+        inputs.append(fact("of_the_pools", of_pools))
+        if data.payout.retained_is == "taken" and facts.share != of_pools:
+            inputs.append(fact("takes_retained", data.payout.retained_frac64))
         result += [
             fact("retained_frac64", data.payout.retained_frac64),
             fact("retained_is", data.payout.retained_is),
@@ -311,7 +339,7 @@ def _share(facts: ShareFacts, note: str, *, agrees: bool | None) -> Step:
     return Step(
         name="share",
         rule="The emission's entry of this cruncher_index; all shares sum to exactly what is given out",
-        inputs=[fact("emission_contract_hash", data.emission_contract_hash or data.contract_hash)],
+        inputs=inputs,
         result=result,
         agrees=agrees,
         note=note,

@@ -16,6 +16,7 @@ from coordinator.streams.durations import EPOCH
 from coordinator.streams.events import Event, FeedRecordReceived, Terms
 from coordinator.streams.log.envelope import Position
 from coordinator.streams.scores.units import to_float
+from coordinator.streams.setting_checks import FAR_FUTURE_MS
 
 LISTED_MAX = 200
 """How many sources or values a step lists at most; the arithmetic takes all of them."""
@@ -131,8 +132,11 @@ def time(name: str, at_ms: int, source: Source | None = None) -> Value:
 
 
 def moment(at_ms: int) -> str:
-    """`2023-03-10 00:00:00Z`, with milliseconds where there are any."""
-    text = (EPOCH + timedelta(milliseconds=at_ms)).replace(tzinfo=None).isoformat(" ", "milliseconds")
+    """`2023-03-10 00:00:00Z`, with milliseconds where there are any. A period may end after the last time that has a
+    name: that is shown as this time.
+    """
+    shown = EPOCH + timedelta(milliseconds=min(at_ms, FAR_FUTURE_MS))
+    text = shown.replace(tzinfo=None).isoformat(" ", "milliseconds")
     return text.removesuffix(".000") + "Z"
 
 

@@ -26,16 +26,19 @@ def window_steps(facts: SnapshotFacts) -> Iterator[Step]:
     for window in terms.windows:
         recorded = snapshot.windows_units.get(window.name)
         first = snapshot.period_end - window.hours * HOUR_MS
-        inputs, n = _inside(facts, first)
+        result = [units(window.name, recorded, decimals)]
         if window.combines:
             inputs = [units(name, snapshot.windows_units.get(name), decimals) for name in window.combines]
+        else:
+            inputs, n = _inside(facts, first)
+            result.append(fact("n", min(n, window.last) if window.last else n))
         agrees = None if facts.past_fault else again.get(window.name) == recorded
         yield Step(
             name=f"window {window.name}",
             rule=window_rule(window),
             inputs=inputs[-LISTED_MAX:],
             left_out=max(0, len(inputs) - LISTED_MAX),
-            result=[units(window.name, recorded, decimals), fact("n", n)],
+            result=result,
             agrees=agrees,
             note=facts.past_fault or ("" if agrees else _given(again.get(window.name), decimals)),
         )
@@ -82,7 +85,8 @@ def window_rule(window: Window) -> str:
         "ewma": f"Each new value moves the number by {window.alpha} of the difference",
         "latest": "The latest score or charge",
     }[window.rule]
-    return f"{rule}; snapshots of the last {window.hours} h{newest}"
+    least = f", or with fewer than {window.least} values," if window.least else ""
+    return f"{rule}; snapshots of the last {window.hours} h{newest}; without any score{least} it is no number"
 
 
 def board_steps(facts: SnapshotFacts) -> Iterator[Step]:
