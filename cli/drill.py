@@ -90,6 +90,7 @@ def _outcomes(drills: list[Drill], jobs: int) -> Iterator[Outcome]:
         for ending in (signal.SIGTERM, signal.SIGINT):
             signal.signal(ending, signal.SIG_DFL)
         throw_away(under_way)
+        typer.echo("stopped: the scratch nodes are gone; the same command begins anew", err=True)
         os._exit(128 + number)  # the threads of the drills still wait for nodes that are gone
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -23,10 +23,32 @@ from coordinator.streams.log.reasons import printable
 EXIT_DIFFERENT = 1
 EXIT_OPERATOR = 2
 EXIT_WORLD = 3
+EXIT_INTERRUPTED = 130
 AS_JSON = "coordinator.as_json"
 """Of the context: whether --json stands among the words."""
 command_ends = ExitStack()
 """What is let go when the command ends, however it ends."""
+
+WORDS = "coordinator.words"
+"""Of the context: the first words, which name the command."""
+_ANEW = "the same command begins anew"
+_ON = "what was finished stays, and the same command goes on after it"
+AFTER_CTRL_C = {
+    **dict.fromkeys(
+        ("replay", "backtest", "plan", "plan-capacity", "simulate", "explain", "verify", "verify-e2e"),
+        f"nothing was changed; {_ANEW}",
+    ),
+    **dict.fromkeys(
+        ("contract check", "models check", "checkpoint dry-run"), f"nothing was changed; {_ANEW}"
+    ),
+    **dict.fromkeys(
+        ("bundle", "export", "prove", "log restore", "topics backup"), f"no file was written; {_ANEW}"
+    ),
+    **dict.fromkeys(("log archive", "feeds import", "feeds export", "feeds backfill"), _ON),
+    "import": f"no directory was made; {_ANEW}",
+    "topics restore": "the topics hold a part of the backup; delete them before you restore it again",
+}
+"""Command -> what became of its work when it was interrupted, and how to go on."""
 
 Commands = Mapping[str, tuple[str, str]]
 """Name -> (`module:attribute` within `coordinator.cli`, the line that help shows). The attribute is a function, or a
@@ -61,14 +83,30 @@ def lazy_group(commands: Commands) -> type[TyperGroup]:
 
         def parse_args(self, ctx: Any, args: list[str]) -> Any:
             ctx.meta[AS_JSON] = "--json" in args
+            ctx.meta.setdefault(WORDS, args[:2])  # a group within this one has only the rest of them
             with clear_end(as_json=ctx.meta[AS_JSON]):
                 return super().parse_args(ctx, args)
 
         def invoke(self, ctx: Any) -> Any:
-            with clear_end(as_json=ctx.meta[AS_JSON]):
+            with clear_end(as_json=ctx.meta[AS_JSON]), interruptible(ctx):
                 return super().invoke(ctx)
 
     return LazyGroup
+
+
+@contextmanager
+def interruptible(ctx: Any) -> Iterator[None]:
+    """Ctrl-C within it ends with a line that says what became of the work, and with the exit code of shells: 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        words = ctx.meta[WORDS]
+        how = AFTER_CTRL_C.get(" ".join(words)) or AFTER_CTRL_C.get(words[0], "")
+        text = "stopped by Ctrl-C" + (f": {how}" if how else "")
+        typer.echo(text, err=True)
+        if ctx.meta[AS_JSON]:
+            _print_error(text, EXIT_INTERRUPTED)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 @contextmanager

@@ -222,7 +222,20 @@ def print_done(text: str, facts: Mapping[str, Any], *, as_json: bool) -> None:
 def run(work: Coroutine[Any, Any, Result]) -> Result:
     """Run a coroutine that speaks to Kafka, without the libraries' own words on stderr."""
     quiet_libraries()
-    return asyncio.run(work)
+    return asyncio.run(_closing_quietly(work))
+
+
+async def _closing_quietly(work: Coroutine[Any, Any, Result]) -> Result:
+    """After Ctrl-C the loop closes every open generator at once, also those that wait for each other, and writes a
+    traceback for each that is busy. The command has ended by then: nobody can do anything about it.
+    """
+
+    def unless_closing(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if "asyncgen" not in context:
+            loop.default_exception_handler(context)
+
+    asyncio.get_running_loop().set_exception_handler(unless_closing)
+    return await work
 
 
 def quiet_libraries() -> None:

@@ -110,4 +110,5 @@ def progress_bar(label: str, console: Console | None = None) -> Iterator[Callabl
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Bars(*columns, console=console or Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        # Who does not know how many there are says 0.
+        yield lambda done, total: bar.update(task, completed=done, total=total or None)

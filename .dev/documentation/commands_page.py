@@ -25,7 +25,8 @@ HEAD = f"""\
 | 1 | a difference or a fault was found, or a name was refused |
 | 2 | yours to mend; the message says what |
 | 3 | the world did not answer: a broker, a source, a full disk |
-| 130 | ended by Ctrl-C |
+| 70 | of `worker` alone: the log or the world does not let it go on, or a fault of ours; its last line says which |
+| 130 | ended by Ctrl-C; stderr says what became of the work |
 
 With `--json` stdout holds one JSON document, also where a command ends with an error:
 `{{"error": "what the line on stderr says", "exit_code": 2}}`. Commands that print a line for each result say so.

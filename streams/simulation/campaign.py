@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import signal
 from collections.abc import Iterable, Iterator
 from functools import partial
+from multiprocessing import resource_tracker
 
 import msgspec
 import structlog
@@ -104,7 +106,14 @@ def campaign(
         yield from map(each, seeds)
         return
     # Spawned and not forked: a forked child inherits the locks of this process's threads, and none of the threads.
-    with multiprocessing.get_context("spawn").Pool(jobs, quiet) as pool:
+    # Ctrl-C reaches every process of the terminal. Those of the pool inherit that it is blocked: this one ends them.
+    resource_tracker.ensure_running()  # the pool's own helper: its start would unblock the signal
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        pool = multiprocessing.get_context("spawn").Pool(jobs, quiet)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+    with pool:
         yield from pool.imap_unordered(each, seeds)
 
 

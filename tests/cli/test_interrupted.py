@@ -1,0 +1,72 @@
+"""Ctrl-C ends a command with 130 and a line that says what became of the work; no process writes a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from coordinator.cli import replay
+from coordinator.cli.lazy_groups import AFTER_CTRL_C, load_command
+from coordinator.cli.main import COMMANDS, app
+from coordinator.cli.shared import run
+
+
+@pytest.mark.parametrize("extra", [(), ("--json",)], ids=["for people", "as JSON"])
+def test_an_interrupted_command_says_how_to_go_on(monkeypatch, tmp_path, extra):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(replay.replays, "replay_archive", interrupted)
+    done = CliRunner().invoke(app, ["replay", "--archive", str(tmp_path), *extra])
+    text = "stopped by Ctrl-C: nothing was changed; the same command begins anew"
+    assert (done.exit_code, done.stderr) == (130, f"{text}\n")
+    if extra:
+        assert json.loads(done.stdout) == {"error": text, "exit_code": 130}
+
+
+def test_a_generator_that_cannot_be_closed_any_more_writes_nothing(capfd):
+    async def busy():
+        try:
+            yield
+        finally:
+            raise RuntimeError("aclose(): asynchronous generator is already running")
+
+    async def work():
+        left.append(busy())
+        await anext(left[0])
+        raise KeyboardInterrupt
+
+    left = []
+    with pytest.raises(KeyboardInterrupt):
+        run(work())
+    assert capfd.readouterr().err == ""
+
+
+def test_each_command_that_is_told_of_is_there():
+    for name in AFTER_CTRL_C:
+        command, *rest = name.split()
+        loaded = load_command(COMMANDS, command)
+        assert not rest or loaded.get_command(typer.Context(loaded), rest[0]) is not None, name
+
+
+def test_the_processes_of_a_simulation_end_without_a_word():
+    """Also before they have begun to work, which takes them two seconds."""
+    for seconds in (1.5, 4):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "coordinator.cli.main", "simulate", "--seeds", "1..5000", "--jobs", "2"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, out) == (130, ""), err
+        assert re.fullmatch("stopped by Ctrl-C: nothing was changed; .*\n", err), err
