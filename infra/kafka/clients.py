@@ -109,16 +109,22 @@ async def stop_reader(consumer: AIOKafkaConsumer) -> None:
 
     A reader that does not stop in STOP_SECONDS_MAX is abandoned: its inner task may have missed its cancellation, and
     the whole process would wait for it. The end of the event loop cancels that task again.
+
+    aiokafka's `stop` waits for its inner tasks and suppresses every cancellation meanwhile, the caller's too. It is
+    raised here all the same: else a watch that is ended just then would go on for ever, and its stage with it.
     """
+    task = asyncio.current_task()
+    cancelled_before = task.cancelling() if task is not None else 0
     try:
         async with asyncio.timeout(STOP_SECONDS_MAX):
             await consumer.stop()
     except TimeoutError:
         _log.warning("reader_left_behind", seconds=STOP_SECONDS_MAX)
     except asyncio.CancelledError:
-        task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
+    if task is not None and task.cancelling() > cancelled_before:
+        raise asyncio.CancelledError
 
 
 async def fetched(

@@ -83,10 +83,13 @@ def test_nothing_is_restored_into_a_directory_whose_node_runs(stopped_node, tmp_
     assert FakeBroker.did == []
 
 
-def test_a_second_host_does_not_write_into_the_logs_of_a_running_node_s_models(stopped_node, monkeypatch):
+def test_a_second_host_does_not_write_into_the_logs_of_a_running_node_s_models(
+    stopped_node, monkeypatch, tmp_path
+):
     monkeypatch.setenv("DATA_DIR", str(stopped_node))
+    (tmp_path / "my-models").mkdir()
     with claim_data_dir(stopped_node, "btc-up"):
-        result = CliRunner().invoke(app, ["models", "serve", "my-models"])
+        result = CliRunner().invoke(app, ["models", "serve", str(tmp_path / "my-models")])
     assert result.exit_code == 2
     assert f"in use by process {os.getpid()}" in result.output
     assert "--log-dir" in result.output

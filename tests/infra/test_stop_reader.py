@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 from tests.waiting import LIMIT_SECONDS, limit
@@ -61,3 +62,36 @@ async def test_a_reader_that_ends_at_once_is_not_waited_for():
     async with limit():
         await stop_reader(deaf)
     assert deaf.inner.done()
+
+
+class Suppressing:
+    """Its `stop` suppresses what cancels it, as aiokafka's does while it waits for its inner tasks."""
+
+    async def stop(self) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.05)
+
+
+async def test_a_cancellation_that_the_library_suppresses_reaches_the_caller():
+    stopping = asyncio.create_task(stop_reader(Suppressing()))
+    await asyncio.sleep(0)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+
+
+async def test_a_caller_that_was_cancelled_before_closes_its_reader_and_goes_on():
+    async def clean_up() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await stop_reader(Suppressing())
+            closed.append(True)
+
+    closed: list[bool] = []
+    cleaning = asyncio.create_task(clean_up())
+    await asyncio.sleep(0)
+    cleaning.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cleaning
+    assert closed
