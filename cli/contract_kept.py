@@ -250,6 +250,8 @@ def _rows(contracts: Kept) -> list[dict[str, Any]]:
         later = bool(since) and since[-1] > contracts.clock
         if data.contract_hash == now:
             state = "in force"
+        elif since and all(terms.at(begun).contract_hash != data.contract_hash for begun in since):
+            state = "replaced"  # by a contract that was applied before this one held
         elif since:
             state = "later" if later else "before"
         else:

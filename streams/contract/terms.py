@@ -383,13 +383,12 @@ class TermsInForce(msgspec.Struct):
         """The checkpoint period [start, end) of a time."""
         return self._cut(time_ms, _checkpoint_period)
 
-    def boundary_after(self, time_ms: int) -> int:
-        """From when (ms) rules hold that are configured at a time: from the end of the checkpoint period of that time.
-
-        If other rules are configured already for later, from the end of their first period. Raises IndexError without
+    def boundary_after(self, clock_ms: int) -> int:
+        """From when (ms) rules hold that are configured when the log's clock is there: from the end of the checkpoint
+        period of the next instant, in place of other rules that are planned to begin then. Raises LookupError without
         terms.
         """
-        return self.checkpoint_period(max(time_ms, self.events[-1].data.effective_from))[1]
+        return self.checkpoint_period(clock_ms + 1)[1]
 
     def ends_checkpoint_period(self, from_ms: int, until_ms: int) -> bool:
         """Whether a checkpoint period ends in (from_ms, until_ms]. False without terms."""

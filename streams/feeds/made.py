@@ -143,7 +143,8 @@ def new_terms(memory: FeedMemory, terms: Terms, at: int) -> list[AnyEvent]:
     """
     if not memory.terms:
         return [_configured(memory, terms, 0, at)]
-    now = max(memory.clock, memory.newest_at()) + 1
+    clock = max(memory.clock, memory.newest_at())
+    now = clock + 1
     newest = memory.terms.events[-1].data
     if terms.score_decimals != newest.score_decimals:
         message = (
@@ -158,8 +159,7 @@ def new_terms(memory: FeedMemory, terms: Terms, at: int) -> list[AnyEvent]:
     events: list[AnyEvent] = [] if same_terms(asking, present) else [_configured(memory, asking, now, at)]
     planned = newest if newest.effective_from > now else asking
     if not same_terms(terms, planned):
-        _, boundary = memory.terms.checkpoint_period(now)
-        events.append(_configured(memory, terms, boundary, at))
+        events.append(_configured(memory, terms, memory.terms.boundary_after(clock), at))
     return events
 
 

@@ -21,8 +21,8 @@ def command(contract_hash: str, at: int) -> ev.ApplyContract:
     return ev.ApplyContract(id=f"cmd/{at}", at=at, data=data)
 
 
-def configured(contract_hash: str) -> ev.CrunchConfigured:
-    terms = make_terms(CrunchContract(), contract_hash, Settings(), 0)
+def configured(contract_hash: str, effective_from: int = 0) -> ev.CrunchConfigured:
+    terms = make_terms(CrunchContract(), contract_hash, Settings(), effective_from)
     return ev.CrunchConfigured(id=f"terms/{contract_hash}", at=0, data=terms)
 
 
@@ -51,6 +51,16 @@ def test_one_in_force_stays_so_when_it_is_refused_at_a_second_time():
     contracts = applied_so_far(Applied(command(OLD, 1)), Applied(command(OLD, 2), WHY))
     assert [(row["state"], row["refused"]) for row in _rows(contracts)] == [("in force", WHY)]
     assert contracts.newest().at == 1
+
+
+def test_one_that_another_took_the_place_of_before_it_held_was_never_in_force():
+    newer, boundary = "c" * 64, 3_600_000
+    applied = [Applied(command(text, at)) for at, text in enumerate((OLD, NEW, newer))]
+    told = [configured(OLD), configured(NEW, boundary), configured(newer, boundary)]
+    for clock, of_newer in ((5, "later"), (boundary, "in force")):
+        contracts = Kept(applied, told, clock, 9)
+        of_old = "in force" if clock < boundary else "before"
+        assert [row["state"] for row in _rows(contracts)] == [of_old, "replaced", of_newer]
 
 
 def test_where_all_were_refused_the_reason_is_said():

@@ -393,6 +393,16 @@ def test_new_terms_that_are_taken_back_before_they_hold_never_hold(feed):
     assert len({event.id for event in feed.log}) == len(feed.log)
 
 
+@pytest.mark.parametrize("clock", [T0, T0 + 6 * HOUR - 1, T0 + 6 * HOUR])
+def test_a_plan_tells_where_new_terms_will_hold_also_in_place_of_planned_ones(feed, clock):
+    feed.configure()
+    feed.offer(tick=clock)
+    for contract_hash in ("new", "newer", "newest"):
+        will_hold = feed.stage.own.terms.boundary_after(clock)
+        (event,) = feed.configure(contract_hash=contract_hash)
+        assert event.data.effective_from == will_hold
+
+
 # --- another feed, other subjects ------------------------------------------------------------------------
 
 TICKS = TermsFeed(source="binance", kind="tick", granularity="1s")
