@@ -6,7 +6,6 @@ command imports at the top of its module whatever it needs.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
@@ -16,6 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from coordinator.cli.json_answer import json_answer
 from coordinator.infra.disk import full_disk_of, wrong_place_of
 from coordinator.streams.log.errors import CoordinatorError, OperatorError, WorldError
 from coordinator.streams.log.reasons import printable
@@ -82,6 +82,7 @@ def lazy_group(commands: Commands) -> type[TyperGroup]:
                 return name, command, rest
 
         def parse_args(self, ctx: Any, args: list[str]) -> Any:
+            json_answer.begin()
             ctx.meta[AS_JSON] = "--json" in args
             ctx.meta.setdefault(WORDS, args[:2])  # a group within this one has only the rest of them
             with clear_end(as_json=ctx.meta[AS_JSON]):
@@ -105,7 +106,7 @@ def interruptible(ctx: Any) -> Iterator[None]:
         text = "stopped by Ctrl-C" + (f": {how}" if how else "")
         typer.echo(text, err=True)
         if ctx.meta[AS_JSON]:
-            _print_error(text, EXIT_INTERRUPTED)
+            json_answer.print_error(text, EXIT_INTERRUPTED)
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
@@ -123,7 +124,7 @@ def clear_end(*, as_json: bool = False) -> Iterator[None]:
     except typer.TyperException as error:
         if as_json:
             text = getattr(error, "format_message", error.__str__)()
-            _print_error(text, getattr(error, "exit_code", EXIT_OPERATOR))
+            json_answer.print_error(text, getattr(error, "exit_code", EXIT_OPERATOR))
         raise
     except OSError as error:
         if (ours := full_disk_of(error) or wrong_place_of(error)) is None:
@@ -163,9 +164,5 @@ def ended(error: CoordinatorError, *, as_json: bool, code: int | None = None) ->
         codes = {OperatorError: EXIT_OPERATOR, WorldError: EXIT_WORLD}
         code = next((code for kind, code in codes.items() if isinstance(error, kind)), EXIT_DIFFERENT)
     if as_json:
-        _print_error(text, code)
+        json_answer.print_error(text, code)
     return typer.Exit(code)
-
-
-def _print_error(text: str, code: int) -> None:
-    typer.echo(json.dumps({"error": text, "exit_code": code}, indent=2))

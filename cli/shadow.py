@@ -193,7 +193,7 @@ def run_shadow(kafka: KafkaOption = None, data_dir: DataDirOption = None) -> Non
     if files.order() is None:
         raise OperatorError(NO_SHADOW)
     with files.held():
-        run(_run(files, data_dir, kafka))
+        asyncio.run(_run(files, data_dir, kafka))  # not `run`, which quiets what a worker's log is for
 
 
 async def _run(files: ShadowFiles, data_dir: Path | None, kafka: str | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import sys
@@ -17,6 +16,7 @@ import stamina.instrumentation
 import structlog
 import typer
 
+from coordinator.cli.json_answer import json_answer
 from coordinator.infra.whole_file import write_whole
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.setting_checks import FAR_FUTURE_MS, SECONDS_LIKE
@@ -208,7 +208,7 @@ def node_settings(data_dir: Path | None, kafka: str | None = None) -> tuple[Sett
 
 def print_json(value: Any) -> None:
     """JSON on stdout, indented, and nothing else there."""
-    typer.echo(json.dumps(msgspec.to_builtins(value), indent=2))
+    json_answer.print(msgspec.to_builtins(value))
 
 
 def print_done(text: str, facts: Mapping[str, Any], *, as_json: bool) -> None:

@@ -39,7 +39,8 @@ async def test_a_plan_is_applied_only_while_what_it_was_made_on_holds(settings, 
         assert (same["plan"]["change"], same["plan"]["periods"]) == ("none", [])
 
         code, missing, output = await coordinator("plan", "--contract", "no_such_rules:CONTRACT")
-        assert (code, missing, "no_such_rules" in output) == (1, None, True)
+        assert (code, missing["exit_code"], "no_such_rules" in missing["error"]) == (1, 1, True)
+        assert "no_such_rules" in output
 
         write(tmp_path, rules=GATED)
         before = await topic_ends(settings.kafka_bootstrap, settings.crunch_id)

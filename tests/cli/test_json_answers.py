@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 import stamina
+import typer
 from typer.testing import CliRunner
 
+from coordinator.cli.json_answer import json_answer
+from coordinator.cli.lazy_groups import clear_end
 from coordinator.cli.main import app
+from coordinator.cli.shared import print_json
+from coordinator.streams.log.errors import OperatorError
 
 
 @pytest.fixture
@@ -36,6 +41,20 @@ def test_init_tells_where_the_workspace_is(answer, tmp_path: Path):
 def test_what_the_operator_can_mend_stands_on_stdout_too(answer):
     refused = answer("replay", "--archive", "nowhere", exit_code=2)
     assert refused == {"error": "there is no folder nowhere", "exit_code": 2}
+
+
+def test_an_answer_that_ends_with_an_error_is_one_document_all_the_same(capsys):
+    @clear_end(as_json=True)
+    def command():
+        print_json({"agrees": False})
+        raise OperatorError("what was shown is wrong")
+
+    json_answer.begin()
+    with pytest.raises(typer.Exit) as end:
+        command()
+    stdout, stderr = capsys.readouterr()
+    assert (end.value.exit_code, json.loads(stdout)) == (2, {"agrees": False})
+    assert stderr == "error: what was shown is wrong\n"
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,9 @@ from tests.streams.build import DAY, HOUR, PUBKEY
 
 from coordinator.projections.folding.as_of import PastReadModels, cuts_at, folded_until
 from coordinator.projections.folding.past_cutter import PastCutter
+from coordinator.projections.folding.past_held import PastCutError
 from coordinator.streams import events as ev
-from coordinator.streams.log.counting import Decision
+from coordinator.streams.contract import Aggregation, AggregationWindow
 
 with root_on_path():
     from docs.contracts import numerai
@@ -29,8 +30,8 @@ TABLES = [{"a": "900", "b": "40.5"}, {"a": "1", "b": "2", "c": "70000.25"}, {"a"
 """The stakes of which the first holds for the first round, the second for the second, and the third for the others."""
 
 
-@pytest.fixture(scope="module")
-def played():
+def play(contract):
+    """Four rounds, each resolved four weeks after it was asked, and ten weeks in all."""
     chance = random.Random(5)
     ids = [f"n{i}" for i in range(ROWS)]
     targets = [[chance.choice((0, 0.25, 0.5, 0.75, 1)) for _ in ids] for _ in range(ROUNDS)]
@@ -43,7 +44,7 @@ def played():
     def model(name):
         return lambda _data, asked: dict(zip(ids, answers[name, asked], strict=True))
 
-    node = Challenge(CONTRACT, {name: model(name) for name in "abc"}, weeks=10)
+    node = Challenge(contract, {name: model(name) for name in "abc"}, weeks=10)
     for week in range(ROUNDS + 5):
         at = T0 + week * WEEK + HOUR
         if week < ROUNDS:
@@ -57,6 +58,11 @@ def played():
             node.resolve(at + 3 * DAY, **{f"w{week - 4}": table})
     node.engine.feed(T0 + 10 * WEEK + HOUR, [])
     return node
+
+
+@pytest.fixture(scope="module")
+def played():
+    return play(CONTRACT)
 
 
 @pytest.fixture(scope="module")
@@ -122,44 +128,27 @@ def test_as_of_the_past_the_stake_stands_before_what_it_won(node):
     assert asked(node, 1, "a", later) == asked(node, 1, "a")
 
 
-def test_where_the_past_is_cut_nothing_is_said_to_differ(played, tmp_path):
-    """The states of then are gone; which table of stakes held is still known."""
-    told = explained(played.engine.log, tmp_path, lambda _: CONTRACT)
+SHORT = CONTRACT.model_copy(
+    update={
+        "aggregation": Aggregation(windows=[AggregationWindow(name="week", hours=7 * 24)], ranking_key="week")
+    }
+)
+"""A window of a year would hold all ten weeks."""
+
+
+def test_where_the_past_is_cut_a_stake_is_explained_or_refused_and_nothing_is_said_to_differ(tmp_path):
+    told = explained(play(SHORT).engine.log, tmp_path, lambda _: SHORT)
     try:
-        cutter = PastCutter(told.read, past_days=7)
+        cutter = PastCutter(told.read, past_days=28)
         while cutter.step():
             pass
         assert cutter.deleted["predictions"]
-        answer = asked(told, 2, "a")
-        assert {step.name: step.agrees for step in answer.steps if step.agrees is False} == {}
-        assert the(answer, "stake").agrees is True
-        assert "PAST_DAYS" in the(answer, "state").note
+        for week in (0, 1):
+            with pytest.raises(PastCutError, match="PAST_DAYS"):
+                asked(told, week, "a")
+        for week in (2, 3):
+            answer = asked(told, week, "a")
+            assert {step.name: step.agrees for step in answer.steps if step.agrees is False} == {}
+            assert the(answer, "stake").agrees is True
     finally:
         told.read.close()
-
-
-@pytest.mark.parametrize("topic", ["scores", "inputs"])
-def test_an_altered_state_or_stake_is_told_to_differ(node, monkeypatch, topic):
-    """The state that round 2 left, and the stakes that it closed with."""
-    read_appends = node.appends
-    wanted = {
-        "scores": values(the(asked(node, 2, "a"), "state"))["after"].encode(),
-        "inputs": b'"a":"5"',
-    }[topic]
-    other = {"scores": b'{"stake":1.5}', "inputs": b'"a":"6"'}[topic]
-
-    def altered(offsets):
-        decisions = dict(read_appends(offsets))
-        for place, decision in decisions.items():
-            if place[0] == topic:
-                bodies = tuple(msgspec.Raw(bytes(body).replace(wanted, other)) for body in decision.bodies)
-                decisions[place] = Decision(
-                    topic, decision.first_offset, place[1], decision.seq, decision.before, decision.upto,
-                    decision.need, bodies,
-                )  # fmt: skip
-        return decisions
-
-    monkeypatch.setattr(node.explainer, "appends", altered)
-    told = asked(node, 2, "a")
-    assert told.agrees is False
-    assert the(told, "state" if topic == "scores" else "stake").agrees is False

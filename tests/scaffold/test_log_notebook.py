@@ -18,7 +18,7 @@ from tests.test_packaging import only_for_a_node
 from tests.waiting import LIMIT_SECONDS
 
 from coordinator.infra.log.copy_file import FORMAT, LENGTH, Copied, Head, Tail
-from coordinator.infra.moving.export_file import MANIFEST, writing_export
+from coordinator.infra.moving.export_file import MANIFEST, SETTINGS, writing_export
 from coordinator.infra.moving.exported_log import ExportedLog
 from coordinator.scaffolds.render import render
 from coordinator.streams.events import RoundScored
@@ -46,6 +46,7 @@ def export_of(topics: dict[str, list[bytes]], path: Path) -> Path:
         with export.adding_log() as log_file:
             plain = b"".join(LENGTH.pack(len(encode(entry))) + encode(entry) for entry in entries)
             log_file.write(gzip.compress(plain))
+        export.put(SETTINGS, b"CRUNCH_ID=busy\n")
         export.put(MANIFEST, manifest(crunch_id="busy", records=len(entries) - 2, sha256=digest))
     return path
 
