@@ -124,6 +124,14 @@ def parse_time(text: str) -> int:
     return milliseconds
 
 
+def parse_address(text: str) -> str:
+    """The address of a node's API, without a slash at its end. Raises OperatorError for what is none."""
+    scheme, separator, host = text.partition("://")
+    if scheme not in ("http", "https") or not separator or not host.strip("/"):
+        raise OperatorError(f"{text!r} is no address of a node: write http://HOST:PORT or https://HOST")
+    return text.rstrip("/")
+
+
 def parse_speed(text: str) -> float:
     """How many times faster than life, > 0; `max` gives 0.0, which is as fast as the stages allow.
 

@@ -20,6 +20,7 @@ from coordinator.cli.shared import (
     DataDirOption,
     JsonOption,
     KafkaOption,
+    parse_address,
     print_json,
     run,
     time_text,
@@ -79,8 +80,9 @@ def verify_e2e(
 
     Examples: [bold]coordinator verify-e2e[/bold], [bold]make verify-e2e ARGS='--timeout 900'[/bold]
     """
+    named = parse_address(api) if api is not None else None
     settings, node, own = running_log(data_dir, kafka)
-    address = api or (node.api if node is not None else f"http://{settings.api_host}:{settings.api_port}")
+    address = named or (node.api if node is not None else f"http://{settings.api_host}:{settings.api_port}")
     # Lines for people go to stderr with --json, so that stdout holds the result alone.
     console = Console(stderr=as_json, highlight=False, soft_wrap=True)
     result = run(_verify(settings, own, address.rstrip("/"), timeout, console, checkpoint))

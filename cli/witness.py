@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from coordinator.cli.shared import run
+from coordinator.cli.shared import parse_address, run
 from coordinator.cli.terminal import Console, progress_bar
 from coordinator.infra.evidence.from_topics import FromTopics
 from coordinator.infra.evidence.key import kept_key, known_keys
@@ -76,6 +76,7 @@ def witness(
 
     Example: [bold]coordinator witness http://127.0.0.1:8000 --folder witness --name witness.example[/bold]
     """
+    node = parse_address(node)
     settings = read_settings(os.environ, kafka_bootstrap=kafka)
     webhook = _webhook(settings)
     key = kept_key(folder / "key", name, COSIGNATURE)

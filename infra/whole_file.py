@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from coordinator.streams.log.errors import OperatorError
+
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write `content` beside `path`, then put it there in one step, also if another process does the same meanwhile.
@@ -26,8 +28,12 @@ def writing_whole(path: Path) -> Iterator[IO[bytes]]:
     """A large file to write and read in pieces. It appears at `path` once all of it is on disk, or not at all.
 
     What an earlier writer of the same file left that was killed is removed: each writer holds a lock on its own part.
-    Raises OSError.
+    Raises OperatorError (there is no such folder, or `path` is one), OSError.
     """
+    if not path.absolute().parent.is_dir():
+        raise OperatorError(f"there is no folder {path.absolute().parent}")
+    if path.is_dir():
+        raise OperatorError(f"{path} is a folder: name a file")
     for left in path.parent.glob(f"{glob.escape(path.name)}.[0-9]*.partial"):
         _remove_abandoned(left)
     partial = _partial(path)

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from coordinator.infra.whole_file import writing_whole
+from coordinator.streams.log.errors import OperatorError
 
 WRITER = """
 import sys, time
@@ -70,4 +71,11 @@ def interrupted(path):
 def test_a_writer_that_fails_or_is_interrupted_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         interrupted(tmp_path / "the file")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(("name", "says"), [("none/file", "there is no folder .*none"), ("", "is a folder")])
+def test_a_place_that_is_no_file_is_refused(tmp_path, name, says):
+    with pytest.raises(OperatorError, match=says):
+        written(tmp_path / name)
     assert names(tmp_path) == []
