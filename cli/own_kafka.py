@@ -25,6 +25,9 @@ from coordinator.streams.settings import Settings, read_settings
 _started: dict[Path, str] = {}
 """Data directory -> the address of its Kafka, where this command has started it: a command may ask twice."""
 
+_told: set[Path] = set()
+"""The data directories of which it was said that they hold no node: a command may ask twice."""
+
 
 def node_log(
     data_dir: Path | None, kafka: str | None = None, *, checked: bool = True, anew: bool = False
@@ -52,7 +55,17 @@ def node_log(
             )
     if checked:
         run(_check(settings, node, kafka, of_dir=of_dir or data_dir is not None))
+    if _is_default(node, kafka) and data_dir is None and settings.data_dir not in _told:
+        # Another node of this name may listen there, and the command may write: whoever typed it shall see where.
+        _told.add(settings.data_dir)
+        where = f"crunch {settings.crunch_id} on the default address {settings.kafka_bootstrap}"
+        typer.echo(f"{settings.data_dir} holds no node: this is {where}", err=True)
     return settings, node
+
+
+def _is_default(node: NodeFile | None, kafka: str | None) -> bool:
+    """Whether nobody named the Kafka, and no node's file did."""
+    return node is None and kafka is None and not os.environ.get("KAFKA_BOOTSTRAP")
 
 
 def refuse_held(data_dir: Path, advice: str) -> None:
@@ -105,7 +118,7 @@ def default_address_named(settings: Settings, node: NodeFile | None, kafka: str 
     try:
         yield
     except WorldError as error:
-        if node is None and kafka is None and not os.environ.get("KAFKA_BOOTSTRAP"):
+        if _is_default(node, kafka):
             raise WorldError(
                 f"{error}; that is only the default address, since {settings.data_dir} holds no node yet: "
                 "`coordinator up` starts one here; of another one name the --data-dir or --kafka"

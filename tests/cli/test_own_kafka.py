@@ -135,3 +135,17 @@ def test_what_is_restored_into_a_new_directory_is_found_there_by_every_command(t
         settings, left = node_log(node, checked=False)
         assert (settings.crunch_id, left.bootstrap) == ("btc-up", "127.0.0.1:20000")
     assert FakeBroker.did == ["start", "stop"] * 2
+
+
+def test_on_an_address_that_nobody_named_a_command_says_whose_log_it_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("KAFKA_BOOTSTRAP", raising=False)
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "none"))
+    monkeypatch.setenv("CRUNCH_ID", "another")
+    for _ in range(2):
+        node_log(None, checked=False)
+    says = (
+        f"{tmp_path / 'none'} holds no node: this is crunch another on the default address 127.0.0.1:9092\n"
+    )
+    assert capsys.readouterr().err == says
+    node_log(None, "127.0.0.1:9092", checked=False)
+    assert capsys.readouterr().err == ""
