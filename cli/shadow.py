@@ -218,7 +218,11 @@ def stop_shadow(data_dir: DataDirOption = None, as_json: JsonOption = False) -> 
     until = time.monotonic() + STOP_SECONDS_MAX
     while files.is_held():
         if time.monotonic() > until:
-            raise OperatorError(f"its process has not ended yet; it will, or look at {files.log}")
+            status = files.status()
+            raise OperatorError(
+                "its process has not ended yet: it ends after what it computes now. If the rules' code hangs, end it: "
+                f"kill -9 {status.pid if status else 'PID'}, where it runs. Nothing is lost; its log is {files.log}"
+            )
         time.sleep(0.2)
     if as_json:
         print_json({"stopped": True})

@@ -99,3 +99,13 @@ def test_with_the_node_begins_again_what_was_on_and_nothing_else(node, tmp_path,
         assert resume_shadow(tmp_path) is None  # one runs already
     assert resume_shadow(tmp_path) == "begun"
     assert [data_dir for _, _, data_dir in begun] == [tmp_path]
+
+
+def test_where_the_rules_code_hangs_stop_names_the_process_to_end(node, monkeypatch):
+    monkeypatch.setattr("coordinator.cli.shadow.STOP_SECONDS_MAX", 0)
+    node.put_order(order_of())
+    node.put_status(ShadowStatus(key="k", pid=4711, at_ms=0))
+    with node.held():
+        assert "kill -9 4711" in coordinator("stop", code=2)
+    assert node.order().stopped
+    assert "is stopped" in coordinator("stop")
