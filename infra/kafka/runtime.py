@@ -37,7 +37,16 @@ FETCHED_AT_ONCE = 8
 KAFKA_JARS_BYTES = 45_000_000  # about; for the progress bar only
 JAVA_MAJOR_MIN = 17
 JAVA_MAJOR_WITH_AOT = 25
-JAVA_OPTIONS = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xss512k")
+JAVA_OPTIONS = (
+    "-XX:+UseG1GC",
+    "-XX:ConcGCThreads=1",
+    "-XX:ParallelGCThreads=1",
+    "-XX:TieredStopAtLevel=1",
+    "-Xss512k",
+)
+"""G1 collects the whole heap beside the broker's work. The serial collector needs 15 MB less at the start, but collects
+the old objects only when the heap has reached its bound: in an hour of a round a second it grew by 370 MB of garbage.
+"""
 
 
 class FetchProgress(Protocol):
