@@ -28,7 +28,7 @@ LOST_SHARE = 0.05
 SLOW = {
     "50 to 70 ms": Manner(delay_ms=50, jitter_ms=20),
     "200 to 250 ms": Manner(delay_ms=200, jitter_ms=50),
-    # Not seen to the end in this form: the takeovers took 26.7 and 25.6 s, and the run was ended in `hold_whole`.
+    # Not seen to the end in this form: the takeovers took 26.7 and 25.6 s, and the run was ended in `verify-e2e`.
 }
 
 
