@@ -27,7 +27,7 @@ async def in_time(awaited: Awaitable[Result]) -> Result:
 
 
 def looks(every_seconds: float = 0.05, state_text: Callable[[], str] = str) -> Iterator[None]:
-    """`for _ in looks(): if it_has_come: break`, for a test without an event loop. Fails with what `said` gives after
+    """`for _ in looks(): if it_has_come: break`, for a test without an event loop. Fails with what `state_text` gives after
     the limit.
     """
     ends_at = monotonic() + LIMIT_SECONDS
@@ -40,7 +40,7 @@ def looks(every_seconds: float = 0.05, state_text: Callable[[], str] = str) -> I
 async def until(
     condition: Callable[[], object], every_seconds: float = 0.02, state_text: Callable[[], str] = str
 ) -> None:
-    """Return once `condition()` is true. Fails with what `said` gives after the limit."""
+    """Return once `condition()` is true. Fails with what `state_text` gives after the limit."""
     ends_at = monotonic() + LIMIT_SECONDS
     while not condition():
         assert monotonic() < ends_at, f"it did not come in {LIMIT_SECONDS:g} s\n{state_text()}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -10,8 +11,10 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 import typer
+from tests.waiting import LIMIT_SECONDS, looks
 from typer.testing import CliRunner
 
 from coordinator.cli import replay
@@ -58,15 +61,27 @@ def test_each_command_that_is_told_of_is_there():
         assert not rest or loaded.get_command(typer.Context(loaded), rest[0]) is not None, name
 
 
-def test_the_processes_of_a_simulation_end_without_a_word():
-    """Also before they have begun to work, which takes them two seconds."""
-    for seconds in (1.5, 4):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "coordinator.cli.main", "simulate", "--seeds", "1..5000", "--jobs", "2"],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
+@pytest.mark.parametrize("seconds", [0.0, 3.0], ids=["before they work", "while they work"])
+def test_the_processes_of_a_simulation_end_without_a_word(seconds):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "coordinator.cli.main", "simulate", "--seeds", "1..5000", "--jobs", "2"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        for _ in looks():
+            if len(workers_of(process)) == 2:
+                break
         time.sleep(seconds)
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-        assert (process.returncode, out) == (130, ""), err
-        assert re.fullmatch("stopped by Ctrl-C: nothing was changed; .*\n", err), err
+        out, err = process.communicate(timeout=LIMIT_SECONDS)
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # it has ended, and all of its processes with it
+            os.killpg(process.pid, signal.SIGKILL)
+    assert (process.returncode, out) == (130, ""), err
+    assert re.fullmatch("stopped by Ctrl-C: nothing was changed; .*\n", err), err
+
+
+def workers_of(process: subprocess.Popen) -> list[psutil.Process]:
+    """The processes that play the seeds; not the one that multiprocessing starts for itself."""
+    children = psutil.Process(process.pid).children()
+    return [child for child in children if any("spawn_main" in word for word in child.cmdline())]
