@@ -208,7 +208,7 @@ ALTERED = {
     "filled_count": (SnapshotTaken, more_filled),
     "coverage": (SnapshotTaken, more_covered),
     "excused_count": (SnapshotTaken, more_excused),
-    "newcomers have": (PeriodClosed, richer_past),
+    "newcomers are given": (PeriodClosed, richer_past),
 }
 
 
