@@ -61,10 +61,19 @@ def test_each_command_that_is_told_of_is_there():
         assert not rest or loaded.get_command(typer.Context(loaded), rest[0]) is not None, name
 
 
+IN_A_TERMINAL = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from coordinator.cli.main import main
+main()
+"""
+"""Tests that run in the background ignore the signal, and so would a process that they start."""
+
+
 @pytest.mark.parametrize("seconds", [0.0, 3.0], ids=["before they work", "while they work"])
 def test_the_processes_of_a_simulation_end_without_a_word(seconds):
     process = subprocess.Popen(
-        [sys.executable, "-m", "coordinator.cli.main", "simulate", "--seeds", "1..5000", "--jobs", "2"],
+        [sys.executable, "-c", IN_A_TERMINAL, "simulate", "--seeds", "1..5000", "--jobs", "2"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:
