@@ -120,10 +120,11 @@ class Monitor:
             SideTask("shadow", self.shadow.run),
             SideTask("disk", self.disk.run),
         ]
-        beside = (("chain watch", self.chain), ("webhook", self.webhook), ("payees", self.payees))
+        beside = (
+            *(("chain watch", self.chain), ("webhook", self.webhook), ("payees", self.payees)),
+            *(("scrub", self.scrub), ("evidence", self.evidence)),
+        )
         own += [SideTask(name, watch.run) for name, watch in beside if watch is not None]
-        own += [SideTask("scrub", self.scrub.run)] if self.scrub is not None else []
-        own += [SideTask("evidence", self.evidence.run)] if self.evidence is not None else []
         self.side_tasks += own
         try:
             async with asyncio.TaskGroup() as group:

@@ -35,11 +35,11 @@ _ANEW = "the same command begins anew"
 _ON = "what was finished stays, and the same command goes on after it"
 AFTER_CTRL_C = {
     **dict.fromkeys(
-        ("replay", "backtest", "plan", "plan-capacity", "simulate", "explain", "verify", "verify-e2e"),
+        (
+            *("replay", "backtest", "plan", "plan-capacity", "simulate", "explain", "verify", "verify-e2e"),
+            *("contract check", "models check", "checkpoint dry-run"),
+        ),
         f"nothing was changed; {_ANEW}",
-    ),
-    **dict.fromkeys(
-        ("contract check", "models check", "checkpoint dry-run"), f"nothing was changed; {_ANEW}"
     ),
     **dict.fromkeys(
         ("bundle", "export", "prove", "log restore", "topics backup"), f"no file was written; {_ANEW}"

@@ -17,6 +17,7 @@ from coordinator.cli.shared import (
     JsonOption,
     KafkaOption,
     NodeFile,
+    node_of,
     print_json,
     quiet_libraries,
     run,
@@ -85,12 +86,12 @@ def import_node(
     quiet_libraries()
     with progress_bar("bytes hashed") as on_bytes:
         export = ExportFile(file, on_bytes)
-    manifest, values = export.manifest, _values(export)
+    manifest, node = export.manifest, _node_file(export)
     with new_data_dir(target, manifest.crunch_id) as work:
         with progress_bars(Console(stderr=True)) as on_fetch:
             ensure_runtime(on_fetch)
         bootstrap = fill(export, work, progress_bar)
-        write_node_file(work, _node_file(manifest.crunch_id, values, bootstrap))
+        write_node_file(work, msgspec.structs.replace(node, bootstrap=bootstrap))
     if as_json:
         print_json({"data_dir": str(target)} | msgspec.to_builtins(manifest))
         return
@@ -102,24 +103,18 @@ def import_node(
     typer.echo(f"next:  coordinator up --data-dir {target}")
 
 
-def _values(export: ExportFile) -> dict[str, str]:
-    """The settings of an export. Raises OperatorError, before anything is written."""
+def _node_file(export: ExportFile) -> NodeFile:
+    """What an `up` would have left, but for Kafka's address: other commands find the node by it, and the next `up` goes
+    on with its feed. Raises OperatorError for settings that cannot be read.
+    """
     try:
         values = read_values(export.settings, {})
     except ValueError as error:
         raise OperatorError(f"{export.path}: {SETTINGS}, {error}") from None
-    read_settings(values)
-    return values
-
-
-def _node_file(crunch_id: str, values: dict[str, str], bootstrap: str) -> NodeFile:
-    """What an `up` would have left: other commands find the node by it, and the next `up` goes on with its feed."""
     settings = read_settings(values)
-    return NodeFile(
-        bootstrap=bootstrap,
-        api=f"http://{settings.api_host}:{settings.api_port}",
-        crunch_id=crunch_id,
-        feed_source=settings.feed_source,
+    return msgspec.structs.replace(
+        node_of(settings),
+        crunch_id=export.manifest.crunch_id,
         feed_chosen=settings.feed_source in CHOSEN_BY_US,
         feed={name: text for name, text in values.items() if name.startswith("FEED_")},
     )

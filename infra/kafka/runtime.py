@@ -44,7 +44,7 @@ JAVA_OPTIONS = (
     "-XX:TieredStopAtLevel=1",
     "-Xss512k",
 )
-"""G1 collects the whole heap beside the broker's work. The serial collector needs 15 MB less at the start, but collects
+"""G1 collects the whole heap beside the broker's work. The serial collector needs 8 MB less at the start, but collects
 the old objects only when the heap has reached its bound: in an hour of a round a second it grew by 370 MB of garbage.
 """
 

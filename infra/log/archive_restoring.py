@@ -26,8 +26,6 @@ def write_restored(folder: Path, path: Path, on_progress: Callable[[int, int], N
     head = judge.head
     if head is None:
         raise OperatorError(f"{folder} holds no archive: `coordinator log archive` makes one")
-    if not path.absolute().parent.is_dir():
-        raise OperatorError(f"there is no folder {path.absolute().parent}")
     count = blobs = 0
     digest = hashlib.sha256()
     with writing_whole(path) as out, gzip.GzipFile(filename="", fileobj=out, mode="wb", mtime=0) as backup:

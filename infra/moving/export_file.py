@@ -110,9 +110,8 @@ class ExportFile:
             self._check_members(self._archive.infolist())
             self.manifest = self._manifest()
             self.settings = self.read(SETTINGS).decode()
-        read_settings(
-            {}, crunch_id=self.manifest.crunch_id
-        )  # raises OperatorError for what no crunch is called
+        # The id becomes a part of names. Raises OperatorError for what no crunch is called.
+        read_settings({}, crunch_id=self.manifest.crunch_id)
 
     @contextmanager
     def _readable(self) -> Iterator[None]:

@@ -7,12 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 SHOWN_CHARS = 120
 LISTED_MAX = 3
+
+
+class Outcome(Protocol):
+    """How an answer ended: as it is recorded, or as it was made again."""
+
+    @property
+    def status(self) -> str: ...
+    @property
+    def units(self) -> dict[str, int] | None: ...
+    @property
+    def reason(self) -> str: ...
 
 
 def difference(recorded: Any, again: Any, giving: str) -> str:
@@ -37,6 +48,11 @@ def differences(recorded: Any, again: Any, path: str = "") -> Iterator[tuple[str
             yield from differences(*pair, f"{path}[{index}]")
     elif recorded != again or type(recorded) is not type(again):
         yield path.removeprefix("data."), recorded, again
+
+
+def outcome_text(outcome: Outcome) -> str:
+    """`SCORED {"value":5}`, `FAILED null why`: how an answer ended."""
+    return f"{outcome.status} {short(outcome.units)} {outcome.reason}".strip()
 
 
 def short(value: Any) -> str:

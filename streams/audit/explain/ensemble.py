@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from coordinator.streams.audit.differences import short
+from coordinator.streams.audit.differences import outcome_text, short
 from coordinator.streams.audit.ensembles import mean_again
 from coordinator.streams.audit.explain.decided import AnsweredRound, InputHistory, decided_again
 from coordinator.streams.audit.explain.gathered import ByContract
@@ -331,11 +331,7 @@ def _score(facts: EnsembleFacts, again: Again | None, fault: str) -> Step:
     if again is not None and not facts.past_fault:
         computed = again.entry
         agrees = (computed.status, computed.units) == (entry.status, entry.units)
-        note = (
-            ""
-            if agrees
-            else f"made again: {computed.status} {short(computed.units)} {computed.reason}".strip()
-        )
+        note = "" if agrees else f"made again: {outcome_text(computed)}"
         if not agrees and facts.carried:
             agrees = None
             note = (

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from coordinator.streams.audit.differences import short
+from coordinator.streams.audit.differences import outcome_text
 from coordinator.streams.audit.explain.carried import carried_step
 from coordinator.streams.audit.explain.gathered import PredictionFacts
 from coordinator.streams.audit.explain.question import (
@@ -244,7 +244,7 @@ def _score(facts: PredictionFacts) -> Step:
     if charge_agrees is not None:
         agrees = charge_agrees if agrees is None else agrees and charge_agrees
     if again is not None and not agrees:
-        note = f"made again: {again.status} {short(again.units)} {again.reason}".strip()
+        note = f"made again: {outcome_text(again)}"
     return Step(
         name="score",
         rule=f"score_prediction of the contract gives numbers; each becomes a whole number of units of "
@@ -298,7 +298,7 @@ def _whole_agrees(facts: PredictionFacts, again: RoundAgain, entry: ScoreEntry) 
         entry.charge_units,
     ):
         return True, ""
-    result = f"{redone.status} {short(redone.units)} {redone.reason}".strip()
+    result = outcome_text(redone)
     if facts.carried.fault:
         return None, (
             f"it may rest on what earlier rounds carried, without which it is {result}; `coordinator verify-e2e` makes "

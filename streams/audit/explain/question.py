@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from coordinator.streams.audit.differences import short
+from coordinator.streams.audit.differences import outcome_text
 from coordinator.streams.audit.explain.carried import NOTHING_CARRIED, CarriedFacts, carried_step
 from coordinator.streams.audit.explain.decided import AnsweredRound, InputHistory, decided_again
 from coordinator.streams.audit.explain.staked import payout_steps, stake_step
@@ -268,11 +268,7 @@ def score_step(
             entry.charge_units,
             entry.fault,
         )
-        note = (
-            ""
-            if agrees
-            else f"made again: {computed.status} {short(computed.units)} {computed.reason}".strip()
-        )
+        note = "" if agrees else f"made again: {outcome_text(computed)}"
         if not agrees and facts.carries:
             agrees, note = (
                 None,
