@@ -142,14 +142,17 @@ async def test_an_exchange_that_is_away_is_said_and_its_minutes_are_a_hole_until
     day.wall_ms = FIRST_OPEN_MS + MINUTE_MS + 100
     await day.tenure.start()
     await day.until(lambda: len(day.candles()) == 1)
-    exchange.handshake_refusals = [(429, {"Retry-After": "0"}), (503, {})] * 500  # until it is back, below
-    exchange.answers = [(503, {}, "")] * 9
+    # More refusals than are asked for: an exchange that is back early answers with one candle, and the gap is
+    # closed as one that nobody can fill.
+    exchange.handshake_refusals = [(429, {"Retry-After": "0"}), (503, {})] * 500
+    exchange.answers = [(503, {}, "")] * 500
     day.wall_ms = FIRST_OPEN_MS + 4 * MINUTE_MS + 30_000
     await day.until(lambda: bool(day.events(ev.FeedGapFound)))
     await day.until(lambda: any("429" in reason or "503" in reason for reason in reasons()))
-    exchange.handshake_refusals.clear()
     assert [number for number, _, _ in day.candles()] == [0]  # nothing was made up meanwhile
     exchange.candles_count = 5
+    exchange.handshake_refusals.clear()
+    exchange.answers.clear()
     day.wall_ms = FIRST_OPEN_MS + 5 * MINUTE_MS + 100
     await day.until(lambda: len(day.candles()) == 5 and bool(day.events(ev.FeedGapClosed)))
     assert sorted(number for number, _, _ in day.candles()) == [0, 1, 2, 3, 4]
