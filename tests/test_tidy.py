@@ -125,8 +125,6 @@ SHARED_NAMES = {
 }
 """Names that modules of several folders share, and why nobody looks for them in the wrong one."""
 VAGUE_NAMES = {"one", "said", "known", "given", "found", "kept", "made"}
-NOT_RENAMED = "oracles"
-"""The folder of tests whose names are not held to that rule yet."""
 PARAMETERS_MAX = 7
 MORE_PARAMETERS = {
     "streams/backtest/door.py:backtest": "participants call it with the few options that they want, by their names",
@@ -243,7 +241,7 @@ def test_a_variable_is_named_after_what_it_holds() -> None:
     """
     files = [path for path, _ in _modules()] + sorted((ROOT / ".dev").rglob("*.py"))
     files += sorted((ROOT / "docs").rglob("*.py"))  # authors learn from them
-    files += [path for path in sorted((ROOT / "tests").rglob("*.py")) if NOT_RENAMED not in path.parts]
+    files += sorted((ROOT / "tests").rglob("*.py"))
     wrong = [
         f"{path.relative_to(ROOT)}:{line}: {name}"
         for path in files

@@ -1,4 +1,4 @@
-"""What plays the cases of each challenge: its reference contract through the node, and the answer in the file's form."""
+"""Players of cases: each runs a challenge's reference contract through the node and returns the result in the file's form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from docs.contracts import btc_up, numinous, synth, synth_terms
 from tests.oracles.node import CRUNCH, MINUTE, PUBKEY, T0, Node, missing, period_around, ranked_by
-from tests.oracles.reading import DECIMALS, Inputs, known, ranking, shares_of
+from tests.oracles.reading import DECIMALS, Inputs, is_finite_number, ranking, shares_of
 
 from coordinator.streams import events as ev
 from coordinator.streams.checkpoints.offering import build_emission
@@ -32,26 +32,30 @@ MICRO = 1_000_000
 
 
 def btc_up_period(inputs: Inputs) -> dict[str, Any]:
-    """Rounds of answers to a period's means, its ranking and its shares."""
+    """From rounds of answers to a period's means, its ranking and its shares."""
     rules = {name: inputs[name] for name in ("absence_policy", "min_participation", "score_decimals")}
     contract = btc_up.contract(crunch_pubkey=PUBKEY, **rules)
     first = T0 // MS
     node = Node(contract, **period_around(first, first + MINUTE // MS * len(inputs["rounds"])))
     models: dict[str, None] = {}
     rounds = []
-    for one in inputs["rounds"]:
-        said = {
+    for round_inputs in inputs["rounds"]:
+        answers = {
             model: {"value": answer.get("value")}
             if answer["status"] == "answered"
             else missing(answer["status"], answer.get("fault", "model"))
-            for model, answer in one["answers"].items()
+            for model, answer in round_inputs["answers"].items()
         }
-        models |= dict.fromkeys(said)
+        models |= dict.fromkeys(answers)
         (scope,) = contract.schedules()
-        prices = [price for price in (one.get("entry"), one.get("resolved")) if known(price)]
+        prices = [
+            price
+            for price in (round_inputs.get("entry"), round_inputs.get("resolved"))
+            if is_finite_number(price)
+        ]
         # Without both prices there is no truth.
         records = sample_records(contract, "candle", prices) if len(prices) == BOTH else []
-        (scored,) = node.round(records, {scope.scope_key: said}).values()
+        (scored,) = node.round(records, {scope.scope_key: answers}).values()
         rounds.append(_round(scored, contract))
     data = node.close()
     keys = {entry.model_id: to_float(entry.key_units, contract.score_decimals) for entry in data.ranking}
@@ -66,13 +70,16 @@ def btc_up_period(inputs: Inputs) -> dict[str, Any]:
 def _round(scored: ev.RoundScoredData, contract: CrunchContract) -> dict[str, Any]:
     field, decimals = contract.aggregation.value_field, contract.score_decimals
     entries = scored.entries()
-    units = {one.model_id: one.units.get(field) for one in entries}
+    units = {entry.model_id: entry.units.get(field) for entry in entries}
     return {
-        "scores": {model: None if one is None else to_float(one, decimals) for model, one in units.items()},
+        "scores": {
+            model: None if score_units is None else to_float(score_units, decimals)
+            for model, score_units in units.items()
+        },
         "charges": {
-            one.model_id: to_float(one.charge_units, decimals)
-            for one in entries
-            if one.charge_units is not None
+            entry.model_id: to_float(entry.charge_units, decimals)
+            for entry in entries
+            if entry.charge_units is not None
         },
     }
 
@@ -83,7 +90,7 @@ def _round(scored: ev.RoundScoredData, contract: CrunchContract) -> dict[str, An
 def checkpoint(
     contract: CrunchContract, ranking: list[ev.RankedEntry], end_ms: int = WEEK_MS
 ) -> ev.CheckpointData:
-    """The checkpoint of a week whose ranking is known, as the checkpoint stage makes its emission and payout."""
+    """The checkpoint of a week with this ranking; emission and payout are made as the checkpoint stage makes them."""
     built = build_emission(contract, ranking, DECIMALS, end_ms)
     if built.fault:
         raise AssertionError(built.fault)
@@ -123,10 +130,12 @@ def _paid(pool: ev.PoolPaid, data: ev.CheckpointData, pool_usd: float, total: in
 
 
 def synth_checkpoint(models: list[Inputs], parameters: Inputs, end_ms: int = WEEK_MS) -> ev.CheckpointData:
-    """Anchors by horizon to the payout of a week."""
-    horizons = {horizon for one in models for horizon in one["scores"]} or {*map(str, synth_terms.HORIZONS)}
+    """From anchors by horizon to the payout of a week."""
+    horizons = {horizon for model in models for horizon in model["scores"]} or {
+        *map(str, synth_terms.HORIZONS)
+    }
     horizons = tuple(sorted(horizons, key=int))
-    benchmarks = [one["model_id"] for one in models if one["is_benchmark"]]
+    benchmarks = [model["model_id"] for model in models if model["is_benchmark"]]
     rules = {
         "alpha": parameters["alpha"],
         "top_k": parameters["top_k"],
@@ -135,26 +144,31 @@ def synth_checkpoint(models: list[Inputs], parameters: Inputs, end_ms: int = WEE
     payout = synth_terms.payout(benchmarks, horizons, **rules)
     contract = synth.CONTRACT.model_copy(update={"crunch_pubkey": PUBKEY, "payout": payout})
     boards: dict[str, dict[str, int | None]] = {
-        horizon: {one["model_id"]: _units(one["scores"].get(horizon)) for one in models}
+        horizon: {model["model_id"]: _units(model["scores"].get(horizon)) for model in models}
         for horizon in horizons
     }
     whole = {
-        one["model_id"]: next(
-            (of[one["model_id"]] for of in boards.values() if of[one["model_id"]] is not None), None
+        model["model_id"]: next(
+            (
+                units_by_model[model["model_id"]]
+                for units_by_model in boards.values()
+                if units_by_model[model["model_id"]] is not None
+            ),
+            None,
         )
-        for one in models
+        for model in models
     }
-    players = {one["model_id"]: one["player"] for one in models}
+    players = {model["model_id"]: model["player"] for model in models}
     return checkpoint(contract, ranked_by(whole, "desc", players, boards), end_ms)
 
 
 def synth_payout(inputs: Inputs) -> dict[str, Any]:
-    """Anchors by horizon to money by horizon and model."""
+    """From anchors by horizon to money by horizon and model."""
     parameters = inputs["parameters"]
     data = synth_checkpoint(inputs["models"], parameters)
     pool_usd, pool_micro = parameters["pool_usd"], micro_of(parameters["pool_usd"])
     pools = data.payout.pools if data.payout else []
-    keys = {one["model_id"]: one["scores"] for one in inputs["models"]}
+    keys = {model["model_id"]: model["scores"] for model in inputs["models"]}
     by_horizon: dict[str, Any] = {}
     by_model: dict[str, int] = {}
     for pool in pools:
@@ -167,7 +181,7 @@ def synth_payout(inputs: Inputs) -> dict[str, Any]:
 
 
 def numinous_payout(inputs: Inputs) -> dict[str, Any]:
-    """A board to money."""
+    """From a board to money."""
     parameters, board = inputs["parameters"], inputs["board"]
     contract = numinous.contract(
         PUBKEY,
@@ -176,10 +190,10 @@ def numinous_payout(inputs: Inputs) -> dict[str, Any]:
         top_k=parameters["top_k"],
         brier_below=parameters["brier_below"],
     )
-    keys = {one["model"]: _units(one["weighted"]) for one in board}
+    keys = {row["model"]: _units(row["weighted"]) for row in board}
     names = ("global_brier", "geopolitics_brier")
-    numbers = {name: {one["model"]: _units(one[name]) for one in board} for name in names}
-    players = {one["model"]: one["player"] for one in board}
+    numbers = {name: {row["model"]: _units(row[name]) for row in board} for name in names}
+    players = {row["model"]: row["player"] for row in board}
     data = checkpoint(contract, ranked_by(keys, "asc", players, numbers))
     (pool,) = data.payout.pools if data.payout else []
     rows, retained = _paid(pool, data, parameters["pool_usd"], micro_of(parameters["pool_usd"]))
@@ -190,21 +204,21 @@ def numinous_payout(inputs: Inputs) -> dict[str, Any]:
 
 
 def horizon_anchors(models: list[Inputs], weights: Mapping[str, float]) -> dict[str, dict[str, int | None]]:
-    """Model -> horizon -> its anchor in units: the weighted mean over the horizon's parameters, None where one lacks."""
-    params = sorted({name for one in models for name in one["by_param"]})
+    """Model -> horizon -> its anchor in units: the weighted mean over the horizon's parameters, None if a value is missing."""
+    params = sorted({name for model in models for name in model["by_param"]})
     horizons = sorted({name.partition(":")[2] for name in params}, key=int)
-    found: dict[str, dict[str, int | None]] = {}
-    for one in models:
-        found[one["model_id"]] = {
+    anchors: dict[str, dict[str, int | None]] = {}
+    for model in models:
+        anchors[model["model_id"]] = {
             horizon: weighted_mean_units(
-                (as_written(weights[asset]), _exact_units(one["by_param"].get(name)))
+                (as_written(weights[asset]), _exact_units(model["by_param"].get(name)))
                 for name in params
-                for asset, _, of in [name.partition(":")]
-                if of == horizon
+                for asset, _, horizon_of_param in [name.partition(":")]
+                if horizon_of_param == horizon
             )
             for horizon in horizons
         }
-    return found
+    return anchors
 
 
 def _units(value: float | None) -> int | None:
@@ -220,4 +234,4 @@ PLAYED: dict[tuple[str, str], Callable[[Inputs], dict[str, Any]]] = {
     ("synth", "payout"): synth_payout,
     ("numinous", "payout"): numinous_payout,
 }
-"""(challenge, kind of case) -> what plays it. A case without a kind is a `period`."""
+"""(challenge, kind of case) -> its player. A case without a kind is a `period`."""

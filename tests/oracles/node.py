@@ -1,11 +1,11 @@
-"""A node in memory, as an oracle's case plays it: the product's own judging, scoring, snapshots, ranking and payout.
+"""A node in memory that plays an oracle's case with the product's own judging, scoring, snapshots, ranking and payout.
 
     node = Node(contract, subjects=["BTC"])
     node.round(records, {"60s": {"m1": {"value": 0.4}, "m2": ABSENT}})
     data = node.close()
 
-Only what a case says goes in: a round's answers or who gave none, and the records that its truth is made of. The
-stages are driven as their tests drive them, through the bytes of the log.
+Its input is what a case states: the answers of a round, the models without an answer, and the records that make the
+truth. The stages are driven through the bytes of the log, as in their own tests.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 from tests.given import given
-from tests.oracles.reading import known
+from tests.oracles.reading import is_finite_number
 from tests.streams.asked import all_answered, asked, closed
 from tests.streams.build import HASH, MINUTE, PUBKEY, T0, received, shelf
 
@@ -43,7 +43,7 @@ NO_STAKES: Mapping[str, float] = {}
 def ticks(
     prices: Sequence[Sequence[Any]], subject: str = "BTCUSDT", **values: Sequence[float]
 ) -> list[RawInput]:
-    """Raw inputs of [time in s, price], with more values by name. A price that is none leaves its record without."""
+    """Raw inputs of [time in s, price], with more values by name. A price that is not a finite number is left out."""
     return [
         RawInput(
             source="oracle",
@@ -52,7 +52,7 @@ def ticks(
             granularity="1s",
             ts_event=round(time * 1000),
             at=round(time * 1000),
-            values=({"price": price} if known(price) else {})
+            values=({"price": price} if is_finite_number(price) else {})
             | {name: column[i] for name, column in values.items()},
         )
         for i, (time, price) in enumerate(prices)
@@ -60,16 +60,16 @@ def ticks(
 
 
 def asked_at_once(contract: CrunchContract, *scope_keys: str) -> CrunchContract:
-    """The contract with these scopes alone, each resolved after a second: a case tells when what happened."""
+    """The contract with these scopes alone, each resolved after a second, since the case itself sets all times."""
     scope = PredictionScope(horizon_seconds=1)
-    scopes = [ScheduledPrediction(scope_key=one, scope=scope) for one in scope_keys]
+    scopes = [ScheduledPrediction(scope_key=scope_key, scope=scope) for scope_key in scope_keys]
     return contract.model_copy(update={"scheduled_predictions": scopes, "crunch_pubkey": PUBKEY})
 
 
-def missing(how: str, fault: str) -> ModelReply:
-    """No answer: `how` is absent or failed, `fault` whose it is."""
-    outcome = Outcome.DEADLINE if how == "absent" else Outcome.MODEL_FAILED
-    return ModelReply("", "", outcome, fault, detail=how)  # type: ignore[arg-type]
+def missing(failure: str, fault: str) -> ModelReply:
+    """No answer: `failure` is absent or failed, `fault` says whose fault it is."""
+    outcome = Outcome.DEADLINE if failure == "absent" else Outcome.MODEL_FAILED
+    return ModelReply("", "", outcome, fault, detail=failure)  # type: ignore[arg-type]
 
 
 def period_around(first_s: int, last_s: int, days_least: int = 1) -> dict[str, int]:
@@ -105,15 +105,15 @@ class Node:
         self._checkpoints = given(CheckpointStage(CRUNCH, shelf(contract))).when("snapshots", configured)
         self._rounds = 0
         self.states: dict[str, Any] = {}
-        """model id -> the state that rounds have left it."""
+        """model id -> its state after the last round."""
         self.shared: Any = None
-        """The state that rounds have left to all."""
+        """The state that all models share, after the last round."""
         self.windows: dict[str, dict[str, int | None]] = {}
         """model id -> window -> units, as of the end of the last closed period."""
         self.window_counts: dict[str, dict[str, int]] = {}
-        """model id -> window -> how many scores are in it, of windows that are no plain mean."""
+        """model id -> window -> number of scores in it. Windows that are plain means are left out."""
         self.summary: dict[str, dict[str, int]] = {}
-        """model id -> key of the summary -> units, of the last closed period."""
+        """model id -> key of the summary -> units, for the last closed period."""
 
     def round(
         self,
@@ -123,18 +123,20 @@ class Node:
         players: Mapping[str, str] | None = None,
         at: int | None = None,
     ) -> dict[str, ev.RoundScoredData]:
-        """Scope key -> what the score stage says. An answer is plain JSON, or `missing(..)`.
+        """Scope key -> the scores of the score stage. An answer is plain JSON, or `missing(..)`.
 
-        `records` are raw inputs from entry to horizon; rounds are a minute apart, or asked `at` (ms).
+        `records` are raw inputs from entry to horizon. Rounds are a minute apart unless `at` (ms) is given.
         """
         point = T0 + self._rounds * MINUTE if at is None else at
         self._rounds += 1
         models = sorted({model for of_scope in answers.values() for model in of_scope})
-        horizons = {one.scope_key: one.scope.horizon_seconds for one in self.contract.schedules()}
+        horizons = {
+            schedule.scope_key: schedule.scope.horizon_seconds for schedule in self.contract.schedules()
+        }
         horizons = {key: horizons[key] for key in answers}
-        steps = {one.scope_key: one.scope.step_seconds for one in self.contract.schedules()}
+        steps = {schedule.scope_key: schedule.scope.step_seconds for schedule in self.contract.schedules()}
         opened = self._opened(point, models, tuple(answers), subject, players or {})
-        judged = {key: self._judged(opened, said) for key, said in answers.items()}
+        judged = {key: self._judged(opened, answers_by_model) for key, answers_by_model in answers.items()}
         answered = ev.RoundAnswered(
             id=f"{opened.data.input_id}:answered",
             at=point,
@@ -143,18 +145,18 @@ class Node:
         self._scores.when("predictions", opened)
         self._scores.when("predictions", *in_events(opened, judged, point), answered)
         self._scores.when("inputs", received(point, subject, horizons, steps=steps))
-        truth, why = truth_of_window(self.contract, lambda: list(records))
-        found: dict[str, ev.RoundScoredData] = {}
+        truth, reason = truth_of_window(self.contract, lambda: list(records))
+        scored_by_scope: dict[str, ev.RoundScoredData] = {}
         for seconds in sorted(set(horizons.values())):
             last = seconds == max(horizons.values())
-            self._scores.when("inputs", self._resolved(point, subject, seconds, truth, why, last=last))
-            found |= self._taken()
-        return found
+            self._scores.when("inputs", self._resolved(point, subject, seconds, truth, reason, last=last))
+            scored_by_scope |= self._taken()
+        return scored_by_scope
 
     def question(
         self,
         truth: Mapping[str, Any] | None,
-        said: Mapping[str, Sequence[tuple[int, Any]]],
+        answers_by_model: Mapping[str, Sequence[tuple[int, Any]]],
         *,
         missed: Mapping[str, ModelReply] = NOBODY,
         scope_key: str = "question",
@@ -163,10 +165,11 @@ class Node:
         stakes: Mapping[str, float] = NO_STAKES,
         at: int | None = None,
     ) -> ev.RoundScoredData:
-        """What the score stage says of a posted question. Without a truth it is void.
+        """The scores of a posted question. A question without a truth is void.
 
-        `said` is model -> [(when in ms, answer as plain JSON), ..]; `missed`: who was asked and had no answer. `times` are
-        when it opened and closed (ms); it is resolved `at` (ms), by default a minute after the one before.
+        `answers_by_model` is model -> [(time in ms, answer as plain JSON), ..]; `missed` are the models that were asked and
+        did not answer. `times` are when the question opened and closed (ms). It is resolved `at` (ms), by default a minute
+        after the previous question.
         """
         self._rounds += 1
         at = T0 + self._rounds * MINUTE if at is None else at
@@ -179,15 +182,15 @@ class Node:
         data = msgspec.structs.replace(asking.data, point=at, scopes=scopes, question=about)
         self._scores.when("inputs", msgspec.structs.replace(asking, data=data))
         rounds: dict[tuple[int, int], dict[str, Any]] = {(opens_at, 0): dict(missed)}
-        for model, answers in said.items():
+        for model, answers in answers_by_model.items():
             for number, (when, answer) in enumerate(answers):
                 rounds.setdefault((when, number), {})[model] = answer
         suffixes = ["", *(f"~s{number:012x}" for number in range(1, len(rounds)))]
-        for suffix, ((when, _), of) in zip(suffixes, sorted(rounds.items()), strict=True):
-            opened = self._opened(when, sorted(of), (scope_key,), "questions", {}, name + suffix)
+        for suffix, ((when, _), answers_at_once) in zip(suffixes, sorted(rounds.items()), strict=True):
+            opened = self._opened(when, sorted(answers_at_once), (scope_key,), "questions", {}, name + suffix)
             done = ev.RoundAnsweredData(input_id=name + suffix, clock=when)
             answered = ev.RoundAnswered(id=f"{name}{suffix}:answered", at=when, data=done)
-            entries = {scope_key: self._judged(opened, of)}
+            entries = {scope_key: self._judged(opened, answers_at_once)}
             self._scores.when("predictions", opened, *in_events(opened, entries, when), answered)
         self._scores.when("predictions", all_answered(*suffixes, at=closes_at, question=name))
         decimals = {model: repr(stake) for model, stake in stakes.items()}
@@ -201,45 +204,45 @@ class Node:
         return scored
 
     def _taken(self) -> dict[str, ev.RoundScoredData]:
-        """Scope key -> what was scored last; its states are noted, and snapshots are told."""
+        """Scope key -> the latest scores. Notes their states, and passes them to the snapshot stage."""
         scored = self._scores.all(ev.RoundScored)
         for carried in self._scores.all(ev.StateCarried):
-            self.states |= {model: msgspec.json.decode(one) for model, one in carried.data.states.items()}
+            self.states |= {model: msgspec.json.decode(state) for model, state in carried.data.states.items()}
             self.shared = msgspec.json.decode(carried.data.shared[0]) if carried.data.shared else self.shared
         self._snapshots.when("scores", *scored)
-        return {one.data.scope_key: one.data for one in scored}
+        return {event.data.scope_key: event.data for event in scored}
 
     def summed(self) -> list[ev.SnapshotTakenData]:
         """The snapshots up to the end."""
         until = ev.InputsUntilData(until=self._end, clock=self._end, rehearsal=False, skipped=[])
         self._scores.when("inputs", ev.InputsUntil(id="until", at=self._end, data=until))
         self._snapshots.when("scores", *self._scores.made)
-        return [one.data for one in self._snapshots.all(ev.SnapshotTaken)]
+        return [event.data for event in self._snapshots.all(ev.SnapshotTaken)]
 
     def close(self, end_ms: int | None = None) -> ev.CheckpointData:
-        """The end of a period (ms; left out: the one of the node's beginning): its checkpoint, offered or withheld. Where
-        nobody is ranked, and the node makes none, an empty one.
+        """The checkpoint, offered or withheld, of the period that ends at `end_ms` (by default the node's first). It is
+        empty where nobody is ranked, because the node then makes none.
         """
         self._end = self._end if end_ms is None else end_ms
         snapshots = self.summed()
-        self.windows = {one.model_id: one.windows_units for one in snapshots}
-        self.window_counts = {one.model_id: one.windows_counts for one in snapshots}
-        self.summary = {one.model_id: one.summary_units for one in snapshots}
+        self.windows = {snapshot.model_id: snapshot.windows_units for snapshot in snapshots}
+        self.window_counts = {snapshot.model_id: snapshot.windows_counts for snapshot in snapshots}
+        self.summary = {snapshot.model_id: snapshot.summary_units for snapshot in snapshots}
         self._checkpoints.when("snapshots", *self._snapshots.made)
-        made = [
+        checkpoints = [
             event.data if isinstance(event, ev.CheckpointOpened) else event.data.checkpoint
             for event in self._checkpoints.made
             if isinstance(event, (ev.CheckpointOpened, ev.CheckpointWithheld))
         ]
-        if made and made[-1].period_end == self._end:
-            return made[-1]
+        if checkpoints and checkpoints[-1].period_end == self._end:
+            return checkpoints[-1]
         return ev.CheckpointData(
             checkpoint_id="",
             period_start=T0,
             period_end=self._end,
             snapshot_count=len(snapshots),
             ranking=[],
-            unranked=sorted({one.model_id for one in snapshots}),
+            unranked=sorted({snapshot.model_id for snapshot in snapshots}),
             emission={"cruncher_rewards": []},
             emission_sha256="",
             contract_hash=HASH,
@@ -253,29 +256,29 @@ class Node:
         scope_keys: tuple[str, ...],
         subject: str,
         players: Mapping[str, str],
-        the_id: str = "",
+        input_id: str = "",
     ) -> ev.RoundOpened:
-        the_id = the_id or ids.input_id(subject, point)
+        input_id = input_id or ids.input_id(subject, point)
         roster = [
-            ev.RosterEntry(model_id=one, deployment_id=one, cruncher_id=players.get(one, ""))
-            for one in models
+            ev.RosterEntry(model_id=model, deployment_id=model, cruncher_id=players.get(model, ""))
+            for model in models
         ]
         data = ev.RoundOpenedData(
-            input_id=the_id,
+            input_id=input_id,
             roster=roster,
             scope_keys=list(scope_keys),
             clock=point,
             contract_hash=HASH,
             models_seq=1,
         )
-        return ev.RoundOpened(id=f"{the_id}:opened", at=point, data=data)
+        return ev.RoundOpened(id=f"{input_id}:opened", at=point, data=data)
 
-    def _judged(self, opened: ev.RoundOpened, said: Mapping[str, Any]) -> list[ev.AnswerEntry]:
+    def _judged(self, opened: ev.RoundOpened, answers_by_model: Mapping[str, Any]) -> list[ev.AnswerEntry]:
         replies = {
             model: msgspec.structs.replace(answer, model_id=model)
             if isinstance(answer, ModelReply)
             else ModelReply(model, model, Outcome.OK, output=answer)
-            for model, answer in said.items()
+            for model, answer in answers_by_model.items()
         }
         return judge(opened, replies, self.contract.output_type, self.contract.output_max_bytes)
 
@@ -285,20 +288,20 @@ class Node:
         subject: str,
         seconds: int,
         truth: dict[str, Any] | None,
-        why: str | None,
+        reason: str | None,
         *,
         last: bool,
     ) -> ev.InputResolved:
-        the_id = ids.input_id(subject, point)
+        input_id = ids.input_id(subject, point)
         data = ev.InputResolvedData(
-            input_id=the_id,
+            input_id=input_id,
             horizon_seconds=seconds,
             resolvable_at=point + seconds * 1000,
             truth=truth,
-            reason=why,
+            reason=reason,
             last=last,
         )
-        return ev.InputResolved(id=f"{the_id}:resolved:{seconds}s", at=data.resolvable_at, data=data)
+        return ev.InputResolved(id=f"{input_id}:resolved:{seconds}s", at=data.resolvable_at, data=data)
 
 
 def ranked_by(
@@ -307,7 +310,7 @@ def ranked_by(
     players: Mapping[str, str],
     numbers: Mapping[str, Mapping[str, int | None]],
 ) -> list[ev.RankedEntry]:
-    """The ranking of a period whose keys (units) are known; `numbers` are what its pools may rank by, by name."""
+    """The ranking of a period by these keys (units); `numbers` are the other numbers that its pools may rank by."""
     ranked, _ = rank(keys.items(), direction)
     return [
         ev.RankedEntry(
@@ -317,7 +320,9 @@ def ranked_by(
             prediction_count=1_000_000,
             snapshot_count=1,
             result_summary_units={
-                name: of[model] for name, of in numbers.items() if of.get(model) is not None
+                name: units_by_model[model]
+                for name, units_by_model in numbers.items()
+                if units_by_model.get(model) is not None
             },
             cruncher_id=players.get(model, ""),
         )

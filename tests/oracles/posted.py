@@ -1,4 +1,4 @@
-"""A node in memory that runs a challenge of posted questions: its models, and what an operator and participants send."""
+"""A node in memory that runs a challenge of posted questions: its models, and the commands of operator and participants."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Model = Callable[[Any, str], Any]
 
 
 class Challenge:
-    """A node in memory that asks these models, and is told what an operator and participants send."""
+    """A node in memory that asks these models and receives commands from an operator and participants."""
 
     def __init__(self, contract: CrunchContract, models: Mapping[str, Model], weeks: int = 1) -> None:
         def asked(model: Model) -> Any:
@@ -47,22 +47,25 @@ class Challenge:
         self._commands, self._at = itertools.count(), T0
 
     def tick(self, until: int) -> None:
-        """Hour by hour, up to a time (ms)."""
+        """Advances hour by hour, up to a time (ms)."""
         while self._at + HOUR < until:
             self._at += HOUR
             self.engine.feed(self._at, [])
 
     def tell(self, kind: Any, at: int, data: Any) -> None:
-        """A command at a time (ms), which is decided then."""
+        """Sends a command at a time (ms); the engine decides on it at once."""
         self.engine.feed(at, [])
         self.engine.command(kind(id=f"cmd/{next(self._commands)}", at=at, data=data))
         self.engine.feed(at + 1, [])
 
     def post(self, at: int, question_id: str, payload: Any, closes_at: int, *tags: str) -> None:
         question = ev.PostedQuestion(
-            question_id=question_id, payload=raw({"question_id": question_id} | payload), opens_at=at, closes_at=closes_at,
+            question_id=question_id,
+            payload=raw({"question_id": question_id} | payload),
+            opens_at=at,
+            closes_at=closes_at,
             tags=list(tags),
-        )  # fmt: skip
+        )
         self.tell(ev.PostQuestions, at - 1, ev.PostQuestionsData(round_id="r", questions=[question]))
 
     def hand_in(self, at: int, model_id: str, question_id: str, output: Any) -> None:
@@ -73,7 +76,9 @@ class Challenge:
         self.tell(ev.SubmitAnswers, at, data)
 
     def resolve(self, at: int, **truths: Any) -> None:
-        data = ev.ResolveQuestionsData(round_id="r", truths={name: raw(one) for name, one in truths.items()})
+        data = ev.ResolveQuestionsData(
+            round_id="r", truths={name: raw(truth) for name, truth in truths.items()}
+        )
         self.tell(ev.ResolveQuestions, at, data)
 
     def void(self, at: int, *questions: str) -> None:
@@ -81,30 +86,30 @@ class Challenge:
         self.tell(ev.VoidQuestions, at, data)
 
     def scores(self, question_id: str) -> dict[str, dict[str, float]]:
-        """model -> its numbers, of those who were scored."""
+        """model -> its numbers, for each model with a score."""
         (data,) = (
-            one.data
-            for one in self.engine.log.events("scores")
-            if isinstance(one, ev.RoundScored) and one.data.input_id.endswith(f"/{question_id}")
+            event.data
+            for event in self.engine.log.events("scores")
+            if isinstance(event, ev.RoundScored) and event.data.input_id.endswith(f"/{question_id}")
         )
         return {
-            one.model_id: {name: units / 10**9 for name, units in one.units.items()}
-            for one in data.entries()
-            if one.status == "SCORED"
+            entry.model_id: {name: units / 10**9 for name, units in entry.units.items()}
+            for entry in data.entries()
+            if entry.status == "SCORED"
         }
 
     def states(self) -> dict[str, Any]:
         states: dict[str, Any] = {}
-        for one in self.engine.log.events("scores"):
-            if isinstance(one, ev.StateCarried):
-                states |= {model: msgspec.json.decode(each) for model, each in one.data.states.items()}
+        for event in self.engine.log.events("scores"):
+            if isinstance(event, ev.StateCarried):
+                states |= {model: msgspec.json.decode(state) for model, state in event.data.states.items()}
         return states
 
     def paid(self) -> list[ev.CheckpointData]:
         return [
-            one.data if isinstance(one, ev.CheckpointOpened) else one.data.checkpoint
-            for one in self.engine.log.events("checkpoints")
-            if isinstance(one, (ev.CheckpointOpened, ev.CheckpointWithheld))
+            event.data if isinstance(event, ev.CheckpointOpened) else event.data.checkpoint
+            for event in self.engine.log.events("checkpoints")
+            if isinstance(event, (ev.CheckpointOpened, ev.CheckpointWithheld))
         ]
 
 

@@ -1,4 +1,4 @@
-"""What plays the cases of challenges that ask questions: Metaculus' tournaments, Numinous' events."""
+"""Players of the cases whose challenges ask questions: Metaculus' tournaments, Numinous' events."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ FAILED, ABSENT = missing("failed", "model"), missing("absent", "model")
 
 
 def metaculus_tournament(inputs: Inputs) -> dict[str, Any]:
-    """Questions with standing forecasts to scores, sums and money."""
+    """From questions with standing forecasts to scores, sums and money."""
     rules = inputs["parameters"]
     node = Node(metaculus.contract(PUBKEY, rules), hours=24)
     decimals = node.contract.score_decimals
-    questions = [_question(node, told, rules) for told in inputs["questions"]]
-    models = sorted({model for told in inputs["questions"] for model in told["forecasts"]})
+    questions = [_question(node, question, rules) for question in inputs["questions"]]
+    models = sorted({model for question in inputs["questions"] for model in question["forecasts"]})
     data = node.close()
     units = {model: node.windows.get(model, {}).get("total") for model in models}
-    sums = {model: number(one, decimals) for model, one in units.items()}
+    sums = {model: number(sum_units, decimals) for model, sum_units in units.items()}
     summary = {model: node.summary.get(model, {}) for model in models}
     paid, retained = money(data.payout.pools if data.payout else [], round(rules["prize_pool_usd"] * MICRO))
     amounts = {data.ranking[i].model_id: amount for i, amount in paid.items()}
@@ -49,20 +49,23 @@ def metaculus_tournament(inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def _question(node: Node, told: Inputs, rules: Inputs) -> dict[str, Any]:
+def _question(node: Node, question: Inputs, rules: Inputs) -> dict[str, Any]:
     refused = {
-        model: [why for one in said if (why := _refusal(one, told, rules))]
-        for model, said in told["forecasts"].items()
+        model: [reason for forecast in forecasts_of_model if (reason := _refusal(forecast, question, rules))]
+        for model, forecasts_of_model in question["forecasts"].items()
     }
-    said = {model: _answers(of, told, rules) for model, of in told["forecasts"].items()}
-    outcome = told.get("outcome")
-    truth = {"outcome": outcome, "scheduled": told["scheduled"], "weight": told["weight"]}
+    answers_by_model = {
+        model: _answers(forecasts_of_model, question, rules)
+        for model, forecasts_of_model in question["forecasts"].items()
+    }
+    outcome = question.get("outcome")
+    truth = {"outcome": outcome, "scheduled": question["scheduled"], "weight": question["weight"]}
     scored = node.question(
         None if outcome is None else truth,
-        {model: of for model, of in said.items() if of},
-        missed={model: ABSENT for model, of in said.items() if not of},
-        payload={"options": [f"option {i}" for i in range(told["options"])]},
-        times=(round(told["open"] * 1000), round(told["closed"] * 1000)),
+        {model: answers for model, answers in answers_by_model.items() if answers},
+        missed={model: ABSENT for model, answers in answers_by_model.items() if not answers},
+        payload={"options": [f"option {i}" for i in range(question["options"])]},
+        times=(round(question["open"] * 1000), round(question["closed"] * 1000)),
     )
     columns = {
         name: field_of(scored, name, node.contract.score_decimals)
@@ -71,55 +74,65 @@ def _question(node: Node, told: Inputs, rules: Inputs) -> dict[str, Any]:
     return {
         "refused": {model: reasons for model, reasons in refused.items() if reasons},
         "scores": {
-            model: {name: of[model] for name, of in columns.items()}
+            model: {name: column[model] for name, column in columns.items()}
             | {"coverage": columns["coverage"][model] or 0.0}
-            for model in told["forecasts"]
+            for model in question["forecasts"]
         },
     }
 
 
-def _refusal(one: Inputs, told: Inputs, rules: Inputs) -> str:
-    """Why a forecast is as none: by the question, by its type, by the rules, or since it came after the close."""
-    p = one["p"]
-    if not isinstance(p, list) or len(p) != told["options"]:
+def _refusal(forecast: Inputs, question: Inputs, rules: Inputs) -> str:
+    """Why a forecast does not count: by the question, by its type, by the rules, or because it came after the close."""
+    probabilities = forecast["p"]
+    if not isinstance(probabilities, list) or len(probabilities) != question["options"]:
         return "not a probability for each outcome"
     try:
-        forecasts.Forecast.model_validate({"p": p}, strict=True)
+        forecasts.Forecast.model_validate({"p": probabilities}, strict=True)
     except ValidationError as error:
         return str(error.errors()[0].get("ctx", {}).get("error", "not a probability for each outcome"))
-    late = "after the close" if one["start"] >= told["closed"] else ""
-    return forecasts.refusal(p, told["options"], rules) or late
+    late = "after the close" if forecast["start"] >= question["closed"] else ""
+    return forecasts.refusal(probabilities, question["options"], rules) or late
 
 
-def _answers(said: list[Any], told: Inputs, rules: Inputs) -> list[tuple[int, Any]]:
-    """A model's forecasts before the close, and a withdrawal where one ended before another replaced it."""
+def _answers(forecasts_of_model: list[Any], question: Inputs, rules: Inputs) -> list[tuple[int, Any]]:
+    """A model's forecasts before the close, and a withdrawal where a forecast ended before the next replaced it."""
     answers: list[tuple[int, Any]] = []
-    for i, one in enumerate(said):
-        if one["start"] >= told["closed"]:
+    for i, forecast in enumerate(forecasts_of_model):
+        if forecast["start"] >= question["closed"]:
             continue
-        answers.append((round(one["start"] * 1000), {"p": as_json(one["p"])}))
-        replaced = [later["start"] for later in said[i + 1 :] if not _refusal(later, told, rules)]
+        answers.append((round(forecast["start"] * 1000), {"p": as_json(forecast["p"])}))
+        replaced = [
+            later["start"] for later in forecasts_of_model[i + 1 :] if not _refusal(later, question, rules)
+        ]
         if (
-            one["end"] is not None
-            and not _refusal(one, told, rules)
-            and one["end"] < min(replaced, default=math.inf)
+            forecast["end"] is not None
+            and not _refusal(forecast, question, rules)
+            and forecast["end"] < min(replaced, default=math.inf)
         ):
-            answers.append((round(one["end"] * 1000), {"p": None}))
+            answers.append((round(forecast["end"] * 1000), {"p": None}))
     return answers
 
 
 def numinous_event(inputs: Inputs) -> dict[str, Any]:
-    """Predictions by day to an event's score."""
+    """From predictions by day to an event's score."""
     node = Node(numinous.contract(PUBKEY), hours=24)
     days, models = inputs["days"], inputs["models"]
-    said = {model: _by_day(of["predictions"], days) for model, of in models.items()}
+    answers_by_model = {
+        model: _by_day(model_inputs["predictions"], days) for model, model_inputs in models.items()
+    }
     node.question(
         {
             "outcome": inputs["outcome"],
-            "registered": [model for model, of in models.items() if of.get("registered", 0) > 0],
+            "registered": [
+                model for model, model_inputs in models.items() if model_inputs.get("registered", 0) > 0
+            ],
         },
-        said,
-        missed={model: FAILED if of["failed"] else ABSENT for model, of in models.items() if not said[model]},
+        answers_by_model,
+        missed={
+            model: FAILED if model_inputs["failed"] else ABSENT
+            for model, model_inputs in models.items()
+            if not answers_by_model[model]
+        },
         scope_key="global_brier",
         times=(T0, T0 + days * DAY_MS),
     )
@@ -127,26 +140,28 @@ def numinous_event(inputs: Inputs) -> dict[str, Any]:
 
 
 def _by_day(predictions: Inputs, days: int) -> list[tuple[int, Any]]:
-    """What stood on each day, as answers of that day; a day without one withdraws what stood."""
+    """Each day's standing prediction as an answer of that day; a day without a prediction withdraws the previous one."""
     answers: list[tuple[int, Any]] = []
     for day in range(days):
-        p = predictions.get(str(day))
-        valid = type(p) in (int, float) and math.isfinite(p)
+        probability = predictions.get(str(day))
+        valid = type(probability) in (int, float) and math.isfinite(probability)
         if valid or answers:
-            answers.append((T0 + day * DAY_MS, {"prediction": p if valid else None}))
+            answers.append((T0 + day * DAY_MS, {"prediction": probability if valid else None}))
     return answers
 
 
 def numinous_board(inputs: Inputs) -> dict[str, Any]:
-    """Scores by pool, oldest first, to means, counts and a ranking."""
+    """From scores by pool, oldest first, to means, counts and a ranking."""
     pools, models = inputs["pools"], inputs["models"]
     node = Node(numinous.contract(PUBKEY, pools=pools), hours=24)
     for name in pools:
-        lists = {model: of.get(name) or [] for model, of in models.items()}
+        lists = {model: model_inputs.get(name) or [] for model, model_inputs in models.items()}
         for i in range(max(map(len, lists.values()), default=0)):
-            marks = {model: of[i] for model, of in lists.items() if i < len(of)}
+            marks = {
+                model: marks_of_model[i] for model, marks_of_model in lists.items() if i < len(marks_of_model)
+            }
             node.question(
-                {"marks": marks}, {one: [(T0, {"prediction": 0.5})] for one in marks}, scope_key=name
+                {"marks": marks}, {model: [(T0, {"prediction": 0.5})] for model in marks}, scope_key=name
             )
     data = node.close()
     ranked = ranking(data, node.contract.score_decimals)
@@ -154,25 +169,28 @@ def numinous_board(inputs: Inputs) -> dict[str, Any]:
     return {
         "aggregates": {model: briers.means(node.states.get(model, {}), pools) for model in models},
         "ranking": ranked
-        + [{"model": one, "rank": None, "key": None} for one in models if one not in listed],
+        + [{"model": model, "rank": None, "key": None} for model in models if model not in listed],
     }
 
 
 def numinous_reforecast(inputs: Inputs) -> dict[str, Any]:
-    """A day's market and forecasts to means, coverage, and what is paid."""
+    """From each day's market and forecasts to means, coverage and payouts."""
     contract = numinous_reforecast_rules.contract(PUBKEY, numinous_reforecast_rules.RULES)
     of_day: dict[int, dict[str, dict[str, float]]] = {}
-    for model, event, day, p in inputs["forecasts"]:
-        of_day.setdefault(day, {}).setdefault(model, {})[event] = p
+    for model, event, day, probability in inputs["forecasts"]:
+        of_day.setdefault(day, {}).setdefault(model, {})[event] = probability
     days = range(min(of_day, default=inputs["today"] - 1), inputs["today"])
     node = Node(contract, hours=24)
     truth = {"prices": inputs["market"], "resolved": inputs["resolved"], "activated": inputs["activated"]}
     forecasts: dict[str, list[Any]] = {model: [] for model in inputs["activated"]}
     for i, day in enumerate(days):
-        said = {model: [(T0, {"forecasts": of})] for model, of in of_day.get(day, {}).items()}
-        missed = {model: ABSENT for model in forecasts if model not in said}
+        answers_by_model = {
+            model: [(T0, {"forecasts": probabilities})]
+            for model, probabilities in of_day.get(day, {}).items()
+        }
+        missed = {model: ABSENT for model in forecasts if model not in answers_by_model}
         at = T0 + i * DAY_MS + DAY_MS // 2
-        node.question(truth | {"today": day + 1}, said, missed=missed, at=at)
+        node.question(truth | {"today": day + 1}, answers_by_model, missed=missed, at=at)
     data = node.close(T0 + len(days) * DAY_MS)
     shares, retained = frac64_shares(data.payout.pools if data.payout else [])
     amounts = {data.ranking[i].model_id: share for i, share in shares.items()}
@@ -196,4 +214,4 @@ PLAYED: dict[tuple[str, str], Callable[[Inputs], dict[str, Any]]] = {
     ("numinous", "board"): numinous_board,
     ("numinous", "reforecast"): numinous_reforecast,
 }
-"""(challenge, kind of case) -> what plays it."""
+"""(challenge, kind of case) -> its player."""

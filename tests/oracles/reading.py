@@ -1,4 +1,4 @@
-"""What a node made, in the words of an oracle's case."""
+"""A node's results in the format of an oracle's case."""
 
 from __future__ import annotations
 
@@ -15,49 +15,51 @@ Inputs = Mapping[str, Any]
 
 
 def scores_of(scored: ev.RoundScoredData, decimals: int = DECIMALS) -> dict[str, float | None]:
-    """What a round is worth to each model: its score, or what its absence or failure costs."""
-    found: dict[str, float | None] = {}
-    for one in scored.entries():
-        units = one.charge_units if one.status != "SCORED" else one.units["value"]
-        found[one.model_id] = None if units is None else to_float(units, decimals)
-    return found
+    """Each model's result of a round: its score, or the charge for its absence or failure."""
+    scores: dict[str, float | None] = {}
+    for entry in scored.entries():
+        units = entry.charge_units if entry.status != "SCORED" else entry.units["value"]
+        scores[entry.model_id] = None if units is None else to_float(units, decimals)
+    return scores
 
 
 def field_of(scored: ev.RoundScoredData, name: str, decimals: int = DECIMALS) -> dict[str, float | None]:
-    """One more number of each score."""
+    """A named field of each score."""
     return {
-        one.model_id: to_float(one.units[name], decimals) if name in one.units else None
-        for one in scored.entries()
+        entry.model_id: to_float(entry.units[name], decimals) if name in entry.units else None
+        for entry in scored.entries()
     }
 
 
 def refused_in(scored: ev.RoundScoredData) -> dict[str, str]:
-    """Who has no score, with what the node says of it."""
-    return {one.model_id: one.reason or one.status for one in scored.entries() if one.status != "SCORED"}
+    """The models without a score, each with the node's reason."""
+    return {
+        entry.model_id: entry.reason or entry.status for entry in scored.entries() if entry.status != "SCORED"
+    }
 
 
 def ranking(data: ev.CheckpointData, decimals: int) -> list[dict[str, Any]]:
     """Ranked, then unranked."""
     ranked = [
-        {"model": one.model_id, "rank": one.rank, "key": to_float(one.key_units, decimals)}
-        for one in data.ranking
+        {"model": entry.model_id, "rank": entry.rank, "key": to_float(entry.key_units, decimals)}
+        for entry in data.ranking
     ]
     return ranked + [{"model": model, "rank": None, "key": None} for model in data.unranked]
 
 
 def shares_of(data: ev.CheckpointData) -> dict[str, int]:
-    """The shares of its emission."""
+    """model id -> its share of the checkpoint's emission."""
     rewards = data.emission["cruncher_rewards"]
-    return {data.ranking[one["cruncher_index"]].model_id: one["reward_pct"] for one in rewards}
+    return {data.ranking[reward["cruncher_index"]].model_id: reward["reward_pct"] for reward in rewards}
 
 
-def known(value: Any) -> bool:
-    """A finite number: what else stands for a price is none."""
+def is_finite_number(value: Any) -> bool:
+    """Whether a value can be a price."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def number(units: int | None, decimals: int = DECIMALS) -> float | None:
-    """As a file has it."""
+    """Units as the number that a case's file states."""
     return None if units is None else to_float(units, decimals)
 
 
@@ -73,9 +75,9 @@ def board(
 
 
 def as_json(value: Any) -> Any:
-    """What JSON has no word for stands as text: so an answer holds it on its way to a contract that refuses it."""
+    """The value with NaN and infinities as text, which JSON can carry, so that the contract itself refuses them."""
     if isinstance(value, dict):
-        return {key: as_json(one) for key, one in value.items()}
+        return {key: as_json(member) for key, member in value.items()}
     if isinstance(value, list):
-        return [as_json(one) for one in value]
+        return [as_json(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

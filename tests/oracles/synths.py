@@ -1,4 +1,4 @@
-"""What plays the rounds and the windows of Synth and of the Synth subnet."""
+"""Players of the rounds and windows of Synth and of the Synth subnet."""
 
 from __future__ import annotations
 
@@ -24,54 +24,57 @@ from coordinator.streams.contract.terms import MS
 
 
 def synth_round(inputs: Inputs) -> dict[str, Any]:
-    """A round of densities to refusals, CRPS and scores."""
-    told, parameters = inputs["round"], inputs["parameters"]
+    """From a round of densities to refusals, CRPS and scores."""
+    round_inputs, parameters = inputs["round"], inputs["parameters"]
     round_asked = synth_terms.asked(
-        told["asset"],
-        told["horizon"],
-        steps=told["steps"],
-        half_width=parameters["half_width"][told["asset"]],
+        round_inputs["asset"],
+        round_inputs["horizon"],
+        steps=round_inputs["steps"],
+        half_width=parameters["half_width"][round_inputs["asset"]],
         points=parameters["num_points"],
         normalise=parameters["normalise_pdf"],
     )
     contract = CrunchContract(crunch_pubkey=PUBKEY, scheduled_predictions=[round_asked], **synth.SYNTH)
-    node = Node(contract, [told["asset"]])
-    said = {
+    node = Node(contract, [round_inputs["asset"]])
+    answers_by_model = {
         model: missing("absent", "model") if answer is None else {"steps": answer}
-        for model, answer in told["answers"].items()
+        for model, answer in round_inputs["answers"].items()
     }
-    records = ticks(sorted(told["prices"], key=lambda row: row[0]), told["asset"])
+    records = ticks(sorted(round_inputs["prices"], key=lambda row: row[0]), round_inputs["asset"])
     (scored,) = node.round(
-        records, {round_asked.scope_key: said}, told["asset"], at=told["asked"] * MS
+        records,
+        {round_asked.scope_key: answers_by_model},
+        round_inputs["asset"],
+        at=round_inputs["asked"] * MS,
     ).values()
     return {"refused": refused_in(scored), "crps": field_of(scored, "crps"), "scores": scores_of(scored)}
 
 
-def _given(records: list[Any]) -> dict[str, Any]:
-    """The truth of a round whose scores are told: what an absent model is worth."""
+def _absent_value(records: list[Any]) -> dict[str, Any]:
+    """The truth of a round whose scores the case states: the score of an absent model."""
     return {"absent": records[-1].values["price"]}
 
 
-class Told(BaseModel):
-    """What an absent model is worth in a round."""
+class AbsentValue(BaseModel):
+    """The score of an absent model in a round."""
 
     absent: float
 
 
-def _told_score(answers: Any, truth: Told, _: Any) -> list[float]:
-    return [truth.absent if one.output is None else one.output.value for one in answers]
+def _recorded_score(answers: Any, truth: AbsentValue, _: Any) -> list[float]:
+    return [truth.absent if answer.output is None else answer.output.value for answer in answers]
 
 
 def synth_aggregate(inputs: Inputs) -> dict[str, Any]:
-    """Scores by parameter and time to means by window, anchors by horizon, and their rankings."""
+    """From scores by parameter and time to means by window, anchors by horizon, and their rankings."""
     params, weights = inputs["params"], inputs["asset_weights"]
     horizons = sorted({name.partition(":")[2] for name in params}, key=int)
     assets = sorted({name.partition(":")[0] for name in params})
     contract = CrunchContract(
         crunch_pubkey=PUBKEY,
-        ground_truth_type=Told,
-        resolve_ground_truth=_given,
-        score_round=_told_score,
+        ground_truth_type=AbsentValue,
+        resolve_ground_truth=_absent_value,
+        score_round=_recorded_score,
         scheduled_predictions=[
             ScheduledPrediction(
                 scope_key=name,
@@ -87,14 +90,23 @@ def synth_aggregate(inputs: Inputs) -> dict[str, Any]:
     models = sorted({model for *_, scores in inputs["scores"] for model in scores})
     for name, time, scores in sorted(inputs["scores"], key=lambda row: row[1]):
         asset, _, horizon = name.partition(":")
-        said = {model: {"value": one} for model, one in scores.items() if one is not None}
+        answers_by_model = {model: {"value": score} for model, score in scores.items() if score is not None}
         if time < inputs["at"] and name in params:
-            node.round(ticks([(time, 0.0)], asset), {name: said}, asset, at=(time - int(horizon)) * MS)
-    last = {one.model_id: one.boards_units for one in node.summed() if one.period_end == inputs["at"] * MS}
-    names = [one.name for one in contract.aggregation.boards]
+            node.round(
+                ticks([(time, 0.0)], asset), {name: answers_by_model}, asset, at=(time - int(horizon)) * MS
+            )
+    last = {
+        snapshot.model_id: snapshot.boards_units
+        for snapshot in node.summed()
+        if snapshot.period_end == inputs["at"] * MS
+    }
+    names = [board_of_node.name for board_of_node in contract.aggregation.boards]
     units_of = {model: last.get(model) or dict.fromkeys(names) for model in models}
-    numbers = {model: {name: number(units) for name, units in of.items()} for model, of in units_of.items()}
-    found = {
+    numbers = {
+        model: {name: number(units) for name, units in units_by_board.items()}
+        for model, units_by_board in units_of.items()
+    }
+    aggregates = {
         model: {
             window: {
                 "by_param": {name: numbers[model][f"{window} {name}"] for name in params},
@@ -108,51 +120,76 @@ def synth_aggregate(inputs: Inputs) -> dict[str, Any]:
         name: board({model: units_of[model][f"anchor {name}"] for model in models})
         for name in ("all", *horizons)
     }
-    return {"aggregates": found, "ranking": boards}
+    return {"aggregates": aggregates, "ranking": boards}
 
 
 def subnet_window(inputs: Inputs) -> dict[str, Any]:
-    """Scores of a window's prompts to rolling means, softmax weights and shares."""
-    told, weights = inputs["competitions"], inputs["asset_weights"]
-    assets = {one["label"]: sorted({row["asset"] for row in one["rows"]}) for one in told}
-    made = [
+    """From scores of a window's prompts to rolling means, softmax weights and shares."""
+    competitions, weights = inputs["competitions"], inputs["asset_weights"]
+    assets = {
+        competition["label"]: sorted({row["asset"] for row in competition["rows"]})
+        for competition in competitions
+    }
+    boards_and_pools = [
         synth_subnet.competition(
-            one["label"], share, one["beta"], {asset: weights[asset] for asset in assets[one["label"]]}
+            competition["label"],
+            share,
+            competition["beta"],
+            {asset: weights[asset] for asset in assets[competition["label"]]},
         )
-        for one, share in zip(told, _whole([one["share"] for one in told]), strict=True)
+        for competition, share in zip(
+            competitions, _whole([competition["share"] for competition in competitions]), strict=True
+        )
     ]
     contract = CrunchContract(
         crunch_pubkey=PUBKEY,
-        ground_truth_type=Told,
-        resolve_ground_truth=_given,
-        score_round=_told_score,
+        ground_truth_type=AbsentValue,
+        resolve_ground_truth=_absent_value,
+        score_round=_recorded_score,
         absence_policy="scored",
         scheduled_predictions=[
             ScheduledPrediction(scope_key=label, scope=PredictionScope(horizon_seconds=1 + i))
             for i, label in enumerate(assets)
         ],
         aggregation=Aggregation(
-            boards=[board for board, _ in made], ranking_direction="asc", checkpoint_key=told[0]["label"]
+            boards=[board for board, _ in boards_and_pools],
+            ranking_direction="asc",
+            checkpoint_key=competitions[0]["label"],
         ),
-        payout=Payout(pools=[pool for _, pool in made], retained="prizes_only"),
+        payout=Payout(pools=[pool for _, pool in boards_and_pools], retained="prizes_only"),
     )
-    times = [row["time"] for one in told for row in one["rows"]]
-    subjects = sorted({name for of in assets.values() for name in of})
+    times = [row["time"] for competition in competitions for row in competition["rows"]]
+    subjects = sorted({name for assets_of_competition in assets.values() for name in assets_of_competition})
     node = Node(contract, subjects, **period_around(min(times), max(times), days_least=30))
-    models = sorted({model for one in told for row in one["rows"] for model in row["scores"]})
-    rows = [(row, one["label"], i) for i, one in enumerate(told) for row in one["rows"]]
-    # Who has a score in a competition takes part in it; what it was not asked, or missed, counts as the prompt's worst.
+    models = sorted(
+        {model for competition in competitions for row in competition["rows"] for model in row["scores"]}
+    )
+    rows = [
+        (row, competition["label"], i)
+        for i, competition in enumerate(competitions)
+        for row in competition["rows"]
+    ]
+    # A model with a score in a competition takes part in all of it: a prompt without its score counts as the worst score.
     players = {
-        one["label"]: {
-            model for row in one["rows"] for model, score in row["scores"].items() if score is not None
+        competition["label"]: {
+            model
+            for row in competition["rows"]
+            for model, score in row["scores"].items()
+            if score is not None
         }
-        for one in told
+        for competition in competitions
     }
-    for row, label, i in sorted(rows, key=lambda each: (each[0]["time"], each[2])):
-        said: dict[str, Any] = {model: missing("absent", "model") for model in players[label]}
-        said |= {model: {"value": one} for model, one in row["scores"].items() if one is not None}
+    for row, label, i in sorted(
+        rows, key=lambda row_label_index: (row_label_index[0]["time"], row_label_index[2])
+    ):
+        answers_by_model: dict[str, Any] = {model: missing("absent", "model") for model in players[label]}
+        answers_by_model |= {
+            model: {"value": score} for model, score in row["scores"].items() if score is not None
+        }
         at = (row["time"] - 1 - i) * MS
-        node.round(ticks([(row["time"], row["worst"])], row["asset"]), {label: said}, row["asset"], at=at)
+        node.round(
+            ticks([(row["time"], row["worst"])], row["asset"]), {label: answers_by_model}, row["asset"], at=at
+        )
     data = node.close()
     pools = data.payout.pools if data.payout else []
     whole = sum(pool.weight for pool in pools)
@@ -161,50 +198,54 @@ def subnet_window(inputs: Inputs) -> dict[str, Any]:
         for i, _, parts in pool.paid:
             part[data.ranking[i].model_id] += parts / PARTS * pool.weight / whole
     keys = {
-        label: {one.model_id: one.result_summary_units.get(label) for one in data.ranking} for label in assets
+        label: {entry.model_id: entry.result_summary_units.get(label) for entry in data.ranking}
+        for label in assets
     }
     return {
         "aggregates": {
-            label: {model: number(units) for model, units in of.items()} for label, of in keys.items()
+            label: {model: number(units) for model, units in units_by_model.items()}
+            for label, units_by_model in keys.items()
         },
         "weights": part,
-        "ranking": {label: board(of, "asc") for label, of in keys.items()},
+        "ranking": {label: board(units_by_model, "asc") for label, units_by_model in keys.items()},
         "payouts_frac64": shares_of(data),
     }
 
 
 def _whole(shares: list[float]) -> list[int]:
-    """These shares as whole numbers of the same ratio: a third has no end as a decimal."""
-    exact = [Fraction(one).limit_denominator(1000) for one in shares]
-    return [int(one * math.lcm(*(each.denominator for each in exact))) for one in exact]
+    """These shares as whole numbers in the same ratio, because a third has no finite decimal."""
+    exact = [Fraction(share).limit_denominator(1000) for share in shares]
+    return [int(share * math.lcm(*(fraction.denominator for fraction in exact))) for share in exact]
 
 
 def subnet_prompt(inputs: Inputs) -> dict[str, Any]:
-    """Paths of one prompt to refusals, CRPS and scores; less is better."""
-    told = inputs["prompt"]
-    params = {name: told[name] for name in ("simulations", "intervals", "vol_blocks")}
+    """From the paths of a prompt to refusals, CRPS and scores; less is better."""
+    prompt = inputs["prompt"]
+    params = {name: prompt[name] for name in ("simulations", "intervals", "vol_blocks")}
     asked = synth_subnet.prompt(
-        "prompt", told["length"], told["increment"], told["length"], rule=inputs["rule"], **params
+        "prompt", prompt["length"], prompt["increment"], prompt["length"], rule=inputs["rule"], **params
     )
     contract = CrunchContract(crunch_pubkey=PUBKEY, scheduled_predictions=[asked], **synth_subnet.SUBNET)
-    said = {
+    answers_by_model = {
         model: missing("absent", "model") if answer is None else {"answer": answer}
-        for model, answer in told["answers"].items()
+        for model, answer in prompt["answers"].items()
     }
-    known = [
-        (i, price) for i, price in enumerate(told["real"]) if price is not None and not math.isnan(price)
+    indexed_prices = [
+        (i, price) for i, price in enumerate(prompt["real"]) if price is not None and not math.isnan(price)
     ]
-    # A record without a price stands for a stretch without any.
-    records = ticks([(told["start"] + i * told["increment"], price) for i, price in known or [(0, None)]])
-    (scored,) = Node(contract).round(records, {"prompt": said}, at=told["start"] * MS).values()
+    # A prompt without any price still needs a record: one without a price.
+    records = ticks(
+        [(prompt["start"] + i * prompt["increment"], price) for i, price in indexed_prices or [(0, None)]]
+    )
+    (scored,) = Node(contract).round(records, {"prompt": answers_by_model}, at=prompt["start"] * MS).values()
     crps, scores = field_of(scored, "crps"), scores_of(scored)
-    valid = [one for one in crps.values() if one is not None]
+    valid = [value for value in crps.values() if value is not None]
     fill = field_of(scored, "fill")
     return {
-        "refused": {model: "refused" for model, one in crps.items() if one is None},
+        "refused": {model: "refused" for model, value in crps.items() if value is None},
         "crps": crps,
         "scores": scores,
-        "fill": next((one for one in fill.values() if one is not None), None),
+        "fill": next((value for value in fill.values() if value is not None), None),
         "best": min(valid, default=None),
     }
 
@@ -215,4 +256,4 @@ PLAYED: dict[tuple[str, str], Callable[[Inputs], dict[str, Any]]] = {
     ("synth-subnet", "prompt"): subnet_prompt,
     ("synth-subnet", "window"): subnet_window,
 }
-"""(challenge, kind of case) -> what plays it."""
+"""(challenge, kind of case) -> its player."""

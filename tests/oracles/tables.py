@@ -1,4 +1,4 @@
-"""What plays the cases of challenges that post tables of ids: DataCrunch's weeks, Numerai's rounds and seasons."""
+"""Players of the cases whose challenges post tables of ids: DataCrunch's weeks, Numerai's rounds and seasons."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ABSENT = missing("absent", "model")
 
 
 def datacrunch_round(inputs: Inputs) -> dict[str, Any]:
-    """A moon's answers and target to refusals, correlations, percentiles and money."""
+    """From a moon's answers and target to refusals, correlations, percentiles and money."""
     rules, moon, target = inputs["parameters"], inputs["round"]["moon"], inputs["round"]["target"]
     contract = datacrunch.contract(PUBKEY, rules)
     node = Node(contract, hours=24)
@@ -29,21 +29,21 @@ def datacrunch_round(inputs: Inputs) -> dict[str, Any]:
     pool_micro = round(rules["pool_usd"] * MICRO)
     paid, retained = money(data.payout.pools if data.payout else [], pool_micro)
     amounts = {data.ranking[i].model_id: amount for i, amount in paid.items()}
-    ranks = percentiles([{"rank": one.rank} for one in data.ranking])
+    ranks = percentiles([{"rank": entry.rank} for entry in data.ranking])
     return {
         "refused": _refused(scored),
         "scores": scores_of(scored),
         "percentile_ranks": {
-            one.model_id: float(part) for one, part in zip(data.ranking, ranks, strict=True)
+            entry.model_id: float(part) for entry, part in zip(data.ranking, ranks, strict=True)
         },
         "ranking": ranking(data, contract.score_decimals),
-        "payouts_micro": {one.model_id: amounts.get(one.model_id, 0) for one in data.ranking},
+        "payouts_micro": {entry.model_id: amounts.get(entry.model_id, 0) for entry in data.ranking},
         "retained_micro": retained,
     }
 
 
 def numerai_round(inputs: Inputs) -> dict[str, Any]:
-    """A round's answers, stakes and target to scores, stakes won or burnt, and shares."""
+    """From a round's answers, stakes and target to scores, stakes won or burnt, and shares."""
     node = _numerai_node(inputs["parameters"])
     played = _numerai_round(node, inputs["round"], T0)
     del played["stakes_after"]
@@ -51,10 +51,12 @@ def numerai_round(inputs: Inputs) -> dict[str, Any]:
 
 
 def numerai_season(inputs: Inputs) -> dict[str, Any]:
-    """Rounds whose stakes go on, a day apart, each paid by itself; the board is of the year."""
+    """Rounds a day apart whose stakes carry over. Each is paid by itself; the board covers the year."""
     node = _numerai_node(inputs["parameters"])
-    rounds = [_numerai_round(node, told, T0 + i * DAY_MS) for i, told in enumerate(inputs["rounds"])]
-    year = {model: of["year"] for model, of in node.windows.items()}
+    rounds = [
+        _numerai_round(node, round_inputs, T0 + i * DAY_MS) for i, round_inputs in enumerate(inputs["rounds"])
+    ]
+    year = {model: units_by_window["year"] for model, units_by_window in node.windows.items()}
     return {
         "rounds": rounds,
         "aggregates": {model: number(units) for model, units in year.items()},
@@ -67,17 +69,22 @@ def _numerai_node(rules: Inputs) -> Node:
 
 
 def _once(answers: Inputs) -> dict[str, Any]:
-    """Each model's only answer, null for one that was asked in vain, as `Node.question` takes them."""
+    """Each model's only answer (null: it was asked and did not answer) as arguments of `Node.question`."""
     return {
-        "said": {model: [(T0, as_json(said))] for model, said in answers.items() if said is not None},
-        "missed": {model: ABSENT for model, said in answers.items() if said is None},
+        "answers_by_model": {
+            model: [(T0, as_json(answer))] for model, answer in answers.items() if answer is not None
+        },
+        "missed": {model: ABSENT for model, answer in answers.items() if answer is None},
     }
 
 
-def _numerai_round(node: Node, told: Inputs, at: int) -> dict[str, Any]:
-    target, answers = told["target"], told["answers"]
-    truth = {"target": {one: target.get(one) for one in told["ids"]}, "late": list(told["late"])}
-    scored = node.question(truth, **_once(answers), stakes=told["stakes"], at=at)
+def _numerai_round(node: Node, round_inputs: Inputs, at: int) -> dict[str, Any]:
+    target, answers = round_inputs["target"], round_inputs["answers"]
+    truth = {
+        "target": {row_id: target.get(row_id) for row_id in round_inputs["ids"]},
+        "late": list(round_inputs["late"]),
+    }
+    scored = node.question(truth, **_once(answers), stakes=round_inputs["stakes"], at=at)
     data = node.close(at + DAY_MS)
     shares, retained = frac64_shares(data.payout.pools if data.payout else [])
     amounts = {data.ranking[i].model_id: share for i, share in shares.items()}
@@ -99,15 +106,16 @@ def _numerai_round(node: Node, told: Inputs, at: int) -> dict[str, Any]:
         "payouts_stake": {model: shared["payouts"].get(model, 0.0) for model in models},
         "payouts_frac64": {model: amounts.get(model, 0) for model in models},
         "retained_frac64": retained,
-        "stakes_after": {model: one["stake"] for model, one in node.states.items() if model in answers},
+        "stakes_after": {model: state["stake"] for model, state in node.states.items() if model in answers},
     }  # fmt: skip
 
 
 def _refused(scored: ev.RoundScoredData) -> dict[str, str]:
-    """Who has no score and why; a file says `absent` of who did not answer."""
-    statuses = {one.model_id: one.status for one in scored.entries()}
+    """The models without a score and the reason; a file says `absent` of a model that did not answer."""
+    statuses = {entry.model_id: entry.status for entry in scored.entries()}
     return {
-        model: "absent" if statuses[model] == "ABSENT" else why for model, why in refused_in(scored).items()
+        model: "absent" if statuses[model] == "ABSENT" else reason
+        for model, reason in refused_in(scored).items()
     }
 
 
@@ -116,4 +124,4 @@ PLAYED: dict[tuple[str, str], Callable[[Inputs], dict[str, Any]]] = {
     ("numerai", "round"): numerai_round,
     ("numerai", "season"): numerai_season,
 }
-"""(challenge, kind of case) -> what plays it."""
+"""(challenge, kind of case) -> its player."""

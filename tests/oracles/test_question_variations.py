@@ -1,4 +1,4 @@
-"""Tournaments and questions: cases that the files do not show, each reckoned by hand."""
+"""Tournaments and questions: cases that the files do not contain, each with results computed by hand."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def week(**answers: Any) -> dict[str, Any]:
     return datacrunch_round({"parameters": WEEK, "round": {"moon": 7, "target": TARGET, "answers": answers}})
 
 
-def test_a_week_alone_is_paid_whole_and_one_without_answers_is_retained():
+def test_a_single_model_gets_the_whole_pool_and_a_week_without_answers_is_retained():
     alone = week(a=rows(-1.0, 0.0, 1.0, 2.0))
     assert alone["scores"] == {"a": 1.0}
     assert (alone["payouts_micro"], alone["retained_micro"]) == ({"a": 1_000_000_000}, 0)
@@ -48,7 +48,7 @@ def test_a_week_alone_is_paid_whole_and_one_without_answers_is_retained():
 
 
 @pytest.mark.parametrize(
-    ("answer", "why"),
+    ("answer", "reason"),
     [
         (rows(1.0, 2.0, 3.0, "x"), "not a finite number"),
         (rows(1.0, 2.0, 3.0, True), "not a finite number"),
@@ -59,8 +59,8 @@ def test_a_week_alone_is_paid_whole_and_one_without_answers_is_retained():
         ([*rows(1.0, 2.0, 3.0, 4.0), [7, 4, 0.5]], "duplicate ids"),
     ],
 )
-def test_what_a_week_refuses(answer: list[Any], why: str):
-    assert week(a=answer)["refused"] == {"a": why}
+def test_what_a_week_refuses(answer: list[Any], reason: str):
+    assert week(a=answer)["refused"] == {"a": reason}
 
 
 def round_of(answers: dict[str, Any], target: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -70,12 +70,15 @@ def round_of(answers: dict[str, Any], target: dict[str, Any], **more: Any) -> di
 FIVE = dict(zip("abcde", (0.0, 0.25, 0.5, 0.75, 1.0), strict=True))
 
 
-def test_an_answer_that_ranks_as_the_target_does_has_nearly_1_and_its_opposite_the_same_below_0():
+def test_an_answer_in_the_order_of_the_target_scores_nearly_1_and_its_opposite_the_negative():
     opposite = {name: 1 - value for name, value in FIVE.items()}
     played = numerai_round({"parameters": NUMERAI, "round": round_of({"up": FIVE, "down": opposite}, FIVE)})
     up, down = played["scores"]["up"], played["scores"]["down"]
     g = [-1.2815515655446004, -0.5244005127080409, 0.0, 0.5244005127080409, 1.2815515655446004]
-    x, y = ([math.copysign(abs(one) ** 1.5, one) for one in of] for of in (g, [-0.5, -0.25, 0.0, 0.25, 0.5]))
+    x, y = (
+        [math.copysign(abs(value) ** 1.5, value) for value in values]
+        for values in (g, [-0.5, -0.25, 0.0, 0.25, 0.5])
+    )
     by_hand = math.fsum(a * b for a, b in zip(x, y, strict=True)) / math.sqrt(
         math.fsum(a * a for a in x) * math.fsum(b * b for b in y)
     )
@@ -85,21 +88,21 @@ def test_an_answer_that_ranks_as_the_target_does_has_nearly_1_and_its_opposite_t
 
 
 def test_with_more_than_a_fifth_of_the_targets_missing_nobody_is_scored_and_no_stake_moves():
-    known = {"a": 0.0, "b": 0.5, "c": 1.0}
-    told = round_of({"m": FIVE}, known, stakes={"m": 100.0})
-    played = numerai_round({"parameters": NUMERAI, "round": told})
+    targets = {"a": 0.0, "b": 0.5, "c": 1.0}
+    round_inputs = round_of({"m": FIVE}, targets, stakes={"m": 100.0})
+    played = numerai_round({"parameters": NUMERAI, "round": round_inputs})
     assert (played["scores"], played["payouts_stake"]) == ({"m": None}, {"m": 0.0})
-    enough = numerai_round({"parameters": NUMERAI, "round": told | {"target": known | {"d": 0.75}}})
+    enough = numerai_round({"parameters": NUMERAI, "round": round_inputs | {"target": targets | {"d": 0.75}}})
     assert enough["scores"]["m"] is not None
 
 
-def test_a_stake_that_is_posted_again_does_not_undo_what_was_won():
-    told = round_of({"m": FIVE}, FIVE, stakes={"m": 100.0})
-    first, second = numerai_season({"parameters": NUMERAI, "rounds": [told, told]})["rounds"]
+def test_a_stake_that_is_posted_again_does_not_undo_earlier_gains():
+    round_inputs = round_of({"m": FIVE}, FIVE, stakes={"m": 100.0})
+    first, second = numerai_season({"parameters": NUMERAI, "rounds": [round_inputs, round_inputs]})["rounds"]
     assert (first["at_risk"], second["at_risk"]) == ({"m": 100.0}, {"m": 105.0})
 
 
-def test_a_tournament_of_nobody_and_a_season_of_nobody_end_in_a_result():
+def test_a_tournament_and_a_season_without_participants_end_in_a_result():
     assert numerai_season({"parameters": NUMERAI, "rounds": []}) == {
         "rounds": [],
         "aggregates": {},
@@ -118,23 +121,23 @@ def question(outcome: int | None, **forecasts: Any) -> dict[str, Any]:
     return {**times, "outcome": outcome, "forecasts": forecasts}
 
 
-def standing(p: float, start: int = 0, end: int | None = None) -> list[dict[str, Any]]:
-    return [{"p": [p, 1 - p], "start": start, "end": end}]
+def standing(probability: float, start: int = 0, end: int | None = None) -> list[dict[str, Any]]:
+    return [{"p": [probability, 1 - probability], "start": start, "end": end}]
 
 
-def test_alone_a_forecast_has_no_peer_and_an_annulled_question_scores_nobody():
+def test_a_forecast_alone_has_peer_score_0_and_an_annulled_question_scores_nobody():
     played = metaculus_tournament(
         {"parameters": PRIZES, "questions": [question(0, a=standing(0.5)), question(None, a=standing(0.9))]}
     )
-    alone, annulled = (one["scores"]["a"] for one in played["questions"])
+    alone, annulled = (question["scores"]["a"] for question in played["questions"])
     assert alone == {"peer": 0.0, "baseline": 0.0, "coverage": 1.0}
     assert annulled == {"peer": None, "baseline": None, "coverage": 0.0}
     assert (played["payouts_micro"], played["retained_micro"]) == ({"a": 0}, 100_000_000)
 
 
-def test_peers_are_those_who_stand_at_the_time_and_weights_count_in_the_sums():
-    told = question(0, a=standing(0.8), b=standing(0.4, 50)) | {"weight": 0.5}
-    played = metaculus_tournament({"parameters": PRIZES, "questions": [told]})
+def test_peers_are_the_forecasts_standing_at_the_time_and_weights_count_in_the_sums():
+    question_inputs = question(0, a=standing(0.8), b=standing(0.4, 50)) | {"weight": 0.5}
+    played = metaculus_tournament({"parameters": PRIZES, "questions": [question_inputs]})
     half = 100 * 2 * math.log(0.8 / math.sqrt(0.8 * 0.4)) / 2
     assert played["questions"][0]["scores"]["a"]["peer"] == pytest.approx(half)
     assert played["aggregates"]["a"]["peer_sum"] == pytest.approx(half / 2)
@@ -142,7 +145,7 @@ def test_peers_are_those_who_stand_at_the_time_and_weights_count_in_the_sums():
     assert played["payouts_micro"] == {"a": 100_000_000, "b": 0}
 
 
-def test_the_only_day_of_an_event_weighs_all_and_days_outside_it_nothing():
+def test_the_only_day_of_an_event_has_all_the_weight_and_days_outside_it_none():
     models = {
         "today": {"registered": 0, "failed": False, "predictions": {"0": 0.7}},
         "beyond": {"registered": 0, "failed": False, "predictions": {"1": 0.7}},

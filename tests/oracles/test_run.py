@@ -1,4 +1,4 @@
-"""The runner of oracles: what a case expects is what the node makes, and a case that differs is missed."""
+"""The runner of oracles: a case whose expected results equal the node's is ok, any other is missed."""
 
 from __future__ import annotations
 
@@ -111,10 +111,10 @@ def file(challenge: str, *cases: dict[str, Any]) -> dict[str, Any]:
     return {"challenge": challenge, "tolerance": TOLERANCE, "cases": list(cases)}
 
 
-def test_cases_that_the_node_makes_are_ok_and_exit_with_0(tmp_path):
-    found = run(tmp_path, file("btc-up", UP), file("synth", PLACES), CHECKPOINT)
-    assert found.returncode == 0, found.stdout + found.stderr
-    assert found.stdout.splitlines() == [
+def test_cases_whose_results_the_node_reproduces_are_ok_and_exit_with_0(tmp_path):
+    process = run(tmp_path, file("btc-up", UP), file("synth", PLACES), CHECKPOINT)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert process.stdout.splitlines() == [
         "ok      0.json: up, then down",
         "ok      1.json: two places",
         "ok      2.json: 3 models by horizon, ranked and paid",
@@ -133,12 +133,12 @@ def altered(case: Any, path: tuple[Any, ...], value: Any) -> Any:
 WRONG = {
     "a score": (UP, ("expected", "rounds", 0, "scores", "a"), 0.99),
     "a charge": (UP, ("expected", "rounds", 1, "charges"), {"b": 0.0}),
-    "a mean by a unit": (UP, ("expected", "aggregates", "period", "a"), 0.875000001),
+    "a mean by one unit": (UP, ("expected", "aggregates", "period", "a"), 0.875000001),
     "a rank": (UP, ("expected", "ranking", 1, "rank"), 1),
-    "a share by a billionth": (UP, ("expected", "payouts_frac64", "a"), 625_000_001),
-    "nobody instead of a model": (UP, ("expected", "payouts_frac64"), {"a": 625_000_000}),
+    "a share by one billionth": (UP, ("expected", "payouts_frac64", "a"), 625_000_001),
+    "a missing model": (UP, ("expected", "payouts_frac64"), {"a": 625_000_000}),
     "money by one micro": (PLACES, ("expected", "by_horizon", "86400", "retained_micro"), 379),
-    "a kind that nothing plays": (PLACES, ("kind",), "unheard of"),
+    "a kind without a player": (PLACES, ("kind",), "unheard of"),
     "an input that breaks it": (UP, ("inputs", "rounds", 0, "answers", "a", "status"), 7),
 }
 
@@ -146,20 +146,20 @@ WRONG = {
 @pytest.mark.parametrize(("case", "path", "value"), WRONG.values(), ids=WRONG)
 def test_a_case_that_differs_is_missed_and_exits_with_1(tmp_path, case, path, value):
     challenge = "btc-up" if case is UP else "synth"
-    found = run(tmp_path, file(challenge, altered(case, path, value)))
-    assert found.returncode == 1
-    first, *differences = found.stdout.splitlines()
+    process = run(tmp_path, file(challenge, altered(case, path, value)))
+    assert process.returncode == 1
+    first, *differences = process.stdout.splitlines()
     assert first.startswith("missed  0.json")
     assert differences
-    assert "Traceback" not in found.stdout + found.stderr
+    assert "Traceback" not in process.stdout + process.stderr
 
 
-def test_a_case_that_cannot_be_played_says_what_it_lacks(tmp_path):
-    found = run(
+def test_the_line_of_a_case_that_cannot_be_played_names_the_missing_input(tmp_path):
+    process = run(
         tmp_path, file("btc-up", altered(UP, ("inputs",), {"rounds": []})), {"config": {}, "models": [{}]}
     )
-    assert found.returncode == 1
-    assert [line.partition(" (")[0] for line in found.stdout.splitlines()] == [
+    assert process.returncode == 1
+    assert [line.partition(" (")[0] for line in process.stdout.splitlines()] == [
         "missed  0.json: up, then down",
         "          cannot be played: it has no 'absence_policy'",
         "missed  1.json: 1 models by horizon, ranked and paid",
@@ -167,11 +167,11 @@ def test_a_case_that_cannot_be_played_says_what_it_lacks(tmp_path):
     ]
 
 
-def test_a_real_checkpoints_payouts_are_json_lines_and_what_is_retained_stands_last(tmp_path):
-    found = run(tmp_path, CHECKPOINT, options=("--payouts",))
-    assert found.returncode == 0, found.stderr
+def test_payouts_of_a_real_checkpoint_are_json_lines_with_the_retained_amount_last(tmp_path):
+    process = run(tmp_path, CHECKPOINT, options=("--payouts",))
+    assert process.returncode == 0, process.stderr
     at = 1_767_614_400_000
-    assert [json.loads(line) for line in found.stdout.splitlines()] == [
+    assert [json.loads(line) for line in process.stdout.splitlines()] == [
         {"timestamp": at, "model": "a", "prize": 1244},
         {"timestamp": at, "retained": 756},
     ]
@@ -183,14 +183,17 @@ def test_models_whose_anchors_agree_to_12_digits_are_json_lines_and_those_of_few
     other = {name: value * (1 + 1e-9) for name, value in anchors.items()}
     dead = dict.fromkeys(anchors, 0.0)
     all_of = {"a": anchors, "b": same, "c": other, "d": dead, "e": dead}
-    models = [model(name, f"p-{name}", None, None) | {"by_param": of} for name, of in all_of.items()]
-    found = run(tmp_path, CHECKPOINT | {"models": models}, options=("--copies",))
-    assert [json.loads(line) for line in found.stdout.splitlines()] == [
+    models = [
+        model(name, f"p-{name}", None, None) | {"by_param": anchors_of_model}
+        for name, anchors_of_model in all_of.items()
+    ]
+    process = run(tmp_path, CHECKPOINT | {"models": models}, options=("--copies",))
+    assert [json.loads(line) for line in process.stdout.splitlines()] == [
         {"models": ["a", "b"], "players": ["p-a", "p-b"], "agree_in": 9, "of": 9}
     ]
 
 
 def test_an_anchor_by_horizon_that_its_parameters_do_not_give_is_missed(tmp_path):
-    found = run(tmp_path, altered(CHECKPOINT, ("models", 0, "scores", "3600"), 0.3))
-    assert found.returncode == 1
-    assert "a: scores.3600 is 0.25, expected 0.3" in found.stdout
+    process = run(tmp_path, altered(CHECKPOINT, ("models", 0, "scores", "3600"), 0.3))
+    assert process.returncode == 1
+    assert "a: scores.3600 is 0.25, expected 0.3" in process.stdout

@@ -1,4 +1,4 @@
-"""Variations of Synth's and the subnet's cases - holes, ties, refusals, nobody - reckoned here once more, plainly."""
+"""Variations of Synth's and the subnet's cases (holes, ties, refusals, no models), computed a second time by plain code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ with root_on_path():
 
 START = 1_780_000_020
 MONTH = 687 * 30 * 86_400
-"""Where periods of thirty days meet."""
+"""The boundary of two periods of thirty days."""
 
 
 # --- densities -------------------------------------------------------------------------------------------
@@ -29,11 +29,11 @@ SHAPES = {"df": 5.5, "s": 0.7, "c": 1.7, "a": 2.2, "b": 3.1, "dfn": 6.0, "dfd": 
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_density_has_a_mass_of_one_and_its_loc_and_scale_move_it(name: str):
+def test_every_density_has_a_mass_of_1_and_is_moved_by_loc_and_scale(name: str):
     shapes = {shape: SHAPES[shape] for shape in FAMILIES[name][0]}
     plain = leaves({"type": "builtin", "name": name, "params": shapes})
     moved = leaves({"type": "builtin", "name": name, "params": shapes | {"loc": 3.0, "scale": 2.0}})
-    # The substitution x = tan(u) takes the whole line, heavy tails too, into a bounded one.
+    # The substitution x = tan(u) maps the whole line, with its heavy tails, to a bounded interval.
     n = 4000
     steps = [(i + 0.5) / n * math.pi - math.pi / 2 for i in range(n)]
     mass = sum(pdf(plain, math.tan(u)) / math.cos(u) ** 2 for u in steps) * math.pi / n
@@ -48,19 +48,19 @@ def test_what_is_no_density_is_refused():
         inner = nested(depth - 1) if depth else norm
         return {"type": "mixture", "components": [{"density": inner, "weight": 1}]} if depth else inner
 
-    def of(count: int) -> dict[str, Any]:
+    def mixture_of(count: int) -> dict[str, Any]:
         return {"type": "mixture", "components": [{"density": norm, "weight": -0.5}] * count}
 
     assert len(leaves(nested(3))) == 1
-    assert [weight for weight, *_ in leaves(of(4))] == [0.25] * 4
-    bad = [nested(4), of(0), 7, None, {}, norm | {"name": "none"}, norm | {"params": {"loc": "0", "scale": 1}},
+    assert [weight for weight, *_ in leaves(mixture_of(4))] == [0.25] * 4
+    bad = [nested(4), mixture_of(0), 7, None, {}, norm | {"name": "none"}, norm | {"params": {"loc": "0", "scale": 1}},
            norm | {"params": {"loc": 0, "scale": 0}}, norm | {"params": {"loc": math.inf, "scale": 1}},
            {"type": "builtin", "name": "t", "params": {"df": -1}}, {"type": "mixture", "components": [{"density": norm}]}]  # fmt: skip
-    for one in bad:
+    for density in bad:
         with pytest.raises(Refused):
-            leaves(one)
+            leaves(density)
     with pytest.raises(Refused):
-        leaves(of(4), leaves_max=3)
+        leaves(mixture_of(4), leaves_max=3)
 
 
 def norm_pdf(z: float, loc: float, scale: float) -> float:
@@ -76,9 +76,12 @@ def crps_by_hand(
 ) -> float:
     grid = [-half + 2 * half * i / (points - 1) for i in range(points)]
     dz, total = grid[1] - grid[0], sum(abs(weight) for weight, *_ in parts)
-    density = [sum(abs(weight) / total * norm_pdf(z, *own) for weight, *own in parts) for z in grid]
+    density = [
+        sum(abs(weight) / total * norm_pdf(z, *loc_and_scale) for weight, *loc_and_scale in parts)
+        for z in grid
+    ]
     mass = integral(density, dz) if normalise else 1.0
-    below = [min(1.0, one * dz / mass) for one in itertools.accumulate(density)]
+    below = [min(1.0, value * dz / mass) for value in itertools.accumulate(density)]
     return integral([(f - (z >= x)) ** 2 for f, z in zip(below, grid, strict=True)], dz)
 
 
@@ -93,23 +96,24 @@ def test_the_crps_of_an_hour_with_weights_of_many_digits_and_a_missing_record(no
     wide = {"type": "builtin", "name": "norm", "params": {"loc": 0, "scale": 3000.0}}
     steps = [600, 1200]
     answers = {
-        name: {str(s): [one] * (3600 // s) for s in steps} for name, one in (("a", mixture), ("b", wide))
+        name: {str(s): [density] * (3600 // s) for s in steps}
+        for name, density in (("a", mixture), ("b", wide))
     }
     prices = {0: 100.0, 600: 700.0, 1200: -900.0, 1250: 50.0, 2400: 400.0, 3000: 0.0, 3600: 90.0}
-    # The record closest to 1800 is that of 1250, to 1200 that of 1200.
+    # The record closest to 1800 is at 1250, the one closest to 1200 at 1200.
     seen = [(600, [600.0, -1600.0, 950.0, 350.0, -400.0, 90.0]), (1200, [-1000.0, 1300.0, -310.0])]
-    made = synth_round({
+    result = synth_round({
         "parameters": {"half_width": {"BTC": 1500}, "num_points": 300, "normalise_pdf": normalise},
         "round": {"asset": "BTC", "horizon": 3600, "steps": steps, "asked": START, "answers": answers,
                   "prices": [[START + time, price] for time, price in prices.items()]},
     })  # fmt: skip
-    for model, own in (("a", rounded), ("b", [(1.0, 0.0, 3000.0)])):
+    for model, components in (("a", rounded), ("b", [(1.0, 0.0, 3000.0)])):
         expected = sum(
-            crps_by_hand(own, x, 1500 * math.sqrt(step / 300), 300, normalise=normalise)
+            crps_by_hand(components, x, 1500 * math.sqrt(step / 300), 300, normalise=normalise)
             for step, changes in seen
             for x in changes
         )
-        assert made["crps"][model] == pytest.approx(expected / 1500, abs=1e-9)
+        assert result["crps"][model] == pytest.approx(expected / 1500, abs=1e-9)
 
 
 # --- the Synth subnet ------------------------------------------------------------------------------------
@@ -135,7 +139,7 @@ def test_an_hour_of_paths_with_gaps_volatility_and_holes_in_the_real_prices():
     real[7] = real[31] = real[60] = math.nan
     paths = [path() for _ in range(7)]
     intervals = {"2min": 120, "15min": 900, "20min_abs": 1200, "0_10min_gaps": 600, "0_60min_gaps": 3600}
-    made = subnet_prompt({
+    result = subnet_prompt({
         "rule": "2026-09",
         "prompt": {"start": START, "increment": 60, "length": 3600, "simulations": 7, "intervals": intervals,
                    "vol_blocks": [3600, 900, 300], "real": real, "answers": {"a": [START, 60, *paths], "n": None}},
@@ -144,19 +148,22 @@ def test_an_hour_of_paths_with_gaps_volatility_and_holes_in_the_real_prices():
     for k in (2, 15):
         for i in range(0, 61 - k, k):
             if not math.isnan(real[i] + real[i + k]):
-                change = [(one[i + k] - one[i]) / one[i] * 1e4 for one in paths]
+                change = [(simulated[i + k] - simulated[i]) / simulated[i] * 1e4 for simulated in paths]
                 expected += pairs_by_hand(change, (real[i + k] - real[i]) / real[i] * 1e4)
-    expected += sum(pairs_by_hand([one[i] for one in paths], real[i]) / real[59] * 1e4 for i in (20, 40))
+    expected += sum(
+        pairs_by_hand([simulated[i] for simulated in paths], real[i]) / real[59] * 1e4 for i in (20, 40)
+    )
     expected += pairs_by_hand(
-        [(one[10] - one[0]) / one[0] * 1e4 for one in paths], (real[10] - real[0]) / real[0] * 1e4
+        [(simulated[10] - simulated[0]) / simulated[0] * 1e4 for simulated in paths],
+        (real[10] - real[0]) / real[0] * 1e4,
     )
     for k in (60, 15, 5):
         for i in range(0, 60, k):
-            known = [one for one in returns(real[i : i + k + 1]) if not math.isnan(one)]
-            of_paths = [statistics.stdev(returns(one[i : i + k + 1])) for one in paths]
-            expected += 5.25 / (3 * (60 // k)) * pairs_by_hand(of_paths, statistics.stdev(known))
-    assert made["crps"]["a"] == pytest.approx(expected, abs=1e-8)
-    assert (made["best"], made["fill"]) == (made["crps"]["a"], made["crps"]["a"])
+            real_returns = [change for change in returns(real[i : i + k + 1]) if not math.isnan(change)]
+            of_paths = [statistics.stdev(returns(simulated[i : i + k + 1])) for simulated in paths]
+            expected += 5.25 / (3 * (60 // k)) * pairs_by_hand(of_paths, statistics.stdev(real_returns))
+    assert result["crps"]["a"] == pytest.approx(expected, abs=1e-8)
+    assert (result["best"], result["fill"]) == (result["crps"]["a"], result["crps"]["a"])
 
 
 def paths_prompt(rule: str, ends: dict[str, float | None], real: float = 100.0) -> dict[str, Any]:
@@ -169,16 +176,16 @@ def paths_prompt(rule: str, ends: dict[str, float | None], real: float = 100.0) 
 
 
 def test_no_valid_answer_leaves_no_best_and_no_fill_and_no_score():
-    made = subnet_prompt(paths_prompt("2026-05", {"a": None, "b": 0.0}))
-    assert (made["best"], made["fill"], made["scores"]) == (None, None, {"a": None, "b": None})
+    result = subnet_prompt(paths_prompt("2026-05", {"a": None, "b": 0.0}))
+    assert (result["best"], result["fill"], result["scores"]) == (None, None, {"a": None, "b": None})
 
 
-def test_outliers_are_cut_at_ten_medians_unless_the_median_is_nothing():
-    # Each answer is one path: its CRPS is its distance, 100 basis points for each whole one.
-    made = subnet_prompt(paths_prompt("2026-09", {"a": 101.0, "b": 102.0, "c": 190.0, "n": None}))
-    assert made["scores"] == pytest.approx({"a": 0, "b": 100, "c": 1900, "n": 95})
-    made = subnet_prompt(paths_prompt("2026-09", {"a": 100.0, "b": 100.0, "c": 190.0}))
-    assert made["scores"] == pytest.approx({"a": 0, "b": 0, "c": 9000})
+def test_outliers_are_cut_at_ten_medians_unless_the_median_is_0():
+    # Each answer is a single path, so its CRPS is its distance from the real price: 100 basis points for each 1.0.
+    result = subnet_prompt(paths_prompt("2026-09", {"a": 101.0, "b": 102.0, "c": 190.0, "n": None}))
+    assert result["scores"] == pytest.approx({"a": 0, "b": 100, "c": 1900, "n": 95})
+    result = subnet_prompt(paths_prompt("2026-09", {"a": 100.0, "b": 100.0, "c": 190.0}))
+    assert result["scores"] == pytest.approx({"a": 0, "b": 0, "c": 9000})
 
 
 def test_digits_are_counted_as_written_by_the_older_rule_and_as_significant_by_the_newer():
@@ -192,8 +199,8 @@ def test_digits_are_counted_as_written_by_the_older_rule_and_as_significant_by_t
         1.5e-06: (True, True), 123456789: (False, False), 1000000000: (False, True), -5.5: (True, True),
         1e39: (False, False), 1e-50: (True, False), math.nan: (False, False), True: (False, False), "1": (False, False),
     }  # fmt: skip
-    found = {price: (fits(price, characters=True), fits(price, characters=False)) for price in cases}
-    assert found == cases
+    fitting = {price: (fits(price, characters=True), fits(price, characters=False)) for price in cases}
+    assert fitting == cases
 
 
 DECIMALS = st.builds(
@@ -206,7 +213,7 @@ DECIMALS = st.builds(
     st.integers(-60, 40),
     st.sampled_from([0, 0, 0, -1, 1]),
 )
-"""Of about as many digits as a price may have, and the floats just beside them."""
+"""Numbers with about as many digits as a price may have, and the floats next to them."""
 PRICES = (
     DECIMALS
     | st.floats()
@@ -223,21 +230,23 @@ PRICES = (
 @example([9.9999999, 1000.0, 1e22, 1e-14, 0.0], False)
 @example([999999995, 99999999.5, 9007199254740993.0], False)
 def test_prices_that_are_judged_together_are_judged_as_each_alone(prices: list[Any], characters: bool):
-    each = [_fits(price, characters=characters) for price in prices]
-    assert [all_fit([price], characters=characters) for price in prices] == each
-    assert all_fit(prices, characters=characters) == all(each)
-    assert all_fit([price for price, fits in zip(prices, each, strict=True) if fits], characters=characters)
+    fits_alone = [_fits(price, characters=characters) for price in prices]
+    assert [all_fit([price], characters=characters) for price in prices] == fits_alone
+    assert all_fit(prices, characters=characters) == all(fits_alone)
+    assert all_fit(
+        [price for price, fits in zip(prices, fits_alone, strict=True) if fits], characters=characters
+    )
 
 
-def test_a_third_each_and_a_newcomer_has_the_worst_for_what_was_asked_before_it_came():
+def test_three_competitions_weigh_a_third_each_and_a_newcomer_gets_the_worst_score_of_earlier_prompts():
     def rows(*scores: dict[str, float | None]) -> list[dict[str, Any]]:
         return [
-            {"time": MONTH - 600 + 600 * i, "asset": "BTC", "scores": one, "worst": 10.0}
-            for i, one in enumerate(scores)
+            {"time": MONTH - 600 + 600 * i, "asset": "BTC", "scores": scores_of_prompt, "worst": 10.0}
+            for i, scores_of_prompt in enumerate(scores)
         ]
 
     plain = rows({"a": 1.0, "b": 2.0, "c": 6.0})
-    made = subnet_window({
+    result = subnet_window({
         "asset_weights": {"BTC": 1.0},
         "competitions": [
             {"label": "equities", "share": 1 / 3, "beta": 0.15, "rows": plain},
@@ -246,12 +255,12 @@ def test_a_third_each_and_a_newcomer_has_the_worst_for_what_was_asked_before_it_
              "rows": rows({"a": 0.0}, {"a": 2.0, "b": 1.0}, {"a": 4.0, "b": 0.0}, {"a": 0.0, "b": None})},
         ],
     })  # fmt: skip
-    assert made["aggregates"]["hour"] == {"a": 1.5, "b": 5.25, "c": None}
+    assert result["aggregates"]["hour"] == {"a": 1.5, "b": 5.25, "c": None}
     plain_weight = {model: math.exp(-0.15 * loss) for model, loss in (("a", 1.0), ("b", 2.0), ("c", 6.0))}
     hour = {"a": math.exp(-0.3 * 1.5), "b": math.exp(-0.3 * 5.25), "c": 0.0}
     expected = {
         model: (2 * plain_weight[model] / sum(plain_weight.values()) + hour[model] / sum(hour.values())) / 3
         for model in "abc"
     }
-    assert made["weights"] == pytest.approx(expected, abs=1e-9)
-    assert sum(made["payouts_frac64"].values()) == 10**9
+    assert result["weights"] == pytest.approx(expected, abs=1e-9)
+    assert sum(result["payouts_frac64"].values()) == 10**9

@@ -1,4 +1,4 @@
-"""Variations of the challenges' cases - holes, ties, refusals, nobody - against each rule reckoned here once more, plainly."""
+"""Variations of the challenges' cases (holes, ties, refusals, no models) against each rule, coded a second time, plainly."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ START = 1_780_000_020
 # --- btc-up ----------------------------------------------------------------------------------------------
 
 
-def test_nobody_who_answered_is_ranked_or_paid():
+def test_a_period_without_valid_answers_ranks_and_pays_nobody():
     silent = {"a": {"status": "absent", "fault": "model"}, "b": {"status": "answered", "value": math.nan}}
     for rounds, models in (([], []), ([{"entry": 1.0, "resolved": 2.0, "answers": silent}] * 3, ["a", "b"])):
-        made = btc_up_period(
+        result = btc_up_period(
             {"absence_policy": "ignore", "min_participation": 0.0, "score_decimals": 9, "rounds": rounds}
         )
-        assert made["ranking"] == [{"model": one, "rank": None, "key": None} for one in models]
-        assert made["payouts_frac64"] == {}
-        assert made["aggregates"]["period"] == dict.fromkeys(models)
+        assert result["ranking"] == [{"model": model, "rank": None, "key": None} for model in models]
+        assert result["payouts_frac64"] == {}
+        assert result["aggregates"]["period"] == dict.fromkeys(models)
 
 
 # --- falcon ----------------------------------------------------------------------------------------------
@@ -47,9 +47,9 @@ def pot_by_hand(
     long: dict[str, float] = {}
     realised = dict.fromkeys(wealth, 0.0)
     for i, tick in enumerate(ticks):
-        playing = {model: one for model, one in tick.items() if one is not None}
-        for model, one in playing.items():
-            log = math.log(max(one, 1e-12))
+        playing = {model: likelihood for model, likelihood in tick.items() if likelihood is not None}
+        for model, likelihood in playing.items():
+            log = math.log(max(likelihood, 1e-12))
             short[model] = 0.3 * log + 0.7 * short.get(model, log)
             long[model] = 0.05 * log + 0.95 * long.get(model, log)
         if i < warm_up:
@@ -57,8 +57,10 @@ def pot_by_hand(
         if sum(playing.values()) > 0:
             weight = {model: math.exp(0.4 * short[model] + 0.6 * long[model]) for model in playing}
             pot = 1.0007 * sum(0.01 * wealth[model] for model in playing)
-            for model, one in playing.items():
-                share = 0.25 * weight[model] / sum(weight.values()) + 0.75 * one / sum(playing.values())
+            for model, likelihood in playing.items():
+                share = 0.25 * weight[model] / sum(weight.values()) + 0.75 * likelihood / sum(
+                    playing.values()
+                )
                 wealth[model] = 0.99 * wealth[model] + pot * share
         for model, active in wealth.items():
             if active > 2000:
@@ -77,10 +79,10 @@ def test_a_pot_with_a_warm_up_skipped_ticks_and_ticks_without_any_likelihood(war
     ticks[5] = dict.fromkeys(models, 0.0)
     ticks[6] = dict.fromkeys(models)
     wealth = {"a": 1000.0, "b": 2500.0, "c": 1990.0, "d": 0.0}
-    made = falcon_pot({
+    result = falcon_pot({
         "parameters": POT, "initial_wealth": wealth, "warm_up_ticks": warm_up, "pool_usd": 1.0, "likelihoods": ticks
     })  # fmt: skip
-    assert made["total"] == pytest.approx(pot_by_hand(ticks, dict(wealth), warm_up))
+    assert result["total"] == pytest.approx(pot_by_hand(ticks, dict(wealth), warm_up))
 
 
 # --- predictoor ------------------------------------------------------------------------------------------
@@ -96,15 +98,15 @@ def test_an_epoch_without_a_truth_in_time_gives_the_stakes_back(missing: str):
         {"model": "b", "at": e - 300, "epoch": e, "up": True, "stake": 1},
         {"model": "b", "at": e - 310, "epoch": e, "up": False, "stake": math.nan},
     ]
-    made = predictoor_epochs({
+    result = predictoor_epochs({
         "parameters": {"epoch_seconds": 300, "subscription_seconds": 86_400, "truth_timeout_seconds": 100},
         "balances": {"a": 50, "b": 50}, "prices": prices, "sales": [],
         "rounds": [{"epoch": e, "resolved_at": None if missing == "resolved_at" else e + 100, "posts": posts}],
     })  # fmt: skip
-    (only,) = made["rounds"]
+    (only,) = result["rounds"]
     expected = {"a": 70, "b": 0} if missing == "nothing" else {"a": 40, "b": 30}
     assert only["payouts"] == expected
-    assert [(one["at"] - e, one["why"]) for one in only["refused"]] == [
+    assert [(refusal["at"] - e, refusal["why"]) for refusal in only["refused"]] == [
         (-310, "not a direction and an amount"),
         (-300, "too late"),
     ]
@@ -117,7 +119,7 @@ LIMITS = {"trading_fee_pct": 0.001, "spread_pct": 0.0005, "carry_annual_pct": 36
 
 
 class Trader:
-    """One who holds lots: [size, entry, time of its last mark] of each subject."""
+    """A trader's lot of each subject: [size, entry, time of its last mark]."""
 
     def __init__(self) -> None:
         self.held: dict[str, list[float]] = {}
@@ -127,7 +129,7 @@ class Trader:
     def buys(self, subject: str, amount: float, price: float, at: float) -> None:
         size = self.held.get(subject, [0.0])[0]
         same = size * amount > 0
-        rest = sum(abs(own[0]) for name, own in self.held.items() if same or name != subject)
+        rest = sum(abs(lot[0]) for name, lot in self.held.items() if same or name != subject)
         wanted = min(abs(amount), 100.0 - abs(size) * same, max(0.0, 150.0 - rest))
         if wanted <= 0:
             return
@@ -190,22 +192,22 @@ def test_orders_are_cut_to_the_limits_and_each_subject_pays_carry_at_its_own_mar
                 trader.buys(subject, change, prices[subject], at + 5)
         events += [{"at": at + 5, "subject": subject, "answers": answers}, {"at": at + 6, "snapshot": True}]
         worth.append({model: trader.worth(prices) for model, trader in traders.items()})
-    # Bought after the last snapshot: not looked at.
+    # Bought after the last snapshot: it does not count.
     events.append(
         {"at": at + 7, "subject": "X", "answers": {"a": {"action": "buy", "amount": 9.0, "signal": 0.0}}}
     )
-    made = trading_session({"parameters": LIMITS | {"mode": mode}, "models": ["a", "b"], "events": events})
-    seen = [step["snapshot"] for step in made["steps"] if "snapshot" in step]
+    result = trading_session({"parameters": LIMITS | {"mode": mode}, "models": ["a", "b"], "events": events})
+    seen = [step["snapshot"] for step in result["steps"] if "snapshot" in step]
     for at_snapshot, expected in zip(seen, worth, strict=True):
-        assert {model: one["net_pnl"] for model, one in at_snapshot.items()} == pytest.approx(expected)
-    assert {one["model"]: one["key"] for one in made["ranking"]} == pytest.approx(worth[-1], abs=1e-8)
-    for model, own in made["aggregates"].items():
-        curve = [one[model] for one in worth]
+        assert {model: book["net_pnl"] for model, book in at_snapshot.items()} == pytest.approx(expected)
+    assert {row["model"]: row["key"] for row in result["ranking"]} == pytest.approx(worth[-1], abs=1e-8)
+    for model, metrics in result["aggregates"].items():
+        curve = [worth_by_model[model] for worth_by_model in worth]
         changes = [b - a for a, b in itertools.pairwise(curve)]
-        losses = [one for one in changes if one < 0]
-        assert own["max_drawdown"] == pytest.approx(
-            max(max(curve[: i + 1]) - one for i, one in enumerate(curve))
+        losses = [change for change in changes if change < 0]
+        assert metrics["max_drawdown"] == pytest.approx(
+            max(max(curve[: i + 1]) - value for i, value in enumerate(curve))
         )
-        assert own["sortino"] == pytest.approx(
-            statistics.mean(changes) / math.sqrt(sum(one * one for one in losses) / len(losses))
+        assert metrics["sortino"] == pytest.approx(
+            statistics.mean(changes) / math.sqrt(sum(loss * loss for loss in losses) / len(losses))
         )
