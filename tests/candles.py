@@ -1,4 +1,6 @@
-"""The candles that tests run on: the real ones where they are, else a generated market; the test says which."""
+"""The candles of the tests: the real ones where they are available, else a generated market. The test's output says
+which.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ GENERATED_DAYS = 4
 
 
 def candle_file(folder: Path) -> Path:
-    """A CSV(.gz) of BTCUSDT minutes from START on; made in `folder` where the real one is not at hand."""
+    """A CSV(.gz) of BTCUSDT minutes from START on. It is generated in `folder` where the real one is missing."""
     places = [os.environ.get("COORDINATOR_CANDLES_DIR"), Path(__file__).parents[2] / "shared" / "data"]
     for place in filter(None, places):
         for file in sorted(Path(place).glob("BTCUSDT-1m-*.csv.gz")):

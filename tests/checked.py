@@ -17,7 +17,7 @@ from coordinator.streams.log.plain_topics import counter_for
 
 
 def topics_of(log: MemoryLog) -> Callable[[str, Need], AsyncIterator[Decision]]:
-    """The decisions of a topic from a position on, as the check reads them."""
+    """Yields the decisions of a topic from a position on, in the check's format."""
 
     async def decisions(topic: str, start: Need) -> AsyncIterator[Decision]:
         counter = counter_for(topic, start)
@@ -29,7 +29,7 @@ def topics_of(log: MemoryLog) -> Callable[[str, Need], AsyncIterator[Decision]]:
 
 
 def chain_of(log: MemoryLog, checkpoint: CheckpointData) -> Chain:
-    """What the first look reads: the facts of the checkpoint's period."""
+    """The facts of the checkpoint's period, which the check reads first."""
     period = (checkpoint.period_start, checkpoint.period_end)
     return Chain({topic: log.decisions(topic) for topic in TOPICS_READ}, period)
 
@@ -37,7 +37,7 @@ def chain_of(log: MemoryLog, checkpoint: CheckpointData) -> Chain:
 def steps_of(
     log: MemoryLog, chain: Chain, checkpoint: CheckpointData, contracts: Any, crunch_id: str
 ) -> dict[str, str]:
-    """Step -> what was checked, of all steps in order. Raises ChainBrokenError."""
+    """Step -> what was checked, for all steps in order. Raises ChainBrokenError."""
 
     async def walk() -> dict[str, str]:
         steps = check_log(topics_of(log), chain, checkpoint, contracts, crunch_id)
@@ -51,7 +51,7 @@ def steps_of(
 def fault_of(
     log: MemoryLog, chain: Chain, checkpoint: CheckpointData, contracts: Any, crunch_id: str
 ) -> ChainBrokenError | None:
-    """What the check finds first; None where all holds."""
+    """The first error that the check finds, or None."""
     try:
         steps_of(log, chain, checkpoint, contracts, crunch_id)
     except ChainBrokenError as error:

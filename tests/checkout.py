@@ -1,4 +1,4 @@
-"""The checkout's root on the module path for a while, for what stands in `docs`: conftest.py has taken it off."""
+"""Puts the checkout's root on the module path for a while, so that `docs` can be imported; conftest.py takes it off."""
 
 from __future__ import annotations
 

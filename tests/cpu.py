@@ -1,7 +1,7 @@
-"""How much work something is, on a machine that does other work too.
+"""Measures CPU work on a machine that is busy with other work too.
 
-CPU time does not count what others take, yet it stretches where they share a core and its cache. So the work is told
-as a multiple of a fixed loop's, timed in turn with it, the least of several tries.
+CPU time excludes the time of other processes, yet it grows where they share a core and its cache. So work is stated as
+a multiple of a fixed loop. Work and loop run in turn, several times, and the minimum of each counts.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 
 def loops(run: Callable[[], object], tries: int = 5) -> float:
-    """CPU time of `run`, with the processes that it waits for, in fixed loops (one: about 0.1 s on a small machine)."""
+    """CPU time of `run` and the processes it waits for, in units of the fixed loop (about 0.1 s on a small machine)."""
     pairs = [(spent(run), spent(_loop)) for _ in range(tries)]
     return min(seconds for seconds, _ in pairs) / min(loop for _, loop in pairs)
 

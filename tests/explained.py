@@ -13,7 +13,7 @@ from coordinator.streams.engine import MemoryLog
 
 
 class MemoryAppends:
-    """The decisions of a log in memory at given offsets, as `KafkaAppends` reads them from a broker."""
+    """The decisions of a log in memory by offset, in place of `KafkaAppends`, which reads them from a broker."""
 
     def __init__(self, log) -> None:
         self._log = log
@@ -25,21 +25,21 @@ class MemoryAppends:
         }
 
     def of(self, topic):
-        """Offset -> the counted decision that ends there."""
+        """Offset -> the counted decision whose last record is there."""
         if topic not in self._decisions:
             self._decisions[topic] = {decision.offset: decision for decision in self._log.decisions(topic)}
         return self._decisions[topic]
 
 
 class _AsBuilt(MemoryAppends):
-    """As `MemoryAppends`, of a `LogBuilder`, which may still grow."""
+    """The same over a `LogBuilder` that may still grow."""
 
     def of(self, topic):
         return {decision.offset: decision for decision in MemoryLog(self._log.records).decisions(topic)}
 
 
 def explainer_over(log):
-    """An explainer over a `LogBuilder`, whose contract nobody has."""
+    """An explainer over a `LogBuilder`, without any contract."""
     return Explainer(_AsBuilt(log), lambda facts: explain_again(facts, ContractShelf()))
 
 
@@ -55,7 +55,7 @@ def fold(log, folder, crunch_id="engine"):
 
 
 def explained(log, folder, contracts, crunch_id="engine"):
-    """`.explainer`, `.read`, `.appends` over a log; `contracts` gives the contract of a hash."""
+    """`.explainer`, `.read` and `.appends` over a log. `contracts` returns the contract of a hash."""
     appends = MemoryAppends(log)
     return SimpleNamespace(
         explainer=Explainer(appends, lambda facts: explain_again(facts, contracts)),
@@ -70,5 +70,5 @@ def the(explanation, name):
 
 
 def values(step):
-    """Name -> exact value, of what a step takes and gives."""
+    """Name -> exact value of a step's inputs and outputs."""
     return {value.name: value.exact for value in [*step.inputs, *step.result]}

@@ -1,4 +1,4 @@
-"""Fakes of the ports: a gateway that does what a test says, and one that only answers, for benches."""
+"""Fakes of the ports: a gateway that behaves as a test tells it, and one that only answers, for benches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Behaviour = Callable[[str, Sequence[Any]], Any]
 
 
 class GatewayCall(msgspec.Struct, frozen=True):
-    """One call as the fake was asked for it."""
+    """A call that the fake received."""
 
     method: str
     arguments: tuple[Any, ...]
@@ -26,7 +26,7 @@ class GatewayCall(msgspec.Struct, frozen=True):
 
 
 def model_info(model_id: str, **fields: str) -> ModelInfo:
-    """A ModelInfo with names made from the id."""
+    """A ModelInfo whose names derive from the id."""
     defaults = {
         "model_name": f"model-{model_id}",
         "deployment_id": f"{model_id}_1",
@@ -37,7 +37,7 @@ def model_info(model_id: str, **fields: str) -> ModelInfo:
 
 
 class FakeGateway:
-    """A `ModelGateway` whose models are functions; `calls` keeps what it was asked."""
+    """A `ModelGateway` whose models are functions. `calls` lists the calls it received."""
 
     def __init__(self, behaviours: Mapping[str, Behaviour] | None = None) -> None:
         self.calls: list[GatewayCall] = []
@@ -53,7 +53,7 @@ class FakeGateway:
             self.join(model_id, behaviour)
 
     def join(self, model_id: str, behaviour: Behaviour, info: ModelInfo | None = None) -> None:
-        """A model appears, or a new deployment of it (pass its info)."""
+        """A model, or a new deployment of it (pass its info), appears."""
         self._behaviours[model_id] = behaviour
         self._infos[model_id] = info or model_info(model_id)
         self._away.discard(model_id)
@@ -63,20 +63,20 @@ class FakeGateway:
         self._notices.append(ModelNotice("seen", self._infos[model_id]))
 
     def recover(self, model_id: str) -> None:
-        """The model's process died; it is absent until `join`."""
+        """The model's process dies; it is absent until `join`."""
         self._away.add(model_id)
         self._recovering.add(model_id)
         self._notices.append(ModelNotice("recovering", self._infos[model_id]))
 
     def leave(self, model_id: str) -> None:
-        """The model was stopped."""
+        """The model is stopped."""
         self._away.add(model_id)
         if self.announced is not None:
             self.announced.discard(model_id)
         self._notices.append(ModelNotice("left", self._infos[model_id], reason="stopped"))
 
     def fail(self, model_id: str, code: str, reason: str = "") -> None:
-        """A failure of the model was reported."""
+        """A failure of the model is reported."""
         self._notices.append(ModelNotice("failed", self._infos[model_id], code, reason))
 
     async def report_failure(self, model_id: str, code: str, reason: str) -> bool:
@@ -141,7 +141,7 @@ class FakeGateway:
 
 
 class InProcessGateway:
-    """`n` models that answer at once, all the same way: what a round costs without models."""
+    """`n` models that all give the same answer at once. It shows the cost of a round without models."""
 
     def __init__(self, n: int, output: Any = None) -> None:
         self._infos = [model_info(f"m{index:05d}") for index in range(n)]

@@ -1,9 +1,9 @@
-"""Processes of tests, forked from one that has imported already: imports are most of what a short life costs.
+"""Processes of tests, forked from a process that has done the imports, because imports cost most of a short process's
+time.
 
-`start` is to such a test what `subprocess.Popen` is to others. The process asked is the product's own
-(`coordinator.cli.preloaded`, from which a node forks its workers), or `forking_parent.py` beside this module, which
-runs any script in the fork as well. There is one for each process of the test run; it ends, and with it whatever it has
-forked, when that process does.
+`start` replaces `subprocess.Popen`. The parent is the product's own (`coordinator.cli.preloaded`, from which a node
+forks its workers), or `forking_parent.py` beside this module, which can also run any script in the fork. Each process
+of the test run has one parent. The parent and all its forks end when that process ends.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LENGTH = struct.Struct("!I")
 
 
 class ForkedProcess:
-    """A fork: what tests use of `subprocess.Popen`."""
+    """A fork, with those parts of `subprocess.Popen` that tests use."""
 
     def __init__(self) -> None:
         self.pid = 0
@@ -48,26 +48,26 @@ class ForkedProcess:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Send a signal, while it lives."""
+        """Send a signal if the fork is alive."""
         if self.returncode is None:
             os.kill(self.pid, number)
 
     def terminate(self) -> None:
-        """SIGTERM, while it lives."""
+        """Send SIGTERM if the fork is alive."""
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL, while it lives."""
+        """Send SIGKILL if the fork is alive."""
         self.send_signal(signal.SIGKILL)
 
     def end(self, code: int) -> None:
-        """Called by its parent's reader: it has ended."""
+        """The parent's reader calls this when the fork has ended."""
         self.returncode = code
         self._ended.set()
 
 
 class ForkingParent:
-    """The process that has imported, and the thread that hears of its forks."""
+    """The process that has imported, and the thread that reads its messages about forks."""
 
     def __init__(self) -> None:
         self._asking = threading.Lock()
@@ -89,7 +89,7 @@ class ForkingParent:
         threading.Thread(target=self._hear, args=(reading,), daemon=True, name="forks").start()
 
     def fork(self, request: Mapping[str, object], fds: Sequence[int]) -> ForkedProcess:
-        """A fork for which `request` is done; the three of `fds` are its stdin, stdout and stderr."""
+        """A fork that carries out `request`. The three `fds` are its stdin, stdout and stderr."""
         child, started = ForkedProcess(), threading.Event()
         body = json.dumps(request).encode()
         with self._asking:
@@ -128,10 +128,10 @@ def start(
     cwd: Path | None = None,
     piped: bool = False,
 ) -> ForkedProcess:
-    """`coordinator ARGUMENTS` as a process of its own, or `script` with these arguments. `out` takes what it prints, and
-    its stderr too where no `errors` are given.
+    """`coordinator ARGUMENTS` as a process of its own, or `script` with these arguments. `out` receives its stdout, and
+    its stderr too unless `errors` is given.
 
-    `piped`: its stdin is a pipe, `process.stdin`; else there is nothing to read.
+    `piped`: its stdin is the pipe `process.stdin`. By default its stdin is empty.
     """
     request = {
         "name": script.stem if script else f"test-{arguments[0]}",
@@ -165,7 +165,9 @@ def run(
     cwd: Path | None = None,
     timeout_seconds: float = 300.0,
 ) -> subprocess.CompletedProcess[str]:
-    """`coordinator ARGUMENTS`, or `script` with these arguments, to its end. Raises subprocess.TimeoutExpired, and kills it then."""
+    """Runs `coordinator ARGUMENTS`, or `script` with these arguments, to its end. On a timeout it is killed and
+    subprocess.TimeoutExpired is raised.
+    """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
         child = start(arguments, env=env, out=out, errors=errors, script=script, cwd=cwd)
         try:

@@ -1,7 +1,7 @@
-"""`coordinator` on a PATH, for shells that a test runs: each call is a fork (`forked.py`), with the caller's folder,
-variables and terminal. A dozen calls of a page would else spend most of their CPU on imports.
+"""`coordinator` on a PATH, for shells that a test runs: each call is a fork (`forked.py`) with the caller's folder,
+variables and terminal. Without it, a page with a dozen calls would spend most of its CPU on imports.
 
-`coordinator up` is the installed command itself: it is ended by Ctrl-C, and forks workers of its own.
+`coordinator up` is the installed command itself, because it is ended by Ctrl-C and forks workers of its own.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ sys.exit(code if code >= 0 else 128 - code)
 
 
 class ForkedCommand:
-    """The command `coordinator` in `folder`, while it is entered."""
+    """The command `coordinator` in `folder`, for the duration of a `with` block."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -56,7 +56,7 @@ class ForkedCommand:
         while True:
             try:
                 asking, _ = self._listening.accept()
-            except OSError:  # it was closed
+            except OSError:  # closed by `__exit__`
                 return
             threading.Thread(target=_answer, args=(asking,), daemon=True, name="forked command").start()
 

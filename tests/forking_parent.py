@@ -1,4 +1,4 @@
-"""The process that tests fork theirs from (`forked.py`): it has imported what a worker needs, and nothing of a test."""
+"""The process that tests fork from (`forked.py`): it has imported what a worker needs, and nothing of a test."""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 
     given(stage).when("feeds", record, tick).then(InputReceived, InputsUntil)
 
-`own` is what the stage decided in an earlier life, `when` delivers one counted decision of a source and takes every
-decision that becomes due, `then` names what was decided since: kinds, or whole events. `made` gives those events,
-`drafts` the decisions. No broker and no clock: offsets count up by themselves.
+`own` are the stage's decisions from an earlier life. `when` delivers one counted decision of a source and takes every
+decision that becomes due. `then` compares what was decided since then, by kind or by whole event. `made` are those
+events, `drafts` the decisions. There is no broker and no clock: offsets count up by themselves.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def decision(
     upto: dict[str, Position] | None = None,
     need: dict[str, Need] | None = None,
 ) -> Decision:
-    """A counted decision as a reader would give it: through its bytes, so that what cannot travel fails here."""
+    """A counted decision as a reader returns it, encoded and decoded, so that events that do not survive encoding fail
+    here.
+    """
     body = msgspec.Raw(b"[" + b",".join(encode_event(event) for event in events) + b"]")
     return Decision(
         topic, offset, offset, offset + 1, Need(offset, 1, offset), upto or {}, need or {}, (body,)
@@ -46,18 +48,18 @@ class Given:
         self._own = 0
 
     def own(self, *events: Event) -> Given:
-        """An own decision of an earlier life is remembered."""
+        """Remembers one of the stage's own decisions from an earlier life."""
         self.stage.remember(decision(self.stage.topic, self._own, events))
         self._own += 1
         return self
 
     def at(self, topic: str, offset: int) -> Given:
-        """The next decision of a topic stands there."""
+        """The offset of a topic's next decision."""
         self._offsets[topic] = offset
         return self
 
     def when(self, topic: str, *events: Event) -> Given:
-        """One decision of a source arrives; everything that is due now is decided and remembered."""
+        """Delivers one decision of a source; every decision that is now due is taken and remembered."""
         offset = self._offsets.get(topic, 0)
         self._offsets[topic] = offset + 1
         self.stage.absorb(decision(topic, offset, events))
@@ -66,12 +68,12 @@ class Given:
             assert encoded(self.stage.next_draft()) == encoded(draft), "decide() is not pure"
             self.stage.remember(draft)
             self.drafts.append(draft)
-            # As others will read them: through bytes.
+            # encoded and decoded, as others will read them
             self.made += decision(self.stage.topic, 0, list(draft.events)).events
         return self
 
     def then(self, *expected: type[Event] | Event) -> Given:
-        """The last `when` made exactly these events: a class stands for any event of its kind."""
+        """Asserts that the last `when` made exactly these events. A class matches any event of its kind."""
         kinds = [kind if isinstance(kind, type) else type(kind) for kind in expected]
         assert [type(event) for event in self.made] == kinds
         for event, wanted in zip(self.made, expected, strict=True):
@@ -92,7 +94,7 @@ class Given:
 
 
 def heard(stage: FeedStage, command: Decision) -> tuple[Draft | None, list[tuple[str, str]]]:
-    """What the feed stage makes of a command, not remembered yet, and what of it is refused."""
+    """The feed stage's decision on a command, not yet remembered, and its refusals."""
     stage.absorb(command)
     return stage.next_draft(), stage.refused()
 
@@ -103,5 +105,5 @@ def encoded(draft: Draft) -> bytes:
 
 
 def given(stage: Stage) -> Given:
-    """Begin."""
+    """Starts a conversation with a stage."""
     return Given(stage)

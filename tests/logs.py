@@ -7,7 +7,7 @@
     log.round(60_000, {"m1": "ABSENT"})
     log.records["scores"]                 # [bytes, ...], offset = index
 
-Times are ms. Scores are units of 10**-9. Every method gives back what it made, so that a test can name it.
+Times are ms. Scores are units of 10**-9. Every method returns what it made, so that a test can refer to it.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ _CANDLES = {"source": "generated", "subject": "BTCUSDT", "kind": "candle", "gran
 
 
 class LogBuilder:
-    """Topics as lists of records. `records[topic][offset]` is what a broker would hold."""
+    """Topics as lists of records. `records[topic][offset]` is the record that a broker would hold there."""
 
     def __init__(self, crunch_id: str = "btc-up") -> None:
         self.crunch_id = crunch_id
@@ -85,7 +85,7 @@ class LogBuilder:
         self._terms: list[ev.Terms] = []
 
     def append(self, topic: str, *events: ev.Event, upto: Mapping[str, Position] | None = None) -> None:
-        """One counted decision, after a claim where it is the topic's first; or plain events."""
+        """Appends one counted decision, after a claim if it is the topic's first; or plain events."""
         records = self.records[topic]
         if not BY_TOPIC[topic].enveloped:
             records.extend(encode_event(event) for event in events)
@@ -96,11 +96,11 @@ class LogBuilder:
         records.extend(encode_decision(events, epoch=1, seq=seq, upto=dict(upto or {}), need={}))
 
     def garbage(self, topic: str, record: bytes | None = b"no append at all") -> None:
-        """A record that does not count."""
+        """Appends a record that does not count."""
         self.records[topic].append(record)
 
     def terms(self, told_at: int | None = None, **changes: Any) -> ev.Terms:
-        """CrunchConfigured in every topic that passes it on, told at its beginning or at `told_at` before."""
+        """CrunchConfigured in every topic that passes it on, announced at its beginning or earlier, at `told_at`."""
         terms = make_terms(**changes)
         self._terms.append(terms)
         at = terms.effective_from if told_at is None else told_at
@@ -110,12 +110,12 @@ class LogBuilder:
         return terms
 
     def contract_at(self, at: int) -> str:
-        """The contract in force."""
+        """The hash of the contract in force at a time (ms)."""
         held = [term.contract_hash for term in self._terms if term.effective_from <= at]
         return held[-1] if held else CONTRACT_HASH
 
     def model(self, model_id: str, at: int = START_MS, **fields: str) -> ev.ModelSeenData:
-        """A model is seen; names follow from its id unless given."""
+        """A model is seen. Names that are not given derive from its id."""
         data = ev.ModelSeenData(
             **{
                 "model_id": model_id,
@@ -148,27 +148,27 @@ class LogBuilder:
         self.append("feeds", ev.FeedRecordReceived(id=the_id, at=ts_event + MINUTE_MS, data=data))
 
     def tick(self, at: int) -> None:
-        """The clock moves."""
+        """The feed's clock moves."""
         self.append(
             "feeds", ev.ClockTicked(id=ids.tick_id(at), at=at, data=ev.ClockTickedData(rehearsal=True))
         )
 
     def hole(self, from_ms: int, until_ms: int, reason: str = "late") -> None:
-        """A hole is found in the generated candles, once its end has passed."""
+        """A gap is found in the generated candles, after its end."""
         data = ev.FeedGapData(**_CANDLES, from_ms=from_ms, until_ms=until_ms, reason=reason)
         self.append("feeds", ev.FeedGapFound(id=f"gap/{from_ms}/{until_ms}", at=until_ms, data=data))
 
     def hole_closed(
         self, from_ms: int, until_ms: int, *, complete: bool, at: int, reason: str = "asked"
     ) -> None:
-        """The holes between these times are filled, or missing for good."""
+        """The gaps between these times are filled, or missing for good."""
         data = ev.FeedGapClosedData(
             **_CANDLES, from_ms=from_ms, until_ms=until_ms, complete=complete, reason=reason
         )
         self.append("feeds", ev.FeedGapClosed(id=f"closed/{from_ms}/{until_ms}", at=at, data=data))
 
     def feed_state(self, state: str, at: int, reason: str = "") -> None:
-        """The source of the generated candles stands otherwise."""
+        """The source of the generated candles changes its state."""
         data = ev.FeedStateChangedData(source="generated", state=state, reason=reason)
         self.append("feeds", ev.FeedStateChanged(id=f"state/{state}/{at}", at=at, data=data))
 
@@ -184,10 +184,11 @@ class LogBuilder:
         scored: bool = True,
         extra: Mapping[str, int] | None = None,
     ) -> str:
-        """A whole round at START_MS + offset_ms; gives its input's id.
+        """A whole round at START_MS + offset_ms. Returns the id of its input.
 
         An answer is the score (then the prediction is PENDING, and SCORED unless `scored` is False), or "ABSENT",
-        "FAILED", "UNSCORABLE" (answered, and its scoring failed), or "WAITING" (answered, no score yet). `extra` are further score fields in units.
+        "FAILED", "UNSCORABLE" (answered, but scoring failed), or "WAITING" (answered, no score yet). `extra` are
+        further score fields in units.
         """
         point = START_MS + offset_ms
         input_id = ids.input_id(subject, point)
@@ -308,7 +309,7 @@ class LogBuilder:
         scope_key: str = "60s",
         holder: str | None = None,
     ) -> None:
-        """What the round at START_MS + offset_ms, of 60 s, left as carried state, beside its scores."""
+        """The carried state after the 60 s round at START_MS + offset_ms."""
         input_id = ids.input_id(subject, START_MS + offset_ms)
         data = ev.StateCarriedData(
             input_id=input_id, scope_key=scope_key, subject=subject,
@@ -328,7 +329,7 @@ class LogBuilder:
         output: Any = None,
         states: Mapping[str, Any] | None = None,
     ) -> None:
-        """What became of ensembles in the round at START_MS + offset_ms, of 60 s: a score or a reason by name."""
+        """Results of ensembles in the 60 s round at START_MS + offset_ms: a score or a reason, by name."""
         point, subject, scope_key = START_MS + offset_ms, "BTCUSDT", "60s"
         input_id = ids.input_id(subject, point)
         entries = [
@@ -445,7 +446,7 @@ class LogBuilder:
         withheld: str = "",
         payout: ev.PayoutData | None = None,
     ) -> str:
-        """A checkpoint is offered, or withheld with a reason; gives its id."""
+        """A checkpoint is offered, or withheld with a reason. Returns its id."""
         data = self.checkpoint_data(offset_ms, shares, payout=payout)
         event: ev.Event
         if withheld:
@@ -459,7 +460,7 @@ class LogBuilder:
         return data.checkpoint_id
 
     def letter(self, name: str = "feed/1", at: int = START_MS) -> None:
-        """Something was set aside."""
+        """A dead letter."""
         data = ev.DeadLetteredData(
             origin="binance", position=name, reason="not JSON", sha256="0" * 64, head="garbage"
         )
@@ -467,7 +468,7 @@ class LogBuilder:
 
 
 def folded(log: LogBuilder, path: Path, names: Sequence[str] | None = None) -> ReadModels:
-    """The whole log folded into stores under `path`, topic after topic. Close what you get."""
+    """Folds the whole log into stores under `path`, topic after topic. The caller closes them."""
     read = ReadModels(
         **{
             projection.name: projection
@@ -479,8 +480,8 @@ def folded(log: LogBuilder, path: Path, names: Sequence[str] | None = None) -> R
 
 
 def of_events(state_hashes: Mapping[str, str]) -> dict[str, str]:
-    """Without that of `evidence`: its rows name offsets, which claims and births shift. `tests/streams/evidence` holds
-    that the tree is the same all the same.
+    """All contents but those of `evidence`: its rows contain offsets, which claims and births shift.
+    `tests/streams/evidence` checks that its tree is still the same.
     """
     return {name: state_hash for name, state_hash in state_hashes.items() if name != "evidence"}
 
@@ -488,7 +489,9 @@ def of_events(state_hashes: Mapping[str, str]) -> dict[str, str]:
 def fold_into(
     folder: Folder, log: LogBuilder, order: Sequence[str] | None = None, commit_every: int = 7
 ) -> None:
-    """Feed what the folder has not read yet. `order`: one topic per record, so any interleaving can be tried."""
+    """Feeds the records that the folder has not read yet. `order` has one topic per record, so any interleaving can be
+    tried.
+    """
     places = {topic: reader.next_offset for topic, reader in folder.readers.items()}
     if order is None:
         order = [topic for topic in places for _ in log.records[topic][places[topic] :]]
@@ -501,7 +504,9 @@ def fold_into(
 
 
 def busy_log() -> LogBuilder:
-    """Everything once: five models, rounds over nine hours with every ending, snapshots, checkpoints, letters."""
+    """A log with every kind of event: five models, rounds over nine hours with every outcome, snapshots, checkpoints,
+    dead letters.
+    """
     log = LogBuilder()
     log.terms()
     for i in range(1, 6):
@@ -531,7 +536,7 @@ def busy_log() -> LogBuilder:
     log.checkpoint(6 * HOUR_MS, {"m2": 1_000_000_000}, withheld="scores do not add up")
     log.letter("feed/1")
     log.letter("feed/2")
-    log.letter("feed/1")  # sent twice
+    log.letter("feed/1")  # delivered twice
     log.garbage("scores")
     log.model_left("m5")
     return log

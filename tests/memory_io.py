@@ -18,7 +18,7 @@ WAIT_SECONDS = 0.01
 
 
 class MemoryReader:
-    """`Reader`; a record once given is not given again."""
+    """A `Reader` that returns each record once."""
 
     def __init__(self, log: MemoryLog, topic: str, offset: int) -> None:
         self._log = log
@@ -27,7 +27,7 @@ class MemoryReader:
         self.closed = False
 
     async def read(self, until: int | None = None) -> list[tuple[int, bytes]]:
-        await asyncio.sleep(0)  # as a broker would, let others go on
+        await asyncio.sleep(0)  # lets others run, as a broker would
         records = self._log.records[self._topic]
         end = len(records) if until is None else min(until, len(records))
         if end <= self.position:
@@ -46,7 +46,7 @@ class MemoryReader:
 
 
 class MemoryWriter:
-    """`Writer`; what it was given stands in the log at once, unless the log's `on_send` says otherwise."""
+    """A `Writer`. Records are in the log at once, unless the log's `on_send` returns an error."""
 
     def __init__(self, log: MemoryLog) -> None:
         self._log = log
@@ -70,7 +70,7 @@ class MemoryWriter:
 
 
 class MemoryLog:
-    """`LogIO` over lists. `batch_max` bounds what one read gives."""
+    """`LogIO` over lists. One read returns at most `batch_max` records."""
 
     def __init__(self, batch_max: int = 5) -> None:
         self.records: defaultdict[str, list[bytes]] = defaultdict(list)

@@ -1,7 +1,7 @@
 """Owners that can be killed, over the product's log in memory (streams/engine).
 
-`Author` writes made-up decisions into a source topic under a claim of its own. `Owner` is the engine's, with a `Budget`
-that kills it after so many sends, and what it still had on its way then.
+`Author` writes made-up decisions into a source topic under a claim of its own. `Owner` is the engine's. A `Budget`
+kills it after a number of sends, and `leave_zombie` adds the sends that were still on their way.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ __all__ = [
 
 
 class KilledError(Exception):
-    """The owner's process is gone; nothing more of it runs."""
+    """The owner's process is dead and runs no further."""
 
 
 class Budget:
-    """How many sends are left until the owner is killed. None: it lives for ever."""
+    """The number of sends until the owner is killed. None: it is never killed."""
 
     def __init__(self, sends: int | None = None) -> None:
         self.left = sends
@@ -54,15 +54,15 @@ class Budget:
 
 
 class MemoryLog(engine.MemoryLog):
-    """The log in memory, and what killed owners still have on their way into it."""
+    """The log in memory, and the sends of killed owners that have not arrived yet."""
 
     def __init__(self, topics: Mapping[str, Iterable[bytes]] | None = None) -> None:
         super().__init__(topics)
         self.zombies: list[tuple[str, bytes]] = []
-        """Sends of killed owners that are still on their way; they arrive behind the next claim."""
+        """Sends of killed owners that are still on their way. They arrive after the next claim."""
 
     def copy(self, *topics: str) -> MemoryLog:
-        """A log with these topics only (all when none is named)."""
+        """A log with these topics only (with all, if none is named)."""
         return MemoryLog({name: self[name] for name in topics or self.topics})
 
 
@@ -77,7 +77,7 @@ class Author:
             log.append(topic, encode_append(Append(e=ENVELOPE_VERSION, epoch=1, seq=0, claim="author")))
 
     def write(self, *events: Event) -> int:
-        """One decision; gives the offset of its (last) record."""
+        """Writes one decision and returns the offset of its last record."""
         if not BY_TOPIC[self.topic].enveloped:
             return [self.log.append(self.topic, encode_event(event)) for event in events][-1]
         self._seq += 1
@@ -86,7 +86,7 @@ class Author:
 
 
 class Owner(engine.Owner):
-    """One life of a stage's owner, that ends when its budget is spent."""
+    """One life of a stage's owner. It ends when its budget is spent."""
 
     log: MemoryLog
 
@@ -111,7 +111,7 @@ class Owner(engine.Owner):
                     break
 
     def leave_zombie(self) -> None:
-        """What a killed owner still had on its way: the other parts of its decision, or a whole next one."""
+        """The killed owner's unfinished sends: the remaining parts of its decision, or the whole next one."""
         late = self._unsent
         if not late and self.epoch:
             draft = self.stage.step()
@@ -134,7 +134,7 @@ NewStage = Callable[[], Stage]
 
 
 def undisturbed(sources: MemoryLog, new_stage: NewStage, order: Sequence[str] | None = None) -> MemoryLog:
-    """The log after one owner's whole life."""
+    """The log after the life of an owner that is not killed."""
     log = sources.copy()
     owner = Owner(log, new_stage())
     owner.start()
@@ -143,7 +143,7 @@ def undisturbed(sources: MemoryLog, new_stage: NewStage, order: Sequence[str] | 
 
 
 def live(log: MemoryLog, new_stage: NewStage, sends: int | None, run: Callable[[Owner], None]) -> bool:
-    """One life over a log, killed after `sends` sends (the claim is one). True when it outlived its work."""
+    """One life over a log, killed after `sends` sends (the claim counts as one). True if it finished before that."""
     owner = Owner(log, new_stage(), Budget(sends))
     try:
         owner.start()
@@ -157,7 +157,9 @@ def live(log: MemoryLog, new_stage: NewStage, sends: int | None, run: Callable[[
 def killed_everywhere(
     sources: MemoryLog, new_stage: NewStage, orders: Iterable[Sequence[str]]
 ) -> Iterable[tuple[str, MemoryLog]]:
-    """Logs of runs that were killed: once after each send, and after every send, restarted in each order of sources."""
+    """Logs of killed runs: killed once, after each of its sends in turn; and killed after every send, with the sources
+    read in each order after a restart.
+    """
     whole = undisturbed(sources, new_stage)
     topic = new_stage().topic
     sends = len(whole[topic])
@@ -168,7 +170,7 @@ def killed_everywhere(
             assert live(log, new_stage, None, lambda owner, order=order: owner.run(order))
             yield f"killed after send {position}, restarted with {order[0]} first", log
         log = sources.copy()
-        # Two sends a life: the claim and one record; a decision of many parts needs as many.
+        # Two sends a life: the claim and one record. A decision of several parts needs more.
         parts = max(len(decision) for decision in whole.counted(topic))
         lives = 0
         while not live(log, new_stage, 1 + parts, lambda owner, order=order: owner.run(order)):

@@ -1,7 +1,8 @@
-"""What tests need from outside and a machine may lack: then they say why and skip, or fail where they are required.
+"""Tools from outside that tests need and a machine may lack. Such a test skips with the reason, or fails where the tool
+is required.
 
-COORDINATOR_BROWSER_TESTS=required, as in CI, makes every such lack a failure. Files of npm packages come one exact version
-at a time, into a cache of the user and never into the checkout.
+COORDINATOR_BROWSER_TESTS=required, as in CI, makes every missing tool a failure. npm packages are downloaded in one
+exact version into the user's cache, never into the checkout.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ from tests.waiting import LIMIT_SECONDS
 
 
 def missing(why: str) -> None:
-    """Skip, saying why; or fail where the tests are required."""
+    """Skips with the reason, or fails where the tests are required."""
     if os.environ.get("COORDINATOR_BROWSER_TESTS") == "required":
         pytest.fail(why)
     pytest.skip(why)
 
 
 def npm_file(package: str, inside: str, sha256: str) -> str:
-    """The text of one file of an npm package, `name@version`; `inside` is its path there, `sha256` what it must be."""
+    """The text of a file of an npm package, `name@version`. `inside` is its path in the package, `sha256` its expected
+    digest.
+    """
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "coordinator-tests"
     file = folder / f"{package.replace('@', '-').replace('/', '-')}-{Path(inside).name}"
     if not file.exists():

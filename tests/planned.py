@@ -1,4 +1,4 @@
-"""A kept plan of the tests' log: three models in one payment, of which the new rules rank one no more."""
+"""A plan kept over the tests' log: three models in one payment; the new rules no longer rank one of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAME = f"{'b' * 12}-{MADE_AT}"
 
 
 def planned_rules(**changes) -> RulesPlan:
-    """Two periods: the first pays otherwise, the second as before."""
+    """Two periods. The new rules change the payment of the first and not that of the second."""
     models = [
         ModelChange("m2", Standing(2, 20, 400_000_000), Standing(1, 20, 1_000_000_000)),
         ModelChange(

@@ -1,4 +1,4 @@
-"""Posted questions as events by hand, on a `LogBuilder`: what the stages would say of them.
+"""Posted questions as events written by hand on a `LogBuilder`, in place of the stages' own.
 
     posted = Posted(log)
     posted.post("week-1", "q1", closes=HOUR_MS)
@@ -71,7 +71,7 @@ class Posted:
         answers: Mapping[str, float | str] | None = None,
         at: int | None = None,
     ) -> str:
-        """Another asking; its input's id. An answer is a number, `ABSENT` or `FAILED`."""
+        """Asks the models again. Returns the input's id. An answer is a number, `ABSENT` or `FAILED`."""
         question = self._questions[round_id, question_id]
         first = f"inp/questions/{round_id}/{question_id}"
         asking = self._askings[first] = self._askings.get(first, 0) + 1
@@ -148,7 +148,7 @@ class Posted:
             self.log.inputs_until(at + 1)
 
     def truth(self, round_id: str, question_id: str, at: int, truth: Any, revision: int = 0) -> None:
-        """What `feeds` has of a truth."""
+        """The events of a truth in `feeds`."""
         data = ev.QuestionResolvedData(
             round_id=round_id, question_id=question_id, truth=raw(truth), revision=revision
         )
@@ -254,7 +254,7 @@ class Posted:
 
 
 def add_questions(log: LogBuilder, *, answered: bool = True) -> Posted:
-    """A round with a question in every state, and one that is open; with rounds of predictions, or without."""
+    """A round with a question in every state, and an open round; with or without rounds of predictions."""
     posted = Posted(log)
 
     def answers_by_model(**answers: float | str) -> dict[str, float | str] | None:

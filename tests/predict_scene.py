@@ -1,4 +1,4 @@
-"""The predict worker's tenure over a log in memory: the models are functions, or real ones behind a real gateway."""
+"""The predict worker's tenure over a log in memory. Models are functions, or real ones behind a real gateway."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from coordinator.streams.ports import Blobs, ModelNotice
 
 
 class Scene:
-    """A tenure over a log; `asked` inputs stand in the log, `delivered` hands them over one by one."""
+    """A tenure over a log. Inputs that are `asked` stand in the log; `delivered` hands them over one by one."""
 
     def __init__(self, contract: CrunchContract | None = None, gateway: Any = None) -> None:
         self.log = MemoryLog()
@@ -48,7 +48,7 @@ class Scene:
         self._feeds = 0
 
     async def start(self) -> None:
-        """Begin a tenure, after the last one's end."""
+        """Begins a tenure, after the end of the previous one."""
         if self.tenure is not None:
             await self.tenure.close()
         self.tenure = PredictTenure(
@@ -63,11 +63,11 @@ class Scene:
         await self.tenure.start()
 
     def tick(self, at: int) -> None:
-        """The feed's clock stands at `at`."""
+        """Moves the feed's clock to `at`."""
         self.told(ev.ClockTicked(id=f"tick/{at}", at=at, data=ev.ClockTickedData(rehearsal=False)))
 
     def told(self, *events: ev.AnyEvent) -> None:
-        """The feed says so, in one decision."""
+        """Adds these events of the feed, in one decision."""
         records = self.log.records["feeds"]
         if not records:
             records.append(encode_append(Append(e=ENVELOPE_VERSION, epoch=1, seq=0, claim="feed")))
@@ -78,7 +78,7 @@ class Scene:
         return asyncio.get_running_loop().time() + self.now
 
     def asked(self, *inputs: ev.InputReceived | ev.InputClosed) -> None:
-        """Inputs come, each a decision of its own."""
+        """Adds inputs, each a decision of its own."""
         records = self.log.records["inputs"]
         if not records:
             records.append(encode_append(Append(e=ENVELOPE_VERSION, epoch=1, seq=0, claim="feed")))
@@ -87,7 +87,7 @@ class Scene:
             records.extend(encode_decision([data], epoch=1, seq=self._seq, upto={}, need={"feeds": Need()}))
 
     async def inputs_made(self) -> None:
-        """The input stage makes of `feeds` what is due; a new owner each time."""
+        """The input stage decides on all of `feeds` that is due. Each call is a new owner."""
         tenure = Tenure(self.log, InputStage(lambda _: self.contract), "feed")
         await tenure.start()
         await tenure.close()
@@ -96,7 +96,7 @@ class Scene:
         self.log.records["commands"].append(encode_event(event))
 
     async def deliver(self, count: int | None = None) -> None:
-        """Hand over the next records of `inputs`, as Faust would."""
+        """Delivers the next records of `inputs`, as Faust would."""
         assert self.tenure is not None
         records = self.log.records["inputs"]
         end = len(records) if count is None else min(self._next + count, len(records))
@@ -115,7 +115,7 @@ class Scene:
         return [decision.events for decision in decisions if decision is not None]
 
     def kinds(self, topic: str = "predictions") -> list[list[str]]:
-        """Of each decision the kinds of its events; for a ScopeAnswered what it is made of: each model's status."""
+        """For each decision the kinds of its events; for a ScopeAnswered the status of each model instead."""
         rosters: Rosters = {}
         kinds_of_decisions: list[list[str]] = []
         for decision in self.decisions(topic):
@@ -128,7 +128,7 @@ class Scene:
         return kinds_of_decisions
 
     def answers(self) -> list[list[tuple[ev.ScopeAnswered, ev.AnswerEntry]]]:
-        """Of each decision every model's answer, with the event that it stands in."""
+        """For each decision every model's answer, with the event that contains it."""
         rosters: dict[str, list[ev.RosterEntry]] = {}
         decided = []
         for decision in self.decisions():
@@ -144,7 +144,7 @@ class Scene:
         return decided
 
     def missed(self) -> list[tuple[str, str, str]]:
-        """(model, fault, reason) of everything absent or failed, in order."""
+        """(model, fault, reason) of every absent or failed answer, in order."""
         return [
             (entry.model_id, entry.fault or "", entry.reason)
             for decision in self.answers()

@@ -1,7 +1,7 @@
 """A second opinion: the whole job computed again by other code, from the candle file and the bytes in the topics.
 
-Nothing of the project's own arithmetic is imported here: plain json, csv, Decimal and Fraction. So a fault in the
-stages cannot hide by being in both.
+Nothing of the project's own arithmetic is imported here, only plain json, csv, Decimal and Fraction. So a bug in the
+stages is not repeated here.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def closes(path: Path) -> dict[int, Decimal]:
 
 
 def events(records: list[bytes]) -> list[dict[str, Any]]:
-    """Every event of an undisturbed topic, in order; asserts that the topic begins with its one birth record and that
-    the decisions are numbered 1, 2, 3 without a hole.
+    """Every event of an undisturbed topic, in order. Asserts that the topic begins with its only birth record, and that
+    decisions are numbered 1, 2, 3 without a gap.
     """
     out: list[dict[str, Any]] = []
     seq = 0
@@ -67,7 +67,7 @@ def mean(total: int, n: int) -> int:
 
 
 def scores_by_prediction(predictions: list[dict[str, Any]], prices: dict[int, Decimal]) -> dict[str, int]:
-    """input/model -> score in billionths, for every answer whose horizon lies in the file. Horizon: one minute."""
+    """input/model -> score in billionths, for every answer whose horizon is inside the file. Horizon: one minute."""
     out = {}
     rosters = {}
     for event in predictions:

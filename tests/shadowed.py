@@ -1,4 +1,4 @@
-"""A shadow of the tests' log as its process leaves it: three models, of which the other rules turn two around."""
+"""A shadow of the tests' log in the state that its process leaves: three models; the other rules swap two of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BOUNDS = Bounds(rank_moves=1)
 
 
 def order_of(bounds: Bounds = BOUNDS, **changes) -> ShadowOrder:
-    """What the operator asked for."""
+    """The operator's request."""
     rules = ShadowRules(crunch_id="btc-up", terms=make_terms(contract_hash="b" * 64), from_ms=START_MS)
     values = {
         "rules": rules, "contract": "new_rules:CONTRACT", "bounds": bounds, "started_at_ms": NOW - HOUR,
@@ -49,7 +49,7 @@ def side(units: dict[str, int | None], shares: dict[str, int], *, withheld: bool
 
 
 def write_shadow(data_dir: Path, order: ShadowOrder | None = None, **fields) -> ShadowFiles:
-    """The files of a shadow that runs; `said` changes what its process says."""
+    """The files of a running shadow. `fields` are changes to the status that its process writes."""
     order = order or order_of()
     files = ShadowFiles(data_dir)
     files.put_order(order)
@@ -64,7 +64,7 @@ def write_shadow(data_dir: Path, order: ShadowOrder | None = None, **fields) -> 
 
 
 def shadowed_loop(data_dir: Path) -> ShadowLoop:
-    """The loop that has looked at it."""
+    """The loop, after it has read the shadow once."""
     write_shadow(data_dir)
     loop = ShadowLoop(data_dir, lambda: NOW)
     loop.look_now()

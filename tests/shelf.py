@@ -1,4 +1,4 @@
-"""A store of blobs in memory, whose blobs a test can lose."""
+"""A store of blobs in memory from which a test can remove blobs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from coordinator.streams.log.errors import BlobLostError
 
 
 class Shelf:
-    """Blobs by their names; what is not there is lost."""
+    """Blobs by name. A name that is not there raises as a lost blob does."""
 
     def __init__(self, **blobs: bytes) -> None:
         self.kept = blobs
@@ -21,7 +21,7 @@ class Shelf:
         return sha256
 
     def lose(self, sha256: str, why: str = "missing") -> None:
-        """The blob is `missing`, or `altered`."""
+        """Makes the blob `missing` or `altered`."""
         if why == "altered":
             self._altered.add(sha256)
         else:

@@ -1,4 +1,4 @@
-"""Containers of a run that was killed are known by the process that started them."""
+"""Containers left by a killed run are recognised by the process that started them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 from tests.broker.conftest import is_left_behind
 
 
-def test_a_container_is_left_behind_once_its_process_of_this_machine_is_gone():
+def test_a_container_is_left_behind_if_its_process_of_this_machine_has_ended():
     ended = subprocess.Popen(["true"])
     ended.wait()
     host = socket.gethostname()

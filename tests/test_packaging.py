@@ -1,4 +1,4 @@
-"""The package as others get it: what the wheel holds, where an editable install looks, one object per class."""
+"""The package as users get it: the contents of the wheel, the folders of an editable install, one object per class."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ THIS = "tests/test_packaging.py"
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """The sdist, and the wheel that is built from it, with the tools of this environment."""
+    """The sdist, and the wheel built from it, with the tools of this environment."""
     out = tmp_path_factory.mktemp("dist")
     done = subprocess.run(
         [sys.executable, "-Im", "build", "--no-isolation", "--outdir", out, ROOT],
@@ -59,12 +59,12 @@ def test_the_wheel_leaves_coordinator_without_an_init_so_that_an_editable_instal
     assert "coordinator/__init__.py" not in zipfile.ZipFile(built[1]).namelist()
 
 
-def test_the_wheel_is_typed_in_each_folder(built):
+def test_the_wheel_has_type_markers_in_each_folder(built):
     names = zipfile.ZipFile(built[1]).namelist()
     assert [folder for folder in FOLDERS if f"coordinator/{folder}/py.typed" not in names] == []
 
 
-def test_the_wheel_brings_the_command(built):
+def test_the_wheel_contains_the_command(built):
     wheel = zipfile.ZipFile(built[1])
     entry_points = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     assert "coordinator = coordinator.cli.main:main" in wheel.read(entry_points).decode()
@@ -72,11 +72,11 @@ def test_the_wheel_brings_the_command(built):
 
 @pytest.fixture
 def installed(built, tmp_path):
-    """The commands of an environment that has the wheel, and the libraries of this one, but nothing of the checkout."""
+    """The commands of an environment with the wheel and this environment's libraries, but nothing of the checkout."""
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-Im", "venv", "--without-pip", venv], check=True, timeout=LIMIT_SECONDS)
     (site,) = venv.glob("lib/python*/site-packages")
-    # A path in a .pth is not a site folder: the .pth of our editable install, which lies there, is not read.
+    # A path in a .pth file is no site folder, so the .pth file of our editable install in it is not read.
     (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
     install = [
         "-Im",
@@ -96,8 +96,8 @@ def installed(built, tmp_path):
 
 
 @pytest.mark.broker
-@pytest.mark.slow  # the wheel is built and installed, and a whole node runs of it
-def test_a_workspace_is_made_and_a_node_scores_from_the_wheel_alone(installed, tmp_path):
+@pytest.mark.slow  # builds and installs the wheel, and runs a whole node from it
+def test_a_workspace_can_be_made_and_a_node_scores_with_the_wheel_alone(installed, tmp_path):
     def run(folder, *arguments, command="coordinator"):
         environ = {name: os.environ[name] for name in ("HOME", "XDG_CACHE_HOME") if name in os.environ}
         return subprocess.Popen(
@@ -137,7 +137,7 @@ def test_a_workspace_is_made_and_a_node_scores_from_the_wheel_alone(installed, t
     assert process.returncode == 0, "".join(lines) + rest
 
 
-def test_the_sdist_carries_the_tests_and_no_symlinks(built):
+def test_the_sdist_contains_the_tests_and_no_symlinks(built):
     with tarfile.open(built[0]) as sdist:
         members = sdist.getmembers()
     assert [member.name for member in members if member.issym()] == []
@@ -146,7 +146,7 @@ def test_the_sdist_carries_the_tests_and_no_symlinks(built):
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_the_installed_package_is_this_checkout(folder):
-    """An old copy in site-packages would be tested in place of the files that were edited."""
+    """An old copy in site-packages would be tested instead of the edited files."""
     module = importlib.import_module(f"coordinator.{folder}")
     places = {Path(place).resolve() for place in module.__path__}
     assert places == {ROOT / folder}
@@ -171,7 +171,7 @@ def test_the_root_is_not_on_the_module_path():
 
 
 def rerun(*options):
-    """Runs the test above as `python -m pytest` does it: with the root on the path."""
+    """Runs the test above as `python -m pytest` does, with the root on the path."""
     chosen = f"{THIS}::test_streams_cannot_be_imported_beside_coordinator_streams"
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, chosen],
@@ -183,19 +183,19 @@ def rerun(*options):
     )
 
 
-def test_python_m_pytest_is_guarded_as_well():
+def test_python_m_pytest_is_guarded_too():
     done = rerun()
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_without_the_root_conftest_there_would_be_second_class_objects():
+def test_without_the_root_conftest_each_class_would_exist_twice():
     done = rerun("--noconftest")
     assert done.returncode == 1
     assert "DID NOT RAISE" in done.stdout
 
 
 def only_for_a_node(*without: str) -> list[str]:
-    """The modules that the extra `node` brings, but those of the packages named."""
+    """The modules that the extra `node` adds, without those of the named packages."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     lines = [*extras["node"], *extras["verify"]]
     names = {re.split(r"[^A-Za-z0-9._-]", line)[0].lower() for line in lines} - {"coordinator-node", *without}
@@ -230,8 +230,8 @@ def only_for_a_node(*without: str) -> list[str]:
     ],
     ids=["backtest", "verify"],
 )
-def test_what_needs_no_node_runs_where_none_of_its_libraries_is_installed(has: tuple[str, ...], lines: str):
-    """Neither Kafka nor Java nor gRPC."""
+def test_commands_that_need_no_node_run_without_its_libraries(has: tuple[str, ...], lines: str):
+    """Without Kafka, Java and gRPC."""
     script = f"import sys\nsys.modules.update(dict.fromkeys({only_for_a_node(*has)!r}))\n" + textwrap.dedent(
         lines
     )

@@ -1,4 +1,4 @@
-"""Style that is a test: which folder may import which, what the core may not call."""
+"""Style rules that are tests: which folder may import which, what the core may not call."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ CORE = (
     "streams/evidence",
     "streams/signing",
 )
-"""What is pure: no I/O, no clock, no chance."""
+"""The pure folders: no I/O, no clock, no randomness."""
 
 ALLOWED = {
-    # Each folder beside those it may import, upstream before downstream; itself is allowed too. What stands at the top
-    # of streams/ (events, ports, settings, topology) is "streams".
+    # Each folder with the folders that it may import, upstream before downstream. It may import itself too. Modules at
+    # the top of streams/ (events, ports, settings, topology) are "streams".
     "streams": {"streams/log"},
     "streams/log": {"streams"},
     "streams/contract": {"streams", "streams/log"},
@@ -58,13 +58,13 @@ ALLOWED = {
         "streams/scores",
         "streams/signing",
     },
-    # What tries a contract or computes a checkpoint again runs the stages' own parts.
+    # Code that tries a contract or computes a checkpoint again runs the stages' own parts.
     "streams/contract/checking": {"streams", "streams/log", "streams/contract", *PIPELINE},
     "streams/evidence": {"streams", "streams/log", "streams/contract", "streams/audit", "streams/signing"},
     "streams/signing": {"streams", "streams/log"},
     "streams/engine": {"streams", "streams/log", "streams/contract", *PIPELINE},
     "streams/audit": {"streams", "streams/log", "streams/contract", *PIPELINE, "streams/engine"},
-    # The shells. infra implements ports and imports no stage (below); scaffolds imports nothing.
+    # The shells. infra implements ports and imports no stage (below). scaffolds imports nothing.
     "streams/net": {*CORE},
     "streams/sources": {*CORE, "streams/net"},
     "streams/backtest": {*CORE, "streams/sources", "infra"},
@@ -110,7 +110,9 @@ LAYERS = {
     "projections/explaining": "what its explanation reads",
     ".dev/documentation": "its page in the book",
 }
-"""What a folder has of a topic. A module here may be called as the one that it belongs to; elsewhere a name is free once."""
+"""Each folder with its part of a topic. A module here may have the name of the module it belongs to. Elsewhere a name
+must be unique.
+"""
 SHARED_NAMES = {
     "__init__": "Python's",
     "__main__": "Python's",
@@ -123,17 +125,17 @@ SHARED_NAMES = {
     "messages": "each source that converts messages has them",
     "worker": "each worker that is not a stage alone, and the command that starts it",
 }
-"""Names that modules of several folders share, and why nobody looks for them in the wrong one."""
+"""Names that modules of several folders share, and why nobody looks for them in the wrong folder."""
 VAGUE_NAMES = {"one", "said", "known", "given", "found", "kept", "made"}
 PARAMETERS_MAX = 7
 MORE_PARAMETERS = {
     "streams/backtest/door.py:backtest": "participants call it with the few options that they want, by their names",
     "streams/log/counting.py:Decision": "made for each decision that is read or taken: a part of it would cost as much",
 }
-"""What takes more than PARAMETERS_MAX, and why no object of a name of its own is better."""
+"""Functions with more than PARAMETERS_MAX parameters, and why an object with a name of its own is not better."""
 DURATION = re.compile(r"_?(?:(?:SECOND|MINUTE|HOUR|DAY|WEEK|YEAR)_(?:MS|SECONDS)|EPOCH|FAR_MS)")
 CLOCK = ROOT / "streams" / "clock.py"
-"""The one shell at the top of streams/: api, infra and the sources have no other folder in common."""
+"""The one shell at the top of streams/, because api, infra and the sources have no other folder in common."""
 
 
 def _modules() -> Iterator[tuple[Path, str]]:
@@ -143,7 +145,7 @@ def _modules() -> Iterator[tuple[Path, str]]:
 
 
 def _part(parts: tuple[str, ...]) -> str:
-    """The longest folder of the table that a file, or a dotted name with what it imports, lies in."""
+    """The longest folder of the table that contains a file, or a dotted name with the name it imports."""
     folders = ["/".join(parts[:depth]) for depth in range(len(parts) - 1, 0, -1)]
     return next(folder for folder in folders if folder in ALLOWED)
 
@@ -193,8 +195,8 @@ def test_infra_implements_ports_and_imports_no_stage() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_only_the_command_line_starts_a_command_of_it() -> None:
-    """A process that is started by name is an import all the same."""
+def test_only_the_command_line_starts_its_commands() -> None:
+    """A process that is started by name counts as an import."""
     wrong = [
         f"{path.relative_to(ROOT)} names coordinator.cli"
         for path, part in _modules()
@@ -203,7 +205,7 @@ def test_only_the_command_line_starts_a_command_of_it() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_the_api_and_the_command_line_ask_the_projector_and_reach_into_nothing() -> None:
+def test_the_api_and_the_command_line_use_the_projectors_interface_alone() -> None:
     wrong = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
         for path, part in _modules()
@@ -226,7 +228,7 @@ def test_the_core_is_pure(pattern: str, instead: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-def test_every_module_says_what_it_is_for() -> None:
+def test_every_module_has_a_docstring() -> None:
     silent = [
         str(path.relative_to(ROOT))
         for path, _ in _modules()
@@ -236,8 +238,8 @@ def test_every_module_says_what_it_is_for() -> None:
 
 
 def test_a_variable_is_named_after_what_it_holds() -> None:
-    """`one`, `known` or `made` fit every value, so they hide the type where money is summed. Fields of classes are the
-    stored format, and have a class that says what they are of: they are free.
+    """`one`, `known` or `made` fit every value, so they hide the type where money is summed. Fields of classes are
+    exempt: they are the stored format, and their class says what they belong to.
     """
     files = [path for path, _ in _modules()] + sorted((ROOT / ".dev").rglob("*.py"))
     files += sorted((ROOT / "docs").rglob("*.py"))  # authors learn from them
@@ -252,7 +254,7 @@ def test_a_variable_is_named_after_what_it_holds() -> None:
 
 
 def _bound(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """(line, name) of each variable and parameter that a module binds, the fields of its classes left out."""
+    """(line, name) of each variable and parameter that a module binds, without the fields of its classes."""
     fields = {
         target
         for node in ast.walk(tree)
@@ -290,7 +292,9 @@ def test_a_length_of_time_is_defined_in_one_place() -> None:
 
 
 def test_what_belongs_together_is_an_object_with_a_name() -> None:
-    """A call with nine values says of none what it belongs to. A command's parameters are its options: they are free."""
+    """In a call with nine values a reader cannot see what belongs together. The parameters of commands are their
+    options, so they are exempt.
+    """
     many = {
         f"{path.relative_to(ROOT)}:{name}": count
         for path, part in _modules()
@@ -323,7 +327,7 @@ def _parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
     return [name for name in named if name not in ("self", "cls")]
 
 
-def test_a_module_is_named_as_no_other_unless_both_are_of_one_topic() -> None:
+def test_a_module_name_is_unique_unless_both_modules_belong_to_one_topic() -> None:
     files = [path for path, part in _modules() if part != "scaffolds"] + sorted(
         (ROOT / ".dev").glob("*/*.py")
     )

@@ -1,7 +1,7 @@
-"""What every test waits with: one limit, which no busy machine reaches.
+"""Waiting in tests: one limit for all, which no busy machine reaches.
 
-A test waits for an event. How many seconds that takes is the machine's affair, and benches measure it; the limit only
-ends a wait for what will never come.
+A test waits for an event. The seconds that it takes depend on the machine, and benches measure them. The limit only
+ends a wait for an event that never comes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 def limit() -> asyncio.Timeout:
-    """`async with limit():` around what waits."""
+    """`async with limit():` around code that waits."""
     return asyncio.timeout(LIMIT_SECONDS)
 
 
@@ -27,8 +27,8 @@ async def in_time(awaited: Awaitable[Result]) -> Result:
 
 
 def looks(every_seconds: float = 0.05, state_text: Callable[[], str] = str) -> Iterator[None]:
-    """`for _ in looks(): if it_has_come: break`, for a test without an event loop. Fails with what `state_text` gives after
-    the limit.
+    """`for _ in looks(): if it_has_come: break`, for a test without an event loop. After the limit it fails with the
+    text of `state_text`.
     """
     ends_at = monotonic() + LIMIT_SECONDS
     while monotonic() < ends_at:
@@ -40,7 +40,7 @@ def looks(every_seconds: float = 0.05, state_text: Callable[[], str] = str) -> I
 async def until(
     condition: Callable[[], object], every_seconds: float = 0.02, state_text: Callable[[], str] = str
 ) -> None:
-    """Return once `condition()` is true. Fails with what `state_text` gives after the limit."""
+    """Returns once `condition()` is true. After the limit it fails with the text of `state_text`."""
     ends_at = monotonic() + LIMIT_SECONDS
     while not condition():
         assert monotonic() < ends_at, f"it did not come in {LIMIT_SECONDS:g} s\n{state_text()}"
