@@ -140,6 +140,7 @@ async def test_a_head_without_an_end_is_dropped_by_its_size(monkeypatch):
 async def test_when_there_is_no_room_a_new_one_takes_the_place_of_the_one_idle_for_longest(monkeypatch):
     """1,100 idle sockets at 1,024 descriptors: nobody was answered, a container's health check neither."""
     monkeypatch.setattr(connections, "HEAD_SECONDS_MAX", 3600.0)
+    monkeypatch.setattr(connections, "WRITE_SECONDS_MAX", 3600.0)
     async with serving(most=10) as (here, url, connect):
         busy, _ = await connect(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
         await busy.readexactly(10)
@@ -153,13 +154,18 @@ async def test_when_there_is_no_room_a_new_one_takes_the_place_of_the_one_idle_f
         assert others
 
 
-async def test_a_connection_that_is_used_is_kept():
+async def test_the_time_of_a_connection_that_is_used_begins_anew_with_each_answer(monkeypatch):
+    monkeypatch.setattr(connections, "HEAD_SECONDS_MAX", 3600.0)
+    begins = []
     async with serving() as (here, url, _), httpx.AsyncClient(base_url=url, verify=NO_CERTIFICATES) as client:
-        for _ in range(8):
+        for _ in range(3):
             assert (await client.get("/")).text == "ok"
-            await asyncio.sleep(0.1)
+            (connection,) = here.open
+            begins.append(connection.since)
         assert here.dropped == 0
-        assert len(here.open) == 1
+        assert begins[0] < begins[1] < begins[2]
+        assert not connection.is_late(begins[2] + 3600)
+        assert connection.is_late(begins[2] + 3601)
 
 
 def test_the_number_follows_the_descriptors(monkeypatch):

@@ -7,6 +7,7 @@ import sys
 import pytest
 from tests.explained import MemoryAppends, fold
 from tests.streams.build import MINUTE, T0
+from tests.waiting import LIMIT_SECONDS
 
 from coordinator.infra.contracts.archive import ArchiveFolder, pack
 from coordinator.infra.contracts.loading import contract_hash, load_contract
@@ -39,7 +40,7 @@ def explainers(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     closing = []
 
-    def make(does: str, name: str, seconds_max: float = 5.0):
+    def make(does: str, name: str, seconds_max: float = LIMIT_SECONDS):
         told = tmp_path / "told"
         (tmp_path / f"{name}.py").write_text(f"TOLD = {str(told)!r}\n" + RULES.format(does=does))
         contract = load_contract(f"{name}:CONTRACT")
@@ -71,12 +72,17 @@ def test_a_child_explains_as_this_process_does(explainers):
 
 
 @pytest.mark.parametrize(
-    ("does", "says"),
-    [("while True: pass", "did not end within 2 s"), ("os._exit(3)", "ended the process that ran it")],
+    ("does", "says", "seconds_max"),
+    [
+        ("while True: pass", "did not end within 4 s", 4.0),
+        ("os._exit(3)", "ended the process that ran it", LIMIT_SECONDS),
+    ],
     ids=["hangs", "dies"],
 )
-def test_a_contract_that_hangs_or_dies_is_said_and_blocks_no_later_question(explainers, does, says):
-    child, _, read, prediction, told = explainers(does, f"bad_rules_{says[:3]}", seconds_max=2.0)
+def test_a_contract_that_hangs_or_dies_is_said_and_blocks_no_later_question(
+    explainers, does, says, seconds_max
+):
+    child, _, read, prediction, told = explainers(does, f"bad_rules_{says[:3]}", seconds_max)
     explanation = child.prediction(read, prediction)
     score = next(step for step in explanation.steps if step.name == "score")
     assert f"not made again: the contract's code {says}" in score.note

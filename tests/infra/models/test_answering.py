@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
 import pytest
-from tests.waiting import until
+from tests.waiting import LIMIT_SECONDS, until
 from websockets.asyncio.server import ServerConnection, serve
 
 from coordinator.infra.models import orchestrator
@@ -49,9 +49,8 @@ class Valve:
 
 
 @pytest.fixture
-async def way(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Valve, Answering]]:
+async def way() -> AsyncIterator[tuple[Valve, Answering]]:
     """A valve before an orchestrator, and the gateway's question through it."""
-    monkeypatch.setattr(orchestrator, "ANSWER_SECONDS_MAX", 0.3)
 
     async def stand(connection: ServerConnection) -> None:
         await connection.wait_closed()
@@ -69,11 +68,13 @@ async def way(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Valve, Ans
 
 
 async def test_an_open_connection_that_answers_nothing_is_not_connected_until_it_does(
-    way: tuple[Valve, Answering],
+    way: tuple[Valve, Answering], monkeypatch: pytest.MonkeyPatch
 ):
     valve, answering = way
+    monkeypatch.setattr(orchestrator, "ANSWER_SECONDS_MAX", LIMIT_SECONDS)
     await answering.ask()
     assert answering.connected
+    monkeypatch.setattr(orchestrator, "ANSWER_SECONDS_MAX", 0.3)
     valve.shut()
     assert answering.connected  # nobody was told
     await asyncio.gather(answering.ask(), answering.ask())

@@ -220,13 +220,15 @@ async def test_a_second_call_finds_a_working_model_busy(tmp_path: Path, open_sta
 
 async def test_a_slow_setup_holds_up_no_other_model(tmp_path: Path, open_stage: OpenStage):
     write_model(tmp_path / "models", "good", model_source(PREDICT["good"]))
-    slow = HEAD + "import time\ntime.sleep(2)\n" + model_source(PREDICT["good"])
-    write_model(tmp_path / "models", "a_slow_setup", slow)
+    go_on = tmp_path / "go_on"
+    waits = f"import pathlib, time\nwhile not pathlib.Path({str(go_on)!r}).exists(): time.sleep(0.05)\n"
+    write_model(tmp_path / "models", "a_slow_setup", HEAD + waits + model_source(PREDICT["good"]))
     stage = await open_stage(tmp_path / "models")
     notices = await stage.seen("good")
     assert changes(notices, "a_slow_setup") == []
     replies = await ask(stage, "good", "a_slow_setup")
     assert [reply.outcome for reply in replies.values()] == [Outcome.OK, Outcome.ABSENT]
+    go_on.touch()
     await stage.seen("a_slow_setup")
 
 
@@ -299,11 +301,14 @@ async def test_the_gateway_finds_a_host_that_comes_up_later(tmp_path: Path):
 async def test_a_round_that_meets_the_death_of_the_host_and_its_return_is_no_models_fault(
     tmp_path: Path, open_stage: OpenStage
 ):
-    slow = "    def __init__(self):\n        import time; time.sleep(1)\n"
+    go_on = tmp_path / "go_on"
+    go_on.touch()
+    slow = f"    def __init__(self):\n        import pathlib, time\n        while not pathlib.Path({str(go_on)!r}).exists(): time.sleep(0.05)\n"
     write_model(tmp_path / "models", "good", model_source(PREDICT["good"]) + slow)
     stage = await open_stage(tmp_path / "models")
     await stage.seen("good")
     await stage.host.stop()
+    go_on.unlink()
     waits = asyncio.create_task(ask(stage, "good"))  # its channel is closed under it when the host is back
     second = ModelHost(tmp_path / "models", CRUNCH_ID, stage.port, tmp_path / "logs")
     await second.start()
@@ -311,6 +316,7 @@ async def test_a_round_that_meets_the_death_of_the_host_and_its_return_is_no_mod
         replies = [(await waits)["good"], (await ask(stage, "good"))["good"]]  # the second while it is set up
         assert stage.gateway.connected
         assert [(reply.outcome, reply.fault) for reply in replies] == [(Outcome.ABSENT, "node")] * 2
+        go_on.touch()
         await stage.seen("good")
         assert (await ask(stage, "good"))["good"].outcome is Outcome.OK
     finally:

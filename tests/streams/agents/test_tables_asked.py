@@ -68,7 +68,7 @@ async def test_a_lost_table_stops_its_round_by_the_nodes_fault_and_no_other(play
 
 async def test_few_tables_are_sent_at_once_and_a_model_that_hangs_keeps_no_place(play, monkeypatch):
     monkeypatch.setattr(asking, "TABLES_AT_ONCE", 2)
-    monkeypatch.setattr(asking, "TABLE_SECONDS", 0.2)
+    monkeypatch.setattr(asking, "TABLE_SECONDS", 1.0)
     gate, under_way, most = asyncio.Event(), 0, 0
 
     async def quick(method: str) -> Any:

@@ -24,7 +24,7 @@ class LocalExchange:
 
     `answers` are given before the truth, one per request: (status, headers, body). `script` has one entry
     per connection: what to send, then `"close"`, `"abort"` (no closing handshake) or `"hold"`; a connection
-    beyond the script is held. "ping" waits for the pong, a number of seconds passes. `refuse_handshakes` first connections get that status.
+    beyond the script is held. "ping" waits for the pong, a number of seconds passes, an event is waited for. `refuse_handshakes` first connections get that status.
     """
 
     def __init__(self) -> None:
@@ -111,6 +111,8 @@ class LocalExchange:
                 self.pongs += 1
             elif isinstance(message, float):
                 await asyncio.sleep(message)
+            elif isinstance(message, asyncio.Event):
+                await in_time(message.wait())
             else:
                 await connection.send(message)
 

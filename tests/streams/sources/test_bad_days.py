@@ -137,7 +137,8 @@ async def test_an_exchange_that_is_away_is_said_and_its_minutes_are_a_hole_until
         told = day.events(ev.FeedStateChanged)
         return [event.data.reason for event in told if event.data.state == "reconnecting"]
 
-    exchange.script = [[exchange.message(0), 1.5, "abort"], [exchange.message(4), "hold"]]
+    away = asyncio.Event()
+    exchange.script = [[exchange.message(0), away, "abort"], [exchange.message(4), "hold"]]
     exchange.candles_count = 1
     day.wall_ms = FIRST_OPEN_MS + MINUTE_MS + 100
     await day.tenure.start()
@@ -146,6 +147,7 @@ async def test_an_exchange_that_is_away_is_said_and_its_minutes_are_a_hole_until
     # closed as one that nobody can fill.
     exchange.handshake_refusals = [(429, {"Retry-After": "0"}), (503, {})] * 500
     exchange.answers = [(503, {}, "")] * 500
+    away.set()
     day.wall_ms = FIRST_OPEN_MS + 4 * MINUTE_MS + 30_000
     await day.until(lambda: bool(day.events(ev.FeedGapFound)))
     await day.until(lambda: any("429" in reason or "503" in reason for reason in reasons()))

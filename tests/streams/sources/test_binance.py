@@ -26,7 +26,7 @@ from coordinator.streams.sources.waiting import Patience
 MINUTE = 60_000
 FIRST_OPEN = 1_700_000_040_000
 HURRIED = Patience(
-    request_timeout_seconds=1,
+    request_timeout_seconds=60,
     attempts=4,
     wait_initial_seconds=0.02,
     wait_max_seconds=0.1,
