@@ -1,4 +1,4 @@
-"""Posted questions as the input and prediction stages record them, short to write: one question of one round."""
+"""Short ways to write posted questions as the input and prediction stages record them: one question of one round."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CLOSES = T0 + 60 * MINUTE
 
 
 class Outcome(BaseModel):
-    """What came of a question."""
+    """The truth of a question."""
 
     outcome: float
 
@@ -68,7 +68,7 @@ def asked(
     whom: str = "all",
     payload: Any = None,
 ) -> InputReceived:
-    """A question is asked for the n-th time."""
+    """The n-th asking of a question."""
     the_id = ids.asking_input_id(question, asking)
     *_, round_id, question_id = question.split("/")
     data = InputReceivedData(
@@ -95,7 +95,7 @@ def asked(
 
 
 def closed(at: int = CLOSES, *, question: str = Q, askings: int = 1, **stakes: str) -> InputClosed:
-    """A question takes no more answers."""
+    """A question is closed for answers."""
     data = InputClosedData(input_id=question, askings=askings, stakes=stakes)
     return InputClosed(id=f"{question}:closed", at=at, data=data)
 
@@ -103,7 +103,7 @@ def closed(at: int = CLOSES, *, question: str = Q, askings: int = 1, **stakes: s
 def came(
     outcome: float | None, at: int, *, question: str = Q, revision: int = 0, void: bool = False
 ) -> InputResolved:
-    """The truth of a question came; None: there is none."""
+    """The truth of a question; None: there is none."""
     data = InputResolvedData(
         input_id=question,
         horizon_seconds=0,
@@ -126,7 +126,7 @@ def round_opened(
     crunchers: Mapping[str, str] | None = None,
     closes_at: int = CLOSES,
 ) -> RoundOpened:
-    """The round of one asking was opened."""
+    """The round of one asking is opened."""
     the_id = question + suffix
     roster = [
         RosterEntry(
@@ -160,6 +160,6 @@ def the_round(
 
 
 def all_answered(*rounds: str, at: int = CLOSES, question: str = Q) -> AnswersClosed:
-    """No round of the question is open, and no other comes."""
+    """No round of the question is open, and no other follows."""
     data = AnswersClosedData(input_id=question, rounds=list(rounds) or [""], clock=at)
     return AnswersClosed(id=f"{question}:answers-closed", at=at, data=data)

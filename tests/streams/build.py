@@ -69,7 +69,7 @@ DEFAULT = CrunchContract(crunch_pubkey=PUBKEY)
 
 
 def shelf(contract: CrunchContract = DEFAULT, **others: CrunchContract) -> Callable[[str], CrunchContract]:
-    """Contracts by hash: `contract` under HASH, others under their names."""
+    """A store of contracts: `contract` under HASH, others under their names."""
     contracts = {HASH: contract, **others}
     return lambda wanted: contracts[wanted]
 
@@ -139,7 +139,7 @@ def record(at: int, price: float = 100.0, subject: str = SUBJECT, **changes: Any
 
 
 def gap_found(from_ms: int, until_ms: int, subject: str = SUBJECT, **changes: Any) -> FeedGapFound:
-    """Minute candles with from_ms < at <= until_ms did not come."""
+    """Minute candles with from_ms < at <= until_ms are missing."""
     of = {"source": "generated", "subject": subject, "kind": "candle", "granularity": "1m"} | changes
     data = FeedGapData(**of, from_ms=from_ms, until_ms=until_ms, reason="no record came in time")
     return FeedGapFound(id=f"gap/{subject}/{from_ms}/{until_ms}", at=until_ms, data=data)
@@ -157,7 +157,7 @@ def gap_closed(
 
 
 def tick(at: int, *, rehearsal: bool = False) -> ClockTicked:
-    """It is `at`."""
+    """The clock is at `at`."""
     return ClockTicked(id=ids.tick_id(at), at=at, data=ClockTickedData(rehearsal=rehearsal))
 
 
@@ -170,7 +170,7 @@ def received(
     contract_hash: str = HASH,
     steps: Mapping[str, int] | None = None,
 ) -> InputReceived:
-    """An input with scopes {scope_key: horizon_seconds}, of steps of 15 s unless `steps` says others."""
+    """An input with scopes {scope_key: horizon_seconds}; steps are 15 s unless `steps` says otherwise."""
     asked = [
         InputScope(
             scope_key=key,
@@ -212,7 +212,7 @@ def resolved(
     change: float | None = 0.01,
     last: bool = True,
 ) -> InputResolved:
-    """The truth of one horizon; `change` None: there is none."""
+    """The truth of one horizon. `change` None: there is no truth."""
     the_id = ids.input_id(subject, point)
     data = InputResolvedData(
         input_id=the_id,
@@ -234,7 +234,7 @@ def inputs_until(until: int, *, rehearsal: bool = False) -> InputsUntil:
 
 
 def seen(model_id: str) -> ModelSeen:
-    """A model runs, under the deployment that `opened` names."""
+    """A model runs under the deployment that `opened` names."""
     data = ModelSeenData(
         model_id=model_id,
         model_name=model_id,
@@ -266,7 +266,7 @@ Answer = float | str | dict[str, Any] | list[Any]
 
 
 def answer_entries(answers_by_model: Mapping[str, Answer]) -> list[AnswerEntry]:
-    """What each model said, in order."""
+    """Each model's answer, in order."""
     out: list[AnswerEntry] = []
     for model_id, answer in answers_by_model.items():
         if isinstance(answer, str):
@@ -286,7 +286,7 @@ def answers(
     subject: str = SUBJECT,
     scope_keys: tuple[str, ...] = ("60s",),
 ) -> list[Any]:
-    """The decision that answers a round that was opened with these models."""
+    """The decision that answers a round which was opened with these models."""
     input_id = ids.input_id(subject, point)
     asked = opened(point, list(answers_by_model), subject, scope_keys)
     entries = answer_entries(answers_by_model)
@@ -307,8 +307,8 @@ def round_scores(
     crunchers: Mapping[str, str] | None = None,
     contract_hash: str = HASH,
 ) -> list[Any]:
-    """What the score stage says of one round: per model the value's units, those of several fields, or a status (ABSENT,
-    ABSENT(node), FAILED ..).
+    """The scores of one round: per model the value's units, those of several fields, or a status (ABSENT, ABSENT(node),
+    FAILED ..).
     """
     whose = crunchers or {}
     input_id = ids.input_id(subject, point)
@@ -345,7 +345,7 @@ def scored_until(until: int, *, rehearsal: bool = False) -> ScoredUntil:
 
 
 def snapshot(model_id: str, start: int, mean: int, n: int = 60, **changes: Any) -> SnapshotTaken:
-    """One model's hour: `n` scores of `mean` units on average."""
+    """One model's hour: `n` scores with a mean of `mean` units."""
     end = changes.pop("end", start + HOUR)
     fields: dict[str, Any] = {
         "snapshot_id": ids.snapshot_id(model_id, start, end),

@@ -1,4 +1,4 @@
-"""One event of each kind, with no field at its default: the content of the golden files.
+"""One event of each kind, in which no field has its default: the content of the golden files.
 
 A new kind needs an entry here; then COORDINATOR_WRITE_GOLDEN=1 writes its file, once.
 """

@@ -1,4 +1,4 @@
-"""Posts of questions for tests, short to write."""
+"""Short ways to write posted questions in tests."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from coordinator.streams.feeds.stage import FeedStage
 from coordinator.streams.ports import FeedRecord
 
 ASKED = Questions(ask_missing_seconds=0).terms()
-"""Once, in one scope."""
+"""A schedule that asks once, in one scope."""
 FEED = Feed(source="questions", kind="question", granularity="1s")
 
 
 def question(question_id: str = "q1", **changes: Any) -> ev.PostedQuestion:
-    """One that opens at T0 and closes ten minutes later. `payload` may be plain data."""
+    """A question that opens at T0 and closes ten minutes later. `payload` may be plain data."""
     fields: dict[str, Any] = {
         "question_id": question_id,
         "payload": {"title": "Will it rain?"},
@@ -65,7 +65,7 @@ def stakes(at: int = T0, **table: str) -> ev.PostStakes:
 
 
 def as_post(command: Any) -> dict[str, Any]:
-    """The command as a source writes it."""
+    """The command, as a source writes it."""
     names = {
         "PostQuestions": "post",
         "CloseQuestions": "close",
@@ -80,7 +80,7 @@ def as_post(command: Any) -> dict[str, Any]:
 
 
 class Node:
-    """A feed stage that is told commands, posts of a source, and the time. `restart` begins again from its log."""
+    """A feed stage that receives commands, posts of a source, and the time. `restart` resumes it from its log."""
 
     def __init__(self, **changes: Any) -> None:
         self.log: list[list[ev.AnyEvent]] = []
@@ -101,7 +101,7 @@ class Node:
             self.stage.remember(decision("feeds", offset, events, upto=upto))
 
     def tell(self, command: Any) -> tuple[list[ev.AnyEvent], list[tuple[str, str]]]:
-        """(events, refusals) of a command."""
+        """(events, refusals) after a command."""
         self.commands.append(command)
         self.stage.absorb(decision("commands", len(self.commands) - 1, [command]))
         refused = self.stage.refused()
@@ -124,7 +124,7 @@ class Node:
         self.offer(tick=at)
 
     def offer(self, *posts: tuple[int, Any], tick: int | None = None) -> list[ev.AnyEvent]:
-        """Posts of a source, each with its time."""
+        """Delivers posts of a source, each with its time."""
         records = [
             FeedRecord(
                 "questions",

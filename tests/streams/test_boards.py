@@ -1,4 +1,6 @@
-"""Boards: some scopes beside the whole ranking, each scope by its weight, through every stage to the checkpoint."""
+"""Boards: rankings of some scopes beside the whole ranking, with a weight for each scope, through every stage to the
+checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,7 @@ FILTERS = {
 
 
 @pytest.mark.parametrize(("fields", "parts"), FILTERS.values(), ids=FILTERS)
-def test_a_board_names_its_scopes_and_what_each_weighs(fields, parts):
+def test_a_board_names_its_scopes_and_their_weights(fields, parts):
     assert [(part.subject, part.scope_key, part.weight) for part in told(**fields).parts] == parts
 
 
@@ -82,18 +84,18 @@ def test_a_board_names_its_scopes_and_what_each_weighs(fields, parts):
         ({"window": "recnt"}, "its window 'recnt' is none of"),
     ],
 )
-def test_a_board_that_cannot_be_is_named(fields, words):
+def test_an_impossible_board_is_named(fields, words):
     with pytest.raises(OperatorError, match=f"board 'b': {words}"):
         told(**fields)
 
 
-def test_a_name_that_means_two_things_is_refused():
+def test_a_name_with_two_meanings_is_refused():
     for names in (["score_recent"], ["period"], ["value"], ["x", "x"]):
         with pytest.raises(ValidationError, match="a name means two things"):
             Aggregation(boards=[Board(name=name) for name in names])
 
 
-def test_a_number_is_the_weighted_mean_of_means_and_not_of_scores():
+def test_by_default_a_number_is_the_weighted_mean_of_means_and_not_of_scores():
     board = told(horizon_seconds=3600, weights={"ETH": 3})
     sums = {"BTC/1h": ScopeSum(1000, 100, 100), "ETH/1h": ScopeSum(2, 1, 1), "ETH/24h": ScopeSum(99, 1, 1)}
     assert (board_units(board, sums), board_count(board, sums)) == (4, 101)  # (10 + 3 * 2) / 4
@@ -120,7 +122,9 @@ NONE = {
 
 
 @pytest.mark.parametrize(("sums", "all_scopes", "own_scopes"), NONE.values(), ids=NONE)
-def test_who_lacks_a_scope_has_no_number_or_that_of_its_own_scopes(sums, all_scopes, own_scopes):
+def test_a_model_without_scores_in_a_scope_has_no_number_or_that_of_its_own_scopes(
+    sums, all_scopes, own_scopes
+):
     assert board_units(told(horizon_seconds=3600), sums) == all_scopes
     assert board_units(told(horizon_seconds=3600, every_scope=False), sums) == own_scopes
 
@@ -161,7 +165,7 @@ def scores(
 
 
 def played(contract: CrunchContract = CONTRACT) -> tuple[Given, Given]:
-    """Two hours: the stages of snapshots and checkpoints."""
+    """The events of the snapshot and checkpoint stages over two hours."""
     snapshots = given(SnapshotStage(shelf(contract))).when("scores", TERMS)
     checkpoints = given(CheckpointStage("btc-up", shelf(contract))).when("snapshots", TERMS)
     for hour in (0, 60):
@@ -178,12 +182,12 @@ def played(contract: CrunchContract = CONTRACT) -> tuple[Given, Given]:
     return snapshots, checkpoints
 
 
-def test_a_snapshot_has_its_scopes_and_the_boards_over_a_window():
+def test_a_snapshot_has_sums_by_scope_and_the_boards_over_a_window():
     snapshots, _ = played()
     data = {event.data.model_id: event.data for event in snapshots.all(ev.SnapshotTaken)}
     assert data["a"].scopes["ETH/1h"] == ScopeSum(10 * UNIT, 2, 2)
     assert data["b"].scopes["ETH/1h"] == ScopeSum(UNIT, 2, 1)  # a charge of 0 and a score
-    # b over both hours: BTC 3, ETH (0 + 0 + 1) / 3; c has no ETH.
+    # b over both hours: BTC 3, ETH (0 + 0 + 1) / 3. c has no ETH.
     assert data["b"].boards_units == {"short now": round((3 + 1 / 3) / 2 * UNIT)}
     assert data["c"].boards_units == {"short now": None}
 
@@ -202,7 +206,7 @@ def test_the_checkpoint_ranks_and_pays_by_boards():
     ]
 
 
-def test_least_count_is_of_the_boards_own_scores():
+def test_the_least_count_counts_the_boards_own_scores():
     pools = [Pool(name="long", key="long", rule=top(1), least_count=3)]
     contract = CONTRACT.model_copy(update={"payout": Payout(pools=pools, retained="prizes_only")})
     _, checkpoints = played(contract)
@@ -211,7 +215,7 @@ def test_least_count_is_of_the_boards_own_scores():
     assert data.payout.pools[0].unpaid == {"fewer than 3 scores": [0, 1]}
 
 
-def test_a_stage_that_begins_anew_goes_on_with_the_same_boards():
+def test_a_restarted_stage_continues_with_the_same_boards():
     whole, _ = played()
     first = list(given(SnapshotStage(shelf(CONTRACT))).when("scores", TERMS).made)
     again = given(SnapshotStage(shelf(CONTRACT))).own(*first)
@@ -235,7 +239,7 @@ def test_a_stage_that_begins_anew_goes_on_with_the_same_boards():
     assert again.made == whole.made
 
 
-def test_without_boards_nothing_is_kept_by_scope():
+def test_without_boards_no_sums_by_scope_are_stored():
     plain = msgspec.structs.replace(TERMS, data=msgspec.structs.replace(TERMS.data, boards=[]))
     snapshots = given(SnapshotStage(shelf(CONTRACT))).when("scores", plain)
     snapshots.when("scores", *scores(0, "BTC", "1h", {"a": 1}), scored_until(T0 + HOUR))

@@ -1,4 +1,6 @@
-"""A truth that is corrected within its checkpoint period pays as if it had come right at once; an oracle says what."""
+"""A truth that is corrected within its checkpoint period pays as if it had been right from the start. An oracle
+computes the expected payment.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ WORST = -1 * UNIT
 
 
 class Case(NamedTuple):
-    """One question: what each model said (None: it did not answer), and its truths: (hours after T0, outcome)."""
+    """One question: each model's answer (None: it did not answer), and its truths: (hours after T0, outcome)."""
 
     said: tuple[float | None, ...]
     truths: tuple[tuple[int, float | None], ...]
@@ -86,7 +88,7 @@ def played(cases: Sequence[Case], **terms: Any) -> tuple[list[RankedEntry], list
         )
         inputs(closed(T0 + MINUTE, question=question))
         truths += [(hour, number, i, outcome) for i, (hour, outcome) in enumerate(case.truths)]
-    # Truths come in the order of time; at the end of each hour the watermark passes it.
+    # Truths come in order of time; at the end of each hour the watermark passes it.
     by_hour = {hour: [truth for truth in truths if truth[0] == hour] for hour in range(7 * 24)}
     for hour, of_hour in by_hour.items():
         for _, number, revision, outcome in sorted(of_hour, key=lambda truth: (truth[2], truth[1])):
@@ -107,7 +109,7 @@ def _decisions(scene: Any) -> list[list[Any]]:
 
 
 def oracle(cases: Sequence[Case]) -> dict[str, tuple[int, int]]:
-    """model -> (mean score in units, how many scores), of the truths that hold in the end. By decimals, from scratch."""
+    """model -> (mean score in units, number of scores) of the final truths, computed from scratch with decimals."""
     of_model: dict[str, tuple[int, int]] = {}
     for place, model_id in enumerate(MODELS):
         units: list[int] = []
@@ -151,7 +153,7 @@ VOIDED_BESIDE = [
     Case((None, None, 0.0), ((1, 0.0),)),
     Case((None, None, None), ((0, 0.0), (1, None))),
 ]
-"""The second is voided in the period in which the first, asked at the same time, is scored."""
+"""Two questions asked at the same time; the second is voided in the period in which the first is scored."""
 
 
 @settings(max_examples=25, deadline=None)
@@ -195,8 +197,10 @@ IN_ORDER = [
 
 
 @pytest.mark.parametrize("hour", [5, 50])
-def test_every_window_has_the_corrected_score_while_its_checkpoint_period_lasts(hour):
-    """In the snapshot period of the first truth, and days after it; `test_restated` has what comes after the checkpoint."""
+def test_every_window_has_the_corrected_score_until_the_checkpoint_period_ends(hour):
+    """In the snapshot period of the first truth, and days after it. `test_restated` covers the time after the
+    checkpoint.
+    """
     case = Case((0.1, None, None), ((5, 0.0), (hour, 1.0)))
     _, snapshots = played([case], windows=IN_ORDER)
     newest = max(
@@ -207,7 +211,7 @@ def test_every_window_has_the_corrected_score_while_its_checkpoint_period_lasts(
 
 @settings(max_examples=15, deadline=None)
 @drawn(st.lists(a_case(), min_size=1, max_size=4))
-def test_windows_of_sums_hold_the_corrected_value_in_its_place(cases):
+def test_windows_of_sums_contain_the_corrected_value_in_place_of_the_first(cases):
     """From the last correction on, each window and board is as if the right truth had come first."""
     boards = [
         BoardTerms(

@@ -1,8 +1,8 @@
-"""Kill the owners of inputs, snapshots and checkpoints after every send, over a small made-up market.
+"""Kills the owners of inputs, snapshots and checkpoints after every send, over a small made-up market.
 
-The market is two hours of generated candles of two subjects, with an outage, late records and corrections; models
-are functions of a seed. Each stage's log must come out the same, byte for byte, epochs apart. Then the two named
-cases: one ScoredUntil that closes ten periods, and commands that meet snapshots in a set order.
+The market is two hours of generated candles of two subjects, with an outage, late records and corrections. Models are
+functions of a seed. The log of each stage must be the same, byte for byte, apart from epochs. Two more cases follow:
+one ScoredUntil that closes ten periods, and commands that meet snapshots in a set order.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def checkpoint_stage() -> CheckpointStage:
 
 
 def feeds(seed: int, minutes: int) -> MemoryLog:
-    """Candles and ticks, with an outage in the middle, and now and then a late, lost or corrected candle."""
+    """Candles and ticks with an outage in the middle, and some late, lost or corrected candles."""
     rng = random.Random(seed)
     log = MemoryLog()
     author = Author(log, "feeds")
@@ -140,7 +140,7 @@ def feeds(seed: int, minutes: int) -> MemoryLog:
             )
         if rng.random() < 0.1:
             log.append("feeds", b"garbage")
-        if rng.random() < 0.3:  # records first, the time later
+        if rng.random() < 0.3:  # records first, then the time
             author.write(*events) if events else None
             events = []
         if (at - T0) // MINUTE in (45, 52):
@@ -157,7 +157,7 @@ def feeds(seed: int, minutes: int) -> MemoryLog:
 
 
 def predictions(log: MemoryLog, seed: int) -> None:
-    """What scripted models say to every input."""
+    """The answers of scripted models to every input."""
     rng = random.Random(seed)
     Author(log, "models").write(*(seen(model_id) for model_id in "abc"))
     author = Author(log, "predictions")
@@ -198,7 +198,7 @@ def sources_of(topic: str, log: MemoryLog) -> MemoryLog:
     return log.copy(*STAGES[topic]().sources)
 
 
-def test_the_market_is_worth_the_killing():
+def test_the_market_has_every_case_that_a_kill_could_break():
     log = market(1)
     kinds = {topic: [type(event).__name__ for event in log.events(topic)] for topic in STAGES}
     assert kinds["inputs"].count("InputReceived") > 80
@@ -220,7 +220,7 @@ def test_the_market_is_worth_the_killing():
 
 @pytest.mark.parametrize("topic", STAGES)
 @pytest.mark.parametrize("seed", [1, 2])
-def test_killed_at_any_send(topic, seed, monkeypatch):
+def test_the_log_is_the_same_after_a_kill_at_any_send(topic, seed, monkeypatch):
     """One kill at each of many places, spread over the whole log."""
     sources, new_stage = sources_of(topic, market(seed)), STAGES[topic]
     monkeypatch.setattr(stage_shape, "EMPTY_DECISION_EVERY", {"checkpoints": 2, "inputs": 4}.get(topic, 5))
@@ -237,8 +237,8 @@ def test_killed_at_any_send(topic, seed, monkeypatch):
 
 @pytest.mark.parametrize("topic", STAGES)
 @pytest.mark.parametrize("seed", [3, 4])
-def test_killed_again_and_again(topic, seed, monkeypatch):
-    """Lives of one to six sends, decisions cut into small parts."""
+def test_the_log_is_the_same_after_many_kills(topic, seed, monkeypatch):
+    """Lives of one to six sends, and decisions cut into small parts."""
     sources, new_stage = sources_of(topic, market(seed, 60)), STAGES[topic]
     monkeypatch.setattr(envelope, "PART_BYTES_MAX", 3000)
     monkeypatch.setattr(stage_shape, "EMPTY_DECISION_EVERY", 3)
@@ -252,8 +252,8 @@ def test_killed_again_and_again(topic, seed, monkeypatch):
     assert log.counted(topic) == expected.counted(topic)
 
 
-def test_killed_while_the_sources_still_grow():
-    """The owner lives through its sources in stretches and is killed in each: only so much was there to read."""
+def test_the_log_is_the_same_after_kills_while_the_sources_still_grow():
+    """The sources grow in stretches; the owner reads a stretch to its end and is killed in each."""
     whole = market(2)
     for topic, new_stage in STAGES.items():
         source = new_stage().sources[0]
@@ -269,8 +269,8 @@ def test_killed_while_the_sources_still_grow():
         assert log.counted(topic) == whole.counted(topic), topic
 
 
-def test_a_failed_send_leaves_a_hole_that_the_next_owner_fills():
-    """What was sent after the failed record does not count; the next owner decides both anew."""
+def test_the_next_owner_decides_again_what_followed_a_failed_send():
+    """The records after a failed one do not count. The next owner takes both decisions again."""
     for topic, new_stage in STAGES.items():
         sources = sources_of(topic, market(1))
         expected = undisturbed(sources, new_stage)
@@ -315,7 +315,7 @@ def test_one_event_that_closes_ten_periods(part_bytes, monkeypatch):
 
 
 @pytest.mark.parametrize("part_bytes", [envelope.PART_BYTES_MAX, 2500], ids=["whole", "in parts"])
-def test_ten_closed_periods_make_five_checkpoints_whoever_is_killed(part_bytes, monkeypatch):
+def test_ten_closed_periods_make_five_checkpoints_after_any_kill(part_bytes, monkeypatch):
     sources = undisturbed(ten_periods(), aggregate_stage).copy("snapshots")
     monkeypatch.setattr(envelope, "PART_BYTES_MAX", part_bytes)
     expected = undisturbed(sources, checkpoint_stage)
@@ -336,7 +336,7 @@ def withhold(command_id: str, period_at: int | None) -> WithholdCheckpoint:
 
 
 def script() -> list[tuple[str, list[Any]]]:
-    """(topic, events) in the order in which the world brings them."""
+    """(topic, events) in the order in which they arrive from outside."""
     period = 6 * HOUR
     steps: list[tuple[str, list[Any]]] = [("snapshots", [configured()])]
     for i in range(4):
@@ -360,7 +360,7 @@ def script() -> list[tuple[str, list[Any]]]:
 
 
 def driven(kill_after: list[int]) -> MemoryLog:
-    """The script, delivered step by step; the owner is killed after these many sends, life after life."""
+    """Delivers the script step by step. The owner is killed after each of these numbers of sends, life after life."""
     log = MemoryLog()
     authors = {"snapshots": Author(log, "snapshots"), "commands": Author(log, "commands")}
     log["checkpoints"]
@@ -388,7 +388,7 @@ def driven(kill_after: list[int]) -> MemoryLog:
     return log
 
 
-def test_commands_meet_the_state_of_their_place_whoever_is_killed():
+def test_commands_meet_the_state_at_their_place_after_any_kill():
     expected = driven([])
     kinds = [type(event).__name__ for event in expected.events("checkpoints")]
     assert kinds.count("CheckpointWithheld") >= 2
@@ -401,7 +401,7 @@ def test_commands_meet_the_state_of_their_place_whoever_is_killed():
     assert driven([2] * sends).counted("checkpoints") == expected.counted("checkpoints")
 
 
-def test_every_snapshot_of_the_market_stands_in_one_period_of_each_kind():
+def test_every_snapshot_of_the_market_is_in_one_period_of_each_kind():
     log = market(1)
     taken = [event.data for event in log.events("snapshots") if isinstance(event, SnapshotTaken)]
     assert len({snapshot.snapshot_id for snapshot in taken}) == len(taken)

@@ -1,7 +1,8 @@
-"""Kill the input stage's owner after every send, restart it: the log stays the same, byte for byte, epochs apart.
+"""Kills the input stage's owner after every send and restarts it. The log must be the same, byte for byte, apart from
+epochs.
 
-Ticks as well as candles; bursts of more records than the stage keeps behind one point, in one append; stalls; two
-subjects; records that come late; a feed that is changed and changed back.
+The sources have ticks and candles; bursts of more records than the stage keeps behind one point, in one append; stalls;
+two subjects; late records; a feed that is changed and changed back.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ def quote(at: int, price: float, subject: str = SUBJECT) -> FeedRecordReceived:
 
 
 def scopes() -> list:
-    """Each by itself, and both together."""
+    """Each source first in turn, and both in turns."""
     pair = scope("pair", "+".join(SUBJECTS), together=list(SUBJECTS), horizon_seconds=90)
     return [*(scope("60s", subject) for subject in SUBJECTS), pair]
 
 
 def burst(seed: int) -> MemoryLog:
-    """A point, and 150 to 400 ticks behind it in the same append; then the quiet that ends its window."""
+    """A point, and 150 to 400 ticks behind it in the same append; then a quiet time that ends its window."""
     rng = random.Random(seed)
     log = MemoryLog()
     feeds = Author(log, "feeds")
@@ -69,7 +70,7 @@ def burst(seed: int) -> MemoryLog:
 
 
 def candles(seed: int) -> MemoryLog:
-    """Two subjects, some of them late, some lost; ticks that stall."""
+    """Two subjects with some late and some lost ticks, and stalls."""
     rng = random.Random(seed)
     log = MemoryLog()
     feeds = Author(log, "feeds")
@@ -95,7 +96,7 @@ def candles(seed: int) -> MemoryLog:
 
 
 def changed(seed: int) -> MemoryLog:
-    """Candles, then ticks from the next instant on, then candles again; both feeds' pasts come late."""
+    """Candles, then ticks from the next instant on, then candles again. The past of both feeds arrives late."""
     rng = random.Random(seed)
     log = MemoryLog()
     feeds = Author(log, "feeds")
@@ -131,7 +132,7 @@ PLAYED = [
 
 @pytest.mark.parametrize("scene", PLAYED)
 @pytest.mark.parametrize("empties", [1000, 2], ids=["", "empty decisions often"])
-def test_killed_after_every_send_the_log_is_that_of_an_undisturbed_run(scene, empties, monkeypatch):
+def test_the_log_is_that_of_an_undisturbed_run_after_a_kill_at_any_send(scene, empties, monkeypatch):
     monkeypatch.setattr(stage_shape, "EMPTY_DECISION_EVERY", empties)
     sources = scene()
     expected = undisturbed(sources, new_stage)
@@ -142,8 +143,8 @@ def test_killed_after_every_send_the_log_is_that_of_an_undisturbed_run(scene, em
 
 
 @pytest.mark.parametrize("behind", [1, 121, 122, 150, 1_000])
-def test_the_entry_of_an_input_outlives_the_burst_that_comes_with_it(behind):
-    """However many records stand behind a point in its own append: the entry is the last one at or before the point."""
+def test_the_entry_of_an_input_is_kept_through_a_burst_in_its_own_append(behind):
+    """However many records follow a point in its own append, the entry is the last record at or before the point."""
     scene = given(new_stage())
     scene.when("feeds", configured(feed=TICKS))
     scene.when("feeds", quote(T0 - 40, 50.0))

@@ -1,6 +1,7 @@
-"""Kill the score stage's owner after every send, restart it with each source first: the log stays the same.
+"""Kills the score stage's owner after every send and restarts it, with each source read first in turn. The log must be
+the same.
 
-The same means: the counted decisions, byte for byte, epochs apart.
+The same means: equal counted decisions, byte for byte, apart from epochs.
 """
 
 from __future__ import annotations
@@ -57,9 +58,9 @@ def round_of(
 
 
 def five_waiting(rounds: list[int], *, beside: bool) -> MemoryLog:
-    """Five resolved inputs, then rounds in the order given, then two ordinary ones.
+    """Five resolved inputs, then rounds in the given order, then two ordinary ones.
 
-    `beside`: an input opens in the decision that resolves the one before, as a market in step does it.
+    `beside`: an input opens in the same decision that resolves the previous one, as in a market with a steady schedule.
     """
     log = MemoryLog()
     inputs, predictions = Author(log, "inputs"), Author(log, "predictions")
@@ -86,7 +87,7 @@ def five_waiting(rounds: list[int], *, beside: bool) -> MemoryLog:
 
 
 def three_subjects(terms: dict[str, Any] | None = None) -> MemoryLog:
-    """One tick that resolves three subjects, two scopes each, twice; a second horizon stays open meanwhile."""
+    """One tick that resolves three subjects with two scopes each, twice. A second horizon stays open meanwhile."""
     log = MemoryLog()
     inputs, predictions = Author(log, "inputs"), Author(log, "predictions")
     subjects = (SUBJECT, "ETHUSDT", "SOLUSDT")
@@ -107,7 +108,7 @@ def three_subjects(terms: dict[str, Any] | None = None) -> MemoryLog:
 
 
 def mixed_market(seed: int, terms: dict[str, Any] | None = None) -> MemoryLog:
-    """Two subjects, horizons of one and of three minutes, lost truths, claims and garbage in the sources."""
+    """Two subjects, horizons of one and three minutes, and lost truths, claims and garbage in the sources."""
     rng = random.Random(seed)
     log = MemoryLog()
     inputs, predictions = Author(log, "inputs"), Author(log, "predictions")
@@ -144,7 +145,9 @@ SCENES = {
 
 @pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
 @pytest.mark.parametrize("empties", [1000, 3], ids=["", "empty decisions often"])
-def test_killed_after_every_send_and_restarted_with_each_source_first(scene, empties, monkeypatch):
+def test_the_log_is_the_same_after_a_kill_at_any_send_and_a_restart_with_any_source_first(
+    scene, empties, monkeypatch
+):
     monkeypatch.setattr(stage_shape, "EMPTY_DECISION_EVERY", empties)
     sources = scene()
     expected = undisturbed(sources, new_stage)
@@ -158,7 +161,7 @@ def test_killed_after_every_send_and_restarted_with_each_source_first(scene, emp
 @pytest.mark.parametrize(
     "scene", [SCENES["five waiting, rounds in reverse"], three_subjects], ids=["five", "three"]
 )
-def test_killed_between_the_parts_of_a_decision(scene, monkeypatch):
+def test_the_log_is_the_same_after_a_kill_between_the_parts_of_a_decision(scene, monkeypatch):
     monkeypatch.setattr(envelope, "PART_BYTES_MAX", 900)
     sources = scene()
     expected = undisturbed(sources, new_stage)
@@ -168,7 +171,7 @@ def test_killed_between_the_parts_of_a_decision(scene, monkeypatch):
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_killed_at_random_while_the_sources_are_read_in_any_mixture(seed):
+def test_the_log_is_the_same_after_random_kills_with_the_sources_read_in_any_mixture(seed):
     rng = random.Random(seed)
     sources = mixed_market(seed)
     expected = undisturbed(sources, new_stage)
@@ -195,7 +198,7 @@ def betting(round_answers, truth, context):
 
 @pytest.mark.parametrize("state_scope", ["scope", "all"])
 @pytest.mark.parametrize("scene", [three_subjects, lambda: mixed_market(2)], ids=["three subjects", "mixed"])
-def test_carried_state_is_the_same_wherever_the_owner_is_killed(scene, state_scope, monkeypatch):
+def test_carried_state_is_the_same_after_any_kill(scene, state_scope, monkeypatch):
     monkeypatch.setattr(whole_rounds, "STATES_BYTES", 60)
     contract = CrunchContract(score_round=betting, state_scope=state_scope)
     sources = scene()
@@ -235,14 +238,14 @@ LOOKING_BACK = {
     ],
     "snapshot_interval_ms": 2 * MINUTE,
 }
-"""Periods of minutes: an ensemble knows the scores of those before, soon."""
+"""Periods of minutes, so that an ensemble soon knows the scores of earlier ones."""
 
 
 @pytest.mark.parametrize(
     "fields", [{"score_prediction": with_error}, {"score_round": betting}], ids=["alone", "whole"]
 )
 @pytest.mark.parametrize("scene", [three_subjects, mixed_market], ids=["three subjects", "mixed"])
-def test_ensembles_are_the_same_wherever_the_owner_is_killed(scene, fields):
+def test_ensembles_are_the_same_after_any_kill(scene, fields):
     contract = CrunchContract(ensembles=ENSEMBLES, score_type=WithError, **fields)
     sources = scene(LOOKING_BACK) if scene is three_subjects else scene(2, LOOKING_BACK)
 
@@ -269,7 +272,7 @@ def holders(log: MemoryLog) -> set[tuple[str, str]]:
     }
 
 
-def test_every_input_of_the_market_is_closed_once_and_before_its_period_is():
+def test_every_input_of_the_market_is_closed_once_and_before_its_period():
     log = undisturbed(mixed_market(3), new_stage)
     closed: set[str] = set()
     for event in log.events("scores"):
@@ -287,7 +290,7 @@ def test_every_input_of_the_market_is_closed_once_and_before_its_period_is():
     assert len(closed) > 10
 
 
-def test_an_owner_that_is_resumed_reads_no_more_than_it_needs():
+def test_a_resumed_owner_reads_no_more_than_it_needs():
     sources = five_waiting([0, 1, 2, 3, 4], beside=True)
     log = undisturbed(sources, new_stage)
     owner = Owner(log, new_stage())

@@ -1,7 +1,7 @@
-"""The same log whatever Python's hash seed is, and whoever wrote it.
+"""The log is the same whatever Python's hash seed is, and whichever process wrote it.
 
-Sets and dicts of strings come in another order in every process. A small run, from candles to checkpoints, is made
-in processes of their own with different PYTHONHASHSEEDs; the bytes of every topic must be equal.
+Sets and dicts of strings have another order in every process. A small run, from candles to checkpoints, is made in
+separate processes with different PYTHONHASHSEEDs. The bytes of every topic must be equal.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ print(json.dumps(digests()))
 
 
 def digests() -> dict[str, str]:
-    """sha256 per topic over all records, with their lengths."""
+    """sha256 and length of all records, per topic."""
     log = market(6, 60)
     return {
         topic: hashlib.sha256(b"".join(b"%d:%s" % (len(record), record) for record in records)).hexdigest()

@@ -1,7 +1,8 @@
-"""Faults that an earlier node of this kind was proven to have, and the tests that show this one is free of each.
+"""Faults that an earlier node of this kind was proven to have, and the tests that show that this node does not have
+them.
 
-The table is checked: a test that it names and that is gone, or renamed, fails here. Tests that belong nowhere else follow.
-Two faults were of parts that this node has not: its verification is of whole logs (W8), and it makes no ensembles (W5).
+The table is checked: a test that it names must exist. Tests that belong nowhere else follow. Two faults were in parts
+that this node does not have: its verification covers whole logs (W8), and it makes no ensembles (W5).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ TESTS = Path(__file__).parents[1]
 FAULTS: dict[str, tuple[str, ...]] = {
     # The checkpoint and what it pays.
     "W1 a checkpoint paid in the order of rows, since its ranking key stood in no snapshot": (
-        "streams/checkpoints/test_checkpoint_build.py::test_the_best_of_the_board_is_the_best_paid",
+        "streams/checkpoints/test_checkpoint_build.py::test_the_best_of_the_board_gets_the_most",
         "streams/contract/test_contract.py::test_a_wrong_declaration_is_refused_by_name",
     ),
     "W17 seven models were paid 997 of 1,000; percents summed to 99.999999": (
@@ -38,9 +39,9 @@ FAULTS: dict[str, tuple[str, ...]] = {
     ),
     "W19 None ranked first, NaN made the order that of arrival, a wrong direction sorted upwards, silence won": (
         "streams/checkpoints/test_ranking.py::test_ranking",
-        "streams/checkpoints/test_ranking.py::test_a_direction_that_is_none_is_refused",
+        "streams/checkpoints/test_ranking.py::test_an_unknown_direction_is_refused",
         "streams/checkpoints/test_ranking.py::test_the_ranking_does_not_depend_on_the_order_of_arrival",
-        "streams/checkpoints/test_checkpoint_build.py::test_silence_is_never_paid",
+        "streams/checkpoints/test_checkpoint_build.py::test_a_model_without_a_score_is_never_paid",
     ),
     "W16 a score grew without bound with the size of the answer": (
         "streams/contract/test_contract.py::test_the_default_score_is_proper_bounded_and_not_gamed_by_size",
@@ -67,7 +68,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
         "projections/test_replay_equality.py::test_a_damaged_store_is_rebuilt",
     ),
     "W10 after a restart the oldest records were taken for the last ones": (
-        "streams/test_known_faults.py::test_after_a_restart_an_input_holds_the_last_records_and_not_the_first",
+        "streams/test_known_faults.py::test_after_a_restart_an_input_has_the_last_records_and_not_the_first",
         "projections/test_folds.py::test_of_many_records_the_newest_stay",
         "api/test_reports.py::test_snapshots_are_newest_first",
     ),
@@ -85,7 +86,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
     "W7 an open candle was frozen as first seen, and 1s candles were minutes": (
         "streams/sources/test_binance.py::test_the_stream_gives_closed_candles_only_of_all_subjects_over_one_socket",
         "streams/sources/test_binance.py::test_the_candle_that_is_still_open_by_the_exchanges_clock_is_no_fact",
-        "streams/test_known_faults.py::test_a_1s_candle_is_asked_for_as_a_1s_candle",
+        "streams/test_known_faults.py::test_a_1s_schedule_asks_for_1s_candles",
     ),
     "W12 every subject's models were shown one subject's records": (
         "streams/inputs/test_inputs_stage.py::test_two_subjects_have_inputs_of_their_own_with_their_own_records",
@@ -109,7 +110,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
         "projections/test_replay_equality.py::test_one_altered_byte_is_found",
     ),
     "W5 an ensemble ended the cycle, was scored against the input, and took a rank": (
-        "streams/checkpoints/test_offering.py::test_an_ensemble_is_on_no_chain",
+        "streams/checkpoints/test_offering.py::test_an_ensemble_is_not_on_the_chain",
     ),
 }
 
@@ -123,19 +124,19 @@ def names_in(file: Path) -> set[str]:
     }
 
 
-def test_twenty_faults_are_answered_for():
+def test_twenty_faults_have_an_answer():
     assert sorted(int(name.split()[0].removeprefix("W")) for name in FAULTS) == list(range(1, 21))
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_each_fault_has_tests_that_are_there(fault):
+def test_each_fault_has_existing_tests(fault):
     for test in FAULTS[fault]:
         file, _, name = test.partition("::")
         tests_in_file = names_in(TESTS / file)
         assert (name in tests_in_file) if name else tests_in_file, test
 
 
-def test_after_a_restart_an_input_holds_the_last_records_and_not_the_first():
+def test_after_a_restart_an_input_has_the_last_records_and_not_the_first():
     events = [configured()]
     for number in range(500):
         at = T0 + number * MINUTE
@@ -174,7 +175,7 @@ def test_after_a_restart_an_input_holds_the_last_records_and_not_the_first():
 
 
 def test_a_schedule_as_fast_as_its_feed_misses_no_point():
-    """A point a second, a candle a second, each known somewhere within its second."""
+    """A point and a candle every second; each candle is known at some time within its second."""
     late_ms = random.Random(1)
     stage, points = InputStage(shelf()), []
     every_second = scope("1s", interval_seconds=1, horizon_seconds=5)
@@ -193,6 +194,6 @@ def test_a_schedule_as_fast_as_its_feed_misses_no_point():
     assert points == [T0 + number * 1_000 for number in range(120)]
 
 
-def test_a_1s_candle_is_asked_for_as_a_1s_candle():
+def test_a_1s_schedule_asks_for_1s_candles():
     candles = Subscription("binance", "BTCUSDT", "candle", "1s")
     assert stream_path([candles]) == {"/stream?streams=btcusdt@kline_1s": [candles]}

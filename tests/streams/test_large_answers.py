@@ -1,4 +1,4 @@
-"""Answers above 1 MB: beside the log when they are recorded, read where they are scored, and what a lost one stops."""
+"""Answers above 1 MB: they are recorded beside the log, read when they are scored, and a lost one stops its round."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def pending(model_id: str, value: float) -> ev.AnswerEntry:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some bytes are large here: `[8.25,8.25,8.25,8.25]` is, and `[2.0,..]` is not."""
+    """Lowers the bound of an answer in the log to 20 bytes: `[8.25,8.25,8.25,8.25]` is above it, `[2.0,..]` is not."""
     monkeypatch.setattr(large_answers, "ANSWER_BYTES_MAX", 20)
 
 
@@ -102,7 +102,7 @@ def asked_once(
     return play.when("inputs", closed(question=question), came(1.0, LATER, question=question))
 
 
-def test_the_log_names_a_large_answer_and_holds_a_small_one():
+def test_a_large_answer_is_recorded_beside_the_log_and_a_small_one_in_it():
     blobs = Shelf()
     large, small = set_aside([pending("a", LARGE), pending("b", SMALL)], blobs.put)
     assert (large.output, small.blob) == (ev.NO_OUTPUT, None)
@@ -118,7 +118,7 @@ def test_the_log_names_a_large_answer_and_holds_a_small_one():
 
 
 @pytest.mark.parametrize("whole_round", [True, False])
-def test_a_large_answer_is_scored_as_one_in_the_log(whole_round):
+def test_a_large_answer_is_scored_like_an_answer_in_the_log(whole_round):
     blobs = Shelf()
     beside = asked_once(blobs, scene(blobs, whole_round))
     inside = scene(None, whole_round).when("inputs", asked())
@@ -130,7 +130,7 @@ def test_a_large_answer_is_scored_as_one_in_the_log(whole_round):
 
 @pytest.mark.parametrize("whole_round", [True, False])
 @pytest.mark.parametrize("why", ["missing", "altered"])
-def test_a_lost_answer_stops_its_round_by_the_nodes_fault_with_its_name_and_no_other(whole_round, why):
+def test_a_lost_answer_stops_its_round_alone_by_the_nodes_fault_and_is_named(whole_round, why):
     blobs = Shelf()
     play = scene(blobs, whole_round)
     other = Q.replace("q1", "q2")
@@ -148,8 +148,8 @@ def test_a_lost_answer_stops_its_round_by_the_nodes_fault_with_its_name_and_no_o
 
 
 @pytest.mark.parametrize("counts", ["mean", "history"])
-def test_answers_that_are_made_into_one_are_read_and_a_lost_one_stops_the_round(counts):
-    """Also where the lost one is not the last: the mean of the others is another number."""
+def test_answers_that_are_averaged_are_read_and_a_lost_one_stops_the_round(counts):
+    """The same if the lost one is not the last, because the mean of the others would be another number."""
     for lose in (False, True):
         blobs = Shelf()
         play = scene(blobs, whole_round=counts == "mean", counts=counts)
@@ -167,7 +167,7 @@ def test_answers_that_are_made_into_one_are_read_and_a_lost_one_stops_the_round(
 
 
 @pytest.mark.parametrize("truth", [2.0, 1.0], ids=["corrected", "the same again"])
-def test_another_revision_of_the_truth_scores_a_stopped_round_once_the_blob_is_back(truth):
+def test_another_revision_of_the_truth_scores_a_stopped_round_after_the_blob_is_back(truth):
     blobs = Shelf()
     play = scene(blobs)
     entries = set_aside([pending("a", LARGE), pending("b", SMALL)], blobs.put)
@@ -216,8 +216,8 @@ TABLES = hypothesis.strategies.dictionaries(
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )
 @hypothesis.given(tables=hypothesis.strategies.lists(TABLES, min_size=1, max_size=4))
-def test_null_missing_and_tied_rows_are_scored_beside_the_log_as_in_it(tables):
-    """Some of the answers are beside the log, some in it, by their size alone."""
+def test_null_missing_and_tied_rows_score_the_same_beside_the_log_and_in_it(tables):
+    """The size alone decides which of the answers are beside the log."""
     challenge = asks("last", output_type=Table, score_round=ranked_rows)
     assert challenge.questions is not None
     terms = {"questions": challenge.questions.terms(), "checkpoint_interval_ms": 7 * DAY}
@@ -236,7 +236,7 @@ def test_null_missing_and_tied_rows_are_scored_beside_the_log_as_in_it(tables):
     assert len(of[0]) == len(tables)
 
 
-def test_columns_that_name_a_blob_of_nobody_are_refused():
+def test_columns_that_name_an_unknown_blob_are_refused():
     blob = large_answers.blob_of(b"[]")
     columns: dict[str, Any] = {
         "models": [0],

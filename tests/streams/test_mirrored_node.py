@@ -1,7 +1,7 @@
-"""A second node: fed by the same log, or by a mirror of it with other offsets and owners, it says the same.
+"""A second node that reads the same log, or a mirror of it with other offsets and owners, comes to the same results.
 
-The mirror holds the same decisions between garbage, claims and zombies' appends, under other epochs. A node that
-decides everything anew from it, from the inputs to the payment, reaches the same ids, shares and hashes.
+The mirror has the same decisions between garbage, claims and appends of zombies, under other epochs. A node that takes
+all decisions again from it, from the inputs to the payment, reaches the same ids, shares and hashes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def mirror(log: MemoryLog, topic: str) -> list[bytes]:
             records.append(
                 encode_append(Append(e=ENVELOPE_VERSION, epoch=epoch, seq=0, claim=f"mirror-{epoch}"))
             )
-        if n % 11 == 0:  # a zombie of the owner before
+        if n % 11 == 0:  # a zombie: the previous owner
             records.append(encode_append(Append(e=ENVELOPE_VERSION, epoch=epoch - 1, seq=decision.seq)))
         parts = len(decision.bodies)
         records += [
@@ -60,7 +60,7 @@ def content(log: MemoryLog, topic: str) -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def both() -> tuple[MemoryLog, MemoryLog]:
-    """The first node's whole log, and that of one that read only the mirror of what came from outside."""
+    """The first node's whole log, and the log of a node that read only the mirror of the outside events."""
     first = market(1)
     return first, node(MemoryLog({topic: mirror(first, topic) for topic in SOURCES}))
 
@@ -74,7 +74,7 @@ def test_the_mirror_has_other_offsets_and_the_same_decisions(both):
 
 
 @pytest.mark.parametrize("topic", ["inputs", "scores", "snapshots", "checkpoints"])
-def test_a_node_on_the_mirror_decides_the_same(both, topic):
+def test_a_node_on_the_mirror_takes_the_same_decisions(both, topic):
     first, second = both
     assert len(content(first, topic)) > 3
     assert content(first, topic) == content(second, topic)

@@ -1,5 +1,5 @@
-"""A log of models that come and go under a contract with a coverage and a past for newcomers: killed anywhere it is the
-same, the audit computes it again, and what is altered is named by each of its looks.
+"""A log of models that come and go, under a contract with coverage and a substitute for a newcomer's past. It is the
+same after a kill at any send. The audit computes it again, and names any alteration in each of its checks.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ SPECIAL = [
     Window(name="both", hours=0, combines={"last": 1.0, "long": 2.0}),
 ]
 HERE = {"a": (0, 999), "b": (0, 999), "c": (0, 55), "d": (33, 999), "e": (71, 999)}
-"""Minutes from T0 between which each model is asked."""
+"""Model -> minutes from T0 between which it is asked."""
 CONTRACTS = shelf(
     CrunchContract(crunch_pubkey=PUBKEY, gap_wait_seconds=600),
     new=CrunchContract(crunch_pubkey=PUBKEY, grace_seconds=0, gap_policy="accept"),
@@ -117,7 +117,7 @@ def taken(log: MemoryLog) -> list[Any]:
     return [event.data for event in log.events("snapshots") if isinstance(event, SnapshotTaken)]
 
 
-def test_the_log_is_worth_it_and_holds(log):
+def test_the_log_has_newcomers_and_unranked_models_and_passes_the_audit(log):
     joined = {data.model_id: data.joined for data in taken(log)}
     assert joined["d"].point >= T0 + 33 * MINUTE > joined["a"].point
     assert {data.model_id for data in taken(log) if data.filled_count} >= {"d", "e"}
@@ -128,7 +128,7 @@ def test_the_log_is_worth_it_and_holds(log):
     assert both_looks(log, last_checkpoint(log), CONTRACTS) == [None, None]
 
 
-def test_the_board_is_what_the_snapshots_say_now_and_in_the_past(log, tmp_path):
+def test_the_board_agrees_with_the_snapshots_now_and_in_the_past(log, tmp_path):
     records = {topic: log[topic] for topic in TOPICS}
     projections = open_projections(tmp_path, "cluster", "btc-up")
     fold_into(Folder(projections), SimpleNamespace(records=records))
@@ -138,7 +138,7 @@ def test_the_board_is_what_the_snapshots_say_now_and_in_the_past(log, tmp_path):
         by_end.setdefault(data.period_end, []).append(data)
     ranks_seen, reasons_seen = 0, 0
     for end, snapshots in sorted(by_end.items()):
-        # Some minutes into the next period: what is scored in it by then changes nothing yet.
+        # Some minutes into the next period. The scores that came in it by then do not change the board yet.
         closed = max(
             event.at for event in log.events("snapshots") if getattr(event.data, "period_end", 0) == end
         )
@@ -161,7 +161,7 @@ def test_the_board_is_what_the_snapshots_say_now_and_in_the_past(log, tmp_path):
 
 
 @pytest.mark.parametrize("topic", ["snapshots", "checkpoints"])
-def test_killed_at_any_send_it_is_the_same(log, topic):
+def test_the_log_is_the_same_after_a_kill_at_any_send(log, topic):
     new_stage = {
         "snapshots": partial(SnapshotStage, CONTRACTS),
         "checkpoints": partial(CheckpointStage, "btc-up", CONTRACTS),
@@ -213,7 +213,7 @@ ALTERED = {
 
 
 @pytest.mark.parametrize("what", ALTERED)
-def test_what_is_altered_is_named_by_each_look(log, what):
+def test_each_check_of_the_audit_names_an_alteration(log, what):
     kind, change = ALTERED[what]
     checkpoint = last_checkpoint(log)
 

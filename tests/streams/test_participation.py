@@ -1,8 +1,9 @@
-"""Minimum participation is of all rounds of the period, whoever was there, the node's faults left out.
+"""Minimum participation counts all rounds of the period for every model, without those that failed by the node's fault.
 
-Who answers a few rounds, is lucky and leaves, or joins only for the last minutes, would else be paid like one who answered
-them all. A newcomer is excused what was asked before it joined and before the period began, up to a declared share. The
-rounds are counted by the aggregate stage and judged by the checkpoint stage; here the one feeds the other.
+Otherwise a model that answers a few rounds, is lucky and leaves, or joins only for the last minutes, would be paid like
+one that answered them all. A newcomer is excused, up to a declared share, for rounds that were asked before it joined
+and before the period began. The aggregate stage counts the rounds and the checkpoint stage judges them; here one feeds
+the other.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ from coordinator.streams.snapshots.stage import SnapshotStage
 
 PERIOD = 6 * HOUR
 Rounds = list[tuple[float, dict[str, int | str]]]
-"""(hours after T0 at which the truth is known, what each model on the roster came to)."""
+"""(hours after T0 at which the truth is known, each model's value or status)."""
 
 
 CRUNCHERS = {"again": "lucy", "lucky": "lucy"}
-"""Whose models some are; of the others each has a player of its own."""
+"""Owners of some models; each of the others has a player of its own."""
 
 
 def snapshots_of(rounds: Rounds, hours: int = 6, horizon: float = 1 / 60, **terms: Any) -> list[Any]:
-    """What the aggregate stage says of it, hour by hour, as it does on a node: snapshots and closed periods."""
+    """The aggregate stage's events, hour by hour, as on a node: snapshots and closed periods."""
     scene = given(SnapshotStage(shelf(DEFAULT))).when("scores", configured(**terms))
     told: list[Any] = []
     waiting = sorted(rounds, key=lambda scored_round: scored_round[0])
@@ -55,7 +56,7 @@ def snapshots_of(rounds: Rounds, hours: int = 6, horizon: float = 1 / 60, **term
 def checkpoint_of(
     rounds: Rounds, share: float, hours: int = 6, horizon: float = 1 / 60, **terms: Any
 ) -> ev.CheckpointData:
-    """What the newest period's checkpoint says when so much participation is asked for. `horizon` is in hours."""
+    """The newest period's checkpoint under this minimum participation. `horizon` is in hours."""
     scene = given(CheckpointStage("btc-up", shelf(DEFAULT)))
     scene.when("snapshots", configured(min_participation=share, **terms))
     scene.when("snapshots", *snapshots_of(rounds, hours, horizon, **terms))
@@ -68,7 +69,7 @@ def every(minutes: int, model: str = "steady", value: int | str = 5, hours: int 
 
 
 def mixed(rounds: Rounds, extra: dict[int, dict[str, int | str]]) -> Rounds:
-    """The n-th rounds get more entries."""
+    """Adds entries to the n-th rounds."""
     return [(at, values | extra.get(n, {})) for n, (at, values) in enumerate(rounds)]
 
 
@@ -85,7 +86,7 @@ def test_a_model_that_was_always_there_is_measured_by_every_round():
     assert participation(checkpoint_of(STEADY, 1.0), "steady") == (35, 35)
 
 
-def test_who_comes_late_is_measured_by_all_rounds_like_everybody():
+def test_a_latecomer_is_measured_by_all_rounds_like_every_model():
     rounds = mixed(STEADY, {n: {"late": 9} for n in range(30, 35)})
     assert participation(checkpoint_of(rounds, 0.0), "late") == (5, 35)
     assert checkpoint_of(rounds, 0.5).unranked_reasons == {
@@ -93,8 +94,8 @@ def test_who_comes_late_is_measured_by_all_rounds_like_everybody():
     }
 
 
-def test_a_new_model_of_a_player_does_not_begin_anew():
-    """`lucky` answers badly and is stopped; `again` is the same player's, sent in under another id."""
+def test_a_new_model_of_a_player_does_not_count_as_a_newcomer():
+    """`lucky` answers badly and is stopped. `again` is from the same player, under another id."""
     rounds = mixed(STEADY, {n: {"lucky": -99} for n in range(20)} | {n: {"again": 9} for n in range(20, 35)})
     data = checkpoint_of(rounds, 0.5)
     assert [row.model_id for row in data.ranking] == ["steady", "lucky"]
@@ -102,26 +103,26 @@ def test_a_new_model_of_a_player_does_not_begin_anew():
 
 
 def hourly(first: int, last: int, **models: int) -> Rounds:
-    """Every ten minutes from the hour `first` until `last` (when the truth is known); model -> hour it joined."""
+    """Rounds every ten minutes from the hour `first` until `last` (when the truth is known); model -> hour it joined."""
     return [
         (minute / 60, {model_id: 5 for model_id, since in models.items() if minute >= since * 60})
         for minute in range(first * 60, last * 60, 10)
     ]
 
 
-def test_who_answered_everything_since_its_points_began_is_paid_whatever_the_horizon():
-    """A day's horizon: what resolves in a day's period was asked the day before."""
+def test_a_model_that_answered_everything_since_its_start_is_paid_whatever_the_horizon():
+    """With a horizon of a day, the rounds that resolve in a day's period were asked the day before."""
     day = {"checkpoint_interval_ms": 24 * HOUR}
-    rounds = hourly(24, 72, old=0, new=48)  # the new one joined at hour 24, as the second day began
+    rounds = hourly(24, 72, old=0, new=48)  # the new one joined at hour 24, at the start of the second day
     data = checkpoint_of(rounds, 0.9, hours=72, horizon=24, **day)
     assert data.period_start == T0 + 48 * HOUR
     assert participation(data, "new") == (144, 144)
 
 
-def test_what_was_asked_before_the_period_and_before_it_joined_is_excused_up_to_the_declared_share():
-    """A period of two days and a horizon of one: half of its rounds were asked before it began."""
+def test_rounds_asked_before_the_period_and_before_it_joined_are_excused_up_to_the_declared_share():
+    """A period of two days and a horizon of one day: half of its rounds were asked before it began."""
     two_days = {"checkpoint_interval_ms": 48 * HOUR}
-    rounds = hourly(24, 96, old=0, new=72)  # joined at hour 48, as the period began
+    rounds = hourly(24, 96, old=0, new=72)  # joined at hour 48, at the start of the period
     whole = checkpoint_of(rounds, 0.9, hours=96, horizon=24, **two_days)
     assert whole.period_start == T0 + 48 * HOUR
     assert participation(whole, "new") == (144, 144)
@@ -139,8 +140,8 @@ def test_two_hours_of_horizon_and_nine_tenths():
     assert participation(checkpoint_of(rounds, 0.9, hours=12, horizon=2), "new") == (24, 24)
 
 
-def test_a_horizon_longer_than_the_period_does_not_let_a_late_one_in():
-    """All of the period's rounds were asked before it began: at most half of them are excused."""
+def test_a_horizon_longer_than_the_period_does_not_let_a_latecomer_in():
+    """All of the period's rounds were asked before it began, and at most half of them are excused."""
     rounds = mixed(hourly(24, 30, old=0), {n: {"late": 9} for n in range(34, 36)})
     data = checkpoint_of(rounds, 0.5, hours=30, horizon=24)
     assert data.unranked_reasons == {
@@ -148,15 +149,15 @@ def test_a_horizon_longer_than_the_period_does_not_let_a_late_one_in():
     }
 
 
-def test_a_player_who_was_here_before_is_excused_nothing_for_a_new_model():
+def test_a_player_who_took_part_before_is_excused_nothing_for_a_new_model():
     rounds = [(1.0, {"lucky": 1}), *hourly(24, 96, old=0, again=72)]
     two_days = {"checkpoint_interval_ms": 48 * HOUR}
     data = checkpoint_of(rounds, 0.0, hours=96, horizon=24, **two_days)
     assert participation(data, "again") == (144, 288)
 
 
-def test_four_who_join_four_minutes_before_the_end_earn_nothing():
-    """One of `++ +- -+ --` is right twice whatever happens; the period is of twenty minutes."""
+def test_four_models_that_join_four_minutes_before_the_end_earn_nothing():
+    """One of `++ +- -+ --` is right twice whatever happens. The period is twenty minutes long."""
     truths = (1, -1)
     late = {f"sybil{a:+d}{b:+d}": (a, b) for a in (1, -1) for b in (1, -1)}
     twenty = {"checkpoint_interval_ms": 20 * MINUTE, "snapshot_interval_ms": 5 * MINUTE}
@@ -178,7 +179,7 @@ def test_four_who_join_four_minutes_before_the_end_earn_nothing():
     assert set(data.unranked_reasons) == set(late)
 
 
-def test_who_leaves_after_a_few_lucky_rounds_is_measured_by_all_that_follow():
+def test_a_model_that_leaves_after_a_few_lucky_rounds_is_measured_by_all_later_ones():
     rounds = mixed(STEADY, {0: {"lucky": 99}, 1: {"lucky": 99}})
     assert participation(checkpoint_of(rounds, 0.0), "lucky") == (2, 35)
     data = checkpoint_of(rounds, 0.5)
@@ -188,7 +189,7 @@ def test_who_leaves_after_a_few_lucky_rounds_is_measured_by_all_that_follow():
     }
 
 
-def test_also_where_its_windows_are_empty_and_no_snapshot_tells_of_it_any_more():
+def test_it_is_measured_so_also_when_its_windows_are_empty_and_it_has_no_snapshot():
     rounds = mixed(STEADY, {0: {"lucky": 99}})
     short = {"windows": [ev.Window(name="score_recent", hours=1)]}
     events = snapshots_of(rounds, **short)
@@ -198,7 +199,7 @@ def test_also_where_its_windows_are_empty_and_no_snapshot_tells_of_it_any_more()
     assert participation(checkpoint_of(rounds, 0.0, **short), "lucky") == (1, 35)
 
 
-def test_who_joined_in_an_earlier_period_is_measured_by_the_whole_of_this_one():
+def test_a_model_that_joined_in_an_earlier_period_is_measured_by_the_whole_of_this_one():
     rounds = [(0.5, {"old": 1}), *[(6 + at, values) for at, values in mixed(STEADY, {34: {"old": 9}})]]
     data = checkpoint_of(rounds, 0.0, hours=12)
     assert data.period_start == T0 + PERIOD
@@ -206,7 +207,7 @@ def test_who_joined_in_an_earlier_period_is_measured_by_the_whole_of_this_one():
 
 
 NODES_FAULTS = {
-    # what else happens, (scored, of) of the model
+    # other entries of the round, (scored, of) of the model
     "absent by the node's fault": ({5: {"m": "ABSENT(node)"}}, (34, 34)),
     "failed by the node's fault": ({5: {"m": "FAILED(node)"}, 6: {"m": "FAILED(node)"}}, (33, 33)),
     "absent by its own": ({5: {"m": "ABSENT"}}, (34, 35)),
@@ -225,14 +226,14 @@ def test_the_nodes_faults_count_for_nobody(extra, expected):
     assert entry.failed_count + entry.absent_count == 35 - scored
 
 
-def test_a_round_that_nobody_could_answer_is_missed_by_nobody_who_was_away():
+def test_a_round_that_nobody_could_answer_counts_against_no_absent_model():
     rounds = mixed(
         STEADY, {n: {"m": 7} for n in range(10)} | {n: {"steady": "FAILED(node)"} for n in range(10, 35)}
     )
     assert participation(checkpoint_of(rounds, 1.0), "m") == (10, 10)
 
 
-def test_the_closed_period_says_what_was_asked_before_the_checkpoint_period():
+def test_the_closed_period_counts_rounds_asked_before_the_checkpoint_period():
     scene = given(SnapshotStage(shelf(DEFAULT))).when("scores", configured())
     for minute, horizon in ((-30, 40), (-30, 40), (-10, 15), (0, 10), (20, 1)):
         at = T0 + minute * MINUTE
@@ -247,7 +248,7 @@ def test_the_closed_period_says_what_was_asked_before_the_checkpoint_period():
 
 
 def test_a_new_owner_knows_since_when_a_player_takes_part():
-    """`first_point` comes from the stage's own past, however long ago that was."""
+    """`first_point` comes from the stage's own past, however old it is."""
     old = snapshot("m", T0 - 1000 * HOUR, 5, first_point=T0 - 1001 * HOUR, cruncher_id="p")
     scene = given(SnapshotStage(shelf(DEFAULT))).own(configured(), old, period_closed(T0 - HOUR, T0))
     scene.when("scores", *round_scores(T0 + MINUTE, {"other": 5}))
@@ -257,7 +258,7 @@ def test_a_new_owner_knows_since_when_a_player_takes_part():
     assert told == {"m": T0 - 1001 * HOUR, "m2": T0 - 1001 * HOUR, "other": T0 + MINUTE}
 
 
-def test_why_a_model_is_unranked_is_told():
+def test_the_reason_why_a_model_is_unranked_is_given():
     scene = given(CheckpointStage("btc-up", shelf(DEFAULT))).when(
         "snapshots", configured(checkpoint_key="ic")
     )

@@ -1,7 +1,7 @@
-"""Another contract may score in other units: what is added is of one scoring, whatever else changed.
+"""When a new contract scores in other units, sums contain scores of one scoring only.
 
-A round is scored by the contract it was asked under, and becomes known a horizon later: then another may hold. Sums, windows
-and participation begin anew where the scoring changes, and go on where it does not.
+A round is scored by the contract under which it was asked. Its score is known a horizon later, when another contract
+may be in force. Sums, windows and participation restart where the scoring changes, and continue where it does not.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ CHANGE = T0 + 6 * HOUR
 
 
 def stage(**new: Any) -> Given:
-    """Aggregate, with other terms from CHANGE on."""
+    """The aggregate stage, with other terms from CHANGE on."""
     scene = given(SnapshotStage(shelf(DEFAULT, new=DEFAULT)))
     return scene.when("scores", configured(), configured(contract_hash="new", effective_from=CHANGE, **new))
 
 
 def rounds_over_the_change(scene: Given, units: int = 10**7) -> list[ev.SnapshotTaken]:
-    """Under the old contract a score of 5, then one of 7 that is known a minute after the change; `units` under the new."""
+    """Scores 5 and 7 under the old contract, the 7 known a minute after the change; then `units` under the new one."""
     scene.when("scores", *round_scores(CHANGE - HOUR, {"m": 5}))
     scene.when("scores", scored_until(CHANGE))
     scene.when("scores", *round_scores(CHANGE - MINUTE, {"m": 7}, resolvable_at=CHANGE + MINUTE))
@@ -38,7 +38,7 @@ def rounds_over_the_change(scene: Given, units: int = 10**7) -> list[ev.Snapshot
     return scene.when("scores", scored_until(CHANGE + HOUR)).all(ev.SnapshotTaken)
 
 
-def test_where_the_scoring_changes_no_sum_reaches_over_the_change():
+def test_no_sum_reaches_over_a_change_of_scoring():
     scene = stage(scoring_hash="other")
     (snapshot,) = rounds_over_the_change(scene)
     assert snapshot.data.sums == {"value": ev.FieldSum(10**7, 1)}
@@ -48,7 +48,7 @@ def test_where_the_scoring_changes_no_sum_reaches_over_the_change():
     assert (closed.rounds_count, closed.other_scoring_count, closed.asked_before) == (1, 1, [])
 
 
-def test_where_only_something_else_changes_sums_go_on():
+def test_sums_continue_over_other_changes():
     scene = stage(deadline_ms=1, ranking_direction="asc")
     (snapshot,) = rounds_over_the_change(scene, 9)
     assert snapshot.data.sums == {"value": ev.FieldSum(16, 2)}
@@ -57,7 +57,7 @@ def test_where_only_something_else_changes_sums_go_on():
     assert (closed.rounds_count, closed.other_scoring_count) == (2, 0)
 
 
-def test_a_scoring_that_comes_back_begins_anew_too():
+def test_sums_restart_also_when_an_earlier_scoring_comes_back():
     scene = stage(scoring_hash="other")
     scene.when("scores", configured(contract_hash=HASH, effective_from=CHANGE + HOUR, deadline_ms=2))
     rounds_over_the_change(scene)
@@ -67,7 +67,7 @@ def test_a_scoring_that_comes_back_begins_anew_too():
     assert set(snapshot.data.windows_units.values()) == {3}
 
 
-def test_a_release_that_hashes_the_same_contract_s_scoring_anew_changes_no_sum():
+def test_a_release_that_only_changes_the_hash_of_the_same_scoring_changes_no_sum():
     scene = given(SnapshotStage(shelf(DEFAULT)))
     scene.when(
         "scores", configured(), configured(effective_from=CHANGE, scoring_hash="hashed in another way")
@@ -80,7 +80,7 @@ def test_a_release_that_hashes_the_same_contract_s_scoring_anew_changes_no_sum()
     assert scene.only(ev.PeriodClosed).data.other_scoring_count == 0
 
 
-def test_a_period_with_nothing_but_rounds_of_the_old_scoring_says_so():
+def test_a_period_with_only_rounds_of_the_old_scoring_counts_them_as_such():
     scene = stage(scoring_hash="other")
     scene.when("scores", *round_scores(CHANGE - HOUR, {"m": 5}), scored_until(CHANGE))
     scene.when("scores", *round_scores(CHANGE - MINUTE, {"m": 7}, resolvable_at=CHANGE + 90 * MINUTE))
@@ -97,7 +97,7 @@ def another_summary(score_results: Any) -> dict[str, Any]:
     return aggregate_snapshot(score_results)
 
 
-def test_what_a_score_means_is_its_code_its_type_and_its_field_and_nothing_else():
+def test_the_meaning_of_a_score_depends_on_code_type_and_field_alone():
     before = scoring_hash(DEFAULT)
     same = {
         "deadline_seconds": 3,

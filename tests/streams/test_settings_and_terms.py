@@ -1,4 +1,4 @@
-"""Settings as they are read from the environment, and terms as they cut time."""
+"""Settings read from the environment, and the periods that terms define."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def test_a_variable_is_read_by_its_name(variable, text, name, value):
     assert read_settings(environment(settings)) == settings
 
 
-def test_trusting_nobody_is_not_trusting_whom_one_trusts_by_default():
-    """Empty is unset for all others; here it is what a node behind a proxy on the same machine depends on."""
+def test_an_empty_list_of_trusted_proxies_is_not_the_default():
+    """An empty variable counts as unset for all others. Here it matters to a node behind a proxy on the same machine."""
     nobody = read_settings({"API_TRUSTED_NETWORKS": ""})
     assert nobody.api_trusted_networks == ""
     assert read_settings(environment(nobody)) == nobody
@@ -62,7 +62,7 @@ def test_trusting_nobody_is_not_trusting_whom_one_trusts_by_default():
         ({"FEED_SOURCE": "binance", "FEED_KIND": "funding", "FEED_GRANULARITY": "8h"}, "funding", "8h"),
     ],
 )
-def test_what_is_not_said_about_a_feed_follows_from_what_is(variables, kind, granularity):
+def test_settings_of_a_feed_that_are_not_set_follow_from_those_that_are(variables, kind, granularity):
     settings = read_settings(variables)
     assert (settings.feed_kind, settings.feed_granularity) == (kind, granularity)
     assert read_settings(environment(settings)) == settings
@@ -133,7 +133,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("environ", "message"), WRONG.values(), ids=WRONG)
-def test_what_cannot_be_is_refused_in_one_line_that_names_the_variable(environ, message):
+def test_an_impossible_value_is_refused_in_one_line_that_names_the_variable(environ, message):
     with pytest.raises(OperatorError, match=message) as refused:
         read_settings(environ)
     assert "\n" not in str(refused.value)
@@ -144,13 +144,13 @@ NUMBERS = [
 ]
 
 
-def test_every_number_has_bounds_and_all_defaults_keep_to_what_is_checked():
+def test_every_number_has_bounds_and_all_defaults_pass_the_checks():
     assert {"api_port", "replay_speed", "checkpoint_interval_seconds"} <= set(NUMBERS)
     assert None not in [bounds_of(name) for name in NUMBERS]
     assert Settings(**dict(Settings())) == Settings()
 
 
-def test_settings_are_what_they_are_given_and_no_variable_of_the_process(monkeypatch):
+def test_settings_use_the_mapping_they_are_given_and_no_variable_of_the_process(monkeypatch):
     monkeypatch.setenv("CRUNCH_ID", "of-this-process")
     assert Settings().crunch_id == read_settings({}).crunch_id == "btc-up"
 
@@ -160,7 +160,7 @@ def test_a_name_that_is_no_setting_is_refused():
         Settings(crunchid="x")
 
 
-def test_a_change_is_checked_as_a_start_is():
+def test_a_changed_setting_is_checked_like_one_at_the_start():
     assert Settings().changed(api_port=1).api_port == 1
     with pytest.raises(OperatorError, match="API_PORT=70000"):
         Settings().changed(api_port=70_000)
@@ -175,7 +175,7 @@ SECRETS = {
 }
 
 
-def test_what_is_secret_is_shown_nowhere_but_handed_to_children():
+def test_a_secret_is_never_shown_but_handed_to_children():
     settings = read_settings(SECRETS)
     assert "hush" not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
     assert "aHVz" not in repr(settings)
@@ -184,14 +184,14 @@ def test_what_is_secret_is_shown_nowhere_but_handed_to_children():
 
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("wrong", ["nan", "inf", "-inf", "above", "below"])
-def test_a_number_that_is_none_or_out_of_bounds_names_its_variable(name, wrong):
+def test_a_number_that_is_invalid_or_out_of_bounds_names_its_variable(name, wrong):
     low, high = bounds_of(name)
     text = {"above": str(int(high) + 1), "below": str(int(low) - 1)}.get(wrong, wrong)
     with pytest.raises(OperatorError, match=name.upper()):
         read_settings({name.upper(): text})
 
 
-def test_no_message_about_a_url_holds_it():
+def test_no_message_about_a_url_contains_it():
     """It may hold a key."""
     for url in (
         "https://h:99999/secret",
@@ -213,13 +213,13 @@ def test_one_public_address_may_be_named_to_settle_and_any_private_network():
     assert settings.api_settle_without_key
 
 
-def test_an_argument_wins_over_the_environment_and_none_does_not():
+def test_an_argument_overrides_the_environment_and_none_does_not():
     environ = {"CRUNCH_ID": "from-env", "API_PORT": "1"}
     settings = read_settings(environ, crunch_id="given", api_port=None)
     assert (settings.crunch_id, settings.api_port) == ("given", 1)
 
 
-def test_other_variables_are_left_alone():
+def test_other_variables_are_ignored():
     assert read_settings({"HOME": "/x", "SNAPSHOT_INTERVAL": "5"}) == Settings()
 
 
@@ -238,7 +238,7 @@ def in_force(*changes) -> TermsInForce:
     return terms
 
 
-def test_terms_hold_from_their_time_on():
+def test_terms_are_in_force_from_their_time_on():
     terms = in_force({"contract_hash": "a"}, {"contract_hash": "b", "effective_from": T0})
     assert [terms.at(time).contract_hash for time in (-5, 0, T0 - 1, T0, T0 + 1)] == ["a", "a", "a", "b", "b"]
 
@@ -262,7 +262,11 @@ CUTS = [
     (HOUR - 1, (0, 1), (0, 6)),
     (HOUR, (1, 2), (0, 6)),
     (5 * HOUR + 1, (5, 6), (0, 6)),
-    (6 * HOUR, (6, 10), (6, 24)),  # cut short: the new terms' grid is on multiples since the epoch
+    (
+        6 * HOUR,
+        (6, 10),
+        (6, 24),
+    ),  # cut short: the grid of the new terms is on multiples of the interval since the epoch
     (10 * HOUR, (10, 15), (6, 24)),
     (24 * HOUR, (20, 25), (24, 48)),
 ]
@@ -286,7 +290,7 @@ def test_periods_are_multiples_since_the_epoch_cut_where_terms_change(offset, sn
 
 
 @property_of(st.lists(st.integers(0, 2000), max_size=4, unique=True), st.integers(0, 3000), st.randoms())
-def test_every_time_lies_in_one_period_and_periods_meet(changes, minute, rng):
+def test_every_time_is_in_one_period_and_periods_have_no_gap_between_them(changes, minute, rng):
     terms = in_force(
         {},
         *(
@@ -305,8 +309,8 @@ def test_every_time_lies_in_one_period_and_periods_meet(changes, minute, rng):
 # --- ids -------------------------------------------------------------------------------------------------
 
 
-def test_ids_come_from_content_alone_and_stay_what_they_are():
-    """They are stored: a change of these texts is a change of the format."""
+def test_ids_depend_on_content_alone_and_never_change():
+    """They are stored, so a change of these texts is a change of the format."""
     assert feed_record_id("binance", "BTCUSDT", "candle", "1m", 5, 0) == "feed/binance/BTCUSDT/candle/1m/5/r0"
     assert input_id("BTCUSDT", T0) == f"inp/BTCUSDT/{T0}"
     assert prediction_id("inp/BTCUSDT/1", "60s", "7") == "inp/BTCUSDT/1/60s/7"
@@ -330,6 +334,6 @@ def test_weeks_begin_on_a_thursday_and_with_an_offset_on_a_monday():
 
 
 @pytest.mark.parametrize("offset", ["1800", "604800", "-3600"])
-def test_an_offset_that_cuts_snapshots_or_is_no_part_of_the_interval_is_refused_by_name(offset):
+def test_an_offset_that_cuts_snapshots_or_is_not_below_the_interval_is_refused_by_name(offset):
     with pytest.raises(OperatorError, match="CHECKPOINT_OFFSET_SECONDS"):
         read_settings({"CHECKPOINT_OFFSET_SECONDS": offset})

@@ -1,7 +1,7 @@
-"""What holds of every stage, over whole markets: its two functions are pure, and its state is a value.
+"""Properties of every stage, tested over whole markets: its two functions are pure, and its state is a value.
 
-`decide` asked twice says the same and changes nothing; of a copy of the state, or of a state that was written down and
-read back, it says the same; and both go on to equal states.
+A second call of `decide` returns the same and changes nothing. On a copy of the state, or on a state that was written
+and read back, it returns the same, and all of them go on to equal states.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def read_back(state: State) -> Any:
 
 
 class Watched(Owner):
-    """An owner that looks at the whole state around each question, and asks copies too."""
+    """An owner that compares the whole state before and after each question, and asks copies too."""
 
     asked = made = 0
 
@@ -91,7 +91,7 @@ class Watched(Owner):
 
 
 def remembered_by(stage: Any, state: Any, draft: Draft, decided: list[Told]) -> None:
-    """What `remember` does, to a copy of the stage's state."""
+    """Does what `remember` does, on a copy of the stage's state."""
     state.upto.update(draft.upto)
     state.need.update(draft.need)
     for told in [Told(stage.topic, event) for event in draft.events if type(event).__name__ in stage.memory]:
@@ -101,7 +101,7 @@ def remembered_by(stage: Any, state: Any, draft: Draft, decided: list[Told]) -> 
 
 
 def a_day_of_rounds() -> MemoryLog:
-    """Twenty rounds an hour apart, so that snapshots and checkpoints come of them."""
+    """Twenty rounds an hour apart, enough for snapshots and checkpoints."""
     log = MemoryLog()
     inputs, predictions = Author(log, "inputs"), Author(log, "predictions")
     inputs.write(configured())
@@ -142,7 +142,7 @@ def snapshots_of_a_day() -> MemoryLog:
 
 
 def withheld() -> MemoryLog:
-    """Two commands that hold the next checkpoint, and some about it."""
+    """Two commands that withhold the next checkpoint, and some about it."""
     log = snapshots_of_a_day()
     commands = Author(log, "commands")
     for number in range(2):
@@ -152,7 +152,7 @@ def withheld() -> MemoryLog:
 
 
 def corrected() -> MemoryLog:
-    """A day's checkpoints, and two corrections of the first, before the next one is built."""
+    """Checkpoints of a day, and two corrections of the first before the next one is built."""
     log = snapshots_of_a_day()
     commands = Author(log, "commands")
     for due in (3, 5):
@@ -206,7 +206,7 @@ def test_decide_is_pure_and_the_state_is_a_value(scene: str) -> None:
 
 
 def heard(stage: Any, event: Any) -> Draft | None:
-    """The draft for what the outside says: asked twice, and of copies of the state, it is the same; then it is folded."""
+    """The draft for outside events. Asked twice, and on copies of the state, it must be the same; then it is folded."""
     before = written(stage.state)
     first, second = stage.hear(event), stage.hear(event)
     assert written(stage.state) == before, f"{type(stage).__name__}.decide() changes state"
@@ -223,7 +223,7 @@ def heard(stage: Any, event: Any) -> Draft | None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_rounds_that_go_on_side_by_side(seed: int) -> None:
+def test_rounds_can_run_side_by_side(seed: int) -> None:
     rng, stage, after = random.Random(seed), PredictionStage(), PredictionStage()
     roster = [RosterEntry(model_id=model_id, deployment_id="d") for model_id in "abc"]
     entries = {
@@ -257,7 +257,9 @@ def test_rounds_that_go_on_side_by_side(seed: int) -> None:
 
 
 class OutsideDriven:
-    """A stage whose decisions come from outside. Each is asked for twice, and of a state that was written down."""
+    """A stage whose decisions come from outside. Each is asked for twice, and also on a state that was written and
+    read.
+    """
 
     def __init__(self, stage: FeedStage | ModelStage) -> None:
         self.stage = stage
@@ -270,7 +272,7 @@ class OutsideDriven:
         twin = copy.copy(stage)
         twin.state, twin._waiting = read_back(stage.state), copy.copy(stage._waiting)
         assert twin.state == stage.state
-        stage.state = None  # what is asked of the twin must not look here
+        stage.state = None  # questions to the twin must not be checked in turn
         third = make(twin)
         stage.state = read_back(twin.state)
         assert first is not None
@@ -287,7 +289,7 @@ class OutsideDriven:
         return self.same(lambda stage: stage.next_draft())
 
 
-def test_what_the_outside_makes_in_feeds_follows_from_the_written_state() -> None:
+def test_decisions_from_outside_in_feeds_follow_from_the_written_state() -> None:
     feed = OutsideDriven(FeedStage(lambda _command: terms(min_participation=0.25)))
     of = Subscription("generated", SUBJECT, "candle", "1m")
     prices = Subscription("generated", SUBJECT, "tick", "1s")
@@ -326,7 +328,7 @@ def test_what_the_outside_makes_in_feeds_follows_from_the_written_state() -> Non
     assert len(feed.hear(2, ev.ApplyContract(id="a", at=T0, data=applied)).events) == 1
 
 
-def test_what_the_outside_makes_in_models_follows_from_the_written_state() -> None:
+def test_decisions_from_outside_in_models_follow_from_the_written_state() -> None:
     models = OutsideDriven(ModelStage())
 
     def notice(change: str, model_id: str, deployment: str = "d1") -> ModelNotice:

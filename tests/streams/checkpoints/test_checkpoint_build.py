@@ -1,4 +1,4 @@
-"""The checkpoint stage, building: who is paid for a period, by which key, and what is withheld."""
+"""The checkpoint stage builds checkpoints: which models are paid for a period, by which key, and what is withheld."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def ranking(scene: Given) -> list[tuple[str, int, int]]:
     return [(row.model_id, row.rank, row.key_units) for row in data.ranking]
 
 
-def test_the_end_of_a_period_in_which_nobody_could_be_ranked_is_decided_aloud():
+def test_a_period_in_which_nobody_could_be_ranked_ends_with_an_event():
     scene = stage()
     scene.when("snapshots", period_closed(T0, T0 + HOUR)).then()
     assert scene.drafts == []
@@ -78,7 +78,7 @@ def test_the_end_of_a_period_in_which_nobody_could_be_ranked_is_decided_aloud():
     assert draft.upto == {"snapshots": (2, 0)}
 
 
-def test_a_periods_emission_pays_by_the_mean_over_the_whole_period():
+def test_a_periods_emission_is_by_the_mean_over_the_whole_period():
     scene = stage()
     taken(scene, snapshot("a", T0, 100, n=90), snapshot("b", T0, 50, n=30))
     taken(scene, snapshot("a", T0 + HOUR, -100, n=10), snapshot("b", T0 + HOUR, 90, n=90))
@@ -94,8 +94,8 @@ def test_a_periods_emission_pays_by_the_mean_over_the_whole_period():
     assert [row.prediction_count for row in data.ranking] == [100, 120]
 
 
-def test_the_best_of_the_board_is_the_best_paid():
-    """W1 of the peer: with its default, 35 % went to whichever model's row came first."""
+def test_the_best_of_the_board_gets_the_most():
+    """W1 of the peer: with its default settings, 35 % went to the model whose row came first."""
     scene = taken(stage(), *[snapshot(f"m{i:02}", T0, i * 1000) for i in range(12)])
     close(scene)
     data = scene.only(CheckpointOpened).data
@@ -109,7 +109,7 @@ def test_the_best_of_the_board_is_the_best_paid():
     assert sum(paid.values()) == FRAC64_ONE
 
 
-def test_less_is_better_where_the_contract_says_so():
+def test_lower_is_better_where_the_contract_says_so():
     scene = taken(stage(ranking_direction="asc"), snapshot("a", T0, 5), snapshot("b", T0, -5))
     close(scene)
     assert ranking(scene) == [("b", 1, -5), ("a", 2, 5)]
@@ -119,7 +119,7 @@ def windows(value: int | None) -> dict[str, int | None]:
     return {"score_recent": value, "score_steady": None, "score_anchor": None}
 
 
-def test_a_window_is_taken_as_of_the_periods_end():
+def test_a_window_is_taken_at_the_end_of_the_period():
     last = T0 + PERIOD - HOUR
     scene = stage(checkpoint_key="score_recent")
     taken(
@@ -154,8 +154,8 @@ def test_a_summary_key_is_a_mean_weighted_by_scored_predictions():
     assert ranking(scene) == [("b", 1, 60), ("a", 2, 40)]
 
 
-def test_silence_is_never_paid():
-    """Never scored in the period: unranked, charged or not, whatever is still in its window."""
+def test_a_model_without_a_score_is_never_paid():
+    """A model that was never scored in the period is unranked, charged or not, whatever its window still contains."""
     scene = stage(absence_policy="zero")
     idle = snapshot(
         "idle", T0, 0, n=0, sums={"value": FieldSum(0, 60)}, absent_model_count=60, charged_count=60
@@ -169,7 +169,7 @@ def test_silence_is_never_paid():
 
 
 PARTICIPATION = {
-    # least share, scored, failed, failed by the node, absent: ranked
+    # minimum participation, scored, failed, failed by the node, absent: ranked
     "nothing asked": (0.0, 1, 50, 0, 50, True),
     "enough": (0.5, 50, 25, 0, 25, True),
     "one too few": (0.5, 49, 25, 0, 26, False),
@@ -192,7 +192,7 @@ def test_participation(share, scored, failed, node, absent, ranked):
     assert [name for name, _, _ in ranking(scene)] == (["a", "b"] if ranked else ["b"])
 
 
-def test_a_model_that_left_keeps_what_it_earned():
+def test_a_model_that_left_keeps_its_earnings():
     scene = taken(stage(), snapshot("gone", T0, 9))
     taken(scene, *[snapshot("here", T0 + hour * HOUR, 5) for hour in range(6)])
     close(scene)
@@ -202,7 +202,7 @@ def test_a_model_that_left_keeps_what_it_earned():
 # --- when ------------------------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_is_built_once_when_its_period_is_over():
+def test_a_checkpoint_is_built_once_after_its_period():
     scene = taken(stage(), snapshot("a", T0, 1))
     close(scene, T0 + HOUR).then()
     close(scene, T0 + PERIOD - HOUR).then()
@@ -233,7 +233,7 @@ def test_many_periods_in_one_decision_are_built_in_order():
     assert len({event.data.checkpoint_id for event in scene.all(CheckpointOpened)}) == 10
 
 
-def test_a_run_of_empty_periods_closes_the_one_before_it():
+def test_a_run_of_empty_periods_does_not_prevent_the_checkpoint_before_it():
     scene = taken(stage(), snapshot("a", T0, 1))
     scene.when("snapshots", period_closed(T0 + HOUR, T0 + 3 * DAY)).then(CheckpointOpened)
     assert scene.only(CheckpointOpened).data.period_end == T0 + PERIOD
@@ -305,7 +305,7 @@ def test_an_emission_that_may_not_be_offered_is_withheld_with_its_reason(contrac
     assert [row.model_id for row in event.data.checkpoint.ranking] == ["a", "b"]
 
 
-def test_the_emission_function_gets_what_it_needs():
+def test_the_emission_function_receives_its_arguments():
     seen: list[Any] = []
 
     def noting(entries, pubkey, compute, data):
@@ -325,7 +325,7 @@ def test_the_emission_function_gets_what_it_needs():
     assert entries[0]["prediction_count"] == 60
 
 
-def test_the_operator_withholds_the_next_checkpoint_and_only_that():
+def test_the_operator_withholds_the_next_checkpoint_and_no_other():
     scene = taken(stage(), snapshot("a", T0, 1))
     scene.when("commands", withhold()).then()
     close(scene).then(CheckpointWithheld)
@@ -334,7 +334,7 @@ def test_the_operator_withholds_the_next_checkpoint_and_only_that():
     close(scene, T0 + 2 * PERIOD).then(CheckpointOpened)
 
 
-def test_the_operator_withholds_the_checkpoint_of_a_time():
+def test_the_operator_withholds_the_checkpoint_of_a_given_time():
     scene = stage()
     scene.when("commands", withhold(period_at=T0 + PERIOD)).then()
     for start, kind in (
@@ -346,7 +346,7 @@ def test_the_operator_withholds_the_checkpoint_of_a_time():
         close(scene, start + PERIOD).then(kind)
 
 
-def test_two_reasons_are_both_named():
+def test_both_of_two_reasons_are_named():
     scene = taken(stage(CrunchContract()), snapshot("a", T0, 1))
     scene.when("commands", withhold("first"))
     scene.when("commands", withhold("second", period_at=T0, command_id="w2"))
@@ -356,7 +356,7 @@ def test_two_reasons_are_both_named():
 
 
 def test_a_withhold_command_that_comes_too_late_is_refused_by_name():
-    """The checkpoint of that time is offered already: silence would look like obedience."""
+    """The checkpoint of that time has been offered. Without a refusal the operator would think the command had worked."""
     scene = taken(stage(), snapshot("a", T0, 1))
     close(scene).then(CheckpointOpened)
     scene.when("commands", withhold(period_at=T0 + HOUR))
@@ -370,14 +370,14 @@ def test_a_withhold_command_that_comes_too_late_is_refused_by_name():
     assert refused.data.checkpoint_id == ids.checkpoint_id("btc-up", T0, T0 + PERIOD)
 
 
-def test_a_withhold_command_sent_again_after_it_worked_is_done():
+def test_a_withhold_command_sent_again_after_it_worked_succeeds():
     scene = taken(stage(), snapshot("a", T0, 1))
     scene.when("commands", withhold(period_at=T0)).then()
     close(scene).then(CheckpointWithheld)
     scene.when("commands", withhold(period_at=T0)).then()
 
 
-def test_a_time_that_is_over_and_has_no_checkpoint_cannot_be_withheld():
+def test_a_past_time_without_a_checkpoint_cannot_be_withheld():
     scene = taken(stage(), snapshot("a", T0 + PERIOD, 1))
     close(scene, T0 + 2 * PERIOD).then(CheckpointOpened)
     scene.when("commands", withhold(period_at=T0))
@@ -387,7 +387,7 @@ def test_a_time_that_is_over_and_has_no_checkpoint_cannot_be_withheld():
 # --- rehearsal, need, empties ----------------------------------------------------------------------------
 
 
-def test_a_period_is_a_rehearsal_when_a_score_that_its_ranking_used_is():
+def test_a_period_is_a_rehearsal_if_a_score_that_its_ranking_used_is():
     for key, first, last, expected in (
         ("period", {"rehearsal": True}, {}, True),
         ("period", {}, {}, False),
@@ -402,7 +402,7 @@ def test_a_period_is_a_rehearsal_when_a_score_that_its_ranking_used_is():
         assert scene.only(CheckpointOpened).data.rehearsal is expected, (key, first, last)
 
 
-def test_need_is_where_the_running_period_began_and_the_oldest_command_that_waits():
+def test_need_is_the_start_of_the_running_period_and_the_oldest_waiting_command():
     scene = given(CheckpointStage("btc-up", shelf())).at("snapshots", 10).when("snapshots", configured())
     taken(scene, snapshot("a", T0, 1))  # at 11
     taken(scene, snapshot("a", T0 + PERIOD, 1))  # at 12
@@ -414,7 +414,7 @@ def test_need_is_where_the_running_period_began_and_the_oldest_command_that_wait
     assert scene.drafts[-1].need == {"snapshots": Need(12, 1, 12)}
 
 
-def test_a_stage_that_has_nothing_to_say_says_so_now_and_then(monkeypatch):
+def test_a_stage_with_nothing_to_decide_records_its_position_now_and_then(monkeypatch):
     monkeypatch.setattr(stage_module, "EMPTY_DECISION_EVERY", 4)
     scene, empty = stage(), []
     for i in range(12):
@@ -424,7 +424,7 @@ def test_a_stage_that_has_nothing_to_say_says_so_now_and_then(monkeypatch):
 
 
 def by_calendar(**fields: object) -> Given:
-    """Six hours from T0, a day of a calendar's, closed at their end."""
+    """Terms of six-hour periods from T0, and a day of a calendar, closed at their end."""
     contract = CrunchContract(crunch_pubkey=PUBKEY)
     day = Calendar(weekday=None, **fields).terms()
     scene = given(CheckpointStage("btc-up", shelf(contract))).when("snapshots", configured(calendar=day))
@@ -441,7 +441,7 @@ def test_a_period_of_the_calendar_is_offered():
     assert (data.period_start, data.period_end) == (T0, T0 + DAY)
 
 
-def test_the_last_period_is_shorter_and_what_comes_after_it_has_no_checkpoint():
+def test_the_last_period_is_shorter_and_no_checkpoint_follows_it():
     data = by_calendar(ends_at=moment(T0 + 2 * HOUR)).only(CheckpointOpened).data
     assert (data.period_start, data.period_end) == (T0, T0 + 2 * HOUR)
     assert by_calendar(ends_at=moment(T0)).made == []

@@ -1,4 +1,4 @@
-"""The checkpoint stage, commanded: every status against every command, repeats, refused hashes, rehearsals."""
+"""Commands to the checkpoint stage: every status against every command, repeated commands, refused hashes, rehearsals."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STATUSES = ("WITHHELD", "PENDING", "SUBMITTED", "CLAIMABLE", "PAID")
 
 
 def history(status: str, *, rehearsal: bool = False, start: int = T0, tx_hash: str = TX_A) -> list[ev.Event]:
-    """The own events that bring a checkpoint to a status."""
+    """The stage's own events that bring a checkpoint to a status."""
     data = checkpoint_data(start=start, rehearsal=rehearsal)
     the_id = data.checkpoint_id
     if status == "WITHHELD":
@@ -88,7 +88,7 @@ def fail(tx_hash: str = TX_A, checkpoint_id: str = CKP) -> ev.FailCheckpointSubm
 
 
 def outcome(scene: Given, command: ev.Event) -> tuple[str, int]:
-    """(event made, or "nothing"; http status of a refusal) of a command, which is always one decision."""
+    """(event made, or "nothing"; HTTP status of a refusal) of a command. A command is always one decision."""
     scene.when("commands", command)
     assert len(scene.drafts) == 1
     assert len(scene.made) <= 1
@@ -141,7 +141,7 @@ def test_every_status_against_every_command(name, status, command, expected):
     scene = stage(*history(status))
     assert outcome(scene, command) == expected
     if expected[0] == "refused":
-        assert outcome(stage(*history(status)), command) == expected  # refused means that nothing changed
+        assert outcome(stage(*history(status)), command) == expected  # a refused command changes nothing
         assert scene.only(ev.CommandRefused).data.state == (
             status if name != "an event that is no command" else ""
         )
@@ -173,15 +173,17 @@ def test_repeating_a_command_is_safe(status, command):
 
 @pytest.mark.parametrize("wanted", ["CLAIMABLE", "PAID"])
 @pytest.mark.parametrize("seen", ["", TX_A])
-def test_what_was_seen_of_one_transaction_does_not_move_its_successor(wanted, seen):
-    """It failed, another one was recorded in its place, and only then the late word of the first one came."""
+def test_a_late_observation_of_one_transaction_does_not_move_its_successor(wanted, seen):
+    """The first transaction failed and another was recorded in its place. Only then an observation of the first one
+    arrived.
+    """
     for status in ("SUBMITTED", "CLAIMABLE", "PAID"):
         scene = stage(*history(status, tx_hash=TX_B))
         assert outcome(scene, advance(wanted, tx_hash=seen)) == NO
         assert TX_B in scene.only(ev.CommandRefused).data.reason
 
 
-def test_the_whole_way_to_paid():
+def test_a_checkpoint_goes_all_the_way_to_paid():
     scene = stage(*history("WITHHELD"))
     commands = [release(), confirm(), advance("CLAIMABLE"), advance("PAID")]
     assert [outcome(scene, command)[0] for command in commands] == [
@@ -190,8 +192,8 @@ def test_the_whole_way_to_paid():
     assert scene.stage.settlements.states[CKP].status == "PAID"
 
 
-def test_of_a_paid_checkpoint_only_what_commands_still_ask_is_kept():
-    """Rankings and emissions of every period there ever was would be the largest part of the state."""
+def test_only_what_commands_still_need_of_a_paid_checkpoint_is_kept():
+    """Otherwise rankings and emissions of all past periods would be the largest part of the state."""
     scene = stage(*history("PAID"))
     state = scene.stage.settlements.states[CKP]
     assert (state.status, state.data, state.payees, state.tx_hash) == ("PAID", None, {}, TX_A)
@@ -203,24 +205,24 @@ def test_of_a_paid_checkpoint_only_what_commands_still_ask_is_kept():
     assert outcome(scene, confirm(TX_B, "ckp_other")) == SUBMITS
 
 
-def test_a_hash_whose_transaction_failed_stays_refused_and_another_is_taken():
+def test_a_hash_whose_transaction_failed_stays_refused_and_another_is_accepted():
     scene = stage(*history("SUBMITTED"), failed())
     assert outcome(scene, confirm(TX_A)) == NO
     assert "used" in scene.only(ev.CommandRefused).data.reason
     assert outcome(scene, confirm(TX_B)) == SUBMITS
-    assert outcome(scene, fail(TX_A)) == DONE  # the old failure told again
+    assert outcome(scene, fail(TX_A)) == DONE  # the old failure is reported again
     assert outcome(scene, fail(TX_B)) == FAILS
     assert outcome(scene, confirm(TX_B)) == NO
 
 
-def test_never_offered_again_while_a_settlement_may_be_under_way():
+def test_a_checkpoint_is_never_offered_again_while_a_settlement_may_be_under_way():
     scene = stage(*history("SUBMITTED"))
     for command in (release(), confirm(TX_B), advance("PENDING")):
         assert outcome(scene, command) == NO
 
 
 @pytest.mark.parametrize("where", ["in use", "failed"])
-def test_a_transaction_pays_one_checkpoint_only(where):
+def test_a_transaction_pays_only_one_checkpoint(where):
     past = [
         *history("SUBMITTED"),
         *([failed()] if where == "failed" else []),
@@ -229,7 +231,7 @@ def test_a_transaction_pays_one_checkpoint_only(where):
     assert outcome(stage(*past), confirm(TX_A, OTHER)) == NO
 
 
-def test_a_refusal_says_what_would_be_right():
+def test_a_refusal_tells_the_right_command():
     scene = stage(*history("PENDING"))
     outcome(scene, advance("SUBMITTED"))
     assert "confirm with a tx_hash" in scene.only(ev.CommandRefused).data.reason
@@ -251,7 +253,7 @@ def test_a_rehearsal_is_settled_only_where_the_operator_allows_it(settle, expect
 # --- release ---------------------------------------------------------------------------------------------
 
 
-def test_a_release_is_computed_anew_under_the_newest_terms():
+def test_a_release_is_computed_again_under_the_newest_terms():
     keyless, mended = CrunchContract(), CrunchContract(crunch_pubkey=PUBKEY)
     scene = given(CheckpointStage("btc-up", shelf(keyless, mended=mended))).when("snapshots", configured())
     scene.when("snapshots", snapshot("a", T0, 2), snapshot("b", T0, 1), period_closed(T0, T0 + 6 * HOUR))
@@ -267,8 +269,8 @@ def test_a_release_is_computed_anew_under_the_newest_terms():
     assert outcome(scene, confirm()) == SUBMITS
 
 
-def test_a_release_pays_by_the_contract_of_its_period_where_that_may_be_offered():
-    """A contract that came later must not change what was promised for a period that was merely looked at."""
+def test_a_release_pays_by_the_contract_of_its_period_if_its_payment_may_be_offered():
+    """A later contract must not change the promise of a period that was withheld only for inspection."""
     later = CrunchContract(crunch_pubkey=PUBKEY, build_emission=softmax(0))
     scene = given(CheckpointStage("btc-up", shelf(later=later))).when("snapshots", configured())
     hold = ev.WithholdCheckpoint(id="w", at=T0, data=ev.WithholdCheckpointData(reason="look first"))
@@ -282,8 +284,8 @@ def test_a_release_pays_by_the_contract_of_its_period_where_that_may_be_offered(
     assert shares == [625_000_000, 375_000_000]
 
 
-def test_a_release_needs_no_contract_that_was_replaced():
-    """A broken contract is mended by replacing it: the node that runs the new one has the old one no more."""
+def test_a_release_does_not_need_a_replaced_contract():
+    """A broken contract is replaced, and a node that runs the new one no longer has the old one."""
     mended = CrunchContract(crunch_pubkey=PUBKEY)
     broken = checkpoint_data(contract_hash="gone", emission=EMPTY, emission_sha256=emission_sha256(EMPTY))
     looked_at = checkpoint_data(contract_hash="gone", start=T0 + 6 * HOUR)
@@ -300,8 +302,10 @@ def test_a_release_needs_no_contract_that_was_replaced():
 
 
 @pytest.mark.parametrize("status", ["PENDING", "SUBMITTED", "CLAIMABLE", "PAID"])
-def test_a_second_opening_in_the_own_log_stops_the_stage_with_its_name(status):
-    """Only the stage itself writes there: such an event would be our own bug, and money is no place to guess."""
+def test_a_second_opening_in_the_own_log_stops_the_stage_and_is_named(status):
+    """Only the stage itself writes there, so such an event is a bug of ours. It must not be interpreted where money is
+    paid.
+    """
     scene = stage(*history(status))
     before = scene.stage.settlements.states[CKP].data
     other = checkpoint_data(snapshot_count=99)
@@ -311,7 +315,7 @@ def test_a_second_opening_in_the_own_log_stops_the_stage_with_its_name(status):
     assert (state.status, state.data) == (status, before)
 
 
-def test_what_was_released_is_not_built_again():
+def test_a_released_checkpoint_is_not_built_again():
     scene = stage(*history("WITHHELD"))
     assert outcome(scene, release()) == RELEASES
     scene.when("snapshots", snapshot("a", T0, 1), period_closed(T0, T0 + 6 * HOUR)).then()
@@ -332,13 +336,13 @@ def test_a_failed_transaction_is_replaced_by_the_live_one_in_one_decision():
     scene.when("commands", replace(TX_B)).then(ev.CheckpointSubmissionFailed, ev.CheckpointSubmitted)
     assert len(scene.drafts) == 1
     assert scene.made[1].data.tx_hash == TX_B
-    assert outcome(scene, confirm(TX_A)) == NO  # refused for ever
+    assert outcome(scene, confirm(TX_A)) == NO  # refused for good
     assert outcome(scene, confirm(TX_B)) == DONE
     assert outcome(scene, replace(TX_B)) == DONE
 
 
 @pytest.mark.parametrize(("replaced_by", "http_status"), [("no hash", 422), (TX_A, 422), ("1" * 63, 422)])
-def test_what_cannot_replace_leaves_the_checkpoint_submitted(replaced_by, http_status):
+def test_a_transaction_that_cannot_replace_it_leaves_the_checkpoint_submitted(replaced_by, http_status):
     scene = stage(*history("SUBMITTED"))
     assert outcome(scene, replace(replaced_by)) == ("refused", http_status)
     assert outcome(scene, advance("CLAIMABLE")) == CLAIMS

@@ -1,4 +1,6 @@
-"""A checkpoint that was offered or paid is corrected: what the next one carries, once, whatever happens in between."""
+"""Corrections of checkpoints that were offered or paid: the next checkpoint carries the difference, exactly once,
+whatever happens in between.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,7 @@ def correct(amounts=WRONG, checkpoint_id=CKP, *, reason="a candle was wrong", to
 
 
 def close(scene, number, *, rehearsal=False):
-    """The next period is over: its events."""
+    """The events of the end of the next period."""
     start = T0 + number * PERIOD
     scene.when(
         "snapshots",
@@ -59,7 +61,7 @@ def close(scene, number, *, rehearsal=False):
 
 
 def carried(scene):
-    """What the checkpoint that was just opened carries: parent -> prizes."""
+    """Corrections in the latest opened checkpoint: parent -> prizes."""
     return {credit.checkpoint_id: credit.prizes for credit in scene.only(ev.CheckpointOpened).data.credits}
 
 
@@ -68,7 +70,7 @@ def paid_scene(status="PAID"):
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_what_was_offered_is_corrected_and_what_is_withheld_is_not(status):
+def test_an_offered_checkpoint_can_be_corrected_and_a_withheld_one_cannot(status):
     scene = stage(*history(status), contract=LIVE)
     assert outcome(scene, correct()) == (NO if status == "WITHHELD" else CORRECTS)
     assert scene.stage.settlements.states[CKP].status == status
@@ -76,7 +78,7 @@ def test_what_was_offered_is_corrected_and_what_is_withheld_is_not(status):
         assert "release it" in scene.only(ev.CommandRefused).data.reason
 
 
-def test_the_next_checkpoint_carries_what_is_owed_with_parent_and_reason_and_the_one_after_it_nothing():
+def test_the_next_checkpoint_carries_the_difference_with_parent_and_reason_and_later_ones_do_not():
     scene = paid_scene()
     outcome(scene, correct())
     opened = close(scene, 1).only(ev.CheckpointOpened).data
@@ -92,14 +94,14 @@ def test_the_next_checkpoint_carries_what_is_owed_with_parent_and_reason_and_the
     assert carried(close(scene, 2)) == {}
 
 
-def test_the_emission_is_what_it_is_without_a_correction():
+def test_a_correction_does_not_change_the_emission():
     plain, corrected = paid_scene(), paid_scene()
     outcome(corrected, correct())
     without, with_credits = (close(scene, 1).only(ev.CheckpointOpened).data for scene in (plain, corrected))
     assert msgspec.structs.replace(with_credits, credits=[]) == without
 
 
-def test_of_several_checkpoints_of_one_decision_the_first_carries():
+def test_the_first_of_several_checkpoints_in_one_decision_carries_the_correction():
     scene = paid_scene()
     outcome(scene, correct())
     starts = [T0 + PERIOD, T0 + 2 * PERIOD]
@@ -111,7 +113,7 @@ def test_of_several_checkpoints_of_one_decision_the_first_carries():
     assert [len(event.data.credits) for event in scene.made] == [1, 0]
 
 
-def test_two_of_the_same_parent_and_content_are_one_whatever_the_words():
+def test_corrections_of_the_same_parent_and_content_are_one_whatever_their_text():
     scene = paid_scene()
     assert outcome(scene, correct()) == CORRECTS
     assert outcome(scene, correct(name="again")) == ("nothing", 200)
@@ -121,11 +123,11 @@ def test_two_of_the_same_parent_and_content_are_one_whatever_the_words():
     assert carried(close(scene, 2)) == {}
 
 
-def test_a_command_that_comes_again_after_a_newer_statement_does_not_bring_the_old_one_back():
+def test_an_old_command_repeated_after_a_newer_correction_does_not_bring_the_old_one_back():
     scene = paid_scene()
     assert outcome(scene, correct()) == CORRECTS
     assert outcome(scene, correct({"m2": (0, 50)}, name="newer")) == CORRECTS
-    assert outcome(scene, correct()) == ("nothing", 200)  # its client had not heard that it was recorded
+    assert outcome(scene, correct()) == ("nothing", 200)  # its client did not learn that it was recorded
     assert carried(close(scene, 1)) == {CKP: {"m2": 50}}
 
 
@@ -135,27 +137,27 @@ def test_a_correction_of_a_correction_pays_the_rest_and_takes_nothing_back():
     assert carried(close(scene, 1)) == {CKP: {"gone": 100, "m2": 200}}
     more = {"m1": (POOL, POOL - 300), "m2": (0, 250), "gone": (0, 50)}
     assert outcome(scene, correct(more, name="second")) == CORRECTS
-    assert carried(close(scene, 2)) == {CKP: {"m2": 50}}  # `gone` has 50 too much, and keeps them
+    assert carried(close(scene, 2)) == {CKP: {"m2": 50}}  # `gone` has 50 too much and keeps them
     assert outcome(scene, correct(name="back")) == CORRECTS  # the first statement again
     assert carried(close(scene, 3)) == {}
 
 
-def test_a_correction_that_was_wrong_is_withdrawn_before_anything_carries_it():
+def test_a_wrong_correction_is_withdrawn_before_a_checkpoint_carries_it():
     scene = paid_scene()
-    assert outcome(scene, correct({})) == ("nothing", 200)  # it was right, as everybody thinks
+    assert outcome(scene, correct({})) == ("nothing", 200)  # the original amounts were right after all
     outcome(scene, correct())
     assert outcome(scene, correct({}, name="nothing-was-wrong")) == CORRECTS
     assert carried(close(scene, 1)) == {}
 
 
-def test_several_parents_are_entries_of_their_own():
+def test_several_parents_are_separate_entries():
     scene = stage(*history("PAID"), *history("SUBMITTED", start=T0 + PERIOD, tx_hash="x"), contract=LIVE)
     outcome(scene, correct())
     outcome(scene, correct({"m2": (0, 7)}, OTHER, name="other"))
     assert carried(close(scene, 2)) == {CKP: {"gone": 100, "m2": 200}, OTHER: {"m2": 7}}
 
 
-def test_a_withheld_checkpoint_carries_nothing_until_its_release_and_another_may_come_before():
+def test_a_withheld_checkpoint_carries_nothing_until_its_release_and_another_may_carry_it_before():
     scene = paid_scene()
     outcome(scene, correct())
     hold = ev.WithholdCheckpointData(reason="look", period_at=T0 + PERIOD)
@@ -168,21 +170,21 @@ def test_a_withheld_checkpoint_carries_nothing_until_its_release_and_another_may
     assert carried(close(scene, 2)) == {}
 
 
-def test_what_a_real_checkpoint_owes_is_not_carried_by_a_rehearsal():
+def test_a_rehearsal_does_not_carry_the_correction_of_a_real_checkpoint():
     scene = paid_scene()
     outcome(scene, correct())
     assert carried(close(scene, 1, rehearsal=True)) == {}
     assert carried(close(scene, 2)) == {CKP: {"gone": 100, "m2": 200}}
 
 
-def test_a_rehearsal_that_was_corrected_is_never_paid_for_with_money():
+def test_a_corrected_rehearsal_is_never_paid_with_money():
     scene = stage(*history("PENDING", rehearsal=True), contract=LIVE)
     outcome(scene, correct())
     assert carried(close(scene, 1)) == {}
     assert carried(close(scene, 2, rehearsal=True)) == {CKP: {"gone": 100, "m2": 200}}
 
 
-def test_a_checkpoint_whose_submission_failed_keeps_what_it_carries_and_is_offered_with_it_again():
+def test_a_checkpoint_whose_submission_failed_keeps_its_corrections_and_is_offered_with_them_again():
     scene = paid_scene()
     outcome(scene, correct())
     the_id = close(scene, 1).only(ev.CheckpointOpened).data.checkpoint_id
@@ -192,7 +194,7 @@ def test_a_checkpoint_whose_submission_failed_keeps_what_it_carries_and_is_offer
     assert carried(close(scene, 2)) == {}
 
 
-def test_who_is_credited_and_not_ranked_has_a_payee_too():
+def test_a_credited_model_that_is_not_ranked_has_a_payee_too():
     scene = paid_scene()
     outcome(scene, correct())
     the_id = close(scene, 1).only(ev.CheckpointOpened).data.checkpoint_id
@@ -205,14 +207,14 @@ def test_who_is_credited_and_not_ranked_has_a_payee_too():
     assert outcome(scene, bind("nobody")) == ("refused", 422)
 
 
-def test_a_model_that_was_banned_since_keeps_what_it_earned():
+def test_a_model_that_was_banned_since_keeps_its_earnings():
     scene = paid_scene()
     outcome(scene, correct())
     scene.when("commands", ev.BanModel(id="ban", at=T0, data=ev.BanModelData(model_id="m2", reason="a copy")))
     assert carried(close(scene, 1)) == {CKP: {"gone": 100, "m2": 200}}
 
 
-def test_a_correction_moves_no_status_and_its_parent_goes_on():
+def test_a_correction_changes_no_status_and_its_parent_continues():
     scene = stage(*history("PENDING"), contract=LIVE)
     outcome(scene, correct())
     assert outcome(scene, confirm()) == ("CheckpointSubmitted", 200)
@@ -239,20 +241,20 @@ def test_a_correction_moves_no_status_and_its_parent_goes_on():
         (correct({f"m{n}": (0, 1) for n in range(65_537)}), "more than 65536"),
     ],
 )
-def test_what_is_no_correction_is_refused(command, what):
+def test_an_invalid_correction_is_refused(command, what):
     scene = paid_scene()
     assert outcome(scene, command) == ("refused", 422)
     assert what in scene.only(ev.CommandRefused).data.reason
 
 
-def test_models_that_stand_twice_or_in_another_order_are_refused():
+def test_models_named_twice_or_in_another_order_are_refused():
     command = correct()
     for models in (command.data.models[::-1], [command.data.models[0]] * 2):
         data = msgspec.structs.replace(command.data, models=models)
         assert outcome(paid_scene(), msgspec.structs.replace(command, data=data)) == ("refused", 422)
 
 
-def test_of_a_checkpoint_that_does_not_exist():
+def test_a_correction_of_an_unknown_checkpoint_is_refused():
     assert outcome(paid_scene(), correct(checkpoint_id="ckp_none")) == ("refused", 404)
 
 
@@ -271,8 +273,8 @@ def test_of_a_checkpoint_that_does_not_exist():
         max_size=12,
     )
 )
-def test_nobody_ever_gets_more_than_the_largest_statement_and_all_owed_is_carried_in_the_end(steps):
-    """Whatever is stated, withheld and carried in whatever order."""
+def test_no_model_gets_more_than_its_largest_statement_and_in_the_end_all_is_carried(steps):
+    """For any order of statements, withholdings and checkpoints."""
     scene = paid_scene()
     got: dict[str, int] = {}
     most: dict[str, int] = {}
@@ -297,7 +299,7 @@ def test_nobody_ever_gets_more_than_the_largest_statement_and_all_owed_is_carrie
             data = ev.WithholdCheckpointData(reason="look", period_at=T0 + (number + 1) * PERIOD)
             scene.when("commands", ev.WithholdCheckpoint(id=f"hold{step}", at=T0, data=data))
         else:
-            # What was paid is a fact: it is the same in each statement.
+            # Paid amounts are facts, so they are the same in each statement.
             amounts = {
                 model_id: (paid.setdefault(model_id, before), due) for model_id, (before, due) in what.items()
             }
@@ -306,14 +308,14 @@ def test_nobody_ever_gets_more_than_the_largest_statement_and_all_owed_is_carrie
                 newest = amounts
                 for model_id, (before, due) in amounts.items():
                     most[model_id] = max(most.get(model_id, 0), due - before)
-    closed()  # this one may be held
+    closed()  # this checkpoint may be withheld
     closed()
     assert all(amount <= most[model_id] for model_id, amount in got.items())
     for model_id, (before, due) in newest.items():
         assert got.get(model_id, 0) >= due - before
 
 
-def test_a_state_with_corrections_is_written_down_and_read_back():
+def test_a_state_with_corrections_is_written_and_read_back():
     scene = paid_scene()
     outcome(scene, correct())
     own = scene.stage.state.own

@@ -1,9 +1,9 @@
-"""The checkpoint stage is killed at every read and before and after every send, from open to paid.
+"""Kills the checkpoint stage at every read, and before and after every send, from open to paid.
 
 The script takes checkpoints through everything that can happen to them: opened (several in one decision, in parts),
-withheld, released, submitted, failed, submitted again, claimable, paid, corrected; and each command comes twice, as from a client
-whose connection broke before it heard the answer. Each place is a crash of its own; afterwards the counted log is that
-of an undisturbed run, byte for byte.
+withheld, released, submitted, failed, submitted again, claimable, paid, corrected. Each command comes twice, as from a
+client whose connection broke before it got the answer. Each place is a crash of its own. Afterwards the counted log
+must be that of an undisturbed run, byte for byte.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ MOVES = {kind for _, kind in lifecycle.CHECKPOINT}
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-    """An append is cut into parts at 2,500 bytes, so that there are places between them."""
+    """Cuts an append into parts at 2,500 bytes, so that there are places between them."""
     monkeypatch.setattr(envelope, "PART_BYTES_MAX", 2500)
     monkeypatch.setattr(memory_io, "WAIT_SECONDS", 0)
 
 
 class Places:
-    """Counts every contact with the log, and kills at those asked for."""
+    """Counts every contact with the log, and kills at the chosen ones."""
 
     def __init__(self, kill_at: set[int] | None = None) -> None:
         self.kill_at = kill_at or set()
@@ -53,7 +53,7 @@ class Places:
 
 
 class Life:
-    """`LogIO` of one process over the log: once it is killed, nothing more reaches the log or comes from it."""
+    """`LogIO` of one process over the log. After its kill nothing reaches the log or comes from it."""
 
     def __init__(self, log: memory_io.MemoryLog, places: Places) -> None:
         self.log, self.places, self.dead = log, places, False
@@ -72,7 +72,9 @@ class Life:
 
 
 class FragileReader(memory_io.MemoryReader):
-    """Killed before it hands out what it read. That an owner watches its own topic is no step of the work."""
+    """Kills before it returns what it read. Reads of the owner's own topic are not counted, since they are no step of
+    the work.
+    """
 
     def __init__(self, life: Life, topic: str, offset: int) -> None:
         super().__init__(life.log, topic, offset)
@@ -88,7 +90,7 @@ class FragileReader(memory_io.MemoryReader):
 
 
 class FragileWriter(memory_io.MemoryWriter):
-    """Killed before a record is in the log, or behind it, before anybody heard that it is."""
+    """Kills before a record is in the log, or after it and before the writer learns that it is."""
 
     def __init__(self, life: Life) -> None:
         super().__init__(life.log)
@@ -103,7 +105,7 @@ class FragileWriter(memory_io.MemoryWriter):
 
 
 def described(record: bytes) -> str:
-    """What a record says: claim, nothing, or its part's kinds."""
+    """What a record contains: a claim, nothing, or the kinds of its part."""
     append: Any = decode_append(record)
     if append.claim:
         return "claim"
@@ -112,12 +114,12 @@ def described(record: bytes) -> str:
 
 
 def again(command: ev.Event) -> ev.Event:
-    """The same wish from a client that did not hear the answer: a command of its own."""
+    """The same request from a client that did not get the answer: a command of its own."""
     return msgspec.structs.replace(command, id=f"{command.id}-again")
 
 
 def script() -> list[tuple[str, list[ev.Event]]]:
-    """(topic, events) in the order in which the world brings them."""
+    """(topic, events) in the order in which they arrive from outside."""
     hold = ev.WithholdCheckpoint(
         id="hold", at=T0, data=ev.WithholdCheckpointData(reason="look", period_at=T0)
     )
@@ -135,7 +137,7 @@ def script() -> list[tuple[str, list[ev.Event]]]:
         fail(TX_A),
         confirm(TX_A),  # failed before: refused
         confirm(TX_B),
-        advance("CLAIMABLE"),  # of the transaction that failed: refused
+        advance("CLAIMABLE"),  # of the failed transaction: refused
         advance("CLAIMABLE", tx_hash=TX_B),
         advance("PAID", tx_hash=TX_B),
         correct({"a": (900, 700), "b": (100, 300)}),
@@ -154,7 +156,7 @@ def script() -> list[tuple[str, list[ev.Event]]]:
 
 
 async def lived(places: Places) -> MemoryLog:
-    """The script, step by step; whoever is killed is followed by a new owner. The shells are the real ones."""
+    """Plays the script step by step. A new owner follows each killed one. The shells are the real ones."""
     sources = MemoryLog()
     log = memory_io.MemoryLog(batch_max=50)
     authors = {"snapshots": Author(sources, "snapshots"), "commands": Author(sources, "commands")}
@@ -179,7 +181,7 @@ async def lived(places: Places) -> MemoryLog:
 
 
 async def work(tenure: Tenure, log: memory_io.MemoryLog) -> None:
-    """Deliver what is new of the driving topic, and wait until the tail has taken the commands."""
+    """Delivers the new records of the driving topic, and waits until the tail has read the commands."""
     for offset, record in enumerate(log.records["snapshots"][tenure.position :], start=tenure.position):
         await tenure.deliver(offset, record)
     while tenure.stage.upto["commands"][0] < len(log.records["commands"]) - 1:
@@ -192,13 +194,13 @@ async def work(tenure: Tenure, log: memory_io.MemoryLog) -> None:
 
 @cache
 def undisturbed() -> tuple[list[list[bytes]], tuple[str, ...]]:
-    """(the counted log, every contact with it) of a run that nobody disturbs."""
+    """(the counted log, the list of contacts with it) of an undisturbed run."""
     places = Places()
     log = asyncio.run(lived(places))
     return log.counted("checkpoints"), tuple(places.met)
 
 
-def test_the_script_meets_every_move_of_the_lifecycle():
+def test_the_script_contains_every_transition_of_the_lifecycle():
     log = asyncio.run(lived(Places()))
     kinds = Tally(type(event).__name__ for event in log.events("checkpoints"))
     assert set(kinds) >= MOVES | {"CommandRefused", "CheckpointCorrected"}
@@ -209,7 +211,7 @@ def test_the_script_meets_every_move_of_the_lifecycle():
     assert any("part 2 of" in line for line in undisturbed()[1])
 
 
-def test_killed_at_each_contact_with_the_log():
+def test_the_log_is_the_same_after_a_kill_at_each_contact():
     expected, met = undisturbed()
     for place, what in enumerate(met):
         places = Places({place})
@@ -219,7 +221,7 @@ def test_killed_at_each_contact_with_the_log():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_killed_many_times_in_one_run(seed):
+def test_the_log_is_the_same_after_many_kills_in_one_run(seed):
     expected, met = undisturbed()
     rng = random.Random(seed)
     for _ in range(20):
@@ -227,8 +229,8 @@ def test_killed_many_times_in_one_run(seed):
         assert log.counted("checkpoints") == expected
 
 
-def test_no_period_is_ever_offered_twice_whoever_dies():
-    """The one second opening is the release; a hash is submitted once; what was offered keeps its shares."""
+def test_no_period_is_ever_offered_twice_after_any_kill():
+    """The only second opening is the release. A hash is submitted once. An offered checkpoint keeps its shares."""
     log = asyncio.run(lived(Places(set(range(7, 400, 13)))))
     offered: dict[str, list[str]] = {}
     for event in log.events("checkpoints"):
@@ -242,7 +244,7 @@ def test_no_period_is_ever_offered_twice_whoever_dies():
     assert CKP in offered
 
 
-def test_what_is_owed_is_carried_once_whoever_dies():
+def test_a_correction_is_carried_once_after_any_kill():
     log = asyncio.run(lived(Places(set(range(5, 500, 11)))))
     opened = [event.data for event in log.events("checkpoints") if isinstance(event, ev.CheckpointOpened)]
     credits_of = [[(credit.checkpoint_id, credit.prizes) for credit in data.credits] for data in opened]

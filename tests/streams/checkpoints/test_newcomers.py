@@ -1,5 +1,5 @@
-"""Who joined within a checkpoint period is ranked with what newcomers have for its time before that, and by its
-coverage; by default neither.
+"""A model that joined within a checkpoint period is ranked with the contract's substitute for its past, and by its
+coverage. By default neither applies.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ROUNDS = [
 ]
 
 
-# Four rounds of before it joined, and two of its own.
+# Four rounds before it joined, and two of its own.
 MEANS = {"nothing": 10, "worst": round((4 * 4 + 2 * 10) / 6), "median": round((4 * 6 + 2 * 10) / 6)}
 
 
@@ -33,7 +33,7 @@ def test_the_periods_mean_of_a_newcomer(past):
     assert (entry.prediction_count, entry.snapshot_count) == (2, 2)
 
 
-def test_in_the_next_period_it_is_no_newcomer_any_more():
+def test_in_the_next_period_it_is_no_longer_a_newcomer():
     rounds = ROUNDS + [(hour + 6.5, {"steady": 4, "new": 10}) for hour in range(6)]
     data = checkpoint_of(rounds, 0.0, hours=12, newcomer_past="worst")
     assert {row.model_id: row.key_units for row in data.ranking} == {"steady": 4, "new": 10}
@@ -51,13 +51,13 @@ def test_in_the_next_period_it_is_no_newcomer_any_more():
         (CoverageTerms(1.0, 2, 0), ""),
     ],
 )
-def test_who_is_below_the_coverage_is_not_ranked(coverage, reason):
+def test_a_model_below_the_coverage_is_not_ranked(coverage, reason):
     data = checkpoint_of(ROUNDS, 0.0, coverage=coverage)
     assert data.unranked_reasons == ({"new": reason} if reason else {})
 
 
-def test_coverage_looks_back_over_the_period_and_to_its_end():
-    """`away` was there for the whole period before this one, and left as this one began."""
+def test_coverage_covers_the_time_before_the_period_up_to_its_end():
+    """`away` took part in the whole previous period and left when this one began."""
     rounds = [(hour + 0.5, {"steady": 4} | ({"away": 9} if hour < 8 else {})) for hour in range(12)]
     covered = checkpoint_of(rounds, 0.0, hours=12, coverage=CoverageTerms(0.6, 12, 0))
     assert [row.model_id for row in covered.ranking] == ["away", "steady"]

@@ -1,4 +1,4 @@
-"""What may be offered for payment: each rule with a case that breaks it, and no checkpoint that breaks one is PENDING."""
+"""Rules for offering a checkpoint: each with a case that breaks it. No checkpoint that breaks one is PENDING."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def rewards(*shares: int) -> list[dict[str, int]]:
 
 
 def checkpoint(emission: dict[str, Any] | None = None, **changes: Any) -> ev.CheckpointData:
-    """One that may be offered, but for the changes."""
+    """A checkpoint that may be offered, apart from the changes."""
     whole = {
         "crunch": PUBKEY,
         "cruncher_rewards": rewards(600 * M, 400 * M),
@@ -63,7 +63,7 @@ def checkpoint(emission: dict[str, Any] | None = None, **changes: Any) -> ev.Che
     return checkpoint_data(**(fields | changes))
 
 
-def test_a_right_one_may_be_offered():
+def test_a_checkpoint_that_breaks_no_rule_may_be_offered():
     assert offer_faults(checkpoint(), -1, NOW) == []
     assert offer_faults(checkpoint(), T0, T0 + 6 * HOUR) == []
     tied = [entry("a", key_units=5), entry("b", key_units=5), entry("c", 3)]
@@ -73,7 +73,7 @@ def test_a_right_one_may_be_offered():
 
 
 BROKEN = {
-    # rule of the protocol's document: (checkpoint, end of the one before, now), the fault
+    # rule of the protocol's document: (checkpoint, end of the previous one, now), the fault
     "1 crunch is unset": (checkpoint({"crunch": ""}), "crunch_pubkey is not a base58"),
     "1 crunch is no key": (checkpoint({"crunch": "0x12"}), "crunch_pubkey is not a base58"),
     "2 no rewards": (checkpoint({"cruncher_rewards": []}), "no cruncher rewards"),
@@ -137,12 +137,12 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("data", "fault"), BROKEN.values(), ids=BROKEN)
-def test_each_rule_is_broken_once(data, fault):
+def test_each_rule_has_a_case_that_breaks_it(data, fault):
     faults = offer_faults(data, -1, NOW)
     assert fault in "; ".join(faults)
 
 
-def test_the_period_rules_look_at_what_was_and_what_is():
+def test_the_period_rules_compare_the_previous_end_and_the_time():
     assert "before the end of the one before it" in offer_faults(checkpoint(), T0 + 1, NOW)[0]
     assert "later than now" in offer_faults(checkpoint(), -1, T0 + 6 * HOUR - 1)[0]
 
@@ -163,14 +163,14 @@ def built(contract: CrunchContract, *snapshots: ev.SnapshotTaken, now: int = T0 
     return scene.when("snapshots", closed)
 
 
-def test_what_breaks_a_rule_is_withheld_with_all_its_reasons():
+def test_a_checkpoint_that_breaks_rules_is_withheld_with_all_reasons():
     contract = CrunchContract(crunch_pubkey="nobody", compute_provider="us")
     scene = built(contract, snapshot("a", T0, 2), now=T0)
     reason = scene.only(ev.CheckpointWithheld).data.reason
     assert all(part in reason for part in ("crunch_pubkey", "compute_provider_rewards", "later than now"))
 
 
-def test_own_weights_that_are_not_finite_withhold_the_checkpoint():
+def test_author_weights_that_are_not_finite_withhold_the_checkpoint():
     contract = CrunchContract(
         crunch_pubkey=PUBKEY, build_emission=by_weights(lambda ranked: [float("nan")] * len(ranked))
     )
@@ -178,8 +178,8 @@ def test_own_weights_that_are_not_finite_withhold_the_checkpoint():
     assert "weight 0 is no finite number: nan" in scene.only(ev.CheckpointWithheld).data.reason
 
 
-def test_an_id_is_of_crunch_and_period_and_of_nothing_else():
-    """Neither who is paid, nor by which contract, nor where it stands in the log."""
+def test_an_id_depends_on_crunch_and_period_alone():
+    """Not on the payees, the contract or the position in the log."""
     checkpoints = [
         built(CrunchContract(crunch_pubkey=PUBKEY), snapshot("a", T0, 2)).only(ev.CheckpointOpened).data,
         built(CrunchContract(), snapshot("b", T0, 1)).only(ev.CheckpointWithheld).data.checkpoint,
@@ -191,7 +191,7 @@ def test_an_id_is_of_crunch_and_period_and_of_nothing_else():
     assert len({ids.checkpoint_id(*arguments) for arguments in others} | {checkpoints[0].checkpoint_id}) == 4
 
 
-def test_an_ensemble_is_on_no_chain():
+def test_an_ensemble_is_not_on_the_chain():
     scene = built(
         CrunchContract(crunch_pubkey=PUBKEY), snapshot("a", T0, 2), snapshot("__ensemble_mean__", T0, 9)
     )
@@ -216,7 +216,7 @@ def test_ten_thousand_models_are_offered_in_one_record():
 
 
 def test_commands_of_other_stages_are_passed_over():
-    """A backfill hands its records over by command: the checkpoint stage has no word to say about them."""
+    """A backfill delivers its records by command, and the checkpoint stage has nothing to decide about them."""
     record = ev.RecordFeedData(
         source="binance", subject="BTCUSDT", kind="candle", granularity="1m", records=[]
     )
@@ -224,10 +224,10 @@ def test_commands_of_other_stages_are_passed_over():
     scene = given(CheckpointStage("btc-up", shelf())).when("snapshots", configured())
     for command in (ev.RecordFeed(id="r", at=T0, data=record), ev.BanModel(id="b", at=T0, data=ban)):
         assert scene.when("commands", command).made == []
-        assert len(scene.drafts) == 1  # decided all the same: whoever waits for it is answered
+        assert len(scene.drafts) == 1  # decided all the same, so that its sender gets an answer
 
 
-def test_the_placeholder_is_no_crunchs_address_but_in_a_rehearsal():
+def test_the_placeholder_is_no_valid_crunch_address_except_in_a_rehearsal():
     for rehearsal, faults in ((False, [NOBODYS]), (True, [])):
         data = checkpoint({"crunch": SAMPLE_PUBKEY}, rehearsal=rehearsal)
         assert offer_faults(data, -1, NOW) == faults

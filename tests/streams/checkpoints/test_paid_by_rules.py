@@ -1,4 +1,6 @@
-"""A checkpoint that is paid by rules: what is retained is said, and offered only where the contract says who has it."""
+"""A checkpoint that is paid by rules states the retained amount, and is offered only if the contract says who receives
+it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ M = 1_000_000
 
 
 def contract(**fields: object) -> CrunchContract:
-    """Four places that weigh alike."""
+    """Four places of equal weight."""
     pools = [Pool(name="all", rule=top(4, alpha=0))]
     return CrunchContract(crunch_pubkey=PUBKEY, payout=Payout(pools=pools, **fields))
 
@@ -48,7 +50,7 @@ def shares(data: ev.CheckpointData) -> dict[str, int]:
     }
 
 
-def test_a_retained_share_that_nobody_takes_withholds_the_checkpoint():
+def test_a_retained_share_without_a_recipient_withholds_the_checkpoint():
     data = built(contract()).only(ev.CheckpointWithheld).data
     assert data.reason == (
         "250000000 of 1000000000 is retained by the rules of payout, and on chain all must be given out: "
@@ -66,12 +68,12 @@ OFFERED = {
 
 
 @pytest.mark.parametrize(("retained", "wanted", "is_"), OFFERED.values(), ids=OFFERED)
-def test_it_is_offered_where_the_contract_says_who_has_the_retained_share(retained, wanted, is_):
+def test_it_is_offered_if_the_contract_names_the_recipient_of_the_retained_share(retained, wanted, is_):
     data = built(contract(retained=retained)).only(ev.CheckpointOpened).data
     assert (shares(data), data.payout.retained_frac64, data.payout.retained_is) == (wanted, 250 * M, is_)
 
 
-def test_a_payout_that_retains_nothing_needs_no_word_on_it():
+def test_a_payout_that_retains_nothing_needs_no_recipient():
     pools = [Pool(name="all", rule=top(3, alpha=0))]
     data = (
         built(CrunchContract(crunch_pubkey=PUBKEY, payout=Payout(pools=pools))).only(ev.CheckpointOpened).data
@@ -79,7 +81,7 @@ def test_a_payout_that_retains_nothing_needs_no_word_on_it():
     assert (data.payout.retained_frac64, data.payout.retained_is) == (0, "none")
 
 
-def test_entries_know_their_player():
+def test_entries_have_their_player():
     data = built(contract(best_model_only=True, retained="share_out")).only(ev.CheckpointOpened).data
     assert shares(data) == {"a": 500 * M, "b": 500 * M}
     assert data.payout.pools[0].unpaid == {"another model of its player is better": [2]}
@@ -90,14 +92,14 @@ def test_entries_know_their_player():
     ]
 
 
-def test_entries_know_how_long_their_player_has_been_there():
+def test_entries_have_the_time_since_their_player_takes_part():
     young = built(contract(warm_up_hours=7, retained="prizes_only"))
     assert "no cruncher rewards" in young.only(ev.CheckpointWithheld).data.reason
     old = built(contract(warm_up_hours=6, retained="prizes_only"))
     assert len(shares(old.only(ev.CheckpointOpened).data)) == 3
 
 
-def test_a_mended_contract_releases_it():
+def test_a_corrected_contract_releases_it():
     scene = built(contract(), mended=contract(retained=Taker(model_id="b")))
     the_id = scene.only(ev.CheckpointWithheld).data.checkpoint.checkpoint_id
     release = ev.ReleaseCheckpoint(
@@ -114,7 +116,7 @@ def test_a_mended_contract_releases_it():
     assert data.payout.retained_is == "taken"
 
 
-def test_a_rule_that_raises_withholds_with_its_words():
+def test_a_rule_that_raises_withholds_with_its_message():
     broken = Payout(pools=[Pool(name="all", rule=lambda entries: 1 / 0)])
     data = built(CrunchContract(crunch_pubkey=PUBKEY, payout=broken)).only(ev.CheckpointWithheld).data
     assert "payout: ZeroDivisionError" in data.reason

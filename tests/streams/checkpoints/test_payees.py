@@ -1,4 +1,4 @@
-"""Who is paid is bound while a checkpoint is offered; a wallet that changes later moves no payment."""
+"""Payees are bound while a checkpoint is offered. A wallet that changes later moves no payment."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def bound(scene) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_payees_are_bound_while_it_is_offered_and_never_after(status: str):
+def test_payees_are_bound_while_it_is_offered_and_never_later(status: str):
     scene = stage(*history(status))
     assert outcome(scene, bind()) == (("PayeesBound", 200) if status == "PENDING" else ("refused", 409))
     assert bound(scene) == ({PAID: HERS} if status == "PENDING" else {})
 
 
-def test_the_first_word_counts_unless_the_operator_replaces_it():
+def test_the_first_binding_counts_unless_the_operator_replaces_it():
     scene = stage(*history("PENDING"))
     assert outcome(scene, bind()) == ("PayeesBound", 200)
     assert outcome(scene, bind()) == ("nothing", 200)
@@ -47,7 +47,7 @@ def test_the_first_word_counts_unless_the_operator_replaces_it():
     assert bound(scene) == {PAID: HIS}
 
 
-def test_what_is_submitted_stays_bound_and_a_failed_submission_keeps_it():
+def test_a_submitted_checkpoint_stays_bound_and_a_failed_submission_keeps_the_binding():
     scene = stage(*history("PENDING"))
     outcome(scene, bind())
     assert outcome(scene, confirm()) == ("CheckpointSubmitted", 200)
@@ -61,6 +61,6 @@ def test_what_is_submitted_stays_bound_and_a_failed_submission_keeps_it():
     ("wallet", "model_id"),
     [("paypal", PAID), ("1" * 32, PAID), ("", PAID), (HERS, "nobody")],
 )
-def test_what_cannot_be_paid_is_refused(wallet: str, model_id: str):
+def test_a_payee_that_cannot_be_paid_is_refused(wallet: str, model_id: str):
     scene = stage(*history("PENDING"))
     assert outcome(scene, bind(wallet, model_id)) == ("refused", 422)

@@ -1,4 +1,4 @@
-"""One ranking for board and payment. W19 of the peer: None first when less is better, NaN, free-text directions."""
+"""One ranking for board and payment. W19 of the peer: None came first when lower is better, NaN, free-text directions."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_ranking(keys, direction, ranked, unranked):
 
 
 @pytest.mark.parametrize("direction", ["descending", "ASC", "", "up"])
-def test_a_direction_that_is_none_is_refused(direction):
+def test_an_unknown_direction_is_refused(direction):
     with pytest.raises(ValueError, match="direction"):
         rank([("a", 1)], direction)
 

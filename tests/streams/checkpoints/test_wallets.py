@@ -1,4 +1,4 @@
-"""The operator's file of wallets: what is read, and every way in which it can be wrong."""
+"""The operator's file of wallets: how it is read, and every way in which it can be wrong."""
 
 from __future__ import annotations
 
@@ -51,18 +51,18 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("text", "fault"), WRONG.values(), ids=WRONG)
-def test_what_is_wrong_is_named_with_its_line_and_nothing_is_used(text, fault):
+def test_an_error_is_named_with_its_line_and_nothing_of_the_file_is_used(text, fault):
     wallets, faults = parsed(text)
     assert wallets == {}
     assert fault in "; ".join(faults)
 
 
-def test_bytes_that_are_no_text_and_files_without_end():
+def test_binary_content_and_oversized_files_are_refused():
     assert "is not UTF-8" in parse_wallets(b"\xff\xfe")[1][0]
     assert "at most" in parse_wallets(b"#" * (BYTES_MAX + 1))[1][0]
 
 
-def test_the_file_is_read_again_when_it_has_changed(tmp_path):
+def test_the_file_is_read_again_after_a_change(tmp_path):
     path = tmp_path / "wallets.csv"
     path.write_text(f"{HEAD}17,{PUBKEY}\n")
     wallets = WalletsFile(str(path))
@@ -71,7 +71,7 @@ def test_the_file_is_read_again_when_it_has_changed(tmp_path):
     os.utime(path, ns=(1, 1))
     assert wallets.lookup() == {"17": OTHER}
     path.write_text(f"{HEAD}17,nobody\n18\n")
-    for _ in range(2):  # wrong stays wrong: the last good mapping is not used instead
+    for _ in range(2):  # a wrong file stays an error: the last good mapping is not used instead
         with pytest.raises(OperatorError, match=r"wallets\.csv: line 2: .*; line 3: "):
             wallets.lookup()
     path.unlink()

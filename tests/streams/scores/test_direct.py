@@ -1,4 +1,4 @@
-"""Scores read without pydantic are those that pydantic would give; whatever else it does goes its way."""
+"""Scores read without pydantic equal those that pydantic gives; types that need more of pydantic go through it."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ def scored(score_type: type[BaseModel], result: Any, *, direct: bool) -> tuple[d
 
 
 @pytest.mark.parametrize("score_type", KNOWN)
-def test_a_type_of_plain_fields_is_known(score_type):
+def test_a_type_of_plain_fields_is_recognised(score_type):
     assert direct_numbers(score_type) is not None
 
 
 @pytest.mark.parametrize("score_type", PYDANTICS)
-def test_a_type_that_asks_more_of_pydantic_is_left_to_it(score_type):
+def test_a_type_that_needs_more_of_pydantic_goes_through_it(score_type):
     assert direct_numbers(score_type) is None
 
 
@@ -106,21 +106,21 @@ RESULTS = st.fixed_dictionaries(
 
 @pytest.mark.parametrize("score_type", KNOWN)
 @property_of(result=RESULTS)
-def test_every_result_gives_what_pydantic_would(score_type, result):
+def test_every_result_is_read_as_pydantic_reads_it(score_type, result):
     assert scored(score_type, result, direct=True) == scored(score_type, result, direct=False)
 
 
-def test_an_object_of_the_type_itself_is_taken():
+def test_an_object_of_the_type_itself_is_accepted():
     assert scored(ScoreResult, ScoreResult(value=0.5), direct=True) == ({"value": 500_000_000}, "", "node")
 
 
 def test_a_result_of_the_usual_kind_is_not_typed(monkeypatch):
     scorer = Scorer(CrunchContract(score_prediction=lambda _output, _truth: {"value": 0.25}))
-    scorer._as_result = None  # calling it would raise
+    scorer._as_result = None  # a call of it would raise
     assert scorer.score({"value": 0.0}, None) == ({"value": 250_000_000}, "", "node")
 
 
-def test_a_number_of_another_type_has_its_fields_type():
+def test_a_number_of_another_type_is_converted_to_its_fields_type():
     numbers = direct_numbers(Plain)
     assert numbers is not None
     fields = numbers.of({"value": 1, "hits": 2})

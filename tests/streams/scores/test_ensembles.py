@@ -1,4 +1,4 @@
-"""Ensembles: combined and scored beside the models, by what was known when the round was asked."""
+"""Ensembles: combined and scored beside the models, with what was known when the round was asked."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def weights(scene: Given, name: str) -> dict[str, float]:
 # --- one round ---------------------------------------------------------------------------------------------------
 
 
-def test_the_equal_mean_is_scored_as_a_models_answer_would_be():
+def test_the_equal_mean_is_scored_like_a_models_answer():
     scene = play(stage(Ensemble(name="equal")), T0, {"b": 1.0, "a": 0.0, "c": "ABSENT", "d": "FAILED"})
     scene.then(RoundScored, EnsemblesScored)
     assert entry(scene, "equal").units == {"value": UNIT * 3 // 4}  # of 0.5: 2 * 0.5 - 0.25
@@ -111,7 +111,7 @@ def test_the_equal_mean_is_scored_as_a_models_answer_would_be():
     assert weights(scene, "equal") == {"a": 0.5, "b": 0.5}
 
 
-def test_the_models_are_scored_as_without_ensembles():
+def test_models_are_scored_the_same_with_and_without_ensembles():
     answers_by_model = {"b": 1.0, "a": 0.2, "c": "ABSENT"}
     with_one = play(
         stage(Ensemble(name="equal"), Ensemble(name="other", filter=TopN(n=1))), T0, answers_by_model
@@ -120,7 +120,7 @@ def test_the_models_are_scored_as_without_ensembles():
     assert [event for event in with_one.made if isinstance(event, RoundScored)] == without.made[-1:]
 
 
-def test_own_weights_and_an_own_filter_are_given_the_members():
+def test_own_weights_and_an_own_filter_receive_the_members():
     seen: list[Member] = []
 
     def mine(members):
@@ -152,7 +152,7 @@ def most_of(outputs, shares):
     return {"side": sides[-1], "size": size}
 
 
-def test_answers_that_are_no_numbers_are_combined_by_the_contracts_own_function():
+def test_answers_that_are_not_numbers_are_combined_by_the_contracts_own_function():
     fields = {"output_type": Side, "score_prediction": by_size}
     scene = stage(Ensemble(name="plain"), Ensemble(name="own", combine=most_of), **fields)
     play(scene, T0, {"a": {"side": "up", "size": 1.0}, "b": {"side": "down", "size": 3.0}})
@@ -204,7 +204,7 @@ def test_a_broken_ensemble_fails_alone(broken):
     assert all(row.status == "SCORED" for row in scored.data.entries())
 
 
-def test_an_answer_that_has_no_score_yet_is_nobodys_fault():
+def test_an_answer_without_a_score_yet_is_nobodys_fault():
     def later(prediction, truth):
         return NoScore("flat") if prediction.value == 0 else {"value": prediction.value}
 
@@ -222,7 +222,7 @@ def test_without_a_truth_there_is_no_ensemble():
     play(stage(Ensemble(name="equal")), T0, {"a": 0.5}, change=None).then(RoundScored)
 
 
-def test_a_model_that_has_the_id_stands_in_its_place():
+def test_a_model_with_the_same_id_takes_the_place_of_the_ensemble():
     scene = play(stage(Ensemble(name="equal"), Ensemble(name="b")), T0, {"__ensemble_equal__": 0.5, "x": 1.0})
     assert last(scene).models == ["__ensemble_b__"]
 
@@ -254,13 +254,13 @@ def remembering(**fields: Any) -> Given:
 
 
 def hour_of(scene: Given, start: int, answers_by_model: dict[str, Any], **resolution: Any) -> Given:
-    """Rounds that resolve in the hour from `start`."""
+    """Rounds that resolve in the hour after `start`."""
     for i in range(3):
         play(scene, start + i * MINUTE, answers_by_model, **resolution)
     return scene
 
 
-def test_weights_go_by_the_errors_of_the_hours_before_the_round():
+def test_weights_depend_on_the_errors_of_the_hours_before_the_round():
     scene = hour_of(remembering(), T0, {"a": 2.0, "b": 3.0, "c": -9.0}, change=0.01)  # errors 1, 2, -10
     assert "its weights and filter let nobody in" in entry(scene, "precise").reason
     play(scene, T0 + HOUR, {"a": 1.0, "b": 0.0, "c": 0.0, "new": 5.0}, change=0.01)
@@ -273,17 +273,17 @@ def test_weights_go_by_the_errors_of_the_hours_before_the_round():
     assert entry(scene, "top").units == {"value": 0, "error": 0}
 
 
-def test_nothing_is_known_of_what_became_known_after_the_round_was_asked():
+def test_nothing_that_became_known_after_the_round_was_asked_is_used():
     scene = hour_of(remembering(), T0, {"a": 2.0, "b": 3.0})
     answers_by_model = {"a": 100.0, "b": 3.0}
-    # Asked in the hour after; what is scored before it in the same hour is not of a period that had ended.
+    # Asked in the next hour. Scores of the same hour do not count, because that period has not ended.
     hour_of(scene, T0 + HOUR, answers_by_model, change=0.01)
     assert weights(scene, "top") == {"a": 1.0}
     play(scene, T0 + 2 * HOUR, answers_by_model, change=0.01)
     assert weights(scene, "top") == {"b": 1.0}
 
 
-def test_the_past_is_forgotten_after_its_hours():
+def test_the_past_is_forgotten_after_the_contracts_number_of_hours():
     scene = hour_of(remembering(), T0, {"a": 2.0, "b": 3.0})
     play(scene, T0 + 2 * HOUR, {"a": 2.0, "b": 3.0})
     assert weights(scene, "top") == {"a": 1.0}
@@ -293,7 +293,7 @@ def test_the_past_is_forgotten_after_its_hours():
     assert [past.end for past in scene.stage.state.own.past.values()] == [T0 + 6 * HOUR, T0 + 10 * HOUR]
 
 
-def test_who_makes_no_error_has_a_weight():
+def test_a_model_without_any_error_has_a_weight():
     exact = [
         Member(name, name, None, 3, 0.0, error) for name, error in (("a", 0.0), ("b", 1e-18), ("c", 1.0))
     ]
@@ -301,7 +301,7 @@ def test_who_makes_no_error_has_a_weight():
     assert weights_found == [WEIGHT_ONE // 2, WEIGHT_ONE // 2, 0]
 
 
-def test_squares_of_large_errors_are_kept_exactly():
+def test_squares_of_large_errors_are_exact():
     def squared(prediction, truth):
         return {"value": 0.0, "error": prediction.value}
 
@@ -328,7 +328,7 @@ def against_the_best(round_answers, truth, context):
     return RoundScores([value and value / best for value in values], states=states, shared=shared)
 
 
-def test_in_a_round_scored_as_a_whole_the_ensemble_stands_beside_the_models():
+def test_in_a_round_scored_as_a_whole_the_ensemble_is_scored_beside_the_models():
     scene = stage(
         Ensemble(name="equal"), Ensemble(name="top", filter=TopN(n=1)), score_round=against_the_best
     )
@@ -342,7 +342,7 @@ def test_in_a_round_scored_as_a_whole_the_ensemble_stands_beside_the_models():
     assert bytes(carried.shared[0]) == b"2"
 
 
-def test_a_whole_round_and_its_models_are_as_without_ensembles():
+def test_scores_of_a_whole_round_are_the_same_with_and_without_ensembles():
     seen: dict[tuple[str, ...], Any] = {}
 
     def looking(round_answers, truth, context):
@@ -363,7 +363,7 @@ def test_a_whole_round_and_its_models_are_as_without_ensembles():
     assert round_events == [event for event in without.made if isinstance(event, (RoundScored, StateCarried))]
 
 
-def test_a_function_that_raises_with_the_ensemble_in_the_round_fails_the_ensemble():
+def test_a_function_that_raises_with_the_ensemble_in_the_round_fails_the_ensemble_alone():
     def strict(round_answers, truth, context):
         if "__ensemble_equal__" in round_answers.models:
             raise KeyError("who is that")
@@ -378,7 +378,7 @@ def test_a_function_that_raises_with_the_ensemble_in_the_round_fails_the_ensembl
 # --- what can be combined ----------------------------------------------------------------------------------------
 
 
-def test_numbers_are_combined_wherever_they_stand():
+def test_numbers_are_combined_wherever_they_are_in_the_answer():
     first = {
         "path": [1.0, 2.0],
         "more": [{"w": 1, "kind": "normal"}],
@@ -413,12 +413,12 @@ def test_numbers_are_combined_wherever_they_stand():
         ([{"a": None}, {"a": 1.0}], "a is no number and not the same in all"),
     ],
 )
-def test_what_cannot_be_combined_is_named(values, says):
+def test_answers_that_cannot_be_combined_are_named(values, says):
     with pytest.raises(ValueError, match=says.replace("[", r"\[").replace(".", r"\.")):
         weighted_mean(values, [0.5, 0.5])
 
 
-def test_a_list_of_numbers_and_the_same_numbers_alone_give_the_same():
+def test_a_list_of_numbers_and_a_single_number_combine_the_same():
     rng = random.Random(1)
     rows = [[rng.uniform(-1, 1) for _ in range(50)] for _ in range(30)]
     shares = [1 / 30] * 30

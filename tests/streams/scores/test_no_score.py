@@ -1,4 +1,4 @@
-"""`NoScore`: an answer that the contract has no score for yet, by nobody's fault. It costs nothing and is no absence."""
+"""`NoScore`: an answer that cannot be scored yet, by nobody's fault. It costs nothing and is no absence."""
 
 from __future__ import annotations
 
@@ -61,26 +61,26 @@ def scored_with(contract: CrunchContract, answers_by_model: dict[str, Any]) -> R
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("function", [each, in_columns])
-def test_who_has_no_score_yet_is_not_charged_and_nobody_is_to_blame(function, policy):
+def test_a_model_without_a_score_yet_is_not_charged_and_nobody_is_at_fault(function, policy):
     contract = CrunchContract(score_round=function, absence_policy=policy)
     entries = {row.model_id: row for row in scored_with(contract, SAID).data.entries()}
     assert entries["a"].units == {"value": UNIT // 2}
     assert entries["flat"] == ScoreEntry("flat", "FAILED", "nobody", reason="has not traded yet")
     charge = {"ignore": None, "zero": 0, "worst": UNIT // 2, "scored": -UNIT}[policy]
     assert entries["gone"] == ScoreEntry("gone", "ABSENT", "model", charge)
-    # Who did not answer is absent all the same; what the function says of it is that it owes nothing.
+    # A model that did not answer is absent all the same; the function only says that it is charged nothing.
     assert entries["idle"] == ScoreEntry("idle", "ABSENT", "model", None if policy == "scored" else charge)
 
 
 @pytest.mark.parametrize("others", [{"a": 0.5}, {}])
-def test_a_function_of_one_answer_can_say_so_too(others):
-    """Whether it scores another answer by this truth or not."""
+def test_a_function_of_one_answer_can_return_it_too(others):
+    """Whether or not it scores another answer by this truth."""
     contract = CrunchContract(score_prediction=alone, absence_policy="zero")
     entries = {row.model_id: row for row in scored_with(contract, {"flat": 0.0, **others}).data.entries()}
     assert entries["flat"] == ScoreEntry("flat", "FAILED", "nobody", reason="has not traded yet")
 
 
-def test_it_counts_apart_and_in_no_participation():
+def test_it_is_counted_separately_and_in_no_participation():
     contract = CrunchContract(score_round=each, absence_policy="zero")
     event = scored_with(contract, {"a": 0.5, "flat": 0.0, "gone": "ABSENT"})
     scene = given(SnapshotStage(shelf(contract))).when("scores", configured(absence_policy="zero"), event)

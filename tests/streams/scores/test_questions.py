@@ -1,4 +1,4 @@
-"""Posted questions in the score stage: which of several answers counts, stakes, void, and truths that are corrected."""
+"""Posted questions in the score stage: which of several answers counts, stakes, void questions, and corrected truths."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def stage(contract: CrunchContract | None = None, **changes: Any) -> Given:
 
 
 def rounds(scene: Given, *askings: tuple[str, dict[str, Any], int]) -> Given:
-    """Each of `said` is (suffix, what each model said, when); those without an `s` are askings."""
+    """Each of `said` is (suffix, each model's answer, time). Those without an `s` in the suffix are askings."""
     for number, (suffix, answers, at) in enumerate(askings, 1):
         if not suffix.startswith("~s"):
             scene.when("inputs", asked(number, at))
@@ -67,11 +67,11 @@ def test_the_last_valid_answer_before_the_close_counts():
     assert data.replaced == {"": [0]}
     assert data.merged == {}
     assert (data.resolvable_at, data.point) == (LATER, T0)  # paid in the period in which it resolves
-    assert (ended(scene)["c"].status, ended(scene)["c"].fault) == ("ABSENT", "node")  # its last miss
+    assert (ended(scene)["c"].status, ended(scene)["c"].fault) == ("ABSENT", "node")  # its last missed asking
 
 
 def test_a_late_answer_of_an_earlier_asking_counts_by_its_time():
-    """An asking may be answered after a submission that was made while it ran."""
+    """An asking may be answered after a submission that was made while it was running."""
     scene = stage().when("inputs", asked())
     scene.when("predictions", *the_round("", {"a": 0.9}, T0 + 2 * MINUTE))
     scene.when("predictions", *the_round("~sab12cd34ef56", {"a": 0.1}, T0 + MINUTE))
@@ -81,7 +81,7 @@ def test_a_late_answer_of_an_earlier_asking_counts_by_its_time():
     assert scene.only(RoundScored).data.rounds == []
 
 
-def test_each_answer_ends_once():
+def test_each_answer_gets_one_outcome():
     scene = rounds(stage(), *TWICE)
     scene.when("predictions", all_answered("", "~2", "~sab12cd34ef56"))
     scene.when("inputs", closed(), came(1.0, LATER))
@@ -105,7 +105,7 @@ def test_each_answer_ends_once():
     assert len({move.id for move in moves}) == len(moves)
 
 
-def test_the_mean_weighs_each_answer_by_the_time_that_it_stood():
+def test_the_mean_weighs_each_answer_by_the_time_it_was_in_force():
     scene = rounds(stage(asks("mean")), *TWICE)
     scene.when("predictions", all_answered("", "~2", "~sab12cd34ef56"))
     scene.when("inputs", closed(), came(1.0, LATER)).then(RoundScored)
@@ -124,7 +124,7 @@ class Spread(BaseModel):
 
 
 @drawn(st.lists(st.tuples(st.integers(0, 50), st.floats(-5, 5), st.floats(-5, 5)), min_size=1, max_size=6))
-def test_the_mean_goes_field_by_field(drawn_answers):
+def test_the_mean_is_taken_field_by_field(drawn_answers):
     drawn_by_minute = {at: (center, level) for at, center, level in sorted(drawn_answers)}
     seen: list[Spread] = []
 
@@ -154,7 +154,7 @@ def test_the_mean_goes_field_by_field(drawn_answers):
     assert answer.note == f"n{len(drawn_by_minute)}"
 
 
-def test_the_whole_history_goes_to_the_scoring_as_it_is():
+def test_the_whole_history_is_passed_to_the_scoring_unchanged():
     seen: list[Any] = []
 
     def keep(prediction: Any, truth: Any) -> dict[str, float]:
@@ -175,7 +175,7 @@ def test_the_whole_history_goes_to_the_scoring_as_it_is():
     }
 
 
-def test_a_round_that_is_scored_as_a_whole_sees_the_question_and_the_stakes():
+def test_the_scoring_of_a_whole_round_receives_the_question_and_the_stakes():
     seen: list[Any] = []
 
     def score_round(answers: Any, truth: Any, context: Any) -> RoundScores:
@@ -198,7 +198,7 @@ def test_a_round_that_is_scored_as_a_whole_sees_the_question_and_the_stakes():
 
 
 @pytest.mark.parametrize("policy", ["ignore", "zero", "worst", "scored"])
-def test_a_void_question_is_scored_charged_and_counted_for_nobody(policy):
+def test_a_void_question_scores_charges_and_counts_nobody(policy):
     scene = stage(absence_policy=policy).when("inputs", asked())
     scene.when("predictions", *the_round("", {"a": 0.5, "b": "ABSENT"}), all_answered())
     scene.when("inputs", closed(), came(None, LATER, void=True)).then(RoundScored)
@@ -209,7 +209,7 @@ def test_a_void_question_is_scored_charged_and_counted_for_nobody(policy):
     assert ended(scene)["a"].reason == "void: annulled"
 
 
-def test_a_truth_waits_until_all_answers_are_there_and_nothing_else_passes_it():
+def test_a_truth_waits_for_all_answers_and_later_ones_wait_behind_it():
     scene = stage().when("inputs", asked())
     scene.when("predictions", *the_round("", {"a": 0.5}))
     scene.when("inputs", closed(), came(1.0, LATER), inputs_until(LATER + HOUR)).then()
@@ -217,7 +217,7 @@ def test_a_truth_waits_until_all_answers_are_there_and_nothing_else_passes_it():
     scene.when("predictions", all_answered("", "~sab12cd34ef56")).then(RoundScored, ScoredUntil)
 
 
-def test_a_corrected_truth_scores_again_and_keeps_both():
+def test_a_corrected_truth_scores_again_and_both_scores_are_kept():
     scene = rounds(stage(), *TWICE)
     scene.when("predictions", all_answered("", "~2", "~sab12cd34ef56"))
     scene.when("inputs", closed(), came(1.0, LATER), inputs_until(LATER + HOUR)).then(
@@ -231,13 +231,13 @@ def test_a_corrected_truth_scores_again_and_keeps_both():
     assert (again.rounds, again.replaced) == (first.rounds, first.replaced)
     units = {e.model_id: e.units["value"] / UNIT for e in again.entries() if e.status == "SCORED"}
     assert units == pytest.approx({"a": 0.19, "b": 0.75, "d": 0.84, "e": 0.51})
-    # Again, now against what the first correction said; and once more the same truth, which changes nothing.
+    # Corrected again, now against the first correction; then the same truth once more, which changes nothing.
     scene.when("inputs", came(0.5, LATER + 3 * HOUR, revision=2)).then(RoundRescored)
     assert scene.only(RoundRescored).data.before.units == again.units
     scene.when("inputs", came(0.5, LATER + 4 * HOUR, revision=2)).then()
 
 
-def test_a_correction_after_the_checkpoint_period_scores_nothing_and_holds_up_nobody():
+def test_a_correction_after_the_checkpoint_period_scores_nothing_and_blocks_nothing():
     scene = rounds(stage(), *TWICE)
     scene.when("predictions", all_answered("", "~2", "~sab12cd34ef56"))
     scene.when("inputs", closed(), came(1.0, LATER), inputs_until(LATER + 8 * DAY))
@@ -254,14 +254,14 @@ def test_a_correction_after_the_checkpoint_period_scores_nothing_and_holds_up_no
     )
     scene.then(RoundScored)
     state = scene.stage.state
-    assert [*state.rounds] == [other]  # nothing of the old question is kept
+    assert [*state.rounds] == [other]  # no state of the old question is kept
     assert Q not in state.own.questions
     assert [*state.inputs] == [other]
     assert (state.settled, state.resolved) == ({}, {other: state.resolved[other]})
 
 
-def test_an_owner_that_begins_in_the_middle_decides_the_same():
-    """Every step is decided by a stage that lived all along, and by one that is made anew before it."""
+def test_an_owner_that_begins_in_the_middle_takes_the_same_decisions():
+    """Every step is decided by a stage that lived through all of them, and by one created just before it."""
     events: list[tuple[str, list[Any]]] = [("inputs", [configured(questions=asks().questions.terms())])]
     for number in range(9):
         question = Q.replace("q1", f"q{number}")

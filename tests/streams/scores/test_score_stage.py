@@ -1,4 +1,4 @@
-"""The score stage: rounds wait for their truth, one prediction's failure stays its own, charges by policy."""
+"""The score stage: rounds wait for their truth, a failure affects its own prediction alone, charges by policy."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def scored(contract: CrunchContract, answer: Any = 0.5, change: float | None = 0
 
 
 def ended(scene: Given) -> dict[str, ScoreEntry]:
-    """What the last round's event says of each model."""
+    """Each model's result in the event of the last round."""
     return {entry.model_id: entry for entry in scene.only(RoundScored).data.entries()}
 
 
@@ -92,7 +92,7 @@ def test_every_prediction_is_scored_against_the_truth_and_the_round_is_closed():
 
 
 @pytest.mark.parametrize("order", ["truth first", "round first", "round in between"])
-def test_it_does_not_matter_whether_the_truth_or_the_round_comes_first(order):
+def test_the_order_of_truth_and_round_does_not_matter(order):
     scene = stage()
     if order == "round first":
         answered(scene, T0, {"m": 0.5}).then()
@@ -102,12 +102,12 @@ def test_it_does_not_matter_whether_the_truth_or_the_round_comes_first(order):
     scene.when("inputs", resolved(T0))
     if order == "truth first":
         scene.then()
-        scene.when("predictions", opened(T0, ["m"])).then()  # opened is not answered
+        scene.when("predictions", opened(T0, ["m"])).then()  # opened is not yet answered
         scene.when("predictions", *answers(T0, {"m": 0.5}))
     scene.then(RoundScored)
 
 
-def test_what_waits_is_released_in_the_order_of_the_inputs():
+def test_waiting_rounds_are_scored_in_the_order_of_the_inputs():
     scene = stage()
     points = [T0 + i * MINUTE for i in range(5)]
     for point in points:
@@ -121,8 +121,8 @@ def test_what_waits_is_released_in_the_order_of_the_inputs():
     assert closed == points
 
 
-def test_the_answers_of_open_rounds_stay_the_bytes_they_came_in():
-    """A node that waits a day for its truths holds thousands of rounds of a hundred answers."""
+def test_the_answers_of_open_rounds_are_kept_as_the_bytes_they_came_in():
+    """A node that waits a day for its truths has thousands of rounds with a hundred answers each."""
     scene, models = stage(), {f"m{number:03}": number / 7 for number in range(100)}
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
@@ -131,7 +131,7 @@ def test_the_answers_of_open_rounds_stay_the_bytes_they_came_in():
     held = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert len(scene.stage.state.rounds) == 20
-    assert held / (20 * len(models)) < 110  # a record has some 70 bytes an answer; as objects it would be 290
+    assert held / (20 * len(models)) < 110  # a record has some 70 bytes an answer; objects would take 290
     assert len({id(open_round.roster) for open_round in scene.stage.state.rounds.values()}) == 1
     scene.when("inputs", received(T0))
     scene.when("inputs", resolved(T0)).then(RoundScored)
@@ -148,14 +148,14 @@ def test_a_round_with_two_horizons_is_closed_horizon_by_horizon():
     assert scene.only(RoundScored).data.resolvable_at == T0 + 300_000
 
 
-def test_a_round_that_nobody_was_on_is_closed_too():
+def test_a_round_without_any_model_is_closed_too():
     scene = answered(stage(), T0, {})
     scene.when("inputs", received(T0))
     scene.when("inputs", resolved(T0)).then(RoundScored)
     assert ended(scene) == {}
 
 
-def test_without_a_truth_nobody_is_scored_and_nobody_is_to_blame():
+def test_without_a_truth_nobody_is_scored_and_nobody_is_at_fault():
     scene = scored(DEFAULT, change=None).then(RoundScored)
     reason = "no ground truth: gap: no record within the window"
     assert ended(scene) == {"m": ScoreEntry("m", "FAILED", "node", reason=reason)}
@@ -216,7 +216,7 @@ SCORING = {
 @pytest.mark.parametrize(
     ("function", "score_type", "units", "reason", "fault"), SCORING.values(), ids=SCORING
 )
-def test_one_score_or_one_reason(function, score_type, units, reason, fault):
+def test_a_result_is_one_score_or_one_reason(function, score_type, units, reason, fault):
     try:
         contract = CrunchContract(score_prediction=function, score_type=score_type)
         scene = scored(contract)
@@ -239,7 +239,7 @@ def moody(prediction, truth):
 
 
 def test_one_prediction_that_cannot_be_scored_does_not_stop_the_others():
-    """W3 of the peer: one raise stopped scores, snapshots and checkpoints for all."""
+    """W3 of the peer: one exception stopped scores, snapshots and checkpoints for all."""
     scene = answered(
         stage(CrunchContract(score_prediction=moody)), T0, {"a": 0.1, "b": -0.5, "c": 2.0, "d": 0.3}
     )
@@ -264,7 +264,7 @@ def broken_today(prediction, truth):
 
 
 BLAMED = {
-    # scoring function, answers, who is to blame for the failures
+    # scoring function, answers, who is at fault for the failures
     "an absurd answer among good ones": (squaring, {"a": 1e300, "b": 0.5}, "model"),
     "nobody but the absurd one": (squaring, {"a": 1e300}, "model"),
     "nobody but absurd ones: no number of accounts makes it a way out": (
@@ -278,7 +278,9 @@ BLAMED = {
 
 
 @pytest.mark.parametrize(("function", "answers_by_model", "fault"), BLAMED.values(), ids=BLAMED)
-def test_an_answer_that_cannot_be_scored_is_its_models_where_others_can_be(function, answers_by_model, fault):
+def test_a_failed_scoring_is_the_models_fault_if_other_answers_can_be_scored(
+    function, answers_by_model, fault
+):
     scene = answered(
         stage(CrunchContract(score_prediction=function, absence_policy="zero")), T0, answers_by_model
     )
@@ -298,7 +300,7 @@ ENTRIES = [
     ScoreEntry("e", "FAILED", "node"),
 ]
 CHARGES = {
-    # policy, direction, the round's scores: the charge where the model is to blame
+    # policy, direction, the round's scores: the charge if the model is at fault
     "ignored": ("ignore", "desc", [5, 1], None),
     "zero": ("zero", "desc", [5, 1], 0),
     "zero though nobody scored": ("zero", "desc", [], 0),
@@ -331,7 +333,7 @@ def test_charges(policy, direction, values, charge):
     ]
 
 
-def test_charges_are_fixed_in_the_round_and_only_where_the_model_is_to_blame():
+def test_charges_are_fixed_in_the_round_and_only_where_the_model_is_at_fault():
     scene = answered(stage(absence_policy="worst_percentile"), T0, ROUND)
     scene.when("inputs", received(T0))
     scene.when("inputs", resolved(T0))
@@ -343,8 +345,8 @@ def test_charges_are_fixed_in_the_round_and_only_where_the_model_is_to_blame():
     ("policy", "charge"),
     [("zero", 0), ("constant", -UNIT), ("worst", None), ("worst_percentile", None)],
 )
-def test_without_a_truth_only_a_fixed_charge_is_left_for_who_was_silent(policy, charge):
-    """The rule as the fields' page says it: other policies charge by the round's scores, and there are none."""
+def test_without_a_truth_a_silent_model_gets_only_a_fixed_charge(policy, charge):
+    """As the page of the contract's fields says: other policies charge by the round's scores, and there are none."""
     scene = answered(stage(absence_policy=policy, absence_units=-UNIT), T0, ROUND)
     scene.when("inputs", received(T0))
     scene.when("inputs", resolved(T0, change=None))
@@ -359,7 +361,7 @@ def test_without_a_truth_only_a_fixed_charge_is_left_for_who_was_silent(policy, 
 # --- how far all is scored -------------------------------------------------------------------------------
 
 
-def test_a_period_is_scored_when_the_watermark_has_passed_it_and_all_before_is_closed():
+def test_a_period_is_scored_when_the_watermark_has_passed_it_and_everything_before_is_closed():
     scene = stage()
     point = T0 + 59 * MINUTE
     scene.when("inputs", received(point), inputs_until(T0 + 30 * MINUTE))
@@ -370,7 +372,7 @@ def test_a_period_is_scored_when_the_watermark_has_passed_it_and_all_before_is_c
     assert scene.only(ScoredUntil).data.until == T0 + HOUR
 
 
-def test_a_watermark_within_a_period_says_nothing_new():
+def test_a_watermark_within_a_period_changes_nothing():
     scene = stage()
     scene.when("inputs", inputs_until(T0 + 1)).then(ScoredUntil)
     scene.when("inputs", inputs_until(T0 + 30 * MINUTE)).then()
@@ -391,7 +393,7 @@ def test_periods_are_cut_where_new_terms_begin():
     assert reached == [0, 4, 6, 8]
 
 
-def test_a_stage_that_has_nothing_to_say_says_so_now_and_then(monkeypatch):
+def test_a_stage_with_nothing_to_decide_records_its_position_now_and_then(monkeypatch):
     monkeypatch.setattr(stage_shape, "EMPTY_DECISION_EVERY", 5)
     scene = stage()
     scene.when("inputs", inputs_until(T0 + 1)).then(ScoredUntil)

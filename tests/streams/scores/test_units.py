@@ -1,4 +1,4 @@
-"""Scores as integers: rounding half-even from the shortest decimal form, exact sums, refused numbers."""
+"""Scores as integers: half-even rounding from the shortest decimal form, exact sums, refused numbers."""
 
 from __future__ import annotations
 
@@ -63,18 +63,18 @@ def test_rounding(value, decimals, units):
         (10**400, 9),
     ],
 )
-def test_what_cannot_be_recorded_says_why(value, decimals):
+def test_a_number_that_cannot_be_recorded_has_a_reason(value, decimals):
     with pytest.raises(NotRecordableError, match=r"not finite|beyond 2\*\*53") as refused:
         to_units(value, decimals)
     assert len(str(refused.value)) < 500
 
 
 @property_of(st.floats(-9_000_000, 9_000_000), st.integers(0, 9))
-def test_a_rounded_score_is_the_nearest_and_stays_so(value, decimals):
+def test_a_rounded_score_is_the_nearest_and_does_not_change_again(value, decimals):
     units = to_units(value, decimals)
     assert abs(units) <= UNITS_MAX
     assert abs(Fraction(units) - Fraction(Decimal(repr(value))) * 10**decimals) <= Fraction(1, 2)
-    assert to_units(to_float(units, decimals), decimals) == units  # what was recorded is rounded no further
+    assert to_units(to_float(units, decimals), decimals) == units  # a recorded number is not rounded again
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_means_round_half_to_even(total, n, mean):
 
 
 @property_of(st.integers(-(10**30), 10**30), st.integers(1, 10**9))
-def test_a_mean_is_the_exact_one_rounded(total, n):
+def test_a_mean_is_the_exact_mean_rounded(total, n):
     assert mean_units(total, n) == round(Fraction(total, n))
 
 
@@ -111,7 +111,7 @@ def test_sums_do_not_depend_on_order(values, rng):
 
 
 def test_float_sums_would_depend_on_order():
-    """Why units exist."""
+    """This is why units exist."""
     values = [0.1 * i for i in range(100)]
     rng = random.Random(1)
     sums = set()
@@ -121,7 +121,7 @@ def test_float_sums_would_depend_on_order():
     assert len(sums) > 1
 
 
-def test_a_weighted_mean_is_rounded_once_and_is_none_where_a_part_is():
+def test_a_weighted_mean_is_rounded_once_and_is_none_if_a_part_is_none():
     part = Fraction(1, 3)
     assert (
         weighted_mean_units([(Fraction(1), part), (Fraction(1), part), (Fraction(1), 3 * part)]) == 1
@@ -137,7 +137,7 @@ def test_a_weighted_mean_is_rounded_once_and_is_none_where_a_part_is():
     st.floats(-(2.0**-8), 2.0**-8),
     st.integers(0, 12),
 )
-def test_near_a_tie_the_shortest_decimal_form_decides(whole, off, decimals):
+def test_the_shortest_decimal_form_decides_near_a_tie(whole, off, decimals):
     value = (whole + 0.5 + off) / 10**decimals
     exact = Decimal(repr(value)).scaleb(decimals).to_integral_value(ROUND_HALF_EVEN)
     assert to_units(value, decimals) == exact

@@ -57,7 +57,7 @@ def units(scene: Given) -> dict[str, float]:
 
 
 def best_is_one(round_answers, truth, context):
-    """Best 1, worst 0, linear between."""
+    """The best gets 1, the worst 0, those between are linear."""
     score = round_answers.column("value") * np.sign(truth.return_)
     low, high = np.nanmin(score), np.nanmax(score)
     return {"value": (score - low) / (high - low)}
@@ -75,13 +75,13 @@ def test_a_model_is_scored_against_the_others():
     assert ended(scene)["d"] == ScoreEntry("d", "ABSENT", "model")
 
 
-def test_scores_are_given_one_by_one_or_as_columns():
+def test_scores_may_be_returned_one_by_one_or_as_columns():
     scene = play(stage(place_by_place), T0, {"b": 0.5, "a": 1.0, "d": "FAILED"}).then(RoundScored)
     assert units(scene) == {"a": 1.0, "b": 0.5}
     assert ended(scene)["d"] == ScoreEntry("d", "FAILED", "model")
 
 
-def test_the_function_sees_everybody_who_was_asked_in_the_order_of_ids():
+def test_the_function_receives_every_asked_model_in_the_order_of_ids():
     seen: dict[str, Any] = {}
 
     def looking(round_answers, truth, context):
@@ -126,7 +126,7 @@ def test_the_order_in_which_models_answer_never_matters(seed):
     assert msgspec.json.encode(in_order) == msgspec.json.encode(other)
 
 
-def test_the_schedules_params_are_given():
+def test_the_function_receives_the_schedules_params():
     def stepping(round_answers, truth, context):
         return {"value": round_answers.column("value") * context.params["scale"]}
 
@@ -181,7 +181,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("function", "reason"), REFUSED.values(), ids=REFUSED)
-def test_what_is_no_round_fails_it_by_the_nodes_fault_and_the_next_goes_on(function, reason):
+def test_an_invalid_result_fails_the_round_by_the_nodes_fault_and_the_next_is_scored(function, reason):
     def first_wrong(round_answers, truth, context):
         if context.point == T0:
             return function(round_answers, truth, context)
@@ -195,7 +195,7 @@ def test_what_is_no_round_fails_it_by_the_nodes_fault_and_the_next_goes_on(funct
 
 
 def moody(round_answers, truth, context):
-    """One score as each of the ways of saying that there is none."""
+    """One score, in each of the ways of saying that there is none."""
     moods = {
         "failed": Failed("out of bounds"),
         "nothing": None,
@@ -208,7 +208,7 @@ def moody(round_answers, truth, context):
     return [moods[answer.model_id] for answer in round_answers]
 
 
-def test_one_models_failure_stays_its_own():
+def test_one_models_failure_affects_no_other():
     names = ["failed", "nothing", "nan", "huge", "unsuccessful", "good", "number"]
     scene = play(stage(moody), T0, dict.fromkeys(names, 0.5)).then(RoundScored)
     assert units(scene) == {"good": 0.5, "number": 1.0}
@@ -222,7 +222,7 @@ def test_one_models_failure_stays_its_own():
     }
 
 
-def test_who_failed_beside_columns_is_named_by_its_id():
+def test_a_failed_model_is_named_by_its_id_beside_columns():
     def two_legs(round_answers, truth, context):
         value = round_answers.column("value")
         return RoundScores({"value": value, "edge": value}, failed={"b": "constant"})
@@ -233,7 +233,7 @@ def test_who_failed_beside_columns_is_named_by_its_id():
     assert (ended(scene)["c"].fault, ended(scene)["c"].units) == ("model", {})
 
 
-def test_an_absurd_answer_alone_in_its_round_is_no_way_out():
+def test_an_absurd_answer_alone_in_its_round_does_not_avoid_the_charge():
     def squaring(round_answers, truth, context):
         with np.errstate(over="ignore"):
             return {"value": round_answers.column("value") ** 2}
@@ -246,7 +246,7 @@ def test_an_absurd_answer_alone_in_its_round_is_no_way_out():
     assert ended(nobody)["a"].fault == "node"
 
 
-def test_without_a_truth_nobody_is_scored_and_the_function_is_not_asked():
+def test_without_a_truth_nobody_is_scored_and_the_function_is_not_called():
     scene = play(stage(raising), T0, {"a": 0.5, "b": "ABSENT"}, change=None).then(RoundScored)
     assert ended(scene)["a"] == ScoreEntry(
         "a", "FAILED", "node", reason="no ground truth: gap: no record within the window"
@@ -254,7 +254,7 @@ def test_without_a_truth_nobody_is_scored_and_the_function_is_not_asked():
     assert ended(scene)["b"] == ScoreEntry("b", "ABSENT", "model")
 
 
-def test_a_round_of_nobody_is_closed():
+def test_a_round_without_models_is_closed():
     play(stage(lambda a, t, c: {"value": []}), T0, {}).then(RoundScored)
 
 
@@ -267,7 +267,7 @@ def peer(round_answers, truth, context):
 
 
 CHARGES = {
-    # policy: what (absent, failed, absent by the node) are charged
+    # policy: the charges of (absent, failed, absent by the node's fault)
     "ignore": (None, None, None),
     "zero": (0, 0, None),
     "worst_percentile": (UNIT // 10, UNIT // 10, None),
@@ -276,7 +276,7 @@ CHARGES = {
 
 
 @pytest.mark.parametrize("policy", CHARGES)
-def test_what_absence_costs(policy):
+def test_charges_of_absence(policy):
     answers_by_model = {"a": 0.5, "b": 0.1, "x": "ABSENT", "y": "FAILED", "z": "ABSENT(node)"}
     scene = play(stage(peer, absence_policy=policy), T0, answers_by_model).then(RoundScored)
     charges = tuple(ended(scene)[name].charge_units for name in "xyz")
@@ -285,8 +285,8 @@ def test_what_absence_costs(policy):
 
 
 @pytest.mark.parametrize(("policy", "charge"), [("scored", -UNIT // 2), ("ignore", None), ("zero", 0)])
-def test_what_it_costs_to_be_failed(policy, charge):
-    """The number beside a failure is its cost where the contract says what silence costs; NaN is none."""
+def test_charges_of_failure(policy, charge):
+    """The number beside a failure is its charge where the contract says what absence costs. NaN is no charge."""
 
     def refuses(round_answers, truth, context):
         value = [0.25, -0.5, math.nan, math.nan][: len(round_answers)]
@@ -305,7 +305,7 @@ def test_scored_absence_needs_a_function_that_scores_it():
         CrunchContract(absence_policy="scored")
 
 
-def test_a_contract_scores_in_one_way():
+def test_a_contract_has_one_way_of_scoring():
     with pytest.raises(ValueError, match="both set"):
         CrunchContract(score_round=peer, score_prediction=lambda prediction, truth: {"value": 0.0})
 
@@ -333,7 +333,7 @@ def carried(event: StateCarried) -> dict[str, Any]:
     return {name: msgspec.json.decode(state) for name, state in event.data.states.items()}
 
 
-def test_state_goes_from_round_to_round_and_only_what_changed_is_recorded():
+def test_state_goes_from_round_to_round_and_only_changes_are_recorded():
     scene = play(stage(wealth), T0, {"a": 1.0, "b": 0.0, "c": "ABSENT"}).then(RoundScored, StateCarried)
     first = scene.only(StateCarried)
     assert carried(first) == {"a": {"wealth": pytest.approx(110)}, "b": {"wealth": 100.0}}
@@ -344,7 +344,7 @@ def test_state_goes_from_round_to_round_and_only_what_changed_is_recorded():
     assert units(scene) == {"a": pytest.approx(121), "b": 100.0}
 
 
-def test_what_did_not_change_makes_no_event():
+def test_an_unchanged_state_makes_no_event():
     scene = play(
         stage(lambda a, t, c: RoundScores([1] * len(a), states={"a": {"x": [1]}}, shared=0)), T0, {"a": 0}
     )
@@ -352,7 +352,7 @@ def test_what_did_not_change_makes_no_event():
     play(scene, T0 + MINUTE, {"a": 0}).then(RoundScored)
 
 
-def test_none_forgets_a_model():
+def test_returning_none_forgets_a_model():
     def last_left(round_answers, truth, context):
         gone = {name: None for name in context.states if name not in round_answers.models}
         return RoundScores(
@@ -366,7 +366,7 @@ def test_none_forgets_a_model():
     assert units(scene) == {"b": 1.0}
 
 
-def test_what_the_function_does_to_the_state_it_is_given_does_not_count():
+def test_changes_to_the_state_object_itself_do_not_count():
     def spoiling(round_answers, truth, context):
         for state in context.states.values():
             state["x"] += 1
@@ -376,7 +376,7 @@ def test_what_the_function_does_to_the_state_it_is_given_does_not_count():
     play(scene, T0 + MINUTE, {"a": 0}).then(RoundScored)
 
 
-def test_a_round_that_fails_leaves_the_state_as_it_was():
+def test_a_failed_round_leaves_the_state_unchanged():
     def once(round_answers, truth, context):
         if context.point == T0 + MINUTE:
             raise ValueError("a case that the author forgot")
@@ -398,7 +398,7 @@ BAD_STATES = {
 
 
 @pytest.mark.parametrize(("state", "why"), BAD_STATES.values(), ids=BAD_STATES)
-def test_a_state_that_cannot_be_recorded_fails_its_model_alone_who_keeps_the_old_one(state, why):
+def test_a_state_that_cannot_be_recorded_fails_its_model_alone_which_keeps_the_old_state(state, why):
     def growing(round_answers, truth, context):
         states = {"a": 1 if context.point == T0 else state, "b": context.point}
         return RoundScores([1.0, 2.0], states=states)
@@ -429,7 +429,7 @@ def test_each_scope_has_its_own_state_or_all_share_one(state_scope, counted):
     assert values == counted
 
 
-def test_states_of_many_models_are_cut_where_they_fill_a_record(monkeypatch):
+def test_states_of_many_models_are_split_into_records(monkeypatch):
     monkeypatch.setattr(whole_rounds, "STATES_BYTES", 300)
 
     def large(round_answers, truth, context):
@@ -448,7 +448,7 @@ def test_states_of_many_models_are_cut_where_they_fill_a_record(monkeypatch):
 # --- units by column ---------------------------------------------------------------------------------------
 
 
-def test_a_column_is_rounded_as_each_of_its_numbers():
+def test_a_column_is_rounded_like_each_of_its_numbers():
     rng = random.Random(1)
     values = [
         rng.choice([rng.gauss(0, 1), rng.uniform(-1e6, 1e6), round(rng.gauss(0, 5), 9)]) for _ in range(3000)
@@ -475,12 +475,12 @@ def test_a_column_is_rounded_as_each_of_its_numbers():
 
 
 def recorded(value: float, decimals: int) -> int | str:
-    """Its units, or why there are none."""
+    """The units, or why there are none."""
     try:
         return to_units(value, decimals)
     except NotRecordableError as error:
         return str(error)
 
 
-def test_a_column_holds_no_number_where_there_is_none():
+def test_a_column_without_a_number_has_none_recorded():
     assert column_to_units([1.0, None, float("nan")], 2) == ([100, None, None], {})
