@@ -22,6 +22,7 @@ from coordinator.infra.contracts.meaning import contract_hash
 from coordinator.infra.kafka.clients import read_range
 from coordinator.infra.log.positions import offsets, reading
 from coordinator.infra.plan_files import PlanFile, read_plan
+from coordinator.streams.contract.term_settings import settings_differ
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
 from coordinator.streams.topology import topic_name
@@ -36,18 +37,15 @@ def apply(
 ) -> None:
     """Put the rules of a plan in force from the end of the running checkpoint period on.
 
-    Only if what the plan was made on still holds: the log, the rules in force, the text of the new ones, and that the
-    running period has not ended since. Else it says what moved, and nothing is done: plan again.
+    Only if what the plan was made on still holds: the log, the rules in force and their settings, the text of the new
+    ones, and that the running period has not ended since. Else it says what moved, and nothing is done: plan again.
 
     Example: [bold]coordinator apply node/plans/4c9912ab34cd-1764400000000.json[/bold]
     """
     file = read_plan(plan)
     settings, node = node_log(data_dir, kafka)
     running = node is None or settings.kafka_bootstrap == node.bootstrap or kafka is not None
-    contracts = run(read_kept(settings))
-    settings = with_held_settings(settings.changed(contract=file.contract), contracts)
-    if moved := [*what_moved(file, settings, contracts), *run(_other_log(file, settings))]:
-        raise OperatorError(f"the plan no longer holds: {'; '.join(moved)}. Make it again: coordinator plan")
+    settings, contracts = _held(file, settings)
     refuse_faults(settings)
     if not as_json:
         typer.echo(
@@ -58,6 +56,7 @@ def apply(
         if not sys.stdin.isatty():
             raise OperatorError("nobody can be asked here: say --yes")
         typer.confirm("apply it?", abort=True)
+        settings, contracts = _held(file, settings)  # the answer may have taken hours
     holds = run(put_in_force(settings, contracts, running=running))
     if as_json:
         print_json({"applied": True, "contract": file.contract_hash, "effective_from": holds})
@@ -66,6 +65,17 @@ def apply(
             "the node takes it up when it starts" if holds is None else f"it holds from {time_text(holds)} on"
         )
         typer.echo(f"contract {file.contract_hash[:12]} is applied and kept; {since}")
+
+
+def _held(file: PlanFile, settings: Settings) -> tuple[Settings, Kept]:
+    """The settings to apply the plan with, and what the log says of contracts. Raises OperatorError for a plan that no
+    longer holds.
+    """
+    contracts = run(read_kept(settings))
+    settings = with_held_settings(settings.changed(contract=file.contract), contracts)
+    if moved := [*what_moved(file, settings, contracts), *run(_other_log(file, settings))]:
+        raise OperatorError(f"the plan no longer holds: {'; '.join(moved)}. Make it again: coordinator plan")
+    return settings, contracts
 
 
 def what_moved(file: PlanFile, settings: Settings, contracts: Kept) -> list[str]:
@@ -79,6 +89,11 @@ def what_moved(file: PlanFile, settings: Settings, contracts: Kept) -> list[str]
     newest = contracts.newest().data.contract_hash
     if newest != made_on.contract_hash:
         moved.append(f"contract {newest[:12]} was applied since, in place of {made_on.contract_hash[:12]}")
+    held = contracts.settings()
+    if made_on.settings is None:
+        moved.append("it does not say with which settings it was made")
+    elif held is not None and (differ := settings_differ(made_on.settings, held)):
+        moved.append(f"settings were applied since: {', '.join(differ)}")
     on_disk = contract_hash(load_contract(file.contract))
     if on_disk != file.contract_hash and not file.values_set:
         moved.append(f"the text of {file.contract} is another one now, {on_disk[:12]}")

@@ -255,6 +255,7 @@ def made_on(crunch_id: str, log: MemoryLog, told: Sequence[Terms]) -> MadeOn:
     return MadeOn(
         crunch_id=crunch_id,
         contract_hash=told[-1].contract_hash,
+        settings=settings_of(told[-1]),
         feeds_offset=end - 1,
         feeds_sha256=hashlib.sha256(newest).hexdigest(),
         holds_from_ms=in_force(told).boundary_after(clock),

@@ -12,6 +12,7 @@ import msgspec
 
 from coordinator.infra.whole_file import write_whole
 from coordinator.streams.engine.plan import RulesPlan
+from coordinator.streams.events import TermSettings
 from coordinator.streams.log.errors import OperatorError
 
 FOLDER = "plans"
@@ -24,6 +25,8 @@ class MadeOn(msgspec.Struct, frozen=True, kw_only=True):
     crunch_id: str
     contract_hash: str
     """The contract that was told last."""
+    settings: TermSettings | None = None
+    """Those told last, which the new rules were planned with. None: the plan is older than this field."""
     feeds_offset: int
     """The newest record of `feeds`; -1 for none."""
     feeds_sha256: str
