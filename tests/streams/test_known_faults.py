@@ -50,7 +50,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
     ),
     # One model's fault.
     "W2 one NaN ended everybody's predictions": (
-        "streams/predictions/test_prediction.py::test_one_bad_answer_does_not_touch_the_others",
+        "streams/predictions/test_prediction.py::test_one_bad_answer_does_not_affect_the_others",
         "infra/models/test_survival.py::test_one_models_fault_stays_its_own",
     ),
     "W3 one score that raised ended scores, snapshots and checkpoints": (
@@ -89,7 +89,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
         "streams/test_known_faults.py::test_a_1s_schedule_asks_for_1s_candles",
     ),
     "W12 every subject's models were shown one subject's records": (
-        "streams/inputs/test_inputs_stage.py::test_two_subjects_have_inputs_of_their_own_with_their_own_records",
+        "streams/inputs/test_inputs_stage.py::test_two_subjects_have_separate_inputs_with_their_own_records",
     ),
     "W13 a schedule as fast as its feed missed rounds": (
         "streams/test_known_faults.py::test_a_schedule_as_fast_as_its_feed_misses_no_point",

@@ -1,4 +1,4 @@
-"""The witness of time: what is believed of the machine's clock, over every way in which it can be wrong."""
+"""The witness of time: when the machine's clock is trusted, tested over every way in which it can be wrong."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def witness(*, independent: bool = True, silence_ms: int = MINUTE) -> Witness:
     return Witness(BOUND, independent=independent, silence_ms=silence_ms)
 
 
-def test_a_right_clock_is_believed_while_records_come():
+def test_a_right_clock_is_trusted_while_records_come():
     clock = witness()
     for minute in range(600):
         clock.record(NOW + minute * MINUTE, minute * MINUTE)
@@ -24,7 +24,7 @@ def test_a_right_clock_is_believed_while_records_come():
             assert (verdict.believed, verdict.state) == (True, ClockState.RIGHT)
 
 
-def test_a_day_ahead_for_four_seconds_is_not_believed_and_then_it_goes_on():
+def test_a_clock_a_day_ahead_for_four_seconds_is_not_trusted_and_then_time_goes_on():
     clock = witness()
     clock.record(NOW, 0)
     assert clock.look(NOW, 0).believed
@@ -36,14 +36,14 @@ def test_a_day_ahead_for_four_seconds_is_not_believed_and_then_it_goes_on():
     assert clock.look(NOW + 5 * SECOND, 5 * SECOND).believed
 
 
-def test_ahead_is_said_though_the_count_since_the_boot_is_moved_too():
+def test_a_clock_ahead_is_reported_although_the_count_since_the_boot_moved_too():
     clock = witness()
     clock.said(NOW, 0)
     assert clock.look(NOW, 0).believed
     assert not clock.look(NOW + DAY, DAY).believed
 
 
-def test_a_clock_that_is_ahead_from_the_start_is_not_believed():
+def test_a_clock_that_is_ahead_from_the_start_is_not_trusted():
     clock = witness()
     assert not clock.look(NOW + DAY, 0).believed
     clock.said(NOW, SECOND)
@@ -51,7 +51,7 @@ def test_a_clock_that_is_ahead_from_the_start_is_not_believed():
     assert (verdict.believed, verdict.state, verdict.now_ms) == (False, ClockState.AHEAD, NOW)
 
 
-def test_in_an_outage_time_goes_on_for_the_bound_and_then_waits_for_a_source():
+def test_in_an_outage_time_goes_on_up_to_the_bound_and_then_waits_for_a_source():
     clock = witness()
     clock.said(NOW, 0)
     assert clock.look(NOW + BOUND, BOUND).believed
@@ -62,7 +62,7 @@ def test_in_an_outage_time_goes_on_for_the_bound_and_then_waits_for_a_source():
     assert clock.look(NOW + DAY + SECOND, DAY + SECOND).believed
 
 
-def test_an_outage_after_a_record_that_came_late_is_no_clock_that_is_ahead():
+def test_an_outage_after_a_late_record_is_no_clock_that_is_ahead():
     clock = witness()
     late = 4 * SECOND
     clock.record(NOW, late)
@@ -70,7 +70,7 @@ def test_an_outage_after_a_record_that_came_late_is_no_clock_that_is_ahead():
     assert list(dict.fromkeys(states)) == [ClockState.RIGHT, ClockState.UNCONFIRMED]
 
 
-def test_a_long_stop_is_no_jump_once_a_source_has_said_the_time():
+def test_a_long_stop_is_no_jump_after_a_source_has_told_the_time():
     clock = witness()
     clock.record(NOW)  # the last tick in the log
     assert not clock.look(NOW + 30 * DAY, 0).believed
@@ -85,7 +85,7 @@ def test_candles_of_a_day_from_a_source_without_a_clock_are_waited_for_two_days(
     assert not clock.look(NOW + 2 * DAY + SECOND, 2 * DAY + SECOND).believed
 
 
-def test_candles_of_a_day_do_not_loosen_the_bound_where_the_source_says_the_time():
+def test_candles_of_a_day_do_not_widen_the_bound_if_the_source_tells_the_time():
     clock = witness(silence_ms=DAY)
     for minute in range(60):
         clock.said(NOW + minute * MINUTE, minute * MINUTE)
@@ -93,7 +93,7 @@ def test_candles_of_a_day_do_not_loosen_the_bound_where_the_source_says_the_time
     assert not clock.look(NOW + HOUR + 3 * MINUTE, HOUR).believed
 
 
-def test_behind_is_said_and_stops_nothing():
+def test_a_clock_that_is_behind_is_reported_and_stops_nothing():
     clock = witness()
     clock.said(NOW, 0)
     verdict = clock.look(NOW - HOUR, 0)
@@ -103,13 +103,13 @@ def test_behind_is_said_and_stops_nothing():
     assert clock.look(NOW + MINUTE, MINUTE).state is ClockState.RIGHT
 
 
-def test_records_from_the_future_of_a_clock_say_that_it_is_behind():
+def test_records_ahead_of_the_clock_show_that_it_is_behind():
     clock = witness()
     clock.record(NOW + HOUR, 0)
     assert clock.look(NOW, 0).state is ClockState.BEHIND
 
 
-def test_a_source_that_says_a_wrong_time_once_does_not_vouch_for_it_for_ever():
+def test_a_source_that_tells_a_wrong_time_once_does_not_confirm_it_for_good():
     clock = witness()
     clock.said(NOW + DAY, 0)
     clock.said(NOW, SECOND)
@@ -119,9 +119,9 @@ def test_a_source_that_says_a_wrong_time_once_does_not_vouch_for_it_for_ever():
 # --- a source that keeps to our clock ----------------------------------------------------------------------
 
 
-def test_without_any_witness_only_a_jump_tells():
+def test_without_any_witness_only_a_jump_is_noticed():
     clock = witness(independent=False)
-    clock.record(NOW, 0)  # made by the clock that is judged: says nothing
+    clock.record(NOW, 0)  # made by the clock under test, so it proves nothing
     assert clock.look(NOW + 40 * DAY, 0).believed
     for second in range(1, 5):
         verdict = clock.look(NOW + 41 * DAY + second * SECOND, second * SECOND)
@@ -137,10 +137,10 @@ def test_a_clock_that_is_slewed_by_a_second_a_minute_is_never_a_jump():
         assert clock.look(NOW + minute * 61 * SECOND, minute * MINUTE).believed
 
 
-def test_an_ntp_server_is_a_witness_where_the_source_is_none():
+def test_an_ntp_server_is_a_witness_if_the_source_is_none():
     clock = witness(independent=False)
     assert clock.look(NOW, 0).believed
-    clock.said(NOW + DAY, SECOND)  # the clock was wrong at the start, and is set right
+    clock.said(NOW + DAY, SECOND)  # the clock was wrong at the start and is corrected
     assert clock.look(NOW + DAY + SECOND, SECOND).believed
 
 
@@ -174,7 +174,7 @@ YEAR_9999 = 253_402_300_799_000
         (True, NOW, "is not a whole number"),
     ],
 )
-def test_a_time_that_no_record_can_have_is_refused_with_the_unit_that_it_seems_to_be_in(ts_event, at, why):
+def test_an_impossible_time_is_refused_with_the_unit_that_it_seems_to_be_in(ts_event, at, why):
     assert why in (time_fault(ts_event, at, NOW) or "")
 
 
@@ -184,15 +184,15 @@ def test_a_time_that_no_record_can_have_is_refused_with_the_unit_that_it_seems_t
         (NOW - MINUTE, NOW),
         (NOW, NOW),
         (NOW + 14 * HOUR, NOW + 14 * HOUR),  # a machine whose zone is wrong
-        (852_076_800_000, NOW),  # 1997, known now
+        (852_076_800_000, NOW),  # 1997, which became known now
         (852_076_800_000, 852_076_860_000),
     ],
 )
-def test_times_of_the_past_and_of_clocks_that_differ_are_taken(ts_event, at):
+def test_times_of_the_past_and_of_slightly_different_clocks_are_accepted(ts_event, at):
     assert time_fault(ts_event, at, NOW) is None
 
 
-def test_whatever_unit_a_source_mistakes_for_another_it_is_found_in_every_year_of_this_century():
+def test_a_wrong_unit_of_time_is_recognised_in_every_year_of_this_century():
     for year in range(2000, 2100):
         now = NOW + (year - 2023) * 365 * DAY
         for wrong in (now // 1000, now * 1000, now * 1_000_000):

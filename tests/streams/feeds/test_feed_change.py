@@ -1,4 +1,4 @@
-"""FEED_SOURCE, FEED_KIND, FEED_GRANULARITY or FEED_SUBJECTS changed: a cut with a name, and no minute is skipped."""
+"""A change of FEED_SOURCE, FEED_KIND, FEED_GRANULARITY or FEED_SUBJECTS is a recorded cut, and no minute is skipped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def scene(**changes: Any) -> Given:
 def minute(
     scene: Given, number: int, *subjects: str, source: str = "generated", price: float = 100.0
 ) -> list[Any]:
-    """Everything that a minute's candles and the tick behind them make."""
+    """All events from a minute's candles and the tick after them."""
     at = T0 + number * MINUTE
     records = [record(at, price + number, subject, source=source) for subject in subjects or (SUBJECT,)]
     return scene.when("feeds", *records, tick(at + 1_000)).made
@@ -49,7 +49,7 @@ def changed(scene: Given, **changes: Any) -> Given:
     return scene.when("feeds", configured(effective_from=CUT, goes_on=True, **changes))
 
 
-def test_the_new_feed_asks_from_the_next_point_on_and_the_windows_over_the_cut_have_no_truth():
+def test_the_new_feed_asks_from_the_next_point_on_and_windows_over_the_cut_have_no_truth():
     inputs = scene()
     for number in range(11):
         minute(inputs, number)
@@ -58,7 +58,7 @@ def test_the_new_feed_asks_from_the_next_point_on_and_the_windows_over_the_cut_h
     assert opened(events) == [(SUBJECT, 11)]
     assert reasons(events) == [f"the feed was changed: at {CUT} from generated candle 1m to other candle 1m"]
     no_skip(events)
-    for number in range(12, 190):  # on to what used to be nothing until the next checkpoint boundary
+    for number in range(12, 190):  # up to the checkpoint boundary, before which nothing used to open
         events = minute(inputs, number, source="other", price=500.0)
         assert opened(events) == [(SUBJECT, number)]
         assert reasons(events) == [None]
@@ -78,7 +78,7 @@ def test_no_truth_and_no_input_mixes_two_feeds():
     assert b"111.00" not in bytes(asked.data.payload)
 
 
-def test_the_old_feed_that_still_comes_is_not_taken_for_the_new_one():
+def test_late_records_of_the_old_feed_are_not_used_for_the_new_one():
     inputs = scene()
     for number in range(11):
         minute(inputs, number)
@@ -86,7 +86,7 @@ def test_the_old_feed_that_still_comes_is_not_taken_for_the_new_one():
     assert opened(minute(inputs, 11)) == []
 
 
-def test_a_change_taken_back_before_the_next_record_loses_only_the_windows_over_it():
+def test_a_change_undone_before_the_next_record_loses_only_the_windows_over_it():
     inputs = scene()
     for number in range(11):
         minute(inputs, number)
@@ -99,7 +99,7 @@ def test_a_change_taken_back_before_the_next_record_loses_only_the_windows_over_
     no_skip(events)
 
 
-def test_a_change_taken_back_before_time_moved_never_was():
+def test_a_change_undone_before_time_moved_has_no_effect():
     inputs = scene()
     for number in range(11):
         minute(inputs, number)
@@ -109,7 +109,7 @@ def test_a_change_taken_back_before_time_moved_never_was():
     assert (opened(events), reasons(events)) == ([(SUBJECT, 11)], [None])
 
 
-def test_a_subject_more_is_asked_at_once_and_one_that_is_taken_out_says_so():
+def test_an_added_subject_is_asked_at_once_and_a_removed_one_is_named():
     both = {"subjects": [SUBJECT, ETH], "scopes": [scope(subject=SUBJECT), scope(subject=ETH)]}
     inputs = scene()
     for number in range(11):

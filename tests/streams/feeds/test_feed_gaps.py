@@ -1,4 +1,4 @@
-"""Which holes are due, and how far time may go: candles keep a cadence, ticks come as they happen."""
+"""Which gaps are due, and how far time may go: candles have a cadence, ticks come irregularly."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ CANDLES = {
 
 @pytest.mark.parametrize(("came", "now", "expected"), CANDLES.values(), ids=CANDLES)
 @pytest.mark.parametrize("split", [False, True], ids=["at once", "one already written"])
-def test_a_missing_candle_is_a_hole_wherever_it_is(came, now, expected, split):
+def test_a_missing_candle_is_a_gap_wherever_it_is(came, now, expected, split):
     whole = Wholeness(MINUTE)
     ats = [T0 + minute * MINUTE for minute in came]
     if split and ats:
@@ -57,7 +57,7 @@ def test_a_missing_candle_is_a_hole_wherever_it_is(came, now, expected, split):
     assert (gap_minutes, (tick - T0) / 1000) == expected
 
 
-def test_a_silence_of_ticks_is_a_hole_only_while_nobody_is_connected():
+def test_a_silence_of_ticks_is_a_gap_only_while_the_source_is_disconnected():
     whole = Wholeness(None)
     whole.add(T0)
     assert whole.due(T0 + 9_000, PATIENCE_MS, [], connected=True) == ([], T0)
@@ -66,7 +66,7 @@ def test_a_silence_of_ticks_is_a_hole_only_while_nobody_is_connected():
     assert whole.due(T0 + 60_000, PATIENCE_MS, [], connected=False) == ([(T0, T0 + 50_000)], T0 + 50_000)
 
 
-def test_a_hole_that_was_filled_closes_by_itself_and_a_growing_one_is_one():
+def test_a_filled_gap_closes_by_itself_and_a_growing_gap_stays_one():
     feed = Feed()
     feed.offer(candle(0))
     feed.offer(gaps=[(BTC, T0 + MINUTE, T0 + 2 * MINUTE, "late")])
@@ -83,7 +83,7 @@ def test_a_hole_that_was_filled_closes_by_itself_and_a_growing_one_is_one():
     assert not any(isinstance(event, FeedGapClosed) for event in feed.offer(tick=T0 + 11 * MINUTE))
 
 
-def test_a_replay_closes_the_hole_that_it_finds():
+def test_a_replay_closes_the_gap_that_it_finds():
     stage = FeedStage()
     events: list[Any] = []
     for minute in (0, 1, 4):
@@ -100,7 +100,7 @@ def test_a_replay_closes_the_hole_that_it_finds():
     assert not events[-2].data.complete
 
 
-def test_a_state_of_the_source_is_said_when_it_changes():
+def test_a_state_of_the_source_is_recorded_when_it_changes():
     feed = Feed()
     for state, times in [
         (("binance", "connecting", ""), 1), (("binance", "connected", ""), 1), (("binance", "connected", ""), 0),
@@ -127,8 +127,8 @@ def test_a_state_of_the_source_is_said_when_it_changes():
     seed=st.integers(0, 2**32 - 1),
     restarts=st.sets(st.integers(0, 40), max_size=3),
 )
-def test_the_log_holds_each_candle_once_in_order_but_for_what_is_marked(order, seed, restarts):
-    """Stretches of stream and history of two subjects, overlapping, in any order, cut into appends anyhow."""
+def test_the_log_has_each_candle_once_in_order_except_for_late_ones_which_are_marked(order, seed, restarts):
+    """Stretches of stream and history of two subjects, overlapping, in any order, cut into appends at random."""
     rng = random.Random(seed)
     feed = Feed()
     subscriptions = [BTC, Subscription("binance", "ETHUSDT", "candle", "1m")]
@@ -197,7 +197,7 @@ def give(*minutes: int, now: int = T0 + 600 * MINUTE, **changes: Any):
     return RecordFeed(id=f"cmd/{minutes}", at=now, data=data)
 
 
-def test_records_given_by_command_are_recorded_once_and_marked():
+def test_records_delivered_by_command_are_recorded_once_and_marked():
     feed = Feed()
     feed.offer(candle(2))
     command = decision("commands", 0, [give(0, 1, 2)])
@@ -223,7 +223,7 @@ def test_records_given_by_command_are_recorded_once_and_marked():
         ({"at": T0 + 700 * MINUTE}, "in the future"),
     ],
 )
-def test_a_given_record_that_cannot_be_a_fact_is_refused_and_the_others_are_taken(changes, why):
+def test_an_invalid_record_by_command_is_refused_and_the_others_are_recorded(changes, why):
     stage = FeedStage()
     command = give(1)
     bad = give(0, **changes).data.records
@@ -235,7 +235,7 @@ def test_a_given_record_that_cannot_be_a_fact_is_refused_and_the_others_are_take
     assert re.search(why, refused[0][1])
 
 
-def test_a_given_record_that_comes_too_late_is_refused(monkeypatch):
+def test_a_record_by_command_that_comes_too_late_is_refused(monkeypatch):
     monkeypatch.setattr(known, "RUNS_KEPT", 4)
     feed = Feed()
     feed.offer(*(candle(minute) for minute in range(0, 20, 2)))
@@ -255,7 +255,9 @@ def test_a_command_about_something_else_is_only_read():
 
 
 def test_a_state_that_comes_back_while_the_clock_stands_is_an_event_of_its_own():
-    """Found by `coordinator simulate --seed 1022`: a wrong clock stopped the ticks, and its state went to and fro."""
+    """Found by `coordinator simulate --seed 1022`: a wrong clock stopped the ticks, and its state changed back and
+    forth.
+    """
     stage, events = FeedStage(), []
     for name in ("behind", "in time") * 3:
         draft = stage.offer([], T0, rehearsal=False, states=[("clock", name, "")])

@@ -1,4 +1,4 @@
-"""The feed stage: every record once, time that never goes back, terms from a boundary on."""
+"""The feed stage: every record once, time that never goes back, terms in force from a boundary on."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def candle(minute: int, revision: int = 0, of: Subscription = BTC, **changes: An
 
 
 class Feed:
-    """A stage whose drafts are remembered at once; `restart` begins again from what it wrote."""
+    """A stage whose drafts are remembered at once. `restart` resumes from what it wrote."""
 
     def __init__(self) -> None:
         self.stage = FeedStage()
@@ -77,7 +77,7 @@ class Feed:
 
 @pytest.fixture(params=[False, True], ids=["", "restarted before each offer"])
 def feed(request):
-    """One feed; in half of the runs every offer meets a new owner."""
+    """One feed. In half of the runs a new owner receives every offer."""
     node = Feed()
     if request.param:
         take = node._take
@@ -111,7 +111,7 @@ def test_a_record_becomes_an_event_known_at_its_close_with_its_open_in_the_id(fe
 
 
 OFFERS = {
-    # offers of (minute, revision), and what of them is new
+    # offers of (minute, revision), and which of them are new
     "in order": ([[(0, 0)], [(1, 0)]], [[(0, 0)], [(1, 0)]]),
     "twice": ([[(0, 0)], [(0, 0)]], [[(0, 0)], []]),
     "twice at once": ([[(0, 0), (0, 0)]], [[(0, 0)]]),
@@ -133,17 +133,17 @@ OFFERS = {
 
 
 @pytest.mark.parametrize(("offers", "expected"), OFFERS.values(), ids=OFFERS)
-def test_repeats_and_corrections(feed, offers, expected):
+def test_repeats_are_dropped_and_corrections_recorded(feed, offers, expected):
     assert [minutes(feed.offer(*[candle(*arguments) for arguments in offer])) for offer in offers] == expected
 
 
 def other(minute: int, close: str, **values: str) -> FeedRecord:
-    """A candle of a source that numbers no revisions, as exchanges do not."""
+    """A candle of a source that numbers no revisions, like those of exchanges."""
     return candle(minute, values={"close": close, **values})
 
 
 CORRECTIONS = {
-    # closes that a source sends of one candle -> (revision, close) recorded
+    # closes that a source sends for one candle -> (revision, close) recorded
     "the same": (["1.0", "1.0"], [(0, "1.0")]),
     "the same in other digits": (["1.0", "1.00"], [(0, "1.0")]),
     "corrected": (["1.0", "1.5", "1.5"], [(0, "1.0"), (1, "1.5")]),
@@ -165,18 +165,18 @@ def test_a_candle_that_its_source_sends_again_with_other_values_is_a_revision(
     assert len({event.id for event in feed.log}) == len(feed.log)
 
 
-def test_a_candle_that_says_less_or_only_more_corrects_nothing(feed):
+def test_a_candle_with_fewer_or_additional_values_corrects_nothing(feed):
     feed.offer(other(0, "1.0", volume="7"))
     assert feed.offer(other(0, "1.5")) == []
     assert feed.offer(other(0, "1.0", volume="7", trades="3")) == []
 
 
-def test_what_is_remembered_of_candles_is_bounded_and_is_of_the_last_ones():
+def test_the_remembered_candles_are_bounded_and_are_the_latest_ones():
     stage = Feed()
     minutes_back = [
         *range(5_000, 10_000),
         *range(5_000),
-    ]  # the past comes after the present, as in a backfill
+    ]  # the past arrives after the present, as in a backfill
     for minute in minutes_back:
         stage.offer(other(minute, "1.0"))
     assert len(stage.stage.own.of(BTC).said) <= CANDLES_COMPARED * 9 // 8
@@ -206,7 +206,7 @@ def test_the_same_time_of_another_subject_kind_or_granularity_is_another_record(
     assert len(feed.offer(candle(0), *others)) == 5
 
 
-def test_what_came_late_is_marked(feed):
+def test_late_records_are_marked(feed):
     assert feed.offer(candle(0, backfilled=True))[0].data.backfilled
 
 
@@ -218,8 +218,8 @@ def test_the_watermark_is_per_subscription(feed):
     assert feed.stage.own.last_at(Subscription("x", "y", "z", "1m")) == -1
 
 
-def test_no_record_is_forgotten_however_long_ago_it_was():
-    """A backfill of old history meets what stands there already, and fills what does not."""
+def test_no_record_is_forgotten_however_old_it_is():
+    """A backfill of old history drops the records that exist and adds those that are missing."""
     feed = Feed()
     for start in range(0, 10_000, 1_000):
         feed.offer(*(candle(minute) for minute in range(start, start + 1_000) if minute != 7))
@@ -237,8 +237,8 @@ def price(second: int, revision: int = 0) -> FeedRecord:
     return PRICES.record(at, at, {"price": "1"}, revision)
 
 
-def test_of_ticks_the_last_ones_are_known_and_a_latecomer_behind_them_is_refused(feed, monkeypatch):
-    """A tick feed has no grid: a year of it would be a number for each second."""
+def test_the_latest_ticks_are_remembered_and_an_older_late_one_is_refused(feed, monkeypatch):
+    """A tick feed has no grid: a year of it would need a number for each second."""
     monkeypatch.setattr(known, "RUNS_KEPT", 80)
     for second in range(0, 1_000, 2):
         feed.offer(price(second))
@@ -246,7 +246,7 @@ def test_of_ticks_the_last_ones_are_known_and_a_latecomer_behind_them_is_refused
     floor_ms = feed.stage.own.floor_ms(PRICES)
     forgotten = (floor_ms - T0) // 1_000
     assert forgotten >= 1_000 - 2 * 90
-    assert feed.offer(price(forgotten + 2)) == []  # a repeat that is told
+    assert feed.offer(price(forgotten + 2)) == []  # a repeat that is reported
     assert feed.stage.own.refusal(price(forgotten + 1)) is None
     assert [event.data.backfilled for event in feed.offer(price(forgotten + 1))] == [True]
     for late in (price(0), price(1), price(forgotten, revision=1)):
@@ -255,7 +255,7 @@ def test_of_ticks_the_last_ones_are_known_and_a_latecomer_behind_them_is_refused
     assert len({event.id for event in feed.log}) == len(feed.log)
 
 
-def test_a_correction_behind_the_remembered_ones_is_refused_and_the_record_stays_known(feed, monkeypatch):
+def test_a_correction_older_than_the_remembered_ones_is_refused_and_its_record_stays_known(feed, monkeypatch):
     monkeypatch.setattr(known, "REVISIONS_KEPT", 8)
     for minute in range(20):
         feed.offer(candle(minute), candle(minute, 1))
@@ -266,7 +266,7 @@ def test_a_correction_behind_the_remembered_ones_is_refused_and_the_record_stays
 
 
 @given(st.lists(st.integers(0, 60), unique=True), st.sampled_from([1, 5]))
-def test_times_hold_what_was_added_in_as_few_runs_as_there_are(numbers, step_ms):
+def test_times_are_stored_in_as_few_runs_as_possible(numbers, step_ms):
     times = known.Times(step_ms)
     for number in numbers:
         times.add(number * step_ms)
@@ -274,7 +274,7 @@ def test_times_hold_what_was_added_in_as_few_runs_as_there_are(numbers, step_ms)
     assert len(times.firsts) == len({number - place for place, number in enumerate(sorted(numbers))})
 
 
-def test_a_record_behind_a_later_one_is_marked_and_opens_nothing(feed):
+def test_a_record_older_than_the_latest_is_marked_and_opens_nothing(feed):
     events = feed.offer(candle(0), candle(2), candle(1), candle(3), candle(0, revision=1))
     assert [event.data.backfilled for event in events] == [False, False, True, False, True]
 
@@ -289,7 +289,7 @@ def test_a_tick_comes_after_the_records_of_its_append(feed):
 
 
 @pytest.mark.parametrize("back", [0, 1, HOUR])
-def test_ticks_never_go_back_nor_stand(feed, back):
+def test_ticks_never_go_back_or_repeat(feed, back):
     assert kinds(feed.offer(tick=T0)) == ["ClockTicked"]
     assert feed.offer(tick=T0 - back) == []
     assert minutes(feed.offer(candle(0), tick=T0 - back)) == [(0, 0)]
@@ -298,13 +298,13 @@ def test_ticks_never_go_back_nor_stand(feed, back):
 
 
 @pytest.mark.parametrize("rehearsal", [True, False])
-def test_a_tick_says_whether_its_time_is_lived(feed, rehearsal):
+def test_a_tick_tells_whether_it_is_live_or_a_rehearsal(feed, rehearsal):
     (event,) = feed.offer(tick=T0, rehearsal=rehearsal)
     assert isinstance(event, ClockTicked)
     assert event.data.rehearsal is rehearsal
 
 
-def test_nothing_new_is_no_append(feed):
+def test_without_news_there_is_no_append(feed):
     assert feed.offer() == []
     feed.offer(candle(0), tick=T0)
     assert feed.offer(candle(0), tick=T0) == []
@@ -321,14 +321,14 @@ def spans(events: list[AnyEvent]) -> list[tuple[int, int]]:
     return [(e.data.from_ms - T0, e.data.until_ms - T0) for e in events if isinstance(e, FeedGapFound)]
 
 
-def test_a_gap_is_said_between_records_and_tick(feed):
+def test_a_gap_is_recorded_between_records_and_tick(feed):
     events = feed.offer(candle(0, of=ETH), tick=T0 + HOUR, gaps=[gap(T0, T0 + MINUTE)])
     assert kinds(events) == ["FeedRecordReceived", "FeedGapFound", "ClockTicked"]
     assert (events[1].at, events[1].data.subject) == (T0 + MINUTE, SUBJECT)
 
 
-def test_a_gap_is_said_once_and_only_what_it_grew_by_after_that(feed):
-    """The shell finds it anew with every tick, for as long as it lasts."""
+def test_a_gap_is_recorded_once_and_later_only_its_growth(feed):
+    """The shell reports it again with every tick while it lasts."""
     assert spans(feed.offer(gaps=[gap(T0, T0 + MINUTE)])) == [(0, MINUTE)]
     assert feed.offer(gaps=[gap(T0, T0 + MINUTE)]) == []
     assert spans(feed.offer(tick=T0 + 1, gaps=[gap(T0, T0 + MINUTE)])) == []
@@ -338,27 +338,27 @@ def test_a_gap_is_said_once_and_only_what_it_grew_by_after_that(feed):
     assert len({event.id for event in feed.log}) == len(feed.log)
 
 
-def test_a_gap_of_nothing_is_none(feed):
+def test_an_empty_gap_is_no_gap(feed):
     assert feed.offer(gaps=[gap(T0, T0)]) == []
 
 
 # --- terms -----------------------------------------------------------------------------------------------
 
 
-def test_the_first_terms_hold_from_the_beginning(feed):
+def test_the_first_terms_are_in_force_from_the_beginning(feed):
     (event,) = feed.configure()
     assert isinstance(event, CrunchConfigured)
     assert event.data.effective_from == 0
 
 
-def test_configuring_again_with_the_same_terms_says_nothing(feed):
+def test_configuring_the_same_terms_again_decides_nothing(feed):
     feed.configure()
     assert feed.configure() == []
     feed.offer(tick=T0 + HOUR)
-    assert feed.configure(effective_from=123) == []  # when they begin is the stage's own answer
+    assert feed.configure(effective_from=123) == []  # the stage itself decides when they begin
 
 
-def test_new_terms_hold_from_the_next_checkpoint_boundary(feed):
+def test_new_terms_are_in_force_from_the_next_checkpoint_boundary(feed):
     feed.configure()
     feed.offer(tick=T0 + HOUR)
     (event,) = feed.configure(contract_hash="new")
@@ -367,13 +367,13 @@ def test_new_terms_hold_from_the_next_checkpoint_boundary(feed):
     assert feed.configure(contract_hash="new") == []
 
 
-def test_at_a_boundary_new_terms_wait_for_the_next_one(feed):
+def test_new_terms_at_a_boundary_wait_for_the_next_one(feed):
     feed.configure()
     feed.offer(tick=T0 + 6 * HOUR)
     assert feed.configure(contract_hash="new")[0].data.effective_from == T0 + 12 * HOUR
 
 
-def test_newer_terms_before_the_new_ones_hold_take_their_place(feed):
+def test_newer_terms_replace_new_ones_that_are_not_yet_in_force(feed):
     feed.configure()
     feed.offer(tick=T0 + HOUR)
     feed.configure(contract_hash="new", checkpoint_interval_ms=12 * HOUR)
@@ -383,7 +383,7 @@ def test_newer_terms_before_the_new_ones_hold_take_their_place(feed):
     assert feed.stage.own.terms.checkpoint_period(T0 + 7 * HOUR) == (T0 + 6 * HOUR, T0 + 12 * HOUR)
 
 
-def test_new_terms_that_are_taken_back_before_they_hold_never_hold(feed):
+def test_new_terms_withdrawn_before_their_boundary_are_never_in_force(feed):
     feed.configure()
     feed.offer(tick=T0)
     feed.configure(contract_hash="new")
@@ -394,7 +394,7 @@ def test_new_terms_that_are_taken_back_before_they_hold_never_hold(feed):
 
 
 @pytest.mark.parametrize("clock", [T0, T0 + 6 * HOUR - 1, T0 + 6 * HOUR])
-def test_a_plan_tells_where_new_terms_will_hold_also_in_place_of_planned_ones(feed, clock):
+def test_a_plan_tells_when_new_terms_will_be_in_force_also_if_others_are_planned(feed, clock):
     feed.configure()
     feed.offer(tick=clock)
     for contract_hash in ("new", "newer", "newest"):
@@ -409,7 +409,7 @@ TICKS = TermsFeed(source="binance", kind="tick", granularity="1s")
 MINUTES = terms().feed
 
 
-def test_another_feed_holds_from_the_next_instant_on_and_ends_no_period(feed):
+def test_another_feed_is_in_force_from_the_next_instant_on_and_ends_no_period(feed):
     feed.configure()
     feed.offer(candle(1), tick=T0 + HOUR)
     (event,) = feed.configure(feed=TICKS)
@@ -420,7 +420,7 @@ def test_another_feed_holds_from_the_next_instant_on_and_ends_no_period(feed):
     assert feed.configure(feed=TICKS) == []
 
 
-def test_a_feed_that_is_changed_and_changed_back_at_once_and_again(feed):
+def test_a_feed_can_be_changed_changed_back_at_once_and_changed_again(feed):
     feed.configure()
     feed.offer(tick=T0 + HOUR)
     for wanted in (TICKS, MINUTES, TICKS, MINUTES, TICKS):
@@ -441,13 +441,13 @@ def test_other_subjects_are_asked_at_once_under_the_contract_in_force_and_the_ne
     ]
     assert (at_once.data.contract_hash, at_once.data.goes_on) == (HASH, True)
     assert (later.data.contract_hash, later.data.effective_from) == ("new", T0 + 6 * HOUR)
-    # The contract is taken back, the subjects stay: nothing of the new contract ever holds.
+    # The contract is withdrawn and the subjects stay: the new contract is never in force.
     (event,) = feed.configure(scopes=[scope("60s", subject) for subject in two["subjects"]], **two)
     assert event.data.effective_from == T0 + 6 * HOUR
     assert all(feed.stage.own.terms.at(T0 + n * HOUR).contract_hash == HASH for n in range(24))
 
 
-def test_a_feed_that_is_changed_while_other_terms_wait_is_theirs_too(feed):
+def test_a_feed_changed_while_other_terms_wait_is_changed_in_those_too(feed):
     feed.configure()
     feed.offer(tick=T0 + HOUR)
     feed.configure(min_participation=0.5)
@@ -457,10 +457,10 @@ def test_a_feed_that_is_changed_while_other_terms_wait_is_theirs_too(feed):
     assert [terms_held.min_participation for terms_held in held] == [0.0, 0.0, 0.5, 0.5]
 
 
-def test_new_terms_never_hold_for_a_record_that_is_in_the_log_already(feed):
-    """Records may be ahead of the clock, which waits for the slowest subject: their points are asked already."""
+def test_new_terms_are_never_in_force_for_a_record_that_is_already_in_the_log(feed):
+    """Records may be ahead of the clock, which waits for the slowest subject: their points have been asked."""
     feed.configure()
-    feed.offer(candle(359), tick=T0 + 6 * HOUR - 1)  # known at the boundary, while the clock stands before it
+    feed.offer(candle(359), tick=T0 + 6 * HOUR - 1)  # known at the boundary, while the clock is before it
     assert feed.configure(contract_hash="new")[0].data.effective_from == T0 + 12 * HOUR
 
 
@@ -475,7 +475,7 @@ def test_terms_that_differ_in_one_field_are_new(feed):
 
 
 def test_scores_of_other_decimals_are_refused_by_name(feed):
-    """A unit of 10**-2 beside one of 10**-9 would be ten million times as much."""
+    """A unit of 10**-2 is ten million times a unit of 10**-9."""
     feed.configure()
     with pytest.raises(
         OperatorError, match=r"score_decimals is 2, but .* recorded with 9.*set score_decimals=9"
@@ -483,7 +483,7 @@ def test_scores_of_other_decimals_are_refused_by_name(feed):
         feed.configure(score_decimals=2)
 
 
-def test_the_id_of_terms_is_their_content():
+def test_the_id_of_terms_depends_on_their_content():
     event = FeedStage().configure(terms(), 5).events[0]
     other = FeedStage().configure(terms(), 99).events[0]
     assert event.id == other.id
@@ -500,7 +500,7 @@ def test_finite_decimals_have_no_fault():
     assert value_fault({"open": "1.5", "close": "-0.00000001", "volume": "1e3"}) is None
 
 
-def test_a_stage_that_has_lived_knows_it_after_a_restart():
+def test_a_stage_remembers_after_a_restart_what_it_has_recorded():
     stage = FeedStage()
     stage.remember(stage.offer([], 1000, rehearsal=True))
     assert not stage.own.lived

@@ -1,4 +1,4 @@
-"""The input stage over a feed with holes: inputs that say so, truths that wait, and what ends the waiting."""
+"""The input stage over a feed with gaps: inputs that name them, truths that wait, and what ends the wait."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FIVE_MINUTES = scope("300s", horizon_seconds=300, interval_seconds=3600)
 
 
 def stage(**changes) -> Given:
-    if changes.get("gap_policy") != "accept":  # which waits for nothing
+    if changes.get("gap_policy") != "accept":  # which needs no wait
         changes |= {"gap_wait_seconds": WAIT_SECONDS}
     contract = CrunchContract(crunch_pubkey=PUBKEY, **changes)
     return given(InputStage(shelf(contract))).when("feeds", configured(scopes=[FIVE_MINUTES]))
@@ -47,11 +47,11 @@ def late(minute: int, price: float):
     return record(T0 + minute * MINUTE, price, backfilled=True)
 
 
-def test_a_truth_waits_for_the_record_that_its_window_lacks_and_uses_it():
+def test_a_truth_waits_for_a_missing_record_of_its_window_and_uses_it():
     scene = run(stage(), 0, 1, 2, 4, 5)
     assert scene.all(InputResolved) == []
     scene.when("feeds", tick(T0 + 9 * MINUTE)).then(InputsUntil)
-    assert scene.only(InputsUntil).data.until == T0 + 5 * MINUTE  # the period waits with it
+    assert scene.only(InputsUntil).data.until == T0 + 5 * MINUTE  # the period waits too
     truth = scene.when("feeds", late(3, 103.0)).only(InputResolved)
     assert truth.data.truth["resolved_price"] == 105.0
     assert truth.at == T0 + 9 * MINUTE  # when it became known, not when it should have been
@@ -66,7 +66,7 @@ def test_the_last_record_of_a_window_is_waited_for_too():
     assert scene.only(InputResolved).data.truth["resolved_price"] == 105.0
 
 
-def test_an_entry_that_is_not_the_points_own_is_waited_for():
+def test_an_entry_other_than_the_points_own_is_waited_for():
     scene = run(stage(), -3, -2)
     scene.when("feeds", record(T0 + 5_000, 1.0), tick(T0 + 5_000))
     assert scene.only(InputOpenedOverGap).data.gaps[0].until_ms == T0
@@ -76,7 +76,7 @@ def test_an_entry_that_is_not_the_points_own_is_waited_for():
 
 
 @pytest.mark.parametrize(("after_seconds", "given_up"), [(WAIT_SECONDS - 1, False), (WAIT_SECONDS, True)])
-def test_the_waiting_ends_with_its_reason(after_seconds, given_up):
+def test_the_wait_ends_with_a_reason(after_seconds, given_up):
     scene = run(stage(), 0, 1, 2, 4, 5)
     scene.when("feeds", tick(T0 + 5 * MINUTE + after_seconds * 1000))
     resolutions = scene.all(InputResolved)
@@ -92,7 +92,7 @@ def test_a_feed_that_ended_is_given_up_after_the_same_time():
     assert scene.only(InputResolved).data.reason == "gap: no record at or past the window's end within 600 s"
 
 
-def test_a_hole_that_history_does_not_fill_is_not_waited_for():
+def test_a_gap_that_history_does_not_fill_is_not_waited_for():
     scene = run(stage(), 0, 1)
     scene.when("feeds", gap_found(T0 + MINUTE, T0 + 3 * MINUTE), tick(T0 + 4 * MINUTE - 1))
     run(scene, 4, 5)
@@ -103,18 +103,18 @@ def test_a_hole_that_history_does_not_fill_is_not_waited_for():
     )
 
 
-def test_a_closing_for_a_part_of_what_is_missing_goes_on_waiting():
+def test_closing_a_part_of_a_gap_does_not_end_the_wait():
     scene = run(stage(), 0, 1, 3, 5)
     scene.when("feeds", gap_closed(T0 + MINUTE, T0 + 2 * MINUTE, T0 + 6 * MINUTE)).then()
     scene.when("feeds", gap_closed(T0 + 3 * MINUTE, T0 + 4 * MINUTE, T0 + 6 * MINUTE)).then(InputResolved)
 
 
-def test_a_contract_may_take_what_there_is():
+def test_a_contract_may_accept_the_records_that_there_are():
     scene = run(stage(gap_policy="accept"), 0, 1, 5)
     assert scene.only(InputResolved).data.truth["resolved_price"] == 105.0
 
 
-def test_an_input_says_what_its_models_were_not_shown():
+def test_an_input_names_the_records_that_were_missing_for_its_models():
     scene = run(stage(), -9, -8, -5, -4, -2, -1, 0)
     scene.then(InputReceived, InputOpenedOverGap, InputsUntil)
     over = scene.only(InputOpenedOverGap)
@@ -124,11 +124,11 @@ def test_an_input_says_what_its_models_were_not_shown():
     assert over.at == T0
 
 
-def test_an_input_without_holes_says_nothing():
+def test_an_input_without_gaps_names_none():
     run(stage(), -2, -1, 0).then(InputReceived, InputsUntil)
 
 
-def test_a_hole_of_years_costs_no_more_than_one_of_minutes():
+def test_a_gap_of_years_costs_no_more_than_one_of_minutes():
     """A node that was off for ten years of one-second candles must not count them one by one."""
     second, years = 1_000, 10 * 365 * 86_400_000
     holes, whole = Holes(), Wholeness(1_000)
@@ -164,14 +164,14 @@ def trade(minute: float, price: float, **changes):
     return record(at, price, ts_event=at, values={"price": f"{price}"}, **(TICK | changes))
 
 
-def test_a_quiet_market_is_no_hole():
+def test_a_quiet_market_is_no_gap():
     scene = ticks()
     scene.then(InputReceived, InputsUntil)
     scene.when("feeds", trade(0.1, 101.0), trade(5, 102.0), tick(T0 + 5 * MINUTE))
     assert scene.only(InputResolved).data.truth["resolved_price"] == 102.0
 
 
-def test_a_silence_that_was_said_is_waited_out_until_it_is_closed():
+def test_a_recorded_silence_is_waited_out_until_it_is_closed():
     scene = ticks()
     scene.when("feeds", trade(0.1, 101.0), gap_found(T0 + 6_000, T0 + 2 * MINUTE, **TICK))
     scene.when("feeds", trade(5, 102.0), tick(T0 + 5 * MINUTE)).then(InputsUntil)
@@ -183,7 +183,7 @@ def test_a_silence_that_was_said_is_waited_out_until_it_is_closed():
     assert scene.only(InputResolved).data.truth["resolved_price"] == 102.0
 
 
-def test_a_silence_that_stays_unknown_gives_no_truth():
+def test_a_silence_that_stays_open_gives_no_truth():
     scene = ticks()
     scene.when("feeds", trade(0.1, 101.0), gap_found(T0 + 6_000, T0 + 2 * MINUTE, **TICK))
     scene.when("feeds", gap_closed(T0 + 6_000, T0 + 2 * MINUTE, T0 + 3 * MINUTE, **TICK), trade(5, 102.0))

@@ -1,4 +1,4 @@
-"""What a source lacks while it says that it is connected."""
+"""Data that a source fails to deliver while it reports that it is connected."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def record(subscription: Subscription) -> FeedRecord:
     )
 
 
-def test_a_subscription_that_is_acknowledged_and_never_pushed_is_named_beside_one_that_delivers():
+def test_a_subscription_that_is_acknowledged_but_never_delivers_is_named_beside_one_that_does():
     listening = Listening([BTC, ETH], 300, 0)
     for now in range(0, 299, 10):
         listening.heard([record(BTC)])
@@ -32,7 +32,7 @@ def test_a_subscription_that_is_acknowledged_and_never_pushed_is_named_beside_on
     quiet = ("degraded", "nothing has come of ETHUSDT funding 1s for over 300 s")
     listening.heard([record(BTC)])
     assert listening.state(CONNECTED, 300) == quiet
-    assert listening.state(CONNECTED, 590) == quiet  # the same words while it lasts
+    assert listening.state(CONNECTED, 590) == quiet  # the same text while it lasts
     listening.heard([record(ETH)])
     assert listening.state(CONNECTED, 591) == ("connected", "")
     assert listening.state(CONNECTED, 10_000) == (
@@ -41,7 +41,7 @@ def test_a_subscription_that_is_acknowledged_and_never_pushed_is_named_beside_on
     )
 
 
-def test_patience_is_three_candles_where_these_are_longer():
+def test_the_limit_is_three_candles_if_these_are_longer():
     listening = Listening([HOURS], 300, 0)
     assert listening.state(CONNECTED, 10_799) == ("connected", "")
     assert listening.state(CONNECTED, 10_800) == (
@@ -52,14 +52,14 @@ def test_patience_is_three_candles_where_these_are_longer():
     )  # fmt: skip
 
 
-def test_a_source_of_questions_may_be_silent_for_as_long_as_nobody_asks_anything():
+def test_a_source_of_questions_may_be_silent_as_long_as_nobody_asks():
     posts = Subscription("questions", "questions", "question", "1s")
     year = 365 * 86_400
     assert Listening([posts], 300, 0).state(CONNECTED, year) == ("connected", "")
     assert Listening([posts], 300, 0).state(None, year) is None
 
 
-def test_a_socket_that_comes_and_goes_without_a_record_is_degraded_and_one_that_is_away_is_away():
+def test_a_socket_that_reconnects_without_a_record_is_degraded_and_one_that_is_away_is_reconnecting():
     listening = Listening([BTC], 60, 0)
     away = SourceHealth(state="reconnecting", reason="silent for 40 s", connections=3)
     assert listening.state(away, 3_600) == ("reconnecting", "silent for 40 s")
@@ -72,7 +72,7 @@ def test_a_socket_that_comes_and_goes_without_a_record_is_degraded_and_one_that_
     assert listening.state(CONNECTED, 3_672) == ("connected", "")
 
 
-def test_what_is_served_no_more_and_a_history_that_is_refused_are_told_and_a_refusal_says_it_alone():
+def test_a_withdrawn_subject_and_a_refused_history_are_reported_and_a_refusal_is_reported_alone():
     listening = Listening([BTC, ETH], 60, 0)
     health = SourceHealth(state="connected", gone={"ETHUSDT": "ETHUSDT is gone"}, unknown={"X": "no X"})
     listening.heard([record(BTC)])

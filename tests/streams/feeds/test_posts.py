@@ -1,4 +1,4 @@
-"""Posted questions become facts: each once, as a whole, and only if it can be."""
+"""Posted questions become facts: each once, as a whole, and only if it is possible."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_question_is_posted_closed_resolved_corrected_and_voided(node):
 
 
 @pytest.mark.parametrize("restarts", [False, True])
-def test_a_post_repeated_is_one(node, restarts):
+def test_a_repeated_post_counts_once(node, restarts):
     for command in (
         post(question()),
         close("q1", at=T0 + 1),
@@ -70,7 +70,7 @@ def test_a_post_repeated_is_one(node, restarts):
     assert node.made(post(question(payload=msgspec.Raw(b'{"b":[1.5],"a":1}')))) == []
 
 
-def test_a_truth_that_is_said_again_on_purpose_is_another_revision(node):
+def test_a_truth_that_is_repeated_on_purpose_is_another_revision(node):
     node.made(post(question()))
     node.made(resolve({"q1": {"outcome": 1}}, at=T0 + 1))
     assert node.made(resolve({"q1": {"outcome": 1}}, at=T0 + 2)) == []
@@ -80,7 +80,7 @@ def test_a_truth_that_is_said_again_on_purpose_is_another_revision(node):
     assert node.made(resolve({"q1": {"outcome": 1}}, at=T0 + 4)) == []
 
 
-def test_another_content_of_an_open_question_is_a_revision(node):
+def test_changed_content_of_an_open_question_is_a_revision(node):
     node.made(post(question()))
     (again,) = node.made(post(question(payload={"title": "Will it snow?"})))
     assert (again.id, again.data.revision) == ("question/r1/q1/r1", 1)
@@ -99,7 +99,7 @@ def test_stakes_are_posted_when_they_change(node):
         assert "no decimal" in node.refusals(stakes(b=text))
 
 
-def test_a_posts_time_is_bounded_by_the_clock(node):
+def test_the_time_of_a_post_is_bounded_by_the_clock(node):
     node.tick(T0 + MINUTE)
     (early,) = node.made(post(question("early"), at=T0))
     assert early.at == T0 + MINUTE
@@ -154,14 +154,14 @@ BAD_POSTS: dict[str, tuple[ev.PostedQuestion, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD_POSTS)
-def test_a_question_that_cannot_be_is_refused_with_all_of_its_post(node, name):
+def test_an_impossible_question_is_refused_with_its_whole_post(node, name):
     bad, words = BAD_POSTS[name]
     assert words in node.refusals(post(question("good"), bad))
     assert node.stage.own.posted.questions == {}
     node.made(post(question("good")))
 
 
-def test_a_round_of_another_name_or_size_is_refused(node):
+def test_a_round_with_an_invalid_name_or_size_is_refused(node):
     for name in ("a/b", "", "../x", "q" * 101, "-r"):
         for command in (post(question()), close("q1"), resolve({"q1": 1}), void("q1")):
             data = msgspec.structs.replace(command.data, round_id=name)
@@ -175,24 +175,24 @@ def test_a_round_of_another_name_or_size_is_refused(node):
     assert node.stage.own.posted.questions == {}
 
 
-def test_twice_in_one_post_with_different_content_is_refused(node):
+def test_the_same_question_twice_in_a_post_with_different_content_is_refused(node):
     assert "twice" in node.refusals(post(question(), question(payload={"title": "?"})))
     assert len(node.made(post(question(), question()))) == 1
 
 
-def test_tags_that_fit_no_scope_are_refused():
+def test_tags_that_match_no_scope_are_refused():
     scopes = (QuestionScope(scope_key="w", tags=("Weather",)), QuestionScope(scope_key="s", tags=("Sport",)))
     node = Node(questions=Questions(scopes=scopes).terms())
     assert "Sport" in node.refusals(post(question(tags=["Politics"])))
     assert node.made(post(question(tags=["Politics", "Weather"])))
 
 
-def test_without_questions_in_the_contract_none_is_posted():
+def test_no_question_can_be_posted_if_the_contract_has_none():
     node = Node(questions=None)
     assert "CrunchContract(questions=Questions())" in node.refusals(post(question()))
 
 
-def test_a_truth_that_cannot_be_is_refused(node):
+def test_an_impossible_truth_is_refused(node):
     node.made(post(question(), question("later", opens_at=LATER, closes_at=LATER + 1)))
     assert "no such question" in node.refusals(resolve({"other": 1}))
     assert "no such question" in node.refusals(resolve({"q1": 1}, round_id="other"))
@@ -205,7 +205,7 @@ def test_a_truth_that_cannot_be_is_refused(node):
     assert "it is void" in node.refusals(post(question(payload={"title": "?"})))
 
 
-def test_what_cannot_be_closed_or_voided_is_refused(node):
+def test_a_question_that_cannot_be_closed_or_voided_is_refused(node):
     node.made(post(question(), question("later", opens_at=LATER, closes_at=LATER + 1)))
     assert "is voided" in node.refusals(close())
     assert "is voided" in node.refusals(close("later"))
@@ -217,7 +217,7 @@ def test_what_cannot_be_closed_or_voided_is_refused(node):
     assert len(node.made(void("later"))) == 1
 
 
-def test_an_open_question_keeps_its_scope_and_a_closed_one_all(node):
+def test_an_open_question_keeps_its_scope_and_a_closed_one_all_its_content(node):
     node.made(post(question(), question("later", opens_at=LATER, closes_at=LATER + MINUTE)))
     assert "cannot change" in node.refusals(post(question(tags=["x"])))
     assert node.made(post(question("later", tags=["x"], opens_at=LATER + 1, closes_at=LATER + MINUTE)))
@@ -233,7 +233,7 @@ def test_many_refusals_are_counted(node):
     assert refused[-1] == ("post", "400 more of its items are refused")
 
 
-def test_what_waits_is_bounded(node, monkeypatch):
+def test_waiting_posts_are_bounded(node, monkeypatch):
     monkeypatch.setattr("coordinator.streams.feeds.posts.WAITING_MAX", 3)
     monkeypatch.setattr("coordinator.streams.feeds.posts.WAITING_BYTES_MAX", 1_000)
     node.made(post(question("a"), question("b")))
@@ -242,7 +242,7 @@ def test_what_waits_is_bounded(node, monkeypatch):
     assert node.made(post(question("c")))
 
 
-def test_a_settled_question_leaves_with_its_period_and_can_still_be_corrected(node, monkeypatch):
+def test_a_settled_question_is_dropped_with_its_period_and_can_be_corrected_until_then(node, monkeypatch):
     monkeypatch.setattr(posted, "PAST_KEPT", 8)
     node.made(post(question("a"), question("b"), question("open")))
     node.made(resolve({"a": 1}))
@@ -291,7 +291,7 @@ def encoded_event(event: ev.AnyEvent) -> bytes:
     return msgspec.json.encode(event)
 
 
-def test_posts_that_come_together_are_decided_one_after_another(node):
+def test_simultaneous_posts_are_decided_one_after_another(node):
     commands = [
         post(question()),
         post(question(payload={"title": "?"})),
@@ -322,7 +322,7 @@ def test_posts_that_come_together_are_decided_one_after_another(node):
         ('{"do": "void", "round_id": "r1", "reason": "\ud800"}', "no post"),
     ],
 )
-def test_a_sources_post_that_cannot_be_is_recorded_with_its_reason(node, text, words):
+def test_an_impossible_post_of_a_source_is_recorded_with_its_reason(node, text, words):
     (received,) = node.offer((T0, text))
     ((_, reason),) = received.data.refused
     assert words in reason
@@ -334,20 +334,20 @@ def test_a_post_is_bounded():
         read_post(" " * 8_000_001)
 
 
-def test_the_posts_that_are_known_are_bounded(node, monkeypatch):
+def test_the_remembered_posts_are_bounded(node, monkeypatch):
     monkeypatch.setattr(posted, "POSTS_KEPT", 8)
     for number in range(30):
         node.offer((T0 + number, {"do": "stakes", "stakes": {"a": str(number)}}))
     assert len(node.stage.own.posted.posts) <= 9
 
 
-def test_records_of_other_kinds_are_not_touched(node):
+def test_records_of_other_kinds_are_unaffected(node):
     ticks = FeedRecord("questions", "x", "tick", "1s", T0, T0, {"price": "1"})
     draft = node.stage.offer([ticks], None, rehearsal=False)
     assert [type(event).__name__ for event in draft.events] == ["FeedRecordReceived"]
 
 
-def test_feeds_may_hold_what_the_stage_makes(node):
+def test_the_topology_allows_the_stages_events_in_feeds(node):
     node.offer((T0, as_post(post(question()))), tick=T0 + 1)
     assert set(node.kinds()) <= set(BY_TOPIC["feeds"].events)
 
@@ -403,7 +403,7 @@ def played(seed: int, *, restarts: bool) -> Node:
 
 
 @given(st.integers(0, 10**9))
-def test_the_log_is_the_same_however_it_is_restarted(seed):
+def test_the_log_is_the_same_after_any_restarts(seed):
     undisturbed, restarted = played(seed, restarts=False), played(seed, restarts=True)
     assert [list(map(encoded_event, events)) for events in undisturbed.log] == [
         list(map(encoded_event, events)) for events in restarted.log
@@ -421,7 +421,7 @@ def test_deciding_a_post_changes_nothing(node):
     assert msgspec.json.encode(node.stage.state) == before
 
 
-def test_a_replay_stops_where_a_question_opens_and_closes(node):
+def test_a_replay_stops_at_the_opening_and_closing_of_questions(node):
     node.made(post(question("a", opens_at=LATER, closes_at=LATER + HOUR), question("b")))
     groups = with_turns([(T0 + 5, []), (T0 + DAY, [])], node.stage.turn_before)
     seen = []
@@ -432,7 +432,7 @@ def test_a_replay_stops_where_a_question_opens_and_closes(node):
 
 
 @pytest.mark.parametrize("payload", [b'{"a":1e999}', b'{"a":[1,-1e400]}'])
-def test_a_number_that_no_reader_can_hold_is_refused_and_the_stage_goes_on(payload):
+def test_a_number_that_no_reader_can_store_is_refused_and_the_stage_goes_on(payload):
     node = Node()
     node.tick(T0)
     assert "its payload cannot be read" in node.refusals(post(question(payload=msgspec.Raw(payload))))
@@ -440,7 +440,7 @@ def test_a_number_that_no_reader_can_hold_is_refused_and_the_stage_goes_on(paylo
 
 
 @pytest.mark.parametrize("stake", ["1e400", "1e31", "NaN", "-0.1", "1" * 41])
-def test_a_stake_that_is_no_finite_number_is_refused(stake):
+def test_a_stake_that_is_not_a_finite_number_is_refused(stake):
     node = Node()
     node.tick(T0)
     assert "is no decimal from 0 to 1e30" in node.refusals(stakes(m1=stake))

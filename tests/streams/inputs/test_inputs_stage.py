@@ -1,4 +1,4 @@
-"""The input stage, opening: which points of the grid become inputs, from which records, and which are skipped."""
+"""The input stage opens inputs: which points of the grid become inputs, from which records, and which are skipped."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from coordinator.streams.inputs.stage import InputStage
 
 
 def stage(contract: CrunchContract = DEFAULT, **changes: Any):
-    """A stage that knows its terms."""
+    """A stage that has received its terms."""
     return given(InputStage(shelf(contract))).when("feeds", configured(**changes)).then(CrunchConfigured)
 
 
 def minutes(scene, *numbers: int, subject: str = SUBJECT) -> list[list[int]]:
-    """Deliver one candle and tick per minute; gives the points opened at each, in minutes."""
+    """Delivers one candle and tick per minute. Returns the points opened at each, in minutes."""
     out = []
     for number in numbers:
         at = T0 + number * MINUTE
@@ -56,7 +56,7 @@ def test_nothing_is_asked_before_there_are_terms():
 
 
 def test_an_empty_decision_of_the_feed_is_passed_over():
-    """A feed that decides nothing for long says so in one: a new owner begins there."""
+    """A feed that decides nothing for a long time records an empty decision, so that a new owner can begin there."""
     scene = stage()
     before = len(minutes(scene, 0))
     scene.when("feeds").then()
@@ -83,10 +83,13 @@ def test_a_first_record_between_points_waits_for_the_next_point():
     assert event.data.deadline_at == T0 + 71_000
     assert [scope_.resolvable_at for scope_ in event.data.scopes] == [T0 + 2 * MINUTE]
     seen = json.loads(bytes(event.data.payload))
-    assert [candle["ts"] for candle in seen["candles"]] == [T0 - 40_000, T0 - 20_000]  # at <= point only
+    assert [candle["ts"] for candle in seen["candles"]] == [
+        T0 - 40_000,
+        T0 - 20_000,
+    ]  # only records with at <= point
 
 
-def test_an_input_carries_what_was_known_at_its_point_and_no_more():
+def test_an_input_contains_what_was_known_at_its_point_and_no_more():
     scene = stage()
     minutes(scene, *range(5))
     payload = json.loads(bytes(scene.only(InputReceived).data.payload))
@@ -96,7 +99,7 @@ def test_an_input_carries_what_was_known_at_its_point_and_no_more():
     assert [candle["ts"] for candle in payload["candles"]] == [T0 + (i - 1) * MINUTE for i in range(5)]
 
 
-def test_an_input_holds_the_last_120_records():
+def test_an_input_contains_the_last_120_records():
     scene = stage()
     minutes(scene, *range(130))
     payload = json.loads(bytes(scene.only(InputReceived).data.payload))
@@ -110,7 +113,7 @@ def test_an_input_holds_the_last_120_records():
     [(9_999, True), (10_000, True), (10_001, False)],
     ids=["in time", "at the deadline", "after it"],
 )
-def test_a_point_is_skipped_when_the_clock_passes_its_deadline_before_a_record_comes(tick_after_ms, opened):
+def test_a_point_is_skipped_if_the_clock_passes_its_deadline_before_a_record_comes(tick_after_ms, opened):
     scene = stage()
     minutes(scene, 0)
     point = T0 + MINUTE
@@ -120,7 +123,7 @@ def test_a_point_is_skipped_when_the_clock_passes_its_deadline_before_a_record_c
     assert [event.data.point for event in scene2.all(InputReceived)] == ([point] if opened else [])
 
 
-def test_a_skipped_point_is_named_once_with_its_reason():
+def test_a_skipped_point_is_recorded_once_with_its_reason():
     scene = stage()
     minutes(scene, 0)
     scene.when("feeds", tick(T0 + MINUTE + 10_001))
@@ -130,7 +133,7 @@ def test_a_skipped_point_is_named_once_with_its_reason():
     assert minutes(scene, 2) == [[2]]
 
 
-def test_an_outage_neither_floods_nor_predicts_with_hindsight():
+def test_an_outage_causes_neither_a_flood_of_inputs_nor_predictions_with_hindsight():
     scene = stage()
     minutes(scene, 0)
     at = T0 + 60 * MINUTE
@@ -140,7 +143,7 @@ def test_an_outage_neither_floods_nor_predicts_with_hindsight():
 
 
 def test_a_point_opened_beside_skipped_ones_is_handled_once():
-    """The skipped points of a decision are older than the point that it opens: they must not bring it back."""
+    """The skipped points of a decision are older than the point that it opens. They must not bring it back."""
     scene = stage()
     minutes(scene, 0)
     at = T0 + 60 * MINUTE
@@ -154,7 +157,7 @@ def test_a_point_opened_beside_skipped_ones_is_handled_once():
     assert skips(scene) == []
 
 
-def test_records_that_come_late_from_history_open_nothing_but_are_seen():
+def test_late_records_from_history_open_nothing_but_are_used():
     scene = stage()
     minutes(scene, 0)
     at = T0 + MINUTE
@@ -165,7 +168,7 @@ def test_records_that_come_late_from_history_open_nothing_but_are_seen():
     assert [candle["close"] for candle in payload["candles"]] == [100.0, 55.0, 102.0]
 
 
-def test_two_subjects_have_inputs_of_their_own_with_their_own_records():
+def test_two_subjects_have_separate_inputs_with_their_own_records():
     """W12 of the peer: any record triggered every subject, on one subject's data."""
     scene = stage(scopes=[scope(), scope(subject="ETHUSDT")], subjects=[SUBJECT, "ETHUSDT"])
     scene.when("feeds", record(T0, 100.0), record(T0, 7.0, "ETHUSDT"), tick(T0))
@@ -191,7 +194,7 @@ def test_two_horizons_on_one_grid_are_one_input_with_two_scopes():
     assert [scope_terms.resolvable_at for scope_terms in data.scopes] == [T0 + 5 * MINUTE, T0 + MINUTE]
 
 
-def test_scopes_of_two_grids_meet_only_where_their_points_do():
+def test_scopes_of_two_grids_share_an_input_only_where_their_points_coincide():
     scene = stage(scopes=[scope("fast"), scope("slow", interval_seconds=180)])
     keys = []
     for number in range(4):
@@ -200,7 +203,7 @@ def test_scopes_of_two_grids_meet_only_where_their_points_do():
     assert keys == [["fast", "slow"], ["fast"], ["fast"], ["fast", "slow"]]
 
 
-def test_a_feed_of_another_kind_or_source_is_not_looked_at():
+def test_a_feed_of_another_kind_or_source_is_ignored():
     scene = stage()
     scene.when(
         "feeds", record(T0, granularity="5m"), record(T0, source="other"), record(T0, kind="trade"), tick(T0)
@@ -209,7 +212,7 @@ def test_a_feed_of_another_kind_or_source_is_not_looked_at():
 
 
 @pytest.mark.parametrize("rehearsal", [True, False])
-def test_an_input_says_whether_its_time_is_lived(rehearsal):
+def test_an_input_tells_whether_it_is_live_or_a_rehearsal(rehearsal):
     scene = stage().when("feeds", record(T0), tick(T0, rehearsal=rehearsal))
     assert scene.only(InputReceived).data.rehearsal is rehearsal
     assert scene.only(InputsUntil).data.rehearsal is rehearsal
@@ -251,7 +254,7 @@ def test_a_point_for_which_the_contract_makes_no_input_is_skipped_with_its_reaso
     ((from_point, until_point, count, stated_reason),) = skips(scene)
     assert (from_point, until_point, count) == (0, 0, 1)
     assert reason in stated_reason
-    scene.when("feeds", record(T0 + MINUTE), tick(T0 + MINUTE)).then(InputsUntil)  # and it goes on
+    scene.when("feeds", record(T0 + MINUTE), tick(T0 + MINUTE)).then(InputsUntil)  # the next point opens
 
 
 def test_one_bad_point_does_not_stop_the_next():
@@ -262,7 +265,7 @@ def test_one_bad_point_does_not_stop_the_next():
 # --- new terms -------------------------------------------------------------------------------------------
 
 
-def test_new_terms_hold_from_their_boundary_on():
+def test_new_terms_are_in_force_from_their_boundary_on():
     other = CrunchContract(crunch_pubkey=None)
     scene = given(InputStage(shelf(new=other))).when("feeds", configured())
     at = T0 + 6 * HOUR
@@ -286,7 +289,7 @@ def test_an_input_opened_under_old_terms_is_resolved_by_the_old_contract():
     assert scene.only(InputResolved).data.reason == "resolve_ground_truth gave None"
 
 
-def test_a_scope_that_new_terms_drop_opens_no_more_and_a_new_one_begins_at_the_boundary():
+def test_a_scope_that_new_terms_drop_opens_no_more_and_a_new_scope_begins_at_the_boundary():
     at = T0 + 6 * HOUR
     scene = given(InputStage(shelf())).when("feeds", configured())
     scene.when(

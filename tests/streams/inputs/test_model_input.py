@@ -1,4 +1,4 @@
-"""What a tick is given, put together of pieces, is what the contract's function gives, byte for byte."""
+"""A tick's input put together from pieces equals the input of the contract's function, byte for byte."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def raw(number: int, kind: str, **values: float) -> RawInput:
 
 
 @pytest.mark.parametrize("kind", ["candle", "tick"])
-def test_the_default_input_of_pieces_is_the_one_that_the_function_builds(kind):
-    """Windows that grow, that move on, that skip, and one with a record that was corrected."""
+def test_the_default_input_put_together_from_pieces_is_the_functions(kind):
+    """Windows that grow, move on, skip, and a window with a corrected record."""
     records = [raw(n, kind, close=1 / (n + 3), low=1e-30 * n, big=2.0**60 + n) for n in range(2 * SEEN)]
     pieces = DefaultInputs()
     ends = [*range(1, 200), 205, 206, 150, 151, 240]
@@ -42,7 +42,7 @@ def test_a_value_that_is_not_finite_is_left_to_the_function_which_names_it(bad):
     assert (payload, fault) == (b"", "build_input gave a value that is not finite: .candles[1].close")
 
 
-def test_another_function_is_asked_and_gives_numpys_numbers_too():
+def test_any_other_function_is_called_and_may_return_numpy_numbers():
     other = DEFAULT.model_copy(
         update={"build_input": lambda records: defaults.build_input(records) | {"more": np.float64(0.5)}}
     )

@@ -1,4 +1,4 @@
-"""The truths that are waited for: the same as a plain list of them says, looked at by their heads alone."""
+"""The open truths: the same as a plain list of them would contain, though only the heads of queues are looked at."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def with_a_change() -> TermsInForce:
 
 
 @given(st.lists(truths, unique=True), st.lists(truths, unique=True), st.integers(0, 150_000), st.booleans())
-def test_what_is_open_is_what_a_list_of_all_says(opened, resolved, now, changes):
+def test_open_horizons_are_those_of_a_plain_list(opened, resolved, now, changes):
     in_force, waited, before = with_a_change(), OpenHorizons(), OpenHorizons()
     for horizon in opened:
         waited.add(horizon)

@@ -73,7 +73,7 @@ def terms(asked: ev.QuestionTerms | None = ASKED, **changes: Any) -> ev.CrunchCo
 
 
 def node(asked: ev.QuestionTerms | None = ASKED, **changes: Any) -> Given:
-    """A node with questions only, at T0."""
+    """A node with questions alone, at T0."""
     return given(stage()).when("feeds", terms(asked, **changes), tick(T0))
 
 
@@ -117,19 +117,19 @@ def test_a_question_is_asked_when_it_opens():
     scene.when("feeds", tick(T0 + 9 * MINUTE)).then(ev.InputsUntil)
 
 
-def test_one_that_is_open_when_it_is_posted_is_asked_at_once():
+def test_a_question_that_is_open_when_posted_is_asked_at_once():
     scene = node().when("feeds", posted(at=T0 + 5)).then(ev.InputReceived)
     assert scene.only(ev.InputReceived).at == T0 + 5
 
 
 @pytest.mark.parametrize("payload", [[1, 2], "text", 1.5, None, True])
-def test_a_payload_that_is_no_object_stands_in_one(payload):
+def test_a_payload_that_is_no_object_is_put_into_one(payload):
     shown = node().when("feeds", posted(payload=payload)).only(ev.InputReceived).data.payload
     assert msgspec.json.decode(shown)["payload"] == payload
     assert msgspec.json.decode(shown)["question_id"] == "q1"
 
 
-def test_what_a_payload_names_itself_stays():
+def test_fields_that_a_payload_sets_itself_stay():
     shown = node().when("feeds", posted(payload={"tags": "own", "x": 1})).only(ev.InputReceived).data.payload
     assert msgspec.json.decode(shown)["tags"] == "own"
 
@@ -139,7 +139,7 @@ def test_the_deadline_of_an_answer_is_not_after_the_close():
     assert scene.only(ev.InputReceived).data.deadline_at == T0 + 3_000
 
 
-def test_the_scope_is_the_first_that_fits_its_tags():
+def test_the_scope_is_the_first_that_matches_its_tags():
     scopes = (
         QuestionScope(scope_key="w", tags=("Weather",)),
         QuestionScope(scope_key="s", tags=("Sport", "Weather")),
@@ -151,7 +151,7 @@ def test_the_scope_is_the_first_that_fits_its_tags():
         assert [scope_terms.scope_key for scope_terms in event.data.scopes] == [key]
 
 
-def test_it_closes_by_the_clock_with_the_stakes_of_then():
+def test_it_closes_by_the_clock_with_the_stakes_of_that_time():
     scene = node().when("feeds", stakes(T0, a="1"), posted())
     scene.when("feeds", stakes(T0 + 1, a="2")).then(stakes(T0 + 1, a="2"))
     scene.when("feeds", tick(CLOSES - 1)).then(ev.InputsUntil)
@@ -162,7 +162,7 @@ def test_it_closes_by_the_clock_with_the_stakes_of_then():
     scene.when("feeds", stakes(CLOSES + 1, a="3"), tick(CLOSES + 2)).then(ev.StakesPosted, ev.InputsUntil)
 
 
-def test_it_closes_early_by_a_post_and_once():
+def test_a_post_closes_it_early_and_once():
     scene = node().when("feeds", posted()).when("feeds", closed(at=T0 + MINUTE)).then(ev.InputClosed)
     assert scene.only(ev.InputClosed).at == T0 + MINUTE
     scene.when("feeds", closed(at=T0 + MINUTE)).then()
@@ -204,7 +204,7 @@ BAD_TRUTHS = [1, "x", [], {}, {"outcome": "x"}, {"outcome": None}]
 
 
 @pytest.mark.parametrize("truth", BAD_TRUTHS)
-def test_a_truth_that_the_contract_cannot_take_is_refused_and_the_question_waits(truth):
+def test_a_truth_that_the_contract_cannot_use_is_refused_and_the_question_waits(truth):
     scene = node().when("feeds", posted()).when("feeds", tick(CLOSES))
     scene.when("feeds", resolved(truth, at=CLOSES)).then(ev.TruthRefused)
     assert scene.only(ev.TruthRefused).data.reason.startswith("ground_truth_type: ")
@@ -236,14 +236,14 @@ def test_a_void_question_has_no_truth(before, kinds, revision):
     scene.when("feeds", voided(at=T0 + 4)).then()
 
 
-def test_a_question_that_is_void_before_it_opens_is_never_asked():
+def test_a_question_voided_before_it_opens_is_never_asked():
     scene = node().when("feeds", posted(opens_at=T0 + MINUTE))
     scene.when("feeds", voided(at=T0 + 1)).then(voided(at=T0 + 1))
     scene.when("feeds", tick(CLOSES)).then(ev.InputsUntil)
     assert scene.stage.state.own.questions.known == {}
 
 
-def test_a_question_whose_time_passed_while_nobody_was_there_is_void():
+def test_a_question_whose_time_passed_while_the_node_was_off_is_void():
     scene = node().when("feeds", posted(opens_at=T0 + MINUTE))
     scene.when("feeds", tick(CLOSES + DAY))
     scene.then(ev.InputReceived, ev.InputClosed, ev.InputResolved, ev.InputsUntil)
@@ -255,7 +255,7 @@ def test_a_question_whose_time_passed_while_nobody_was_there_is_void():
 
 
 def askings(scene: Given, ticks: range) -> list[tuple[int, str, str]]:
-    """(s since T0, whom, the suffix) of each asking."""
+    """(s since T0, models asked, suffix) of each asking."""
     asked = []
     for at in ticks:
         scene.when("feeds", tick(at))
@@ -268,7 +268,7 @@ def askings(scene: Given, ticks: range) -> list[tuple[int, str, str]]:
     return asked
 
 
-def test_all_are_asked_again_as_often_as_the_contract_says():
+def test_all_models_are_asked_again_as_often_as_the_contract_says():
     scene = node(Questions(ask_missing_seconds=0, ask_again_seconds=180).terms()).when("feeds", posted())
     assert askings(scene, range(T0 + MINUTE, CLOSES + 1, MINUTE)) == [
         (180, "all", "~2"),
@@ -278,7 +278,7 @@ def test_all_are_asked_again_as_often_as_the_contract_says():
     assert scene.only(ev.InputClosed).data.askings == 4
 
 
-def test_those_without_an_answer_are_asked_after_a_time_that_doubles_up_to_a_day():
+def test_models_without_an_answer_are_asked_again_after_a_time_that_doubles_up_to_a_day():
     scene = node(Questions(ask_missing_seconds=60).terms()).when("feeds", posted(closes_at=T0 + 8 * DAY))
     asked = askings(scene, range(T0 + MINUTE, T0 + 5 * DAY, MINUTE))
     times = [0, *(seconds for seconds, _, _ in asked)]
@@ -288,7 +288,7 @@ def test_those_without_an_answer_are_asked_after_a_time_that_doubles_up_to_a_day
     assert [suffix for _, _, suffix in asked] == [f"~{number}" for number in range(2, len(asked) + 2)]
 
 
-def test_asking_all_begins_the_waits_anew():
+def test_asking_all_models_restarts_the_waiting_times():
     scene = node(Questions(ask_missing_seconds=60, ask_again_seconds=240).terms()).when("feeds", posted())
     assert [
         (seconds, whom) for seconds, whom, _ in askings(scene, range(T0 + MINUTE, CLOSES + 1, MINUTE))
@@ -319,7 +319,7 @@ def test_a_changed_question_is_asked_again_if_the_contract_says_so():
     scene.when("feeds", tick(CLOSES + HOUR)).then(ev.InputClosed, ev.InputsUntil)
 
 
-def test_a_changed_question_is_remembered_where_it_is_not_asked_again():
+def test_a_changed_question_is_stored_if_it_is_not_asked_again():
     scene = node(Questions(ask_missing_seconds=60, ask_again_on_change=False).terms()).when("feeds", posted())
     changed = posted(payload={"title": "Will it snow?"}, revision=1, closes_at=CLOSES + HOUR, at=T0 + 1)
     scene.when("feeds", changed).then(changed)
@@ -364,7 +364,7 @@ def test_a_posted_truth_resolves_it_before_the_feed_does():
         scene.when("feeds", record(T0 + minute * MINUTE), tick(T0 + minute * MINUTE)).then(ev.InputsUntil)
 
 
-def test_a_feed_with_a_hole_is_waited_for_and_then_there_is_no_truth():
+def test_a_question_waits_for_a_feed_with_a_gap_and_then_has_no_truth():
     contract = CrunchContract(questions=Questions(), gap_wait_seconds=600)
     scene = market(contract).when("feeds", posted(**BY_FEED))
     for minute in [*range(1, 5), *range(6, 21)]:
@@ -381,7 +381,7 @@ def test_a_feed_with_a_hole_is_waited_for_and_then_there_is_no_truth():
     assert data.resolvable_at >= T0 + 29 * MINUTE, "it counts in a period that is not over"
 
 
-def test_a_feed_that_is_changed_gives_no_truth():
+def test_a_changed_feed_gives_no_truth():
     scene = market().when("feeds", posted(**BY_FEED))
     scene.when(
         "feeds",
@@ -397,7 +397,7 @@ def test_a_feed_that_is_changed_gives_no_truth():
     assert "the feed was changed" in scene.only(ev.InputResolved).data.reason
 
 
-def test_the_records_of_a_question_are_kept_only_while_it_waits_for_them():
+def test_the_records_of_a_question_are_kept_only_while_it_needs_them():
     scene = market().when("feeds", posted(**BY_FEED))
     state = scene.stage.state
     for minute in range(1, 600):
@@ -410,7 +410,7 @@ def test_the_records_of_a_question_are_kept_only_while_it_waits_for_them():
 # --- what the state holds -------------------------------------------------------------------------------
 
 
-def test_a_settled_question_leaves_with_its_period_and_its_payload_when_it_closes():
+def test_a_settled_question_is_dropped_with_its_period_and_its_payload_when_it_closes():
     scene = node().when("feeds", posted(payload="x" * 10_000), posted("q2"))
     own = scene.stage.state.own
     scene.when("feeds", tick(CLOSES))
@@ -428,14 +428,14 @@ def test_a_settled_question_leaves_with_its_period_and_its_payload_when_it_close
     assert set(own.questions.known) == {"inp/questions/r1/q2"}
 
 
-def test_new_terms_without_questions_leave_the_posted_ones_as_they_are():
+def test_new_terms_without_questions_leave_posted_questions_unchanged():
     scene = node().when("feeds", posted(opens_at=T0 + MINUTE))
     scene.when("feeds", terms(None, effective_from=T0 + 1, contract_hash="other"), tick(T0 + MINUTE))
     assert scene.only(ev.InputReceived).data.contract_hash == HASH
     scene.when("feeds", resolved({"outcome": 1}, at=T0 + 2 * MINUTE)).then(ev.InputClosed, ev.InputResolved)
 
 
-def test_inputs_may_hold_what_the_stage_makes():
+def test_the_topology_allows_the_stages_events_in_inputs():
     event_names = [
         kind.__name__ for kind in (ev.QuestionPosted, ev.QuestionVoided, ev.StakesPosted, ev.InputClosed)
     ]
@@ -446,7 +446,7 @@ def test_inputs_may_hold_what_the_stage_makes():
 
 
 def random_post(rng: random.Random, now: int) -> Any:
-    """A post of any kind about one of six questions; the stage of feeds refuses some."""
+    """A post of any kind about one of six questions; the feed stage refuses some."""
     name = rng.choice("abcdef")
     match rng.randrange(7):
         case 0 | 1 | 2 | 3:
@@ -465,7 +465,7 @@ def random_post(rng: random.Random, now: int) -> Any:
 
 
 def random_questions(seed: int, instants: int = 35) -> MemoryLog:
-    """Candles, and among them the facts of posts of all kinds; some questions are the feed's to resolve."""
+    """Candles with posts of all kinds among them. Some questions are resolved by the feed."""
     rng = random.Random(seed)
     log = MemoryLog()
     author = Author(log, "feeds")

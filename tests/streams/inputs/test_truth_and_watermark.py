@@ -1,4 +1,4 @@
-"""The input stage, resolving: the window (t, t + h], what closes it, and the watermark InputsUntil."""
+"""The input stage resolves inputs: the window (t, t + h], what closes it, and the watermark InputsUntil."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from coordinator.streams.contract import CrunchContract
 from coordinator.streams.events import Feed, FeedRecordData, InputReceived, InputResolved, InputsUntil
 from coordinator.streams.inputs.stage import InputStage
 
-# What a missing record does is tests/streams/feeds/test_gaps.py's; here what came is taken as it is.
+# Missing records are tested in tests/streams/feeds/test_gaps.py; here all records that came are used.
 ACCEPTS = CrunchContract(crunch_pubkey=PUBKEY, gap_policy="accept")
 
 
@@ -22,7 +22,7 @@ def stage(contract: CrunchContract = ACCEPTS, **changes) -> Given:
 
 
 def seeing(contract_records: list) -> CrunchContract:
-    """A contract whose ground truth notes the window it was given."""
+    """A contract whose ground truth records the window it received."""
 
     def resolve(records):
         contract_records.append([(r.at - T0, r.values["close"]) for r in records])
@@ -31,8 +31,8 @@ def seeing(contract_records: list) -> CrunchContract:
     return CrunchContract(resolve_ground_truth=resolve)
 
 
-def test_the_window_is_the_entry_and_all_after_it_up_to_the_horizon():
-    """Entry: the last record at or before t. Then t < at <= t + h, both ends exactly so."""
+def test_the_window_is_the_entry_and_all_records_after_it_up_to_the_horizon():
+    """Entry: the last record at or before t. Then all records with t < at <= t + h."""
     windows: list = []
     scene = stage(seeing(windows), scopes=[scope("120s", horizon_seconds=120, interval_seconds=3600)])
     for at in (-90_000, -1, 0):
@@ -47,17 +47,17 @@ def test_the_window_is_the_entry_and_all_after_it_up_to_the_horizon():
         (119_999, 120999.0),
         (120_000, 121000.0),
     ]
-    assert all(window == windows[0] for window in windows)  # asked twice, `decide` says the same
+    assert all(window == windows[0] for window in windows)  # a second call of `decide` returns the same
 
 
-def test_without_a_record_at_the_point_the_entry_is_the_one_before():
+def test_without_a_record_at_the_point_the_entry_is_the_record_before():
     windows: list = []
     scene = stage(seeing(windows), scopes=[scope("60s", interval_seconds=60)])
     scene.when("feeds", record(T0 - 30_000, 1.0), tick(T0 - 30_000))
     scene.when("feeds", record(T0 + 2_000, 2.0), tick(T0 + 2_000)).then(InputReceived, InputsUntil)
     scene.when("feeds", record(T0 + 60_000, 3.0), tick(T0 + 60_000))
     assert windows[0] == [(-30_000, 1.0), (2_000, 2.0), (60_000, 3.0)]
-    assert all(window == windows[0] for window in windows)  # asked twice, `decide` says the same
+    assert all(window == windows[0] for window in windows)  # a second call of `decide` returns the same
 
 
 def test_a_minute_horizon_on_minute_candles_compares_two_closes():
@@ -89,7 +89,7 @@ def test_the_clock_closes_a_window_only_after_the_grace(after_ms, resolved):
         assert resolutions[0].at == T0 + MINUTE + after_ms
 
 
-def test_a_window_closed_by_the_clock_has_no_truth_even_if_records_lie_in_it():
+def test_a_window_closed_by_the_clock_has_no_truth_even_if_it_contains_records():
     scene = stage()
     scene.when("feeds", record(T0), tick(T0))
     scene.when("feeds", record(T0 + 30_000), tick(T0 + 30_000))
@@ -97,7 +97,7 @@ def test_a_window_closed_by_the_clock_has_no_truth_even_if_records_lie_in_it():
     assert scene.only(InputResolved).data.truth is None
 
 
-def test_nothing_within_the_window_means_no_truth():
+def test_a_window_without_records_has_no_truth():
     scene = stage()
     scene.when("feeds", record(T0), tick(T0))
     scene.when("feeds", record(T0 + 61_000), tick(T0 + 61_000))
@@ -111,10 +111,10 @@ def test_a_record_that_comes_within_the_grace_completes_the_window():
     scene.when("feeds", tick(T0 + MINUTE + 3_000)).then(InputsUntil)
     scene.when("feeds", record(T0 + MINUTE, 102.0))
     assert scene.only(InputResolved).data.truth["return"] == 0.02
-    assert scene.only(InputResolved).at == T0 + MINUTE  # when it was known, by its record
+    assert scene.only(InputResolved).at == T0 + MINUTE  # the time of its record, when it became known
 
 
-def test_a_correction_counts_where_the_window_is_still_open():
+def test_a_correction_counts_while_the_window_is_open():
     windows: list = []
     scene = stage(seeing(windows), scopes=[scope("120s", horizon_seconds=120, interval_seconds=600)])
     scene.when("feeds", record(T0, 1.0), tick(T0))
@@ -122,10 +122,10 @@ def test_a_correction_counts_where_the_window_is_still_open():
     scene.when("feeds", record(T0 + MINUTE, 2.5, revision=1))
     scene.when(
         "feeds", record(T0 + MINUTE, 9.9, revision=0)
-    )  # an old version that comes late changes nothing
+    )  # an older version that comes late changes nothing
     scene.when("feeds", record(T0 + 2 * MINUTE, 3.0), tick(T0 + 2 * MINUTE))
     assert windows[0] == [(0, 1.0), (60_000, 2.5), (120_000, 3.0)]
-    assert all(window == windows[0] for window in windows)  # asked twice, `decide` says the same
+    assert all(window == windows[0] for window in windows)  # a second call of `decide` returns the same
 
 
 def test_a_correction_after_the_truth_changes_nothing():
@@ -135,7 +135,7 @@ def test_a_correction_after_the_truth_changes_nothing():
     scene.when("feeds", record(T0 + MINUTE, 200.0, revision=1)).then()
 
 
-def test_a_record_of_history_fills_a_hole_before_the_window_closes():
+def test_a_record_of_history_fills_a_gap_before_the_window_closes():
     windows: list = []
     scene = stage(seeing(windows), scopes=[scope("180s", horizon_seconds=180, interval_seconds=600)])
     scene.when("feeds", record(T0, 1.0), tick(T0))
@@ -143,10 +143,10 @@ def test_a_record_of_history_fills_a_hole_before_the_window_closes():
     scene.when("feeds", record(T0 + MINUTE, 2.0, backfilled=True))
     scene.when("feeds", record(T0 + 3 * MINUTE, 4.0), tick(T0 + 3 * MINUTE))
     assert windows[0] == [(0, 1.0), (60_000, 2.0), (120_000, 3.0), (180_000, 4.0)]
-    assert all(window == windows[0] for window in windows)  # asked twice, `decide` says the same
+    assert all(window == windows[0] for window in windows)  # a second call of `decide` returns the same
 
 
-def test_each_horizon_is_resolved_in_its_time_and_the_last_one_says_so():
+def test_each_horizon_is_resolved_at_its_time_and_the_last_is_marked():
     scene = stage(
         scopes=[scope("60s", interval_seconds=600), scope("180s", horizon_seconds=180, interval_seconds=600)]
     )
@@ -160,7 +160,7 @@ def test_each_horizon_is_resolved_in_its_time_and_the_last_one_says_so():
     assert resolutions == [(1, 60, False), (3, 180, True)]
 
 
-def test_two_horizons_resolved_in_one_decision_say_last_once():
+def test_two_horizons_resolved_in_one_decision_mark_one_as_last():
     scene = stage(
         scopes=[scope("60s", interval_seconds=600), scope("180s", horizon_seconds=180, interval_seconds=600)]
     )
@@ -216,8 +216,8 @@ def test_a_truth_that_the_contract_cannot_make_is_none_with_its_reason(function,
     assert reason in data.reason
 
 
-def test_a_record_that_the_contract_cannot_read_costs_the_windows_it_lies_in_and_no_more():
-    """Values are text as the source gave it."""
+def test_a_record_that_the_contract_cannot_read_costs_only_the_windows_that_contain_it():
+    """Values are text, as the source delivered it."""
     scene = stage()
     resolutions = {}
     for minute, close in enumerate(["100.0", "101.0", "much", "102.0", "103.0", "104.0"]):
@@ -248,7 +248,7 @@ def until(scene: Given) -> int:
     return scene.only(InputsUntil).data.until - T0
 
 
-def test_the_watermark_follows_the_clock_when_nothing_is_open():
+def test_the_watermark_follows_the_clock_if_nothing_is_open():
     scene = stage(scopes=[scope(interval_seconds=600)])
     scene.when("feeds", record(T0), tick(T0))
     scene.when("feeds", record(T0 + MINUTE), tick(T0 + MINUTE))
@@ -257,7 +257,7 @@ def test_the_watermark_follows_the_clock_when_nothing_is_open():
     assert until(scene) == 90_000
 
 
-def test_the_watermark_waits_for_what_is_open():
+def test_the_watermark_waits_for_open_horizons():
     scene = stage()
     scene.when("feeds", record(T0), tick(T0))
     scene.when("feeds", tick(T0 + 63_000))
@@ -268,7 +268,7 @@ def test_the_watermark_waits_for_what_is_open():
 
 
 def test_the_watermark_waits_for_a_point_that_may_still_open():
-    """Horizon 5 s, deadline 10 s: while a point may still open, what resolves 5 s after it is not past."""
+    """Horizon 5 s, deadline 10 s: while a point may still open, the time 5 s after it is not yet complete."""
     scene = stage(scopes=[scope("5s", horizon_seconds=5)])
     scene.when("feeds", record(T0), tick(T0))
     scene.when("feeds", record(T0 + 5_000), tick(T0 + 5_000))
@@ -279,7 +279,7 @@ def test_the_watermark_waits_for_a_point_that_may_still_open():
 
 
 def test_the_watermark_waits_for_the_first_point_of_a_subject_that_has_had_no_record():
-    """Its first record may come late and open a point up to the deadline in the past."""
+    """Its first record may come late and open a point in the past, up to the deadline."""
     scene = stage(scopes=[scope("5s", horizon_seconds=5), scope("5s", "ETHUSDT", horizon_seconds=5)])
     scene.when("feeds", record(T0), tick(T0))
     scene.when("feeds", record(T0 + 8_000), tick(T0 + 8_000))
@@ -291,8 +291,8 @@ def test_the_watermark_waits_for_the_first_point_of_a_subject_that_has_had_no_re
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_watermark_only_rises_and_nothing_older_is_resolved_or_opened_behind_it(seed):
-    """Two subjects, horizons from 5 s to 10 min, late, lost, doubled and backfilled records, ticks in between."""
+def test_the_watermark_only_rises_and_nothing_before_it_is_resolved_or_opened_later(seed):
+    """Two subjects, horizons from 5 s to 10 min, late, lost, repeated and backfilled records, with ticks between them."""
     rng = random.Random(seed)
     scopes = [
         scope("5s", horizon_seconds=5, interval_seconds=20),
@@ -336,7 +336,7 @@ def test_the_watermark_only_rises_and_nothing_older_is_resolved_or_opened_behind
 
 
 def test_ticks_of_another_market_kind_make_truth_from_prices():
-    """Feeds of single prices: `price` in place of `close`."""
+    """Feeds of single prices have `price` in place of `close`."""
     scene = stage(feed=Feed(source="generated", kind="tick", granularity="1s"))
 
     def price(at: int, value: str):

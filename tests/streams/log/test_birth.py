@@ -1,4 +1,6 @@
-"""Births, and whether a log is ours and whole: which reader passes over what, and what is refused with which words."""
+"""Birth records, and whether a log is ours and complete: what each reader passes over, and what is refused with which
+message.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ def decided(seq: int) -> bytes:
 # --- readers -------------------------------------------------------------------------------------------
 
 
-def test_every_reader_passes_over_a_birth_and_counts_it_as_nothing():
+def test_every_reader_passes_over_a_birth_record_and_does_not_count_it():
     counter = Counter("feeds")
     log = [BIRTHS["feeds"], CLAIM, decided(1)]
     assert [counted.seq for at, record in enumerate(log) if (counted := counter.read(at, record))] == [1]
@@ -48,7 +50,7 @@ def test_every_reader_passes_over_a_birth_and_counts_it_as_nothing():
     assert (plain.garbage, plain.next_offset) == ("", 1)
 
 
-def test_a_birth_in_the_middle_of_a_topic_is_no_birth():
+def test_a_birth_record_in_the_middle_of_a_topic_is_not_accepted():
     counter = Counter("feeds")
     counter.read(0, BIRTHS["feeds"])
     counter.read(1, BIRTHS["feeds"])
@@ -56,7 +58,7 @@ def test_a_birth_in_the_middle_of_a_topic_is_no_birth():
 
 
 @pytest.mark.parametrize("record", [None, b"", b"garbage", CLAIM, decided(1), b'{"kind":"TopicBorn"}'])
-def test_what_is_no_birth_is_none(record):
+def test_other_records_are_no_birth_records(record):
     assert read_birth(record) is None
 
 
@@ -64,7 +66,7 @@ def test_what_is_no_birth_is_none(record):
 
 
 def log_found(cluster_id: str = "K", **changes: TopicFound | None) -> LogFound:
-    """Nine topics with ten records each, but for the changes; None takes a topic away."""
+    """Nine topics with ten records each, apart from the changes; None removes a topic."""
     whole = {topic: TopicFound(f"id-{topic}", 0, 10, BIRTHS[topic]) for topic in TOPICS}
     for name, topic_found in changes.items():
         topic = name.replace("_", "-")
@@ -91,7 +93,7 @@ def altered(topic: str, **changes) -> LogFound:
     return LogFound("K", {**whole.topics, topic: topic_found})
 
 
-def test_a_whole_log_is_ours_remembered_or_not():
+def test_a_complete_log_is_ours_remembered_or_not():
     assert check_log("btc-up", log_found(), None, "k:1") == "b1"
     assert check_log("btc-up", log_found(), memory(), "k:1") == "b1"
     assert check_log("btc-up", log_found(), memory(ends=3), "k:1") == "b1"
@@ -99,7 +101,7 @@ def test_a_whole_log_is_ours_remembered_or_not():
 
 @pytest.mark.parametrize("topic", TOPICS)
 @pytest.mark.parametrize("memory_of_log", [None, memory()])
-def test_each_topic_that_is_lost_or_made_anew_is_refused_by_name_with_the_way_back(topic, memory_of_log):
+def test_a_lost_or_recreated_topic_is_refused_by_name_with_instructions(topic, memory_of_log):
     lost = {
         "does not exist": LogFound(
             "K", {name: at for name, at in log_found().topics.items() if name != topic}
@@ -117,7 +119,7 @@ def test_each_topic_that_is_lost_or_made_anew_is_refused_by_name_with_the_way_ba
 
 
 @pytest.mark.parametrize("topic", TOPICS)
-def test_each_topic_that_is_shorter_or_another_one_than_remembered_is_refused(topic):
+def test_a_topic_that_is_shorter_or_another_than_remembered_is_refused(topic):
     for complaint, log in {
         "holds 9 records, but it had 10": altered(topic, end=9),
         "is another one than before": altered(topic, topic_id="id-new", end=1000),
@@ -126,7 +128,7 @@ def test_each_topic_that_is_shorter_or_another_one_than_remembered_is_refused(to
             check_log("btc-up", log, memory(), "k:1")
 
 
-def test_without_a_memory_the_log_itself_tells_that_a_topic_is_shorter_than_what_others_were_decided_from():
+def test_without_a_memory_a_shorter_topic_is_recognised_by_the_decisions_that_read_it():
     with pytest.raises(
         WrongLogError, match=r"btc-up\.inputs holds 10 records, but btc-up\.scores .* from 11"
     ):
@@ -145,7 +147,7 @@ def test_another_cluster_another_birth_and_another_crunchs_topics_are_refused():
         check_log("btc-up", LogFound("K", {}), None, "k:1")
 
 
-def test_what_a_stopped_create_left_is_finished_and_nothing_else_is():
+def test_an_interrupted_creation_is_completed_and_nothing_else_is():
     assert unfinished_birth(LogFound("K", {})) == ""
     empty = TopicFound("id", 0, 0)
     assert unfinished_birth(LogFound("K", dict.fromkeys(TOPICS, empty))) == ""

@@ -17,7 +17,7 @@ def claim(epoch: int) -> bytes:
 
 
 def part(epoch: int, seq: int, k: int = 1, n: int = 1, mark: int = 0) -> bytes:
-    """Part k of n; `mark` tells two writers of the same number apart."""
+    """Part k of n. `mark` distinguishes two writers of the same number."""
     append = decode_append(
         encode_decision([tick(1000 * seq + 10 * k + mark)], epoch=epoch, seq=seq, upto={}, need={})[0]
     )
@@ -33,7 +33,7 @@ def read_all(log: list[bytes], start: Need | None = None, counter: Counter | Non
 
 
 def seen(decisions):
-    """What a reader sees of a decision: number, place, events."""
+    """What a reader sees of a decision: number, position, events."""
     return [
         (decision.seq, decision.first_offset, decision.offset, [event.id for event in decision.events])
         for decision in decisions
@@ -55,7 +55,7 @@ CASES = {
     ),
     "two claims for one epoch: the first counts": (
         [claim(1), claim(1), part(1, 1)],
-        [(1, 2)],  # who wrote it cannot be told; that the second does not write is its own duty
+        [(1, 2)],  # the writers cannot be told apart; it is the second one's duty not to write
     ),
     "a claim that skips an epoch": ([claim(1), claim(3), part(3, 1), part(1, 1)], [(1, 3)]),
     "an old claim": ([claim(1), claim(2), claim(1), part(1, 1), part(2, 1)], [(1, 4)]),
@@ -96,7 +96,7 @@ CASES = {
 
 
 @pytest.mark.parametrize(("log", "expected"), CASES.values(), ids=CASES)
-def test_what_counts(log, expected):
+def test_only_appends_of_the_current_epoch_in_sequence_count(log, expected):
     decisions = read_all(log)
     assert [(decision.seq, decision.offset) for decision in decisions] == expected
 
@@ -107,10 +107,12 @@ def test_every_record_is_counted_a_claim_or_uncounted(log, expected):
     decisions = read_all(log, counter=counter)
     parts = sum(len(decision.bodies) for decision in decisions)
     dropped = len(log) - parts - counter.claims - counter.uncounted
-    assert 0 <= dropped <= 2  # parts taken in and then dropped by a claim, or still waited for
+    assert (
+        0 <= dropped <= 2
+    )  # parts that were read and then dropped by a claim, or whose rest is still to come
 
 
-def test_a_decision_knows_where_it_began_and_what_stood_before():
+def test_a_decision_has_the_offset_of_its_first_part_and_of_the_record_before():
     log = [claim(1), part(1, 1), part(1, 2, 1, 2), b"garbage", part(1, 2, 2, 2)]
     second = read_all(log)[1]
     assert (second.first_offset, second.offset) == (2, 4)
@@ -119,7 +121,7 @@ def test_a_decision_knows_where_it_began_and_what_stood_before():
     assert [event.at for event in second.events] == [2010, 2020]
 
 
-def test_a_reader_in_the_middle_of_a_decision_is_resumed_before_its_first_part():
+def test_a_reader_in_the_middle_of_a_decision_resumes_before_its_first_part():
     log = [claim(1), part(1, 1), part(1, 2, 1, 2), part(1, 2, 2, 2)]
     counter = Counter("feeds")
     read_all(log[:3], counter=counter)
@@ -130,7 +132,7 @@ def test_a_reader_in_the_middle_of_a_decision_is_resumed_before_its_first_part()
 # --- from the middle --------------------------------------------------------------------------------------
 
 FROM_THE_MIDDLE = {
-    # name: (the topic, where it is begun to read, (seq, offset) of what counts)
+    # name: (the topic, the offset to begin at, (seq, offset) of the appends that count)
     "one owner": ([claim(1), part(1, 1), part(1, 2), part(1, 3)], 2, [(2, 2), (3, 3)]),
     "in the middle of a decision": (
         [claim(1), part(1, 1, 1, 2), part(1, 1, 2, 2), part(1, 2)],
@@ -160,7 +162,7 @@ FROM_THE_MIDDLE = {
 
 
 @pytest.mark.parametrize(("log", "start", "expected"), FROM_THE_MIDDLE.values(), ids=FROM_THE_MIDDLE)
-def test_from_the_middle_what_counts_is_told_once_the_current_epoch_is_seen(log, start, expected):
+def test_from_the_middle_appends_count_after_the_current_epoch_was_seen(log, start, expected):
     tail = TailCounter("feeds")
     told = [decision for at in range(start, len(log)) if (decision := tail.read(at, log[at]))]
     assert [(decision.seq, decision.offset) for decision in told] == expected
@@ -171,7 +173,7 @@ def test_from_the_middle_what_counts_is_told_once_the_current_epoch_is_seen(log,
 
 @st.composite
 def logs(draw):
-    """Two or three owners claim epochs (also the same one), send decisions of 1 to 3 parts, lose and repeat sends."""
+    """Two or three owners claim epochs (sometimes the same), send decisions of 1 to 3 parts, and lose and repeat sends."""
     queues = []
     for owner in range(draw(st.integers(2, 3))):
         sends: list[bytes] = []
@@ -204,7 +206,7 @@ def test_every_reader_sees_the_same_decisions_wherever_it_begins_and_stops(log):
         prefix = Counter("feeds")
         before = seen(read_all(log[:end], counter=prefix))
         assert before == [line for line in view if line[2] < end]
-        # Stopped here and resumed from its state, a reader sees the rest and no more.
+        # A reader that stops here and resumes from its state sees the rest and no more.
         assert before + seen(read_all(log, prefix.state())) == view
     for i, decision in enumerate(whole):
         assert seen(read_all(log, decision.before)) == view[i:]
@@ -214,7 +216,7 @@ def test_every_reader_sees_the_same_decisions_wherever_it_begins_and_stops(log):
 @settings(max_examples=100, deadline=None)
 @property_of(logs(), st.data())
 def test_sending_again_adds_nothing(log, data):
-    """A record of a counted decision is sent once more at any later place: nobody sees a difference in content."""
+    """A record of a counted decision is sent once more at a later place. No reader sees other content."""
     whole = read_all(log)
     if not whole:
         return

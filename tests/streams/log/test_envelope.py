@@ -1,4 +1,4 @@
-"""The envelope: what is read back, what is skipped by every reader alike, and what stops one with the record named."""
+"""The envelope: what is read back, what every reader skips, and what stops a reader, which then names the record."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from coordinator.streams.predictions.stage import in_events
 EVENTS = [configured(), record(T0), received(T0), tick(T0)]
 
 
-def test_a_decision_comes_back_as_it_went():
+def test_a_decision_is_read_back_as_it_was_written():
     upto, need = {"feeds": (7, 2)}, {"feeds": Need(3, 1, 2)}
     (body,) = encode_decision(EVENTS, epoch=4, seq=9, upto=upto, need=need)
     append = decode_append(body)
@@ -46,7 +46,7 @@ def test_a_decision_comes_back_as_it_went():
     ]
 
 
-def test_a_claim_comes_back_as_it_went():
+def test_a_claim_is_read_back_as_it_was_written():
     claim = Append(e=ENVELOPE_VERSION, epoch=3, seq=0, claim="host-1")
     assert decode_append(encode_append(claim)).claim == "host-1"
 
@@ -57,7 +57,7 @@ def test_the_same_event_has_the_same_bytes(event):
     assert encode_event(decode_event(body)) == body
 
 
-def test_a_large_decision_is_cut_into_parts_that_hold_every_event_once(monkeypatch):
+def test_a_large_decision_is_cut_into_parts_that_contain_every_event_once(monkeypatch):
     monkeypatch.setattr(envelope, "PART_BYTES_MAX", 1000)
     events = [record(T0 + i * 60_000) for i in range(20)]
     records = encode_decision(events, epoch=1, seq=1, upto={"feeds": (1, 1)}, need={})
@@ -78,7 +78,7 @@ def test_parts_fit_into_a_record_of_the_broker():
     assert max(len(record) for record in records) < envelope.MESSAGE_BYTES_MAX // 3
 
 
-def test_a_round_of_a_thousand_models_that_say_all_they_may_is_split_and_counts_once():
+def test_a_round_of_a_thousand_models_with_the_longest_answers_is_split_and_counts_once():
     note = {"note": "x" * 65_000}
     answers_by_model = {f"m{number:04}": note for number in range(1000)}
     *_, done = answers(T0, {})
@@ -98,7 +98,7 @@ def test_a_round_of_a_thousand_models_that_say_all_they_may_is_split_and_counts_
 
 
 def test_an_event_larger_than_a_part_is_a_part_of_its_own(monkeypatch):
-    """A checkpoint of ten thousand models: it cannot be cut, and the node must not stop over it."""
+    """A checkpoint of ten thousand models cannot be cut, and the node must not stop because of it."""
     monkeypatch.setattr(envelope, "PART_BYTES_MAX", 1000)
     large = record(T0 + 60_000, values={f"level{i}": "1.00" for i in range(100)})
     events = [record(T0), large, record(T0 + 120_000), record(T0 + 180_000)]
@@ -109,7 +109,7 @@ def test_an_event_larger_than_a_part_is_a_part_of_its_own(monkeypatch):
     assert events_of_parts == [events[:1], [large], events[2:]]
 
 
-def test_an_event_too_big_for_a_record_is_refused_by_its_id(monkeypatch):
+def test_an_event_too_large_for_a_record_is_refused_by_its_id(monkeypatch):
     monkeypatch.setattr(envelope, "PART_BYTES_MAX", 100)
     with pytest.raises(ValueError, match="feed/generated/BTCUSDT"):
         encode_decision([record(T0), record(T0 + 60_000)], epoch=1, seq=1, upto={}, need={})
@@ -140,7 +140,7 @@ GARBAGE = {
 
 
 @pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
-def test_garbage_is_skipped_and_what_follows_counts(garbage):
+def test_garbage_is_skipped_and_the_records_after_it_count(garbage):
     counter = Counter("feeds")
     claim = encode_append(Append(e=1, epoch=1, seq=0, claim="a"))
     (first,) = encode_decision([tick(1)], epoch=1, seq=1, upto={}, need={})
@@ -153,7 +153,7 @@ def test_garbage_is_skipped_and_what_follows_counts(garbage):
 def read_one(body: bytes) -> None:
     counter = Counter("inputs", Need(7, 1, 0))
     decision = counter.read(7, body)
-    assert decision.seq == 1  # it counts: what is in it is another matter
+    assert decision.seq == 1  # it counts, whatever its content is
     _ = decision.events
 
 
@@ -191,21 +191,21 @@ STOPS = {
 
 
 @pytest.mark.parametrize(("body", "named"), STOPS.values(), ids=STOPS)
-def test_what_must_not_be_skipped_stops_the_reader_and_names_topic_and_offset(body, named):
+def test_records_that_must_not_be_skipped_stop_the_reader_with_topic_and_offset(body, named):
     with pytest.raises(UnknownEventError, match=named) as stopped:
         read_one(body)
     assert "inputs" in str(stopped.value)
     assert "7" in str(stopped.value)
 
 
-def test_the_first_unknown_event_is_found_behind_known_ones():
+def test_the_first_unknown_event_is_found_after_known_ones():
     body = with_events(b"[" + encode_event(tick(1)) + b',{"kind":"MoonPhased","v":1,"id":"x"}]')
     with pytest.raises(UnknownEventError, match="MoonPhased"):
         read_one(body)
 
 
 def test_a_field_added_later_is_ignored_by_this_version():
-    """Fields may be added with a default: an older reader of the same event version reads on."""
+    """Fields may be added with a default: an older reader of the same event version can read on."""
     (event,) = decode_events(
         b'[{"kind":"ClockTicked","id":"tick/1","at":1,"v":1,"data":{"rehearsal":true,"mood":"calm"}}]'
     )
@@ -231,8 +231,8 @@ NO_EVENT = {
 
 
 @pytest.mark.parametrize("body", NO_EVENT.values(), ids=NO_EVENT)
-def test_a_plain_record_that_is_no_event_of_any_version_is_garbage_not_a_reason_to_stop(body):
-    """Anyone may write there: what no version could read must end as a dead letter, not as a dead worker."""
+def test_a_plain_record_that_is_no_event_of_any_version_is_garbage_and_does_not_stop_the_reader(body):
+    """Anyone may write there. A record that no version could read must become a dead letter and not stop a worker."""
     with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)):
         decode_event(body)
 
@@ -245,7 +245,7 @@ def test_a_plain_record_that_is_no_event_of_any_version_is_garbage_not_a_reason_
     ],
     ids=["an unknown kind", "a newer version"],
 )
-def test_a_plain_event_of_the_future_says_so_and_stops_no_reader_of_what_comes_from_outside(body):
+def test_a_plain_event_of_a_future_version_is_recognised_and_stops_no_reader_of_outside_records(body):
     with pytest.raises(UnknownEventError, match="c1"):
         decode_event(body)
     with pytest.raises(msgspec.DecodeError, match="upgrade this reader, then send it again"):
@@ -263,13 +263,13 @@ FROM_OUTSIDE = {
 
 
 @pytest.mark.parametrize("body", FROM_OUTSIDE.values(), ids=FROM_OUTSIDE)
-def test_what_comes_from_outside_is_bounded_and_refused_with_a_reason(body):
+def test_records_from_outside_are_bounded_and_refused_with_a_reason(body):
     with pytest.raises(msgspec.DecodeError) as refused:
         decode_outside(body)
     assert 0 < len(str(refused.value)) < 1000
 
 
-def test_half_a_letter_in_any_text_of_an_event_is_written_as_a_question_mark():
+def test_a_lone_surrogate_in_any_text_of_an_event_is_written_as_a_question_mark():
     letter = DeadLetteredData(origin="feed \ud800", position="1", reason="\udfff!", sha256="0", head="")
     event = DeadLettered(id="d", at=1, data=letter)
     assert decode_event(encode_event(event)).data.reason == "?!"
@@ -277,5 +277,5 @@ def test_half_a_letter_in_any_text_of_an_event_is_written_as_a_question_mark():
     assert b"feed ?" in record
 
 
-def test_a_plain_event_comes_back_as_it_went():
+def test_a_plain_event_is_read_back_as_it_was_written():
     assert decode_event(encode_event(COMMAND)) == COMMAND

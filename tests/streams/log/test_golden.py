@@ -1,8 +1,8 @@
-"""Every event kind and version ever written can still be read, to the same bytes.
+"""Every kind and version of event that was ever written can still be read, to the same bytes.
 
-tests/streams/log/golden holds one small file per kind and version: one event as it stands in a topic. A file is written once
-(COORDINATOR_WRITE_GOLDEN=1) and never again: it is the promise that stored events stay readable. A new kind, or a new
-version, without a file fails here.
+tests/streams/log/golden has one small file per kind and version, with one event as it is in a topic. A file is written
+once (COORDINATOR_WRITE_GOLDEN=1) and never again: it is the promise that stored events stay readable. A new kind or
+version without a file fails here.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SHAPES: dict[str, int] = {
     "ScopeAnswered.v1": 2,
     "SnapshotTaken.v1": 3,
 }
-"""How many shapes a version has had: each time that fields with defaults are added, one more. One where not named."""
+"""The number of shapes of a version: one more each time that fields with defaults were added. Not listed: one."""
 NAMES = [
     f"{kind}.v{version}" + (f".{shape}" if shape > 1 else "")
     for kind in sorted(KINDS)
@@ -63,13 +63,13 @@ def test_an_event_of_every_kind_and_version_can_be_read(name):
     again = encode_event(event)
     if (int(shape[0]) if shape else 1) == SHAPES.get(f"{kind}.{version}", 1):
         assert again == body
-    else:  # written before fields were added: all of it is still there
+    else:  # written before fields were added; everything in it is still there
         assert again != body
         assert_within(msgspec.json.decode(body), msgspec.json.decode(again))
 
 
 def assert_within(old: Any, new: Any) -> None:
-    """Every field of `old` stands in `new` with its value; only fields were added."""
+    """Every field of `old` is in `new` with its value: fields were only added."""
     if isinstance(old, dict):
         assert old.keys() <= new.keys()
         for key, value in old.items():
@@ -82,15 +82,15 @@ def assert_within(old: Any, new: Any) -> None:
         assert old == new
 
 
-def test_no_golden_file_was_taken_away_or_is_left_over():
+def test_no_golden_file_was_removed_or_is_left_over():
     assert {path.stem for path in GOLDEN.glob("*.json")} == set(NAMES)
 
 
-def test_every_kind_stands_in_a_topic_and_no_other_does():
+def test_every_kind_is_in_a_topic_and_no_other_kind_is():
     assert {BIRTH, *(kind for stream in STREAMS for kind in stream.events)} == set(KINDS)
 
 
-def test_every_version_but_the_newest_has_an_upcaster():
+def test_every_version_but_the_latest_has_an_upcaster():
     assert {(kind, v) for kind in KINDS for v in range(1, VERSIONS[kind])} == set(envelope.UPCASTERS)
 
 
@@ -98,7 +98,7 @@ def test_every_version_but_the_newest_has_an_upcaster():
 
 
 class ClockTicked2(Event, frozen=True, kw_only=True, tag_field="kind", tag="ClockTicked"):
-    """A made-up version 2: `rehearsal` became `lived`, the other way round."""
+    """A made-up version 2: `rehearsal` became its opposite, `lived`."""
 
     v: Literal[2] = 2  # type: ignore[assignment]
     data: dict[str, Any]
@@ -106,7 +106,7 @@ class ClockTicked2(Event, frozen=True, kw_only=True, tag_field="kind", tag="Cloc
 
 @pytest.fixture
 def version_2(monkeypatch):
-    """Tables of a later release, in which ClockTicked has a version 2."""
+    """Tables of a later release in which ClockTicked has a version 2."""
     union: Any = ClockTicked2
     for kind in AnyEvent.__args__:
         if kind.__name__ != "ClockTicked":
@@ -122,14 +122,14 @@ def version_2(monkeypatch):
     )
 
 
-def test_an_old_event_is_lifted_to_the_newest_version(version_2):
+def test_an_old_event_is_upcast_to_the_latest_version(version_2):
     event = decode_event(golden("ClockTicked.v1"))
     assert isinstance(event, ClockTicked2)
     assert (event.v, event.data) == (2, {"lived": not SAMPLES["ClockTicked"].data.rehearsal})
     assert (event.id, event.at) == (SAMPLES["ClockTicked"].id, SAMPLES["ClockTicked"].at)
 
 
-def test_old_and_new_stand_side_by_side_in_one_append(version_2):
+def test_old_and_new_versions_can_be_in_one_append(version_2):
     new = ClockTicked2(id="tick/9", at=9, data={"lived": True})
     body = (
         b"[" + b",".join([golden("ClockTicked.v1"), golden("InputReceived.v1.2"), encode_event(new)]) + b"]"
@@ -140,8 +140,8 @@ def test_old_and_new_stand_side_by_side_in_one_append(version_2):
     assert third == new
 
 
-def test_an_event_that_carries_raw_json_can_be_lifted_too(monkeypatch):
-    """An input's payload is raw JSON: no upcaster may lose it, nor its digits."""
+def test_an_event_with_raw_json_can_be_upcast_too(monkeypatch):
+    """An input's payload is raw JSON. An upcaster must not lose it or its digits."""
     monkeypatch.setitem(envelope.VERSIONS, "InputReceived", 1)
     monkeypatch.setitem(envelope.UPCASTERS, ("InputReceived", 0), lambda event: event | {"v": 1})
     old = golden("InputReceived.v1.2").replace(b'"v":1', b'"v":0')
@@ -155,7 +155,7 @@ def test_version_2_is_refused_by_this_release():
 
 
 def test_the_samples_leave_no_field_at_its_default():
-    """A golden file that holds only defaults would not notice a renamed field."""
+    """A golden file with defaults alone would not show a renamed field."""
     for kind, event in SAMPLES.items():
         data = type(event.data)
         for field in msgspec.structs.fields(data):
@@ -163,6 +163,6 @@ def test_the_samples_leave_no_field_at_its_default():
                 assert getattr(event.data, field.name) != field.default, f"{kind}.{field.name}"
 
 
-def test_the_samples_are_all_of_the_kinds():
+def test_there_is_a_sample_of_each_kind():
     assert set(SAMPLES) == set(KINDS)
     assert isinstance(SAMPLES["ClockTicked"].data, ClockTickedData)

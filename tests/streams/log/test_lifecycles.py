@@ -1,4 +1,4 @@
-"""The lifecycles, as tables of cases: every legal move, and that every other one is refused by name."""
+"""The lifecycles as tables of cases: every legal transition, and the refusal of every other by name."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def statuses(name: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", LEGAL)
-def test_the_table_is_the_design(name):
+def test_the_table_is_that_of_the_design(name):
     assert {(*move, after) for move, after in lifecycle.TABLES[name].items()} == LEGAL[name]
 
 
 @pytest.mark.parametrize(("name", "move"), [(name, move) for name in LEGAL for move in sorted(LEGAL[name])])
-def test_a_legal_move(name, move):
+def test_a_legal_transition_leads_to_its_state(name, move):
     before, kind, after = move
     assert lifecycle.advance(lifecycle.TABLES[name], before, kind) == after
 
@@ -63,7 +63,7 @@ ILLEGAL = [
 
 
 @pytest.mark.parametrize(("name", "status", "kind"), ILLEGAL)
-def test_an_illegal_move_names_event_and_state_and_changes_nothing(name, status, kind):
+def test_an_illegal_transition_names_event_and_state_and_changes_nothing(name, status, kind):
     before = dict(lifecycle.TABLES[name])
     with pytest.raises(IllegalTransitionError) as refused:
         lifecycle.advance(lifecycle.TABLES[name], status, kind)
@@ -72,7 +72,7 @@ def test_an_illegal_move_names_event_and_state_and_changes_nothing(name, status,
     assert lifecycle.TABLES[name] == before
 
 
-def test_the_illegal_moves_are_many_enough_to_mean_something():
+def test_there_are_enough_illegal_transitions_to_be_a_test():
     assert len(ILLEGAL) > 50
 
 
@@ -85,7 +85,7 @@ def test_every_status_can_be_reached_and_nothing_leaves_a_final_one(name):
     assert {before for before, _ in table} & FINAL[name] == set()
 
 
-def test_the_tables_speak_of_events_that_exist():
-    """Or, of a prediction, of the moves that an event in columns holds: `test_transitions.py`."""
+def test_the_tables_name_existing_events():
+    """Or, for predictions, transitions that an event in columns contains: `test_transitions.py`."""
     moves = {"pending", "absent", "failed", "scored", "scoring-failed", "replaced"}
     assert {kind for table in lifecycle.TABLES.values() for _, kind in table} <= set(KINDS) | moves

@@ -1,4 +1,4 @@
-"""A stage's state in its own topic: written in parts, found again, taken up by a new owner, checked by readers."""
+"""A stage's state in its own topic: written in parts, found again, used by a new owner, checked by readers."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def state_records(after: Need, *, n: int = 3, form: str = "f") -> list[bytes]:
     return records_of(form, parts, epoch=after.epoch, after=after, upto={}, need={})
 
 
-def test_a_state_is_found_once_all_its_parts_are_read_whatever_their_order():
+def test_a_state_is_found_after_all_its_parts_are_read_in_any_order():
     states = StatesRead("f")
     old, new = state_records(Need(10, 1, 9)), state_records(Need(20, 1, 18))
     assert [states.read(record) for record in [new[2], old[0], new[0], old[1]]] == [None] * 4
@@ -86,7 +86,7 @@ def test_a_state_of_another_form_is_passed_over():
     assert (states.newest, states.others) == (None, True)
 
 
-def test_nobody_counts_a_recorded_state():
+def test_recorded_states_do_not_count_as_decisions():
     plain, tail = Counter("scores", Need(0, 1, 4)), TailCounter("scores")
     decided = envelope.encode_decision([], epoch=1, seq=5, upto={}, need={})[0]
     following = envelope.encode_decision([], epoch=1, seq=6, upto={}, need={})[0]
@@ -98,7 +98,7 @@ def test_nobody_counts_a_recorded_state():
     assert [decision.seq for decision in counted if decision is not None] == [6]
 
 
-def test_a_state_written_by_an_owner_that_was_replaced_is_true_all_the_same():
+def test_a_state_written_by_a_replaced_owner_is_valid_all_the_same():
     def decided(epoch: int, seq: int) -> bytes:
         return envelope.encode_decision([], epoch=epoch, seq=seq, upto={}, need={})[0]
 
@@ -127,7 +127,7 @@ def test_a_state_written_by_an_owner_that_was_replaced_is_true_all_the_same():
     assert after.state() == whole.state()
 
 
-def test_a_state_is_due_by_the_bytes_of_what_was_decided_since():
+def test_a_state_is_due_after_a_number_of_decided_bytes():
     assert not is_due(recorded_state.EVERY_BYTES_MIN - 1, 0)
     assert is_due(recorded_state.EVERY_BYTES_MIN, 0)
     assert not is_due(19 * 10**6, 10**6)
@@ -139,7 +139,7 @@ def test_a_state_is_due_by_the_bytes_of_what_was_decided_since():
 
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """States are recorded every few decisions, in several parts. No market is kept for other tests that has them."""
+    """States are recorded every few decisions, in several parts. Markets of other tests have none."""
     monkeypatch.setattr(recorded_state, "EVERY_BYTES_MIN", 2000)
     monkeypatch.setattr(recorded_state, "EVERY_STATES", 1)
     monkeypatch.setattr(recorded_state, "PART_BYTES_MAX", 700)
@@ -152,7 +152,7 @@ def states_in(log: MemoryLog, topic: str) -> int:
 
 
 def read_whole(log: MemoryLog, topic: str, new_stage: Callable[[], AnyStage] | None = None) -> int:
-    """How many recorded states are what the events before them make. Raises WrongStateError."""
+    """The number of recorded states, each checked against the events before it. Raises WrongStateError."""
     check = StateCheck((new_stage or STAGES[topic])())
     for offset, record in enumerate(log[topic]):
         check.read(offset, record)
@@ -161,13 +161,13 @@ def read_whole(log: MemoryLog, topic: str, new_stage: Callable[[], AnyStage] | N
 
 @pytest.mark.parametrize("topic", STAGES)
 @pytest.mark.usefixtures("often")
-def test_owners_that_begin_at_a_recorded_state_decide_the_same_whoever_is_killed(topic: str) -> None:
+def test_owners_that_begin_at_a_recorded_state_decide_the_same_after_any_kill(topic: str) -> None:
     sources = test_crash_chain.sources_of(topic, test_crash_chain.market(1))
     check_owners_that_are_killed(topic, STAGES[topic], sources)
 
 
 @pytest.mark.usefixtures("often")
-def test_what_ensembles_know_of_the_past_is_in_the_recorded_state() -> None:
+def test_the_past_that_ensembles_use_is_in_the_recorded_state() -> None:
     contract = CrunchContract(
         ensembles=test_crash_score.ENSEMBLES,
         score_type=test_crash_score.WithError,
@@ -199,16 +199,16 @@ def check_owners_that_are_killed(
     while not live(log, new_stage, rng.randint(2, 12), run):
         lives += 1
         assert lives < 3 * len(expected[topic]) + 50, "no progress"
-    live(log, new_stage, 100, run)  # whoever comes after all of them begins at a state too
+    live(log, new_stage, 100, run)  # the owner after all of them begins at a state too
     assert taken_up >= 1
     assert log.counted(topic) == expected.counted(topic)
-    # What each life wrote down is what a whole reading makes of it.
+    # The state that each life wrote equals that of a reading from the first record.
     assert read_whole(log, topic, new_stage) >= 2
     return log
 
 
 @pytest.mark.usefixtures("often")
-def test_a_state_that_was_altered_is_found_and_named():
+def test_an_altered_state_is_found_and_named():
     topic = "scores"
     log = undisturbed(test_crash_score.mixed_market(1), STAGES[topic])
     place, record = next((i, body) for i, body in enumerate(log[topic]) if b'"scored_until":' in body)
@@ -220,7 +220,7 @@ def test_a_state_that_was_altered_is_found_and_named():
 
 
 @pytest.mark.usefixtures("often")
-def test_a_state_that_names_another_place_in_its_sources_is_found():
+def test_a_state_with_another_position_in_its_sources_is_found():
     log = undisturbed(test_crash_score.mixed_market(1), STAGES["scores"])
     for offset, record in enumerate(log["scores"]):
         append = decode_append(record)
@@ -231,7 +231,7 @@ def test_a_state_that_names_another_place_in_its_sources_is_found():
         read_whole(log, "scores")
 
 
-def test_a_stage_whose_fold_means_another_thing_has_another_form(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_with_a_changed_fold_has_another_state_format(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = STAGES["scores"]()
     before = form_of(stage)
     monkeypatch.setattr(ScoreStage, "form", 2)

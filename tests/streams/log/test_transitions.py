@@ -1,4 +1,4 @@
-"""Every move of every prediction out of the events that hold a round in columns."""
+"""The transitions of every prediction, derived from events that contain a round in columns."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_an_answer_is_pending_absent_or_failed():
     ]
 
 
-def test_a_round_that_is_scored_moves_what_was_pending_and_nothing_else():
+def test_scoring_a_round_moves_pending_predictions_and_no_others():
     (event,) = round_scores(T0, {"a": 5, "b": "ABSENT", "c": "FAILED"})
     failed = ScoreEntry("d", "FAILED", "node", reason="score is not finite: nan")
     entries = [*event.data.entries(), failed]
@@ -57,7 +57,7 @@ ENTRIES = [
 
 
 @pytest.mark.parametrize("entries", [ENTRIES, ENTRIES[:1], ENTRIES[1:2], []])
-def test_entries_go_into_columns_and_come_back(entries):
+def test_entries_can_be_converted_to_columns_and_back(entries):
     (event,) = round_scores(T0, {})
     event = msgspec.structs.replace(event, data=msgspec.structs.replace(event.data, **in_columns(entries)))
     again = decode_event(encode_event(event))
@@ -66,7 +66,7 @@ def test_entries_go_into_columns_and_come_back(entries):
     assert again.data.entries() == entries
 
 
-def test_a_reason_that_many_share_stands_once():
+def test_a_reason_that_many_share_is_stored_once():
     columns = in_columns([ScoreEntry(str(i), "FAILED", "node", reason="no ground truth") for i in range(50)])
     assert columns["reasons"] == ["no ground truth"]
 
@@ -84,7 +84,7 @@ MISFITS = {
 
 
 @pytest.mark.parametrize("change", MISFITS.values(), ids=MISFITS)
-def test_columns_that_do_not_fit_together_are_no_event(change):
+def test_columns_that_do_not_fit_together_are_invalid(change):
     (event,) = round_scores(T0, {"a": 1, "b": "ABSENT"})
     plain = msgspec.json.decode(encode_event(event))
     plain["data"] |= msgspec.to_builtins(change)

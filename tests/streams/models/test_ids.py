@@ -1,4 +1,4 @@
-"""Every event of `models` has an id of its own, also while the feed's clock stands still.
+"""Every event of `models` has a unique id, also while the feed's clock stands still.
 
 Found by `coordinator simulate --seed 25 --rounds 1`: a model left and was seen again before the first tick.
 """
@@ -12,7 +12,7 @@ from coordinator.streams.ports import ModelInfo, ModelNotice
 INFO = ModelInfo("m1", "one", "m1-1", "c1", "c1")
 
 
-def test_a_model_that_leaves_and_is_seen_several_times_in_one_instant():
+def test_a_model_may_leave_and_be_seen_several_times_in_one_instant():
     stage = ModelStage()
     events = []
     for change in ("seen", "left") * 3:

@@ -1,4 +1,4 @@
-"""Answers that are no objects: lists and other JSON that a RootModel describes, and very large ones."""
+"""Answers that are not objects: lists and other JSON that a RootModel describes, and very large ones."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Skipping(RootModel[list[float] | None]):
 
 TWO = [{"step": 300, "loc": 0.0, "scale": 12.5}, {"step": 600, "loc": 1.0, "scale": 2.5}]
 JUDGED = {
-    # type, what came, (plain or None, what is said)
+    # type, answer, (plain JSON or None, message)
     "a list": (Densities, TWO, TWO, ""),
     "of the wrong length": (Densities, TWO[:1], None, "two are asked for"),
     "of a value out of bounds": (
@@ -68,18 +68,18 @@ JUDGED = {
 
 
 @pytest.mark.parametrize(("kind", "came", "plain", "says"), JUDGED.values(), ids=JUDGED)
-def test_an_answer_is_what_its_type_describes(kind, came, plain, says):
+def test_an_answer_is_read_as_its_type_describes(kind, came, plain, says):
     checked, reason = check_output(came, kind, 10_000)
     assert checked == plain
     assert says in reason
     assert bool(reason) == (plain is None)
 
 
-def test_an_object_type_takes_no_list():
+def test_an_object_type_accepts_no_list():
     assert check_output([1.0], Density, 1000) == (None, "BAD_OUTPUT: a list, not an object")
 
 
-def test_answers_to_try_are_made_of_the_type_or_taken_from_its_examples():
+def test_sample_answers_are_made_from_the_type_or_taken_from_its_examples():
     assert [answer.root for answer in answers_to_try(Paths)][:1] == [[[1.0, 2.0], [3.0, 4.0]]]
     assert usual_answer(Paths) == [[1.0, 2.0], [3.0, 4.0]]
     assert recorded(read_back(answers_to_try(Paths)[0])) == [[1.0, 2.0], [3.0, 4.0]]
@@ -90,7 +90,7 @@ def test_answers_to_try_are_made_of_the_type_or_taken_from_its_examples():
         name: str = Field(examples=["norm"])
 
     assert answers_to_try(Pair)[0] == Pair(bounds=(0.5, 0.5), name="norm")
-    assert answers_to_try(Densities) == []  # no type says that it must be two
+    assert answers_to_try(Densities) == []  # no type says that there must be two
 
 
 def crps(answers: Any, truth: Any, context: Any) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def test_each_prediction_of_lists_is_scored_alone(monkeypatch):
 # --- large ones ----------------------------------------------------------------------------------------------
 
 
-def test_a_large_answer_stays_out_of_the_read_models_and_is_told_by_its_size(tmp_path, monkeypatch):
+def test_a_large_answer_stays_out_of_the_read_models_and_is_shown_by_its_size(tmp_path, monkeypatch):
     monkeypatch.setattr(view, "OUTPUT_BYTES_KEPT", 15)
     log = LogBuilder()
     log.terms()

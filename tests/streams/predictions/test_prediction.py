@@ -1,4 +1,4 @@
-"""Rounds: what an answer is worth, whose fault a missing one is, who stands on the roster."""
+"""Rounds: how answers are judged, whose fault a missing answer is, which models are on the roster."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Checked(BaseModel):
         return value
 
 
-# Numbers are read as pydantic reads them; a contract that means numbers alone says StrictFloat.
+# Numbers are read as pydantic reads them. A contract that accepts numbers alone uses StrictFloat.
 GOOD |= {
     "a truth value for a number": ({"value": True}, InferenceOutput, {"value": 1.0}),
     "text for a number, as Python writes it": ({"value": "1_000"}, InferenceOutput, {"value": 1000.0}),
@@ -162,19 +162,19 @@ def test_a_good_answer_is_recorded_as_plain_json(output, output_type, plain):
 
 
 @pytest.mark.parametrize(("output", "output_type", "reason"), BAD.values(), ids=BAD)
-def test_a_bad_answer_says_what_is_wrong(output, output_type, reason):
+def test_a_bad_answer_is_recorded_with_the_error(output, output_type, reason):
     plain, fault = check_output(output, output_type, MAX_BYTES)
     assert plain is None
     assert reason in fault
 
 
-def test_an_answer_that_nests_without_end_is_none_also_beside_the_point():
+def test_an_answer_that_nests_too_deep_is_invalid_also_in_an_unused_field():
     assert check_output({"value": 0.5, "x": nested(90)}, InferenceOutput, MAX_BYTES) == ({"value": 0.5}, "")
     assert check_output({"value": 0.5, "x": nested(101)}, InferenceOutput, MAX_BYTES)[0] is None
 
 
 @pytest.mark.parametrize("size", [len(b'{"side":"up","note":""}') + 1, 200])
-def test_the_size_counts_the_bytes_recorded(size):
+def test_the_size_is_that_of_the_recorded_bytes(size):
     note = "x" * (size - len(b'{"side":"up","note":""}'))
     assert check_output({"side": "up", "note": note}, Worded, size)[0] is not None
     assert check_output({"side": "up", "note": note}, Worded, size - 1)[0] is None
@@ -193,7 +193,7 @@ def test_the_size_counts_the_bytes_recorded(size):
         (float("nan"), "the value"),
     ],
 )
-def test_the_first_number_that_is_not_finite_is_found_by_its_path(value, path):
+def test_the_first_number_that_is_not_finite_is_named_by_its_path(value, path):
     assert not_finite(value) == path
 
 
@@ -218,7 +218,7 @@ def judged(reply: ModelReply | None, output_type: type[BaseModel] = InferenceOut
 
 
 def recorded(the_round: RoundOpened, *entries: Any) -> list[Any]:
-    """The events of one scope, through their bytes."""
+    """The events of one scope, encoded and decoded."""
     events = list(in_events(the_round, {"60s": entries}, T0 + 5))
     (record,) = encode_decision(events, epoch=1, seq=1, upto={}, need={})
     append = decode_append(record)
@@ -233,7 +233,7 @@ def test_the_table_names_every_outcome():
 @pytest.mark.parametrize(
     ("outcome", "status", "fault"), [(outcome, *worth) for outcome, worth in JUDGED.items()]
 )
-def test_each_outcome_ends_in_one_answer_with_a_reason_and_a_fault(outcome, status, fault):
+def test_each_outcome_becomes_one_answer_with_a_reason_and_a_fault(outcome, status, fault):
     output = {"value": 0.5} if outcome is Outcome.OK else None
     event = judged(
         ModelReply("m1", "d2", outcome, fault, output=output, detail="what it said", exec_time_us=7)
@@ -242,7 +242,7 @@ def test_each_outcome_ends_in_one_answer_with_a_reason_and_a_fault(outcome, stat
     if fault:
         unread = (
             f"{UNREADABLE}{QUOTED}" if outcome is Outcome.BAD_OUTPUT else ""
-        )  # its bytes may be the answer's
+        )  # its bytes may be those of the answer
         assert (event.fault, event.reason) == (fault, f"{outcome}: {unread}what it said")
         assert event.deployment_id == "m1-d"
     else:
@@ -256,32 +256,32 @@ def test_a_model_that_is_recovering_is_absent_by_its_own_fault():
     assert event.fault == "model"
 
 
-def test_a_model_without_a_reply_is_absent_by_the_node():
+def test_a_model_without_a_reply_is_absent_by_the_nodes_fault():
     event = judged(None)
     assert event.status == "ABSENT"
     assert (event.fault, event.reason) == ("node", "ABSENT: no reply")
 
 
-def test_an_answer_that_is_no_answer_has_failed():
+def test_an_invalid_answer_has_failed():
     event = judged(ModelReply("m1", "d", Outcome.OK, output={"value": float("nan")}))
     assert event.status == "FAILED"
     assert (event.fault, event.reason) == ("model", "BAD_OUTPUT: .value is not finite")
 
 
-def test_a_reason_is_cut():
+def test_a_long_reason_is_cut():
     assert (
         len(judged(ModelReply("m1", "d", Outcome.MODEL_FAILED, "model", detail="x" * 9999)).reason)
         == REASON_CHARS
     )
 
 
-def test_a_key_that_cannot_be_written_does_not_break_the_record_that_names_it():
+def test_a_key_that_cannot_be_encoded_does_not_break_the_record_that_names_it():
     event = judged(ModelReply("m1", "d", Outcome.OK, output={"value": 0.5, "\ud800": float("nan")}))
     assert event.reason == "BAD_OUTPUT: .? is not finite"
     assert recorded(opened(T0, ["m1"]), event)
 
 
-def test_a_models_own_words_cannot_break_the_record():
+def test_a_models_error_text_cannot_break_the_record():
     event = judged(ModelReply("m1", "d", Outcome.MODEL_FAILED, "model", detail="half a letter \ud800"))
     assert recorded(opened(T0, ["m1"]), event)
 
@@ -301,8 +301,8 @@ def test_every_model_has_one_answer_in_the_order_of_the_roster():
 
 
 @pytest.mark.parametrize("kilobytes", [0, 1, 64])
-def test_large_answers_stand_in_several_events_that_a_record_can_hold(kilobytes):
-    """Who said what is the same; the cut is by content alone, so a decision made twice is cut alike."""
+def test_large_answers_are_split_over_several_events_that_fit_into_a_record(kilobytes):
+    """The answers are the same. The split depends on content alone, so a repeated decision is split alike."""
     models = [f"m{i}" for i in range(100)]
     the_round = opened(T0, models)
     output = msgspec.Raw(msgspec.json.encode({"note": "x" * 1000 * kilobytes}))
@@ -316,7 +316,7 @@ def test_large_answers_stand_in_several_events_that_a_record_can_hold(kilobytes)
         assert len(record) < MESSAGE_BYTES_MAX
 
 
-def test_one_bad_answer_does_not_touch_the_others():
+def test_one_bad_answer_does_not_affect_the_others():
     """W2 of the peer: one NaN stopped everybody's predictions."""
     the_round = opened(T0, ["a", "b", "c"])
     replies = {
@@ -329,7 +329,7 @@ def test_one_bad_answer_does_not_touch_the_others():
 
 
 @pytest.mark.parametrize("reason", [NODE_RESTARTED, NODE_LATE])
-def test_a_round_nobody_could_answer_is_absent_for_all_by_the_node(reason):
+def test_in_a_round_nobody_could_answer_all_are_absent_by_the_nodes_fault(reason):
     missed = all_missed(opened(T0, ["a", "b"], scope_keys=("x", "y")), reason, "node")
     assert {key: [entry.model_id for entry in entries] for key, entries in missed.items()} == {
         "x": ["a", "b"],
@@ -339,7 +339,7 @@ def test_a_round_nobody_could_answer_is_absent_for_all_by_the_node(reason):
     assert {(entry.status, entry.reason, entry.fault) for entry in every} == {("ABSENT", reason, "node")}
 
 
-def test_of_a_round_left_open_who_was_recorded_is_left_out_and_who_killed_the_worker_failed():
+def test_in_a_round_left_open_recorded_models_are_left_out_and_the_one_that_killed_the_worker_failed():
     missed = all_missed(opened(T0, ["a", "b", "c"]), NODE_RESTARTED, "node", but={"a"}, died_of={"b", "a"})
     assert [(entry.model_id, entry.status, entry.fault, entry.reason) for entry in missed["60s"]] == [
         ("b", "FAILED", "model", WORKER_DIED),
@@ -348,7 +348,7 @@ def test_of_a_round_left_open_who_was_recorded_is_left_out_and_who_killed_the_wo
 
 
 def arrive(stage, data, offset: int) -> None:
-    """An input comes, in a decision of its own."""
+    """An input in a decision of its own."""
     event = msgspec.structs.replace(received(T0), data=data)
     stage.fold(stage.state, Told("inputs", event, (offset, 0), Need(offset), Need(offset + 1)))
 
@@ -361,7 +361,7 @@ def test_a_round_is_open_from_its_opening_to_its_answer():
     data = received(T0).data
     draft = stage.hear(Asked(data, [RosterEntry(model_id="a", deployment_id="d")], T0 + 1, 1))
     assert [type(event) for event in draft.events] == [RoundOpened]
-    assert draft.upto == {}  # opening decides nothing yet: a crash now leaves the input to the next owner
+    assert draft.upto == {}  # opening decides nothing yet: after a crash now, the next owner gets the input
     stage.remember(draft)
     the_id = data.input_id
     assert list(stage.state.open_rounds) == [the_id]
@@ -375,20 +375,20 @@ def test_a_round_is_open_from_its_opening_to_its_answer():
     assert (stage.state.own.rounds, stage.state.arrived) == ({}, {})
 
 
-def test_nothing_can_be_answered_that_was_not_opened():
+def test_a_round_that_was_not_opened_cannot_be_answered():
     with pytest.raises(RuntimeError, match="no round of x is open"):
         PredictionStage().hear(Answered("x", {}, T0))
 
 
-def test_a_new_owner_knows_which_round_a_dead_one_left_open():
+def test_a_new_owner_knows_the_round_that_the_previous_one_left_open():
     scene = given(PredictionStage()).own(opened(T0, ["a"]))
     (left,) = scene.stage.state.open_rounds.values()
     assert left.opened == opened(T0, ["a"])
     assert left.opened.data.contract_hash == HASH
 
 
-def test_rounds_side_by_side_decide_up_to_the_oldest_that_is_open():
-    """Also after a crash: what was answered behind an open round is not asked again."""
+def test_rounds_side_by_side_decide_up_to_the_oldest_open_one():
+    """The same after a crash: a round that was answered after an open one is not asked again."""
     stage, after = PredictionStage(), PredictionStage()
     inputs = [received(T0, subject).data for subject in ("A", "B", "C")]
     roster = [RosterEntry(model_id="m", deployment_id="d")]
@@ -415,8 +415,8 @@ def test_rounds_side_by_side_decide_up_to_the_oldest_that_is_open():
     assert after.hear(Answered(a, {}, T0)).upto == {"inputs": (1, 0)}
 
 
-def test_what_was_answered_behind_an_open_round_is_known_until_upto_has_passed_it():
-    """A new owner may close the oldest round before it has read what stands behind it."""
+def test_a_round_answered_after_an_open_one_is_remembered_until_upto_has_passed_it():
+    """A new owner may close the oldest round before it has read the records after it."""
     stage = PredictionStage()
     inputs = [received(T0, subject).data for subject in ("A", "B", "C")]
     roster = [RosterEntry(model_id="m", deployment_id="d")]
@@ -449,7 +449,7 @@ def notice(change: str, model_id: str = "7", deployment: str = "d1", **fields: s
 
 
 NOTICES = {
-    # what the gateway noticed, in turns: the kinds of events of each turn
+    # notices of the gateway in turns: the kinds of events of each turn
     "seen once": ([[notice("seen")]], [["ModelSeen"]]),
     "seen again": ([[notice("seen")], [notice("seen")]], [["ModelSeen"], []]),
     "seen twice at once": ([[notice("seen"), notice("seen")]], [["ModelSeen"]]),
@@ -482,7 +482,7 @@ NOTICES = {
 
 
 @pytest.mark.parametrize(("turns", "expected"), NOTICES.values(), ids=NOTICES)
-def test_a_notice_makes_an_event_only_where_it_tells_something_new(turns, expected):
+def test_a_notice_makes_an_event_only_if_it_is_news(turns, expected):
     stage, kinds = ModelStage(), []
     for i, notices in enumerate(turns):
         draft = stage.offer(notices, T0 + i * MINUTE)
@@ -492,8 +492,8 @@ def test_a_notice_makes_an_event_only_where_it_tells_something_new(turns, expect
     assert kinds == expected
 
 
-def test_a_model_seen_before_there_was_a_clock_is_seen_again_when_there_is_one():
-    """A node's models come before its first tick; without this they would have been first seen in 1970."""
+def test_a_model_seen_before_the_first_tick_is_seen_again_after_it():
+    """A node's models appear before its first tick. Without this they would have been first seen in 1970."""
     stage = ModelStage()
     stage.remember(stage.offer([notice("seen"), notice("seen", model_id="gone")], 0))
     assert stage.offer([], 0) is None
@@ -505,7 +505,7 @@ def test_a_model_seen_before_there_was_a_clock_is_seen_again_when_there_is_one()
     assert len(stage.models.roster()) == 1
 
 
-def test_offering_decides_nothing_until_it_is_remembered():
+def test_offering_a_notice_changes_nothing_until_the_draft_is_remembered():
     stage = ModelStage()
     assert stage.offer([notice("seen")], T0) == stage.offer([notice("seen")], T0)
 
@@ -519,7 +519,7 @@ def roster(*notices: ModelNotice) -> list[tuple[str, str]]:
     return [(entry.model_id, entry.deployment_id) for entry in stage.models.roster()]
 
 
-def test_the_roster_names_whom_to_ask_in_order():
+def test_the_roster_lists_the_models_to_ask_in_order():
     assert roster(notice("seen", "9"), notice("seen", "10"), notice("seen", "1")) == [
         ("1", "d1"),
         ("10", "d1"),
@@ -528,7 +528,7 @@ def test_the_roster_names_whom_to_ask_in_order():
     assert roster(notice("seen"), notice("seen", deployment="d2")) == [("7", "d2")]
 
 
-def test_only_a_model_that_stopped_leaves_the_roster():
+def test_only_a_stopped_model_leaves_the_roster():
     assert roster(notice("seen"), notice("recovering"), notice("failed", code="X")) == [("7", "d1")]
     assert roster(notice("seen"), notice("left")) == []
     assert roster(notice("seen"), notice("left"), notice("seen", deployment="d2")) == [("7", "d2")]
@@ -537,7 +537,7 @@ def test_only_a_model_that_stopped_leaves_the_roster():
     ]
 
 
-def test_a_banned_model_stays_off_even_when_it_comes_back():
+def test_a_banned_model_stays_off_when_it_comes_back():
     from coordinator.streams.events import ModelBanned, ModelBannedData
 
     stage = ModelStage()
@@ -550,7 +550,7 @@ def test_a_banned_model_stays_off_even_when_it_comes_back():
     assert stage.models.roster() == []
 
 
-def test_what_the_orchestrator_says_cannot_break_the_record():
+def test_the_orchestrators_texts_cannot_break_the_record():
     draft = ModelStage().offer(
         [notice("seen"), notice("failed", code="X", reason="half a letter \ud800")], T0
     )

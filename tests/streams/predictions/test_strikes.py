@@ -1,4 +1,4 @@
-"""Our own strikes: only a good prediction sets them back, and only what is the model's fault counts."""
+"""The node's own strikes: only a good prediction resets them, and only the model's own faults count."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.streams.build import answer_entries
 from coordinator.streams.predictions.strikes import MULTIPLE_FAILED, MULTIPLE_TIMEOUT, Strikes
 
 ROUNDS = {
-    # what model "m" did in each round -> after which rounds it is due, with which code (3 strikes)
+    # what model "m" did in each round -> the rounds after which it is due for a report, and the code (3 strikes)
     "good": ([0.1, 0.2, 0.3, 0.4], []),
     "three bad answers": (["FAILED"] * 3, [(3, MULTIPLE_FAILED)]),
     "three silences": (["ABSENT"] * 3, [(3, MULTIPLE_TIMEOUT)]),
@@ -29,7 +29,7 @@ def rounds(answers_in_turn):
 
 
 @pytest.mark.parametrize(("answers_in_turn", "expected"), ROUNDS.values(), ids=ROUNDS)
-def test_who_is_due_for_a_report(answers_in_turn, expected):
+def test_a_model_is_due_for_a_report_after_its_strikes(answers_in_turn, expected):
     strikes = Strikes()
     due = [
         (number, strike) for number, round_ in rounds(answers_in_turn) for strike in strikes.note(round_, 3)
@@ -38,7 +38,7 @@ def test_who_is_due_for_a_report(answers_in_turn, expected):
     assert all(strike.model_id == "m" and "rounds in a row" in strike.reason for _, strike in due)
 
 
-def test_counting_begins_anew_once_it_is_reported():
+def test_counting_restarts_after_a_report():
     strikes = Strikes()
     reported_rounds = []
     for number, round_ in rounds(["FAILED"] * 7):
@@ -48,13 +48,13 @@ def test_counting_begins_anew_once_it_is_reported():
     assert reported_rounds == [3, 6]
 
 
-def test_zero_strikes_mean_that_nobody_is_ever_due():
+def test_with_zero_strikes_nobody_is_ever_due():
     strikes = Strikes()
     assert [strike for _, round_ in rounds(["FAILED"] * 500) for strike in strikes.note(round_, 0)] == []
 
 
-def test_a_report_of_a_model_at_an_open_question_quotes_nothing_that_it_said():
-    """The report comes back as a notice, which every reader of `models` and the API tell."""
+def test_a_report_about_a_model_at_an_open_question_quotes_nothing_of_its_answer():
+    """The report comes back as a notice, which every reader of `models` and the API can see."""
     strikes = Strikes()
     entry = answer_entries({"m": "FAILED"})[0]
     raised = msgspec.structs.replace(entry, reason="MODEL_FAILED: ValueError: not 0.31415927")

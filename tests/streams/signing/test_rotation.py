@@ -1,4 +1,4 @@
-"""A rotation proves itself by both signatures; the stage records one successor of each key, and refuses the rest."""
+"""A rotation is proven by both signatures. The stage records one successor of each key and refuses any other."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ def outcomes(scene: Given, *commands: RotateEvidenceKey) -> list[str]:
 
 
 @pytest.mark.parametrize("why", FAULTS)
-def test_what_not_both_keys_signed_is_no_rotation_and_the_stage_refuses_it(why: str):
+def test_a_rotation_that_lacks_a_signature_is_invalid_and_the_stage_refuses_it(why: str):
     assert why in rotation_fault(FAULTS[why], "coordinator/btc-up")
     assert outcomes(stage(), command(FAULTS[why])) == ["CommandRefused 422"]
 
 
-def test_a_rotation_is_recorded_once_and_the_same_again_changes_nothing():
+def test_a_rotation_is_recorded_once_and_its_repetition_changes_nothing():
     assert rotation_fault(GOOD, "coordinator/btc-up") == ""
     again = command(GOOD, "again")
     assert outcomes(stage(), command(GOOD), again) == ["EvidenceKeyRotated 200"]
 
 
-def test_a_key_has_one_successor_and_no_key_comes_back():
+def test_a_key_has_one_successor_and_no_key_returns():
     scene = stage()
     assert outcomes(scene, command(GOOD), command(rotation(OLD, OTHER), "fork")) == [
         "EvidenceKeyRotated 200",

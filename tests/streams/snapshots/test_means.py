@@ -1,4 +1,4 @@
-"""The means that are summed up without pydantic: the very floats that the default aggregate gives of typed results."""
+"""Means computed without pydantic: the very floats that the default aggregate returns for typed results."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Checked(ScoreResult):
 
 
 def typed(score_results: Sequence[Any]) -> dict[str, float]:
-    """The default aggregate as an author's own function: it gets typed results."""
+    """The default aggregate as an author's own function, which receives typed results."""
     return defaults.aggregate_snapshot(score_results)
 
 
@@ -50,17 +50,17 @@ ROWS = st.lists(
 
 @pytest.mark.parametrize("score_type", [ScoreResult, Wide, Whole, Checked])
 @given(rows=ROWS, decimals=st.integers(0, 9))
-def test_a_summary_is_the_same_whoever_sums_it_up(score_type, rows, decimals):
+def test_a_summary_is_the_same_with_and_without_typed_results(score_type, rows, decimals):
     contract = DEFAULT.model_copy(update={"score_type": score_type, "score_decimals": decimals})
     by_the_author = contract.model_copy(update={"aggregate_snapshot": typed})
     scores = {"m": [(n, "inp", "60s", row) for n, row in enumerate(rows)]}
     assert summaries(contract, scores) == summaries(by_the_author, scores)
 
 
-def test_the_default_aggregate_makes_no_typed_result(monkeypatch):
+def test_the_default_aggregate_creates_no_typed_result(monkeypatch):
     monkeypatch.setattr(
         "coordinator.streams.snapshots.summary.validator",
-        lambda _type: pytest.fail,  # called for a row only
+        lambda _type: pytest.fail,  # called for a row alone
     )
     contract = DEFAULT.model_copy(update={"score_type": Wide})
     scores = {"m": [(n, "inp", "60s", {"value": n, "base": 2 * n, "extra": 7}) for n in range(3)]}

@@ -1,4 +1,6 @@
-"""Metrics of a period: hand-made series with known answers, the undefined cases, and what must not matter."""
+"""Metrics of a period: series made by hand with known results, the undefined cases, and the inputs that must not
+matter.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ NAN = float("nan")
 
 
 def series(outcomes, chunks=10, scores=None, **signals):
-    """A period from the models' signals by name; scores are signal * outcome where none are given."""
+    """A period from the models' signals by name. Scores are signal * outcome unless given."""
     columns = np.column_stack([np.array(column, dtype=float) for column in signals.values()])
     truth = np.array(outcomes, dtype=float)
     scored = columns * truth[:, None] if scores is None else np.array(scores, dtype=float)
@@ -32,7 +34,7 @@ UP_DOWN = [1.0, -2.0, 3.0, -4.0, 5.0]
     [
         ("ic", series(UP_DOWN, a=[0.1, -0.2, 0.3, -0.4, 0.5]), 1.0),
         ("ic", series([1, 2, 3, 4], a=[4, 3, 2, 1]), -1.0),
-        # Ranks 1.5, 1.5, 3, 4 against 1, 2, 3, 4: as scipy.stats.spearmanr gives.
+        # Ranks 1.5, 1.5, 3, 4 against 1, 2, 3, 4, as in scipy.stats.spearmanr.
         ("ic", series([1, 2, 3, 4], a=[7, 7, 8, 9]), 0.9486832980505138),
         ("ic", series([1, 2, 3, 4], a=[7, NAN, 8, 9]), 1.0),
         ("hit_rate", series(UP_DOWN, a=[1, 1, 1, -1, 0]), 3 / 4),
@@ -46,9 +48,9 @@ UP_DOWN = [1.0, -2.0, 3.0, -4.0, 5.0]
         ("turnover", series([1, 1, 1, 1], a=[0.0, NAN, 0.5, -0.5]), 0.75),
         ("model_correlation", series([1, 2, 3], a=[1, 2, 3], b=[1, 2, 3], c=[3, 2, 1]), 0.0),
         ("ensemble_correlation", series([1, 2, 3], a=[1, 2, 3], b=[1, 5, 9]), 1.0),
-        # Everybody: 3, 3, 3.5 -> its IC is that of [1.5, 1.5, 3]; without a: b alone, IC -1.
+        # All models: 3, 3, 3.5, so the IC is that of [1.5, 1.5, 3]. Without a: b alone, IC -1.
         ("contribution", series([1, 2, 3], a=[1, 3, 6], b=[5, 3, 1]), 0.8660254037844387 + 1.0),
-        # b explains a's trend (slope 1.9); what is left (.1, .2, -.7, .4) is asked of the outcomes.
+        # b explains a's trend (slope 1.9). The rest (.1, .2, -.7, .4) is compared with the outcomes.
         ("fnc", series([1, 4, 2, 3], a=[2, 4, 5, 8], b=[1, 2, 3, 4]), 0.6),
         # Chunks [1,2],[3,4],[5,6]: IC 1, -1, 1.
         (
@@ -58,7 +60,7 @@ UP_DOWN = [1.0, -2.0, 3.0, -4.0, 5.0]
         ),
     ],
 )
-def test_a_metric_of_a_series_made_by_hand(name, period, expected):
+def test_a_metric_of_a_series_made_by_hand_is_right(name, period, expected):
     assert FUNCTIONS[name](period, 0) == pytest.approx(expected, abs=1e-12)
 
 
@@ -116,7 +118,7 @@ def test_the_order_of_the_models_never_matters(data):
             assert function(turned, place) == pytest.approx(function(straight, i), abs=1e-9), name
 
 
-def test_values_are_in_the_contracts_own_numbers():
+def test_values_are_in_the_contracts_own_decimals():
     whole = series([1, -2, 3], a=[1, 2, 4], scores=[[5], [-7], [1]])
     small = PeriodSeries(["a"], whole.signal_units, whole.score_units, whole.outcome_units, unit=0.001)
     scaled = {"mean_return": 0.001, "max_drawdown": 0.001, "turnover": 0.001}
@@ -142,7 +144,7 @@ def test_every_name_of_the_contract_has_its_function():
         ({"name": ["ic"]}, "name"),
     ],
 )
-def test_a_contract_with_metrics_that_mean_nothing_is_refused(given_fields, says):
+def test_a_contract_with_meaningless_metrics_is_refused(given_fields, says):
     with pytest.raises(ValueError, match=says):
         Metrics(**given_fields)
 
@@ -163,4 +165,4 @@ def test_a_day_of_minutes_and_a_hundred_models_takes_seconds_not_minutes():
     for function in FUNCTIONS.values():
         for i in range(len(period.model_ids)):
             function(period, i)
-    assert time.process_time() - began < 20  # 2 s is the aim, measured by tests/bench
+    assert time.process_time() - began < 20  # the aim is 2 s; tests/bench measures it

@@ -1,4 +1,6 @@
-"""What a model has for the time before it joined, and the share of a span that it answered. Against brute force."""
+"""A model's substitute for the time before it joined, and the share of a span that it answered, compared with brute
+force.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,7 @@ SCOPES = [
 BOARD = Board(name="eth", subjects=[ETH], window="score_recent", every_scope=False)
 BOARDS = board_terms([BOARD], SCOPES, ["score_recent"])
 HERE = {"a": (0, 99), "b": (0, 30), "c": (0, 99), "n": (41, 99), "late": (70, 71), "o": (52, 80)}
-"""Quarters of an hour from T0 between which each model is asked."""
+"""Model -> quarters of an hour from T0 between which it is asked."""
 
 
 class Round(NamedTuple):
@@ -47,13 +49,13 @@ class Round(NamedTuple):
     scope_key: str
     point: int
     values: dict[str, int]
-    """Of who is scored."""
+    """Models that are scored."""
     missing: set[str]
     charge: int | None
 
 
 def sessions(seed: int) -> list[list[Round]]:
-    """The rounds of each quarter of an hour of a day; by the point each was asked at, models come and go."""
+    """The rounds of each quarter of an hour of a day. Models come and go by the points of the rounds."""
     rng = random.Random(seed)
     quarters: list[list[Round]] = []
     for step in range(96):
@@ -89,7 +91,9 @@ def value_of(round_: Round, rule: str, direction: str) -> int | None:
 
 
 def values_of(data: SnapshotTakenData, rounds: list[Round], rule: str, direction: str) -> list[Any]:
-    """(resolvable_at, subject, scope, units, is a score) of a model up to a period's end, from the rounds alone."""
+    """(resolvable_at, subject, scope, units, is a score) of a model up to a period's end, computed from the rounds
+    alone.
+    """
     its = [round_ for round_ in rounds if data.model_id in round_.values or data.model_id in round_.missing]
     first_period = min(round_.at for round_ in its) // HOUR * HOUR
     joined = min(round_.point for round_ in its if round_.at < first_period + HOUR)
@@ -112,7 +116,9 @@ def values_of(data: SnapshotTakenData, rounds: list[Round], rule: str, direction
 
 
 @pytest.mark.parametrize(("rule", "direction"), [("worst", "desc"), ("worst", "asc"), ("median", "desc")])
-def test_a_newcomers_windows_hold_what_it_has_for_the_time_before_and_resume_alike(rule, direction):
+def test_a_newcomers_windows_contain_its_substitute_for_the_past_and_are_the_same_after_a_restart(
+    rule, direction
+):
     terms = {
         "windows": WINDOWS,
         "scopes": SCOPES,
@@ -131,7 +137,7 @@ def test_a_newcomers_windows_hold_what_it_has_for_the_time_before_and_resume_ali
         for round_ in quarter:
             told(scene, round_)
             rounds.append(round_)
-        if step % 4 == 3 and step % 3:  # two hours are closed at once now and then
+        if step % 4 == 3 and step % 3:  # sometimes two hours are closed at once
             scene.when("scores", scored_until(T0 + (step + 1) * HOUR // 4))
             taken += [event.data for event in scene.all(SnapshotTaken)]
             for draft in scene.drafts:
@@ -158,7 +164,7 @@ def test_a_newcomers_windows_hold_what_it_has_for_the_time_before_and_resume_ali
 
 
 def eth_board(values: list[Any]) -> int | None:
-    """The mean of its scopes' means, over those that it has values in."""
+    """The mean of its scopes' means, over the scopes with values."""
     if not any(score for *_, score in values):
         return None
     scopes = [[value[3] for value in values if value[2] == key] for key in ("1m", "3h")]
@@ -166,7 +172,7 @@ def eth_board(values: list[Any]) -> int | None:
     return round(sum(means) / len(means))
 
 
-def test_who_was_here_before_newcomers_had_a_past_is_none():
+def test_a_model_from_before_the_rule_for_newcomers_is_no_newcomer():
     scene = stage()
     scene.when("scores", configured(contract_hash="new", effective_from=T0 + 2 * HOUR, newcomer_past="worst"))
     scene.stage._contracts = shelf(new=shelf()("c" * 64))
@@ -180,11 +186,11 @@ def test_who_was_here_before_newcomers_had_a_past_is_none():
     assert last["new"].joined == JoinedAt(T0 + 3 * HOUR, T0 + 3 * HOUR)
     assert last["new"].windows_units["score_recent"] == round(
         Fraction(4 + 9, 2)
-    )  # of the one hour with such a past
+    )  # of the one hour with a substitute
     assert scene.all(SnapshotTaken)[0].data.joined is None
 
 
-def test_by_default_newcomers_have_nothing_and_nothing_is_kept():
+def test_by_default_newcomers_get_no_substitute_and_no_data_for_it_is_stored():
     scene = stage()
     for hour, scores_by_model in enumerate([{"a": 4}, {"a": 4, "b": 8}]):
         scene.when("scores", *round_scores(T0 + hour * HOUR, scores_by_model))
@@ -208,9 +214,9 @@ def test_by_default_newcomers_have_nothing_and_nothing_is_kept():
     stay=st.tuples(st.integers(0, 11), st.integers(0, 11)),
     rule=st.sampled_from(["nothing", "worst", "median"]),
 )
-def test_a_model_that_joins_or_leaves_anywhere_changes_nobodys_recorded_sums(seed, stay, rule):
-    """Other than by `absence_policy`, which here ignores. Only what newcomers have for rounds that it was in may differ,
-    and only for who joins after it was there.
+def test_a_model_that_joins_or_leaves_changes_no_other_models_recorded_sums(seed, stay, rule):
+    """The `absence_policy` could change them; here it is `ignore`. Only the substitute of newcomers for rounds in which
+    it took part may differ, and only for models that joined later.
     """
     rng = random.Random(seed)
     first, last = sorted(stay)
@@ -242,7 +248,7 @@ def test_a_model_that_joins_or_leaves_anywhere_changes_nobodys_recorded_sums(see
 @pytest.mark.parametrize(
     "span", [CoverageTerms(0.5, 5, 0), CoverageTerms(0.5, 0, 40), CoverageTerms(0.5, 0, 9999)]
 )
-def test_coverage_is_of_the_span_and_resumes_alike(span):
+def test_coverage_counts_the_rounds_of_the_span_and_is_the_same_after_a_restart(span):
     rng = random.Random(3)
     terms = {"coverage": span, "windows": [WINDOWS[0]]}
     scene = stage(**terms)
@@ -278,7 +284,7 @@ def test_coverage_is_of_the_span_and_resumes_alike(span):
     assert scene.stage.state.own.coverage == resumed.stage.state.own.coverage
 
 
-def test_a_period_says_what_it_is_worth_to_who_joins_after_it():
+def test_a_period_records_the_substitute_for_models_that_join_later():
     scene = stage(newcomer_past="median")
     for i, scores_by_model in enumerate(
         [{"a": 5, "b": 2}, {"a": "ABSENT", "b": "ABSENT"}, {"a": 1, "b": 8, "c": 7}]

@@ -1,4 +1,4 @@
-"""A contract with metrics: each is a key of the snapshot's summary, and what goes wrong in one is told and stops nothing."""
+"""A contract with metrics: each is a key of the snapshot's summary. An error in a metric is reported and stops nothing."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def contract(**metrics):
 
 
 def snapshots_of(the_contract, signals):
-    """The snapshots of one hour in which each model gave these signals, None where it was absent."""
+    """The snapshots of one hour with these signals of each model; None where it was absent."""
     scene = given(SnapshotStage(shelf(the_contract))).when("scores", configured()).then(CrunchConfigured)
     for minute, outcome in enumerate(OUTCOMES):
         scores_by_model = {
@@ -69,7 +69,7 @@ def snapshots_of(the_contract, signals):
     return {event.data.model_id: event.data for event in scene.all(SnapshotTaken)}
 
 
-def test_metrics_stand_in_the_summary_beside_the_contracts_own_aggregate():
+def test_metrics_are_in_the_summary_beside_the_contracts_own_aggregate():
     taken = snapshots_of(
         contract(names=["ic", "hit_rate", "max_drawdown"]),
         {"good": [1, -2, 3, -4], "bad": [-1, 2, -3, 4], "away": [1, None, None, None]},
@@ -86,7 +86,7 @@ def test_metrics_stand_in_the_summary_beside_the_contracts_own_aggregate():
     assert [data.summary_error for data in taken.values()] == ["", "", ""]
 
 
-def test_an_own_metric_is_given_the_series_and_one_that_raises_is_told_and_stops_nothing():
+def test_an_own_metric_receives_the_series_and_an_exception_in_it_is_reported_and_stops_nothing():
     def last_signal(series, i):
         return series.signals[-1, i]
 
@@ -100,13 +100,13 @@ def test_an_own_metric_is_given_the_series_and_one_that_raises_is_told_and_stops
     assert taken["m"].summary_error == "metric odd: ZeroDivisionError: no"
 
 
-def test_a_model_that_joins_changes_no_metric_of_its_own_series():
+def test_a_model_that_joins_changes_no_metric_of_another_models_own_series():
     metrics = contract(names=["ic", "ic_sharpe", "hit_rate", "mean_return", "max_drawdown", "turnover"])
     alone = snapshots_of(metrics, {"m": [1, -2, 3, 4]})["m"]
     assert snapshots_of(metrics, {"a": [4, 3, 2, 1], "m": [1, -2, 3, 4], "z": [0, 0, 0, 0]})["m"] == alone
 
 
-def test_a_metric_ranks_the_payment():
+def test_a_metric_can_rank_the_payment():
     ranked = CrunchContract(
         score_type=Score,
         score_prediction=score_prediction,
@@ -123,7 +123,7 @@ def test_a_metric_ranks_the_payment():
         ({"own": {"odd": lambda series: 1.0}}, "metric odd"),
     ],
 )
-def test_contract_check_finds_metrics_that_cannot_be(metrics, says):
+def test_contract_check_finds_impossible_metrics(metrics, says):
     with pytest.raises(ContractError, match=says):
         check_contract(contract(**metrics))
 
@@ -140,7 +140,7 @@ SAID = {"a": [1.0, -2.0, 3.0, -1.0], "b": [2.0, 1.0, -1.0, -3.0], "c": [1.0, 2.0
 
 
 def with_ensemble(the_contract, signals):
-    """As `snapshots_of`, with an ensemble of a and b that weigh 3 to 1, and one that fails in every round."""
+    """As `snapshots_of`, with an ensemble of a and b with weights 3 to 1, and an ensemble that fails in every round."""
     ensembles = [
         EnsembleTerms(name="mine", hours=0, weighs_metrics=True),
         EnsembleTerms(name="broken", hours=0),
@@ -191,7 +191,7 @@ def with_ensemble(the_contract, signals):
     return {event.data.model_id: event.data for event in scene.all(SnapshotTaken)}, closed
 
 
-def test_an_ensemble_has_a_snapshot_as_a_model_has():
+def test_an_ensemble_has_a_snapshot_like_a_model():
     metrics = contract(names=["ic", "turnover", "model_correlation"])
     taken, closed = with_ensemble(metrics, SAID)
     mine, broken = taken["__ensemble_mine__"], taken["__ensemble_broken__"]
@@ -217,7 +217,7 @@ def rho(values, other):
     return correlation
 
 
-def test_contribution_and_correlation_go_by_the_declared_ensembles_weights():
+def test_contribution_and_correlation_use_the_declared_ensembles_weights():
     names = ["contribution", "ensemble_correlation"]
     declared = CrunchContract(
         score_type=Score,
@@ -246,7 +246,7 @@ def test_contribution_and_correlation_go_by_the_declared_ensembles_weights():
     )
 
 
-def test_metrics_compare_with_a_declared_ensemble_alone():
+def test_metrics_can_compare_only_with_a_declared_ensemble():
     with pytest.raises(ValueError, match="'other' is none of the ensembles"):
         CrunchContract(
             ensembles=[Ensemble(name="mine")], aggregation=Aggregation(metrics=Metrics(ensemble="other"))

@@ -1,7 +1,8 @@
 """A truth that is corrected after the snapshot of its period: windows and summaries of every kind have the new score.
 
-The same questions are played twice: as they were corrected, and with the right truth from the first. Whatever is paid or
-shown after the corrections must be the same. Each log is checked by the audit, explained, and made again after a kill.
+The same questions are played twice: with their corrections, and with the right truth from the start. Everything that is
+paid or shown after the corrections must be the same. Each log is checked by the audit, explained, and made again after
+a kill.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Score(BaseModel):
 
 def score(prediction: Any, truth: Outcome) -> Score | None:
     if truth.outcome == 0.25 and prediction.value == MODELS["shy"]:
-        return None  # a corrected truth may take a score away
+        return None  # a corrected truth may remove a score
     value = 1 - (prediction.value - truth.outcome) ** 2
     return Score(value=value, signal=prediction.value, outcome=truth.outcome)
 
@@ -91,10 +92,10 @@ class Posted(NamedTuple):
     day: int
     truth_at: int
     truths: list[tuple[int, float]]
-    """(when, outcome) of each truth after the first one."""
+    """(time, outcome) of each truth after the first."""
     first: float
     gone: bool
-    """Whether `bold` does not answer it."""
+    """Whether `bold` gives no answer."""
 
     @property
     def last(self) -> float:
@@ -103,7 +104,7 @@ class Posted(NamedTuple):
 
 
 def drawn(seed: int, count: int = 14) -> list[Posted]:
-    """Questions whose truths are corrected, some twice, before their checkpoint period is over."""
+    """Questions whose truths are corrected, some twice, before their checkpoint period ends."""
     chance = random.Random(seed)
     out = []
     for number in range(count):
@@ -186,7 +187,7 @@ def windows_at(engine: Engine, end: int) -> dict[str, dict[str, int | None]]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_what_is_paid_is_as_if_the_corrected_truth_had_been_the_first(seed):
+def test_payments_are_as_if_the_corrected_truth_had_been_the_first(seed):
     questions = drawn(seed)
     assert any(question.truths for question in questions)
     corrected = play(questions)
@@ -227,7 +228,7 @@ def test_the_audit_computes_it_again(corrected):
 
 
 @pytest.mark.parametrize("what", ["series", "summary_units", "scored_before"])
-def test_an_altered_restatement_is_named(corrected, what):
+def test_an_altered_restatement_is_found_and_named(corrected, what):
     snapshot = restated(corrected)[0]
 
     def change(data: Any) -> Any:
@@ -254,7 +255,7 @@ def test_an_altered_restatement_is_named(corrected, what):
     assert (fault.step, "restated" in str(fault)) == ("snapshots", True), fault
 
 
-def test_it_is_explained(corrected, tmp_path):
+def test_a_restatement_is_explained(corrected, tmp_path):
     node = explained(corrected.log, tmp_path, lambda _: CONTRACT)
     try:
         for data in restated(corrected):
@@ -266,7 +267,7 @@ def test_it_is_explained(corrected, tmp_path):
 
 
 @pytest.mark.parametrize("recorded", [False, True], ids=["from the log", "from recorded states"])
-def test_a_stage_that_is_killed_anywhere_restates_the_same(corrected, recorded, monkeypatch):
+def test_a_stage_restates_the_same_after_any_kill(corrected, recorded, monkeypatch):
     monkeypatch.setattr(log_recorded, "EVERY_BYTES_MIN", 2_000)
     monkeypatch.setattr(log_recorded, "EVERY_STATES", 1)
     expected = corrected.log.counted("snapshots")

@@ -90,7 +90,7 @@ def test_a_period_sums_up_each_model():
 @pytest.mark.parametrize(
     ("hour", "period"), [(0.0, 0), (1 - 1 / HOUR, 0), (1.0, 1)], ids=["start", "last ms", "end"]
 )
-def test_a_period_holds_its_start_and_not_its_end(hour, period):
+def test_a_period_contains_its_start_and_not_its_end(hour, period):
     scene = rounds(stage(), hour, {"a": 1})
     rounds(scene, 1.5, {"z": 1})
     close(scene, 2)
@@ -114,10 +114,10 @@ def test_scores_of_several_rounds_and_scopes_add_up_whatever_their_order():
         close(scene, 1)
         data = snapshots(scene)["a", 0]
         outcomes.add((data.sums["value"], data.scored_count, tuple(data.summary_units.items())))
-    assert outcomes == {(FieldSum(10, 4), 4, (("value", 2),))}  # 2.5 rounds to the even 2
+    assert outcomes == {(FieldSum(10, 4), 4, (("value", 2),))}  # 2.5 rounds half-even to 2
 
 
-def test_the_contract_sees_the_scores_in_order_of_resolvable_time_input_and_scope():
+def test_the_contract_receives_the_scores_in_order_of_resolvable_time_input_and_scope():
     def notes(scores):
         return {f"place{i}": score.value for i, score in enumerate(scores)}
 
@@ -128,14 +128,14 @@ def test_the_contract_sees_the_scores_in_order_of_resolvable_time_input_and_scop
         rounds(scene, hour, {"m": value * UNIT}, subject=subject, scope_key=key)
     close(scene, 1)
     summary = snapshots(scene)["m", 0].summary_units
-    # inp/BTCUSDT/.. stands before inp/ETHUSDT/..
+    # inp/BTCUSDT/.. comes before inp/ETHUSDT/..
     assert [summary[f"place{i}"] // UNIT for i in range(4)] == [1, 2, 4, 3]
 
 
 # --- periods ---------------------------------------------------------------------------------------------
 
 
-def test_time_begins_with_the_first_boundary_when_nothing_was_scored():
+def test_time_begins_at_the_first_boundary_if_nothing_was_scored():
     scene = close(stage(), 5).then(PeriodClosed)
     assert periods(scene) == [(5, 5, 0)]
 
@@ -155,7 +155,7 @@ def test_a_run_of_empty_periods_is_one_event():
     assert periods(scene) == [(0, 4, 0), (4, 5, 1), (5, 8, 0), (8, 9, 1), (9, 12, 0)]
 
 
-def test_ten_periods_closed_by_one_event():
+def test_one_event_can_close_ten_periods():
     scene = stage(windows=[Window(name="score_recent", hours=3)])
     for hour in range(10):
         rounds(scene, hour + 0.5, {"a": hour} if hour % 4 else {"a": hour, "b": 10 * hour})
@@ -186,7 +186,7 @@ def test_a_period_is_closed_once():
     close(scene, 0).then()
 
 
-def test_periods_are_contiguous_whatever_comes():
+def test_periods_are_contiguous_whatever_is_scored():
     rng, scene, ends = random.Random(7), stage(), []
     hour = 0.0
     for _ in range(60):
@@ -201,7 +201,7 @@ def test_periods_are_contiguous_whatever_comes():
 # --- rehearsal -------------------------------------------------------------------------------------------
 
 
-def test_what_was_replayed_taints_its_period_and_the_windows_that_hold_it():
+def test_replayed_scores_mark_their_period_and_the_windows_that_contain_it_as_rehearsal():
     scene = stage(windows=[Window(name="score_recent", hours=1), Window(name="long", hours=2)])
     rounds(scene, 0.5, {"a": 1}, rehearsal=True)
     rounds(scene, 1.5, {"a": 1})
@@ -220,7 +220,7 @@ def test_what_was_replayed_taints_its_period_and_the_windows_that_hold_it():
 
 
 class Labelled(ScoreResult):
-    label: str  # not kept: only numbers are
+    label: str  # not kept, because only numbers are
 
 
 def raising(scores):
@@ -236,7 +236,7 @@ SUMMARIES = {
 
 
 @pytest.mark.parametrize(("function", "reason"), SUMMARIES.values(), ids=SUMMARIES)
-def test_a_summary_that_cannot_be_made_costs_the_summary_and_nothing_else(function, reason):
+def test_an_exception_in_the_aggregate_costs_the_summary_and_nothing_else(function, reason):
     scene = rounds(stage(CrunchContract(aggregate_snapshot=function)), 0.5, {"a": 10, "b": 20})
     close(scene, 1).then(SnapshotTaken, SnapshotTaken, PeriodClosed)
     data = snapshots(scene)["a", 0]
@@ -246,13 +246,13 @@ def test_a_summary_that_cannot_be_made_costs_the_summary_and_nothing_else(functi
     assert data.windows_units["score_recent"] == 10
 
 
-def test_a_score_type_that_cannot_be_made_from_its_numbers_costs_the_summary_and_nothing_else():
+def test_a_score_type_that_cannot_be_built_from_its_numbers_costs_the_summary_and_nothing_else():
     scene = rounds(stage(CrunchContract(score_type=Labelled)), 0.5, {"a": 10})
     close(scene, 1).then(SnapshotTaken, PeriodClosed)
     assert "label" in snapshots(scene)["a", 0].summary_error
 
 
-def test_only_numbers_are_kept_of_a_summary():
+def test_only_numbers_of_a_summary_are_kept():
     contract = CrunchContract(
         aggregate_snapshot=lambda scores: {"n": len(scores), "ok": True, "word": "x", "mean": 0.5}
     )
@@ -261,7 +261,7 @@ def test_only_numbers_are_kept_of_a_summary():
     assert snapshots(scene)["a", 0].summary_units == {"mean": UNIT // 2, "n": UNIT}
 
 
-def test_a_model_without_scores_is_not_asked_about():
+def test_the_aggregate_is_not_called_for_a_model_without_scores():
     scene = rounds(stage(CrunchContract(aggregate_snapshot=raising)), 0.5, {"a": "ABSENT"})
     close(scene, 1)
     assert (snapshots(scene)["a", 0].summary_units, snapshots(scene)["a", 0].summary_error) == ({}, "")
@@ -283,7 +283,7 @@ def test_new_terms_change_interval_and_windows_from_their_boundary_on():
     assert recent == {4: 40, 5: 45, 6: 60, 9: 85}
 
 
-def test_need_is_where_the_oldest_open_period_began():
+def test_need_is_the_start_of_the_oldest_open_period():
     scene = given(SnapshotStage(shelf())).at("scores", 10).when("scores", configured())
     rounds(scene, 0.5, {"a": 1})  # at 11
     rounds(scene, 1.5, {"a": 1})  # at 12
@@ -293,7 +293,7 @@ def test_need_is_where_the_oldest_open_period_began():
     assert scene.drafts[-1].need == {"scores": Need(15, 1, 15)}
 
 
-def test_a_stage_that_has_nothing_to_say_says_so_now_and_then(monkeypatch):
+def test_a_stage_with_nothing_to_decide_records_its_position_now_and_then(monkeypatch):
     monkeypatch.setattr(stage_shape, "EMPTY_DECISION_EVERY", 4)
     scene = stage()
     empty = []
@@ -303,8 +303,8 @@ def test_a_stage_that_has_nothing_to_say_says_so_now_and_then(monkeypatch):
     assert empty == [((4, 0), 1), ((8, 0), 1), ((12, 0), 1)]
 
 
-def test_a_score_of_a_period_that_is_closed_already_changes_nothing():
-    """On resume rounds of closed periods are read again."""
+def test_a_score_of_a_closed_period_changes_nothing():
+    """After a restart, rounds of closed periods are read again."""
     scene = rounds(stage(), 0.5, {"a": 1})
     close(scene, 1)
     rounds(scene, 0.75, {"a": 1000})
@@ -312,8 +312,8 @@ def test_a_score_of_a_period_that_is_closed_already_changes_nothing():
     assert snapshots(scene)["a", 1].windows_units["score_recent"] == 1
 
 
-def test_a_silent_round_is_made_of_the_events_that_the_score_stage_makes():
-    """The builder of these tests speaks the language of the stage before."""
+def test_the_builder_of_a_round_without_answers_makes_the_score_stages_events():
+    """The builder of these tests must make the same events as the stage before it."""
     kinds = [type(event) for event in round_scores(T0, {"a": 1, "b": "ABSENT"})]
     assert kinds == [RoundScored]
     assert terms().snapshot_interval_ms == HOUR
@@ -327,7 +327,7 @@ class Numbers(BaseModel):
     success: bool = True
 
 
-def test_every_numeric_field_has_its_own_sum_and_its_own_n():
+def test_every_numeric_field_has_its_own_sum_and_count():
     scene = stage(CrunchContract(score_type=Numbers))
     (scored,) = round_scores(T0, {"a": 4, "b": 5, "c": "ABSENT"})
     with_edge = scored.data.units | {"edge": [7, None, None]}

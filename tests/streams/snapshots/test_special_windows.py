@@ -1,4 +1,4 @@
-"""Windows that are no plain mean: of a scope, weighted, of the last n, EWMAs, combined. Against brute force."""
+"""Windows that are not plain means: of a scope, weighted, of the last n, EWMAs, combined. Compared with brute force."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ WINDOWS = [
 def brute(
     window: Window, values: list[tuple[int, str, str, int, bool]], end: int, windows: dict[str, Any]
 ) -> Any:
-    """From (resolvable_at, subject, scope_key, units, is a score) of one model, the oldest first."""
+    """Computed from (resolvable_at, subject, scope_key, units, is a score) of one model, oldest first."""
     if window.combines:
         parts = [(Fraction(repr(weight)), windows[name]) for name, weight in window.combines.items()]
         if any(units is None for _, units in parts):
@@ -74,7 +74,7 @@ def brute_ewma(window: Window, chosen: list[tuple[int, str, str, int, bool]], en
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_each_window_agrees_with_brute_force_and_resumes_alike(seed):
+def test_each_window_agrees_with_brute_force_and_is_the_same_after_a_restart(seed):
     rng = random.Random(seed)
     terms = {"windows": WINDOWS, "scopes": SCOPES, "subjects": ["BTCUSDT", ETH], "absence_policy": "zero"}
     scene = stage(**terms)
@@ -124,7 +124,7 @@ def test_each_window_agrees_with_brute_force_and_resumes_alike(seed):
 
 def check(data: SnapshotTakenData, values: dict[str, Any], until: int) -> int:
     mine = [value for value in values[data.model_id] if value[0] < data.period_end]
-    # In the order of a period's rounds: resolvable time, input (subject and point), scope.
+    # Sorted as in a period's rounds: resolvable time, input (subject and point), scope.
     horizon_ms = {"1m": MINUTE, "1h": HOUR}
     mine.sort(key=lambda value: (value[0], f"{value[1]}/{value[0] - horizon_ms[value[2]]}", value[2]))
     windows: dict[str, Any] = {}
@@ -135,7 +135,7 @@ def check(data: SnapshotTakenData, values: dict[str, Any], until: int) -> int:
     return sum(units is not None for units in windows.values())
 
 
-def test_a_contract_of_plain_windows_has_none_of_it():
+def test_a_contract_of_plain_windows_stores_no_special_ones():
     scene = stage()
     scene.when("scores", *round_scores(T0, {"a": 5}))
     scene.when("scores", scored_until(T0 + HOUR))
@@ -145,7 +145,7 @@ def test_a_contract_of_plain_windows_has_none_of_it():
 
 
 def test_a_window_that_combines_others_counts_each_score_once():
-    """All windows end now, so the scores of the shorter one are in the longer one, too."""
+    """All windows end now, so the scores of the shorter window are also in the longer one."""
     windows = [
         Window(name="day", hours=24),
         Window(name="hour", hours=1),
@@ -155,13 +155,13 @@ def test_a_window_that_combines_others_counts_each_score_once():
     assert numbers_of_windows(windows, lambda window: numbers[window.name])["overall"] == Number(130, 20)
 
 
-def test_a_board_is_of_sums():
+def test_a_board_is_made_of_sums():
     windows = [AggregationWindow(name="day", hours=24), AggregationWindow(name="last", last=5)]
     with pytest.raises(ValueError, match="no means over hours"):
         Aggregation(windows=windows, boards=[Board(name="b", window="last")], ranking_key="day")
 
 
-def test_an_author_says_it_in_the_contract():
+def test_an_author_declares_windows_in_the_contract():
     windows = [
         AggregationWindow(name="day", hours=24),
         AggregationWindow(name="sum", hours=72, rule="sum"),
@@ -196,7 +196,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("fields", "says"), REFUSED.values(), ids=REFUSED)
-def test_what_no_window_can_be_is_refused(fields, says):
+def test_an_impossible_window_is_refused(fields, says):
     with pytest.raises(ValueError, match=says):
         Aggregation(
             windows=[

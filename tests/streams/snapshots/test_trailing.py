@@ -1,4 +1,4 @@
-"""Trailing windows as differences of running totals: the same as summing what is inside, whatever was dropped."""
+"""Trailing windows as differences of running totals: equal to the sum of their periods, whatever was dropped."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_window_is_the_sum_of_the_periods_that_start_in_it(periods, dropped_to
     assert bool(trail) is bool(left)
 
 
-def test_a_copy_goes_on_alone():
+def test_a_copy_continues_independently():
     trail, _ = trail_of([(1, 5, 2, True), (1, 7, 2, False)])
     copy = trail.copy()
     copy.add(10, 1, 1, 1, rehearsal=True)

@@ -1,4 +1,4 @@
-"""Windows of the board: sums over snapshots that agree with brute force, null without a score, charges and all."""
+"""Windows of the board: sums over snapshots that agree with brute force, null without a score, charges included."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_windows_agree_with_brute_force(seed, interval):
     assert closed > 20 * HOUR
 
 
-def test_a_model_is_kept_on_the_board_until_its_longest_window_is_empty():
+def test_a_model_stays_on_the_board_until_its_longest_window_is_empty():
     scene = stage(windows=[Window(name="score_recent", hours=2), Window(name="long", hours=4)])
     rounds(scene, 0.5, {"a": 8})
     close(scene, 7)
@@ -76,7 +76,7 @@ def test_a_model_that_joins_late_has_windows_of_its_own():
 # --- charges: silence never wins -------------------------------------------------------------------------
 
 
-def test_a_charge_counts_into_the_mean():
+def test_a_charge_counts_in_the_mean():
     scene = rounds(stage(absence_policy="zero"), 0.25, {"a": 30})
     rounds(scene, 0.5, {"a": "ABSENT"}, charges={"a": 0})
     rounds(scene, 0.75, {"a": "FAILED"}, charges={"a": -90})
@@ -87,11 +87,11 @@ def test_a_charge_counts_into_the_mean():
         2,
         -20,
     )
-    assert data.summary_units == {"value": 30}  # the contract's own summary is over scores
+    assert data.summary_units == {"value": 30}  # the contract's own summary covers scores only
 
 
-def test_a_silent_model_is_charged_and_not_ranked():
-    """With charges of 0 it would else stand above every model that loses a little."""
+def test_a_model_without_scores_is_charged_and_not_ranked():
+    """Otherwise charges of 0 would put it above every model with small losses."""
     scene = rounds(stage(absence_policy="zero"), 0.5, {"idle": "ABSENT", "loser": -5}, charges={"idle": 0})
     close(scene, 1)
     taken = snapshots(scene)
