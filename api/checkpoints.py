@@ -35,11 +35,12 @@ from coordinator.api.checkpoint_shapes import (
     Retained,
     Reward,
 )
+from coordinator.api.model_names import NO_MODEL, models_wanted
 from coordinator.api.paging import PAGED, Cursor, place_of, with_next
 from coordinator.api.problems import problem
 from coordinator.api.queries import our_router
 from coordinator.api.read_models import Reading
-from coordinator.api.responses import Span, json_answer, models_wanted, shaped, span
+from coordinator.api.responses import Span, json_answer, shaped, span
 from coordinator.api.shapes import Status
 from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.folding.as_of import Readable
@@ -98,7 +99,9 @@ def router() -> APIRouter:
         return shaped(LatestEmission, emission_answer(_latest(read)))
 
     @routes.get(
-        "/reports/checkpoints/rewards", response_model=list[Reward], responses={200: {"headers": PAGED}}
+        "/reports/checkpoints/rewards",
+        response_model=list[Reward],
+        responses={200: {"headers": PAGED}, **NO_MODEL},
     )
     async def rewards(
         request: Request,

@@ -42,7 +42,7 @@ from coordinator.streams.events import (
     ReleaseCheckpointData,
 )
 from coordinator.streams.log.errors import OutcomeUnknownError, WorldError
-from coordinator.streams.log.ids import content_id
+from coordinator.streams.log.ids import content_id, is_content_id
 
 DECIDED_SECONDS_MAX = 5.0
 CommandId = Annotated[str, Path(max_length=200)]
@@ -154,10 +154,14 @@ def router() -> APIRouter:
     """The routes that write; `app.state` has the Sender and the WalletsFile."""
     routes = our_router()
 
-    @routes.get("/reports/commands/{command_id:path}", response_model=CommandState)
+    @routes.get(
+        "/reports/commands/{command_id:path}",
+        response_model=CommandState,
+        responses={404: {"description": "No command has an id of that form."}},
+    )
     async def command(request: Request, command_id: CommandId, read: Reading) -> Response:
         """What became of a command: `done`, `refused`, or `undecided`: still on its way, never written, or without an
-        effect, because what it asks for was so already.
+        effect, because what it asks for was so already. `reason` then says how far the commands are decided.
         """
         checkpoints = read.checkpoints
         refusal, done = checkpoints.refusal(command_id), checkpoints.done_by(command_id)
@@ -167,7 +171,8 @@ def router() -> APIRouter:
             "state": "undecided",
             "checkpoint_id": None,
             "status": None,
-            "reason": None,
+            "reason": f"it had no effect and was not refused, as far as the commands are decided (offset "
+            f"{checkpoints.commands_decided[0]}): it stands behind them, changed nothing, or was never sent",
         }
         if refusal is not None:
             state |= {
@@ -181,7 +186,9 @@ def router() -> APIRouter:
                 "reason": "; ".join(": ".join(item) for item in items)[:2_000],
             }
         elif done is not None:
-            state |= {"state": "done", "checkpoint_id": done[0], "status": done[1]}
+            state |= {"state": "done", "checkpoint_id": done[0], "status": done[1], "reason": None}
+        elif not is_content_id("cmd", command_id):
+            return problem(404, f"{command_id!r} is no id of a command: that is cmd/ and 24 hex digits")
         return shaped(CommandState, state)
 
     @routes.post("/reports/checkpoints/{checkpoint_id}/confirm", response_model=Checkpoint, responses=DECIDED)

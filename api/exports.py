@@ -23,11 +23,12 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from coordinator.api.callers import address_group
+from coordinator.api.model_names import NO_MODEL, existing_ids
 from coordinator.api.model_shapes import PredictionStatus
 from coordinator.api.predictions import row_of
 from coordinator.api.queries import our_router
 from coordinator.api.read_models import Reading
-from coordinator.api.responses import Span, project_ids, span
+from coordinator.api.responses import Span, span
 from coordinator.api.times import zulu, zulu_or_none
 from coordinator.projections.folding.as_of import Readable
 from coordinator.projections.views.prediction_rows import Prediction
@@ -118,7 +119,7 @@ def router() -> APIRouter:
         request: Request,
         read: Reading,
         when: Annotated[Span, Depends(span)],
-        ids: Annotated[set[str] | None, Depends(project_ids)],
+        ids: Annotated[set[str] | None, Depends(existing_ids)],
         status: PredictionStatus | None = None,
     ) -> StreamingResponse:
         """Predictions of rounds opened in [start, end], one JSON object a line, as in `/reports/predictions`."""
@@ -129,7 +130,7 @@ def router() -> APIRouter:
         request: Request,
         read: Reading,
         when: Annotated[Span, Depends(span)],
-        ids: Annotated[set[str] | None, Depends(project_ids)],
+        ids: Annotated[set[str] | None, Depends(existing_ids)],
         status: PredictionStatus | None = None,
     ) -> StreamingResponse:
         """The same as CSV with a header (RFC 4180). A text that a spreadsheet would run begins with `'`."""
@@ -140,7 +141,7 @@ def router() -> APIRouter:
         request: Request,
         read: Reading,
         when: Annotated[Span, Depends(span)],
-        ids: Annotated[set[str] | None, Depends(project_ids)],
+        ids: Annotated[set[str] | None, Depends(existing_ids)],
         status: PredictionStatus | None = None,
     ) -> StreamingResponse:
         """The same as Parquet, one row group a page."""
@@ -154,7 +155,7 @@ def _file(form: Format) -> dict[str, Any]:
     busy = f"{EXPORTS_PER_ADDRESS_MAX} exports run for one address, or {EXPORTS_MAX} in all; Retry-After says when."
     whole = {"content": {MEDIA[form]: {"schema": {"type": "string"}}}, "description": "A file, streamed."}
     return {
-        "responses": {200: whole, 503: {"description": busy}},
+        "responses": {200: whole, 503: {"description": busy}, **NO_MODEL},
         "response_class": StreamingResponse,
         "status_code": 200,
     }

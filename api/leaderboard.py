@@ -16,12 +16,13 @@ from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from coordinator.api.board_shapes import LeaderboardRow, NamedBoard
+from coordinator.api.model_names import what_exists
 from coordinator.api.positions import headers_of
 from coordinator.api.queries import ScopeName, check_names, our_router
 from coordinator.api.read_models import Reading
 from coordinator.api.responses import Ensembles, encoded, shaped
 from coordinator.api.times import naive
-from coordinator.projections.folding.as_of import cuts_of
+from coordinator.projections.folding.as_of import Readable, cuts_of
 from coordinator.projections.views.board_rows import Board, BoardRow
 from coordinator.projections.views.leaderboard import Leaderboard
 from coordinator.projections.views.scope_board import board_names, scope_board
@@ -60,12 +61,17 @@ def router() -> APIRouter:
             try:
                 board = scope_board(read.leaderboard, scope)
             except KeyError as error:
-                raise HTTPException(404, f"scope: no score of {scope!r} is in any window") from error
+                raise HTTPException(
+                    404, f"scope: no score of {scope!r} is in any window; {_boards(read, scope, scopes=True)}"
+                ) from error
             return shaped(list[LeaderboardRow], board_rows(board, ensembles=include_ensembles))
         try:
             board = read.leaderboard.board(by)
         except KeyError as error:
-            raise HTTPException(404, f"by: no window, board or key of the summary is {by!r}") from error
+            raise HTTPException(
+                404,
+                f"by: no window, board or key of the summary is {by!r}; {_boards(read, by, scopes=False)}",
+            ) from error
         return shaped(list[LeaderboardRow], board_rows(board, ensembles=include_ensembles))
 
     @routes.get("/reports/leaderboard/boards", response_model=list[NamedBoard])
@@ -75,6 +81,11 @@ def router() -> APIRouter:
         return shaped(list[NamedBoard], names)
 
     return routes
+
+
+def _boards(read: Readable, wanted: str | None, *, scopes: bool) -> str:
+    names = board_names(read.leaderboard)
+    return what_exists(wanted or "", (board.name for board in names if (board.kind == "scope") is scopes))
 
 
 class LeaderboardRoute(Route):

@@ -10,19 +10,17 @@ from functools import cache
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, HTTPException, Path
+from fastapi import APIRouter, Path
 from fastapi.responses import Response
 
+from coordinator.api.model_names import NO_MODEL, existing_model
 from coordinator.api.model_shapes import CarriedState, Model
 from coordinator.api.models import model_row, places_of
 from coordinator.api.queries import our_router
 from coordinator.api.read_models import Reading
 from coordinator.api.responses import shaped
 from coordinator.api.times import naive
-from coordinator.projections.folding.as_of import Readable
-from coordinator.projections.views.model_rows import ModelRow
 from coordinator.projections.views.prediction_rows import StateRow
-from coordinator.streams.log.ids import ensemble_id
 
 
 @cache
@@ -33,41 +31,28 @@ def router() -> APIRouter:
     @routes.get(
         "/reports/models/{model_id}",
         response_model=Model,
-        responses={404: {"description": "No such model was ever seen."}},
+        responses=NO_MODEL,
     )
     async def one_model(read: Reading, model_id: Annotated[str, Path(max_length=200)]) -> Response:
         """One model that was ever seen."""
-        row = _known(read, model_id)
+        row = existing_model(read, model_id)
         place = places_of(read.leaderboard.board()).get(model_id)
         return shaped(Model, model_row(row, read.feeds.clock, place))
 
     @routes.get(
         "/reports/models/{model_id}/state",
         response_model=list[CarriedState],
-        responses={404: {"description": "No such model was ever seen."}},
+        responses=NO_MODEL,
     )
     async def state(read: Reading, model_id: Annotated[str, Path(max_length=200)]) -> Response:
         """What the model carries, one row for each subject and scope that it carries something for. Empty where the
         contract scores each prediction alone.
         """
-        _known(read, model_id)
+        existing_model(read, model_id)
         rows = [_state_row(own, shared) for own, shared in read.predictions.states(model_id)]
         return shaped(list[CarriedState], rows)
 
     return routes
-
-
-def _known(read: Readable, model_id: str) -> ModelRow:
-    """The model, or ensemble. Raises HTTPException 404 for one that was never seen, or that no contract had."""
-    row = read.models.get(model_id)
-    declared = {
-        ensemble_id(ensemble.name)
-        for terms in read.leaderboard.terms.in_order
-        for ensemble in terms.ensembles
-    }
-    if row == ModelRow(model_id=model_id) or (row.ensemble and model_id not in declared):
-        raise HTTPException(404, f"there is no model {model_id}")
-    return row
 
 
 def _state_row(own: StateRow, shared: msgspec.Raw | None) -> dict[str, Any]:

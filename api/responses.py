@@ -119,14 +119,6 @@ async def project_ids(
     return ids or None
 
 
-async def models_wanted(
-    ids: Annotated[set[str] | None, Depends(project_ids)],
-    model_id: Annotated[str | None, Query(max_length=200)] = None,
-) -> set[str] | None:
-    """`model_id`, or else `projectIds`; None when neither is given: all models."""
-    return {model_id} if model_id is not None else ids
-
-
 async def with_ensembles(*, include_ensembles: Annotated[bool, Query()] = False) -> bool:
     """`include_ensembles`: the contract's virtual models too. One that `projectIds` names is told in any case."""
     return include_ensembles

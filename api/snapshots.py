@@ -9,11 +9,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
+from coordinator.api.model_names import NO_MODEL, models_wanted
 from coordinator.api.model_shapes import Snapshot
 from coordinator.api.paging import PAGED, Cursor, place_of, with_next
 from coordinator.api.queries import our_router
 from coordinator.api.read_models import Reading
-from coordinator.api.responses import Ensembles, Span, models_wanted, shaped, span
+from coordinator.api.responses import Ensembles, Span, shaped, span
 from coordinator.api.times import naive, zulu
 from coordinator.projections.folding.as_of import Readable
 from coordinator.projections.folding.read_limit import Look
@@ -30,7 +31,9 @@ def router() -> APIRouter:
     """The route about snapshots."""
     routes = our_router()
 
-    @routes.get("/reports/snapshots", response_model=list[Snapshot], responses={200: {"headers": PAGED}})
+    @routes.get(
+        "/reports/snapshots", response_model=list[Snapshot], responses={200: {"headers": PAGED}, **NO_MODEL}
+    )
     async def snapshots(
         request: Request,
         read: Reading,

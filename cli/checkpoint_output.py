@@ -32,6 +32,7 @@ from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.views.checkpoints import WITHHELD, CheckpointRow, Checkpoints
 from coordinator.streams.agents.dry_run import dry_run
 from coordinator.streams.agents.owning.log_io import KafkaLog
+from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.reasons import printable
 from coordinator.streams.settings import Settings
 
@@ -151,7 +152,10 @@ async def run_dry(settings: Settings, contract: str | None, read: Checkpoints) -
     Raises OperatorError for a contract that is not the node's, WorldError when nothing was scored yet.
     """
     chosen = contract or (settings.contract if os.environ.get("CONTRACT") else DEMO_CONTRACT)
-    shelf = NodeContracts(settings.changed(contract=chosen)).shelf
+    contracts = NodeContracts(settings.changed(contract=chosen))
+    if contract:
+        _check_in_force(contract, contracts, read)
+    shelf = contracts.shelf
     log = KafkaLog(settings.kafka_bootstrap, settings.crunch_id)
     try:
         with structlog.testing.capture_logs():  # the stages' own words are for a worker's log
@@ -175,6 +179,18 @@ async def run_dry(settings: Settings, contract: str | None, read: Checkpoints) -
         )
         answer["checkpoint"] = checkpoint_answer(row, read)
     return answer
+
+
+def _check_in_force(named: str, contracts: NodeContracts, read: Checkpoints) -> None:
+    """Raises OperatorError for a named contract that cannot be loaded, or by which the log pays nobody."""
+    if contracts.fault is not None:
+        raise contracts.fault
+    if read.terms.in_order and contracts.proposed not in read.terms.by_hash:
+        in_force = ", ".join(contract_hash[:12] for contract_hash in read.terms.by_hash)
+        raise OperatorError(
+            f"{named} is contract {contracts.proposed[:12]}, and the log has {in_force}: leave --contract out, or ask "
+            f"`coordinator plan --contract {named}` what other rules would pay"
+        )
 
 
 def print_dry_run(result: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ app = typer.Typer(no_args_is_help=True, help="Look at what was set aside because
 def list_(
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, newest first.")] = 50,
     as_json: JsonOption = False,
 ) -> None:
     """List dead letters, newest first: where each came from and why it was refused.

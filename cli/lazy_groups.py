@@ -6,24 +6,27 @@ command imports at the top of its module whatever it needs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from coordinator.cli.entry import EXIT_INTERRUPTED, work_begins
 from coordinator.cli.json_answer import json_answer
 from coordinator.infra.disk import full_disk_of, wrong_place_of
+from coordinator.infra.operator_files import check_no_device
 from coordinator.streams.log.errors import CoordinatorError, OperatorError, WorldError
 from coordinator.streams.log.reasons import printable
 
 EXIT_DIFFERENT = 1
 EXIT_OPERATOR = 2
 EXIT_WORLD = 3
-EXIT_INTERRUPTED = 130
 AS_JSON = "coordinator.as_json"
 """Of the context: whether --json stands among the words."""
 command_ends = ExitStack()
@@ -86,6 +89,8 @@ def lazy_group(commands: Commands) -> type[TyperGroup]:
             ctx.meta[AS_JSON] = "--json" in args
             ctx.meta.setdefault(WORDS, args[:2])  # a group within this one has only the rest of them
             with clear_end(as_json=ctx.meta[AS_JSON]):
+                if not ctx.resilient_parsing:
+                    _check_not_empty(args)
                 return super().parse_args(ctx, args)
 
         def invoke(self, ctx: Any) -> Any:
@@ -148,7 +153,38 @@ def load_command(commands: Commands, name: str) -> Any:
         command_or_app = alone
     command = get_command(command_or_app)
     command.name = name
+    _prepare(command)
     return command
+
+
+def _check_not_empty(words: Sequence[str]) -> None:
+    """Raises OperatorError for an empty word. It comes from a variable of the shell that is not set, and would mean
+    this folder, any name, or everything.
+    """
+    for before, word in pairwise(("coordinator", *words)):
+        option = word.removesuffix("=") if word.startswith("--") and word.endswith("=") else ""
+        if not word or option:
+            raise OperatorError(f"the value behind {option or before} is empty: give one, or leave it out")
+
+
+def _prepare(command: Any) -> None:
+    """Let the command, or each in it, refuse pipes and devices where it takes a file, and then begin its work."""
+    inner = getattr(command, "commands", None)
+    if inner is not None:
+        for inner_command in inner.values():
+            _prepare(inner_command)
+        return
+    work = command.invoke
+
+    def invoke(ctx: Any) -> Any:
+        for value in ctx.params.values():
+            for path in value if isinstance(value, (list, tuple)) else (value,):
+                if isinstance(path, Path):
+                    check_no_device(path)
+        work_begins()
+        return work(ctx)
+
+    command.invoke = invoke
 
 
 def one_line(text: str) -> str:

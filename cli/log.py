@@ -28,6 +28,7 @@ app = typer.Typer(no_args_is_help=True, help="Read the log itself; copy its clos
 app.command("archive")(archive)
 app.command("restore")(restore)
 HEAD_BYTES = 200
+OFFSET_MAX = 2**63 - 1
 
 
 @app.callback()
@@ -45,8 +46,10 @@ def cat(
     ],
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
-    start: Annotated[int, typer.Option("--from", min=0, help="The first offset.")] = 0,
-    limit: Annotated[int, typer.Option(min=0, help="How many lines; 0: all up to the end as of now.")] = 0,
+    start: Annotated[int, typer.Option("--from", min=0, max=OFFSET_MAX, help="The first offset.")] = 0,
+    limit: Annotated[
+        int, typer.Option(min=0, max=OFFSET_MAX, help="How many lines; 0: all up to the end as of now.")
+    ] = 0,
     transitions: Annotated[
         bool, typer.Option("--transitions", help="Each prediction's moves, out of counted events in columns.")
     ] = False,

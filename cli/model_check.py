@@ -24,7 +24,7 @@ from coordinator.infra.models.host.model_folder import ModelEntry, models_of
 from coordinator.infra.models.host.process import Limits
 from coordinator.streams.backtest.run import Plan, run_backtest
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.durations import MINUTE_MS
+from coordinator.streams.durations import MINUTE_MS, YEAR_SECONDS
 from coordinator.streams.feeds.order import merge_by_time
 from coordinator.streams.inputs.model_input import encode_model_input
 from coordinator.streams.log.errors import OperatorError
@@ -51,12 +51,16 @@ def check(
         str | None, typer.Option(help="The challenge, module:attribute. Default: CONTRACT, else the demo's.")
     ] = None,
     subject: Annotated[str | None, typer.Option(help="Default: FEED_SUBJECTS' first.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How many ticks and predictions.")] = 20,
+    rounds: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many ticks and predictions.")] = 20,
     timeout: Annotated[
         float | None,
-        typer.Option(min=0.1, help="Seconds a round may take. Default: the contract's deadline."),
+        typer.Option(
+            min=0.1, max=YEAR_SECONDS, help="Seconds a round may take. Default: the contract's deadline."
+        ),
     ] = None,
-    memory_mb: Annotated[int, typer.Option(min=128, help="Address space of the model's process.")] = 2048,
+    memory_mb: Annotated[
+        int, typer.Option(min=128, max=1_048_576, help="Address space of the model's process.")
+    ] = 2048,
     as_json: JsonOption = False,
 ) -> None:
     """Try a model as the node would run it, before you submit it.

@@ -13,6 +13,7 @@ from coordinator.cli import model_bans, model_check
 from coordinator.cli.own_kafka import refuse_held
 from coordinator.infra.models.host.confine import TOKEN, scrubbed_environment
 from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.setting_checks import PORT_MAX
 from coordinator.streams.settings import read_settings
 
 app = typer.Typer(no_args_is_help=True, help="Run models on this machine.")
@@ -22,10 +23,18 @@ app = typer.Typer(no_args_is_help=True, help="Run models on this machine.")
 def serve(
     models_dir: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with one folder per model.")],
     port: Annotated[
-        int | None, typer.Option(help="Port to listen on; default MODEL_RUNNER_NODE_PORT, else 9091.")
+        int | None,
+        typer.Option(
+            min=1, max=PORT_MAX, help="Port to listen on; default MODEL_RUNNER_NODE_PORT, else 9091."
+        ),
     ] = None,
     http_port: Annotated[
-        int, typer.Option(help="Port of GET /models, for the web app's Models page; 0 takes any free one.")
+        int,
+        typer.Option(
+            min=0,
+            max=PORT_MAX,
+            help="Port of GET /models, for the web app's Models page; 0 takes any free one.",
+        ),
     ] = 8001,
     no_http: Annotated[bool, typer.Option("--no-http", help="Serve no GET /models.")] = False,
     listen: Annotated[

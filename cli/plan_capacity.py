@@ -13,6 +13,7 @@ from coordinator.cli.capacity import BASE_MB, MODEL_MB, Costs, Needs, Plan, meas
 from coordinator.cli.shared import DEMO_CONTRACT
 from coordinator.cli.terminal import Console
 from coordinator.infra.contracts.loading import load_contracts
+from coordinator.streams.durations import YEAR_SECONDS
 from coordinator.streams.settings import read_settings
 
 
@@ -22,13 +23,19 @@ def plan_capacity(
     scopes: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Scopes times subjects. Default: those of the contract.", show_default=False
+            min=1,
+            max=1_000_000,
+            help="Scopes times subjects. Default: those of the contract.",
+            show_default=False,
         ),
     ] = None,
     interval: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Seconds between rounds. Default: the contract's shortest.", show_default=False
+            min=1,
+            max=YEAR_SECONDS,
+            help="Seconds between rounds. Default: the contract's shortest.",
+            show_default=False,
         ),
     ] = None,
     contract: Annotated[

@@ -69,6 +69,7 @@ def start_shadow(
         typer.Option(
             metavar="N",
             min=1,
+            max=1_000_000,
             help="Alert when a model's place on the two boards differs by N or more.",
             show_default=False,
         ),
@@ -234,7 +235,7 @@ def stop_shadow(data_dir: DataDirOption = None, as_json: JsonOption = False) -> 
 def shadow_status(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
     """Say what the shadow decides, how far it is, whether it failed, and whether it diverges. Reads files alone.
 
-    Exit code: 0 it runs or was stopped, 1 it failed or its process is gone.
+    Exit code: 0 it runs or was stopped, 1 it failed or its process is gone. Ask it on the host where the process runs.
 
     Example: [bold]coordinator shadow status[/bold]
     """
@@ -243,7 +244,7 @@ def shadow_status(data_dir: DataDirOption = None, as_json: JsonOption = False) -
     order, told, result = files.order(), files.status(), files.result()
     if order is None:
         raise OperatorError(NO_SHADOW)
-    fault = why_ill(order, told, wall_ms())
+    fault = why_ill(order, told, wall_ms(), has_process=files.is_held())
     diverges = divergence(result.new, result.live, order.bounds) if result is not None else ""
     if as_json:
         print_json(

@@ -93,6 +93,8 @@ def parse_time(text: str) -> int:
     """
     text = text.strip()
     if text.isascii() and text.isdigit():
+        if len(text) > len(str(FAR_FUTURE_MS)):
+            raise OperatorError(f"{text[:20]}... is after the year 9999: times are milliseconds since 1970")
         if int(text) in SECONDS_LIKE:
             raise OperatorError(
                 f"{text} would be a time of 1970 to 1973: times are in milliseconds, {text}000?"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -32,10 +33,13 @@ ROUNDS = 20
 SEEDS = "1..200"
 FAILURES_MAX = 3
 EXIT_FAILED = 1
+SEED_MAX = 2**63 - 1
 
 
 def simulate(
-    seed: Annotated[int | None, typer.Option(help="One run. Default: many.", show_default=False)] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=SEED_MAX, help="One run. Default: many.", show_default=False)
+    ] = None,
     seeds: Annotated[
         str | None,
         typer.Option(metavar="A..B", help=f"All from A to B. Default: {SEEDS}.", show_default=False),
@@ -142,8 +146,9 @@ def _played(
 
 def _range(text: str) -> tuple[int, int]:
     first, dots, last = text.partition("..")
-    if not dots or not first.isdigit() or not last.isdigit() or int(first) > int(last):
-        raise OperatorError(f"--seeds {text}: two numbers, A..B, such as {SEEDS}")
+    whole = all(re.fullmatch("[0-9]{1,19}", number) for number in (first, last))
+    if not dots or not whole or not int(first) <= int(last) <= SEED_MAX:
+        raise OperatorError(f"--seeds {text[:40]}: two numbers, A..B, such as {SEEDS}")
     return int(first), int(last)
 
 

@@ -45,7 +45,7 @@ def create(
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
     replication: Annotated[
-        int, typer.Option(min=1, help="Copies of each topic; 3 survives the loss of a broker.")
+        int, typer.Option(min=1, max=9, help="Copies of each topic; 3 survives the loss of a broker.")
     ] = 1,
     as_json: JsonOption = False,
 ) -> None:
@@ -140,7 +140,9 @@ def _users(crunch_id: str, pairs: list[str]) -> dict[str, str]:
 def mend(
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
-    replication: Annotated[int, typer.Option(min=1, help="Copies of each topic, as it was made with.")] = 1,
+    replication: Annotated[
+        int, typer.Option(min=1, max=9, help="Copies of each topic, as it was made with.")
+    ] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Put the topics' settings back: kept for ever, never compacted. Then see that the topics are whole.

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.shared import COLUMNS, STAMP, one_of, parse_speed, parse_time
+from coordinator.streams.durations import YEAR_SECONDS
 from coordinator.streams.log.errors import OperatorError
 
 
@@ -37,7 +38,9 @@ def up(
     ] = None,
     for_seconds: Annotated[
         float | None,
-        typer.Option("--for", min=0, help="End after so many seconds of running.", show_default=False),
+        typer.Option(
+            "--for", min=0, max=YEAR_SECONDS, help="End after so many seconds of running.", show_default=False
+        ),
     ] = None,
     port: Annotated[
         int | None,

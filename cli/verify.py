@@ -23,6 +23,7 @@ from coordinator.infra.evidence.key import known_keys
 from coordinator.infra.evidence.recompute import ROUNDING
 from coordinator.infra.evidence.verdict import verdict
 from coordinator.streams.audit.facts import ChainBrokenError, broken
+from coordinator.streams.durations import YEAR_SECONDS
 from coordinator.streams.evidence.bundle import MANIFEST, decode_manifest
 from coordinator.streams.evidence.bundle_judging import Trust
 from coordinator.streams.evidence.notes import NOTE_BYTES_MAX
@@ -32,6 +33,7 @@ from coordinator.streams.evidence.proof import HEADER, PROOF_BYTES_MAX
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.signing.note_keys import NoteError, VerifierKey
 
+ZIP_HEAD = b"PK"
 EXIT_BROKEN = 1
 EXIT_ROUNDING = 4
 PREDICTIONS_SHOWN = 200
@@ -68,7 +70,10 @@ def verify(
         ),
     ] = "",
     minutes: Annotated[
-        float, typer.Option(min=0.01, help="The most that computing everything again may take.")
+        float,
+        typer.Option(
+            min=0.01, max=YEAR_SECONDS / 60, help="The most that computing everything again may take."
+        ),
     ] = 30.0,
     as_json: JsonOption = False,
 ) -> None:
@@ -86,8 +91,7 @@ def verify(
     Example: [bold]coordinator verify june.bundle --policy keys.txt --earlier may.note[/bold]
     """
     began = monotonic()
-    if not file.is_file():
-        raise OperatorError(f"there is no file {file}")
+    _check_kind(file)
     trust = Trust(
         tuple(known_keys(policy)) if policy else (),
         _read_note(earlier) if earlier else None,
@@ -120,6 +124,20 @@ def verify(
         of_model = {"model": model, "rounds": msgspec.to_builtins(parts)} if model else {}
         print_json(result | {"seconds": round(seconds, 3)} | of_model)
     raise typer.Exit(EXIT_BROKEN if failed else EXIT_ROUNDING if rounded else 0)
+
+
+def _check_kind(file: Path) -> None:
+    """Raises OperatorError for what is neither a bundle, whole or damaged, nor a proof."""
+    wanted = "name a file that `coordinator bundle` or `coordinator prove` wrote"
+    try:
+        with file.open("rb") as content:
+            head = content.read(len(HEADER))
+    except FileNotFoundError:
+        raise OperatorError(f"there is no file {file}") from None
+    except IsADirectoryError:
+        raise OperatorError(f"{file} is a folder: {wanted}") from None
+    if not head.startswith(ZIP_HEAD) and head != HEADER.encode():
+        raise OperatorError(f"{file} is neither a bundle nor a proof: {wanted}")
 
 
 def _steps(

@@ -32,6 +32,7 @@ from coordinator.infra.contracts.in_force import NodeContracts
 from coordinator.projections.folding.replay import replay_async
 from coordinator.streams.audit.checkpoint import check_log
 from coordinator.streams.audit.facts import AuditBlobs, ChainBrokenError
+from coordinator.streams.durations import YEAR_SECONDS
 from coordinator.streams.events import CheckpointData
 from coordinator.streams.log.errors import CoordinatorError
 from coordinator.streams.log.recorded_state import WrongStateError
@@ -56,7 +57,9 @@ def verify_e2e(
     timeout: Annotated[
         float,
         typer.Option(
-            min=1, help="Seconds to wait for a node that is not so far yet. Computing again has no limit."
+            min=1,
+            max=YEAR_SECONDS,
+            help="Seconds to wait for a node that is not so far yet. Computing again has no limit.",
         ),
     ] = 300.0,
     checkpoint: Annotated[

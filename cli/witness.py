@@ -18,6 +18,7 @@ from coordinator.infra.evidence.witness import NOTES, REFUSED, Witness
 from coordinator.infra.webhook import Alert, Alerts, Webhook
 from coordinator.streams.audit.facts import ChainBrokenError
 from coordinator.streams.clock import wall_ms
+from coordinator.streams.durations import YEAR_SECONDS
 from coordinator.streams.log.errors import OperatorError, WorldError
 from coordinator.streams.settings import Settings, read_settings
 from coordinator.streams.signing.note_keys import COSIGNATURE
@@ -57,9 +58,14 @@ def witness(
         ),
     ] = False,
     once: Annotated[bool, typer.Option("--once", help="Look once, then end.")] = False,
-    every: Annotated[float, typer.Option(metavar="SECONDS", min=1, help="How often it looks.")] = 60.0,
+    every: Annotated[
+        float, typer.Option(metavar="SECONDS", min=1, max=YEAR_SECONDS, help="How often it looks.")
+    ] = 60.0,
     minutes: Annotated[
-        float, typer.Option(min=0.01, help="The most that computing one bundle again may take.")
+        float,
+        typer.Option(
+            min=0.01, max=YEAR_SECONDS / 60, help="The most that computing one bundle again may take."
+        ),
     ] = 30.0,
 ) -> None:
     """Watch a node: its newest note is cosigned if every payout in the log, computed again, holds.

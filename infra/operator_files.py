@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Collection
 from pathlib import Path
 
 from coordinator.streams.log.errors import OperatorError
+
+OPEN_ALREADY = ("/dev/stdin", "/dev/fd/")
+"""What a shell hands over, such as `<(zcat answers.gz)`: somebody writes into that pipe."""
+
+
+def check_no_device(path: Path) -> None:
+    """Raises OperatorError for a pipe, a socket or a device: to read it may never end, to write would replace it."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return
+    special = not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    if special and not str(path).startswith(OPEN_ALREADY):
+        kind = "a pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+        raise OperatorError(f"{path} is {kind}: name a file or a folder")
 
 
 def check_file(variable: str, path: Path) -> None:

@@ -7,6 +7,7 @@ So a shadow that fails has no way into the node. The files are a cache: without 
 from __future__ import annotations
 
 import fcntl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ FOLDER = "shadow"
 SILENT_MS_MAX = 60_000
 """A shadow whose process has said nothing for so long is gone, or hangs."""
 FILE_BYTES_MAX = 256 * 1024 * 1024
+LOOKS = (0.02, 0.05, 0.1)
 T = TypeVar("T")
 
 
@@ -122,21 +124,28 @@ class ShadowFiles:
         """One process at a time is the shadow. Raises OperatorError while another one is."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("a") as lock_file:
-            try:
-                fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise OperatorError("a shadow runs already: `coordinator shadow stop` ends it") from None
+            for pause in (*LOOKS, None):
+                try:
+                    fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if pause is None:
+                        raise OperatorError(
+                            "a shadow runs already: `coordinator shadow stop` ends it"
+                        ) from None
+                    time.sleep(pause)  # somebody may only be looking (`is_held`)
             yield
 
     def is_held(self) -> bool:
         """Whether a process is the shadow now."""
-        if not self.folder.is_dir():
-            return False
         try:
-            with self.held():
-                return False
-        except OperatorError:
+            with (self.folder / "lock").open("rb") as lock_file:
+                fcntl.flock(lock_file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
             return True
+        return False
 
     def _write(self, name: str, content: object) -> None:
         write_whole(self.folder / name, msgspec.json.encode(content) + b"\n")
@@ -155,12 +164,20 @@ class ShadowFiles:
             ) from error
 
 
-def why_ill(order: ShadowOrder, status: ShadowStatus | None, now_ms: int) -> str:
-    """Why a shadow that should run does not; "" where it runs, or should not."""
+def why_ill(order: ShadowOrder, status: ShadowStatus | None, now_ms: int, *, has_process: bool = True) -> str:
+    """Why a shadow that should run does not; "" where it runs, or should not.
+
+    Who can see its lock says whether it `has_process`; others see only how long it has been silent.
+    """
     if order.stopped:
         return ""
     if status is not None and status.error:
         return f"it failed: {status.error}. It decides nothing until `coordinator shadow start`"
+    if not has_process and status is not None and status.pid:
+        return (
+            f"its process {status.pid} is gone. `coordinator shadow start` begins it again where it was; "
+            "its log says more"
+        )
     silent_ms = now_ms - (order.started_at_ms if status is None else status.at_ms)
     if silent_ms < SILENT_MS_MAX and not (status is not None and status.ended):
         return ""

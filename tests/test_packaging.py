@@ -67,7 +67,7 @@ def test_the_wheel_has_type_markers_in_each_folder(built):
 def test_the_wheel_contains_the_command(built):
     wheel = zipfile.ZipFile(built[1])
     entry_points = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
-    assert "coordinator = coordinator.cli.main:main" in wheel.read(entry_points).decode()
+    assert "coordinator = coordinator.cli.entry:main" in wheel.read(entry_points).decode()
 
 
 @pytest.fixture

@@ -90,11 +90,14 @@ def _names(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         name = parameter.metavar or parameter.name.upper()
         return code(name if parameter.required or name.startswith("[") else f"[{name}]")
-    kind = (
-        "" if parameter.is_flag else f" {parameter.metavar or _value(parameter.type_descriptor.annotation)}"
-    )
+    kind = "" if parameter.is_flag else f" {parameter.metavar or value_kind(parameter)}"
     names = ", ".join(f"{name}{kind}" for name in parameter.opts)
     return code(names + (f" / {', '.join(parameter.secondary_opts)}" if parameter.secondary_opts else ""))
+
+
+def value_kind(parameter: Any) -> str:
+    """What an argument or option takes: `TEXT`, `INTEGER`, or its choices."""
+    return _value(parameter.type_descriptor.annotation)
 
 
 def _value(annotation: Any) -> str:

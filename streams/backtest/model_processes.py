@@ -3,8 +3,8 @@
 A question is sent to all models at once. The engine does its other work while they think: it scores the last round and
 decides the next instant of the feed. Then it reads their answers, and asks again. Nothing of a later round reaches a
 model early, because its pipe holds one question at a time. A model that hangs, or whose process ends, loses its round
-and its memory, as at the node, and is started again up to `restarts_max` times. A model with too many bad answers in a
-row, by the contract, is stopped, as the orchestrator would do.
+and its memory, and is started again, as at the node: up to `restarts_max` times within `restart_window_seconds` of the
+market's time. A model with too many bad answers in a row, by the contract, is stopped, as the orchestrator would do.
 
 The time that a model takes is measured (`times`). It has no effect on the score unless `deadlines` is true, because
 this machine is not the node's.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import time
 from array import array
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,8 @@ class ProcessLimits(NamedTuple):
     deadlines: bool = False
     memory_mb: int = 2048
     restarts_max: int = 4
+    restart_window_seconds: int = 300
+    """Both are those of a model host (`Limits` in `infra/models/host/process.py`)."""
 
 
 USUAL_LIMITS = ProcessLimits()
@@ -72,7 +75,9 @@ class ProcessModels:
         self._limits, self._monotonic = limits, monotonic
         self._notices: list[ModelNotice] = [ModelNotice("seen", _info(entry)) for entry in entries]
         self._entries = {entry.model_id: entry for entry in entries}
-        self._restarts: dict[str, int] = dict.fromkeys(self._running, 0)
+        self._deaths: dict[str, deque[int]] = {model_id: deque() for model_id in self._running}
+        """model_id -> the rounds, by their point in ms, in which its process ended within the window."""
+        self._point = 0
         self._strikes = Strikes()
         self.times: dict[str, array[int]] = {model_id: array("I") for model_id in self._running}
         """model_id -> the time that each of its rounds took in its process, in microseconds."""
@@ -114,7 +119,7 @@ class ProcessModels:
             predicts = [values for _, values in calls.predicts(model_id)]
             return encoded(Question(method.tick, calls.tick(model_id), method.predict, predicts, table))
 
-        usual = question_of("")
+        usual, self._point = question_of(""), data.point
         until = self._monotonic() + BUDGET_SHARE * contract.deadline_seconds
         lost: dict[str, ModelReply] = {}
         for model_id in asked:
@@ -176,9 +181,13 @@ class ProcessModels:
         """End a process that is of no more use, and start it again, unless it was started too often."""
         model = self._running[model_id]
         model.end()
-        self._restarts[model_id] += 1
-        if self._restarts[model_id] > self._limits.restarts_max:
-            self._stop(model_id, "CRASHED", f"its process was begun anew {self._limits.restarts_max} times")
+        deaths, window_seconds = self._deaths[model_id], self._limits.restart_window_seconds
+        deaths.append(self._point)
+        while deaths[0] < self._point - 1000 * window_seconds:
+            deaths.popleft()
+        if len(deaths) > self._limits.restarts_max:
+            ended = f"its process ended {len(deaths)} times within {window_seconds} s"
+            self._stop(model_id, "CRASHED", f"{ended}; a model host gives it up there, too")
         else:
             try:
                 model.start()

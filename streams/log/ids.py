@@ -6,6 +6,7 @@ They hold no positions and no epochs, so a mirrored log has the same ids.
 from __future__ import annotations
 
 import hashlib
+import re
 
 QUESTION_PREFIX = "inp/questions/"
 QUESTION_SLASHES = 3
@@ -90,6 +91,11 @@ def checkpoint_id(crunch_id: str, period_start: int, period_end: int) -> str:
 def content_id(prefix: str, *content: str) -> str:
     """`prefix/` and 24 hex digits of the sha256 of the content."""
     return f"{prefix}/" + hashlib.sha256("\n".join(content).encode()).hexdigest()[:24]
+
+
+def is_content_id(prefix: str, text: str) -> bool:
+    """Does `text` look like a `content_id` of this prefix?"""
+    return re.fullmatch(rf"{prefix}/[0-9a-f]{{24}}", text) is not None
 
 
 def ensemble_id(name: str) -> str:

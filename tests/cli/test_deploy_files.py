@@ -43,3 +43,19 @@ def test_the_settings_have_the_last_word(deploy):
     chosen, output = deploy(None, FEED_SOURCE="pyth")
     assert chosen is None
     assert "feed: pyth, as the settings say" in output
+
+
+@pytest.mark.parametrize(
+    ("folder", "says"),
+    [("mine", "mine holds letter.txt: name a folder of its own"), ("none/.build", "there is no folder")],
+)
+def test_it_writes_into_a_folder_of_its_own_alone(tmp_path, monkeypatch, folder, says):
+    """It clears `wheels` there, whoever made it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine" / "wheels").mkdir(parents=True)
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    done = CliRunner().invoke(app, ["deploy-files", folder])
+    assert done.exit_code == 2, done.output
+    assert says in done.stderr
+    assert (tmp_path / "mine" / "wheels").is_dir()
+    assert not (tmp_path / "none").exists()

@@ -61,10 +61,43 @@ def test_each_command_that_is_told_of_is_there():
         assert not rest or loaded.get_command(typer.Context(loaded), rest[0]) is not None, name
 
 
+AT_ITS_IMPORTS = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Swallows:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                os.getpid()
+            except KeyboardInterrupt:
+                pass
+sys.meta_path.insert(0, Swallows())
+from coordinator.cli.entry import main
+sys.argv[1:] = ["packs", "--json"]
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["typer", "coordinator.cli.init"])
+def test_ctrl_c_while_python_imports_is_neither_lost_nor_a_traceback(module):
+    """Some library catches what it did not expect; nothing has been done by then."""
+    done = subprocess.run(
+        [sys.executable, "-c", AT_ITS_IMPORTS.format(module=module)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+    )
+    text = "stopped by Ctrl-C: nothing was begun"
+    assert (done.returncode, done.stderr) == (130, f"{text}\n")
+    assert json.loads(done.stdout) == {"error": text, "exit_code": 130}
+
+
 IN_A_TERMINAL = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from coordinator.cli.main import main
+from coordinator.cli.entry import main
 main()
 """
 """Tests that run in the background ignore the signal, and so would a process that they start."""

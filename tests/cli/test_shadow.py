@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import threading
 import time
 
 import msgspec
@@ -67,13 +69,32 @@ def test_its_process_waits_for_kafka_says_so_and_ends_when_told_to(node):
 
 def test_status_says_what_it_decides_and_how_it_diverges_and_fails(node, tmp_path):
     write_shadow(tmp_path, at_ms=wall_ms(), feeds_read=10, feeds_end=1_010)
-    output = coordinator("status")
+    with node.held():
+        output = coordinator("status")
     assert "new_rules:CONTRACT" in output
     assert "nothing of it is paid" in output
     assert "1,000 records of the feed wait" in output
     assert "m2 is number 2 on the live board, number 1 on the shadow's" in output
     node.put_status(msgspec.structs.replace(node.status(), error="ValueError: no such rule"))
     assert "it failed: ValueError: no such rule" in coordinator("status", code=1)
+
+
+def test_a_process_that_died_is_missed_at_once(node, tmp_path):
+    write_shadow(tmp_path, at_ms=wall_ms(), pid=4711)
+    assert "its process 4711 is gone" in coordinator("status", code=1)
+    node.put_status(msgspec.structs.replace(node.status(), pid=0))  # started, and not there yet
+    assert "it runs" in coordinator("status")
+
+
+def test_a_process_begins_while_somebody_looks_whether_one_is_there(node):
+    with node.held():
+        assert node.is_held()
+    assert not node.is_held()
+    with (node.folder / "lock").open("rb") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.04, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
+        with node.held():
+            assert node.is_held()
 
 
 def test_without_a_shadow_each_command_says_how_to_start_one(node):

@@ -87,6 +87,15 @@ def test_every_way_to_go_wrong_costs_what_it_costs_at_the_node(tmp_path):
     assert sum(line.share for line in result.models) % 10**9 == 0
 
 
+def test_a_process_that_ends_now_and_then_is_begun_again_as_a_model_host_does(tmp_path):
+    """A host gives up at the fifth end within 300 s. Over all of a long backtest that would be too strict."""
+    folder = folder_of(tmp_path, "exits")
+    folder_of(tmp_path, "ends", body="    def predict(self, s, h, t): os._exit(3)\n")
+    _, rows = played(folder, tmp_path, CONTRACT.model_copy(update={"model_strikes_max": 0}))
+    assert [row["status"] for row in rows["exits"]] == ["PENDING", "ABSENT"] * 6
+    assert [row["status"] for row in rows["ends"]] == ["ABSENT"] * 5
+
+
 PIPE = "    def predict(self, s, h, t):\n        os.write(int(sys.argv[-1]), {said})\n{then}        return {{'value': 0.1}}\n"
 
 
