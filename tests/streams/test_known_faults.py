@@ -34,7 +34,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
         "streams/contract/test_emission.py::test_any_emission_is_exact_positive_monotone_and_fair",
     ),
     "W18 eleven equals made a negative share; no models made an emission of 0": (
-        "streams/contract/test_emission.py::test_tiers",
+        "streams/contract/test_emission.py::test_tiers_share_as_the_table_says",
         "streams/contract/test_emission.py::test_zero_models_make_an_empty_emission_that_is_not_offered",
     ),
     "W19 None ranked first, NaN made the order that of arrival, a wrong direction sorted upwards, silence won": (
@@ -45,7 +45,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
     ),
     "W16 a score grew without bound with the size of the answer": (
         "streams/contract/test_contract.py::test_the_default_score_is_proper_bounded_and_not_gamed_by_size",
-        "streams/contract/test_contract.py::test_honesty_pays_best",
+        "streams/contract/test_contract.py::test_an_honest_answer_scores_best",
         "scaffold/test_cannot_be_gamed.py",
     ),
     # One model's fault.

@@ -1,4 +1,4 @@
-"""What is paid, followed back to the feed: an honest log holds, and one altered number is named with its step."""
+"""A payment is traced back to the feed: an honest log passes, and one altered number is found and its step named."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def chain_of(log: MemoryLog) -> Chain:
 
 
 def walked(chain: Chain) -> list[str]:
-    """The steps of the last checkpoint that held."""
+    """The steps of the last checkpoint that passed."""
     last = max(chain.checkpoints.values(), key=lambda checkpoint: checkpoint.period_end)
     return [step for step, _ in check_chain(chain, last, CONTRACTS)]
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 7])
-def test_every_checkpoint_of_an_honest_log_holds(seed):
-    """Outages, late and corrected candles, a change of contract: none of it is taken for tampering."""
+def test_every_checkpoint_of_an_honest_log_passes(seed):
+    """Outages, late and corrected candles, or a change of contract must not be reported as tampering."""
     chain = chain_of(market(seed))
     assert chain.checkpoints
     for checkpoint in chain.checkpoints.values():
@@ -35,7 +35,7 @@ def test_every_checkpoint_of_an_honest_log_holds(seed):
 
 
 def digits_changed(topic: str, kind: str, after: bytes) -> Chain:
-    """The same with the first digit that follows `after` put one higher."""
+    """A copy in which the first digit after `after` is one higher."""
     log = market(1).copy()
     records = log[topic]
     honest = chain_of(market(1))
@@ -48,7 +48,7 @@ def digits_changed(topic: str, kind: str, after: bytes) -> Chain:
             at += 1
         digit = str((int(record[at : at + 1]) % 9) + 1).encode()
         records[i] = record[:at] + digit + record[at + 1 :]
-        chain = chain_of(log.copy())  # what a log was read as is not read again
+        chain = chain_of(log.copy())  # a log that was read is cached
         last = max(chain.checkpoints.values(), key=lambda checkpoint: checkpoint.period_end)
         try:
             list(check_chain(chain, last, CONTRACTS))
@@ -74,16 +74,16 @@ def digits_changed(topic: str, kind: str, after: bytes) -> Chain:
         ("checkpoints", "CheckpointOpened", b'"emission_sha256":"', "emission"),
     ],
 )
-def test_one_altered_number_breaks_the_chain_at_its_step(topic, kind, after, step):
+def test_one_altered_number_is_found_at_its_step(topic, kind, after, step):
     with pytest.raises(ChainBrokenError) as broken:
         walked(digits_changed(topic, kind, after))
     assert broken.value.step == step
-    # Readers are shown the figures, not what Python writes for an object.
+    # Readers see the figures, not Python's text of an object.
     assert not re.search(r"\w\(\w+=|\bNone\b|\{'", broken.value.reason), broken.value.reason
 
 
-def test_shares_that_are_moved_but_still_sum_up_are_noticed():
-    log = market(1).copy()  # read by nobody yet: what a log was read as is not read again
+def test_shares_that_were_moved_with_the_same_sum_are_noticed():
+    log = market(1).copy()  # nobody has read it yet: a log that was read is cached
     chain = chain_of(market(1))
     last = max(chain.checkpoints.values(), key=lambda checkpoint: checkpoint.period_end)
     shares = sorted({reward["reward_pct"] for reward in last.emission["cruncher_rewards"]})
@@ -107,7 +107,7 @@ def test_a_score_that_was_left_out_is_missed():
         walked(chain)
 
 
-def test_a_chain_of_one_period_holds_what_that_periods_check_needs_and_no_other_round():
+def test_the_chain_of_one_period_has_what_its_check_needs_and_no_other_round():
     log = market(1)
     whole = chain_of(log)
     for checkpoint in whole.checkpoints.values():

@@ -1,4 +1,4 @@
-"""Copies among models: each kind found with its evidence, honest models left alone."""
+"""Copies among models: each kind is found with its evidence, and honest models are not accused."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_copy_is_found_with_its_kind(copy, kind, lag, scale):
 
 
 @pytest.mark.parametrize("huge", [100.0, 1e9, 1e100, -1e200, 1e308])
-def test_a_huge_number_hides_no_equal_copy(huge):
+def test_a_huge_number_does_not_hide_an_equal_copy(huge):
     copy = ORIGINAL.copy()
     copy[[17, 90]] = huge, -huge
     series = {"original": ORIGINAL, "taker": copy, "honest": noise(4), "loud": np.full(200, huge)}
@@ -56,13 +56,13 @@ def test_equal_means_nine_of_ten_numbers_whatever_the_rest_is(others, is_found):
     assert [pair.kind for pair in find_copies({"original": ORIGINAL, "taker": copy})] == ["equal"] * is_found
 
 
-def test_who_was_first_is_told_by_the_lag_and_not_by_the_name():
+def test_the_earlier_model_is_known_by_the_lag_and_not_by_the_name():
     late = np.concatenate(([0.0], ORIGINAL[:-1]))
     (pair,) = find_copies({"a-taker": late, "z-original": ORIGINAL})
     assert (pair.earlier, pair.later, pair.lag) == ("z-original", "a-taker", 1)
 
 
-def test_two_walks_and_two_coins_are_no_copies():
+def test_two_random_walks_and_two_coins_are_no_copies():
     coins = np.random.default_rng(5).choice([-1.0, 1.0], size=(200, 2))
     silent = np.full(200, NAN)
     assert not find_copies(
@@ -70,7 +70,7 @@ def test_two_walks_and_two_coins_are_no_copies():
     )
 
 
-def test_a_constant_answer_is_equal_to_itself_and_says_that_it_never_moved():
+def test_constant_answers_are_equal_and_reported_as_never_moving():
     (pair,) = find_copies({"zero": [0.0] * 50, "nought": [0.0] * 50, "walk": a_walk(rounds=50)})
     assert (pair.kind, pair.correlation, pair.distinct) == ("equal", None, 1)
 
@@ -81,12 +81,12 @@ def test_too_few_common_rounds_prove_nothing():
     assert find_copies(short, CopyRules(common_min=20))
 
 
-def test_a_small_motion_around_a_large_value_keeps_its_digits():
+def test_a_small_movement_around_a_large_value_keeps_its_digits():
     price = 60_000 + noise(6, size=1e-3)
     (pair,) = find_copies({"a": price, "b": 60_000 + noise(7, size=1e-3), "c": 2 * price})
     assert (pair.earlier, pair.later, pair.kind) == ("a", "c", "scaled")
 
 
-def test_nobody_and_one_alone_have_no_copies():
+def test_no_model_or_one_alone_has_no_copies():
     assert find_copies({}) == []
     assert find_copies({"a": ORIGINAL}) == []

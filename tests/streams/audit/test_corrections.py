@@ -1,4 +1,4 @@
-"""A corrected log: an honest one holds, and a credit or a correction that was altered is found."""
+"""A corrected log: an honest one passes, and an altered credit or correction is found."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def verdicts(events):
     return [check_credits(chain, data) for data in chain.checkpoints.values()]
 
 
-def test_an_honest_log_holds_and_says_what_is_on_top():
+def test_an_honest_log_passes_and_reports_the_credits():
     assert verdicts(told()) == [
         "",
         "; 200 micro-USDC on top for 1 earlier checkpoints",
@@ -73,14 +73,14 @@ def changed(events, kind, number, **fields):
     ],
     ids=["left out", "too much", "other amounts", "other parent"],
 )
-def test_what_was_altered_is_found(kind, number, fields, what):
+def test_an_alteration_is_found(kind, number, fields, what):
     with pytest.raises(ChainBrokenError, match=what) as broken:
         verdicts(changed(told(), kind, number, **fields))
     assert broken.value.step == "emission"
 
 
-def test_a_payment_that_never_was_is_found():
-    """The operator's tool, or somebody with the topic, says that m1 was paid less than its checkpoint gave."""
+def test_an_invented_payment_is_found():
+    """Someone who can write the topic claims that m1 was paid less than its checkpoint gave."""
     scene = stage(*history("PAID"), contract=CrunchContract(crunch_pubkey=PUBKEY))
     outcome(scene, correct({"m1": (5, POOL)}))
     with pytest.raises(ChainBrokenError, match="was paid 5"):

@@ -1,4 +1,4 @@
-"""A log with ensembles: an honest one holds, an altered weight, answer or score of one is named."""
+"""A log with ensembles: an honest one passes, and an altered weight, answer or score of an ensemble is found and named."""
 
 from __future__ import annotations
 
@@ -103,11 +103,11 @@ def played(request) -> tuple[MemoryLog, Callable[[str], CrunchContract]]:
     return log, contracts
 
 
-def test_an_honest_log_holds_and_pays_no_ensemble(played):
+def test_an_honest_log_passes_and_pays_no_ensemble(played):
     log, contracts = played
     ensemble_scores = [event.data for event in log.events("scores") if isinstance(event, EnsemblesScored)]
     ends = {(entry.model_id, entry.status) for data in ensemble_scores for entry in data.entries()}
-    assert len(ends) == 6 - 1  # each is scored, and all but the equal one fail somewhere
+    assert len(ends) == 6 - 1  # each is scored, and all but the equal one fail in some round
     snapshots = [event.data for event in log.events("snapshots") if isinstance(event, SnapshotTaken)]
     assert any("contribution" in snapshot.summary_units for snapshot in snapshots)
     checkpoint = last_checkpoint(log)
@@ -147,7 +147,7 @@ ALTERED = {"a score": other_score, "an answer": other_answer, "weights": other_w
 
 
 @pytest.mark.parametrize("what", ALTERED)
-def test_what_is_altered_is_named(played, what):
+def test_an_alteration_is_found_and_named(played, what):
     log, contracts = played
     checkpoint = last_checkpoint(log)
     period = checkpoint.period_start, checkpoint.period_end
@@ -165,7 +165,7 @@ def other_mean(data):
     return msgspec.structs.replace(data, scored_count=data.scored_count + 1)
 
 
-def test_an_altered_snapshot_of_an_ensemble_is_named(played):
+def test_an_altered_snapshot_of_an_ensemble_is_found_and_named(played):
     log, contracts = played
     checkpoint = last_checkpoint(log)
     forged = rewritten(

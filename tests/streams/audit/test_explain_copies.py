@@ -1,4 +1,4 @@
-"""The evidence of a pair by plain sums, against the report's products of matrices, for series drawn at random."""
+"""The evidence for a pair by plain sums, compared with the report's matrix products, for random series."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RULES = CopyRules()
 
 
 def drawn(chance, kind):
-    """Two series of this kind, in which some answers are missing."""
+    """Two series of this kind with some missing answers."""
     n = chance.randrange(20, 120)
     first = [round(chance.uniform(-1, 1), 6) for _ in range(n)]
     if kind == "coins":
@@ -42,7 +42,7 @@ def drawn(chance, kind):
     "kind",
     ["equal", "coins", "mostly equal", "scaled", "noisy", "lagged", "honest", "constant", "beyond a float"],
 )
-def test_plain_sums_say_what_the_report_says(kind):
+def test_plain_sums_agree_with_the_report(kind):
     chance = random.Random(kind)
     kinds = set()
     for _ in range(60):
@@ -60,7 +60,7 @@ def test_plain_sums_say_what_the_report_says(kind):
         assert len(kinds) > 1  # some are too short
 
 
-def test_a_report_of_another_pair_is_told_to_differ():
+def test_a_report_of_another_pair_is_reported_as_different():
     chance = random.Random(1)
     first = [chance.uniform(-1, 1) for _ in range(60)]
     (evidence,) = find_copies({"a": first, "b": first}, RULES)

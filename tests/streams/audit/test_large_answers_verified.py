@@ -1,4 +1,4 @@
-"""A log whose answers lie in blobs is computed again as any other; what is lost, then or now, is named."""
+"""A log whose answers are in blobs is computed again like any other. A blob that is lost, now or at scoring, is named."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MODELS = {"up": lambda _data, _call: {"value": 0.5}, "down": lambda _data, _call
 
 
 def aside(events: Sequence[AnyEvent], rosters: dict[str, list[RosterEntry]], shelf: Shelf) -> list[AnyEvent]:
-    """The events of a decision of `predictions`, with the answers of "up" in blobs, an own one for each round."""
+    """The events of a decision of `predictions`, with the answers of "up" in blobs, a separate one for each round."""
     events_aside: list[AnyEvent] = []
     for event in events:
         if isinstance(event, RoundOpened):
@@ -56,7 +56,7 @@ def aside(events: Sequence[AnyEvent], rosters: dict[str, list[RosterEntry]], she
 
 
 class Scene:
-    """A log with large answers, and the store that it was made with."""
+    """A log with large answers, and the store that was used for it."""
 
     def __init__(self) -> None:
         prices = [100 + (minute * 7 % 13) / 10 for minute in range(100)]
@@ -78,7 +78,7 @@ class Scene:
         )  # its birth record: every offset stays as it was
 
     def lost_at_scoring(self) -> tuple[str, MemoryLog]:
-        """(name of a blob in the last checkpoint's period, the log of a node to which it was lost when it scored)."""
+        """(name of a blob in the last checkpoint's period, the log of a node that had lost it at scoring)."""
         rounds = self.log.events("scores")
         chain = Chain({"checkpoints": self.log.decisions("checkpoints")})
         last = max(chain.checkpoints.values(), key=lambda checkpoint: checkpoint.period_end)
@@ -106,12 +106,12 @@ class Scene:
 @pytest.fixture(scope="module")
 def scene() -> Scene:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(large_answers, "ANSWER_BYTES_MAX", 15)  # with blanks those of "up" are longer
+        patch.setattr(large_answers, "ANSWER_BYTES_MAX", 15)  # blanks make those of "up" longer
         return Scene()
 
 
 def verified(log: MemoryLog, shelf: Shelf | None) -> ChainBrokenError | None:
-    """What the check of the last checkpoint finds first; None where all holds."""
+    """The first error that the check of the last checkpoint finds, or None."""
     chain = Chain({"checkpoints": log.decisions("checkpoints")})
     checkpoint = max(chain.checkpoints.values(), key=lambda checkpoint_: checkpoint_.period_end)
     chain = chain_of(log, checkpoint)
@@ -119,7 +119,7 @@ def verified(log: MemoryLog, shelf: Shelf | None) -> ChainBrokenError | None:
     return fault_of(log, chain, checkpoint, lambda _: CONTRACT, CRUNCH_ID)
 
 
-def test_a_log_with_large_answers_holds(scene):
+def test_a_log_with_large_answers_passes(scene):
     assert len(scene.shelf.kept) > 50
     assert verified(scene.log, scene.shelf) is None
 
@@ -134,7 +134,7 @@ def test_an_answer_that_is_lost_now_is_named(scene, why):
     assert (fault.step, f"blob {name} is {why}" in fault.reason) == ("scores", True), fault
 
 
-def test_a_round_that_a_lost_answer_stopped_holds_and_cost_nobody_but_the_node(scene):
+def test_a_round_stopped_by_a_lost_answer_passes_and_cost_only_the_node(scene):
     name, log = scene.lost_at_scoring()
     stopped = [
         event.data for event in log.events("scores") if isinstance(event, RoundScored) and event.data.reasons
@@ -145,7 +145,7 @@ def test_a_round_that_a_lost_answer_stopped_holds_and_cost_nobody_but_the_node(s
     assert verified(log, scene.shelf) is None, "also when the blob is back"
 
 
-def test_a_round_that_is_said_to_be_stopped_by_a_blob_that_it_has_not_is_found(scene):
+def test_a_round_falsely_recorded_as_stopped_by_a_blob_is_found(scene):
     name, log = scene.lost_at_scoring()
     forged = "ab" * 32
     for topic in ("scores",):
@@ -155,7 +155,7 @@ def test_a_round_that_is_said_to_be_stopped_by_a_blob_that_it_has_not_is_found(s
     assert fault.step == "scores"
 
 
-def test_a_score_of_a_large_answer_is_explained_and_a_lost_one_says_so(scene, tmp_path):
+def test_a_score_of_a_large_answer_is_explained_and_a_lost_answer_is_reported(scene, tmp_path):
     data = next(event.data for event in scene.log.events("scores") if isinstance(event, RoundScored))
     read, appends = fold(scene.log, tmp_path), MemoryAppends(scene.log)
     the_id = prediction_id(data.input_id, data.scope_key, "up")

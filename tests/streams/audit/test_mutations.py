@@ -1,7 +1,8 @@
-"""An honest log holds; one in which anything was left out, slipped in, doubled, exchanged or altered does not.
+"""An honest log passes the audit. One in which anything was left out, inserted, repeated, exchanged or altered does
+not.
 
-Each mutation is made in one topic, as somebody would who can write the topic: numbered anew, so that every append
-counts. It is tried twice: with the later topics left as they were, and with the later stages honestly run again on it.
+Each mutation is made in one topic by somebody who can write it: decisions are renumbered, so that every append counts.
+It is tried twice: with the later topics left as they were, and with the later stages honestly run again on it.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def last_checkpoint() -> CheckpointData:
 
 
 def verdict(log: MemoryLog, crunch_id: str = "btc-up", copy_of: str = "") -> ChainBrokenError | None:
-    """What is found against the last checkpoint of the honest log; None if all holds."""
+    """The error found against the last checkpoint of the honest log; None if it passes."""
     wanted = last_checkpoint()
     chain = chain_of(log, wanted)
     chain.copy_of = copy_of
@@ -69,7 +70,7 @@ def parts_of(log: MemoryLog, topic: str) -> Parts:
 
 
 def written(log: MemoryLog, topic: str, parts: Parts, *, redone: bool) -> MemoryLog:
-    """The log with this topic; `redone`: and with what the stages honestly make of it."""
+    """The log with this topic. `redone`: the later topics are honestly made again from it."""
     out = log.copy()
     out.topics[topic] = [encode_append(Append(e=1, epoch=1, seq=0, claim="forger"))]
     for number, (events, upto, need) in enumerate(parts, start=1):
@@ -83,14 +84,14 @@ def written(log: MemoryLog, topic: str, parts: Parts, *, redone: bool) -> Memory
 
 
 def _place(topic: str) -> int:
-    """Which of the stages comes after a topic."""
+    """The stages after a topic, in order."""
     return {"feeds": 0, "models": 1, "predictions": 1}.get(
         topic, list(STAGES).index(topic) + 1 if topic in STAGES else 0
     )
 
 
 def in_period(parts: Parts, topic: str, rng: random.Random, kind: str = "") -> tuple[int, int]:
-    """(decision, event) somewhere in the last checkpoint's period; of `models` anywhere."""
+    """(decision, event) at a random place in the last checkpoint's period; of `models` anywhere."""
     last = last_checkpoint()
     near = last.period_start + 120_000, last.period_end - 120_000
     if topic == "checkpoints":
@@ -111,12 +112,12 @@ def in_period(parts: Parts, topic: str, rng: random.Random, kind: str = "") -> t
 
 
 def time_of(event: AnyEvent) -> int:
-    """A snapshot is of its period, whenever it was taken."""
+    """A snapshot belongs to its period, whenever it was taken."""
     return int(getattr(event.data, "period_start", getattr(event.data, "from_ms", event.at)))
 
 
 def worth(event: AnyEvent) -> bool:
-    """Does it bear a figure or a fact? What only moves time and holes makes nothing by itself."""
+    """Whether it bears a figure or a fact. Events that only move time or gaps make nothing by themselves."""
     return type(event).__name__ not in {
         "ClockTicked",
         "FeedGapFound",
@@ -143,13 +144,13 @@ def slipped_in(parts: Parts, i: int, j: int, rng: random.Random) -> None:
 
 
 def exchanged(parts: Parts, i: int, j: int, rng: random.Random) -> None:
-    """Two decisions of the period trade their events."""
+    """Two decisions of the period exchange their events."""
     other = i + 1 if i + 1 < len(parts) else i - 1
     parts[i][0][:], parts[other][0][:] = list(parts[other][0]), list(parts[i][0])
 
 
 def altered(parts: Parts, i: int, j: int, rng: random.Random) -> None:
-    """Some number, truth value or text of the event is another."""
+    """A number, truth value or text of the event is changed."""
     event = parts[i][0][j]
     plain = msgspec.json.decode(encode_event(event))
     leaves: list[tuple[Any, Any]] = []
@@ -178,7 +179,7 @@ def altered(parts: Parts, i: int, j: int, rng: random.Random) -> None:
     try:
         parts[i][0][j] = decode_event(msgspec.json.encode(plain))
     except msgspec.ValidationError:
-        return  # a value that no reader takes: the topic stops there, whoever reads it
+        return  # a value that no reader accepts: every reader stops there
 
 
 MUTATIONS = {
@@ -196,45 +197,47 @@ TOUCHED = {
 }
 
 
-def test_a_copy_under_another_crunch_id_holds_and_a_log_that_is_no_copy_does_not():
+def test_a_copy_under_another_crunch_id_passes_and_an_altered_log_does_not():
     assert verdict(market(1), "btc-up-mirror", copy_of="btc-up") is None
     error = verdict(market(1), "btc-up-mirror")
     assert error is not None
     assert error.step == "checkpoint"
 
 
-def test_an_honest_log_holds_whatever_its_market_was():
+def test_an_honest_log_passes_whatever_its_market():
     assert verdict(market(1)) is None
 
 
 @pytest.mark.parametrize("redone", [False, True], ids=["as it was", "redone"])
 @pytest.mark.parametrize("mutation", MUTATIONS)
 @pytest.mark.parametrize("topic", ["inputs", "scores", "snapshots", "checkpoints"])
-def test_what_a_stage_did_not_decide_is_found_where_it_stands(topic: str, mutation: str, redone: bool):
+def test_a_decision_that_its_stage_would_not_take_is_found_at_its_place(
+    topic: str, mutation: str, redone: bool
+):
     for seed in range(2):
         rng = random.Random(f"{topic}{mutation}{seed}")
         parts = parts_of(market(1), topic)
         i, j = in_period(parts, topic, rng)
         MUTATIONS[mutation](parts, i, j, rng)
         if parts == parts_of(market(1), topic):
-            continue  # nothing was altered: the leaf had no other value
+            continue  # nothing was altered: the field had no other value
         try:
             log = written(market(1), topic, parts, redone=redone)
         except KeyError:
-            continue  # no stage goes on from that
+            continue  # no stage continues from that
         error = verdict(log)
         assert error is not None, (seed, i, j)
         assert error.step in TOUCHED[topic], (seed, str(error))
 
 
 def twice_says_no_more(event: AnyEvent) -> bool:
-    """A model that is seen twice is one model, a round that is answered is not answered anew."""
+    """A model that is seen twice is one model, and a round that is answered is not answered again."""
     return type(event).__name__ in {"ModelSeen", "RoundAnswered"}
 
 
 @pytest.mark.parametrize("mutation", ["left_out", "decision_left_out", "doubled", "slipped_in"])
 @pytest.mark.parametrize("topic", ["feeds", "predictions", "models"])
-def test_what_came_from_outside_is_there_once_and_whole(topic: str, mutation: str):
+def test_outside_events_exist_once_and_completely(topic: str, mutation: str):
     for seed in range(2):
         rng = random.Random(f"{topic}{mutation}{seed}")
         parts = parts_of(market(1), topic)
@@ -270,14 +273,14 @@ def test_what_came_from_outside_is_there_once_and_whole(topic: str, mutation: st
         ("models", "ModelSeen", lambda data: {"cruncher_id": "somebody"}),
     ],
 )
-def test_what_came_from_outside_is_as_it_was_when_it_was_used(
+def test_outside_events_are_unchanged_since_they_were_used(
     topic: str, kind: str, change: Callable[[Any], Any]
 ):
     rng = random.Random(topic + kind)
     parts = parts_of(market(1), topic)
     i, j = in_period(parts, topic, rng, kind)
     event = parts[i][0][j]
-    while isinstance(event, ScopeAnswered) and (  # one with an answer, and with one that is none
+    while isinstance(event, ScopeAnswered) and (  # an event with an answer, and one without
         not event.data.unanswered or event.data.unanswered[0].place == 0
     ):
         i, j = in_period(parts, topic, rng, kind)
@@ -290,7 +293,7 @@ def test_what_came_from_outside_is_as_it_was_when_it_was_used(
     assert error.step in TOUCHED[topic]
 
 
-def test_a_fault_that_is_moved_with_its_charge_is_found_by_the_second_look_too():
+def test_a_fault_moved_with_its_charge_is_found_by_the_second_check_too():
     parts = parts_of(market(1), "scores")
     start, end = last_checkpoint().period_start, last_checkpoint().period_end
     events, j = next(
@@ -318,11 +321,11 @@ def test_a_fault_that_is_moved_with_its_charge_is_found_by_the_second_look_too()
 
 
 def not_scored(event: RoundScored) -> list[ScoreEntry]:
-    """Those who had answered, and whose answer got no score."""
+    """Models that had answered and whose answer got no score."""
     return [entry for entry in event.data.entries() if entry.status == "FAILED" and entry.reason]
 
 
-def test_truths_that_are_nulled_with_the_later_stages_honestly_redone_are_found():
+def test_removed_truths_are_found_although_later_stages_were_honestly_run_again():
     parts = parts_of(market(1), "inputs")
     for events, *_ in parts:
         for j, event in enumerate(events):
@@ -337,7 +340,7 @@ def test_truths_that_are_nulled_with_the_later_stages_honestly_redone_are_found(
     assert "truth" in str(error)
 
 
-def test_inputs_that_are_left_out_with_everything_honestly_redone_are_found():
+def test_removed_inputs_are_found_although_all_stages_were_honestly_run_again():
     parts = parts_of(market(1), "inputs")
     gone = {
         event.data.input_id
@@ -353,7 +356,7 @@ def test_inputs_that_are_left_out_with_everything_honestly_redone_are_found():
     assert "was left out" in str(error)
 
 
-def test_a_record_that_is_taken_out_with_everything_honestly_redone_is_found_since_no_gap_was_said():
+def test_a_removed_record_is_found_because_no_gap_was_recorded_although_all_stages_were_run_again():
     parts = parts_of(market(1), "feeds")
     rng = random.Random(1)
     while True:
@@ -367,7 +370,7 @@ def test_a_record_that_is_taken_out_with_everything_honestly_redone_is_found_sin
 
 
 @pytest.mark.parametrize("redone", [False, True], ids=["as it was", "redone"])
-def test_a_model_that_is_taken_off_a_roster_with_its_answers_is_found(redone: bool):
+def test_a_model_removed_from_a_roster_with_its_answers_is_found(redone: bool):
     parts = parts_of(market(1), "predictions")
     rosters: dict[str, list[RosterEntry]] = {}
     for events, *_ in parts:
@@ -391,7 +394,7 @@ def test_a_model_that_is_taken_off_a_roster_with_its_answers_is_found(redone: bo
 
 
 @pytest.mark.parametrize("redone", [False, True], ids=["as it was", "redone"])
-def test_a_roster_in_another_order_is_named(redone: bool):
+def test_a_roster_in_another_order_is_found_and_named(redone: bool):
     parts = parts_of(market(1), "predictions")
     rosters: dict[str, list[RosterEntry]] = {}
     for events, *_ in parts:
@@ -411,7 +414,7 @@ def test_a_roster_in_another_order_is_named(redone: bool):
     assert (error.step, "in another order" in str(error)) == ("predictions", True), str(error)
 
 
-def test_a_payload_that_is_written_with_other_blanks_is_named():
+def test_a_payload_with_changed_blanks_is_found_and_named():
     parts = parts_of(market(1), "inputs")
     for events, *_ in parts:
         for j, event in enumerate(events):
@@ -425,7 +428,7 @@ def test_a_payload_that_is_written_with_other_blanks_is_named():
     assert (error.step, "its JSON is" in str(error)) == ("input", True), str(error)
 
 
-def test_a_hole_in_the_numbers_ends_the_topic_where_it_is():
+def test_a_gap_in_the_numbers_ends_the_topic_there():
     log = market(1).copy()
     log["scores"][len(log["scores"]) // 2] = b"garbage"
     error = verdict(log)

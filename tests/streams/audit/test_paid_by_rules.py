@@ -1,4 +1,4 @@
-"""A log with boards and a payout by rules: an honest one holds, an altered one is found, and no crash changes it."""
+"""A log with boards and a payout by rules: an honest one passes, an altered one is found, and no crash changes it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def check(log: MemoryLog) -> None:
         assert tuple(steps) == STEPS
 
 
-def test_an_honest_log_holds_and_has_something_to_hold(log):
+def test_an_honest_log_passes_and_has_boards_and_pools(log):
     check(log)
     _, checkpoints = checkpoints_in(log)
     assert len(checkpoints) == 3
@@ -74,7 +74,7 @@ def test_an_honest_log_holds_and_has_something_to_hold(log):
 
 
 ALTERED = {
-    # topic, the number altered, the step that finds it
+    # topic, the altered number, the step that finds it
     "a scope's sum": ("snapshots", rb'"scopes":\{"BTCUSDT/60s":\[-?', "snapshots"),
     "a board over a window": ("snapshots", rb'"boards_units":\{"recent":-?', "snapshots"),
     "a board's count": ("checkpoints", rb'"counts":\{"short":', "checkpoint"),
@@ -102,7 +102,7 @@ def test_an_altered_number_is_found_at_its_step(log, topic, number, step):
 
 
 @pytest.mark.parametrize("topic", ["snapshots", "checkpoints"])
-def test_a_stage_that_is_killed_anywhere_makes_the_same(log, topic):
+def test_a_stage_makes_the_same_after_any_kill(log, topic):
     sources, new_stage = chain_of_stages.sources_of(topic, log), chain_of_stages.STAGES[topic]
     expected = undisturbed(sources, new_stage)
     for place in range(1, len(expected[topic]) + 1):

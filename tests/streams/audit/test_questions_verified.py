@@ -1,4 +1,4 @@
-"""A log of posted questions is computed again as any other: an altered score, truth or answer of one is named."""
+"""A log of posted questions is computed again like any other: an altered score, truth or answer is found and named."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def played(request) -> Log:
     return Log(topics, CONTRACT, of[0])
 
 
-def test_what_the_stages_made_holds(played):
+def test_the_log_of_the_stages_passes(played):
     assert fault_of(played, played.topics) is None
 
 
@@ -67,7 +67,7 @@ ALTERED: dict[str, tuple[str, type, Callable[[Any], Any], str, str]] = {
 
 
 @pytest.mark.parametrize("what", ALTERED)
-def test_what_is_altered_is_named(played, what):
+def test_an_alteration_is_found_and_named(played, what):
     topic, kind, change, step, says = ALTERED[what]
     has_correction = any(isinstance(event, RoundRescored) for event in played.topics.events("scores"))
     if kind is RoundRescored and not has_correction:

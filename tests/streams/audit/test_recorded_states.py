@@ -1,4 +1,4 @@
-"""The states that stages have recorded, checked over the logs of a whole market: no contract is asked for."""
+"""The states that stages have recorded, checked over the logs of a whole market. No contract is needed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> MemoryLog:
     return whole
 
 
-def test_every_stage_has_recorded_what_its_events_make(log: MemoryLog) -> None:
+def test_every_stage_has_recorded_what_its_events_lead_to(log: MemoryLog) -> None:
     checks = state_checks("btc-up")
     for topic, check in checks.items():
         for offset, record in enumerate(log[topic]):
@@ -37,8 +37,8 @@ def read_whole(topic: str, records: list[bytes]) -> None:
         check.read(offset, record)
 
 
-def test_a_decision_that_was_altered_before_a_state_is_found(log: MemoryLog) -> None:
-    """Its recorded state still tells of the snapshot as it was."""
+def test_a_decision_altered_before_a_state_is_found(log: MemoryLog) -> None:
+    """The recorded state still contains the original snapshot."""
     records = log["snapshots"]
     place = next(i for i, body in enumerate(records) if b'"sums":{"value":[' in body)
     records[place] = records[place].replace(b',9]},"summary_units"', b',8]},"summary_units"')
@@ -46,7 +46,7 @@ def test_a_decision_that_was_altered_before_a_state_is_found(log: MemoryLog) -> 
         read_whole("snapshots", records)
 
 
-def test_a_decision_that_was_left_out_before_a_state_is_found(log: MemoryLog) -> None:
+def test_a_decision_removed_before_a_state_is_found(log: MemoryLog) -> None:
     records = log["snapshots"]
     records[next(i for i, body in enumerate(records) if b'"sums":{"value":[' in body)] = b"garbage"
     with pytest.raises(WrongStateError, match="but before it is"):

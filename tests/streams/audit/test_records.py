@@ -1,4 +1,4 @@
-"""Which records a decision knew, held against the plain definition: look at all of them for each question."""
+"""The records that a decision knew, compared with the plain definition, which scans all of them for each question."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def seen(offset: int, minute: int, revision: int, late: int, source: str) -> See
 
 
 def brute(records: list[Seen], offset: int) -> list[Seen]:
-    """Of each event time the first record with the highest revision, of those before the offset."""
+    """For each event time the first record with the highest revision, among those before the offset."""
     latest: dict[int, Seen] = {}
     for record in records:
         if record.offset > offset or record.event.data.source != "own":
@@ -48,7 +48,7 @@ def brute(records: list[Seen], offset: int) -> list[Seen]:
     st.integers(-2, 16),
     st.integers(0, 6),
 )
-def test_a_window_is_found_as_by_a_look_at_all_records(rows, offset, point_minute, minutes):
+def test_a_window_is_the_same_as_by_a_scan_of_all_records(rows, offset, point_minute, minutes):
     records = [seen(number, *row) for number, row in enumerate(rows)]
     records.sort(key=lambda record: (record.at, record.offset))
     chain: Any = SimpleNamespace(records=defaultdict(list, {"BTCUSDT": records}))

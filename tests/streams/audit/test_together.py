@@ -1,4 +1,6 @@
-"""A log of two subjects asked together: an honest one holds, an altered truth, input, score or record is named."""
+"""A log of two subjects asked together: an honest one passes, and an altered truth, input, score or record is found and
+named.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ PAIR = f"{SUBJECT}+ETHUSDT"
 
 
 def spread(prediction: Any, truth: Any) -> dict[str, float]:
-    """The answer times how much more the first rose than the second."""
+    """The answer times the difference between the first and the second subject's rise."""
     return {"value": prediction.value * 1000 * (truth[SUBJECT].return_ - truth["ETHUSDT"].return_)}
 
 
@@ -54,7 +56,7 @@ def played(request) -> tuple[MemoryLog, Any]:
     return log, contracts
 
 
-def test_an_honest_log_holds(played):
+def test_an_honest_log_passes(played):
     log, contracts = played
     scored = [event.data for event in log.events("scores") if isinstance(event, RoundScored)]
     assert {(data.subject, data.scope_key) for data in scored} == {(PAIR, "pair")}
@@ -99,7 +101,7 @@ def without_one(data):
     ],
     ids=["a truth of the second", "a record of the second", "a score", "an input"],
 )
-def test_what_was_altered_is_named(played, topic, kind, change, step):
+def test_an_alteration_is_found_and_named(played, topic, kind, change, step):
     log, contracts = played
     checkpoint = last_checkpoint(log)
     forged = rewritten(log, kind, change, checkpoint.period_start, checkpoint.period_end, topic)

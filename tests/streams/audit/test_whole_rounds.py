@@ -1,4 +1,6 @@
-"""A log of rounds that are scored as a whole: an honest one holds, an altered score, charge or state is named."""
+"""A log of rounds that are scored as a whole: an honest one passes, and an altered score, charge or state is found and
+named.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +101,7 @@ def last_checkpoint(log: MemoryLog) -> CheckpointData:
 
 
 def both_looks(log: MemoryLog, checkpoint: CheckpointData, contracts: Any) -> list[ChainBrokenError | None]:
-    """What the second look alone finds, and what both together find."""
+    """What the second check finds alone, and what both checks find together."""
     errors: list[ChainBrokenError | None] = []
     for look in (
         lambda: list(check_chain(chain_of(log, checkpoint), checkpoint, contracts)),
@@ -113,7 +115,7 @@ def both_looks(log: MemoryLog, checkpoint: CheckpointData, contracts: Any) -> li
     return errors
 
 
-def test_an_honest_log_holds(played):
+def test_an_honest_log_passes(played):
     log, contracts = played
     scored = [event for event in log.events("scores") if isinstance(event, RoundScored)]
     assert any(entry.charge_units is not None for event in scored for entry in event.data.unscored)
@@ -123,8 +125,8 @@ def test_an_honest_log_holds(played):
 def rewritten(
     log: MemoryLog, kind: type, change: Callable[[Any], Any], since: int, until: int, topic: str = "scores"
 ) -> MemoryLog:
-    """The log with the first event of a kind within the period for which `change` gives other data, and later topics as
-    they were.
+    """The log in which the first event of a kind within the period for which `change` returns other data is replaced.
+    Later topics stay as they were.
     """
     parts = parts_of(log, topic)
     events, j, data = next(
@@ -199,11 +201,11 @@ ALTERED = {
 
 
 @pytest.mark.parametrize("what", ALTERED)
-def test_what_is_altered_is_named_by_each_look(played, what):
+def test_each_check_names_an_alteration(played, what):
     log, contracts = played
     kind, change, says = ALTERED[what]
     if kind is StateCarried and not any(isinstance(event, kind) for event in log.events("scores")):
-        assert contracts("new").score_round is relative  # which carries none
+        assert contracts("new").score_round is relative  # which has none
         return
     checkpoint = last_checkpoint(log)
     forged = rewritten(log, kind, change, checkpoint.period_start, checkpoint.period_end)
@@ -234,7 +236,7 @@ SNAPSHOTS = {"series": other_order} | {window.name: other_window(window.name) fo
 
 
 @pytest.mark.parametrize("what", SNAPSHOTS)
-def test_a_window_that_is_altered_is_named_by_each_look(played, what):
+def test_each_check_names_an_altered_window(played, what):
     log, contracts = played
     if contracts("new").score_round is relative:  # its windows are plain
         return

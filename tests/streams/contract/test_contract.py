@@ -1,4 +1,4 @@
-"""The contract: what authors import, what is refused and by which field, what its hash is made of."""
+"""The contract: what authors import, what is refused and by which field, and what its hash covers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_what_challenge_authors_import(name):
     assert name in module.__all__
 
 
-def test_the_defaults_of_the_design():
+def test_the_defaults_are_those_of_the_design():
     contract = CrunchContract()
     assert (contract.scope.subject, contract.scope.horizon_seconds, contract.scope.step_seconds) == (
         None,
@@ -108,8 +108,8 @@ def test_the_default_score_is_proper_bounded_and_not_gamed_by_size(answer_and_re
     assert contract.score_prediction(InferenceOutput(value=answer_and_return[0]), truth)["value"] == score
 
 
-def test_honesty_pays_best():
-    """Who believes E[d] = m expects most by saying m."""
+def test_an_honest_answer_scores_best():
+    """With a belief E[d] = m, the answer m has the highest expected score."""
     for m in (-0.8, -0.1, 0.0, 0.3, 1.0):
         expected = {v / 10: 2 * (v / 10) * m - (v / 10) ** 2 for v in range(-10, 11)}
         assert max(expected, key=expected.__getitem__) == pytest.approx(m)
@@ -262,7 +262,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("changes", "message"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_contract_is_named_by_its_field(changes, message):
+def test_a_fault_of_a_contract_is_named_by_its_field(changes, message):
     with pytest.raises(ContractError) as refused:
         check_contract(CrunchContract(**changes))
     assert str(refused.value).startswith("contract field ")
@@ -308,7 +308,7 @@ def test_a_wrong_declaration_is_refused_by_name(fields, named):
         CrunchContract(**fields)
 
 
-def test_a_key_in_the_contract_is_checked_like_every_other():
+def test_a_crunch_address_in_the_contract_is_checked_like_any_other():
     assert is_pubkey(PUBKEY)
 
 
@@ -322,7 +322,7 @@ def test_without_schedules_there_is_one_for_every_subject():
     ]  # fmt: skip
 
 
-def test_schedules_are_asked_in_their_order_and_inactive_ones_not():
+def test_schedules_are_asked_in_order_and_inactive_ones_are_not():
     contract = CrunchContract(
         scheduled_predictions=[
             ScheduledPrediction(scope_key="b", order=2, scope=PredictionScope(subject="ETHUSDT")),
@@ -336,14 +336,14 @@ def test_schedules_are_asked_in_their_order_and_inactive_ones_not():
     ]  # fmt: skip
 
 
-def test_a_subject_that_is_not_fed_is_refused_at_the_start():
+def test_a_subject_without_a_feed_is_refused_at_the_start():
     contract = CrunchContract(scope=PredictionScope(subject="DOGEUSDT"))
     with pytest.raises(OperatorError, match=r"DOGEUSDT.*FEED_SUBJECTS"):
         make_terms(contract, "h", Settings(feed_subjects=("BTCUSDT",)), 0)
 
 
 def test_a_window_that_is_no_whole_number_of_snapshots_is_refused_at_the_start():
-    """A window is a sum of snapshots: shorter than one it would be empty for ever, and nobody ranked."""
+    """A window is a sum of snapshots. One shorter than a snapshot would always be empty, and nobody would be ranked."""
     contract = CrunchContract(
         aggregation=Aggregation(windows=[AggregationWindow(name="score_recent", hours=1)])
     )
@@ -354,7 +354,7 @@ def test_a_window_that_is_no_whole_number_of_snapshots_is_refused_at_the_start()
         )
 
 
-def test_an_author_may_build_on_the_contract_class():
+def test_an_author_may_subclass_the_contract():
     class Mine(CrunchContract):
         crunch_pubkey: str | None = PUBKEY
         aggregation: Aggregation = Aggregation(windows=[AggregationWindow(name="score_recent", hours=2)])

@@ -1,4 +1,4 @@
-"""What `contract check` finds: contracts that run, and yet are no challenge."""
+"""Findings of `contract check`: contracts that run and still are no challenge."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_default_challenge_has_no_fault(kind):
     assert result["score varies"].says.endswith("from -3 to 1")
 
 
-def test_what_is_no_fault_but_must_be_known_is_said():
+def test_notes_that_are_no_faults_are_reported():
     assert "withheld" in findings_of(CrunchContract())["chain"].says
     assert "placeholder" in findings_of(CrunchContract(crunch_pubkey="1" * 32))["chain"].says
     assert PUBKEY in findings_of(CrunchContract(crunch_pubkey=PUBKEY))["chain"].says
@@ -146,7 +146,7 @@ STUBS: dict[str, tuple[CrunchContract, str, str]] = {
 
 
 @pytest.mark.parametrize(("contract", "check", "words"), STUBS.values(), ids=STUBS)
-def test_a_score_that_makes_no_challenge(contract, check, words):
+def test_a_score_that_makes_no_challenge_is_found(contract, check, words):
     complaints = faults(contract)
     assert set(complaints) == {check}
     assert words in complaints[check]
@@ -211,7 +211,7 @@ def test_challenges_of_other_kinds_have_no_fault(contract):
     assert findings_of(contract)["score varies"].state is State.OK
 
 
-def test_what_cannot_be_looked_at_is_not_called_good():
+def test_a_challenge_that_cannot_be_checked_is_not_called_good():
     result = findings_of(scored_by(lambda p, t: {"value": 0.0}, output_type=Opaque))
     assert result["score varies"].state is State.UNKNOWN
     assert "1 different answers" in result["score varies"].says
@@ -275,7 +275,7 @@ WRONG: dict[str, tuple[CrunchContract, dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize(("contract", "settings", "check", "words"), WRONG.values(), ids=WRONG)
-def test_a_question_that_cannot_be_asked_or_resolved(contract, settings, check, words):
+def test_a_schedule_that_cannot_be_asked_or_resolved_is_found(contract, settings, check, words):
     complaints = faults(contract, **settings)
     assert set(complaints) == {check}
     assert words in complaints[check]
@@ -301,12 +301,12 @@ def test_a_live_board_ranks_by_a_window_a_board_over_one_or_a_key_of_the_summary
         assert f"the board by {known_key}," in findings_of(contract)["ranking"].says
 
 
-def test_a_checkpoint_key_that_no_snapshot_will_have():
+def test_a_checkpoint_key_that_no_snapshot_will_have_is_found():
     complaints = faults(CrunchContract(aggregation=Aggregation(checkpoint_key="sharpe")))
     assert "'sharpe' is in no snapshot; there are ['period', 'score_recent'" in complaints["ranking"]
 
 
-def test_a_key_of_the_summary_is_known_once_the_summary_is():
+def test_a_key_of_the_summary_is_known_after_the_summary_was_tried():
     keyed = Aggregation(checkpoint_key="median")
     good = CrunchContract(aggregation=keyed, aggregate_snapshot=lambda scores: {"median": 1.0})
     assert faults(good) == {}
@@ -352,13 +352,13 @@ CALLABLES: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize(("changes", "check", "words"), CALLABLES.values(), ids=CALLABLES)
-def test_a_callable_of_another_kind(changes, check, words):
+def test_a_callable_of_another_kind_is_found(changes, check, words):
     complaints = faults(CrunchContract(**changes))
     assert set(complaints) == {check}
     assert words in complaints[check]
 
 
-def test_after_a_fault_the_rest_is_said_not_to_be_reached():
+def test_after_a_fault_the_remaining_checks_are_reported_as_not_reached():
     result = findings_of(CrunchContract(build_input=lambda records: None))
     assert result["build_input"].state is State.FAULT
     assert {result[name].state for name in ("score_prediction", "build_emission")} == {State.UNKNOWN}
@@ -369,14 +369,14 @@ def test_after_a_fault_the_rest_is_said_not_to_be_reached():
 
 
 @pytest.mark.parametrize("kind", [Pick, Choice, Price, Path, Nested])
-def test_answers_to_try_are_valid_and_differ(kind):
+def test_sample_answers_are_valid_and_differ(kind):
     answers = answers_to_try(kind)
     assert len({repr(answer) for answer in answers}) == len(answers) >= 2
     assert all(kind.model_validate(answer.model_dump()) == answer for answer in answers)
 
 
 class Four(BaseModel):
-    """Four numbers in order: more than the types of its fields say."""
+    """Four numbers in order, which the types of its fields do not say."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"at": [1, 2, 3, 4]}, {"at": [0, 0, 1, 1]}, {"at": [1]}]}
@@ -384,7 +384,7 @@ class Four(BaseModel):
     at: Annotated[list[float], Field(min_length=4, max_length=4)]
 
 
-def test_the_examples_of_a_type_are_its_answers_to_try_where_they_are_valid():
+def test_valid_examples_of_a_type_are_its_sample_answers():
     assert [answer.at for answer in answers_to_try(Four)] == [[1, 2, 3, 4], [0, 0, 1, 1]]
     assert usual_answer(Four) == {"at": [1, 2, 3, 4]}
     contract = CrunchContract(
@@ -395,7 +395,7 @@ def test_the_examples_of_a_type_are_its_answers_to_try_where_they_are_valid():
     assert faults(contract) == {}
 
 
-def test_huge_answers_are_made_only_where_the_type_lets_them():
+def test_huge_sample_answers_are_made_only_if_the_type_allows_them():
     assert [[answer.value for answer in rungs] for rungs in huge_answers(Price)] == [
         [1.0, 1e3, 1e6, 1e9],
         [-1.0, -1e3, -1e6, -1e9],
@@ -403,7 +403,7 @@ def test_huge_answers_are_made_only_where_the_type_lets_them():
     assert huge_answers(Pick) == huge_answers(Choice) == []
 
 
-def test_an_error_is_blamed_on_the_innermost_line_outside_of_installed_packages():
+def test_an_error_is_attributed_to_the_innermost_line_outside_of_installed_packages():
     def scored():
         return Price.model_validate({"value": "x"})
 
@@ -415,14 +415,14 @@ def test_an_error_is_blamed_on_the_innermost_line_outside_of_installed_packages(
     assert "\n" not in described(caught.value)
 
 
-def test_a_syntax_error_has_its_own_line_and_an_error_of_nobody_has_none():
+def test_a_syntax_error_has_its_own_line_and_an_error_without_code_has_none():
     with pytest.raises(SyntaxError) as caught:
         compile("a = 1\nb = (\n", "theirs.py", "exec")
     assert where(caught.value) == "theirs.py:2"
     assert where(ValueError("never raised")) == ""
 
 
-def test_silence_must_not_win_where_less_is_better():
+def test_absence_must_not_win_where_lower_is_better():
     error = Aggregation(ranking_direction=RankingDirection.ASC)
     complaint = faults(CrunchContract(crunch_pubkey=PUBKEY, absence_policy="zero", aggregation=error))[
         "ranking"
@@ -432,7 +432,7 @@ def test_silence_must_not_win_where_less_is_better():
     assert "ranking" not in faults(CrunchContract(absence_policy="worst_percentile", aggregation=error))
 
 
-def test_a_checkpoint_that_ranks_by_a_board_is_known_and_one_by_nothing_is_not():
+def test_a_checkpoint_may_rank_by_a_board_and_not_by_an_unknown_key():
     board = Board(name="one minute", horizon_seconds=60)
     for key, state in (("one minute", State.OK), ("one hour", State.FAULT)):
         contract = CrunchContract(

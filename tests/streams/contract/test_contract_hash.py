@@ -1,4 +1,6 @@
-"""The hash of a contract: over what it says and what it does, the same in every process; and the shelf by hash."""
+"""The hash of a contract covers its declarations and its code, and is the same in every process. Contracts are stored
+by hash.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ CONTRACT = CrunchContract(score_prediction=score, grace_seconds={grace})
 
 @pytest.fixture
 def author(tmp_path, monkeypatch):
-    """Writes the author's module and loads it; a name of its own each time."""
+    """Writes the author's module under a unique name and loads it."""
     monkeypatch.syspath_prepend(str(tmp_path))
     modules: list[str] = []
 
@@ -49,7 +51,7 @@ def author(tmp_path, monkeypatch):
         sys.modules.pop(module, None)
 
 
-def test_the_hash_is_over_what_the_contract_says_and_does(author):
+def test_the_hash_covers_what_the_contract_declares_and_does(author):
     same = load_contracts(author()).current_hash
     assert load_contracts(author()).current_hash == same
     assert load_contracts(author(grace=6)).current_hash != same
@@ -93,13 +95,15 @@ class Weighted:
     ids=["partial", "object", "method"],
 )
 def test_a_callable_with_values_of_its_own_is_hashed_by_them_and_not_by_its_address(make):
-    """A hash that holds an address is another contract after every restart, and the old one is then missing."""
+    """With an address in its hash, the contract would be another one after every restart, and the old one would be
+    missing.
+    """
     same = contract_hash(CrunchContract(score_prediction=make(0.5)))
     assert contract_hash(CrunchContract(score_prediction=make(0.5))) == same
     assert contract_hash(CrunchContract(score_prediction=make(0.25))) != same
 
 
-def test_a_callable_that_carries_what_has_no_text_is_refused_by_its_field():
+def test_a_callable_with_values_that_cannot_be_written_as_text_is_refused_by_its_field():
     with pytest.raises(ContractError, match="score_prediction"):
         contract_hash(CrunchContract(score_prediction=Weighted(object())))
 
@@ -118,7 +122,7 @@ def test_a_function_without_source_is_hashed_by_its_code_and_constants():
     )
 
 
-def test_old_and_new_contracts_stand_side_by_side_by_hash(author):
+def test_old_and_new_contracts_are_stored_side_by_side_by_hash(author):
     shelf = load_contracts(f"{author(factor=2)},{author(factor=3)}")
     assert isinstance(shelf, ContractShelf)
     assert shelf(shelf.current_hash) is shelf.current
@@ -138,12 +142,12 @@ def test_old_and_new_contracts_stand_side_by_side_by_hash(author):
         ("coordinator.streams.contract:FRAC64_ONE", "is a int, not a CrunchContract"),
     ],
 )
-def test_a_path_that_leads_nowhere_is_never_replaced_by_the_default(path, message):
+def test_a_wrong_path_is_never_replaced_by_the_default(path, message):
     with pytest.raises(OperatorError, match=message):
         load_contracts(path)
 
 
-def test_a_score_means_another_thing_where_its_params_are_others():
+def test_a_score_has_another_meaning_if_its_params_differ():
     def scoring(**params: Any) -> str:
         schedule = ScheduledPrediction(scope_key="1h", params=params, interval_seconds=60 + len(params))
         return scoring_hash(CrunchContract(scheduled_predictions=[schedule]))

@@ -1,4 +1,4 @@
-"""What a contract's hash is over: its meaning. What says the same is the same; what does something else is not."""
+"""The hash of a contract covers its meaning: equivalent contracts have the same hash, others a different one."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def clipped(value):
 
 @pytest.fixture
 def hash_of(tmp_path, monkeypatch):
-    """The hash of a workspace with these files; a change is (file, old, new)."""
+    """The hash of a workspace with these files. A change is (file, old, new)."""
     number = 0
 
     def hash_of(*changes: tuple[str, str, str], **files: str) -> str:
@@ -140,16 +140,16 @@ OTHER = {
 
 
 @pytest.mark.parametrize("change", SAME.values(), ids=SAME)
-def test_what_says_the_same_is_the_same_contract(hash_of, change):
+def test_equivalent_contracts_have_the_same_hash(hash_of, change):
     assert hash_of(change) == hash_of()
 
 
 @pytest.mark.parametrize("change", OTHER.values(), ids=OTHER)
-def test_what_does_something_else_is_another_contract(hash_of, change):
+def test_a_contract_that_does_something_else_has_another_hash(hash_of, change):
     assert hash_of(change) != hash_of()
 
 
-def test_a_type_counts_by_its_fields_and_not_by_its_words(hash_of):
+def test_a_type_is_hashed_by_its_fields_and_not_by_its_docstrings(hash_of):
     typed = (
         '{doc}\nfrom __future__ import annotations\nfrom pydantic import BaseModel, Field\n'
         'from coordinator.streams.contract import CrunchContract\n'
@@ -162,7 +162,7 @@ def test_a_type_counts_by_its_fields_and_not_by_its_words(hash_of):
     assert hash_of(rules__contracts=typed.format(doc="", doc_of_type="x", top=2)) != first_hash
 
 
-def test_a_file_that_is_named_beside_the_code_counts(hash_of, monkeypatch):
+def test_a_file_that_the_contract_names_is_part_of_the_hash(hash_of, monkeypatch):
     text = (
         "import json\nfrom pathlib import Path\nfrom coordinator.streams.contract import CrunchContract\n"
         "TABLE = json.loads((Path(__file__).parent / 'table.txt').read_text())\n"
@@ -181,7 +181,7 @@ def test_the_version_of_an_installed_package_counts_where_it_is_used(hash_of, mo
     plain = hash_of(without)
     monkeypatch.setattr("coordinator.infra.contracts.code.version_of_distribution", lambda name: "0.0.1")
     assert hash_of() != with_package
-    assert hash_of(without) == plain  # it is imported, and not used
+    assert hash_of(without) == plain  # it is imported but not used
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_the_version_of_an_installed_package_counts_where_it_is_used(hash_of, mo
     ],
     ids=lambda pair: pair[0],
 )
-def test_however_a_function_is_made_its_numbers_count(hash_of, functions):
+def test_the_numbers_of_a_function_count_however_it_was_made(hash_of, functions):
     text = (
         "from functools import lru_cache, partial\nfrom coordinator.streams.contract import CrunchContract\n"
         "def weighted(w, p, t):\n    return {'value': w * p.value}\n"
@@ -216,7 +216,7 @@ def test_however_a_function_is_made_its_numbers_count(hash_of, functions):
 
 
 class Later(CrunchContract):
-    """As a later release could be: a field more, with a default."""
+    """A later release of the class: one more field, with a default."""
 
     calm_seconds: float = 0.0
 
@@ -224,13 +224,13 @@ class Later(CrunchContract):
 Later.__module__ = CrunchContract.__module__
 
 
-def test_a_field_that_a_later_release_adds_changes_no_contract(monkeypatch):
+def test_a_field_added_by_a_later_release_changes_no_contract(monkeypatch):
     settings: dict[str, Any] = {"grace_seconds": 6, "crunch_pubkey": "1" * 32}
     assert contract_hash(Later(**settings)) == contract_hash(CrunchContract(**settings))
     assert contract_hash(Later(**settings, calm_seconds=1)) != contract_hash(CrunchContract(**settings))
 
 
-def test_a_default_of_ours_counts_once_its_meaning_has_changed(monkeypatch):
+def test_a_default_of_ours_counts_if_its_meaning_has_changed(monkeypatch):
     unset, written_out = CrunchContract(), CrunchContract(grace_seconds=5)
     before = contract_hash(unset), contract_hash(written_out)
     for key in ("CrunchContract.grace_seconds", "defaults.score_prediction", "Aggregation.ranking_key"):
@@ -245,8 +245,8 @@ def _digest(source_of: Any) -> str:
 
 
 def _ours() -> dict[str, tuple[int, str]]:
-    """What a contract may rest on, its version, and the digest of what it does: modules of functions as a whole, the
-    defaults of types one by one.
+    """The parts of ours that a contract may use, with the version and the digest of each: modules of functions as a
+    whole, the defaults of types one by one.
     """
     meanings: dict[str, tuple[int, str]] = {}
     for folder, name in (
@@ -303,7 +303,7 @@ def _ours() -> dict[str, tuple[int, str]]:
     return meanings
 
 
-def test_what_we_bring_means_what_its_version_says():
+def test_our_parts_mean_what_their_version_says():
     path = Path(__file__).with_name("contract_meanings.txt")
     pinned = path.read_text().splitlines()
     now = [f"{key} {version} {digest}" for key, (version, digest) in sorted(_ours().items())]
@@ -314,6 +314,6 @@ def test_what_we_bring_means_what_its_version_says():
     )
 
 
-def test_whose_a_module_is():
+def test_the_owner_of_a_module_is_recognised():
     owners = {name: contract_sources.whose(name) for name in ("coordinator", "math", "numpy", "json")}
     assert owners == {"coordinator": "ours", "math": "python", "numpy": "installed", "json": "python"}

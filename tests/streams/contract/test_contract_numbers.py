@@ -1,4 +1,4 @@
-"""What a contract's functions may give and raise: numpy's numbers are numbers, `sys.exit` is one failed score."""
+"""Values and exceptions of a contract's functions: numpy's numbers count as numbers, `sys.exit` is one failed score."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_scoring_function_that_calls_sys_exit_fails_one_prediction():
     assert "SystemExit" in findings["score varies"].says
 
 
-def test_ctrl_c_in_a_scoring_function_stays_ours():
+def test_ctrl_c_in_a_scoring_function_stops_the_process():
     def score(prediction, truth):
         raise KeyboardInterrupt
 
@@ -51,7 +51,7 @@ class More(ScoreResult):
     extra: float = 0.0
 
 
-def test_numbers_of_numpy_are_numbers_wherever_a_function_gives_them():
+def test_numpy_numbers_are_accepted_wherever_a_function_returns_numbers():
     contract = CrunchContract(
         crunch_pubkey="1" * 32,
         score_type=More,
@@ -80,7 +80,7 @@ def test_numbers_of_numpy_are_numbers_wherever_a_function_gives_them():
 
 
 @pytest.mark.parametrize("strategy", [softmax(np.float32(2)), proportional(np.float64(0.1))])
-def test_a_strategy_takes_numpys_numbers(strategy):
+def test_a_strategy_accepts_numpy_numbers(strategy):
     check_contract(CrunchContract(crunch_pubkey="1" * 32, build_emission=strategy))
 
 
@@ -89,7 +89,7 @@ class Aliased(BaseModel):
     tags: set[str] = set()
 
 
-def test_an_answer_is_tried_as_it_is_recorded():
+def test_a_sample_answer_is_tried_as_it_would_be_recorded():
     answer = Aliased.model_validate({"class": 1.0, "tags": ["b"]})
     assert recorded(answer) == {"class": 1.0, "tags": ["b"]}
     assert read_back(answer) == answer
@@ -100,7 +100,7 @@ def test_an_answer_is_tried_as_it_is_recorded():
 
 
 class Lossy(BaseModel):
-    """Recorded it is another: its own serializer leaves out what scoring needs."""
+    """It changes when it is recorded, because its own serializer leaves out what scoring needs."""
 
     value: float = Field(exclude=True)
 

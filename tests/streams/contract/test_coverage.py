@@ -1,4 +1,6 @@
-"""A contract's coverage and its past for newcomers: said in one way, recorded in the terms, listed for authors."""
+"""A contract's coverage and its rule for newcomers: how they are declared, recorded in the terms, and listed for
+authors.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ from coordinator.streams.settings import Settings
         {"share": 0.5, "hour": 2},
     ],
 )
-def test_what_is_no_coverage_is_refused(fields):
+def test_an_invalid_coverage_is_refused(fields):
     with pytest.raises(ValidationError):
         Coverage(**fields)
 
@@ -50,7 +52,7 @@ def test_hours_are_whole_snapshot_intervals():
         terms_of(contract, snapshot_interval_seconds=7200)
 
 
-def test_a_share_is_compared_as_it_is_written():
+def test_a_share_is_compared_as_its_decimal_text():
     """0.07 * 100 is more than 7 in binary."""
     terms = CoverageTerms(share=0.07, hours=24, rounds=0)
     assert why_uncovered(terms, Answered(7, 100)) == ""
@@ -59,13 +61,13 @@ def test_a_share_is_compared_as_it_is_written():
     assert "scored in 6 of 100 rounds of the last 24 h" in why_uncovered(terms, Answered(6, 100))
 
 
-def test_the_fields_are_listed_with_what_they_mean():
+def test_the_fields_are_listed_with_their_meaning():
     docs = {field.path: field.doc for field in fields_of(CrunchContract)}
     assert {"coverage.share", "coverage.hours", "coverage.rounds", "newcomer_past"} <= docs.keys()
     assert all(docs[name] for name in docs if name.startswith(("coverage", "newcomer")))
 
 
-def test_the_trial_run_knows_an_answer_without_a_score():
+def test_the_trial_run_accepts_an_answer_without_a_score():
     def score(prediction, truth):
         if prediction.value == 0:
             return NoScore("takes no part")

@@ -1,4 +1,4 @@
-"""Money: shares of a billion that always sum to it, and what forbids offering an emission."""
+"""Money: shares that always sum to exactly one billion, and what forbids offering an emission."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROVIDER = "11111111111111111111111111111111"  # 32 zero bytes
 M = 1_000_000
 
 TIERS = {
-    # the ranks, and the shares of each
+    # the ranks, and the share of each
     "nobody": ([], []),
     "one takes all": ([1], [1000 * M]),
     "two": ([1, 2], [625 * M, 375 * M]),
@@ -51,12 +51,12 @@ TIERS = {
 
 
 @pytest.mark.parametrize(("ranks", "shares"), TIERS.values(), ids=TIERS)
-def test_tiers(ranks, shares):
+def test_tiers_share_as_the_table_says(ranks, shares):
     assert tier_shares(ranks) == shares
     assert sum(shares) == (FRAC64_ONE if shares else 0)
 
 
-def test_ranks_must_ascend():
+def test_ranks_must_be_in_ascending_order():
     with pytest.raises(ValueError, match="ascend"):
         tier_shares([1, 3, 2])
 
@@ -71,7 +71,7 @@ METRICS = [None, 0, 0.0, -1.5, 1e300, math.nan, math.inf, -math.inf]
 
 @st.composite
 def scored_models(draw) -> list[int]:
-    """Keys of 1 to 1,000 models; a small spread makes many ties."""
+    """Keys of 1 to 1,000 models. A small spread makes many ties."""
     n, spread = draw(st.integers(1, 1000)), draw(st.sampled_from([0, 1, 3, 20, 10**9]))
     rng = draw(st.randoms(use_true_random=False))
     return [rng.randint(-spread, spread) for _ in range(n)]
@@ -91,7 +91,7 @@ def entries_of(keys: list[int]) -> list[dict]:
 @example(list(range(1000)))
 def test_any_emission_is_exact_positive_monotone_and_fair(keys):
     entries = entries_of(keys)
-    for i, entry in enumerate(entries):  # metrics do not matter, whatever they hold
+    for i, entry in enumerate(entries):  # metrics do not matter, whatever their values
         entry["value"] = METRICS[i % len(METRICS)]
     built = CrunchContract().build_emission(entries, PUBKEY, None, None)
     emission = EmissionCheckpoint.model_validate(built).model_dump(mode="json")
@@ -100,7 +100,7 @@ def test_any_emission_is_exact_positive_monotone_and_fair(keys):
     assert sum(shares.values()) == FRAC64_ONE
     assert all(type(share) is int and share > 0 for share in shares.values())
     paid = [shares.get(i, 0) for i in range(len(entries))]
-    assert paid == sorted(paid, reverse=True)  # entries stand in order of rank
+    assert paid == sorted(paid, reverse=True)  # entries are in order of rank
     for rank_ in {entry["rank"] for entry in entries}:
         tied = [paid[i] for i, entry in enumerate(entries) if entry["rank"] == rank_]
         assert max(tied) - min(tied) <= 1
@@ -112,7 +112,7 @@ def test_any_emission_is_exact_positive_monotone_and_fair(keys):
     st.lists(st.fractions(min_value=0, max_value=10, max_denominator=999), min_size=1, max_size=20),
     st.integers(0, 10**10),
 )
-def test_the_allocator_gives_all_of_it_within_one_of_the_exact_share(weights, total):
+def test_the_allocator_distributes_everything_within_one_of_the_exact_share(weights, total):
     if sum(weights) == 0:
         with pytest.raises(ValueError, match="not all 0"):
             allocate(weights, total)
@@ -124,12 +124,12 @@ def test_the_allocator_gives_all_of_it_within_one_of_the_exact_share(weights, to
 
 
 @pytest.mark.parametrize("weights", [[Fraction(-1), Fraction(2)], [Fraction(0)], [Fraction(0), Fraction(0)]])
-def test_weights_that_cannot_be_shared_by_are_refused(weights):
+def test_invalid_weights_are_refused(weights):
     with pytest.raises(ValueError, match="weights"):
         allocate(weights)
 
 
-def test_no_weights_no_shares():
+def test_no_weights_give_no_shares():
     assert allocate([]) == []
 
 
@@ -190,7 +190,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("changes", "fault"), FAULTS.values(), ids=FAULTS)
-def test_what_forbids_an_emission(changes, fault):
+def test_an_emission_with_a_fault_may_not_be_offered(changes, fault):
     faults = emission_faults(emission(**changes), 2)
     assert len(faults) == 1
     assert fault in faults[0]
@@ -204,7 +204,7 @@ def test_what_forbids_an_emission(changes, fault):
         {"data_provider_rewards": providers((PROVIDER, 1 * M), (PUBKEY, 999 * M))},
     ],
 )
-def test_what_may_be_offered(changes):
+def test_an_emission_without_a_fault_may_be_offered(changes):
     assert emission_faults(emission(**changes), 2) == []
 
 
@@ -213,7 +213,7 @@ def test_every_fault_is_named():
     assert len(emission_faults(broken, 2)) == 5
 
 
-def test_the_hash_is_over_the_content_not_the_order_of_keys():
+def test_the_hash_covers_the_content_and_not_the_order_of_keys():
     in_order = emission()
     other = dict(reversed(list(in_order.items())))
     assert emission_sha256(in_order) == emission_sha256(other)
@@ -242,7 +242,7 @@ def test_the_hash_is_over_the_content_not_the_order_of_keys():
         ("1\n", None),
     ],
 )
-def test_base58(text, size):
+def test_base58_matches_its_reference_values(text, size):
     assert base58_bytes(text) == size
 
 
@@ -282,7 +282,7 @@ def test_entries_may_come_in_any_order_and_each_is_paid_by_its_own_rank():
     assert [reward["reward_pct"] for reward in rewards] == [250_000_000, 500_000_000, 250_000_000]
 
 
-def test_every_address_that_nobody_can_be_paid_at_is_a_key_all_the_same():
+def test_an_address_at_which_nobody_can_be_paid_is_still_a_valid_key():
     assert all(map(is_pubkey, NOBODYS_ADDRESSES))
     assert all(map(wallet_fault, NOBODYS_ADDRESSES))
     assert wallet_fault("SysvarC1ock11111111111111111111111111111111") is not None

@@ -1,4 +1,4 @@
-"""What a contract may say of ensembles, and what `contract check` finds about them."""
+"""Declarations of ensembles in a contract, and the findings of `contract check` about them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_ensembles_of_numbers_have_no_fault():
     assert findings["ensembles"].says == "equal of 12, top of 3, precise of 12, nobody of 0 of 12 answers"
 
 
-def test_a_contract_without_ensembles_has_no_such_step():
+def test_the_check_of_a_contract_without_ensembles_has_no_such_step():
     assert "ensembles" not in findings_of()
 
 
@@ -103,7 +103,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("fields", "ensemble", "says"), WRONG.values(), ids=WRONG)
-def test_contract_check_tells_what_cannot_be_combined(fields, ensemble, says):
+def test_contract_check_reports_answers_that_cannot_be_combined(fields, ensemble, says):
     finding = findings_of(Ensemble(name="x", **ensemble), **fields)["ensembles"]
     assert finding.state is State.FAULT
     assert says in finding.says
@@ -118,8 +118,8 @@ def two_alike_and_nobody(members):
 
 
 @pytest.mark.parametrize("weights", [loud, two_alike_and_nobody])
-def test_a_function_of_ones_own_is_tried_on_a_round_as_it_may_be(weights):
-    """Two sample answers alone are a case that an own function need not stand."""
+def test_an_own_function_is_tried_on_a_realistic_round(weights):
+    """A round of the two sample answers alone is a case that an own function need not handle."""
     assert findings_of(Ensemble(name="x", weights=weights))["ensembles"].state is State.OK
 
 
@@ -127,7 +127,7 @@ def most(outputs, weights):
     return {"side": outputs[0].side}
 
 
-def test_an_own_combination_makes_what_is_no_number():
+def test_an_own_combination_that_returns_no_number_is_found():
     fields = {"output_type": Side, "score_prediction": by_side}
     assert findings_of(Ensemble(name="x", combine=most), **fields)["ensembles"].state is State.OK
 
@@ -148,12 +148,12 @@ def test_an_own_combination_makes_what_is_no_number():
         ),
     ],
 )
-def test_what_makes_no_sense_is_refused(fields, says):
+def test_a_meaningless_ensemble_is_refused(fields, says):
     with pytest.raises(ValueError, match=says):
         CrunchContract(**fields)
 
 
-def test_the_terms_say_what_is_remembered():
+def test_the_terms_record_how_much_past_is_needed():
     contract = CrunchContract(
         ensembles=[
             Ensemble(name="equal"),

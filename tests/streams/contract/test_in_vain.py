@@ -1,4 +1,4 @@
-"""Two fields of which one leaves the other without effect: refused, with what to change."""
+"""Two fields of which one would have no effect: refused with instructions."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ IN_VAIN: dict[str, tuple[Callable[[], Any], str]] = {
 
 
 @pytest.mark.parametrize(("make", "why"), IN_VAIN.values(), ids=IN_VAIN)
-def test_what_would_have_no_effect_is_refused_and_says_what_to_change(make: Callable[[], Any], why: str):
+def test_a_field_without_effect_is_refused_with_what_to_change(make: Callable[[], Any], why: str):
     with pytest.raises(ValidationError, match=why):
         make()
 
 
-def test_each_of_them_is_taken_where_it_has_an_effect():
+def test_each_of_them_is_accepted_where_it_has_an_effect():
     CrunchContract(input_records=100, input_records_first=100, gap_wait_seconds=60)
-    CrunchContract(scope=PredictionScope(), scheduled_predictions=SCHEDULES)  # as the default is
+    CrunchContract(scope=PredictionScope(), scheduled_predictions=SCHEDULES)  # like the default
     CrunchContract(score_round=scored, state_scope="all", state_max_bytes=65_536)
     CrunchContract(calendar=Calendar(unpaid_until=in_june(8), ends_at=in_june(9)))
     AggregationWindow(name="few", last=5, least=5)

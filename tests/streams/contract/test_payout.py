@@ -1,4 +1,4 @@
-"""Payout by rules: who takes which part of a pool, what is retained, and that all of it sums exactly."""
+"""Payout by rules: each model's part of a pool, what is retained, and that everything sums exactly."""
 
 from __future__ import annotations
 
@@ -95,14 +95,14 @@ def test_a_rule_gives_parts_of_a_pool(rule, direction, keys, parts):
         (lambda: by_percentile(power=101), "power"), (lambda: by_softmax(beta=-1), "beta"),
     ],
 )  # fmt: skip
-def test_a_rule_that_makes_no_sense_is_refused_when_it_is_made(wrong, words):
+def test_a_meaningless_rule_is_refused_when_it_is_created(wrong, words):
     with pytest.raises(ValueError, match=words):
         wrong()
 
 
 TWO = [entry("a1", 5, "a"), entry("b1", 4, "b"), entry("a2", 3, "a"), entry("c1", 2, "c")]
 ELIGIBLE = {
-    # payout, who is paid what of 1000 (places weigh alike: 250 each), what is retained, why not
+    # payout, each model's amount of 1000 (places have equal weight: 250 each), what is retained, why not
     "best model only": ({"best_model_only": True}, {"a1": 250, "b1": 250, "c1": 250}, 250,
                         {"another model of its player is better": [2]}),
     "a benchmark takes no place": ({"benchmarks": ["a1"]}, {"b1": 250, "a2": 250, "c1": 250}, 250, {"a benchmark": [0]}),
@@ -118,26 +118,26 @@ ELIGIBLE = {
 
 
 @pytest.mark.parametrize(("fields", "amounts", "retained", "why"), ELIGIBLE.values(), ids=ELIGIBLE)
-def test_who_may_not_be_paid_is_told_with_the_reason(fields, amounts, retained, why):
+def test_a_model_that_may_not_be_paid_has_a_reason(fields, amounts, retained, why):
     payout = one_pool(rule=top(4, alpha=0), **fields)
     assert paid(payout, TWO) == (amounts, retained)
     assert pools_paid(payout, TWO, "desc")[0].unpaid == why
 
 
-def test_a_place_of_who_may_not_be_paid_goes_on_to_the_next_or_is_kept():
+def test_the_place_of_a_model_that_may_not_be_paid_goes_to_the_next_or_is_retained():
     taken = one_pool(rule=top(2, alpha=0), benchmarks=["a1"])
     assert paid(taken, TWO) == ({"b1": 500, "a2": 500}, 0)
     pool_kept = one_pool(rule=top(2, alpha=0), benchmarks=["a1"], unpaid_places="kept")
     assert paid(pool_kept, TWO) == ({"b1": 500}, 500)
 
 
-def test_of_a_players_tied_models_the_one_with_the_lower_id_is_paid_and_takes_the_place_once():
+def test_of_a_players_tied_models_the_one_with_the_lower_id_is_paid_and_takes_one_place():
     tied = [entry("z", 5, "a"), entry("b", 5, "b"), entry("y", 5, "a")]
     payout = one_pool(rule=top(2, alpha=0), best_model_only=True)
     assert paid(payout, tied) == ({"b": 500, "y": 500}, 0)
 
 
-def test_a_pool_is_paid_by_its_own_number_and_who_has_none_is_not_in_it():
+def test_a_pool_is_paid_by_its_own_number_and_leaves_out_models_without_it():
     ranked = [
         entry("a", 9, keys={"1h": 0.1, "24h": 0.5}),
         entry("b", 8, keys={"1h": 0.2}),
@@ -155,7 +155,7 @@ def test_a_pool_is_paid_by_its_own_number_and_who_has_none_is_not_in_it():
     assert long.unpaid == {"fewer than 4 scores": [2]}
 
 
-def test_where_less_is_better_the_lowest_number_is_the_best():
+def test_where_lower_is_better_the_lowest_number_wins():
     payout = one_pool(rule=top(1), above=2, benchmarks=["m0"], beat_benchmark=False)
     assert paid(payout, entries(0.5, 1, 3), "asc") == ({"m1": 1000}, 0)
 
@@ -171,18 +171,18 @@ BAD = {
 
 
 @pytest.mark.parametrize("rule", BAD.values(), ids=BAD)
-def test_an_own_rule_that_gives_no_parts_names_its_pool(rule):
+def test_an_own_rule_that_returns_no_parts_names_its_pool(rule):
     with pytest.raises(ValueError, match="pool all: "):
         pools_paid(one_pool(rule=rule), entries(2, 1), "desc")
 
 
-def test_an_own_rule_may_give_any_kind_of_number():
+def test_an_own_rule_may_return_any_kind_of_number():
     np = pytest.importorskip("numpy")
     rule = lambda entries: [Fraction(1, 3), np.float64(0.5)]  # noqa: E731
     assert paid(one_pool(rule=rule), entries(2, 1), total=3000) == ({"m0": 1000, "m1": 1500}, 500)
 
 
-def test_money_rounds_each_pool_down_and_retains_what_that_leaves():
+def test_money_rounds_each_pool_down_and_retains_the_remainder():
     halves = Payout(pools=[Pool(name="a", rule=top(1)), Pool(name="b", rule=top(1))])
     assert paid(halves, entries(1), total=7) == ({"m0": 6}, 1)
     assert frac64_shares(pools_paid(halves, entries(1), "desc")) == ({0: FRAC64_ONE}, 0)
@@ -199,13 +199,13 @@ CHAIN = {
 
 
 @pytest.mark.parametrize(("retained", "shares", "is_"), CHAIN.values(), ids=CHAIN)
-def test_the_contract_says_what_becomes_of_the_retained_share_on_chain(retained, shares, is_):
+def test_the_contract_decides_what_happens_to_the_retained_share_on_chain(retained, shares, is_):
     payout = one_pool(rule=top(4, alpha=0), retained=retained)
     shares_on_chain, data = on_chain(payout, pools_paid(payout, entries(2, 1), "desc"), entries(2, 1))
     assert (shares_on_chain, data.retained_frac64, data.retained_is) == (shares, 500_000_000, is_)
 
 
-def test_a_taker_that_is_not_there_is_a_fault_and_nobody_to_share_out_to_is_too():
+def test_an_unknown_recipient_is_a_fault_and_so_is_an_empty_distribution():
     for payout, words in (
         (
             one_pool(rule=top(2), retained=Taker(model_id="x")),
@@ -217,7 +217,7 @@ def test_a_taker_that_is_not_there_is_a_fault_and_nobody_to_share_out_to_is_too(
             on_chain(payout, pools_paid(payout, entries(1), "desc"), entries(1))
 
 
-def test_a_contract_is_paid_in_one_way_and_pools_have_names_of_their_own():
+def test_a_contract_has_one_way_of_paying_and_pools_have_unique_names():
     with pytest.raises(ValidationError, match="set one of them"):
         CrunchContract(payout=Payout(pools=[Pool(name="a")]), build_emission=softmax())
     with pytest.raises(ValidationError, match="share a name"):
@@ -226,7 +226,7 @@ def test_a_contract_is_paid_in_one_way_and_pools_have_names_of_their_own():
         Pool(name="a", weight=0.1234567891)
 
 
-def test_a_pool_that_ranks_by_what_nothing_gives_is_found_before_it_plays():
+def test_a_pool_that_ranks_by_an_unknown_number_is_found_before_the_challenge_begins():
     def of(key: str) -> CrunchContract:
         return CrunchContract(crunch_pubkey=PUBKEY, payout=one_pool(key=key))
 
@@ -236,7 +236,7 @@ def test_a_pool_that_ranks_by_what_nothing_gives_is_found_before_it_plays():
         check_contract(of("score_recnt"))
 
 
-def test_another_rule_is_another_contract():
+def test_another_rule_makes_another_contract():
     rules = [top(4), top(5), top(4, over="present"), in_proportion(), in_proportion(power=2), by_percentile()]
     payouts = [one_pool(rule=rule) for rule in rules]
     payouts += [one_pool(rule=top(4), retained=retained) for retained in ("share_out", Taker(model_id="1"))]
@@ -297,7 +297,7 @@ def test_shares_and_the_retained_share_sum_exactly_whatever_the_pools(payout, ra
 
 @settings(max_examples=100, deadline=None)
 @property_of(some_payouts, some_entries.filter(lambda drawn: len(drawn) > 1))
-def test_who_is_tied_and_may_be_paid_gets_the_same_up_to_one_part(payout, ranked):
+def test_tied_models_that_may_be_paid_get_the_same_up_to_one_part(payout, ranked):
     for pool in pools_paid(payout, ranked, "desc"):
         by_rank: dict[int, list[int]] = {}
         for _, rank, part in pool.paid:

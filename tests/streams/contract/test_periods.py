@@ -1,4 +1,4 @@
-"""Checkpoint periods by the calendar: one function of time, on every machine the same."""
+"""Checkpoint periods by the calendar are a function of time alone, the same on every machine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def text(time_ms: int) -> str:
 
 ZURICH = Calendar(weekday="monday", hour=12, zone="Europe/Zurich")
 PERIODS = {
-    # calendar, a time, the period that holds it (UTC)
+    # calendar, a time, the period that contains it (UTC)
     "a week from Monday noon": (Calendar(hour=12), "2026-06-10T09:00", ("2026-06-08 12:00", "2026-06-15 12:00")),
     "its first instant": (Calendar(hour=12), "2026-06-08T12:00", ("2026-06-08 12:00", "2026-06-15 12:00")),
     "the instant before": (Calendar(hour=12), "2026-06-08T11:59:59.999", ("2026-06-01 12:00", "2026-06-08 12:00")),
@@ -66,7 +66,7 @@ PERIODS = {
 
 
 @pytest.mark.parametrize(("calendar", "time", "period"), PERIODS.values(), ids=PERIODS)
-def test_a_time_lies_in_one_period(calendar, time, period):
+def test_a_time_is_in_the_period_of_the_table(calendar, time, period):
     assert tuple(map(text, calendar_period(calendar.terms(), ms(time)))) == period
 
 
@@ -82,7 +82,7 @@ some_calendars = st.builds(
 
 
 @property_of(some_calendars, st.integers(ms("2025-01-01"), ms("2030-01-01")))
-def test_periods_meet_and_each_time_lies_in_one(calendar: CalendarTerms, time: int) -> None:
+def test_periods_have_no_gap_and_each_time_is_in_one_period(calendar: CalendarTerms, time: int) -> None:
     start, end = calendar_period(calendar, time)
     assert start <= time < end
     assert calendar_period(calendar, start) == (start, end) == calendar_period(calendar, end - 1)
@@ -102,7 +102,7 @@ def test_a_change_of_terms_cuts_a_period_of_the_calendar():
     assert not terms.ends_checkpoint_period(ms("2026-06-15T10:00"), ms("2026-06-15T11:00"))
 
 
-def test_the_warm_up_is_what_begins_before_its_end():
+def test_the_warm_up_covers_periods_that_begin_before_its_end():
     calendar = Calendar(unpaid_until=datetime.fromisoformat("2026-06-08")).terms()
     assert unpaid_reason(calendar, ms("2026-06-07")) == (
         "the period begins in the warm-up, which is not paid (calendar.unpaid_until, 2026-06-08 00:00 UTC)"
@@ -111,7 +111,7 @@ def test_the_warm_up_is_what_begins_before_its_end():
 
 
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "../../etc/passwd", "", "zones"])
-def test_a_zone_that_nobody_knows_is_refused(zone):
+def test_an_unknown_time_zone_is_refused(zone):
     with pytest.raises(ValidationError, match="no time zone"):
         Calendar(zone=zone)
 
@@ -121,7 +121,7 @@ def calendar_terms(**fields: object) -> object:
     return make_terms(CrunchContract(calendar=Calendar(**fields)), HASH, settings, 0).calendar
 
 
-def test_the_calendar_is_told_with_the_terms():
+def test_the_calendar_is_recorded_in_the_terms():
     ends_at = datetime(2026, 6, 11, tzinfo=UTC)
     assert calendar_terms(weekday="tuesday", hour=9, ends_at=ends_at) == CalendarTerms(
         zone="UTC", weekday=1, minute=540, unpaid_until=0, ends_at=ms("2026-06-11")
@@ -137,13 +137,13 @@ def test_the_calendar_is_told_with_the_terms():
         ({"unpaid_until": datetime.fromisoformat("2026-06-01T00:10")}, "unpaid_until is no multiple"),
     ],
 )
-def test_a_checkpoint_is_of_whole_snapshots(fields, words):
+def test_a_checkpoint_period_consists_of_whole_snapshots(fields, words):
     with pytest.raises(OperatorError, match=words):
         calendar_terms(**fields)
 
 
-def test_a_moment_of_another_class_is_the_same_contract():
-    """`contract check` runs a contract with a clock that is moved: its datetime is a class of its own."""
+def test_a_datetime_of_another_class_makes_the_same_contract():
+    """`contract check` runs a contract with a shifted clock, in which datetime is a class of its own."""
 
     class Moment(datetime):
         pass

@@ -1,4 +1,4 @@
-"""`contract check` of a contract whose questions are posted: by truths of its type, not by a market."""
+"""`contract check` of a contract with posted questions: it tries truths of the contract's type in place of a market."""
 
 from __future__ import annotations
 
@@ -76,12 +76,12 @@ def test_histories_are_scored_as_they_will_be():
     assert [check for check, (state, _) in by_check.items() if state is State.FAULT] == []
 
 
-def test_a_score_that_says_the_same_of_everything_is_found():
+def test_a_score_that_is_the_same_for_every_answer_is_found():
     by_check = findings(contract(score_prediction=lambda prediction, truth: {"value": 0.5}))
     assert by_check["score varies"][0] is State.FAULT
 
 
-def test_a_truth_that_cannot_be_made_up_is_asked_for():
+def test_a_truth_that_cannot_be_generated_is_requested_from_the_author():
     class Hard(BaseModel):
         place: str = Field(pattern="^zz9$")
 
@@ -91,7 +91,7 @@ def test_a_truth_that_cannot_be_made_up_is_asked_for():
     assert says
 
 
-def test_a_board_of_question_scopes():
+def test_a_board_may_consist_of_question_scopes():
     scopes = (QuestionScope(scope_key="weather", tags=("Weather",)), QuestionScope(scope_key="rest"))
     boards = [Board(name="w", scope_keys=["weather"]), Board(name="both", weights={"rest": 2})]
     wanted = contract(questions=Questions(scopes=scopes), aggregation=Aggregation(boards=boards))

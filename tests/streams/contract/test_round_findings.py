@@ -1,4 +1,4 @@
-"""What `contract check` finds about a contract that scores rounds as a whole."""
+"""Findings of `contract check` about a contract that scores rounds as a whole."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def test_a_round_that_can_be_played_has_no_fault(function):
     check_contract(CrunchContract(score_round=function))
 
 
-def test_state_that_is_carried_is_said():
+def test_carried_state_is_reported():
     assert findings_of(betting)["score_round"].says.endswith("and carries a state for 13 of them")
 
 
 FAULTS = {
-    # a function, the check, and what is said
+    # a function, the check, and its message
     "raises": (lambda a, t, c: 1 / 0, "score_round", "division by zero"),
     "forgets who is absent": (
         lambda a, t, c: [answer.output.value for answer in a], "score_round", "'NoneType' object has no attribute 'value'",
@@ -89,7 +89,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("function", "check", "says"), FAULTS.values(), ids=FAULTS)
-def test_what_cannot_be_played_is_a_fault(function, check, says):
+def test_a_round_that_cannot_be_played_is_a_fault(function, check, says):
     result = findings_of(function)
     assert result[check].state is State.FAULT, result
     assert says in result[check].says
@@ -107,7 +107,7 @@ class Held(ScoreResult):
 
 
 def holding(answers, truth, context):
-    """Buys at the price that is, so that a first round scores nothing, whatever happens."""
+    """Buys at the current price, so a first round always scores nothing."""
     states = {
         answer.model_id: [answer.output.value, truth.resolved_price] for answer in answers if answer.output
     }
@@ -118,19 +118,19 @@ def holding(answers, truth, context):
     return RoundScores([{"value": value, "entry": 0.0} for value in worth], states=states)
 
 
-def test_a_score_that_later_rounds_make_of_the_state_is_not_called_a_stub():
+def test_a_score_that_later_rounds_derive_from_the_state_is_not_called_a_stub():
     varies = findings_of(holding, score_type=Held)["score varies"]
     assert (varies.state, "the state that it leaves differs" in varies.says) == (State.UNKNOWN, True)
 
 
-def test_a_state_that_is_the_same_whatever_happens_makes_a_stub_no_better():
+def test_a_state_that_never_changes_does_not_make_a_stub_a_score():
     def idle(answers, truth, context):
         return RoundScores([0.0] * len(answers), states=dict.fromkeys(answers.models, 1))
 
     assert findings_of(idle)["score varies"].state is State.FAULT
 
 
-def test_two_scores_are_made_with_every_number_that_a_score_must_have():
+def test_two_sample_scores_have_every_number_that_a_score_must_have():
     contract = CrunchContract(score_round=holding, score_type=Held, crunch_pubkey=PUBKEY)
     summary = dict(calls_of(contract, "candle"))["aggregate_snapshot, for two scores"]()
     assert json.loads(summary) == {"value": -0.041666667, "entry": -0.041666667}

@@ -1,4 +1,4 @@
-"""The rules in words: every field of a contract is said, and another value of it gives another text."""
+"""The rules in words: every field of a contract is mentioned, and another value of it makes another text."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ from coordinator.streams.contract.strategies import floored
 
 @pytest.fixture(autouse=True)
 def environment_as_it_was():
-    """A command that is run in a node's folder takes its settings into the environment."""
+    """A command that runs in a node's folder puts the folder's settings into the environment."""
     with patch.dict(os.environ):
         yield
 
@@ -243,8 +243,9 @@ CHANGES = [
 
 
 def with_value(node, steps: list[str], value):
-    """A copy of a contract, or of a part of it, with another value at a path. Of a list the first is meant, or the one
-    whose number stands in the path."""
+    """A copy of a contract, or of a part of it, with another value at a path. In a list the first item is changed, or
+    the one whose number is in the path.
+    """
     if not steps:
         return value
     if isinstance(node, list | tuple):
@@ -256,11 +257,11 @@ def with_value(node, steps: list[str], value):
 
 
 @pytest.mark.parametrize(("contract", "path", "value"), CHANGES, ids=[path for _, path, _ in CHANGES])
-def test_another_value_gives_another_text(contract, path, value):
+def test_another_value_makes_another_text(contract, path, value):
     assert text_of(with_value(contract, path.split("."), value)) != text_of(contract)
 
 
-def test_every_field_of_a_contract_is_among_them():
+def test_every_field_of_a_contract_is_tested():
     told = {re.sub(r"\.\d+", "", path) for _, path, _ in CHANGES}
     paths = {field.path for field in fields_of(CrunchContract)}
     leaves = {path for path in paths if not any(path_.startswith(f"{path}.") for path_ in paths)}
@@ -271,7 +272,7 @@ def test_every_field_of_a_contract_is_among_them():
 @pytest.mark.parametrize(
     "field", ["snapshot_interval_seconds", "checkpoint_interval_seconds", "checkpoint_offset_seconds"]
 )
-def test_the_nodes_periods_are_told(field):
+def test_the_nodes_periods_are_described(field):
     other_node = Circumstances(
         **{**{name: getattr(NODE, name) for name in NODE.__struct_fields__}, field: 7200}
     )
@@ -284,14 +285,14 @@ def test_the_shares_of_tiers_are_those_that_are_paid():
     assert [reward["reward_pct"] // 10**7 for reward in paid] == [35, 10, 10, 10, 10, 5, 5, 5, 5, 5]
 
 
-def test_a_strategy_made_of_others_is_told_whole():
+def test_a_strategy_made_of_others_is_described_completely():
     text = text_of(CrunchContract(build_emission=floored(proportional(above=0.1), share_min=0.001)))
     assert "`floored` with share_min = 0.001" in text
     assert "`proportional` with above = 0.1" in text
     assert "def mine" in text_of(CrunchContract(build_emission=by_weights(mine)))
 
 
-def test_a_function_of_the_authors_is_shown_as_it_is_run_with_what_it_calls():
+def test_a_function_of_the_author_is_shown_with_the_functions_it_calls():
     text = text_of(CrunchContract(score_prediction=mine))
     assert 'def mine(*_args, **_more):\n    """A function of the author\'s."""' in text
     assert "def helper():" in text
@@ -312,7 +313,7 @@ def test_the_real_challenges_have_rules(name):
     with root_on_path():
         contract = getattr(import_module(f"docs.contracts.{name}"), "CONTRACT", None)
     if contract is None:
-        return  # what several of them share
+        return  # what several of them have in common
     told(text_of(contract))
 
 
@@ -321,7 +322,7 @@ def test_every_pack_has_rules(pack, tmp_path, monkeypatch):
     workspace = render("a-b", pack, tmp_path, version="1")
     monkeypatch.chdir(workspace.node)
     monkeypatch.syspath_prepend(str(workspace.challenge))
-    forget_modules("crunch_a_b")  # of a file before this one in the same process
+    forget_modules("crunch_a_b")  # of a file that was loaded earlier in the same process
     result = CliRunner().invoke(app, ["contract", "rules", "runtime_definitions.contracts:CONTRACT"])
     forget_modules("crunch_a_b")
     assert result.exit_code == 0, result.output
@@ -342,7 +343,7 @@ def told(text: str) -> None:
     )
 
 
-def test_html_holds_the_same_and_no_markup_of_the_contracts():
+def test_html_has_the_same_content_and_no_markup_of_the_contracts():
     contract = CrunchContract(
         aggregation=Aggregation(windows=[AggregationWindow(name="<b>", hours=1)], ranking_key="<b>")
     )
@@ -353,7 +354,7 @@ def test_html_holds_the_same_and_no_markup_of_the_contracts():
     assert "`" not in re.sub(r"<pre>.*?</pre>", "", html, flags=re.DOTALL)
 
 
-def test_the_command_writes_both(tmp_path, monkeypatch):
+def test_the_command_writes_both_formats(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = CliRunner().invoke(app, ["contract", "rules"])
     page = CliRunner().invoke(app, ["contract", "rules", "--format", "html"])
@@ -374,12 +375,12 @@ def test_the_command_writes_both(tmp_path, monkeypatch):
         (86_400, "1 day"),
     ],
 )
-def test_a_span_is_told_in_the_largest_whole_unit(seconds, text):
+def test_a_span_is_stated_in_the_largest_whole_unit(seconds, text):
     assert span(seconds) == text
 
 
 @pytest.mark.parametrize(
     ("share", "text"), [(0.07, "7 %"), (0.85, "85 %"), (1 / 3, "33.3333 %"), (1, "100 %")]
 )
-def test_a_share_is_told_in_percent(share, text):
+def test_a_share_is_stated_in_percent(share, text):
     assert percent(share) == text

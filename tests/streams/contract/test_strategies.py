@@ -1,4 +1,4 @@
-"""Emission strategies: whatever the ranking, shares are exact, fair, and the same on every machine."""
+"""Emission strategies: for any ranking the shares are exact, fair, and the same on every machine."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ UNIT = 10**9
 
 
 def entries(keys: list[float], direction: str = "desc") -> list[dict[str, Any]]:
-    """Ranked as the checkpoint stage ranks; keys are rounded to units as it has them."""
+    """Ranked as the checkpoint stage ranks, with keys rounded to units."""
     ranked, _ = rank([(f"m{i:05}", round(key * UNIT)) for i, key in enumerate(keys)], direction)
     return [{"model_id": name, "rank": place, "key": key / UNIT} for place, name, key in ranked]
 
 
 def shares(strategy: Any, ranked: list[dict[str, Any]]) -> list[int]:
-    """Per entry; through the checks that a checkpoint goes through."""
+    """The share of each entry, after the checks that a checkpoint goes through."""
     built = strategy(ranked, PUBKEY, None, None)
     emission = EmissionCheckpoint.model_validate(built).model_dump(mode="json")
     assert emission_faults(emission, len(ranked)) == []
@@ -73,11 +73,11 @@ CASES = {
 
 
 @pytest.mark.parametrize(("strategy", "keys", "expected"), CASES.values(), ids=CASES)
-def test_shares(strategy, keys, expected):
+def test_a_strategy_shares_as_the_table_says(strategy, keys, expected):
     assert shares(strategy, entries(keys)) == expected
 
 
-def test_where_less_is_better_the_smaller_error_is_paid_more():
+def test_where_lower_is_better_the_smaller_error_is_paid_more():
     errors = entries([0.05, 0.20, 0.30], "asc")
     assert shares(proportional(above=0.25), errors) == [800 * M, 200 * M, 0]
     paid = shares(softmax(10), errors)
@@ -97,21 +97,21 @@ WRONG_WEIGHTS = {
 
 
 @pytest.mark.parametrize(("weigh", "reason"), WRONG_WEIGHTS.values(), ids=WRONG_WEIGHTS)
-def test_own_weights_that_cannot_be_paid_by_are_refused(weigh, reason):
+def test_invalid_own_weights_are_refused(weigh, reason):
     with pytest.raises(ValueError, match=reason):
         by_weights(weigh)(entries([2, 1]), PUBKEY)
 
 
 @pytest.mark.parametrize("make", [lambda: softmax(-1), lambda: softmax(math.nan), lambda: softmax(1e7),
                                   lambda: softmax(math.inf), lambda: proportional(above=math.nan)])  # fmt: skip
-def test_parameters_that_make_no_sense_are_refused_when_the_contract_is_written(make):
+def test_meaningless_parameters_are_refused_when_the_contract_is_created(make):
     with pytest.raises(ValueError, match=r"beta|above"):
         make()
 
 
 @st.composite
 def rankings(draw) -> tuple[list[dict[str, Any]], str]:
-    """1 to 1,000 models; few different keys make many ties, wide ones reach the edge of what is recorded."""
+    """1 to 1,000 models. Few different keys make many ties, wide ones reach the limits of what is recorded."""
     n, spread = draw(st.integers(1, 1000)), draw(st.sampled_from([0.0, 1e-9, 3e-9, 0.5, 3.0, 9e6]))
     rng, direction = draw(st.randoms(use_true_random=False)), draw(st.sampled_from(["desc", "asc"]))
     return entries([rng.uniform(-spread, spread) for _ in range(n)], direction), direction
@@ -128,7 +128,7 @@ STRATEGIES = [tiers, proportional(), proportional(above=-1.5), softmax(0.001), s
 @property_of(rankings())
 @example((entries([0.0] * 1000), "desc"))
 @example((entries([-1.0]), "desc"))
-def test_any_ranking_is_paid_exactly_and_never_the_worse_more(strategy, ranking):
+def test_any_ranking_is_paid_exactly_and_a_worse_model_never_more(strategy, ranking):
     ranked, _ = ranking
     paid = shares(strategy, ranked)
     assert sum(paid) == FRAC64_ONE
@@ -149,7 +149,7 @@ def test_any_ranking_is_paid_exactly_and_never_the_worse_more(strategy, ranking)
 @example(10_000, 1, 1, None)
 @example(10_000, 2**200, FRAC64_ONE, None)
 @example(1, 1, 0, None)
-def test_the_allocator_from_one_to_ten_thousand(n, spread, total, rng):
+def test_the_allocator_is_exact_from_one_to_ten_thousand_models(n, spread, total, rng):
     weights: list[Fraction | int] = [
         (i * 7919 if rng is None else rng.getrandbits(256)) % (spread + 1) for i in range(n)
     ]
@@ -164,7 +164,7 @@ def test_the_allocator_from_one_to_ten_thousand(n, spread, total, rng):
 
 
 def test_ten_thousand_models_are_shared_out_fast():
-    """The aim is 50 ms, half a loop: a figure belongs into the bench, a blunder shows here."""
+    """The aim is 50 ms, and this bound is half a loop: the bench measures the figure, this test finds a gross mistake."""
     ranks, weights = list(range(1, 10_001)), [i * 104_729 % 1_000_003 for i in range(10_000)]
     for run in (lambda: allocate(weights), lambda: tiers([{"rank": place} for place in ranks], PUBKEY)):
         assert loops(run) < 2
@@ -177,7 +177,7 @@ def test_a_contract_with_a_strategy_passes_its_check(strategy):
     check_contract(CrunchContract(crunch_pubkey=PUBKEY, build_emission=strategy))
 
 
-def test_a_contracts_hash_holds_its_strategy():
+def test_a_contracts_hash_covers_its_strategy():
     contracts = [
         CrunchContract(build_emission=strategy)
         for strategy in (softmax(1), softmax(2), proportional(), tiers)
@@ -194,13 +194,13 @@ def _odd(ranked):
     return [2] * len(ranked)
 
 
-def test_a_contracts_hash_holds_its_own_weights():
+def test_a_contracts_hash_covers_its_own_weights():
     hashes = [contract_hash(CrunchContract(build_emission=by_weights(weights))) for weights in (_even, _odd)]
     assert hashes[0] == contract_hash(CrunchContract(build_emission=by_weights(_even)))
     assert len(hashes[0]) == 64
 
 
-def test_what_a_strategy_carries_must_be_plain():
+def test_the_values_of_a_strategy_must_be_plain():
     class Lookup:
         def __init__(self) -> None:
             self.table = object()
@@ -213,7 +213,7 @@ def test_what_a_strategy_carries_must_be_plain():
 
 
 def test_four_hundred_models_and_a_floor_of_a_thousandth():
-    """Tiers share what no place claims among all; with weights far apart most are below a thousandth."""
+    """Tiers distribute what no place claims among all. With unequal weights most shares are below a thousandth."""
     ranked = entries([1 / (n + 1) ** 2 for n in range(400)])
     plain, with_floor = shares(proportional(), ranked), shares(floored(proportional(), 0.001), ranked)
     paid_shares = [share for share in with_floor if share]
@@ -223,12 +223,12 @@ def test_four_hundred_models_and_a_floor_of_a_thousandth():
 
 
 @pytest.mark.parametrize("share_min", [-0.1, 1.1, float("nan")])
-def test_a_floor_is_a_share(share_min):
+def test_a_floor_must_be_a_share(share_min):
     with pytest.raises(ValueError, match="share_min"):
         floored(tiers, share_min)
 
 
-def test_a_contract_with_a_floor_passes_its_check_and_has_a_hash_of_its_own():
+def test_a_contract_with_a_floor_passes_its_check_and_has_another_hash():
     check_contract(CrunchContract(build_emission=floored(tiers, 0.001), crunch_pubkey=PUBKEY))
     hashes = {contract_hash(CrunchContract(build_emission=floored(tiers, floor))) for floor in (0.001, 0.01)}
     assert len(hashes | {contract_hash(CrunchContract())}) == 3

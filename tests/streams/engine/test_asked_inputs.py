@@ -12,8 +12,8 @@ from coordinator.streams.events import InputReceived
 BYTES_MAX = 1_000
 
 
-def test_of_a_recorded_input_no_more_is_kept_than_tells_it_from_another():
-    """A plan of few models is over many inputs, each of which shows more than a hundred records."""
+def test_a_plan_keeps_only_as_much_of_an_input_as_identifies_it():
+    """A plan of few models covers many inputs, each with more than a hundred records."""
     log = played()
     inputs = [event for event in log.events("inputs") if isinstance(event, InputReceived)]
     assert sum(len(event.data.payload) for event in inputs) > 4 * BYTES_MAX * len(inputs)

@@ -1,4 +1,4 @@
-"""What a checkpoint should have paid: the log run again with the feed as it is known now, or by mended rules."""
+"""What a checkpoint should have paid: the log run again with the feed as it is known now, or with corrected rules."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def mended():
 
 
 def paid(log):
-    """What prizes the first checkpoint of a log gives."""
+    """The prizes of the first checkpoint of a log."""
     _, result = recomputed(log)
     return {correction.model_id: correction.paid for correction in result.models if correction.paid}
 
@@ -110,7 +110,7 @@ def test_a_checkpoint_that_was_right_has_no_difference(right):
     assert sum(correction.paid for correction in result.models) == POOL
 
 
-def test_a_correction_that_came_too_late_gives_what_a_right_feed_would_have_paid(mended, right):
+def test_a_correction_that_came_too_late_shows_what_the_right_feed_would_have_paid(mended, right):
     _, result = recomputed(mended)
     assert result.truths_differ > 0
     assert result.corrections
@@ -118,13 +118,13 @@ def test_a_correction_that_came_too_late_gives_what_a_right_feed_would_have_paid
     assert sum(correction.due - correction.paid for correction in result.corrections) == 0
 
 
-def test_the_operators_file_gives_the_same(wrong, right):
-    assert recomputed(wrong)[1].corrections == []  # the log alone does not know better
+def test_the_operators_file_leads_to_the_same_result(wrong, right):
+    assert recomputed(wrong)[1].corrections == []  # the log alone does not contain the right values
     _, result = recomputed(wrong, records=[RECORDS[SPIKE]])
     assert amounts(result) == paid(right)
 
 
-def test_what_the_operators_records_do_is_counted(wrong):
+def test_the_effects_of_the_operators_records_are_counted(wrong):
     moved = msgspec.structs.replace(RECORDS[SPIKE], ts_event=1, at=60_001)
     for records, use in (
         ([], RecordUse()),
@@ -136,8 +136,8 @@ def test_what_the_operators_records_do_is_counted(wrong):
     assert recomputed(wrong, records=[RECORDS[SPIKE]])[1].operator_records == RecordUse(changed=1)
 
 
-def test_a_late_hole_gives_what_its_records_would_have_paid_and_asks_nobody_again(right):
-    """Three minutes were missing; the rounds that were not asked then are not asked now."""
+def test_a_gap_filled_late_shows_what_its_records_would_have_paid_and_asks_no_model_again(right):
+    """Three minutes were missing. The rounds that were not asked then are not asked now."""
     gone = range(10, 13)
     told = [record for n, record in enumerate(RECORDS) if n not in gone]
     holed = played(instants(told))
@@ -156,7 +156,7 @@ def test_a_late_hole_gives_what_its_records_would_have_paid_and_asks_nobody_agai
 
 
 def played_with(log, records):
-    """The first checkpoint of a log run again with these records."""
+    """The first checkpoint of a log that is run again with these records."""
     again = rerun(
         RecordedCrunch(log, {OLD: PAID_BY}.__getitem__, "engine"),
         Changes(amended=AmendedFeed(log, records).amended),
@@ -164,7 +164,7 @@ def played_with(log, records):
     return checkpoints(again.log)[0]
 
 
-def test_mended_rules_give_what_they_would_have_paid(right):
+def test_corrected_rules_show_what_they_would_have_paid(right):
     gated = CrunchContract(min_participation=0.9, crunch_pubkey=PAID_BY.crunch_pubkey)
     _, result = recomputed(right, number=1, rules=NewRules(terms_of(gated, NEW), gated))
     assert result.truths_differ == 0
@@ -173,7 +173,7 @@ def test_mended_rules_give_what_they_would_have_paid(right):
     assert sum(correction.due for correction in result.models) == POOL
 
 
-def test_an_emission_that_needed_a_mended_contract_is_built_by_that_one_again(mended, right):
+def test_an_emission_that_needed_a_corrected_contract_is_built_by_that_contract_again(mended, right):
     parent = msgspec.structs.replace(checkpoints(mended)[0], emission_contract_hash=NEW)
     nobodys = CrunchContract()
     with pytest.raises(OperatorError, match="crunch_pubkey"):
@@ -198,7 +198,7 @@ def test_an_emission_that_needed_a_mended_contract_is_built_by_that_one_again(me
     ],
     ids=["schedule", "not payable"],
 )
-def test_rules_that_cannot_say_what_to_pay_are_refused(right, new, what):
+def test_rules_that_cannot_compute_a_payment_are_refused(right, new, what):
     with pytest.raises(OperatorError, match=what):
         recomputed(right, rules=NewRules(terms_of(new, NEW), new))
 
@@ -209,8 +209,8 @@ def test_rules_with_other_periods_are_refused(right):
         recomputed(right, rules=NewRules(terms, PAID_BY))
 
 
-def test_a_node_that_began_with_its_feeds_past_was_right(right):
-    """The terms stand first and are told at the wall's time, then the past in one piece, then what comes."""
+def test_a_node_that_began_with_the_past_of_its_feed_paid_right(right):
+    """The terms come first, with the wall clock's time, then the past in one piece, then the live feed."""
     models = {"one": Moody(0), "two": Moody(4), "calm": lambda data, call: {"value": 0.03}}
     engine = Engine({OLD: PAID_BY}.__getitem__, Functions(models))
     past, rest = RECORDS[:40], RECORDS[40:]
@@ -225,13 +225,13 @@ def test_a_node_that_began_with_its_feeds_past_was_right(right):
     assert checkpoints(right)
 
 
-def test_it_touches_nothing(mended):
+def test_a_correction_changes_nothing_of_the_log(mended):
     before = {topic: list(records) for topic, records in mended.topics.items()}
     recomputed(mended)
     assert before == {topic: list(records) for topic, records in mended.topics.items()}
 
 
-def test_a_period_that_is_not_over_cannot_be_computed(right):
+def test_a_period_that_has_not_ended_cannot_be_computed(right):
     parent = checkpoints(right)[0]
     short = MemoryLog(
         {topic: right[topic][: len(right[topic]) // 8] for topic in ("feeds", "inputs", "predictions")}
@@ -255,7 +255,7 @@ def values_in_order(log, records=()):
     return told
 
 
-def test_each_record_stands_once_at_its_own_time_with_what_it_says_in_the_end(mended, wrong, right):
+def test_each_record_is_used_once_at_its_own_time_with_its_final_values(mended, wrong, right):
     expected = [(record.at, record.values["close"]) for record in RECORDS]
     assert values_in_order(right) == expected
     assert values_in_order(mended) == expected
@@ -267,8 +267,8 @@ def test_each_record_stands_once_at_its_own_time_with_what_it_says_in_the_end(me
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_however_a_feed_was_delivered_it_is_the_right_one_in_the_end(seed):
-    """Records late, wrong, corrected once or twice, or given by the operator alone."""
+def test_however_a_feed_was_delivered_its_final_form_is_the_right_one(seed):
+    """Records may come late, wrong, corrected once or twice, or only from the operator."""
     rng = random.Random(seed)
     told: dict[int, list] = {record.at: [] for record in RECORDS}
     ats, by_operator = list(told), []
@@ -284,7 +284,7 @@ def test_however_a_feed_was_delivered_it_is_the_right_one_in_the_end(seed):
             told[first].append(spoilt(right_one) if wrong else right_one)
             if wrong:
                 told[second].append(msgspec.structs.replace(right_one, revision=1))
-        elif fate < 0.95:  # in time and wrong
+        elif fate < 0.95:  # in time but wrong
             told[right_one.at].append(spoilt(right_one))
             first, second = sorted(rng.sample(later, 2))
             told[first].append(msgspec.structs.replace(spoilt(right_one, "77.00"), revision=1))
@@ -299,8 +299,8 @@ def test_however_a_feed_was_delivered_it_is_the_right_one_in_the_end(seed):
     assert sorted(values_in_order(log, by_operator)) == expected
 
 
-def test_a_hole_that_was_filled_completely_is_none_and_one_that_stays_is():
-    """Trades have no cadence: only what a source says tells a hole from a quiet hour."""
+def test_a_completely_filled_gap_is_none_and_an_open_one_stays():
+    """Trades have no cadence: only the source's own report distinguishes a gap from a quiet hour."""
     of = {"kind": "tick", "granularity": "1s"}
     log = MemoryLog()
     author = Author(log, "feeds")
@@ -328,7 +328,7 @@ def test_a_hole_that_was_filled_completely_is_none_and_one_that_stays_is():
 
 
 def corrected_log():
-    """A node that pays, is told that it paid wrongly, and pays the next period with what it owes."""
+    """A node that paid wrongly, gets a correction, and pays the next period with the difference."""
     told = instants([spoilt(record) if n == SPIKE else record for n, record in enumerate(RECORDS)])
     place = 2 * PERIOD_ROUNDS - 9
     told[place] = (told[place][0], [msgspec.structs.replace(RECORDS[SPIKE], revision=1), *told[place][1]])
@@ -349,8 +349,8 @@ def corrected_log():
     return engine.log
 
 
-def test_a_corrected_node_holds_when_all_of_it_is_computed_again():
-    """`verify-e2e` over the checkpoint that carries credits, and over the ones around it."""
+def test_a_corrected_node_passes_the_verification_of_everything():
+    """Runs `verify-e2e` on the checkpoint that carries credits, and on those before and after it."""
     log = corrected_log()
     assert [len(checkpoint.credits) for checkpoint in checkpoints(log)] == [0, 1, 0, 0]
     emission_texts = [steps_of(log, checkpoint)["emission"] for checkpoint in checkpoints(log)]

@@ -1,4 +1,6 @@
-"""The engine: one log from one feed, whatever it is kept for; its state taken up anywhere; memory that stays flat."""
+"""The engine makes one log from one feed, whatever the log is stored in. It can continue from a saved state, and its
+memory stays bounded.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ DECIDED = [topic for topic in TOPICS if topic not in ("commands", "dead-letters"
 
 
 class Momentum:
-    """Follows the last candle; raises in some minutes and says nonsense in others. It has a memory."""
+    """Follows the last candle. Raises in some minutes and answers nonsense in others. It has a memory."""
 
     def __init__(self) -> None:
         self.closes = []
@@ -66,14 +68,14 @@ def whole():
     return fed(engine())
 
 
-def test_the_same_feed_models_and_contract_give_the_same_counted_log(whole):
+def test_the_same_feed_models_and_contract_make_the_same_counted_log(whole):
     again = fed(engine())
     assert {topic: whole.log.counted(topic) for topic in DECIDED} == {
         topic: again.log.counted(topic) for topic in DECIDED
     }
 
 
-def test_the_whole_chain_is_there(whole):
+def test_the_log_has_every_stage_from_feed_to_checkpoint(whole):
     kinds = {topic: {type(event).__name__ for event in whole.log.events(topic)} for topic in DECIDED}
     assert kinds["predictions"] == {"RoundOpened", "ScopeAnswered", "RoundAnswered"}
     assert {"RoundScored", "ScoredUntil"} <= kinds["scores"]
@@ -86,7 +88,7 @@ def test_the_whole_chain_is_there(whole):
     )
 
 
-def test_what_a_model_raises_or_says_wrong_is_its_answer(whole):
+def test_an_exception_or_a_wrong_answer_of_a_model_is_recorded_as_its_answer(whole):
     reasons = {
         entry.reason
         for event in whole.log.events("predictions")
@@ -100,8 +102,8 @@ def test_what_a_model_raises_or_says_wrong_is_its_answer(whole):
 
 
 @pytest.mark.parametrize("at", sorted(random.Random(5).sample(range(1, ROUNDS), 4)))
-def test_an_engine_goes_on_from_a_kept_state_to_the_very_same_log(whole, at):
-    """Positions and epochs too: deleting the state changes nothing but time."""
+def test_an_engine_continues_from_a_saved_state_to_the_very_same_log(whole, at):
+    """With the same positions and epochs: if the state is deleted, it only takes more time."""
     the_models = models()
     first = fed(engine(the_models), CANDLES[:at])
     second = fed(engine(the_models, state_bytes=first.keep()), CANDLES[at:])
@@ -112,12 +114,12 @@ def test_an_engine_goes_on_from_a_kept_state_to_the_very_same_log(whole, at):
     assert second.end_now() == whole.end_now()
 
 
-def test_an_engine_that_went_on_can_be_kept_at_once():
+def test_a_continued_engine_can_be_saved_at_once():
     state_bytes = fed(engine(models(), output=UNWRITTEN), CANDLES).keep()
     assert engine(models(), state_bytes=state_bytes, output=UNWRITTEN).keep() == state_bytes
 
 
-def test_a_kept_state_of_another_version_is_not_taken():
+def test_a_saved_state_of_another_version_is_not_used():
     state_bytes = engine().keep()
     with pytest.raises(StaleStateError, match="another version or crunch"):
         engine(state_bytes=state_bytes, crunch_id="other")
@@ -129,7 +131,7 @@ def test_a_kept_state_of_another_version_is_not_taken():
         engine(state_bytes=state_bytes[:-1])
 
 
-def test_a_log_that_is_not_kept_stays_small_and_says_the_same(whole):
+def test_a_log_that_is_not_kept_stays_small_and_has_the_same_decisions(whole):
     heard = []
     quiet = fed(engine(output=Output({"checkpoints": heard.append, "scores": heard.append}, keeps_log=False)))
     assert {topic: quiet.log.end(topic) for topic in TOPICS} == {
@@ -143,8 +145,8 @@ def test_a_log_that_is_not_kept_stays_small_and_says_the_same(whole):
 
 
 @pytest.mark.parametrize("shared", [2, memory_log.DECISIONS_SHARED])
-def test_a_log_that_is_not_written_gives_the_very_records_that_are_asked_of_it(whole, shared, monkeypatch):
-    """Written when others take the place of a decision that is still needed, or when the state is kept."""
+def test_a_log_that_is_not_encoded_at_once_returns_the_requested_records(whole, shared, monkeypatch):
+    """A record is encoded when others replace a decision that is still needed, or when the state is saved."""
     monkeypatch.setattr(memory_log, "DECISIONS_SHARED", shared)
     unwritten = fed(engine(output=UNWRITTEN))
     assert unwritten.keep() == whole.keep()
@@ -152,7 +154,7 @@ def test_a_log_that_is_not_written_gives_the_very_records_that_are_asked_of_it(w
     assert held < sum(len(records) for records in whole.log.topics.values()) / 2
 
 
-def test_recorded_answers_are_asked_of_nobody(whole):
+def test_with_recorded_answers_no_model_is_asked(whole):
     again = fed(engine(RecordedAnswers(whole.log.decisions("predictions"))))
     for topic in ("predictions", "scores", "snapshots", "checkpoints"):
         before, after = (
@@ -162,7 +164,7 @@ def test_recorded_answers_are_asked_of_nobody(whole):
         assert before == after, topic
 
 
-def test_the_running_period_ends_now_and_nothing_is_changed(whole):
+def test_the_running_period_can_end_early_without_a_change_of_the_engine(whole):
     before = {topic: list(whole.log[topic]) for topic in TOPICS}
     ending = whole.end_now()
     assert {topic: list(whole.log[topic]) for topic in TOPICS} == before

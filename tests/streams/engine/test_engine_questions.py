@@ -1,4 +1,6 @@
-"""A whole node in one process with a market and posted questions: told by commands, resolved by a post and by the feed."""
+"""A whole node in one process with a market and posted questions, driven by commands; a post and the feed resolve
+questions.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ CANDLES = Subscription("generated", SUBJECT, "candle", "1m")
 
 
 def played(contract: CrunchContract) -> Engine:
-    """Half an hour of candles; one question of the feed and one with a posted truth, which is corrected."""
+    """Half an hour of candles. One question is resolved by the feed, one by a posted truth that is corrected."""
     engine = Engine(shelf(contract), Functions({"up": lambda _data, _call: {"value": 0.5}}))
     engine.configure(make_terms(contract, HASH, SETTINGS, 0))
     for minute in range(31):
@@ -81,7 +83,7 @@ def test_questions_are_asked_and_resolved_beside_a_market() -> None:
     assert len(events(engine, "scores", ev.RoundScored)) > 20, "and the market's rounds"
 
 
-def test_an_engine_asks_nobody_without_the_table_of_a_question() -> None:
+def test_without_the_table_of_a_question_no_model_is_asked() -> None:
     contract = CrunchContract(questions=Questions(ask_missing_seconds=0))
     engine = Engine(shelf(contract), Functions({"up": lambda _data, _call: {"value": 0.5}}))
     engine.configure(make_terms(contract, HASH, SETTINGS, 0))
@@ -107,7 +109,7 @@ def test_an_engine_asks_nobody_without_the_table_of_a_question() -> None:
     assert "BLOB_LOST" in entries["table"].reason
 
 
-def test_a_node_with_questions_alone_asks_nothing_of_its_market() -> None:
+def test_a_node_with_questions_alone_asks_nothing_about_its_market() -> None:
     engine = played(CrunchContract(questions=Questions(ask_missing_seconds=0)))
     assert {event.data.subject for event in events(engine, "inputs", ev.InputReceived)} == {"questions"}
     assert events(engine, "inputs", ev.InputsUntil)[-1].data.until == T0 + 30 * MINUTE, "no period waits"

@@ -1,6 +1,7 @@
-"""Decisions are handed from one stage to the next as they were made: the log is the one that stages make of its bytes.
+"""The engine hands decisions from stage to stage as objects. The log must be the one that stages make when they read
+its bytes.
 
-Nothing else may differ between a value and what its JSON reads as, and no stage may change what it was handed.
+So a value must equal what its JSON is read as, and no stage may change an object that it received.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def models() -> Functions:
 
 
 class OddTruth(BaseModel):
-    """What JSON reads as something else than it was written from, unless its writer takes care."""
+    """Values that JSON reads as something else than was written, unless the writer takes care."""
 
     by_day: dict[int, float]
     pair: tuple[int, float]
@@ -101,7 +102,7 @@ def of_contract(contract: CrunchContract) -> Engine:
     engine = Engine(lambda _: contract, models())
     engine.configure(make_terms(contract, HASH, SETTINGS, 0))
     for number, candle in enumerate(CANDLES):
-        if number % 50 != 9:  # a hole now and then
+        if number % 50 != 9:  # a gap now and then
             engine.feed(candle.at, [candle])
         if number == ROUNDS // 2:
             ban = BanModelData(model_id="flat", reason="a test")
@@ -115,12 +116,12 @@ SCENES: dict[str, Callable[[], Engine]] = {
 
 
 @pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
-def test_what_is_handed_on_is_what_its_bytes_say(scene, monkeypatch):
+def test_decisions_handed_on_as_objects_equal_their_bytes(scene, monkeypatch):
     handed: list[Decision] = []
     share = MemoryLog.share
 
     def watched(log: MemoryLog, decision: Decision) -> None:
-        if decision.is_decoded:  # else a reader found it in the log, behind what is handed on
+        if decision.is_decoded:  # otherwise a reader found it in the log, after what was handed on
             handed.append(decision)
         share(log, decision)
 
@@ -130,7 +131,7 @@ def test_what_is_handed_on_is_what_its_bytes_say(scene, monkeypatch):
     assert {handed_on.topic for handed_on in handed} >= set(DECIDED) - {"commands"}
     scored = [event for event in quick.log.events("scores") if isinstance(event, RoundScored)]
     assert sum(len(event.data.models) - len(event.data.unscored) for event in scored) > ROUNDS // 2
-    for decision in handed:  # at the end: whoever had changed one of them, it would show here
+    for decision in handed:  # checked at the end, where a change by any stage would show
         read = [event for body in decision.bodies for event in decode_events(body)]
         assert decision.events == read
         assert parts_of(decision.events)[1] == [bytes(body) for body in decision.bodies]
@@ -142,7 +143,7 @@ def test_what_is_handed_on_is_what_its_bytes_say(scene, monkeypatch):
 
 
 def shape(value: Any) -> Any:
-    """The types that a value is made of: 1 and 1.0 are equal, and neither are the same to who divides."""
+    """The types within a value: 1 and 1.0 are equal, but divide differently."""
     if isinstance(value, msgspec.Struct):
         return type(value), [shape(getattr(value, name)) for name in value.__struct_fields__]
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""A run of the recorded rules that was kept: plans, shadows and corrections go on from it, and decide the same."""
+"""A saved run of the recorded rules: plans, shadows and corrections continue from it and decide the same."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from coordinator.streams.feeds.stage import FeedStage
 
 
 class Shelf:
-    """The states that were kept, in memory: `before` and `put` as those of `KeptRuns`."""
+    """The saved states, in memory. `before` and `put` are those of `KeptRuns`."""
 
     def __init__(self):
         self.runs = []
@@ -31,7 +31,7 @@ class Shelf:
 
 
 def planned(log, new, shelf=None):
-    """(the plan, how many instants it ran)"""
+    """(the plan, the number of instants it ran)"""
     instants = []
     crunch = RecordedCrunch(log, {OLD: CONTRACT}.__getitem__, "engine")
     rules = NewRules(terms_of(new, NEW), new)
@@ -46,7 +46,7 @@ def log():
 
 @pytest.fixture(scope="module")
 def sparse_log(log):
-    """A log whose feed has empty decisions, as that of a node has: at its beginning, and right behind the boundary."""
+    """A log whose feed has empty decisions, as a node's has: at its beginning, and right after the boundary."""
     feed = log.decisions("feeds")
     at_boundary = next(
         i for i, decision in enumerate(feed) if max(event.at for event in decision.events) >= BOUNDARY
@@ -70,17 +70,17 @@ def shelf(log):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_plan_that_goes_on_from_another_ones_run_is_the_same_and_runs_less(log, shelf, seed):
+def test_a_plan_that_continues_from_another_ones_run_is_the_same_and_runs_less(log, shelf, seed):
     (run,) = [shelf.before(BOUNDARY)]
     new = drawn(seed)
     whole, all_instants = planned(log, new)
     plan, instants = planned(log, new, shelf)
     assert msgspec.json.encode(plan) == msgspec.json.encode(whole)
     assert instants < all_instants * 0.6
-    assert shelf.runs[-1] == run  # what it would keep itself is the same state
+    assert shelf.runs[-1] == run  # the state that it would save itself is the same
 
 
-def test_a_feed_with_empty_decisions_is_planned_alike(log, sparse_log):
+def test_a_feed_with_empty_decisions_is_planned_the_same(log, sparse_log):
     shelf, new = Shelf(), drawn(2)
     whole, _ = planned(sparse_log, new)
     assert planned(sparse_log, new, shelf)[0] == whole
@@ -88,14 +88,16 @@ def test_a_feed_with_empty_decisions_is_planned_alike(log, sparse_log):
     assert planned(sparse_log, new, shelf)[0] == whole == planned(log, new)[0]
 
 
-def test_a_run_that_was_written_down_is_the_same(log, shelf):
+def test_a_saved_run_is_read_back_unchanged(log, shelf):
     as_read = Shelf()
     as_read.runs = [msgspec.msgpack.decode(msgspec.msgpack.encode(shelf.runs[0]), type=type(shelf.runs[0]))]
     assert planned(log, drawn(3), as_read)[0] == planned(log, drawn(3))[0]
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_shadow_that_goes_on_from_a_plans_run_decides_what_one_from_the_first_event_does(log, shelf, seed):
+def test_a_shadow_that_continues_from_a_plans_run_decides_the_same_as_one_from_the_first_event(
+    log, shelf, seed
+):
     new = drawn(seed)
     whole = follow(shadow_of(new), log, random.Random(seed))
     state = begun_with(rules_of(new), shelf.before(BOUNDARY))
@@ -106,7 +108,7 @@ def test_a_shadow_that_goes_on_from_a_plans_run_decides_what_one_from_the_first_
     assert seen(follow(again, log, random.Random(seed + 1))) == seen(whole)
 
 
-def test_a_correction_goes_on_from_a_run_of_the_feed_as_it_came(right):
+def test_a_correction_continues_from_a_run_of_the_original_feed(right):
     shelf = Shelf()
     options = {"number": 1, "runs": shelf}
     whole = corrections.recomputed(right, number=1)
@@ -124,7 +126,7 @@ def test_a_correction_of_a_record_before_the_period_begins_at_the_first_event(me
     options = {"number": 1, "runs": shelf}
     whole = corrections.recomputed(mended, number=1)
     assert corrections.recomputed(mended, **options) == whole
-    assert shelf.runs == []  # the feed did not come so: nobody else may go on from it
+    assert shelf.runs == []  # the feed was changed, so nobody else may continue from this run
     plain = MemoryLog(mended.topics)
     kept_as_it_came = Shelf()
     plan_rules(

@@ -1,4 +1,6 @@
-"""Models that think while the engine goes on: every topic is the same, byte for byte, as when it waits for them first."""
+"""Models may think while the engine goes on. Every topic is the same, byte for byte, as if the engine waited for them
+first.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,7 @@ class Model:
 
 
 class Thinking(Functions):
-    """Models whose answers the engine must wait for."""
+    """Models that take time, so the engine must wait for them."""
 
     engine: Engine | None = None
     scored_meanwhile = 0
@@ -63,7 +65,7 @@ class Thinking(Functions):
 
 
 def played(contract: Any, *, thinking: bool, every: int = 1) -> tuple[Engine, Thinking]:
-    """Forty minutes of two subjects; `every` minutes come in one instant."""
+    """Forty minutes of two subjects. `every` minutes come in one instant."""
     models = Thinking({"up": Model(0.5), "down": Model(-0.25), "no": lambda data, call: 1 / 0})
     engine = Engine(lambda _hash: contract, models, crunch_id=SETTINGS.crunch_id)
     models.engine = engine if thinking else None
@@ -82,7 +84,7 @@ def played(contract: Any, *, thinking: bool, every: int = 1) -> tuple[Engine, Th
 
 @pytest.mark.parametrize("every", [1, 4])
 @pytest.mark.parametrize("contract", [CONTRACT, TOLD_OF_THEMSELVES], ids=["told nothing", "told of itself"])
-def test_no_topic_changes_where_the_engine_goes_on_while_the_models_think(contract, every):
+def test_no_topic_changes_if_the_engine_goes_on_while_the_models_think(contract, every):
     waited, _ = played(contract, thinking=False, every=every)
     went_on, _ = played(contract, thinking=True, every=every)
     assert waited.log.topics == went_on.log.topics
@@ -94,7 +96,7 @@ def test_scores_are_made_while_the_models_think():
     assert models.scored_meanwhile > 30
 
 
-def test_a_round_that_ends_at_the_instant_at_which_it_opens_is_scored_then():
+def test_a_round_that_ends_at_the_instant_it_opens_is_scored_then():
     engine, models = played(CONTRACT, thinking=True, every=4)
     ends = engine.log.end("scores")
     engine.settle()

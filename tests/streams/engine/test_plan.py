@@ -1,4 +1,4 @@
-"""A plan: what other rules make of a recorded log, and that a node which takes them up decides just that."""
+"""A plan: the result of other rules on a recorded log. A node that adopts the rules must decide exactly that."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def terms_of(contract, contract_hash):
 
 
 def played(new=None, contract=CONTRACT):
-    """A node's log; with `new` it takes that contract up from the boundary on."""
+    """A node's log. With `new` it adopts that contract from the boundary on."""
     contracts = {OLD: contract, NEW: new}
     models = {"one": Moody(0), "two": Moody(4), "calm": lambda data, call: {"value": 0.03}}
     engine = Engine(
@@ -114,7 +114,7 @@ def planned(log, new, *, old=CONTRACT, **options):
 
 
 def decided(log):
-    """All that is decided of the rounds, but for how the terms came."""
+    """All decisions about rounds, regardless of how the terms came."""
     return {
         topic: [event for event in log.events(topic) if not isinstance(event, CrunchConfigured)]
         for topic in ("inputs", "scores", "snapshots", "checkpoints")
@@ -122,7 +122,7 @@ def decided(log):
 
 
 def drawn(seed):
-    """A contract with other rules, which asks what the old one asks."""
+    """A contract with other rules that asks the same as the old one."""
     chance = random.Random(seed)
     windows = [
         AggregationWindow(name="recent", hours=chance.randint(1, 4)),
@@ -143,13 +143,13 @@ def drawn(seed):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_what_a_node_decides_under_new_rules_is_what_the_plan_said(log, seed):
+def test_a_node_under_new_rules_decides_what_the_plan_said(log, seed):
     assert_planned(log, seed)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8, 200))
-def test_what_a_node_decides_under_many_new_rules_is_what_the_plan_said(log, seed):
+def test_a_node_under_many_new_rules_decides_what_the_plan_said(log, seed):
     assert_planned(log, seed)
 
 
@@ -191,8 +191,8 @@ def paid_in_plan(period):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_scores_that_mean_the_same_are_taken_again_and_change_no_figure(log, seed):
-    """The same rules, planned once with the recorded scores and once with every score made anew."""
+def test_scores_with_the_same_meaning_are_reused_and_change_no_figure(log, seed):
+    """The same rules, planned once with the recorded scores and once with every score computed again."""
     new = drawn(seed).model_copy(update={"score_prediction": CONTRACT.score_prediction})
     alike = msgspec.structs.replace(terms_of(new, NEW), scoring_hash=OLD)
     scorings = []
@@ -216,8 +216,10 @@ def test_scores_that_mean_the_same_are_taken_again_and_change_no_figure(log, see
     assert again.periods
 
 
-def test_scores_of_another_truth_are_made_anew(log):
-    """Some truths are recorded otherwise than the rules make them: a forged log, or another wait for a gap."""
+def test_scores_of_another_truth_are_computed_again(log):
+    """Some recorded truths differ from those that the rules make: from a forged log, or because a gap was waited for
+    longer.
+    """
     inputs = [event for event in log.events("inputs") if isinstance(event, InputResolved)]
     scores = RecordedScores(log, {}, truth_of, lambda _: True)
     assert scores.of(inputs[0].data, "60s") is None
@@ -264,7 +266,7 @@ def test_another_window_changes_only_the_board(log):
 
 
 @pytest.mark.parametrize("direction", list(RankingDirection))
-def test_a_board_by_a_key_of_the_summary_has_the_places_of_the_newest_snapshots(log, direction):
+def test_a_board_by_a_key_of_the_summary_has_the_places_of_the_latest_snapshots(log, direction):
     aggregation = Aggregation(ranking_key="value", ranking_direction=direction)
     plan = planned(log, CrunchContract(aggregation=aggregation))
     newest = {
@@ -279,7 +281,7 @@ def test_a_board_by_a_key_of_the_summary_has_the_places_of_the_newest_snapshots(
     }
 
 
-def test_other_units_with_the_same_places_and_shares_pay_nobody_otherwise(log):
+def test_other_units_with_the_same_places_and_shares_change_no_payment(log):
     plan = planned(log, CrunchContract(score_decimals=7))
     models = [model for period in plan.periods for model in period.models]
     assert all(
@@ -290,7 +292,7 @@ def test_other_units_with_the_same_places_and_shares_pay_nobody_otherwise(log):
     assert (plan.change, plan.first_affected) == ("board", None)
 
 
-def test_a_gate_that_few_pass_changes_what_is_paid_and_says_why(log):
+def test_a_gate_that_few_models_pass_changes_payments_and_gives_the_reason(log):
     plan = planned(log, CrunchContract(min_participation=0.9))
     assert plan.change == "payout"
     assert plan.first_affected == T0
@@ -308,7 +310,7 @@ def test_a_gate_that_few_pass_changes_what_is_paid_and_says_why(log):
     ],
     ids=["deadline", "schedule"],
 )
-def test_what_would_have_been_asked_otherwise_is_told_and_not_computed(log, new):
+def test_changed_questions_are_reported_and_not_computed(log, new):
     plan = planned(log, new)
     assert plan.change == "inputs"
     assert plan.inputs_differ > 0
@@ -323,7 +325,7 @@ def test_what_would_have_been_asked_otherwise_is_told_and_not_computed(log, new)
         ({"model_strikes_max": 1}, "model_strikes_max is 1: in "),
     ],
 )
-def test_answers_that_would_have_been_others_are_told_and_not_computed(limits, says, log):
+def test_answers_that_would_have_differed_are_reported_and_not_computed(limits, says, log):
     plan = planned(log, CONTRACT.model_copy(update=limits))
     assert (plan.change, plan.periods, plan.board) == ("inputs", [], [])
     assert plan.inputs_reason.startswith(says)
@@ -332,17 +334,17 @@ def test_answers_that_would_have_been_others_are_told_and_not_computed(limits, s
 @pytest.mark.parametrize(
     "limits", [{"output_max_bytes": 14}, {"model_strikes_max": 3}, {"output_max_bytes": 10**6}]
 )
-def test_limits_that_no_answer_has_met_change_nothing(limits, log):
+def test_limits_that_no_answer_reached_change_nothing(limits, log):
     assert planned(log, CONTRACT.model_copy(update=limits)).change == "none"
 
 
-def test_an_answer_that_was_too_large_might_have_been_one():
+def test_an_answer_that_was_too_large_might_be_valid_under_other_limits():
     small = CONTRACT.model_copy(update={"output_max_bytes": 13})
     log = played(contract=small)
     assert planned(log, CONTRACT, old=small).inputs_reason.startswith("output_max_bytes is")
 
 
-def test_another_output_type_is_told_and_not_computed(log):
+def test_another_output_type_is_reported_and_not_computed(log):
     class Answer(BaseModel):
         value: float
         sure: bool = True
@@ -358,12 +360,12 @@ def test_a_plan_changes_nothing_of_the_log(log):
     assert before == {topic: list(records) for topic, records in log.topics.items()}
 
 
-def test_rules_change_where_a_period_ends(log):
+def test_rules_change_at_the_end_of_a_period(log):
     with pytest.raises(OperatorError, match="where a checkpoint period ends"):
         planned(log, CONTRACT, from_ms=BOUNDARY + MINUTE)
 
 
-def test_a_plan_survives_json(log):
+def test_a_plan_can_be_written_as_json_and_read_back(log):
     plan = planned(log, drawn(3))
     assert msgspec.json.decode(msgspec.json.encode(plan), type=type(plan)) == plan
     assert plan.until_ms - plan.from_ms < 24 * HOUR * 365 * 60
@@ -374,6 +376,6 @@ def test_a_plan_survives_json(log):
     [{"from_ms": BOUNDARY + 100 * PERIOD_ROUNDS * MINUTE}, {"from_ms": BOUNDARY, "until_ms": BOUNDARY}],
     ids=["after the log", "empty"],
 )
-def test_a_span_without_a_period_is_refused_and_not_said_to_change_nothing(log, span):
+def test_a_span_without_a_period_is_refused_instead_of_reported_as_unchanged(log, span):
     with pytest.raises(OperatorError, match="no period lies in that span"):
         planned(log, CONTRACT, **span)

@@ -21,7 +21,7 @@ from coordinator.streams.engine import candles, play
 from coordinator.streams.log.ids import ensemble_id
 
 
-def test_five_lines_are_a_whole_challenge():
+def test_five_lines_are_a_complete_challenge():
     played = play(DEFAULT, candles([100, 101, 99]), {"up": lambda data, call: {"value": 1.0}})
     assert [score.units["value"] for score in played.scores["up"]] == [UNIT, -3 * UNIT]
     assert [(place.rank, place.model_id, place.units) for place in played.board] == [(1, "up", -UNIT)]
@@ -29,7 +29,7 @@ def test_five_lines_are_a_whole_challenge():
     assert played.emission["cruncher_rewards"] == [{"cruncher_index": 0, "reward_pct": UNIT}]
 
 
-def test_a_model_is_given_what_was_known_and_what_is_asked():
+def test_a_model_receives_what_was_known_and_what_is_asked():
     calls = []
 
     def model(data, call):
@@ -91,7 +91,7 @@ def test_the_board_by_any_key_is_the_ranking_of_a_checkpoint_of_one_snapshot_by_
     ]
 
 
-def test_who_is_below_the_coverage_has_no_place_on_the_board():
+def test_a_model_below_the_coverage_has_no_place_on_the_board():
     contract = CrunchContract(coverage=Coverage(share=0.5, rounds=4))
     prices = candles([100, 101, 102, 104, 103])
 

@@ -1,4 +1,4 @@
-"""A log of questions is run again: with answers that were handed in, and with a truth that was corrected too late."""
+"""A log of questions is run again, with answers that were handed in, and with a truth that was corrected too late."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_rerun_has_the_answers_that_were_handed_in():
         for event in engine.log.events("scores")
         if isinstance(event, ev.RoundScored) and event.data.input_id.endswith("q7777")
     ]
-    assert scored.units["value"][scored.models.index("hand")] == 960_000_000  # the later one: 1 - 0.2 ** 2
+    assert scored.units["value"][scored.models.index("hand")] == 960_000_000  # the later answer: 1 - 0.2 ** 2
     again = rerun(RecordedCrunch(engine.log, lambda _: CONTRACT, CRUNCH_ID))
     for topic in DECIDED:
         assert [event.id for event in again.log.events(topic)] == [
@@ -78,7 +78,7 @@ def test_a_rerun_has_the_answers_that_were_handed_in():
         ]
 
 
-def test_a_truth_that_is_corrected_after_its_checkpoint_shows_what_should_have_been_paid():
+def test_a_truth_corrected_after_its_checkpoint_shows_what_should_have_been_paid():
     events = [drawn_event._replace(corrected=None) for drawn_event in drawn(12, seed=5)]
     engine = run(events)
     wrong = next(drawn_event for drawn_event in events if not drawn_event.is_void)

@@ -1,7 +1,8 @@
-"""Posted events over months of replayed time through every stage, against an oracle that is written here from scratch.
+"""Posted events over months of replayed time through every stage, compared with an oracle that is written here from
+scratch.
 
-Cut-offs and resolutions from a minute to sixty days, a tenth void, a twentieth corrected, models that are down. The
-oracle knows what was posted and how models behave; it reads nothing of the node but the last checkpoint and board.
+Cut-offs and resolutions range from a minute to sixty days; a tenth is void, a twentieth corrected, and some models are
+down. The oracle knows what was posted and how models behave. Of the node it reads only the last checkpoint and board.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def answer_of(model_id: str, lean: float) -> float:
 
 
 def is_down(model_id: str, posted: Posted, asking: int) -> bool:
-    """`late` misses the first asking of a third of the questions; `gone` answers none of every fourth."""
+    """`late` misses the first asking of a third of the questions. `gone` answers none of every fourth."""
     number = int(posted.name[1:])
     return (model_id == "late" and number % 3 == 0 and asking == 0) or (
         model_id == "gone" and number % 4 == 0
@@ -104,7 +105,7 @@ def mean(values: list[int]) -> int:
 
 
 def oracle(events: list[Posted]) -> dict[str, dict[str, int]]:
-    """model -> what it must have in the end."""
+    """model -> its expected result."""
     of: dict[str, dict[str, int]] = {}
     in_order = sorted(
         (question for question in events if not question.is_void),
@@ -119,7 +120,7 @@ def oracle(events: list[Posted]) -> dict[str, dict[str, int]]:
             scores += 1
             truth = posted.corrected[1] if posted.corrected else posted.outcome
             final.append(units(model_id, posted, truth))
-        # A truth that is corrected in time counts at the place of the first one, in windows of the last n, too.
+        # A truth that is corrected in time counts at the place of the first one, in windows of the last n too.
         of[model_id] = {"mean": mean(final), "scores": scores}
         of[model_id] |= {"last_20": mean(final[-20:]), "last_5": mean(final[-5:])}
         parts = [Decimal(repr(weight)) * of[model_id][name] for name, weight in WEIGHTS.items()]
@@ -128,7 +129,7 @@ def oracle(events: list[Posted]) -> dict[str, dict[str, int]]:
 
 
 def covered(events: list[Posted]) -> list[str]:
-    """Who answered enough of what resolved in the days before the end of the period."""
+    """Models that answered enough of the questions that resolved in the days before the end of the period."""
     since = T0 + (PERIOD_DAYS - COVERED_DAYS) * DAY
     asked = [question for question in events if not question.is_void and question.comes_at >= since]
     return [
@@ -202,14 +203,16 @@ def run(
 
 
 @pytest.mark.parametrize("count", [60, 500], ids=["sixty events", "five hundred"])
-def test_events_are_paid_as_an_oracle_says(count):
+def test_events_are_paid_as_the_oracle_computes(count):
     events = drawn(count, seed=count)
     engine = run(events, GATED)
     hold_against_the_oracle(events, engine.log.events)
 
 
 def hold_against_the_oracle(events: list[Posted], events_of: Callable[[str], Iterable[Any]]) -> None:
-    """What the node decided, each topic's events by `events_of`, is what the oracle says; nothing due is pending."""
+    """Checks that the node's decisions (each topic's events by `events_of`) are those of the oracle, and nothing due is
+    pending.
+    """
     checkpoints = [
         event.data if isinstance(event, ev.CheckpointOpened) else event.data.checkpoint
         for event in events_of("checkpoints")
@@ -232,7 +235,7 @@ def hold_against_the_oracle(events: list[Posted], events_of: Callable[[str], Ite
         assert {name: last[name].windows_units[window] for name in MODELS} == {
             name: of[window] for name, of in expected.items()
         }
-    # Nothing that is due is pending: each answer has one end, and each question one score.
+    # Nothing due is pending: each answer has one outcome, and each question one score.
     rosters: dict[str, Any] = {}
     state: dict[str, str] = {}
     for topic in ("predictions", "scores"):
@@ -259,8 +262,8 @@ def forty() -> Engine:
 
 @pytest.mark.parametrize("topic", STAGES)
 @pytest.mark.parametrize("recorded", [False, True], ids=["from the log", "from recorded states"])
-def test_a_stage_that_is_killed_anywhere_decides_the_same(forty, topic, recorded, monkeypatch):
-    """Its topic ends behind any decision, its sources stand where they were: the next owner makes the rest."""
+def test_a_stage_decides_the_same_after_any_kill(forty, topic, recorded, monkeypatch):
+    """Its topic ends after any decision, and its sources are unchanged: the next owner makes the rest."""
     monkeypatch.setattr(log_recorded, "EVERY_BYTES_MIN", 2_000)
     monkeypatch.setattr(log_recorded, "EVERY_STATES", 1)
     expected = forty.log.counted(topic)
@@ -270,7 +273,7 @@ def test_a_stage_that_is_killed_anywhere_decides_the_same(forty, topic, recorded
     for end in ends:
         log = MemoryLog({name: list(records) for name, records in forty.log.topics.items()})
         log[topic][:] = log[topic][:end]
-        for _ in range(2):  # the second owner begins with what the first one recorded
+        for _ in range(2):  # the second owner begins with the state that the first one recorded
             owner = Owner(log, STAGES[topic](), records_states=recorded)
             owner.start()
             owner.run()

@@ -1,4 +1,4 @@
-"""A shadow: what it decides as the log grows is what a plan over the same log says, also when it is killed."""
+"""A shadow: its decisions while the log grows are those of a plan over the same log, also after it was killed."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def shadow_of(new, state_bytes=None, **options):
 
 
 def later(log, needs):
-    """Topic -> the decisions that a reader who begins at these positions gets."""
+    """Topic -> the decisions of a reader that begins at these positions."""
     return {topic: log.decisions(topic, needs[topic]) for topic in TOPICS_READ}
 
 
 def follow(shadow, log, chance, steps=None):
-    """Take the log in bits, the topics in any order, and step in between; stop after so many bits."""
+    """Reads the log in pieces, the topics in any order, and steps in between. Stops after `bits` pieces."""
     left = later(log, shadow.needs)
     while any(left.values()) and steps != 0:
         topic = chance.choice([topic for topic, decisions in left.items() if decisions])
@@ -90,7 +90,7 @@ def in_plan(models, absent):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_what_a_shadow_decides_is_what_the_plan_says(log, seed):
+def test_a_shadow_decides_what_the_plan_says(log, seed):
     new, chance = drawn(seed), random.Random(seed)
     shadow = follow(shadow_of(new), log, chance)
     plan = planned(log, new, from_ms=BOUNDARY, until_ms=shadow.clock + 1)
@@ -98,14 +98,14 @@ def test_what_a_shadow_decides_is_what_the_plan_says(log, seed):
     assert_is_the_plan(shadow, plan)
 
 
-def test_a_board_by_a_key_of_the_summary_is_the_plans(log):
+def test_a_board_by_a_key_of_the_summary_is_that_of_the_plan(log):
     new = CrunchContract(aggregation=Aggregation(ranking_key="value"))
     shadow = follow(shadow_of(new), log, random.Random(1))
     assert_is_the_plan(shadow, planned(log, new, from_ms=BOUNDARY, until_ms=shadow.clock + 1))
     assert {place.rank for place in shadow.new.board().values()} == {1, 2, 3}
 
 
-def test_an_ensemble_takes_no_place_and_who_is_below_the_coverage_has_none(log):
+def test_an_ensemble_takes_no_place_and_a_model_below_the_coverage_has_none(log):
     new = CrunchContract(ensembles=[Ensemble(name="all")], coverage=Coverage(share=0.95, rounds=40))
     shadow = follow(shadow_of(new), log, random.Random(1))
     assert shadow.new.snapshots.keys() == {"one", "two", "calm", ensemble_id("all")}
@@ -118,14 +118,14 @@ def test_an_ensemble_takes_no_place_and_who_is_below_the_coverage_has_none(log):
 
 
 @pytest.mark.parametrize("seed", range(12, 20))
-def test_a_shadow_that_is_killed_anywhere_goes_on_as_if_it_had_not_been(log, seed):
+def test_a_shadow_continues_after_any_kill_as_if_it_had_not_been_killed(log, seed):
     new, chance = drawn(seed), random.Random(seed)
     undisturbed = seen(follow(shadow_of(new), log, random.Random(0)))
     state_bytes = None
     for _ in range(6):
         shadow = follow(shadow_of(new, state_bytes), log, chance, steps=chance.randint(1, 30))
         state_bytes = shadow.keep()
-        follow(shadow, log, chance, steps=chance.randint(1, 9))  # what it did after it kept is lost
+        follow(shadow, log, chance, steps=chance.randint(1, 9))  # its work after the last save is lost
     assert seen(follow(shadow_of(new, state_bytes), log, chance)) == undisturbed
 
 
@@ -145,7 +145,7 @@ def test_it_waits_for_the_answers_of_a_live_log(log):
     assert shadow.clock == max(event.at for event in log.events("feeds"))
 
 
-def test_a_topic_that_is_far_ahead_is_not_read_on(log):
+def test_a_topic_that_is_far_ahead_is_read_no_further(log):
     shadow = shadow_of(drawn(1))
     (first, *_) = log.decisions("feeds")
     for _ in range(AHEAD_MAX):
@@ -162,7 +162,7 @@ def test_rules_that_ask_something_else_are_refused_at_the_first_input(log):
     assert shadow.clock < BOUNDARY + 2 * MINUTE
 
 
-def test_the_same_rules_decide_what_the_live_ones_decide(log):
+def test_the_same_rules_decide_like_the_live_ones(log):
     begin = begin_of_last(recorded_terms(log))
     shadow = follow(shadow_of(CrunchContract(), from_ms=begin), log, random.Random(3))
     assert len(shadow.new.periods) == 4
@@ -171,7 +171,7 @@ def test_the_same_rules_decide_what_the_live_ones_decide(log):
     assert divergence(shadow.new, shadow.live, Bounds(rank_moves=1, share_frac64=1)) == ""
 
 
-def test_what_was_kept_of_other_rules_is_not_taken_up(log):
+def test_a_saved_state_of_other_rules_is_not_used(log):
     state_bytes = follow(shadow_of(drawn(1)), log, random.Random(1), steps=30).keep()
     with pytest.raises(StaleStateError, match="of other rules"):
         shadow_of(drawn(1), state_bytes, from_ms=BOUNDARY + PERIOD_ROUNDS * MINUTE)
@@ -180,7 +180,7 @@ def test_what_was_kept_of_other_rules_is_not_taken_up(log):
 
 
 def side(places, shares=None):
-    """A side whose board has these values, higher is better, and one checkpoint with these shares in percent."""
+    """A side whose board has these values (higher is better), and one checkpoint with these shares in percent."""
     models = {model_id: Standing(1, 1, int(share * 1e7)) for model_id, share in (shares or {}).items()}
     return Side(
         terms=[make_terms(effective_from=0, ranking_key="day")],
@@ -206,7 +206,7 @@ def side(places, shares=None):
         ),
     ],
 )
-def test_a_divergence_is_told_from_the_bound_on(bounds, says):
+def test_a_divergence_is_reported_from_the_bound_on(bounds, says):
     live = side({"one": 9, "two": 8, "three": 7}, {"one": 60, "two": 40})
     new = side({"one": 6, "two": 8, "three": 7}, {"one": 30, "two": 45, "three": 25})
     told = divergence(new, live, bounds)
@@ -214,7 +214,7 @@ def test_a_divergence_is_told_from_the_bound_on(bounds, says):
     assert says in told
 
 
-def test_who_falls_off_the_board_has_moved_behind_its_end():
+def test_a_model_that_falls_off_the_board_has_moved_behind_its_end():
     live, new = side({"one": 9, "two": 8}), side({"one": None, "two": 8})
     assert "one is number 1 on the live board, unranked on the shadow's" in divergence(
         new, live, Bounds(rank_moves=2)
@@ -223,7 +223,7 @@ def test_who_falls_off_the_board_has_moved_behind_its_end():
     assert divergence(new, live, Bounds(rank_moves=1)) == ""
 
 
-def test_a_checkpoint_that_the_shadow_makes_nobody_a_part_of_is_a_divergence():
+def test_a_checkpoint_in_which_the_shadow_pays_nobody_is_a_divergence():
     live, new = side({"one": 9}, {"one": 60, "two": 40}), side({"one": 9})
     new.periods = []
     assert "one gets 60.00 %" in divergence(new, live, Bounds(share_frac64=1))

@@ -1,6 +1,7 @@
-"""What models are given beside the usual tick: several subjects, a longer first tick, their own performance.
+"""What models receive beside the usual tick: several subjects, a longer first tick, their own performance.
 
-The engine gives it as the node does, goes on from a kept state to the very same log, and the audit makes it again.
+The engine passes it as the node does, continues from a saved state to the very same log, and the audit computes it
+again.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ CONTRACT = CrunchContract(
 
 
 class Pupil:
-    """Notes what it is told; gives no answer in some rounds."""
+    """Notes what it receives, and gives no answer in some rounds."""
 
     def __init__(self) -> None:
         self.lengths: list[tuple[int, ...]] = []
@@ -95,7 +96,7 @@ def whole() -> tuple[Engine, Pupil]:
     return fed(engine(pupil)), pupil
 
 
-def test_the_tick_has_both_and_is_longer_at_first_and_after_a_round_without_an_answer(whole):
+def test_the_tick_has_both_subjects_and_is_longer_at_first_and_after_a_round_without_an_answer(whole):
     _, pupil = whole
     assert len(pupil.lengths) == ROUNDS
     assert pupil.lengths[0] == (1, 1)
@@ -104,7 +105,7 @@ def test_the_tick_has_both_and_is_longer_at_first_and_after_a_round_without_an_a
     assert set(pupil.lengths[5:]) == {(2, 2), (20, 20)}
 
 
-def test_each_is_told_its_last_period(whole):
+def test_each_model_receives_its_last_period(whole):
     run, pupil = whole
     assert pupil.told[0] == {}
     taken = {
@@ -122,7 +123,7 @@ def test_each_is_told_its_last_period(whole):
 
 
 @pytest.mark.parametrize("at", [7, 41, 95])
-def test_an_engine_goes_on_from_a_kept_state_to_the_very_same_log(whole, at):
+def test_an_engine_continues_from_a_saved_state_to_the_very_same_log(whole, at):
     pupil = Pupil()
     first = fed(engine(pupil), until=at)
     second = fed(engine(pupil, state_bytes=first.keep()), start=at)
@@ -142,12 +143,12 @@ def looked_at(log: Any) -> ChainBrokenError | None:
     return None
 
 
-def test_the_audit_makes_all_of_it_again(whole):
+def test_the_audit_computes_all_of_it_again(whole):
     assert looked_at(whole[0].log) is None
 
 
 def forged(log: Any, change: Any) -> Copy:
-    """The log with each RoundOpened as `change` makes it."""
+    """The log with each RoundOpened changed by `change`."""
     out = Copy({topic: log[topic] for topic in log.topics})
     out.topics["predictions"] = [encode_append(Append(e=1, epoch=1, seq=0, claim="forger"))]
     for number, decision in enumerate(log.decisions("predictions"), start=1):
@@ -189,7 +190,7 @@ def other(what: Any, **fields: Any) -> Any:
     ],
     ids=["another first tick", "another performance", "of no period", "of a later period"],
 )
-def test_what_is_said_of_it_falsely_is_found(whole, change, says):
+def test_a_false_record_of_it_is_found(whole, change, says):
     error = looked_at(forged(whole[0].log, change))
     assert error is not None
     assert (error.step, says in error.reason) == ("predictions", True), error.reason

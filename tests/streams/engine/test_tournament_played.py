@@ -1,8 +1,8 @@
 """Twelve weekly rounds of a tournament through every stage, each a table of rows that is resolved four weeks later.
 
 Each round is scored as a whole, by the correlation of an answer with the truth, and pays stake x clipped correlation.
-The oracle computes correlations from plain sums, and reads nothing but the scores of each round and the last ranking.
-`tests/broker/test_questions_whole_node.py` plays the same on a real node.
+The oracle computes correlations from plain sums. Of the node it reads only the scores of each round and the last
+ranking. `tests/broker/test_questions_whole_node.py` plays the same on a real node.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ NODE: dict[str, Any] = {
 
 
 class Tournament(NamedTuple):
-    """What is posted: a table for each round, what came of its rows, and the stake of each model."""
+    """The posted tournament: a table for each round, the truth of its rows, and the stake of each model."""
 
     tables: list[list[list[int]]]
     targets: list[list[float]]
@@ -70,7 +70,7 @@ def corr(signal: list[float], target: list[float]) -> float:
     [(60, 6, 5), (1000, 50, 20)],
     ids=["small", "as the issue has it"],
 )
-def test_a_tournament_pays_what_the_oracle_says(rows, features, models):
+def test_a_tournament_pays_what_the_oracle_computes(rows, features, models):
     posted = drawn(rows, features, models)
     hold_against_the_oracle(posted, play(posted).log.events)
 
@@ -108,7 +108,9 @@ def play(posted: Tournament) -> Engine:
 
 
 def hold_against_the_oracle(posted: Tournament, events_of: Callable[[str], Iterable[Any]]) -> None:
-    """The scores and payouts of each round, and those of the checkpoint with its order. `events_of` a topic."""
+    """Checks scores and payouts of each round, and those of the checkpoint with its order. `events_of` returns a
+    topic's events.
+    """
     scored = {
         event.data.input_id.split("/")[2]: event.data
         for event in events_of("scores")

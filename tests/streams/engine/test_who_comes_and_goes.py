@@ -106,7 +106,7 @@ def answers_of(seed: int, name: str):
 
 
 def recorded(contract: CrunchContract, seed: int, *, with_guest: bool):
-    """(the others' entries, their snapshots' numbers, how many entries and charges the guest has)."""
+    """(the others' entries, their snapshots' numbers, the guest's number of entries and charges)."""
     chance = random.Random(seed)
     records = [
         candles([100 + chance.randrange(-9, 10) / 4 for _ in range(ROUNDS)], subject=subject)
@@ -165,7 +165,7 @@ def assert_untouched(policy, seed):
     entries_beside, numbers_beside, guests = recorded(contract, seed, with_guest=True)
     assert entries_beside == entries
     assert numbers_beside == numbers
-    # What was compared is not empty: the guest took part, others were scored, failed and charged.
+    # The comparison is not empty: the guest took part, and others were scored, failed and charged.
     assert no_guests == []
     assert {entry.status for entry in guests} == {"SCORED", "FAILED"}
     assert {entry.status for entry in entries.values()} == {"SCORED", "FAILED"}
@@ -180,7 +180,7 @@ def below_the_best(answers, truth, context):
     return [None if output is None else {"value": output.value - best} for output in answers.outputs]
 
 
-def test_where_scores_are_relative_by_the_contracts_own_words_a_guest_changes_them():
+def test_where_the_contract_makes_scores_relative_a_guest_changes_them():
     """The comparison of the tests above finds a difference where there is one."""
     contract = contract_of("ignore", score_round=below_the_best)
     entries, _, _ = recorded(contract, 0, with_guest=False)

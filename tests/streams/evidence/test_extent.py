@@ -54,7 +54,7 @@ def root_of(log: MemoryLog) -> tuple[int, str]:
     return len(leaves), root.hex()
 
 
-def test_each_checkpoint_adds_what_it_was_made_of_and_nothing_twice():
+def test_each_checkpoint_adds_what_it_was_made_from_and_nothing_twice():
     log = market(1)
     rows = rows_of(log)
     batches = batches_of(rows)
@@ -81,8 +81,8 @@ def test_each_checkpoint_adds_what_it_was_made_of_and_nothing_twice():
 
 
 @pytest.mark.parametrize("stage", [InputStage, ScoreStage, None])
-def test_what_a_batch_holds_is_enough_to_decide_the_checkpoint_again(stage: type | None):
-    """Each stage, given the batches' decisions alone, decides all of its own that the batches hold."""
+def test_a_batch_contains_enough_to_decide_the_checkpoint_again(stage: type | None):
+    """From the batches' decisions alone, each stage decides all of its own decisions in the batches."""
     log = market(1)
     ends = {topic: run.end for topic, run in batches_of(rows_of(log))[-1].runs.items()}
     deciding: AnyStage = CheckpointStage("btc-up", CONTRACTS) if stage is None else stage(CONTRACTS)
@@ -98,8 +98,10 @@ def test_what_a_batch_holds_is_enough_to_decide_the_checkpoint_again(stage: type
     )
 
 
-def test_the_tree_is_the_same_whoever_wrote_and_whatever_did_not_count():
-    """Epochs are another owner's, zombies wrote in between where the offsets stay: the same root."""
+def test_the_tree_does_not_depend_on_writers_or_on_records_that_do_not_count():
+    """Epochs are another owner's, and zombies wrote in between where that leaves the offsets unchanged: the root is the
+    same.
+    """
     log = market(1)
     other = log.copy()
     claims = 0
@@ -107,7 +109,7 @@ def test_the_tree_is_the_same_whoever_wrote_and_whatever_did_not_count():
         later = 0
         for offset, record in enumerate(other[topic]):
             append = decode_append(record)
-            if append is None:  # garbage, in whose place another owner claims
+            if append is None:  # garbage, replaced by another owner's claim
                 later += 1
                 claims += 1
                 epoch = 1 + later
@@ -141,7 +143,7 @@ def test_any_change_of_a_counted_append_changes_the_root():
         assert root_of(other) != root_of(log), topic
 
 
-def test_a_batch_waits_until_all_that_it_was_made_of_is_read():
+def test_a_batch_waits_until_all_its_sources_are_read():
     log = market(1)
     whole = batches_of(rows_of(log))
     ends = {topic: run.end for topic, run in whole[-1].runs.items()}
@@ -152,6 +154,6 @@ def test_a_batch_waits_until_all_that_it_was_made_of_is_read():
         assert len(cut) < len(whole), topic
 
 
-def test_an_entry_says_its_topic_and_its_place():
+def test_an_entry_names_its_topic_and_position():
     record = b'{"e":1}'
     assert entry_of("feeds", 3, 4, record) == hashlib.sha256(b'feeds 3 4\n{"e":1}').digest()

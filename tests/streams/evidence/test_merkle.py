@@ -18,7 +18,7 @@ from coordinator.streams.evidence.merkle import (
     node_hash,
 )
 
-# The leaves and roots that the reference implementations of RFC 6962 and 9162 are tested with.
+# The leaves and roots with which the reference implementations of RFC 6962 and 9162 are tested.
 ENTRIES = [
     bytes.fromhex(text)
     for text in (
@@ -59,7 +59,7 @@ def leaves_of(count: int) -> list[bytes]:
 
 
 def root_by_definition(leaves: list[bytes]) -> bytes:
-    """RFC 9162, 2.1.1, word by word."""
+    """RFC 9162, 2.1.1, literally."""
     if not leaves:
         return EMPTY_ROOT
     if len(leaves) == 1:
@@ -74,14 +74,14 @@ def test_roots_are_those_of_the_reference_vectors(size: int):
     assert merkle.root(in_memory(leaves), size).hex() == ROOTS[size]
 
 
-def test_a_leaf_is_no_node():
+def test_a_leaf_hash_is_no_node_hash():
     left, right = leaf_hash(b"a"), leaf_hash(b"b")
     assert leaf_hash(left + right) != node_hash(left, right)
     assert leaf_hash(b"") == hashlib.sha256(b"\x00").digest()
 
 
 @given(size=st.integers(1, 200), data=st.data())
-def test_every_leaf_is_proved_and_no_other_stands_for_it(size: int, data: st.DataObject):
+def test_every_leaf_has_a_proof_that_fits_no_other(size: int, data: st.DataObject):
     leaves = leaves_of(size)
     index = data.draw(st.integers(0, size - 1))
     proof = inclusion_proof(in_memory(leaves), index, size)
@@ -115,7 +115,7 @@ def test_an_independent_library_makes_the_same_tree_and_the_same_inclusion_proof
     assert path == [leaves[index].hex(), *(sibling.hex() for sibling in proof)]
 
 
-def test_what_cannot_be_proved_is_refused():
+def test_an_impossible_proof_is_refused():
     with pytest.raises(ValueError, match="leaf 3"):
         inclusion_proof(in_memory(leaves_of(3)), 3, 3)
     assert not includes(leaf_hash(b""), 0, 1 << 60, [], EMPTY_ROOT)

@@ -11,7 +11,7 @@ from coordinator.streams.evidence.notes import Checkpoint, Note, signed_note
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.signing.note_keys import COSIGNATURE, NoteError, SignerKey, VerifierKey, cosigned_at
 
-# The keys and the signature that Go's reference implementation of signed notes is tested with.
+# The keys and the signature with which Go's reference implementation of signed notes is tested.
 VERIFIER = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
 SIGNER = "PRIVATE+KEY+PeterNeumann+c74f20a3+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz"
 TEXT = (
@@ -55,7 +55,7 @@ def test_the_formats_own_example_is_read():
 
 
 @given(size=st.integers(0, 1 << 40), root=st.binary(min_size=32, max_size=32))
-def test_a_note_is_signed_and_read_again(size: int, root: bytes):
+def test_a_note_is_signed_and_read_back(size: int, root: bytes):
     key = a_key()
     note = Note.parse(signed_note(Checkpoint("coordinator/btc-up", size, root), key))
     assert note.checkpoint == Checkpoint("coordinator/btc-up", size, root)
@@ -73,7 +73,7 @@ def test_a_witness_adds_its_line_with_its_time():
 
 
 @given(st.data())
-def test_a_note_with_one_byte_changed_is_never_taken_for_signed(data: st.DataObject):
+def test_a_note_with_one_byte_changed_is_never_accepted_as_signed(data: st.DataObject):
     key = a_key()
     content = bytearray(signed_note(Checkpoint("coordinator/btc-up", 123, ROOT), key))
     at = data.draw(st.integers(0, len(content) - 1))
@@ -102,7 +102,7 @@ def test_a_note_with_one_byte_changed_is_never_taken_for_signed(data: st.DataObj
         (b"a" * 70_000, "70000 bytes"),
     ],
 )
-def test_what_is_no_note_is_refused_with_its_reason(content: bytes, why: str):
+def test_an_invalid_note_is_refused_with_its_reason(content: bytes, why: str):
     with pytest.raises(NoteError, match=why):
         Note.parse(content)
 
@@ -110,13 +110,13 @@ def test_what_is_no_note_is_refused_with_its_reason(content: bytes, why: str):
 @pytest.mark.parametrize(
     "text", ["", "a+b+c", VERIFIER.replace("c74f", "c74e"), VERIFIER[:-4], "a b+c74f20a3+AA=="]
 )
-def test_what_is_no_public_key_is_refused(text: str):
+def test_an_invalid_public_key_is_refused(text: str):
     with pytest.raises(NoteError):
         VerifierKey.parse(text)
 
 
 @pytest.mark.parametrize("text", ["", VERIFIER, SIGNER.replace("c74f", "c74e"), SIGNER[:-4]])
-def test_what_is_no_private_key_is_refused_without_being_shown(text: str):
+def test_an_invalid_private_key_is_refused_without_being_shown(text: str):
     with pytest.raises(OperatorError) as refused:
         SignerKey.parse(text)
     assert "AYEKFALV" not in str(refused.value)

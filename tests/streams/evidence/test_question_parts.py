@@ -1,4 +1,4 @@
-"""What a model did in posted questions, and what proves one answer: the answer that counted, in the round it stands in."""
+"""The part of a model in posted questions, and the proof of one answer: the answer that counted, in its round."""
 
 from __future__ import annotations
 

@@ -45,8 +45,8 @@ def test_paths_are_those_of_the_format():
     assert tile_path(0, 1000) == "tile/0/x001/000"
 
 
-def test_a_tree_has_the_tiles_that_the_format_names():
-    """The format's own example: 70,000 leaves, and that 256 leaves have a full tile and one of width 1 above it."""
+def test_a_tree_has_the_tiles_that_the_format_requires():
+    """The format's own example: 70,000 leaves. And 256 leaves have a full tile, with one of width 1 above it."""
     paths = list(paths_of(70_000))
     assert sum(path.startswith("tile/0/") for path in paths) == 274
     assert tile_path(0, 273, 112) in paths
@@ -66,13 +66,13 @@ def test_a_tree_is_the_same_however_it_grew(steps: list[int]):
     sizes = [sum(steps[: count + 1]) for count in range(len(steps))]
     grew, at_once = tree(*sizes), tree(sizes[-1])
     assert {path: grew[path] for path in at_once} == at_once
-    for size in sizes:  # the partial tiles of every size that was stopped at are there
+    for size in sizes:  # the partial tiles of every intermediate size exist
         assert merkle.root(subtrees_of(grew.__getitem__, size), size) == plain_root(size)
 
 
 @settings(max_examples=10, deadline=None)
 @given(size=st.integers(1, 1500), data=st.data())
-def test_proofs_from_tiles_hold(size: int, data: st.DataObject):
+def test_proofs_from_tiles_are_valid(size: int, data: st.DataObject):
     tiles = tree(size)
     subtrees = subtrees_of(tiles.__getitem__, size)
     root = plain_root(size)
@@ -83,13 +83,13 @@ def test_proofs_from_tiles_hold(size: int, data: st.DataObject):
     assert merkle.root(subtrees, earlier) == (plain_root(earlier) if earlier else merkle.EMPTY_ROOT)
 
 
-def test_three_levels_of_tiles():
+def test_a_tree_may_have_three_levels_of_tiles():
     tiles = tree(66_000)
     assert merkle.root(subtrees_of(tiles.__getitem__, 66_000), 66_000) == plain_root(66_000)
     assert set(paths_of(66_000)) <= set(tiles)
 
 
-def test_what_is_cut_is_refused():
+def test_truncated_tiles_are_refused():
     tiles = tree(300)
     tiles["tile/0/000"] = tiles["tile/0/000"][:-1]
     with pytest.raises(ValueError, match=r"tile/0/000 has 8191 bytes"):

@@ -1,4 +1,4 @@
-"""The paths of a tree's tiles, by the format."""
+"""The paths of a tree's tiles, as the format defines them."""
 
 from __future__ import annotations
 
