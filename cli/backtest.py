@@ -45,7 +45,8 @@ def backtest(
     log: Annotated[
         Path | None,
         typer.Option(
-            help="A backup of a node's topics: its feed is played, and its models are ranked beside yours.",
+            help="A backup of a node's topics: its feed is played under its rules, whose code is run, and its "
+            "models are ranked beside yours.",
             show_default=False,
         ),
     ] = None,

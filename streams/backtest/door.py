@@ -65,16 +65,18 @@ def backtest(
     """Play models through a market of the past, by the contract's rules.
 
     `models`: folders of models, or folders of such folders. The market is a file of `candles`, the history of a `feed`
-    from `start` to `end`, a `log` (a backup of a node's topics, among whose models these are ranked), or 30 generated
-    days. `report`: a folder for a page and Parquet files. `environ`: the node's settings, as FEED_SUBJECTS or
-    CHECKPOINT_INTERVAL_SECONDS. `on_refused` is called with the reason for each row that is refused. Raises
-    OperatorError for what cannot be played, WorldError if a feed does not answer.
+    from `start` to `end`, a `log` (a backup of a node's topics, among whose models these are ranked by the rules that
+    the log holds: their code is run), or 30 generated days. `report`: a folder for a page and Parquet files. `environ`:
+    the node's settings, as FEED_SUBJECTS or CHECKPOINT_INTERVAL_SECONDS. `on_refused` is called with the reason for
+    each row that is refused. Raises OperatorError for what cannot be played, WorldError if a feed does not answer.
     """
     if sum(market is not None for market in (candles, feed, log)) > 1:
         raise OperatorError("candles, feed and log exclude each other: each is a market")
     with ExitStack() as ends:
         work = Path(ends.enter_context(tempfile.TemporaryDirectory(prefix="coordinator-backtest-")))
-        recorded = None if log is None else RecordedLog(Path(log), BlobFolder(work / "blobs"))
+        recorded = None if log is None else RecordedLog(Path(log), BlobFolder(work / "blobs"), contract)
+        if recorded is not None:
+            contract = recorded.contract
         page_of = None if report is None else _page_maker()
         settings = read_settings(
             environ or {},
@@ -90,12 +92,11 @@ def backtest(
         plan = Plan(
             entries,
             contract,
-            contract_hash(contract),
+            contract_hash(contract) if recorded is None else recorded.terms.contract_hash,
             settings,
             base_classname,
             deadlines=deadlines,
-            recorded=None if recorded is None else recorded.answers,
-            blobs=None if recorded is None else recorded.blobs,
+            log=recorded,
         )
         instants: Generator[Instant | Draft, None, None] = (
             _instants(settings, feed, environ or {}, on_refused) if recorded is None else recorded.drafts()

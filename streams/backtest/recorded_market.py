@@ -1,7 +1,8 @@
 """A recorded log as the market of a backtest: its feed, and the models that took part in it, with their answers.
 
 Reads a copy of the topics (`coordinator topics backup`). The decisions of the feed are played again, with gaps and
-ticks, so that inputs and truths are those of the node. The models of the log are not asked, because the log has their
+ticks, so that inputs and truths are those of the node. The rules are those of the log, too: each round is scored by the
+contract that it was asked under, which the log keeps. The models of the log are not asked, because the log has their
 answers; only the models of the backtest are. So a new model is ranked among those that took part.
 """
 
@@ -10,12 +11,17 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
+from coordinator.infra.contracts.archive import unpack
+from coordinator.infra.contracts.loading import ContractShelf
 from coordinator.infra.log.copy_file import read_topics
 from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.terms import in_force
 from coordinator.streams.engine import Models, RecordedAnswers
 from coordinator.streams.engine.memory_log import LogReader
 from coordinator.streams.engine.models import Pending
-from coordinator.streams.events import InputReceivedData, RosterEntry, RoundOpened
+from coordinator.streams.engine.rerun import recorded_terms
+from coordinator.streams.events import ApplyContract, InputReceivedData, RosterEntry, RoundOpened
+from coordinator.streams.log.birth import read_birth
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.stage import Draft
 from coordinator.streams.ports import Blobs, ModelNotice
@@ -24,13 +30,43 @@ from coordinator.streams.predictions.replies import Answers
 
 
 class RecordedLog:
-    """The feed and the answers of a log, all in memory."""
+    """The feed, the answers and the contracts of a log, all in memory.
 
-    def __init__(self, path: Path, blobs: Blobs) -> None:
-        """`blobs` takes the blobs of the copy. Raises OperatorError, LogError."""
-        self._log = read_topics(path, ("feeds", "predictions"), blobs)
+    `contracts` gives the contract of a hash; `terms` and `contract` are those in force at the log's end.
+    """
+
+    def __init__(self, path: Path, blobs: Blobs, own: CrunchContract) -> None:
+        """`blobs` takes the blobs of the copy. `own` is used where the log names its hash; the others are run from the
+        log. Raises OperatorError, LogError, ContractError.
+        """
+        self._log = read_topics(path, ("feeds", "predictions", "commands"), blobs)
         self.blobs = blobs
         self.answers = RecordedAnswers(iter(LogReader(self._log, "predictions").next, None))
+        birth = read_birth(self._log.record("feeds", 0)) if self._log.end("feeds") else None
+        told = recorded_terms(self._log)
+        if birth is None or not told:
+            raise OperatorError(f"{path} holds no rules: nothing was fed")
+        self.crunch_id = birth.data.crunch_id
+        self._archives = {
+            event.data.contract_hash: bytes(event.data.archive)
+            for event in self._log.events("commands")
+            if isinstance(event, ApplyContract)
+        }
+        self.contracts = ContractShelf(self._find)
+        self.contracts.put(own)
+        for terms in told:
+            self.contracts(terms.contract_hash)
+        clock = max(event.at for event in self._log.events("feeds"))
+        self.terms = in_force(told).at(clock)
+        self.contract = self.contracts(self.terms.contract_hash)
+
+    def _find(self, contract_hash: str) -> CrunchContract:
+        archive = self._archives.get(contract_hash)
+        if archive is None:
+            raise OperatorError(
+                f"the log was made under contract {contract_hash[:12]}, which is neither in it nor the one named"
+            )
+        return unpack(archive, contract_hash)
 
     def drafts(self) -> Generator[Draft, None, None]:
         """The decisions of the feed, one after another, with the terms that it tells."""

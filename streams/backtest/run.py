@@ -16,17 +16,17 @@ import msgspec
 from coordinator.infra.models.host.model_folder import ModelEntry
 from coordinator.streams.backtest.gather import Gathered, OfModel
 from coordinator.streams.backtest.model_processes import ProcessLimits, ProcessModels
-from coordinator.streams.backtest.recorded_market import Beside
+from coordinator.streams.backtest.recorded_market import Beside, RecordedLog
 from coordinator.streams.checkpoints.ranking import rank_snapshots
 from coordinator.streams.contract import FRAC64_ONE, CrunchContract
 from coordinator.streams.contract.terms import make_terms
-from coordinator.streams.engine import Ending, Engine, Output, Recorded, RecordedAnswers
+from coordinator.streams.engine import Ending, Engine, Output, Recorded
 from coordinator.streams.engine.engine import Tap
 from coordinator.streams.events import Terms
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.stage import Draft
-from coordinator.streams.ports import Blobs, FeedRecord
+from coordinator.streams.ports import FeedRecord
 from coordinator.streams.predictions.stage import BUDGET_SHARE
 from coordinator.streams.settings import Settings
 
@@ -47,10 +47,8 @@ class Plan(msgspec.Struct, frozen=True):
     settings: Settings
     base_classname: str
     deadlines: bool = False
-    recorded: RecordedAnswers | None = None
-    """The models of a log, which are ranked, too. The terms then come with the feed of the log."""
-    blobs: Blobs | None = None
-    """The large tables and answers of that log."""
+    log: RecordedLog | None = None
+    """A log as the market: its models are ranked, too. `contract` is the log's, and the terms come with its feed."""
 
 
 class ModelResult(msgspec.Struct, frozen=True):
@@ -135,23 +133,28 @@ def run_backtest(
     `instants` are in order of time. Raises OperatorError if a model cannot be constructed, if the terms are not
     possible, or if there is no instant; and what `instants` raises.
     """
+    blobs = None if plan.log is None else plan.log.blobs
     models = ProcessModels(
-        plan.entries, plan.base_classname, work_dir, limits=ProcessLimits(plan.deadlines), blobs=plan.blobs
+        plan.entries, plan.base_classname, work_dir, limits=ProcessLimits(plan.deadlines), blobs=blobs
     )
-    terms = make_terms(plan.contract, plan.contract_hash, plan.settings, 0)
+    terms = (
+        make_terms(plan.contract, plan.contract_hash, plan.settings, 0)
+        if plan.log is None
+        else plan.log.terms
+    )
     gathered = Gathered(terms.value_field)
     engine = Engine(
-        lambda _: plan.contract,
-        models if plan.recorded is None else Beside(plan.recorded, models),
-        crunch_id=plan.settings.crunch_id,
+        (lambda _: plan.contract) if plan.log is None else plan.log.contracts,
+        models if plan.log is None else Beside(plan.log.answers, models),
+        crunch_id=plan.settings.crunch_id if plan.log is None else plan.log.crunch_id,
         output=Output(
             {topic: _both(gathered.taps.get(topic), on_decision) for topic in TOLD}, keeps_log=False
         ),
-        recorded=Recorded(blobs=plan.blobs),
+        recorded=Recorded(blobs=blobs),
     )
     try:
         models.start()
-        if plan.recorded is None:
+        if plan.log is None:
             engine.configure(terms)
         for number, instant in enumerate(instants):
             if isinstance(instant, Draft):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +76,33 @@ def figures(events: Events) -> dict[str, dict[str, Any]]:
     return by_topic
 
 
-def differences(node: Events, backtest: Events) -> tuple[Counter[str], list[str]]:
-    """(how many figures of each table were compared, those that differ or that one of both lacks)."""
+def differences(
+    node: Events, backtest: Events, added: AbstractSet[str] = frozenset()
+) -> tuple[Counter[str], list[str]]:
+    """(how many figures of each table were compared, those that differ or that one of both lacks). `added`: models of
+    the backtest alone, which never score.
+    """
     compared: Counter[str] = Counter()
     differing: list[str] = []
     ours, theirs = figures(backtest), figures(node)
+    of_added = {
+        table: [name for name in named if not added.isdisjoint(name.split("/"))]
+        for table, named in ours.items()
+    }
+    starts = [ours["snapshots"][name]["period_start"] for name in of_added["snapshots"]]
+    for figure in ours["checkpoints"].values():
+        figure["unranked"] = [model_id for model_id in figure["unranked"] if model_id not in added]
+        figure["unranked_reasons"] = {
+            model_id: reason
+            for model_id, reason in figure["unranked_reasons"].items()
+            if model_id not in added
+        }
+        figure["snapshot_count"] -= sum(
+            figure["period_start"] <= start < figure["period_end"] for start in starts
+        )
+    for table, names in of_added.items():
+        for name in names:
+            del ours[table][name]
     for table, expected in theirs.items():
         for name in expected.keys() | ours[table].keys():
             compared[table] += 1

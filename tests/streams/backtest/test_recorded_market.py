@@ -5,24 +5,36 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.broker.backtested import differences
 from tests.infra.test_blobs import blob_of
 from tests.shelf import Shelf
 from tests.streams.asked import asks
 from tests.streams.backtest.test_model_processes import CONTRACT, folder_of
-from tests.streams.build import HASH, MINUTE, T0
+from tests.streams.build import MINUTE, T0
 from tests.streams.questions import post, question, resolve
 
+from coordinator.infra.blobs.folder import BlobFolder
+from coordinator.infra.contracts.archive import pack
+from coordinator.infra.contracts.loading import ContractShelf, load_contract
+from coordinator.infra.contracts.meaning import contract_hash, scoring_hash
 from coordinator.infra.log import copy_file
 from coordinator.infra.log.copy_file import Copied, CopiedBlob, Entry, Head, Tail
+from coordinator.infra.models.host.model_folder import models_of
 from coordinator.streams.backtest.door import backtest
+from coordinator.streams.backtest.recorded_market import RecordedLog
+from coordinator.streams.backtest.run import Plan, run_backtest
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine import Engine, Functions
+from coordinator.streams.events import ApplyContract, ApplyContractData
+from coordinator.streams.log.envelope import encode_event
 from coordinator.streams.log.errors import LogError, OperatorError
 from coordinator.streams.ports import Subscription
 from coordinator.streams.settings import Settings
@@ -46,7 +58,7 @@ def node() -> Engine:
     settings = Settings(
         feed_source="generated", snapshot_interval_seconds=600, checkpoint_interval_seconds=1200
     )
-    engine.configure(make_terms(CONTRACT, HASH, settings, 0))
+    engine.configure(make_terms(CONTRACT, contract_hash(CONTRACT), settings, 0))
     for number, candle in enumerate(generated_candles(OF, T0, T0 + MINUTES * MINUTE, seed=5)):
         engine.feed(candle.at, [] if number in (7, 8) else [candle])
     return engine
@@ -118,6 +130,98 @@ def test_a_file_that_is_no_whole_copy_is_refused(tmp_path):
         backtest(models, CONTRACT, BASE, log=path)
 
 
+# --- the rules of the log --------------------------------------------------------------------------------
+
+RULES = """
+from coordinator.streams.contract import CrunchContract
+
+def score(prediction, truth):
+    return {{"value": {factor} * prediction.value * truth.return_}}
+
+CONTRACT = CrunchContract(score_prediction=score, absence_policy="{absence}", crunch_pubkey="1" * 32)
+"""
+MUTE = "    def predict(self, s, h, t): raise ValueError\n"
+
+
+@pytest.fixture
+def other_rules(tmp_path, monkeypatch):
+    """Two contracts that score and charge differently, as (path, contract), and neither is the one that is named."""
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    rules = []
+    for name, factor, absence in (("rules_before", 100, "worst"), ("rules_after", 40, "zero")):
+        (tmp_path / f"{name}.py").write_text(RULES.format(factor=factor, absence=absence))
+        rules.append((f"{name}:CONTRACT", load_contract(f"{name}:CONTRACT")))
+    yield rules
+    for name in ("rules_before", "rules_after"):
+        sys.modules.pop(name, None)
+
+
+def node_of(rules):
+    """A node whose rules are changed in the middle, and whose log keeps both contracts."""
+    (_, first), (path, second) = rules
+    shelf, calls = ContractShelf(), iter(range(1000))
+    models = {
+        "bold": lambda data, call: {"value": 0.9},
+        "frail": lambda data, call: {"value": -0.1 / (next(calls) % 5)},
+    }
+    settings = Settings(
+        feed_source="generated", snapshot_interval_seconds=600, checkpoint_interval_seconds=1200
+    )
+
+    def terms_of(contract):
+        return make_terms(contract, shelf.put(contract), settings, 0, scoring_hash=scoring_hash(contract))
+
+    engine = Engine(shelf, Functions(models), crunch_id="of-the-log")
+    for path, contract in rules:
+        data = ApplyContractData(
+            contract_hash=contract_hash(contract), path=path, archive=pack(contract, path)
+        )
+        engine.log.append("commands", encode_event(ApplyContract(id=f"cmd/{path}", at=T0, data=data)))
+    engine.configure(terms_of(first))
+    for number, candle in enumerate(generated_candles(OF, T0, T0 + 75 * MINUTE, seed=5)):
+        if number == 25:
+            engine.configure(terms_of(second))
+        engine.feed(candle.at, [candle])
+    return engine
+
+
+def test_the_models_of_the_log_have_the_nodes_own_integers_also_where_its_rules_changed(
+    tmp_path, other_rules
+):
+    engine = node_of(other_rules)
+    log = RecordedLog(write_copy(engine, tmp_path / "log"), BlobFolder(tmp_path / "blobs"), CONTRACT)
+    plan = Plan(
+        models_of(folder_of(tmp_path, "mute", body=MUTE) / "mute"),
+        *(log.contract, log.terms.contract_hash, Settings(), BASE),
+        log=log,
+    )
+    played: dict[str, list[Any]] = {}
+
+    def take(decision):
+        events = played.setdefault(decision.topic, [])
+        events.extend(json.loads(encode_event(event)) for event in decision.events)
+
+    run_backtest(plan, log.drafts(), tmp_path / "work", on_decision=take)
+    recorded = {
+        topic: [json.loads(encode_event(event)) for event in engine.log.events(topic)]
+        for topic in ("predictions", "scores", "snapshots", "checkpoints")
+    }
+    hashes = {
+        event["data"]["contract_hash"] for event in recorded["scores"] if event["kind"] == "RoundScored"
+    }
+    assert hashes == {contract_hash(contract) for _, contract in other_rules}
+    compared, differing = differences(recorded, played, added={"mute"})
+    assert differing == []
+    assert min(compared[table] for table in ("predictions", "scores", "snapshots", "checkpoints")) >= 3
+
+
+def test_a_log_whose_contract_nobody_has_is_refused(tmp_path):
+    other = CONTRACT.model_copy(update={"grace_seconds": CONTRACT.grace_seconds + 1})
+    models = [folder_of(tmp_path, "mine", body=BODY)]
+    with pytest.raises(OperatorError, match="which is neither in it nor the one named"):
+        backtest(models, other, BASE, log=write_copy(node(), tmp_path / "log"))
+
+
 # --- questions with a table ------------------------------------------------------------------------------
 
 SUMS = """    def tick(self, data, table=None): self.sum = 0.0 if table is None else float(table["f"].sum())
@@ -146,7 +250,7 @@ def test_a_question_with_a_table_is_answered_in_a_backtest_as_it_was(tmp_path):
     settings = Settings(
         feed_source="generated", snapshot_interval_seconds=600, checkpoint_interval_seconds=1200
     )
-    engine.configure(make_terms(contract, HASH, settings, 0))
+    engine.configure(make_terms(contract, contract_hash(contract), settings, 0))
     for number, candle in enumerate(generated_candles(OF, T0, T0 + MINUTES * MINUTE, seed=5)):
         engine.feed(candle.at, [candle])
         if number == 2:
