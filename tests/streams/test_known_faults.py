@@ -74,8 +74,8 @@ FAULTS: dict[str, tuple[str, ...]] = {
     ),
     "W11 a feed task died after ten errors in a process that lived on, and nothing said so": (
         "streams/agents/test_worker.py::test_a_task_that_fails_ends_the_worker",
-        "streams/sources/test_binance.py::test_a_lost_connection_is_made_anew_in_the_middle_of_a_candle",
-        "streams/sources/test_binance.py::test_a_socket_that_falls_silent_is_left",
+        "streams/sources/test_binance.py::test_a_lost_connection_is_replaced_in_the_middle_of_a_candle",
+        "streams/sources/test_binance.py::test_a_silent_socket_is_closed",
         "streams/agents/test_clock_seams.py::test_an_hours_outage_costs_its_own_rounds_and_no_other",
     ),
     # Feeds and rounds.
@@ -84,8 +84,8 @@ FAULTS: dict[str, tuple[str, ...]] = {
         "streams/sources/test_pyth.py::test_a_subject_may_be_an_id_or_a_full_name",
     ),
     "W7 an open candle was frozen as first seen, and 1s candles were minutes": (
-        "streams/sources/test_binance.py::test_the_stream_gives_closed_candles_only_of_all_subjects_over_one_socket",
-        "streams/sources/test_binance.py::test_the_candle_that_is_still_open_by_the_exchanges_clock_is_no_fact",
+        "streams/sources/test_binance.py::test_the_stream_delivers_closed_candles_only_of_all_subjects_over_one_socket",
+        "streams/sources/test_binance.py::test_a_candle_that_is_open_by_the_exchanges_clock_is_no_fact",
         "streams/test_known_faults.py::test_a_1s_schedule_asks_for_1s_candles",
     ),
     "W12 every subject's models were shown one subject's records": (

@@ -1,4 +1,4 @@
-"""A stage small enough to be seen whole, for the tests of the shells that drive stages."""
+"""A stage small enough to be read completely, for the tests of the shells that drive stages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class EchoState(State):
 
 
 class EchoStage(Stage[EchoState]):
-    """scores -> snapshots: says PeriodClosed for every ScoredUntil, with the sum of all that it has heard of."""
+    """scores -> snapshots: decides PeriodClosed for every ScoredUntil, with the sum of all that it has read."""
 
     topic: ClassVar[str] = "snapshots"
     drivers: ClassVar[tuple[str, ...]] = ("scores",)
@@ -63,7 +63,7 @@ def score_until(seq: int, epoch: int = 1) -> bytes:
 
 
 def untils_in(io: MemoryLog, topic: str = "snapshots") -> list[int]:
-    """The counted words of the stage, each with the check that it came to once."""
+    """The stage's counted decisions, after a check that each was taken once."""
     counter = Counter(topic)
     decisions = [counter.read(offset, record) for offset, record in enumerate(io.records[topic])]
     events = [event for decision in decisions if decision is not None for event in decision.events]
@@ -81,7 +81,7 @@ def claims(io: MemoryLog, topic: str = "snapshots") -> int:
 
 
 def log_of_ten() -> MemoryLog:
-    """A log whose `scores` hold a claim and ten decisions."""
+    """A log whose `scores` has a claim and ten decisions."""
     log = MemoryLog()
     log.records["scores"] = [claim_of(1), *(score_until(seq) for seq in range(1, 11))]
     return log

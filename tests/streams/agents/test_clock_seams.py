@@ -1,6 +1,6 @@
-"""The clock's seams: one market, replayed, lived, and lived with an hour's outage, gives the same questions and answers.
+"""Clock changes: one market, replayed, live, and live with an hour's outage, leads to the same questions and answers.
 
-The feed worker's own shell runs here against a log in memory, in virtual time; the source delivers with delays drawn
+The feed worker's own shell runs here against a log in memory, in virtual time. The source delivers with random delays
 from 0 to 4 s, loses its connection, and has a history that is half a second behind.
 """
 
@@ -55,7 +55,7 @@ SHELF = shelf()
 
 
 class Exchange:
-    """A source in virtual time. `away`: stretches (from, until) in which nothing can be received."""
+    """A source in virtual time. `away`: spans (from, until) in which nothing can be received."""
 
     name = "generated"
 
@@ -104,7 +104,7 @@ class Exchange:
 
 
 async def _live(log: MemoryLog, source: Exchange, until: int = START + LENGTH_MS) -> None:
-    """The worker's whole life up to a time; it begins again wherever it loses the log."""
+    """The worker's whole life up to a time. It begins again wherever it loses the log."""
     while Exchange.now() < until:
         tenure = FeedTenure(
             log,
@@ -148,7 +148,7 @@ def feeds_of(log: MemoryLog) -> list[list[ev.AnyEvent]]:
 
 
 class Rounds:
-    """What the input stage makes of a feed: questions and truths by input."""
+    """The input stage's decisions on a feed: questions and truths by input."""
 
     def __init__(self, decisions: list[list[ev.AnyEvent]]) -> None:
         from tests.given import given
@@ -193,7 +193,7 @@ def equal_where_opened(calm: Rounds, other: Rounds) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_lived_with_delays_it_is_what_the_replay_was(calm, seed):
+def test_a_live_feed_with_delays_leads_to_the_same_as_its_replay(calm, seed):
     rounds = Rounds(feeds_of(lived(Exchange(seed))))
     equal_where_opened(calm, rounds)
     assert len(rounds.inputs) >= len(calm.inputs) - 2 * len(SUBSCRIPTIONS)
@@ -202,7 +202,9 @@ def test_lived_with_delays_it_is_what_the_replay_was(calm, seed):
 
 
 def test_an_hours_outage_costs_its_own_rounds_and_no_other(calm):
-    """Rounds opened before it wait for history and get their truth; those after it see what history brought."""
+    """Rounds opened before it wait for history and get their truth. Rounds after it use the records that history
+    delivered.
+    """
     away = (START + 90 * MINUTE + 7_000, START + 150 * MINUTE + 20_000)
     decisions = feeds_of(lived(Exchange(3, away=[away])))
     rounds = Rounds(decisions)
@@ -222,7 +224,7 @@ def test_an_hours_outage_costs_its_own_rounds_and_no_other(calm):
     assert states["generated"][-2:] == ["reconnecting", "connected"]
     assert states["clock"] == ["unconfirmed", "right"]
     ticks = [event.at for events in decisions for event in events if isinstance(event, ev.ClockTicked)]
-    assert not [at for at in ticks if away[0] + 3 * MINUTE < at < away[1]]  # nobody confirmed that time
+    assert not [at for at in ticks if away[0] + 3 * MINUTE < at < away[1]]  # that time was never confirmed
     everything = {(of.subject, record.ts_event) for of, records in MARKET.items() for record in records[:-2]}
     held = [
         (event.data.subject, event.data.ts_event)
@@ -234,19 +236,17 @@ def test_an_hours_outage_costs_its_own_rounds_and_no_other(calm):
     assert len(held) == len(set(held))
 
 
-def test_a_message_that_the_stream_lost_is_asked_of_history(calm):
-    """No connection was lost: only the hole between two candles tells."""
+def test_a_message_that_the_stream_lost_is_fetched_from_history(calm):
+    """No connection was lost, so only the gap between two candles shows it."""
     lost = frozenset({START + 31 * MINUTE, START + 100 * MINUTE})
     rounds = Rounds(feeds_of(lived(Exchange(5, lost=lost))))
     for key, truth in rounds.truths.items():
         assert calm.truths[key] == truth
-    assert len(rounds.over_gap) <= 2 * len(
-        SUBSCRIPTIONS
-    )  # the one that opened while the hole was not filled yet
+    assert len(rounds.over_gap) <= 2 * len(SUBSCRIPTIONS)  # the round that opened before the gap was filled
     assert len(calm.inputs) - len(rounds.inputs) <= 3 * len(SUBSCRIPTIONS)
 
 
-def test_a_worker_that_loses_its_log_while_it_backfills_begins_again_and_has_each_candle_once(calm):
+def test_a_worker_that_loses_its_log_during_a_backfill_begins_again_and_has_each_candle_once(calm):
     away = (START + 60 * MINUTE, START + 120 * MINUTE)
     log = MemoryLog(batch_max=1000)
     rng = random.Random(4)

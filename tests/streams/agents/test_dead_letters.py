@@ -1,4 +1,4 @@
-"""Garbage from outside is set aside piece by piece; a flood of it is counted, and fills neither memory nor log."""
+"""Garbage from outside becomes dead letters one by one. A flood of it is counted, and fills neither memory nor log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def reasons(log: MemoryLog) -> list[str]:
     return [letter.data.reason for letter in letters_of(log)]
 
 
-async def test_halves_of_letters_anywhere_in_a_letter_do_not_keep_the_next_one_waiting():
+async def test_lone_surrogates_in_a_letter_do_not_block_the_next_one():
     log = MemoryLog()
     letters = DeadLetters(log)
     sending = asyncio.create_task(letters.run())
@@ -55,7 +55,7 @@ async def test_a_flood_of_garbage_while_the_broker_is_away_is_bounded_and_counte
 
 
 async def sent_letters(texts):
-    """What one process sends for these lines of a source, each unreadable."""
+    """What one process sends for these unreadable lines of a source."""
     log = MemoryLog()
     letters = DeadLetters(log)
     sending = asyncio.create_task(letters.run())
@@ -68,14 +68,14 @@ async def sent_letters(texts):
     return [letter.id for letter in letters_of(log)]
 
 
-async def test_a_line_that_a_source_says_again_and_again_is_a_letter_each_time_and_the_same_ones_after_a_restart():
+async def test_a_repeated_line_is_a_letter_each_time_and_the_same_letters_after_a_restart():
     texts = ["x", "x", "y", "x"]
     letter_ids = await sent_letters(texts)
     assert len(set(letter_ids)) == 4
     assert await sent_letters(texts) == letter_ids
 
 
-async def test_the_texts_that_are_counted_are_bounded(monkeypatch):
+async def test_the_counted_texts_are_bounded(monkeypatch):
     monkeypatch.setattr(dead_letters, "WAITING_MAX", 3)
     letters = DeadLetters(MemoryLog())
     for number in range(50):

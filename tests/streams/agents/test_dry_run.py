@@ -18,7 +18,7 @@ CONTRACTS = shelf(CrunchContract(crunch_pubkey=PUBKEY))
 
 
 def node(hours: float, *commands: ev.Event, keyless: bool = False) -> memory_io.MemoryLog:
-    """A node's topics after so many hours, scored each ten minutes; its stages stand where the boundaries were."""
+    """A node's topics after this many hours, scored every ten minutes. Its stages are at the last boundaries."""
     sources = MemoryLog()
     scores = Author(sources, "scores")
     scores.write(configured())
@@ -44,7 +44,7 @@ def lengths(io: memory_io.MemoryLog) -> dict[str, int]:
     return {topic: len(records) for topic, records in io.records.items()}
 
 
-async def test_it_pays_for_all_that_is_scored_so_far_and_writes_nothing():
+async def test_it_pays_for_everything_scored_so_far_and_writes_nothing():
     io = node(2.5)
     before = lengths(io)
     outcome = await dry_run(io, "btc-up", CONTRACTS)
@@ -54,7 +54,7 @@ async def test_it_pays_for_all_that_is_scored_so_far_and_writes_nothing():
     assert data is not None
     assert (data.period_start, data.period_end, outcome.until) == (T0, outcome.until, T0 + 140 * MINUTE + 1)
     assert outcome.reason == ""
-    # means of 92.5 and 7.5, half to even
+    # means of 92.5 and 7.5, half-even
     assert [(row.model_id, row.key_units, row.prediction_count) for row in data.ranking] == [
         ("a", 92, 14),
         ("b", 8, 14),
@@ -64,8 +64,8 @@ async def test_it_pays_for_all_that_is_scored_so_far_and_writes_nothing():
 
 
 @pytest.mark.parametrize("hours", [0.5, 1.0, 1.2, 5.9])
-async def test_it_is_what_the_checkpoint_would_be_if_the_period_ended_there(hours):
-    """Against the stages themselves under terms that were cut there from the start."""
+async def test_it_is_the_checkpoint_of_a_period_that_ends_there(hours):
+    """Compared with the stages themselves under terms that ended the period there from the start."""
     io = node(hours)
     outcome = await dry_run(io, "btc-up", CONTRACTS)
     sources = MemoryLog({"scores": io.records["scores"]})
@@ -99,7 +99,7 @@ async def test_a_checkpoint_that_exists_is_not_paid_again():
     assert [row.prediction_count for row in outcome.checkpoint.ranking] == [15, 15]
 
 
-async def test_it_says_why_it_would_be_withheld():
+async def test_it_gives_the_reason_for_which_it_would_be_withheld():
     hold = ev.WithholdCheckpoint(id="w", at=T0, data=ev.WithholdCheckpointData(reason="look first"))
     outcome = await dry_run(node(2.5, hold), "btc-up", CONTRACTS)
     assert outcome.reason == "withheld by command: look first"
@@ -108,7 +108,7 @@ async def test_it_says_why_it_would_be_withheld():
     assert outcome.checkpoint is not None
 
 
-async def test_right_behind_a_boundary_there_is_nobody_yet():
+async def test_right_after_a_boundary_nobody_is_ranked_yet():
     sources = MemoryLog()
     scores = Author(sources, "scores")
     scores.write(configured())
@@ -117,11 +117,13 @@ async def test_right_behind_a_boundary_there_is_nobody_yet():
     sources["commands"]
     io = memory_io.MemoryLog()
     io.records.update(sources.topics)
-    outcome = await dry_run(io, "btc-up", CONTRACTS)  # the stages have not even decided the period before
+    outcome = await dry_run(
+        io, "btc-up", CONTRACTS
+    )  # the stages have not yet decided even the previous period
     assert (outcome.checkpoint, outcome.until) == (None, T0 + 6 * HOUR + 1)
 
 
-async def test_before_anything_is_scored_it_says_so():
+async def test_before_any_score_it_reports_that_there_is_none():
     sources = MemoryLog()
     Author(sources, "scores").write(configured())
     io = memory_io.MemoryLog()

@@ -1,4 +1,4 @@
-"""A replay that ends by itself and had nothing in it is a wrong file, source or time, and no success."""
+"""A replay that ends by itself without a record has a wrong file, source or time, and is no success."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Nothing:
 
 
 async def replay(settings: Settings, source, log: MemoryLog | None = None) -> BaseException | None:
-    """How the worker's replay ended: None where it goes on."""
+    """How the worker's replay ended; None if it goes on."""
     log = log or MemoryLog(batch_max=1000)
     terms = make_terms(SHELF.current, SHELF.current_hash, settings, 0)
     tenure = FeedTenure(
@@ -54,7 +54,7 @@ async def replay(settings: Settings, source, log: MemoryLog | None = None) -> Ba
         await tenure.close()
 
 
-def test_a_source_without_a_record_ends_the_replay_as_the_operators_to_mend():
+def test_a_source_without_a_record_ends_the_replay_with_an_error_for_the_operator():
     settings = Settings(feed_source="file", replay_from_ms=T0, replay_until_ms=T0 + 60_000)
     why = loop.run(replay(settings, Nothing()))
     assert isinstance(why, OperatorError)
@@ -65,7 +65,7 @@ def test_a_source_without_a_record_ends_the_replay_as_the_operators_to_mend():
 
 
 class Refusing:
-    """A source whose history says no."""
+    """A source whose history raises."""
 
     name = "fake"
 
@@ -82,7 +82,7 @@ class Refusing:
     ("error", "state"),
     [(RefusedError("status 451: not from here", 25), "refused"), (WorldError("no route"), "reconnecting")],
 )
-def test_a_replay_that_cannot_be_had_is_said_and_one_that_is_refused_is_not_asked_for_at_once(error, state):
+def test_a_replay_that_cannot_be_fetched_is_reported_and_a_refused_one_is_not_retried_at_once(error, state):
     source, log = Refusing(error), MemoryLog(batch_max=1000)
     settings = Settings(feed_source="fake", replay_days=1)
     loop.run(replay(settings, source, log))
@@ -112,8 +112,8 @@ def test_a_file_with_records_in_the_window_is_replayed(tmp_path: Path, start_ms,
     assert isinstance(why, OperatorError) == empty
 
 
-async def test_a_replay_waits_for_models_that_count_and_says_which_it_saw(monkeypatch):
-    """A replaced owner's late word is no model: the rosters that come will not name it."""
+async def test_a_replay_waits_for_models_that_count_and_names_those_it_saw(monkeypatch):
+    """A late record of a replaced owner is no model: later rosters will not contain it."""
     monkeypatch.setattr(worker, "MODELS_WAIT_SECONDS", 0.2)
     log = MemoryLog()
 

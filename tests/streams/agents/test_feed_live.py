@@ -1,4 +1,4 @@
-"""The feed worker's live side over a log in memory: a source that loses its connection, and has a history."""
+"""The feed worker's live mode over a log in memory: a source that loses its connection and has a history."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def candle(number: int) -> FeedRecord:
 
 
 class FlakySource:
-    """Delivers what the test says, one connection after another; its history has everything."""
+    """Delivers what the test says, one connection after another. Its history has everything."""
 
     name = "fake"
 
@@ -50,7 +50,7 @@ class FlakySource:
         self.known: list[FeedRecord] = []
 
     def connect(self, *records: FeedRecord) -> None:
-        """A new connection, and what it delivers."""
+        """A new connection with these records."""
         self.health.connections += 1
         for record in records:
             self.records.put_nowait(record)
@@ -68,7 +68,7 @@ class FlakySource:
                 yield record
 
 
-async def test_what_was_missed_between_two_connections_comes_from_history_once_and_marked():
+async def test_records_missed_between_two_connections_come_from_history_once_and_marked():
     log, source = MemoryLog(), FlakySource()
     settings = Settings(feed_source="fake", feed_subjects=("BTCUSDT",), crunch_id="test")
     shelf = ContractShelf()
@@ -112,7 +112,7 @@ async def test_what_was_missed_between_two_connections_comes_from_history_once_a
         ]
         assert source.history_from[-1] <= candle(3).at + 1
         asked = len(source.history_from)
-        source.records.put_nowait(candle(7))  # told again: known
+        source.records.put_nowait(candle(7))  # sent again: known
         await asyncio.sleep(0.3)
         assert len(source.history_from) == asked
         assert len(opened()) == 8
@@ -120,11 +120,11 @@ async def test_what_was_missed_between_two_connections_comes_from_history_once_a
         await tenure.close()
 
 
-async def test_what_was_corrected_while_nobody_listened_is_corrected_once_the_source_is_back():
+async def test_a_record_corrected_during_an_outage_is_corrected_after_the_source_is_back():
     """Found by `coordinator simulate --seed 75 --rounds 14`: the feed's process was away when the correction came."""
     log, source, wall = MemoryLog(), FlakySource(), T0 + 5 * MINUTE
     source.known = [candle(number) for number in range(5)]
-    for _ in range(2):  # the second finds a log that knows all of it
+    for _ in range(2):  # the log has all of it when the second begins
         tenure = tenure_of(log, source, lambda: wall, "BTCUSDT")
         await tenure.start()
         async with limit():
@@ -146,7 +146,7 @@ async def test_what_was_corrected_while_nobody_listened_is_corrected_once_the_so
 
 
 class RefusingSource(FlakySource):
-    """Its history says what the test says."""
+    """A source whose history raises what the test says."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -200,8 +200,8 @@ def states(log: MemoryLog) -> list[tuple[str, str]]:
     ]
 
 
-def test_a_gap_after_an_outage_that_is_over_is_asked_for_as_soon_as_any_first_gap():
-    """Found by `coordinator simulate`: the pause that had grown in the outage went on for the next gap, up to 60 s."""
+def test_a_gap_after_an_ended_outage_is_asked_for_as_soon_as_any_first_gap():
+    """Found by `coordinator simulate`: the pause that had grown in the outage also delayed the next gap, by up to 60 s."""
     asked: list[float] = []
 
     class Away(RefusingSource):
@@ -223,7 +223,7 @@ def test_a_gap_after_an_outage_that_is_over_is_asked_for_as_soon_as_any_first_ga
         source.connect()
         await asyncio.sleep(25)
         asked_before = len(asked)
-        await asyncio.sleep(15)  # number 8 comes neither by the stream nor, yet, by the history
+        await asyncio.sleep(15)  # number 8 comes neither from the stream nor, yet, from the history
         await tenure.close()
         assert [event.at for event in events_of(log, ev.FeedGapFound)][-1] == candle(8).at
         assert len(asked) > asked_before, asked
@@ -231,7 +231,7 @@ def test_a_gap_after_an_outage_that_is_over_is_asked_for_as_soon_as_any_first_ga
     loop.run(outage())
 
 
-async def test_a_history_that_is_refused_for_long_is_asked_once_for_all_subjects_and_said():
+async def test_a_history_that_is_refused_for_long_is_asked_once_for_all_subjects_and_reported():
     log, source, wall = MemoryLog(), RefusingSource(), T0 + 5 * MINUTE
     source.error = RefusedError("fake: status 451: not from here", 1_000)
     source.health.state = "connected"
@@ -249,7 +249,7 @@ async def test_a_history_that_is_refused_for_long_is_asked_once_for_all_subjects
         await tenure.close()
 
 
-async def test_a_subject_that_was_served_is_gone_without_ending_the_node_and_a_name_never_heard_of_ends_it():
+async def test_a_withdrawn_subject_does_not_end_the_node_and_an_unknown_name_does():
     log, source, wall = MemoryLog(), RefusingSource(), T0 + 5 * MINUTE
     source.known = [candle(number) for number in range(3)]
     source.health.state = "connected"
@@ -279,7 +279,7 @@ async def test_a_subject_that_was_served_is_gone_without_ending_the_node_and_a_n
         await tenure.close()
 
 
-async def test_a_record_of_a_time_that_cannot_be_is_a_dead_letter_and_moves_no_time():
+async def test_a_record_with_an_impossible_time_is_a_dead_letter_and_moves_no_time():
     log, source, wall = MemoryLog(), FlakySource(), T0 + 5 * MINUTE
     tenure = tenure_of(log, source, lambda: wall, "BTCUSDT")
     letters = asyncio.create_task(tenure._dead_letters.run())
@@ -313,7 +313,7 @@ async def test_a_record_of_a_time_that_cannot_be_is_a_dead_letter_and_moves_no_t
         assert [reason for reason in reasons if words in reason], (words, reasons)
 
 
-async def test_a_replay_leaves_out_a_record_of_a_time_that_cannot_be_and_its_clock_goes_on():
+async def test_a_replay_leaves_out_a_record_with_an_impossible_time_and_its_clock_goes_on():
     log, source, wall = MemoryLog(), FlakySource(), T0 + 5 * MINUTE
     tenure = tenure_of(log, source, lambda: wall, "BTCUSDT")
     tenure._settings = tenure._settings.model_copy(update={"replay_from_ms": 1, "replay_until_ms": wall})
@@ -346,8 +346,8 @@ async def until_closed(log: MemoryLog) -> ev.FeedGapClosed:
     return closed[0]
 
 
-async def test_a_hole_older_than_is_asked_for_is_closed_though_history_does_not_answer():
-    """Else every outage of a node whose source lost its history would be waited for, for ever."""
+async def test_a_gap_older_than_the_history_limit_is_closed_although_history_does_not_answer():
+    """Otherwise a node whose source lost its history would wait for every outage for good."""
     log, source, wall = MemoryLog(), RefusingSource(), T0 + 3 * MINUTE
     source.known = [candle(number) for number in range(3)]
     tenure = tenure_of(log, source, lambda: wall, "BTCUSDT")
@@ -367,7 +367,7 @@ async def test_a_hole_older_than_is_asked_for_is_closed_though_history_does_not_
         await tenure.close()
 
 
-async def test_a_hole_whose_records_could_not_be_told_from_repeats_any_more_is_closed_as_not_filled(
+async def test_a_gap_whose_records_can_no_longer_be_told_from_repeats_is_closed_as_not_filled(
     monkeypatch,
 ):
     monkeypatch.setattr(known, "RUNS_KEPT", 4)

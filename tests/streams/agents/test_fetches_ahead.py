@@ -1,4 +1,4 @@
-"""How far Faust fetches ahead of its agent: a few fetches, without the second that it would sleep at a bound of its own."""
+"""How far Faust fetches ahead of its agent: a few fetches, without the second of sleep at Faust's own bound."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def waiting(ahead: FetchesAhead) -> asyncio.Task[None]:
     return task
 
 
-async def test_the_next_fetch_goes_out_as_soon_as_one_is_taken(ahead):
+async def test_the_next_fetch_is_sent_as_soon_as_one_is_taken(ahead):
     fetch = await waiting(ahead)
     assert not fetch.done()
     ahead.taken(9)
@@ -39,14 +39,14 @@ async def test_the_next_fetch_goes_out_as_soon_as_one_is_taken(ahead):
     fetch.cancel()
 
 
-async def test_what_was_thrown_away_is_forgotten_with_the_next_that_is_taken(ahead):
+async def test_a_discarded_fetch_is_forgotten_when_the_next_is_taken(ahead):
     ahead.taken(29)
     for number in range(FETCHES_AHEAD_MAX - 1):
         ahead.fetched(100 + number)
     await in_time(ahead.room())
 
 
-async def test_an_assignment_forgets_what_waited(ahead):
+async def test_an_assignment_forgets_the_waiting_fetches(ahead):
     fetch = await waiting(ahead)
     ahead.forget()
     await in_time(fetch)

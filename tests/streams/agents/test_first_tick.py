@@ -1,4 +1,4 @@
-"""More history with a model's first tick: who gets it, and that its bytes are a function of the log."""
+"""More history with a model's first tick: which models get it, and that its bytes are a function of the log."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MakePlay = Callable[..., Awaitable["Play"]]
 
 
 class Play(Scene):
-    """Minutes of a market, each asked and answered; `seen` are the candles of each tick, by model."""
+    """Minutes of a market, each asked and answered. `seen` are the candles of each tick, by model."""
 
     def __init__(self, contract: CrunchContract = CONTRACT, **terms: Any) -> None:
         super().__init__(contract)
@@ -70,9 +70,9 @@ async def play() -> AsyncIterator[MakePlay]:
         await play.tenure.close()
 
 
-async def test_the_first_tick_is_longer_and_the_later_ones_are_not(play):
+async def test_the_first_tick_is_longer_and_later_ones_are_not(play):
     scene = await play()
-    await scene.minute(*range(12))  # nobody is there yet
+    await scene.minute(*range(12))  # no model is there yet
     scene.join("a")
     await scene.minute(12, 13)
     scene.join("b")
@@ -82,14 +82,14 @@ async def test_the_first_tick_is_longer_and_the_later_ones_are_not(play):
     assert [history.models for history in scene.histories()[-4:] if history] == [[0], [], [1], []]
 
 
-async def test_with_fewer_records_there_is_what_there_is(play):
+async def test_with_fewer_records_it_has_all_there_are(play):
     scene = await play()
     scene.join("a")
     await scene.minute(0, 1, 2, 3)
     assert scene.seen == {"a": [1, 2, 3, 3]}
 
 
-async def test_whoever_gave_no_valid_answer_gets_it_again(play):
+async def test_a_model_without_a_valid_answer_gets_it_again(play):
     scene = await play()
     scene.join("a")
     scene.join("b")
@@ -104,7 +104,7 @@ async def test_whoever_gave_no_valid_answer_gets_it_again(play):
 
 @pytest.mark.parametrize("deployment_id", ["a_2", "a_1"])
 async def test_a_restarted_model_gets_it_once(play, deployment_id):
-    """Our host names a restarted process as a new deployment; another orchestrator may keep the name."""
+    """Our host names a restarted process as a new deployment. Another orchestrator may keep the name."""
     scene = await play()
     scene.join("a")
     await scene.minute(*range(12))
@@ -114,7 +114,7 @@ async def test_a_restarted_model_gets_it_once(play, deployment_id):
     assert scene.seen["a"][-3:] == [3, 10, 3]
 
 
-async def test_who_followed_is_known_from_the_log_alone(play):
+async def test_the_models_that_followed_are_known_from_the_log_alone(play):
     scene = await play()
     scene.join("a")
     await scene.minute(*range(12))
@@ -124,13 +124,15 @@ async def test_who_followed_is_known_from_the_log_alone(play):
     assert (scene.seen["a"][-1], scene.seen["b"]) == (3, [10])
 
 
-async def test_its_bytes_follow_from_the_log_whoever_reads_it_and_whenever(play):
-    """Appends of many records, later ones that correct what a tick showed, and an owner that starts at any input."""
+async def test_its_bytes_depend_on_the_log_alone(play):
+    """The log has appends of many records, later ones that correct what a tick showed, and owners that start at any
+    input.
+    """
 
     async def begun() -> Play:
         scene = await play(scopes=[scope(interval_seconds=5, horizon_seconds=1)])
         scene.join("a")
-        scene.broken.add("a")  # so that each tick is a first one
+        scene.broken.add("a")  # so that each tick is a first tick
         return scene
 
     live = await begun()
@@ -159,7 +161,7 @@ async def test_its_bytes_follow_from_the_log_whoever_reads_it_and_whenever(play)
     assert restarted.histories() == histories
 
 
-async def test_what_the_digest_is_of(play):
+async def test_the_digest_is_that_of_the_ticks_data(play):
     scene = await play()
     got: list[Any] = []
     scene.gateway.join("a", lambda method, arguments: got.append(arguments[0]) if method == "tick" else None)
@@ -169,7 +171,7 @@ async def test_what_the_digest_is_of(play):
     assert last.sha256 == hashlib.sha256(msgspec.json.encode(got[-1])).hexdigest()
 
 
-async def test_a_first_tick_that_cannot_be_made_is_said_and_costs_nobody(play):
+async def test_a_first_tick_that_cannot_be_made_is_reported_and_costs_nobody(play):
     def of_three(records: Sequence[Any]) -> dict[str, Any]:
         if len(records) > 3:
             raise ValueError("more than three")
@@ -188,7 +190,7 @@ async def test_a_first_tick_that_cannot_be_made_is_said_and_costs_nobody(play):
     assert scene.seen["b"] == [3]
 
 
-async def test_a_contract_without_it_says_nothing_of_it(play):
+async def test_without_such_a_contract_nothing_of_it_is_recorded(play):
     scene = await play(CrunchContract())
     scene.join("a")
     await scene.minute(0, 1)

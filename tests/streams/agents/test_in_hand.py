@@ -1,4 +1,4 @@
-"""A worker that dies of one answer: the next one knows whose it was, and charges that model alone."""
+"""A worker that is killed by an answer: the next process knows which model gave it, and charges that model alone."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ def dies_holding(path: Path, model_id: str) -> None:
     subprocess.run([sys.executable, "-Ic", DIES, str(path), model_id], check=False)
 
 
-def test_the_next_process_knows_whose_answer_the_killed_one_held(tmp_path: Path):
+def test_the_next_process_knows_which_models_answer_the_killed_one_was_reading(tmp_path: Path):
     path = tmp_path / "data" / "in-hand"
     assert InHand(path).left_behind == ""
     dies_holding(path, "a long name")
     dies_holding(path, "b")
     assert InHand(path).left_behind == "b"
-    assert InHand(path).left_behind == ""  # said once: the one before died of nothing
+    assert InHand(path).left_behind == ""  # reported once: the process before was not killed by an answer
     dies_holding(path, "")
     assert InHand(path).left_behind == ""
 
 
-def test_where_it_cannot_be_kept_the_worker_works_on(tmp_path: Path):
+def test_if_it_cannot_be_written_the_worker_goes_on(tmp_path: Path):
     (tmp_path / "file").write_text("")
     hand = InHand(tmp_path / "file" / "in-hand")
     with hand.holding("a"):
         assert hand.left_behind == ""
 
 
-async def test_the_round_that_killed_the_worker_is_failed_for_the_killer_and_absent_by_the_node_for_others(
+async def test_the_round_that_killed_the_worker_is_failed_for_its_model_and_absent_by_the_nodes_fault_for_others(
     tmp_path: Path,
 ):
     async def never(method: str, _arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The gate: when it opens, who may pass, and what closes it; with a fake Faust and a log in memory."""
+"""The gate: when it opens, which records pass, and what closes it. With a fake Faust and a log in memory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def new_tenure(io: MemoryLog) -> Callable[[], Tenure]:
 
 @pytest.fixture
 async def keeper(io, new_tenure) -> AsyncIterator[Keeper]:
-    """A keeper that runs; its end is looked at."""
+    """A running keeper. Its end is checked after the test."""
     keeper_ = Keeper("aggregate", new_tenure, SILENT_SECONDS)
     running = asyncio.create_task(keeper_.run())
     yield keeper_
@@ -45,11 +45,11 @@ async def keeper(io, new_tenure) -> AsyncIterator[Keeper]:
 
 
 async def deliver(keeper: Keeper, io: MemoryLog, offset: int) -> None:
-    """What Faust's agent does with a record, bounded."""
+    """What Faust's agent does with a record, with a time limit."""
     await in_time(keeper.deliver([(offset, io.records["scores"][offset])]))
 
 
-async def test_the_gate_opens_when_catch_up_is_done_and_not_before(io, keeper):
+async def test_the_gate_opens_after_catching_up_and_not_before(io, keeper):
     delivery = asyncio.create_task(keeper.deliver([(1, io.records["scores"][1])]))
     await asyncio.sleep(0.05)
     assert not delivery.done()
@@ -71,9 +71,7 @@ async def test_a_redelivered_record_changes_nothing(io, keeper):
     assert untils_in(io) == list(range(1, 12))
 
 
-async def test_a_fetch_is_delivered_whole_and_a_new_owner_passes_over_what_is_decided(
-    io, keeper, monkeypatch
-):
+async def test_a_fetch_is_delivered_completely_and_a_new_owner_skips_what_is_decided(io, keeper, monkeypatch):
     keeper.assigned(ours=True)
     await until(lambda: keeper.is_open)
     io.records["scores"] += [score_until(seq) for seq in range(11, 21)]
@@ -92,7 +90,7 @@ async def test_a_fetch_is_delivered_whole_and_a_new_owner_passes_over_what_is_de
     assert claims(io) == 2
 
 
-async def test_a_hole_in_the_delivery_is_read_from_the_log(io, keeper):
+async def test_a_gap_in_the_delivery_is_read_from_the_log(io, keeper):
     keeper.assigned(ours=True)
     await until(lambda: keeper.is_open)
     io.records["scores"] += [score_until(seq) for seq in range(11, 15)]
@@ -100,7 +98,7 @@ async def test_a_hole_in_the_delivery_is_read_from_the_log(io, keeper):
     assert untils_in(io) == list(range(1, 15))
 
 
-async def test_garbage_is_passed_over_and_an_unknown_kind_is_not(io, keeper):
+async def test_garbage_is_skipped_and_an_unknown_kind_is_not(io, keeper):
     keeper.assigned(ours=True)
     await until(lambda: keeper.is_open)
     io.records["scores"] += [
@@ -123,7 +121,7 @@ async def test_a_partition_kept_through_rebalances_keeps_its_claim(io, keeper):
     assert claims(io) == 1
 
 
-async def test_a_partition_that_goes_and_comes_is_claimed_each_time(io, keeper):
+async def test_a_partition_that_is_revoked_and_assigned_is_claimed_each_time(io, keeper):
     for number in range(1, 6):
         keeper.assigned(ours=True)
         await until(lambda: keeper.is_open)
@@ -134,7 +132,7 @@ async def test_a_partition_that_goes_and_comes_is_claimed_each_time(io, keeper):
     assert untils_in(io) == list(range(1, 15)), "what came while the gate was shut waits for the next owner"
 
 
-async def test_a_partition_that_goes_during_catch_up_opens_no_gate(io, keeper, monkeypatch):
+async def test_a_partition_revoked_while_catching_up_opens_no_gate(io, keeper, monkeypatch):
     async def never(_tenure: Tenure, _decision: Decision) -> None:
         await asyncio.Event().wait()
 
@@ -150,7 +148,7 @@ async def test_a_partition_that_goes_during_catch_up_opens_no_gate(io, keeper, m
     assert untils_in(io) == list(range(1, 11))
 
 
-async def test_a_foreign_claim_shuts_the_gate_until_the_group_speaks(io, keeper, monkeypatch):
+async def test_a_foreign_claim_closes_the_gate_until_the_group_decides(io, keeper, monkeypatch):
     monkeypatch.setattr(keeper, "_silent_seconds_max", 1000)
     keeper.assigned(ours=True)
     await until(lambda: keeper.is_open)
@@ -163,9 +161,7 @@ async def test_a_foreign_claim_shuts_the_gate_until_the_group_speaks(io, keeper,
     assert claims(io) == 3
 
 
-async def test_word_of_the_group_that_comes_while_the_old_tenure_is_closing_is_not_lost(
-    io, keeper, monkeypatch
-):
+async def test_a_decision_of_the_group_while_the_old_tenure_is_closing_is_not_lost(io, keeper, monkeypatch):
     original = Tenure.close
 
     async def slow(tenure: Tenure) -> None:
@@ -181,7 +177,7 @@ async def test_word_of_the_group_that_comes_while_the_old_tenure_is_closing_is_n
     monkeypatch.undo()
 
 
-async def test_a_claimer_that_vanished_is_replaced_when_the_group_stays_silent(io, keeper):
+async def test_a_claimer_that_vanished_is_replaced_if_the_group_stays_silent(io, keeper):
     keeper.assigned(ours=True)
     await until(lambda: keeper.is_open)
     io.records["snapshots"].append(claim_of(2))
@@ -190,7 +186,7 @@ async def test_a_claimer_that_vanished_is_replaced_when_the_group_stays_silent(i
     assert claims(io) == 3
 
 
-async def test_a_failed_send_drops_the_state_pauses_and_claims_anew(io, keeper, monkeypatch):
+async def test_a_failed_send_drops_the_state_pauses_and_claims_again(io, keeper, monkeypatch):
     pauses: list[float] = []
     sleep = asyncio.sleep
 
@@ -210,8 +206,8 @@ async def test_a_failed_send_drops_the_state_pauses_and_claims_anew(io, keeper, 
     )
 
 
-async def test_a_record_in_the_hands_of_an_owner_that_lost_goes_to_the_next(io, keeper, monkeypatch):
-    """Without a second delivery: Faust gives each record once."""
+async def test_a_record_being_handled_by_an_owner_that_lost_goes_to_the_next(io, keeper, monkeypatch):
+    """Without a second delivery, because Faust delivers each record once."""
     keeper.assigned(ours=True)
     await until(lambda: keeper.is_open)
     entered, original = asyncio.Event(), Tenure.process
@@ -237,7 +233,7 @@ async def test_a_record_in_the_hands_of_an_owner_that_lost_goes_to_the_next(io, 
     assert claims(io) == 2
 
 
-async def test_a_world_that_fails_in_mid_delivery_costs_the_claim_and_not_the_process(
+async def test_an_outside_failure_during_a_delivery_costs_the_claim_and_not_the_process(
     io, keeper, monkeypatch
 ):
     keeper.assigned(ours=True)
@@ -256,7 +252,7 @@ async def test_a_world_that_fails_in_mid_delivery_costs_the_claim_and_not_the_pr
     assert untils_in(io) == list(range(1, 12))
 
 
-async def test_a_bug_is_raised_and_the_record_not_acknowledged(io, keeper, monkeypatch):
+async def test_a_bug_is_raised_and_the_record_is_not_acknowledged(io, keeper, monkeypatch):
     keeper.assigned(ours=True)
     await until(lambda: keeper.is_open)
 
@@ -283,8 +279,8 @@ async def test_records_that_nobody_delivers_end_the_process(io, new_tenure, monk
 
 
 @pytest.mark.parametrize("answers", [[True, True, True], [True, False, True, True, True]])
-async def test_a_partition_that_its_settled_group_dealt_to_nobody_ends_the_process(io, answers):
-    """Seen when a worker joined while the broker was stopped: the stage stood for ever, a member without work."""
+async def test_a_partition_that_the_settled_group_assigned_to_nobody_ends_the_process(io, answers):
+    """Seen when a worker joined while the broker was stopped: the stage stopped for good, a member without work."""
     coming = iter(answers)
 
     async def ask_group() -> SettledGroup:
@@ -296,7 +292,7 @@ async def test_a_partition_that_its_settled_group_dealt_to_nobody_ends_the_proce
     assert list(coming) == []
 
 
-async def test_a_standby_waits_for_ever_and_a_new_word_of_the_group_is_heard(io, new_tenure):
+async def test_a_standby_waits_without_limit_and_follows_the_groups_next_decision(io, new_tenure):
     looks = []
 
     async def held_by_another() -> SettledGroup:
@@ -313,7 +309,7 @@ async def test_a_standby_waits_for_ever_and_a_new_word_of_the_group_is_heard(io,
 
 @pytest.mark.parametrize(("members", "ends"), [(2, True), (1, False), (None, False)])
 async def test_a_process_that_cannot_own_its_stage_ends_if_its_group_has_another_member(io, members, ends):
-    """The way to the broker that leads the topic is cut, and the group's coordinator still hears this process."""
+    """The connection to the broker that leads the topic is cut, and the group's coordinator still hears this process."""
 
     class Unreachable(MemoryLog):
         async def reader(self, *_: object, **__: object) -> MemoryReader:
@@ -337,7 +333,7 @@ async def test_a_process_that_cannot_own_its_stage_ends_if_its_group_has_another
 
 
 async def test_a_process_whose_group_does_not_answer_takes_no_stage_back(io, new_tenure):
-    """It reaches the topic, but not the group's coordinator, which has long given the partition to another member."""
+    """It reaches the topic, but not the group's coordinator, which has long assigned the partition to another member."""
     answers: list[SettledGroup | None] = [None]
 
     async def ask_group() -> SettledGroup | None:
@@ -376,7 +372,7 @@ async def test_a_stage_whose_driving_topic_cannot_be_reached_is_left_to_another_
         await in_time(running)
 
 
-def test_whether_any_member_of_a_group_holds_a_topic_is_read_from_what_faust_dealt():
+def test_the_holder_of_a_topic_is_read_from_fausts_assignment():
     head, topic = b"\x00\x04\x00\x00\x00\x01\x00\x06", b"b.feed"
     assignment = head + topic + b"\x00\x00\x00\x01\x00\x00\x00\x00" + b"\x00\x00\x00\x00"
     none = head + topic + b"\x00\x00\x00\x00" + b"\x00\x00\x00\x00"

@@ -1,4 +1,4 @@
-"""A record that only a newer version can read stops every worker, and is named: by topic, offset and version."""
+"""A record that only a newer version can read stops every worker, which names its topic, offset and version."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ KIND_OF = {
 
 
 def newer_record(log: FixedLog, topic: str, what: str) -> bytes:
-    """The next append of the topic, of a newer version."""
+    """The next append of the topic, in a newer version."""
     event = NEWER[what]
     if what.startswith("envelope"):
         return event
@@ -82,7 +82,7 @@ def newer_record(log: FixedLog, topic: str, what: str) -> bytes:
 
 
 async def start_and_tail(tenure: Tenure) -> None:
-    """Catch up, then read on what is tailed. Raises what ends the tenure."""
+    """Catches up, then reads on. Raises what ends the tenure."""
     async with limit():
         await tenure.start()
         while (bug := tenure.tails_failed()) is None:
@@ -97,14 +97,16 @@ async def start_and_tail(tenure: Tenure) -> None:
         for stage, topic in READS
         for what in NEWER
         if "unknown" not in what
-        or (stage, topic) not in OWN  # of its own past a stage decodes its memory alone
+        or (stage, topic) not in OWN  # of its own past a stage decodes only the recorded state
     ],
 )
-async def test_whoever_reads_it_stops_and_names_it(log, stage, topic, what):
+async def test_every_reader_stops_and_names_it(log, stage, topic, what):
     io = MemoryLog(batch_max=50)
     for name, records in log.undisturbed.items():
         io.records[name] = list(records)
-    io.records["commands"] = [b"garbage"] * len(log.undisturbed["snapshots"])  # as the fixed log's were
+    io.records["commands"] = [b"garbage"] * len(
+        log.undisturbed["snapshots"]
+    )  # as those of the fixed log were
     io.records[topic].append(newer_record(log, topic, what))
     offset = len(io.records[topic]) - 1
     tenure = TENURES[stage](io)
@@ -117,7 +119,7 @@ async def test_whoever_reads_it_stops_and_names_it(log, stage, topic, what):
         await tenure.close()
 
 
-async def test_its_worker_says_so_in_a_letter_under_its_name():
+async def test_its_worker_reports_it_in_a_dead_letter_under_its_name():
     io = MemoryLog()
     letters = DeadLetters(io, "score")
     sending = asyncio.create_task(letters.run())

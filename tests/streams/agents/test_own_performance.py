@@ -1,4 +1,4 @@
-"""A model is told its own performance, of the last closed period, and the round says what it was told from."""
+"""A model receives its own performance in the last closed period, and the round records from which period it was."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MakePlay = Callable[..., Awaitable["Play"]]
 
 
 class Play(Scene):
-    """`told_each` has what each model's ticks were called with, behind the data."""
+    """`told_each` has the arguments of each model's ticks, after the data."""
 
     def __init__(self, contract: CrunchContract = TOLD) -> None:
         super().__init__(contract, FakeGateway())
@@ -73,7 +73,7 @@ def taken(model_id: str, value: float, start: int = T0 - HOUR) -> ev.SnapshotTak
     return snapshot(model_id, start, round(value * 10**9))
 
 
-async def test_each_is_told_its_own_and_the_round_says_from_what(play):
+async def test_each_model_receives_its_own_and_the_round_records_its_period(play):
     scene = await play()
     first = await scene.round(T0)
     assert scene.told_each == {"a": [{}], "b": [{}]}
@@ -91,7 +91,7 @@ async def test_each_is_told_its_own_and_the_round_says_from_what(play):
     assert second.sha256 == hashlib.sha256(body).hexdigest()
 
 
-async def test_who_has_no_snapshot_of_the_last_period_has_none(play):
+async def test_a_model_without_a_snapshot_of_the_last_period_receives_none(play):
     scene = await play()
     scene.closed(taken("a", 0.25), taken("b", 0.25))
     scene.closed(taken("b", 0.75, T0), start=T0)
@@ -99,7 +99,7 @@ async def test_who_has_no_snapshot_of_the_last_period_has_none(play):
     assert (scene.told_each["a"][-1], scene.told_each["b"][-1]["summary"]["value"]) == ({}, 0.75)
 
 
-async def test_a_new_owner_tells_the_same(play):
+async def test_a_new_owner_passes_the_same(play):
     scene = await play()
     scene.closed(taken("a", 0.25))
     first = await scene.round(T0)
@@ -107,7 +107,7 @@ async def test_a_new_owner_tells_the_same(play):
     assert await scene.round(T0 + MINUTE) == first
 
 
-async def test_predict_may_have_it_too(play):
+async def test_predict_may_receive_it_too(play):
     method = CallMethod(predict_arguments=("subject", "performance"))
     scene = await play(CrunchContract(call_method=method))
     scene.closed(taken("a", 0.25))
@@ -115,7 +115,7 @@ async def test_predict_may_have_it_too(play):
     assert [told["summary"]["value"] for told in scene.told_each["a"]] == [0.25]
 
 
-async def test_where_no_method_names_it_nobody_looks(play):
+async def test_if_no_method_has_the_argument_nothing_is_looked_up(play):
     scene = await play(CrunchContract())
     scene.log.records["snapshots"].append(b"no record at all")
     assert await scene.round(T0) is None

@@ -21,7 +21,7 @@ async def claimed(io: MemoryLog, name: str = "me") -> OwnedTopic:
     return owned
 
 
-async def test_a_foreign_claim_ends_an_ownership_and_what_it_sends_later_does_not_count():
+async def test_a_foreign_claim_ends_an_ownership_and_later_sends_do_not_count():
     io = MemoryLog()
     first = await claimed(io)
     await first.send([], {}, {})
@@ -43,7 +43,7 @@ async def test_a_claim_that_does_not_count_does_not_end_an_ownership():
     assert not owned.lost.done()
 
 
-async def test_a_claim_that_comes_second_owns_nothing():
+async def test_a_second_claim_of_an_epoch_owns_nothing():
     io = MemoryLog()
 
     def foreign_first(topic: str, number: int) -> None:
@@ -70,8 +70,8 @@ async def test_after_a_failed_send_nothing_more_is_sent():
     assert not owned.lost.result().foreign
 
 
-async def test_an_owner_whose_topic_is_made_anew_under_it_sends_nothing_more():
-    """The broker takes what comes, also into another topic of the same name: the offset tells."""
+async def test_an_owner_whose_topic_is_recreated_sends_nothing_more():
+    """The broker accepts sends also to a new topic of the same name. The offset shows it."""
     io = MemoryLog()
     owned = await claimed(io)
     for _ in range(5):
@@ -103,7 +103,7 @@ async def test_a_resumed_stage_decides_only_what_was_not_decided():
     assert all(reader.closed for reader in io.readers)
 
 
-async def test_a_stage_whose_need_lies_beyond_its_source_says_so():
+async def test_a_stage_whose_need_is_beyond_the_end_of_its_source_reports_it():
     io = log_of_ten()
     tenure = Tenure(io, EchoStage(), "me")
     await tenure.start()
@@ -120,7 +120,7 @@ async def test_a_newer_envelope_in_the_own_topic_stops_the_claim():
         await Tenure(io, EchoStage(), "me").start()
 
 
-async def test_losing_the_second_topic_is_losing_the_first():
+async def test_losing_the_second_topic_ends_the_ownership_of_the_first():
     io = log_of_ten()
     tenure = Tenure(io, EchoStage(), "me")
     second = OwnedTopic(io, "models", "me")
@@ -133,7 +133,7 @@ async def test_losing_the_second_topic_is_losing_the_first():
     await second.close()
 
 
-async def test_an_owner_that_was_replaced_does_not_claim_the_second_topic():
+async def test_a_replaced_owner_does_not_claim_the_second_topic():
     io = log_of_ten()
     tenure = Tenure(io, EchoStage(), "me")
     await tenure.start()

@@ -1,4 +1,6 @@
-"""The predict worker's shell over a log in memory and models that are functions: who is asked, when it is recorded."""
+"""The predict worker's shell over a log in memory, with models that are functions: which models are asked, and when
+their answers are recorded.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,7 @@ async def test_a_round_is_opened_and_answered_in_two_decisions(scene):
     assert play.kinds() == [["RoundOpened"], ["PENDING", "PENDING", "RoundAnswered"]]
 
 
-async def test_a_slow_model_keeps_nobodys_answer_out_of_the_log(scene):
+async def test_a_slow_model_does_not_delay_other_answers(scene):
     gate = asyncio.Event()
 
     async def slow(method: str) -> Any:
@@ -86,7 +88,7 @@ async def test_a_slow_model_keeps_nobodys_answer_out_of_the_log(scene):
     assert {entry.model_id for _, entry in play.answers()[2]} == {"b"}
 
 
-async def test_what_a_dead_owner_left_is_absent_and_what_it_recorded_stays(scene):
+async def test_models_left_by_a_dead_owner_are_absent_and_recorded_answers_stay(scene):
     async def never(method: str) -> Any:
         if method == "predict":
             await asyncio.Event().wait()
@@ -108,7 +110,7 @@ async def test_what_a_dead_owner_left_is_absent_and_what_it_recorded_stays(scene
     assert play.missed() == [("b", "node", NODE_RESTARTED)]
 
 
-async def test_of_inputs_that_wait_the_newest_of_each_subject_wins(scene):
+async def test_of_waiting_inputs_the_newest_of_each_subject_is_asked(scene):
     play = await scene(a=good)
     play.asked(received(T0), received(T0, "ETHUSDT"), received(T0 + MINUTE), received(T0 + 2 * MINUTE))
     await play.deliver()
@@ -157,7 +159,7 @@ async def test_a_model_too_slow_for_its_schedule_is_cut_off_by_the_next_input_an
     play.asked(received(second(0)))
     delivering = asyncio.create_task(play.deliver())
     await play.until(lambda: len(play.kinds()) == 2)
-    play.now += 1.0  # the second that the schedule leaves it has passed
+    play.now += 1.0  # the second that the schedule allows has passed
     play.asked(received(second(1)))
     await delivering
     await play.deliver()
@@ -171,7 +173,7 @@ async def test_a_model_too_slow_for_its_schedule_is_cut_off_by_the_next_input_an
 
 
 async def test_the_subjects_of_a_point_are_asked_side_by_side(scene):
-    """A model that hangs in one subject costs the others nothing, in no subject, and itself only its own answers."""
+    """A model that hangs in one subject costs the others nothing in any subject, and itself only its own answers."""
     gate = asyncio.Event()
     ticked: list[str] = []
 
@@ -194,7 +196,7 @@ async def test_the_subjects_of_a_point_are_asked_side_by_side(scene):
     assert [kinds for kinds in play.kinds() if "RoundOpened" in kinds] == [["RoundOpened"]] * 3
 
 
-async def test_rounds_that_a_dead_owner_left_side_by_side_are_each_closed_once(scene):
+async def test_rounds_that_a_dead_owner_left_open_are_each_closed_once(scene):
     async def never_in_btc(method: str, arguments: Any) -> Any:
         if method == "predict" and arguments[0] == "BTCUSDT":
             await asyncio.Event().wait()
@@ -236,7 +238,7 @@ async def test_a_node_that_is_late_does_not_excuse_a_model_that_failed(scene):
 
 
 async def test_the_clock_is_read_while_the_answers_are_judged(scene, monkeypatch):
-    """Both are waits, one for a thread and one for the broker, and neither needs the other's result."""
+    """One waits for a thread, the other for the broker, and neither needs the other's result."""
     called, judging = asyncio.Event(), threading.Event()
 
     class Judged(InferenceOutput):
@@ -263,7 +265,7 @@ async def test_the_clock_is_read_while_the_answers_are_judged(scene, monkeypatch
     assert play.kinds() == [["RoundOpened"], ["PENDING", "RoundAnswered"]]
 
 
-async def test_who_was_given_no_fair_time_does_not_pay_for_being_late(scene):
+async def test_a_model_that_got_too_little_time_does_not_pay_for_being_late(scene):
     async def slow(method: str) -> Any:
         if method == "predict":
             await asyncio.Event().wait()
@@ -309,7 +311,7 @@ async def test_methods_and_arguments_follow_the_contract(scene):
     ]
 
 
-async def test_free_arguments_of_a_schedule_are_given_by_name(scene):
+async def test_free_arguments_of_a_schedule_are_passed_by_name(scene):
     contract = CrunchContract(
         scheduled_predictions=[
             ScheduledPrediction(scope_key="60s", params={"steps": [300, 3600], "asset": "BTC"}),
@@ -338,7 +340,7 @@ REFUSED_PARAMS = {
 
 
 @pytest.mark.parametrize(("params", "arguments", "says"), REFUSED_PARAMS.values(), ids=REFUSED_PARAMS)
-def test_free_arguments_are_plain_and_known(params, arguments, says):
+def test_free_arguments_are_plain_and_of_known_types(params, arguments, says):
     with pytest.raises(ValueError, match=says):
         CrunchContract(
             scheduled_predictions=[ScheduledPrediction(scope_key="60s", params=params)],
@@ -365,13 +367,13 @@ async def test_scopes_of_one_model_are_asked_one_after_another(scene):
 @pytest.mark.parametrize(
     ("what", "fault"), [("recovering", "model"), ("unreachable", "node"), ("no orchestrator", "node")]
 )
-async def test_whose_fault_an_absence_is(scene, what, fault):
+async def test_an_absence_is_at_the_fault_of_the_table(scene, what, fault):
     play = await scene(a=good)
     play.asked(received(T0))
     await play.deliver()
     if what == "recovering":
         play.gateway.recover("a")
-        await play.start()  # a new tenure knows it as well
+        await play.start()  # a new tenure knows it too
     elif what == "unreachable":
         play.gateway.join("a", lambda _method, _arguments: Outcome.ABSENT)
     else:
@@ -390,7 +392,7 @@ async def test_a_ban_is_an_event_and_takes_the_model_off_the_next_roster(scene):
     play.command(ev.BanModel(id="c2", at=T0, data=ev.BanModelData(model_id="b", reason="again")))
     play.asked(received(T0 + MINUTE))
     await play.deliver()
-    await play.start()  # what was decided is not decided again
+    await play.start()  # a decided ban is not decided again
     play.command(ev.ReadmitModel(id="c3", at=T0, data=ev.ReadmitModelData(model_id="b", reason="cleared")))
     play.asked(received(T0 + 2 * MINUTE))
     await play.deliver()
@@ -430,7 +432,7 @@ async def test_a_good_tick_does_not_hide_a_model_that_fails_in_every_predict(sce
     await play.until(lambda: any("ModelFailureReported" in kinds for kinds in play.kinds("models")))
 
 
-async def test_a_model_that_the_orchestrator_forgot_leaves_after_a_while(scene):
+async def test_a_model_that_the_orchestrator_no_longer_lists_leaves_after_a_while(scene):
     play = await scene(a=good, b=good)
     play.asked(received(T0))
     await play.deliver()
@@ -446,7 +448,7 @@ async def test_a_model_that_the_orchestrator_forgot_leaves_after_a_while(scene):
     assert [len(roster) for roster in rosters] == [2, 2, 1]
 
 
-async def test_without_an_orchestrator_nobody_is_thought_gone(scene):
+async def test_without_an_orchestrator_no_model_is_taken_for_gone(scene):
     play = await scene(a=good)
     play.asked(received(T0))
     await play.deliver()
@@ -480,7 +482,7 @@ async def never() -> bool:
 
 
 class Time:
-    """Seconds that a test lets pass."""
+    """Seconds that pass at the test's will."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -495,12 +497,16 @@ FAIR_SECONDS, BUDGET_SECONDS = 4.0, 8.0
 @pytest.mark.parametrize(
     ("passed", "later", "fault"),
     [
-        (0.5, 1.0, "node"),  # late start: the call that it is busy with had half a second, and one more since
+        (
+            0.5,
+            1.0,
+            "node",
+        ),  # started late: the call it is busy with had half a second, and one second more since
         (0.5, 3.6, "model"),  # by now that call has had a fair time
         (BUDGET_SECONDS, 0.0, "model"),
     ],
 )
-async def test_a_model_that_is_busy_pays_once_the_call_it_is_busy_with_had_a_fair_time(passed, later, fault):
+async def test_a_busy_model_pays_after_the_call_it_is_busy_with_had_a_fair_time(passed, later, fault):
     clock, answer = Time(), Outcome.DEADLINE
 
     async def busy(method: str, _arguments: Any) -> Any:
@@ -521,7 +527,7 @@ async def test_a_model_that_is_busy_pays_once_the_call_it_is_busy_with_had_a_fai
     await askers.close()
 
 
-async def test_a_call_of_a_dead_owner_that_a_model_is_still_at_work_on_is_not_charged():
+async def test_a_model_still_busy_with_a_call_of_a_dead_owner_is_not_charged():
     clock = Time()
     askers = Askers(FakeGateway({"a": lambda *_: Outcome.BUSY}), clock)
     for now, fault in ((1.0, "node"), (FAIR_SECONDS + 1, "model")):
@@ -537,13 +543,13 @@ async def test_a_call_of_a_dead_owner_that_a_model_is_still_at_work_on_is_not_ch
     [
         (0.0, 3.0, "model"),
         (0.6, 0.8, "node"),
-    ],  # a machine that is slow holds the node up by itself, up to a second
+    ],  # a slow machine delays the node itself, by up to a second
 )
-async def test_time_that_the_node_itself_was_held_up_is_not_the_models(
+async def test_time_in_which_the_node_itself_was_delayed_is_not_charged_to_the_model(
     stalled_seconds, budget_seconds, fault
 ):
     async def slow(_method: str, _arguments: Any) -> Any:
-        time.sleep(stalled_seconds)  # the whole process stands still
+        time.sleep(stalled_seconds)  # the whole process pauses
         await asyncio.Event().wait()
 
     askers = Askers(FakeGateway({"a": slow}))
@@ -553,7 +559,7 @@ async def test_time_that_the_node_itself_was_held_up_is_not_the_models(
     await askers.close()
 
 
-async def test_a_bug_of_ours_ends_the_round_loudly():
+async def test_a_bug_of_ours_is_raised():
     class Broken(FakeGateway):
         async def call(self, *_: Any) -> Any:
             raise ZeroDivisionError
@@ -563,5 +569,5 @@ async def test_a_bug_of_ours_ends_the_round_loudly():
         await asking.next(never)
 
 
-def test_the_inputs_are_of_the_contract_that_the_scene_plays():
+def test_the_inputs_belong_to_the_contract_of_the_scene():
     assert received(T0).data.contract_hash == HASH

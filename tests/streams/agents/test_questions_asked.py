@@ -1,4 +1,6 @@
-"""The predict worker and posted questions: who is asked again, answers that are handed in, and when all are there."""
+"""The predict worker and posted questions: which models are asked again, answers that are handed in, and when all
+answers are there.
+"""
 
 from __future__ import annotations
 
@@ -94,18 +96,18 @@ def closes(play: Scene) -> list[ev.AnswersClosedData]:
 
 
 async def decided(play: Scene, count: int) -> None:
-    """The worker looks at `commands` by itself, twice a second."""
+    """The worker reads `commands` by itself, twice a second."""
     await play.until(lambda: len(play.decisions()) >= count)
 
 
-async def test_those_without_a_valid_answer_are_asked_again(scene):
+async def test_models_without_a_valid_answer_are_asked_again(scene):
     play = await scene(a=good, b=broken, c=good)
     play.asked(asked(), asked(2, T0 + MINUTE, whom="missing"), asked(3, T0 + 2 * MINUTE))
     await play.deliver()
     assert rounds(play) == {"": ["a", "b", "c"], "~2": ["b"], "~3": ["a", "b", "c"]}
 
 
-async def test_a_model_that_comes_late_is_missing_too(scene):
+async def test_a_model_that_joins_late_counts_as_missing_too(scene):
     play = await scene(a=good)
     play.asked(asked())
     await play.deliver()
@@ -115,7 +117,7 @@ async def test_a_model_that_comes_late_is_missing_too(scene):
     assert rounds(play) == {"": ["a"], "~2": ["late"], "~3": []}
 
 
-async def test_a_close_says_which_rounds_there_are(scene):
+async def test_a_close_lists_its_rounds(scene):
     play = await scene(a=good)
     play.asked(asked(), asked(2, T0 + MINUTE), closed())
     await play.deliver()
@@ -124,7 +126,7 @@ async def test_a_close_says_which_rounds_there_are(scene):
     assert play.tenure.stage.state.own.questions == {}
 
 
-async def test_a_close_waits_for_the_round_under_way_and_for_no_other(scene):
+async def test_a_close_waits_for_the_running_round_and_no_other(scene):
     gate = asyncio.Event()
 
     async def slow(method: str) -> Any:
@@ -136,7 +138,7 @@ async def test_a_close_waits_for_the_round_under_way_and_for_no_other(scene):
     other = Q.replace("q1", "q2")
     play.asked(asked(), closed(T0 + MINUTE), asked(question=other))
     delivering = asyncio.create_task(play.deliver())
-    await play.until(lambda: other in str(play.decisions()))  # the question behind it is asked meanwhile
+    await play.until(lambda: other in str(play.decisions()))  # the question after it is asked meanwhile
     assert closes(play) == []
     gate.set()
     await delivering
@@ -170,11 +172,11 @@ async def test_an_owner_that_dies_before_the_close_is_written_writes_it_later(sc
     assert [data.rounds for data in closes(play)] == [[""]]
 
 
-async def test_an_answer_waits_while_the_broker_does_not_say_whether_its_question_is_still_to_come(
+async def test_an_answer_waits_while_the_broker_cannot_tell_whether_its_question_is_still_to_come(
     scene, monkeypatch
 ):
     play = await scene(a=good)
-    play.asked(asked())  # in the log, and not delivered yet
+    play.asked(asked())  # in the log, but not delivered yet
     reader = play.tenure._readers["inputs"]
 
     async def no_answer() -> int:
@@ -207,19 +209,19 @@ async def test_an_answer_that_is_handed_in_is_a_round_of_its_own(scene):
     assert [data.rounds for data in closes(play)] == [["", suffix]]
 
 
-async def test_a_command_that_comes_twice_makes_one_round(scene):
+async def test_a_repeated_command_makes_one_round(scene):
     play = await scene(a=good)
     play.asked(asked())
     await play.deliver()
     play.tick(T0 + 2 * MINUTE)
     play.command(submit())
     play.command(submit())
-    play.command(submit(name="cmd/2"))  # the same answers handed in again are newer than others between
+    play.command(submit(name="cmd/2"))  # the same answers, handed in again, are newer than others in between
     await decided(play, 5)
     assert len(rounds(play)) == 3
 
 
-async def test_what_was_handed_in_in_time_counts_although_the_node_was_down(scene):
+async def test_answers_handed_in_in_time_count_although_the_node_was_down(scene):
     play = await scene(a=good)
     play.asked(asked())
     await play.deliver()
@@ -246,7 +248,7 @@ async def test_what_was_handed_in_in_time_counts_although_the_node_was_down(scen
         (submit(model_id=""), "no name of a model"),
     ],
 )
-async def test_what_is_refused_is_named_and_nothing_of_it_is_done(scene, command, why):
+async def test_a_refusal_has_its_reason_and_nothing_of_the_command_is_recorded(scene, command, why):
     letters: list[tuple[str, int, str]] = []
 
     async def keep(topic: str, offset: int, _body: bytes, reason: str) -> None:
@@ -260,15 +262,15 @@ async def test_what_is_refused_is_named_and_nothing_of_it_is_done(scene, command
     play.tick(CLOSES + 10)
     play.command(command)
     await decided(play, 3)
-    assert play.decisions()[2] == []  # decided, and nothing came of it
+    assert play.decisions()[2] == []  # decided, without a result
     assert [*rounds(play)] == [""]
     assert len(letters) == 1
     assert letters[0][:2] == ("commands", 0)
     assert why in letters[0][2]
 
 
-async def test_a_report_of_a_model_that_keeps_failing_at_a_question_does_not_tell_its_answer(scene):
-    """It comes back as a notice, which the API tells everybody before the close; the client library logs it, too."""
+async def test_a_report_of_a_model_that_keeps_failing_at_a_question_does_not_reveal_its_answer(scene):
+    """It comes back as a notice, which the API shows to everybody before the close. The client library logs it too."""
 
     class Quoting(BaseModel):
         value: float
@@ -282,7 +284,7 @@ async def test_a_report_of_a_model_that_keeps_failing_at_a_question_does_not_tel
     play.contract = asks(output_type=Quoting, model_strikes_max=1)
     play.asked(asked())
     await play.deliver()
-    assert [("0.31415927" in reason) for _, _, reason in play.missed()] == [True]  # once answers are closed
+    assert [("0.31415927" in reason) for _, _, reason in play.missed()] == [True]  # after the close
     ((model_id, _, reason),) = play.gateway.reports
     assert (model_id, OWN_CHECK in reason, "0.314" in reason) == ("a", True, False)
     await play.until(lambda: any("ModelFailureReported" in kinds for kinds in play.kinds("models")))
@@ -295,7 +297,7 @@ def other_command(number: int) -> ev.BanModel:
     )
 
 
-async def test_the_next_owner_does_not_read_the_commands_of_long_ago(scene, monkeypatch):
+async def test_the_next_owner_does_not_read_very_old_commands(scene, monkeypatch):
     monkeypatch.setattr(submissions, "EMPTY_DECISION_EVERY", 5)
     play = await scene(a=good)
     for number in range(12):
@@ -310,10 +312,10 @@ async def test_the_next_owner_does_not_read_the_commands_of_long_ago(scene, monk
     await play.until(lambda: len(rounds(play)) == 2)
 
 
-async def test_answers_that_wait_for_their_question_are_not_passed_over(scene, monkeypatch):
+async def test_answers_that_wait_for_their_question_are_not_skipped(scene, monkeypatch):
     monkeypatch.setattr(submissions, "EMPTY_DECISION_EVERY", 5)
     play = await scene(a=good)
-    play.asked(asked())  # and not delivered yet
+    play.asked(asked())  # but not delivered yet
     play.command(submit())
     for number in range(12):
         play.command(other_command(number))

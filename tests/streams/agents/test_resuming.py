@@ -1,4 +1,4 @@
-"""The real stages in their shells, over the fixed log, ended at every single send: the log comes out the same."""
+"""The real stages in their shells, over the fixed log, ended at every single send. The log must come out the same."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def new_checkpoint() -> Stage:
 
 
 async def resume(io: MemoryLog, new_stage: Callable[[], Stage]) -> None:
-    """Own after own, until one has caught up and all that it sent stands in the log."""
+    """Owner after owner, until one has caught up and all its sends are in the log."""
     while True:
         tenure = Tenure(io, new_stage(), "me")
         try:
@@ -64,7 +64,7 @@ def fails_at(number: int) -> Callable[[str, int], Exception | None]:
 
 
 async def whole(log: FixedLog) -> MemoryLog:
-    """The undisturbed run, as records."""
+    """The records of the undisturbed run."""
     io = MemoryLog(batch_max=50)
     io.records["inputs"], io.records["predictions"] = log.records["inputs"], log.records["predictions"]
     await resume(io, new_score)
@@ -90,7 +90,7 @@ async def test_a_score_stage_that_catches_up_reads_what_it_waits_for_and_holds_n
     await tenure.close()
     assert decided(io.records["scores"], "scores") == log.expected["scores"]
     most = [max(counts) for counts in zip(*held, strict=True)]
-    assert most[0] <= 2 * 7, most  # records of inputs that wait, of some sixty
+    assert most[0] <= 2 * 7, most  # records of waiting inputs, of some sixty
     assert most[1] <= 3 * 7, most
 
 
@@ -108,7 +108,7 @@ def places_of_states(io: MemoryLog, topic: str) -> list[int]:
 
 @pytest.mark.parametrize("topic", ["scores", "snapshots"])
 @pytest.mark.usefixtures("states_often")
-async def test_a_new_owner_reads_its_topic_from_the_newest_state(log, topic):
+async def test_a_new_owner_reads_its_topic_from_the_latest_state(log, topic):
     io, new_stage = await whole(log), {"scores": new_score, "snapshots": new_aggregate}[topic]
     io.records[topic].clear()
     first = Tenure(io, new_stage(), "first")
@@ -132,7 +132,7 @@ async def test_a_new_owner_reads_its_topic_from_the_newest_state(log, topic):
 
 
 @pytest.mark.usefixtures("states_often")
-async def test_after_an_upgrade_that_means_another_state_the_topic_is_read_from_its_first_record_once(
+async def test_after_an_upgrade_with_another_state_format_the_topic_is_read_from_its_first_record_once(
     log, monkeypatch
 ):
     io = await whole(log)
@@ -149,14 +149,14 @@ async def test_after_an_upgrade_that_means_another_state_the_topic_is_read_from_
     assert second.owned.read_from == 0
     assert (
         len([opening for opening in io.opened if opening[0] == "scores"]) < 6
-    )  # it does not look back to the first record
+    )  # it does not go back to the first record
     assert second.stage.state.own == first.stage.state.own
     await second.close()
     assert decided(io.records["scores"], "scores") == log.expected["scores"]
 
 
 @pytest.mark.usefixtures("states_often")
-async def test_owners_that_end_at_any_send_record_states_that_are_what_their_events_make(log):
+async def test_owners_that_end_at_any_send_record_states_that_follow_from_their_events(log):
     checked = 0
     for number in range(2, len(log.expected["scores"]) + 2, 7):
         io = MemoryLog(batch_max=7)
@@ -200,8 +200,8 @@ async def test_an_aggregate_stage_that_ends_at_any_send_leaves_the_same_log(log)
         assert decided(io.records["snapshots"], "snapshots") == log.expected["snapshots"], f"send {number}"
 
 
-async def test_a_withholding_decided_long_ago_bears_on_the_snapshots_that_a_new_owner_reads():
-    """Two topics drive the stage: both are folded as far as they are decided before anything new is."""
+async def test_an_old_withhold_command_affects_the_snapshots_that_a_new_owner_reads():
+    """Two topics drive the stage. Both are folded up to the decided position before anything new is."""
     log = fixed_log(CRUNCH_ID, 120)
     done, waves = await whole(log), make_commands(CRUNCH_ID)
     for number in range(1, 12):
@@ -217,7 +217,7 @@ async def test_a_withholding_decided_long_ago_bears_on_the_snapshots_that_a_new_
         assert sorted(decisions) == sorted(log.expected["checkpoints"]), f"send {number}"
 
 
-async def test_a_withholding_sent_while_nobody_listened_bears_on_what_is_built_now(log):
+async def test_a_withhold_command_sent_while_no_owner_ran_affects_the_next_checkpoint(log):
     io = await whole(fixed_log(CRUNCH_ID, 120))
     io.records["commands"] = list(make_commands(CRUNCH_ID)["before"])
     await resume(io, new_checkpoint)
@@ -228,7 +228,7 @@ async def test_a_withholding_sent_while_nobody_listened_bears_on_what_is_built_n
     assert kinds.count("CheckpointWithheld") == 1
 
 
-async def test_a_command_after_garbage_is_decided_once_the_letter_is_durable(log):
+async def test_a_command_after_garbage_is_decided_after_the_dead_letter_is_durable(log):
     io = await whole(log)
     io.records["commands"] = [b'{"a":1}', *make_commands(CRUNCH_ID)["before"]]
     held = True
@@ -260,7 +260,7 @@ async def test_a_command_after_garbage_is_decided_once_the_letter_is_durable(log
         b'{"kind":"ConfirmCheckpoint","id":"c","at":1,"v":"1","data":{}}',
     ],
 )
-def test_what_is_no_command_of_ours_is_garbage_with_a_reason(record):
+def test_a_record_that_is_no_command_of_ours_is_garbage_with_a_reason(record):
     counter = PlainCounter("commands")
     assert counter.read(0, record) is None
     assert counter.garbage
@@ -274,7 +274,7 @@ def test_what_is_no_command_of_ours_is_garbage_with_a_reason(record):
         b'{"kind":"BlessCheckpoint","id":"c","at":1,"v":1,"data":{}}',
     ],
 )
-def test_what_only_a_newer_version_can_know_is_passed_over_and_says_what_to_do(record):
+def test_a_command_of_a_newer_version_is_skipped_with_what_to_do(record):
     counter = PlainCounter("commands")
     assert counter.read(3, record) is None
     assert "upgrade this reader, then send it again" in counter.garbage

@@ -1,4 +1,4 @@
-"""What a replay waits for: the rounds of all inputs, by the counting rule, from the end of `predictions` alone."""
+"""What a replay waits for: the rounds of all inputs, by the counting rule, read from the end of `predictions` alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MINUTE = 60_000
 
 
 class Topic:
-    """One topic's owners, in turn."""
+    """The owners of one topic, in turn."""
 
     def __init__(self, log: MemoryLog, name: str) -> None:
         self.records, self.epoch, self.seq = log.records[name], 0, 0
@@ -68,7 +68,7 @@ class Scene:
         self.predictions.write(answered(number), upto={"inputs": (decided, 0)}, epoch=epoch)
 
     async def waits(self, rounds: RoundsFinished) -> bool:
-        """Whether it waits on, though it has read all that is there."""
+        """Whether it still waits after it has read all there is."""
         lost: asyncio.Future[LostOwnershipError] = asyncio.get_running_loop().create_future()
         read = rounds._reader.read
 
@@ -94,21 +94,21 @@ def scene() -> Scene:
     return Scene()
 
 
-async def test_a_restarted_replay_waits_for_the_inputs_that_have_no_finished_round(scene):
+async def test_a_restarted_replay_waits_for_the_inputs_without_a_finished_round(scene):
     for _ in range(3):
         scene.open()
     scene.answer(0)
     rounds = RoundsFinished(scene.log)
     await rounds.start()
     assert await scene.waits(rounds)
-    scene.answer(2, upto=0)  # out of turn: 1 is open still
+    scene.answer(2, upto=0)  # out of order: 1 is still open
     assert await scene.waits(rounds)
     scene.answer(1, upto=2)
     assert not await scene.waits(rounds)
 
 
 async def test_rounds_that_were_finished_long_ago_are_not_waited_for(scene, monkeypatch):
-    """Their inputs may still be open: a truth is resolved hours later."""
+    """Their inputs may still be open, because a truth is resolved hours later."""
     monkeypatch.setattr(rounds_finished, "RECORDS_LOOKED_AT", 3)
     for number in range(50):
         scene.open()
@@ -129,8 +129,8 @@ async def test_an_input_that_is_opened_later_is_waited_for(scene):
 
 
 @pytest.mark.parametrize("told", ["by the log", "as it opens"])
-async def test_of_inputs_that_one_decision_opens_each_is_waited_for(scene, told):
-    """Two subjects at one minute are two inputs in one append: the first round's end is not the second's."""
+async def test_each_input_that_one_decision_opens_is_waited_for(scene, told):
+    """Two subjects at one minute are two inputs in one append. The end of the first round is not that of the second."""
     rounds = RoundsFinished(scene.log)
     if told == "as it opens":
         await rounds.start()
@@ -146,7 +146,7 @@ async def test_of_inputs_that_one_decision_opens_each_is_waited_for(scene, told)
     assert not await scene.waits(rounds)
 
 
-async def test_a_replaced_owners_late_append_finishes_nothing(scene):
+async def test_a_late_append_of_a_replaced_owner_finishes_nothing(scene):
     scene.open()
     scene.predictions.write(answered(9))
     scene.predictions.claim()
@@ -158,7 +158,7 @@ async def test_a_replaced_owners_late_append_finishes_nothing(scene):
     assert not await scene.waits(rounds)
 
 
-async def test_who_lost_the_topic_waits_no_longer(scene):
+async def test_an_owner_that_lost_the_topic_stops_waiting(scene):
     scene.open()
     rounds = RoundsFinished(scene.log)
     await rounds.start()

@@ -1,4 +1,6 @@
-"""The predict worker and questions with a table: who gets it, what a lost one stops, and how many are on their way."""
+"""The predict worker and questions with a table: which models get it, what a lost table stops, and how many are sent at
+once.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,7 @@ def answered(play: Scene) -> set[str]:
 
 
 @pytest.mark.parametrize("shelf", [Shelf(there=b"table"), None])
-async def test_a_lost_table_stops_its_round_by_the_nodes_fault_and_no_other(play, shelf):
+async def test_a_lost_table_stops_its_round_alone_by_the_nodes_fault(play, shelf):
     play.gateway.join("a", good)
     play.gateway.join("b", good)
     play.blobs = shelf
@@ -66,7 +68,7 @@ async def test_a_lost_table_stops_its_round_by_the_nodes_fault_and_no_other(play
     assert len(play.missed()) == (2 if shelf else 4)
 
 
-async def test_few_tables_are_sent_at_once_and_a_model_that_hangs_keeps_no_place(play, monkeypatch):
+async def test_few_tables_are_sent_at_once_and_a_model_that_hangs_occupies_no_place(play, monkeypatch):
     monkeypatch.setattr(asking, "TABLES_AT_ONCE", 2)
     monkeypatch.setattr(asking, "TABLE_SECONDS", 1.0)
     gate, under_way, most = asyncio.Event(), 0, 0
@@ -132,7 +134,7 @@ async def test_a_table_that_could_not_be_sent_in_time_is_the_nodes_fault(play, m
 
 
 class Full(Shelf):
-    """A store that takes nothing."""
+    """A store that is full."""
 
     def put(self, content: bytes) -> str:
         raise OperatorError("the disk is full")
@@ -146,7 +148,7 @@ class Rows(RootModel[list[float]]):
 
 
 @pytest.mark.parametrize("full", [False, True])
-async def test_a_large_answer_lies_beside_the_log_and_costs_nobody_its_round_where_it_cannot(
+async def test_a_large_answer_is_stored_beside_the_log_and_a_failure_to_do_so_costs_nobody_its_round(
     monkeypatch, full
 ):
     monkeypatch.setattr(large_answers, "ANSWER_BYTES_MAX", 300)

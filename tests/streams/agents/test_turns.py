@@ -17,7 +17,7 @@ async def test_a_free_model_is_asked_at_once_and_without_a_timer(monkeypatch):
     assert turn.lock.locked()
 
 
-async def test_rounds_get_their_turn_in_the_order_in_which_they_came():
+async def test_rounds_get_their_turn_in_order_of_arrival():
     turn, order = Turn(0.0), []
 
     async def ask(name: str) -> None:
@@ -28,12 +28,12 @@ async def test_rounds_get_their_turn_in_the_order_in_which_they_came():
     assert await a_round(10)._has_turn(turn)
     first = asyncio.create_task(ask("first"))
     await asyncio.sleep(0)
-    turn.lock.release()  # the first is woken, and has not run yet
+    turn.lock.release()  # the first is woken but has not run yet
     await asyncio.gather(ask("second"), first)
     assert order == ["first", "second"]
 
 
-async def test_a_round_whose_time_is_over_gets_no_turn_of_a_busy_model():
+async def test_a_round_whose_time_is_over_gets_no_turn_at_a_busy_model():
     turn = Turn(0.0)
     assert await a_round(10)._has_turn(turn)
     assert not await a_round(-1)._has_turn(turn)

@@ -1,4 +1,4 @@
-"""The worker's process: what ends it, and that nothing inside it dies unheard."""
+"""The worker's process: what ends it, and that no failure inside it goes unnoticed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from coordinator.streams.settings import Settings
 
 
 class FakeApp:
-    """As much of a Faust app as a worker touches."""
+    """The parts of a Faust app that a worker uses."""
 
     def __init__(self) -> None:
         self.conf = SimpleNamespace(id="a-stage")
@@ -43,7 +43,7 @@ class FakeIO:
 async def worker() -> Any:
     worker_ = Worker(
         Settings(kafka_bootstrap="127.0.0.1:1"), "score"
-    )  # whatever listens on 9092 here is not asked
+    )  # whatever listens on 9092 here is not contacted
     worker_.io = FakeIO()  # type: ignore[assignment]
     worker_.apps.append(FakeApp())  # type: ignore[arg-type]
     return worker_
@@ -85,23 +85,23 @@ async def test_a_task_that_fails_ends_the_worker(worker):
     ],
     ids=["told", "operator", "topic", "bug"],
 )
-def test_how_a_worker_ends(error, code, says, monkeypatch, capsys):
+def test_a_worker_ends_with_its_exit_code(error, code, says, monkeypatch, capsys):
     monkeypatch.setattr(os, "_exit", sys.exit)
     with pytest.raises(SystemExit) as ended:
         end_process("score", error)
     out, stderr = capsys.readouterr()
     assert ended.value.code == code
-    assert stderr.endswith(says)  # whoever ran before may have sent the log to stderr
+    assert stderr.endswith(says)  # an earlier test may have sent the log to stderr
     if error is not None:
         assert type(error).__name__ in out + stderr
 
 
-async def test_a_stage_needs_no_folder_so_that_it_runs_as_any_user_on_a_read_only_disk():
+async def test_a_stage_needs_no_folder_and_so_runs_as_any_user_on_a_read_only_disk():
     async def tell(_: BaseException) -> None: ...
 
     app = stage_app(Settings(), "a-stage", "feeds", Keeper("a-stage", lambda: None, 1.0), tell)
     app.finalize()
-    app._create_directories()  # by Faust as it starts; under /dev/null even root could make none
+    app._create_directories()  # created by Faust at its start; under /dev/null not even root could make one
 
 
 async def test_a_worker_at_work_touches_its_health_file(worker, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""A real feed worker over a log in memory, whose wall clock is wrong for a while: no tick, no hole, no period by it."""
+"""A real feed worker over a log in memory, whose wall clock is wrong for a while. It must cause no tick, gap or period."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def uptime_ms() -> int:
 
 
 def wrong_by(off_ms: int, stretch: tuple[int, int] = WRONG) -> Callable[[], int]:
-    """A wall clock that is off by so much for a while."""
+    """A wall clock that is wrong by this much for a while."""
 
     def wall_ms() -> int:
         return truth_ms() + (off_ms if stretch[0] <= uptime_ms() < stretch[1] else 0)
@@ -53,7 +53,7 @@ def wrong_by(off_ms: int, stretch: tuple[int, int] = WRONG) -> Callable[[], int]
 
 
 class Exchange(GeneratedSource):
-    """The same market, by a clock of its own; `says` whether it tells the time when it is asked."""
+    """The same market, by a clock of its own. `says`: whether it tells the time when it is asked."""
 
     keeps_to_the_clock = False
 
@@ -96,14 +96,14 @@ async def _live(
 def lived(
     source: FeedSource, wall_ms: Callable[[], int], settings: Settings = SETTINGS
 ) -> dict[str, list[ev.AnyEvent]]:
-    """All events of `feeds` and `inputs` of twelve minutes."""
+    """All events of `feeds` and `inputs` in twelve minutes."""
     log = MemoryLog(batch_max=1000)
     loop.run(_live(log, source, wall_ms, settings))
     return told(log)
 
 
 def told(log: MemoryLog) -> dict[str, list[ev.AnyEvent]]:
-    """The events of `feeds`, and those that the input stage makes of them."""
+    """The events of `feeds`, and those of the input stage on them."""
     counter, scene = Counter("feeds"), given(InputStage(SHELF))
     events_by_topic: dict[str, list[ev.AnyEvent]] = {"feeds": [], "inputs": []}
     for offset, record in enumerate(log.records["feeds"]):
@@ -136,7 +136,7 @@ SOURCES = {
 
 @pytest.mark.parametrize("days", [2])
 @pytest.mark.parametrize("make", SOURCES.values(), ids=SOURCES)
-def test_days_ahead_for_four_seconds_cost_nothing_and_are_said(make, days):
+def test_a_clock_days_ahead_for_four_seconds_costs_nothing_and_is_reported(make, days):
     wall_ms = wrong_by(days * DAY)
     log = lived(make(wall_ms), wall_ms)
     end = START + UNTIL_MS
@@ -145,11 +145,11 @@ def test_days_ahead_for_four_seconds_cost_nothing_and_are_said(make, days):
     assert clock_states(log["feeds"]) == ["ahead", "right"]
     points = [event.data.point for event in of(log["inputs"], ev.InputReceived)]
     assert len([point for point in points if point >= START]) >= 11  # a round every minute, before and after
-    assert of(log["feeds"], ev.ClockTicked)[-1].at > end - 5_000  # it goes on by itself
+    assert of(log["feeds"], ev.ClockTicked)[-1].at > end - 5_000  # it continues by itself
 
 
 class Torn(GeneratedSource):
-    """Its stream ends once, at a time that only counts: a new tenure begins."""
+    """Its stream ends once, at a time of the steady clock, and a new tenure begins."""
 
     async def stream(self, subscriptions):
         end_ms = WRONG[0] + 2_000
@@ -163,20 +163,20 @@ class Torn(GeneratedSource):
             yield coming.result()
 
 
-def test_a_claim_made_anew_while_the_clock_is_wrong_does_not_begin_to_believe_it():
+def test_a_new_claim_while_the_clock_is_wrong_does_not_make_it_trusted():
     wall_ms = wrong_by(DAY, (WRONG[0], WRONG[1] + 10_000))
     log = lived(Torn(1, wall_ms), wall_ms)
     assert max(event.at for event in log["feeds"]) <= START + UNTIL_MS
 
 
-def test_a_source_that_says_no_state_of_its_own_is_connected_again_once_something_comes():
+def test_a_source_that_reports_no_state_is_connected_again_after_its_first_record():
     wall_ms = wrong_by(DAY)
     states = of(lived(GeneratedSource(1, wall_ms), wall_ms)["feeds"], ev.FeedStateChanged)
     named_states = [event.data.state for event in states if event.data.source == "generated"]
     assert named_states == ["reconnecting", "connected"]
 
 
-def test_a_clock_that_is_ahead_from_the_start_is_not_believed_where_the_source_tells_the_time():
+def test_a_clock_that_is_ahead_from_the_start_is_not_trusted_if_the_source_tells_the_time():
     wall_ms = wrong_by(DAY, (0, UNTIL_MS))
     log = lived(Exchange(says=True), wall_ms)
     assert of(log["feeds"], ev.ClockTicked) == []
@@ -184,7 +184,7 @@ def test_a_clock_that_is_ahead_from_the_start_is_not_believed_where_the_source_t
     assert max(event.at for event in log["feeds"]) <= START + UNTIL_MS
 
 
-def test_behind_is_said_and_no_record_is_lost():
+def test_a_clock_that_is_behind_is_reported_and_no_record_is_lost():
     wall_ms = wrong_by(-10 * MINUTE)
     log = lived(Exchange(says=True), wall_ms)
     assert clock_states(log["feeds"]) == ["behind", "right"]
@@ -193,7 +193,7 @@ def test_behind_is_said_and_no_record_is_lost():
 
 
 @pytest.mark.parametrize(("before", "after"), [("1m", "5m"), ("5m", "1m")])
-def test_a_worker_started_with_another_granularity_goes_on_at_once_and_skips_nothing(before, after):
+def test_a_worker_started_with_another_granularity_continues_at_once_and_skips_nothing(before, after):
     log = MemoryLog(batch_max=1000)
 
     async def both() -> None:

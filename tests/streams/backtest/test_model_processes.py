@@ -1,4 +1,6 @@
-"""Models of a backtest, each in its process: state, prints, raises, hangs, crashes and nonsense count as at the node."""
+"""Models of a backtest, each in its process. State, prints, exceptions, hangs, crashes and nonsense count as on the
+node.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ MODELS = {
 RECORDS = candles([100 + n % 3 for n in range(12)], start_ms=T0)
 CONTRACT = DEFAULT.model_copy(update={"deadline_seconds": 60.0, "model_strikes_max": 5})
 SHORT = CONTRACT.model_copy(update={"deadline_seconds": 3.0})
-"""Where a model hangs. No answer of the others takes that long, on a busy machine either."""
+"""For models that hang. No other answer takes as long as this deadline, even on a busy machine."""
 
 
 def folder_of(tmp_path: Path, *names: str, body: str = "") -> Path:
@@ -64,7 +66,7 @@ def played(folder: Path, tmp_path: Path, contract=CONTRACT, **options):
     return result, by_model
 
 
-def test_every_way_to_go_wrong_costs_what_it_costs_at_the_node(tmp_path):
+def test_every_kind_of_failure_costs_what_it_costs_on_the_node(tmp_path):
     result, rows = played(folder_of(tmp_path, *MODELS), tmp_path, SHORT)
     outputs = {name: [row["output"] for row in of] for name, of in rows.items()}
     assert outputs["counts"] == [f'{{"value":{n / 100}}}' for n in range(1, 13)]
@@ -72,7 +74,7 @@ def test_every_way_to_go_wrong_costs_what_it_costs_at_the_node(tmp_path):
     assert {row["reason"] for row in rows["raises"]} == {"MODEL_FAILED: KeyError: 'gone'"}
     assert len(rows["raises"]) == CONTRACT.model_strikes_max  # then it was stopped
     assert {row["reason"] for row in rows["nan"]} == {"BAD_OUTPUT: .value is not finite"}
-    # It was asked anew, without its memory: the third round after each start hangs again.
+    # It was restarted without its memory, so the third round after each start hangs again.
     hung = [row["status"] for row in rows["hangs"]]
     assert hung == (["PENDING", "PENDING", "ABSENT"] * 5)[: len(hung)]
     assert {row["fault"] for row in rows["hangs"] if row["status"] == "ABSENT"} == {"model"}
@@ -119,7 +121,7 @@ def test_a_model_that_writes_to_the_pipe_harms_itself_alone(tmp_path, written, t
 
 
 def test_a_fork_of_a_model_that_returns_answers_nothing(tmp_path):
-    """Both would answer, and each later round would get the answer to an earlier one."""
+    """Otherwise both would answer, and each later round would get the answer to an earlier one."""
     body = (
         "    n = 0\n    def tick(self, d): self.n += 1\n"
         "    def predict(self, s, h, t):\n        if os.fork() == 0: time.sleep(0.05 * (self.n % 2))\n"
@@ -130,7 +132,7 @@ def test_a_fork_of_a_model_that_returns_answers_nothing(tmp_path):
 
 
 def test_the_numbers_are_those_of_the_engine(tmp_path):
-    """The same model as a function in this process."""
+    """The same model, as a function in this process."""
     result, _ = played(folder_of(tmp_path, "counts"), tmp_path)
     scores = parquet.read_table(tmp_path / "tables" / "scores.parquet").to_pylist()
     n = iter(range(1, 13))
@@ -164,7 +166,7 @@ def test_the_board_by_a_key_of_the_summary_is_that_of_play(tmp_path):
     ]
 
 
-def test_a_slow_answer_is_told_and_costs_nothing_unless_asked_for(tmp_path):
+def test_a_slow_answer_is_reported_and_costs_nothing_by_default(tmp_path):
     body = "    def predict(self, s, h, t):\n        time.sleep(0.01)\n        return {'value': 0.1}\n"
     folder = folder_of(tmp_path, "slow", body=body)
     result, _ = played(folder, tmp_path)
@@ -174,7 +176,7 @@ def test_a_slow_answer_is_told_and_costs_nothing_unless_asked_for(tmp_path):
     assert line.late_count == 0
 
 
-def test_a_model_that_cannot_be_made_is_named(tmp_path):
+def test_a_model_that_cannot_be_created_is_named(tmp_path):
     folder = folder_of(tmp_path, "broken", body="    def __init__(self): raise ValueError('no weights')\n")
     with pytest.raises(
         OperatorError, match="broken cannot be run: its construction failed: ValueError: no weights"

@@ -1,4 +1,4 @@
-"""A backtest over a node's backup: its feed word for word, and a new model ranked among those that were there."""
+"""A backtest over a node's backup: its feed word for word, and a new model ranked among the recorded ones."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ MINUTES = 40
 
 
 def node() -> Engine:
-    """Forty minutes with a hole, and two models of which one fails now and then."""
+    """Forty minutes with a gap, and two models, one of which fails in some rounds."""
     calls = iter(range(1000))
     models = {
         "bold": lambda data, call: {"value": 0.9},
@@ -97,27 +97,27 @@ def test_a_new_model_is_ranked_among_those_of_the_log(tmp_path):
     by_id = {line.model_id: line for line in result.models}
     assert set(by_id) == {"bold", "frail", "mine"}
     assert sorted(line.rank for line in result.models) == [1, 2, 3]
-    # Those that were there have the very numbers that they had without the new one.
+    # The recorded models have the very numbers that they had without the new one.
     alone = {snapshot.model_id: snapshot.windows_units for snapshot in engine.end_now().snapshots}
     now = {snapshot.model_id: snapshot.windows_units for snapshot in result.ending.snapshots}
     assert {name: now[name] for name in alone} == alone
     assert len({line.of.scored + line.of.failed for line in result.models}) == 1
     assert by_id["frail"].of.failed > by_id["bold"].of.failed == by_id["mine"].of.failed > 0
-    # The hole of the feed is a hole here too: no truth, for nobody.
+    # A gap of the feed is a gap here too: no truth for any model.
     assert by_id["mine"].of.scored == by_id["bold"].of.scored < MINUTES
     assert result.rounds == sum(
         type(event).__name__ == "RoundOpened" for event in engine.log.events("predictions")
     )
 
 
-def test_a_name_that_the_log_knows_is_refused(tmp_path):
+def test_a_name_that_is_in_the_log_is_refused(tmp_path):
     with pytest.raises(OperatorError, match="the log has a model 'bold' too"):
         backtest(
             [folder_of(tmp_path, "bold", body=BODY)], CONTRACT, BASE, log=write_copy(node(), tmp_path / "log")
         )
 
 
-def test_a_file_that_is_no_whole_copy_is_refused(tmp_path):
+def test_an_incomplete_copy_is_refused(tmp_path):
     models = [folder_of(tmp_path, "mine", body=BODY)]
     path = write_copy(node(), tmp_path / "log", altered=True)
     with pytest.raises(LogError, match="was altered"):
@@ -239,8 +239,8 @@ class Summing:
         return {"value": self.sum}
 
 
-def test_a_question_with_a_table_is_answered_in_a_backtest_as_it_was(tmp_path):
-    """By the models of the backtest, from the table in the backup; without it nobody can."""
+def test_a_question_with_a_table_is_answered_in_a_backtest_as_it_was_live(tmp_path):
+    """The models of the backtest answer it from the table in the backup. Without the table nobody can."""
     contract, sink = asks(), io.BytesIO()
     pq.write_table(pa.table({"f": [0.25, 0.5]}), sink)
     table = sink.getvalue()

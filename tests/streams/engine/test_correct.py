@@ -91,7 +91,7 @@ def wrong():
 
 @pytest.fixture(scope="module")
 def mended():
-    """One close was wrong, and its correction came when the period had been paid for."""
+    """One close was wrong, and its correction came after the period had been paid for."""
     told = instants([spoilt(record) if n == SPIKE else record for n, record in enumerate(RECORDS)])
     place = 2 * PERIOD_ROUNDS
     told[place] = (told[place][0], [msgspec.structs.replace(RECORDS[SPIKE], revision=1), *told[place][1]])

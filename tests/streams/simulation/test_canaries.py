@@ -1,5 +1,5 @@
-"""Nodes with a known fault, each of which the simulation must find within a hundred seeds. Their faults come in by the
-port of the simulation (`Node`), or stand in for a function; the product has no switch for any of them.
+"""Nodes with a known fault, each of which the simulation must find within a hundred seeds. The faults enter through the
+port of the simulation (`Node`), or replace a function. The product has no switch for any of them.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ class _Unguarded(ScoreStage):
 
 
 class DecidesDuplicatesAgain(Node):
-    """Its score stage forgets what it had decided: a record that is read again is decided again."""
+    """Its score stage forgets its decisions: a record that is read again is decided again."""
 
     def score_tenure(self, process: Process) -> Tenure:
         return Tenure(process.line, _Unguarded(self.shelf), process.name)
 
 
 class _Unfenced(OwnedTopic):
-    """Whoever is succeeded goes on, under the successor's claim and with the next number."""
+    """A replaced owner continues, under the successor's claim and with the next number."""
 
     async def _watch(self) -> None:
         reader = await self._io.reader(self.topic, self._counter.next_offset)
@@ -63,7 +63,7 @@ class _Unfenced(OwnedTopic):
 
 
 class ClaimDoesNotFence(Node):
-    """The claim of its predict worker stops no other."""
+    """The claim of its predict worker stops no other owner."""
 
     def predict_tenure(self, process: Process) -> Tenure:
         tenure = super().predict_tenure(process)
@@ -74,7 +74,7 @@ class ClaimDoesNotFence(Node):
 
 
 class FeedClaimDoesNotFence(Node):
-    """Nor does that of its feed worker."""
+    """The claim of its feed worker stops no other owner."""
 
     def input_tenure(self, process: Process) -> Tenure:
         tenure = super().input_tenure(process)
@@ -102,7 +102,7 @@ class _OffersTwice(CheckpointStage):
 
 
 class OffersAgain(Node):
-    """A payment that failed makes it offer the checkpoint once more."""
+    """After a failed payment it offers the checkpoint once more."""
 
     def checkpoint_tenure(self, process: Process) -> Tenure:
         return Tenure(
@@ -127,7 +127,7 @@ def _one_more(event: Any) -> Any:
 
 
 class CountsOneMore(Node):
-    """A snapshot with absences has one too many."""
+    """A snapshot with absences has a count that is too high by one."""
 
     def aggregate_tenure(self, process: Process) -> Tenure:
         return Tenure(process.line, _OffByOne(self.shelf), process.name)
@@ -156,7 +156,7 @@ class _Early(InputStage):
 
 
 class TruthOfALateRecord(Node):
-    """Its truths are of the record that came late, whenever it was known."""
+    """Its truths use the record that came late, whenever it became known."""
 
     def input_tenure(self, process: Process) -> Tenure:
         tenure = super().input_tenure(process)
@@ -170,7 +170,7 @@ class _Hasty(ScoreStage):
 
 
 class NeedsTooLittle(Node):
-    """What a new owner of the scores would need is not read again."""
+    """A new owner of the scores does not read everything that it needs."""
 
     def score_tenure(self, process: Process) -> Tenure:
         return Tenure(process.line, _Hasty(self.shelf), process.name)
@@ -189,7 +189,7 @@ class _Blaming(predict.PredictTenure):
 
 
 class BlamesTheModels(Node):
-    """What the node missed, its models pay for."""
+    """Its models pay for the node's own failures."""
 
     def predict_tenure(self, process: Process) -> Tenure:
         tenure = super().predict_tenure(process)
@@ -204,7 +204,7 @@ class _Forgets(predict.PredictTenure):
 
 
 class LeavesRoundsOpen(Node):
-    """What a dead owner opened nobody ends."""
+    """It never closes the rounds that a dead owner opened."""
 
     def predict_tenure(self, process: Process) -> Tenure:
         tenure = super().predict_tenure(process)
@@ -213,7 +213,7 @@ class LeavesRoundsOpen(Node):
 
 
 class PaysOneTooMuch(Node):
-    """Its emissions are one frac64 more than all."""
+    """Its emissions sum to one frac64 too much."""
 
     def checkpoint_tenure(self, process: Process) -> Tenure:
         return Tenure(
@@ -256,7 +256,7 @@ class _AtOnce(FeedStage):
 
 
 class ChangesRulesInMidPeriod(Node):
-    """Rules that are applied hold at once, for a period that began under others."""
+    """Applied rules are in force at once, for a period that began under others."""
 
     def input_tenure(self, process: Process) -> Tenure:
         tenure = super().input_tenure(process)
@@ -274,7 +274,7 @@ class _Unpaid(CheckpointStage):
 
 
 class OffersCreditsAgain(Node):
-    """What a correction owes is offered by every later checkpoint."""
+    """Every later checkpoint offers the amount of a correction again."""
 
     def checkpoint_tenure(self, process: Process) -> Tenure:
         return Tenure(
@@ -290,7 +290,7 @@ class _Forgetful(CheckpointStage):
 
 
 class ForgetsWhatWasCarried(Node):
-    """A second correction forgets what checkpoints have carried for the first."""
+    """A second correction ignores what checkpoints have carried for the first."""
 
     def checkpoint_tenure(self, process: Process) -> Tenure:
         return Tenure(
@@ -302,7 +302,7 @@ class ForgetsWhatWasCarried(Node):
 
 
 class RebuiltFromAShortCopy(Node):
-    """The copy of the log from which it is built anew lacks the last records of the feed."""
+    """The copy of the log from which it is rebuilt lacks the last records of the feed."""
 
     async def _rebuild(self, fault: f.Rebuilt) -> None:
         await asyncio.sleep(fault.at)
@@ -335,7 +335,7 @@ CANARIES: dict[type[Node], tuple[int, str]] = {
     ForgetsWhatWasCarried: (52, "what a correction owes is offered once"),
     RebuiltFromAShortCopy: (3, DERIVED),
 }
-"""Each with the first seed that finds it, which is tried first, and a rule that is then broken."""
+"""Each with a seed that finds it, which is tried first, and a rule that is then broken."""
 
 
 @pytest.mark.parametrize("canary", CANARIES, ids=lambda canary: canary.__name__)
@@ -395,8 +395,8 @@ SHARED_FAULTS: dict[str, tuple[Any, str, Any, int, str]] = {
     "absences by the node's fault are forgotten": (Tally, "missed", _forgets_what_the_node_missed, 2, PLAIN),
     "a dead letter is lost": (DeadLetters, "from_topic", _lost, 1, "garbage is set aside"),
 }
-"""Faults of functions that the node, its checks and its verification share, so that none of these notices: the owner of
-a name, the name, what stands there instead, a seed that finds it, and a rule that is then broken.
+"""Faults of functions that the node, its checks and its verification share, so that none of these notices them: the
+owner of a name, the name, its replacement, a seed that finds it, and a rule that is then broken.
 """
 
 
@@ -413,12 +413,12 @@ def test_a_fault_of_a_function_that_node_and_checks_share_is_found(
     assert rule in [finding.rule for finding in tried(schedule, challenge)]
 
 
-def test_a_failing_seed_is_made_small_and_tells_the_logs_last_events():
+def test_a_failing_seed_is_shrunk_and_shows_the_last_events_of_the_log():
     quiet()
     challenge = Challenge()
     schedule = schedule_of(CANARIES[OffersAgain][0], ROUNDS, challenge)
     failure = failure_of(schedule, tried(schedule, challenge, OffersAgain), challenge, OffersAgain)
-    assert not failure.shrunk.faults  # a payment fails without any
+    assert not failure.shrunk.faults  # a payment fails without any fault
     assert (failure.shrunk.models, failure.shrunk.latency_ms) == (1, 0.0)
     assert failure.shrunk.rounds <= schedule.rounds
     assert {finding.rule for finding in failure.shrunk_findings} & {

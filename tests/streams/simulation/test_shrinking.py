@@ -1,4 +1,4 @@
-"""A failing schedule is made as small as it goes."""
+"""A failing schedule is made as small as possible."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FAULTS = (
 BIG = Schedule(1, 40, 5, 50.0, False, FAULTS)
 
 
-def test_two_faults_that_must_come_together_are_left_with_no_more_rounds_and_models_than_it_takes():
+def test_two_faults_that_must_occur_together_remain_with_the_fewest_rounds_and_models():
     def fails(schedule: Schedule) -> bool:
         return (
             {FAULTS[1], FAULTS[5]} <= set(schedule.faults) and schedule.rounds >= 7 and schedule.models >= 2
@@ -22,11 +22,11 @@ def test_two_faults_that_must_come_together_are_left_with_no_more_rounds_and_mod
     assert shrink(BIG, fails) == Schedule(1, 7, 2, 0.0, True, (FAULTS[1], FAULTS[5]))
 
 
-def test_what_fails_without_any_fault_needs_none():
+def test_a_failure_without_any_fault_keeps_none():
     assert shrink(BIG, lambda _: True) == Schedule(1, 1, 1, 0.0, True, ())
 
 
-def test_it_ends_after_so_many_tries():
+def test_it_ends_after_a_number_of_tries():
     tried: list[Schedule] = []
 
     def fails(schedule: Schedule) -> bool:

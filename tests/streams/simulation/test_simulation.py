@@ -1,4 +1,4 @@
-"""Runs of the whole node under faults: many seeds hold, and a seed is the same run everywhere."""
+"""Runs of the whole node under faults: many seeds pass, and a seed makes the same run everywhere."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from coordinator.streams.simulation.world import START_MS
 
 SEEDS_EACH = 25
 SEEDS_OF_EVERY_RUN = 100
-"""Further seeds are marked `slow`. Each known fault of `test_canaries.py` is found within these."""
+"""Further seeds are marked `slow`. Each known fault of `test_canaries.py` is found with these."""
 
 
 def rounds_of(seed: int) -> int:
-    """One round, since the calm behind it is as long as eight, and 100 seeds cost twenty seconds of CPU. Each 20th seed
-    has 20 rounds, in which checkpoints are paid and corrected, and other rules come into force.
+    """One round, because the calm after it is as long as eight, and 100 seeds cost twenty seconds of CPU. Every 20th
+    seed has 20 rounds, in which checkpoints are paid and corrected, and other rules come into force.
     """
     return 1 if seed % 20 else 20
 
@@ -49,7 +49,7 @@ def challenge() -> Challenge:
         for first in range(1, 201, SEEDS_EACH)
     ],
 )
-def test_whatever_the_faults_all_holds(challenge: Challenge, first: int):
+def test_all_rules_hold_whatever_the_faults(challenge: Challenge, first: int):
     for seed in range(first, first + SEEDS_EACH):
         rounds = rounds_of(seed)
         findings = tried(schedule_of(seed, rounds, challenge), challenge)
@@ -69,7 +69,7 @@ def test_a_run_without_faults_leaves_nothing_out(challenge: Challenge):
     assert not outcome.bugs
 
 
-def test_a_correction_other_rules_and_a_rebuilt_node_show_in_the_log(challenge: Challenge):
+def test_a_correction_other_rules_and_a_rebuilt_node_are_visible_in_the_log(challenge: Challenge):
     deeds = (
         f.RulesApplied(15.0, "score"),
         f.RulesApplied(130.0, "absence"),
@@ -82,7 +82,7 @@ def test_a_correction_other_rules_and_a_rebuilt_node_show_in_the_log(challenge: 
     events = {topic: outcome.log.events(topic) for topic in ("feeds", "inputs", "checkpoints")}
     terms = [event.data for event in events["feeds"] if isinstance(event, ev.CrunchConfigured)]
     seconds = [max(0, held.effective_from - START_MS) // 1000 for held in terms]
-    assert seconds == [0, 120, 240]  # where checkpoint periods end
+    assert seconds == [0, 120, 240]  # the ends of checkpoint periods
     assert [held.contract_hash for held in terms] == [
         challenge.rules[name] for name in ("first", "score", "absence")
     ]
@@ -97,12 +97,12 @@ def test_a_correction_other_rules_and_a_rebuilt_node_show_in_the_log(challenge: 
         for entry in event.data.credits
         for amount in entry.prizes.values()
     ]
-    assert carried == [500]  # once, by the newest statement
+    assert carried == [500]  # once, by the latest statement
     epochs = {topic: epoch_of(outcome.log, topic) for topic in ("inputs", "scores", "checkpoints")}
     assert set(epochs.values()) == {2}
 
 
-def test_a_correction_that_is_carried_is_corrected_again(challenge: Challenge):
+def test_a_carried_correction_can_be_corrected_again(challenge: Challenge):
     outcome = play(f.Schedule(1, 8, 3, 2.0, True, (f.Corrected(0.0, "paid", 1000, "carried"),)), challenge)
     assert not judge(outcome, challenge)
     amounts = [
@@ -110,7 +110,7 @@ def test_a_correction_that_is_carried_is_corrected_again(challenge: Challenge):
         for event in outcome.log.events("checkpoints")
         if isinstance(event, ev.CheckpointOpened)
     ]
-    assert amounts[:3] == [[], [500], [500]]  # the third carries the rest alone
+    assert amounts[:3] == [[], [500], [500]]  # the third carries only the rest
 
 
 def epoch_of(log: MemoryLog, topic: str) -> int:
@@ -120,7 +120,7 @@ def epoch_of(log: MemoryLog, topic: str) -> int:
     return counter.epoch
 
 
-def test_the_rare_faults_leave_the_draws_of_the_others_as_they_were(challenge: Challenge):
+def test_the_rare_faults_do_not_change_the_draws_of_the_others(challenge: Challenge):
     rare = (f.Rebuilt, f.RulesApplied, f.Corrected)
     for seed in range(50):
         drawn = schedule_of(seed, 20, challenge).faults
@@ -148,7 +148,7 @@ for seed in (3, 8):
 """
 
 
-def test_a_seed_gives_the_same_log_byte_for_byte_in_every_process():
+def test_a_seed_makes_the_same_log_byte_for_byte_in_every_process():
     logs = {
         subprocess.run(
             [sys.executable, "-P", "-c", f"import sys; sys.path.append({str(ROOT)!r})\n{SCRIPT}"],
@@ -166,7 +166,7 @@ def test_a_seed_gives_the_same_log_byte_for_byte_in_every_process():
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_a_schedule_is_kept_as_json_and_read_again(challenge: Challenge):
+def test_a_schedule_is_written_as_json_and_read_back(challenge: Challenge):
     for seed in range(50):
         schedule = schedule_of(seed, 20, challenge)
         assert msgspec.json.decode(msgspec.json.encode(schedule), type=f.Schedule) == schedule
@@ -185,10 +185,10 @@ def test_every_kind_of_fault_is_drawn(challenge: Challenge):
         f.Schedule(
             4792, 1, 1, 0.0, True, (f.ClockJumps(95.22, 45.0, 100.0), f.ModelDoes(0, 195.29, 45.0, "left"))
         ),
-        # The stream loses a record that the history gets when the gap has been closed.
+        # The stream loses a record that the history gets after the gap was closed.
         f.Schedule(6264, 19, 1, 0.0, True, (f.RecordIs(140.0, "lost", 1.5), f.RecordIs(140.0, "late", 40.0))),
     ],
     ids=["nobody scored in a period", "a record late in the history"],
 )
-def test_what_no_node_can_do_is_asked_of_none(schedule, challenge):
+def test_nothing_impossible_is_required_of_a_node(schedule, challenge):
     assert judge(play(schedule, challenge), challenge) == []

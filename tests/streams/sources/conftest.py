@@ -1,4 +1,4 @@
-"""What the feed tests share: a subscription, and a local exchange that speaks Binance's protocol."""
+"""Fixtures of the feed tests: a subscription, and a local exchange that speaks Binance's protocol."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ FIRST_OPEN_MS = 1_700_000_040_000
 class LocalExchange:
     """One symbol's minute candles over REST, and a websocket that plays a script.
 
-    `answers` are given before the truth, one per request: (status, headers, body). `script` has one entry
-    per connection: what to send, then `"close"`, `"abort"` (no closing handshake) or `"hold"`; a connection
-    beyond the script is held. "ping" waits for the pong, a number of seconds passes, an event is waited for. `refuse_handshakes` first connections get that status.
+    `answers` are returned before true ones, one per request: (status, headers, body). `script` has one entry per
+    connection: what to send, then `"close"`, `"abort"` (no closing handshake) or `"hold"`; a connection beyond the
+    script is held. "ping" waits for the pong, a number of seconds passes, an event is waited for. `refuse_handshakes`
+    first connections get that status.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 """A process that plays a file of recorded messages over a websocket: `python recorded_server.py FILE PER_CONNECTION`.
 
-Each connection gets the next PER_CONNECTION lines, beginning a few lines before the last one's end, and is then
+Each connection gets the next PER_CONNECTION lines, beginning a few lines before the end of the previous one. It is then
 closed, as an exchange does once a day. Prints its port.
 """
 

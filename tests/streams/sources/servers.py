@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 @asynccontextmanager
 async def rest_server(app: FastAPI) -> AsyncIterator[str]:
-    # No Date: these servers live in their own time, and would tell the node that its clock is wrong.
+    # No Date header: these servers have their own time, and would make the node think that its clock is wrong.
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", date_header=False))
     task = asyncio.create_task(server.serve(sockets=[listener]))

@@ -1,6 +1,6 @@
-"""A bad day of an exchange, as the log tells it: the worker's own live loop, Binance's source, a local exchange over real
-sockets. What was said garbled is a dead letter, what was missed comes from history, what happened to the source is an
-event, and nothing is made up.
+"""A bad day of an exchange, as the log shows it: the worker's own live loop, Binance's source, a local exchange over
+real sockets. A garbled message is a dead letter, missed records come from history, a state of the source is an event,
+and nothing is invented.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ HURRIED = Patience(
 
 
 class Day:
-    """A feed worker's life over a log in memory; its wall clock stands `minutes` after the first candle's open."""
+    """A feed worker's life over a log in memory. Its wall clock is `minutes` after the open of the first candle."""
 
     def __init__(self, exchange: Any, minutes: float) -> None:
         self.log = MemoryLog()
@@ -46,7 +46,7 @@ class Day:
             feed_source="binance",
             feed_subjects=("BTCUSDT",),
             crunch_id="test",
-            clock_ahead_seconds_max=3_600,  # its wall clock leaps over the minutes that the test leaves out
+            clock_ahead_seconds_max=3_600,  # its wall clock jumps over the minutes that the test leaves out
         )
         shelf = ContractShelf()
         shelf.put(CONTRACT)
@@ -127,7 +127,7 @@ async def test_garbage_a_refusal_and_a_lost_connection_cost_nothing_but_time(exc
     assert states[-1] == "connected"
 
 
-async def test_an_exchange_that_is_away_is_said_and_its_minutes_are_a_hole_until_they_come(
+async def test_an_exchange_that_is_away_is_reported_and_its_minutes_are_a_gap_until_they_come(
     exchange: Any, day: Day
 ):
     def states() -> list[str]:
@@ -143,7 +143,7 @@ async def test_an_exchange_that_is_away_is_said_and_its_minutes_are_a_hole_until
     day.wall_ms = FIRST_OPEN_MS + MINUTE_MS + 100
     await day.tenure.start()
     await day.until(lambda: len(day.candles()) == 1)
-    # More refusals than are asked for: an exchange that is back early answers with one candle, and the gap is
+    # More refusals than requests: an exchange that is back early would answer with one candle, and the gap would be
     # closed as one that nobody can fill.
     exchange.handshake_refusals = [(429, {"Retry-After": "0"}), (503, {})] * 500
     exchange.answers = [(503, {}, "")] * 500
@@ -151,7 +151,7 @@ async def test_an_exchange_that_is_away_is_said_and_its_minutes_are_a_hole_until
     day.wall_ms = FIRST_OPEN_MS + 4 * MINUTE_MS + 30_000
     await day.until(lambda: bool(day.events(ev.FeedGapFound)))
     await day.until(lambda: any("429" in reason or "503" in reason for reason in reasons()))
-    assert [number for number, _, _ in day.candles()] == [0]  # nothing was made up meanwhile
+    assert [number for number, _, _ in day.candles()] == [0]  # nothing was invented meanwhile
     exchange.candles_count = 5
     exchange.handshake_refusals.clear()
     exchange.answers.clear()

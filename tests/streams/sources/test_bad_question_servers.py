@@ -40,7 +40,7 @@ PATIENCE_WITH = {
     "trickles": msgspec.structs.replace(PATIENCE, answer_seconds=0.5),
     "hangs": msgspec.structs.replace(PATIENCE, request_timeout_seconds=0.4),
 }
-"""A short limit only where a test is about it: on a busy machine any answer takes longer now and then."""
+"""A short limit, only where a test is about it, because any answer may take longer on a busy machine."""
 Answer = Callable[[BaseHTTPRequestHandler, str], None]
 """What the server does with a request for the page after a cursor."""
 
@@ -65,7 +65,7 @@ def sends(body: bytes, status: int = 200, length: int = -1, **headers: str) -> A
 
 
 def trickles(handler: BaseHTTPRequestHandler, _cursor: str) -> None:
-    """A byte now and then, so that no single wait is too long."""
+    """Sends a byte now and then, so that no single wait is too long."""
     handler.send_response(200)
     handler.send_header("Content-Length", "1000")
     handler.end_headers()
@@ -86,7 +86,7 @@ def no_http(handler: BaseHTTPRequestHandler, _cursor: str) -> None:
 
 
 class Server(ThreadingHTTPServer):
-    """`answer` may be changed; `asked` holds the cursors."""
+    """`answer` may be changed. `asked` has the cursors of the requests."""
 
     daemon_threads = True
 
@@ -97,7 +97,7 @@ class Server(ThreadingHTTPServer):
         self.over = threading.Event()
 
     def handle_error(self, *_: Any) -> None:
-        """A client that gave up."""
+        """the client gave up"""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -194,7 +194,7 @@ async def test_a_bad_answer_is_named_and_the_next_good_page_is_read(server, play
         state_text=lambda: f"{source.health.state}: {source.health.reason}",
     )
     seen = len(server.asked)
-    await until(lambda: len(server.asked) > seen)  # it goes on asking
+    await until(lambda: len(server.asked) > seen)  # it continues to ask
     assert not coming.done()
     server.answer = sends(page(STAKES[1], cursor="1"))
     assert posts([await coming]) == STAKES[1:2]
@@ -202,7 +202,7 @@ async def test_a_bad_answer_is_named_and_the_next_good_page_is_read(server, play
     assert len(garbage) == (1 if "no page" in words or "length" in words else 0), "said once while it lasts"
 
 
-async def test_packed_pages_are_read(server, play) -> None:
+async def test_compressed_pages_are_read(server, play) -> None:
     _, stream, _ = play
     server.answer = sends(PACKED, Content_Encoding="gzip")
     assert posts([await anext(stream)]) == STAKES[:1]
@@ -214,7 +214,7 @@ async def test_packed_pages_are_read(server, play) -> None:
 
 
 async def test_a_cursor_that_goes_back_is_followed_no_faster_than_the_source_polls(server, play) -> None:
-    """Else two pages that name each other are asked for without end, as fast as the server answers."""
+    """Without this limit, two pages that name each other would be requested endlessly, as fast as the server answers."""
     source, stream, _ = play
     following = {"": "1", "1": "2", "2": "1"}
     server.answer = lambda handler, cursor: send(handler, page(STAKES[0], cursor=following[cursor]))
@@ -228,10 +228,8 @@ async def test_a_cursor_that_goes_back_is_followed_no_faster_than_the_source_pol
     await asyncio.gather(coming, return_exceptions=True)
 
 
-async def test_a_post_that_comes_twice_is_given_on_as_it_comes_and_a_bad_one_stops_no_other(
-    server, play
-) -> None:
-    """The stage of feeds knows a post by its text, so the second is none."""
+async def test_a_repeated_post_is_passed_on_and_a_bad_one_stops_no_other(server, play) -> None:
+    """The feed stage recognises a post by its text, so the second has no effect."""
     source, stream, garbage = play
     server.answer = sends(page(STAKES[0], STAKES[0], {"do": 1}, "text", STAKES[1], cursor="1"))
     records = [await anext(stream) for _ in range(3)]

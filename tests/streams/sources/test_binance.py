@@ -71,7 +71,7 @@ async def all_history(source: BinanceSource, subscription: Subscription, count: 
     return await whole(source.history(subscription, FIRST_OPEN, FIRST_OPEN + count * MINUTE))
 
 
-async def test_history_takes_as_many_pages_as_it_needs(
+async def test_history_reads_as_many_pages_as_it_needs(
     exchange: Any, source: BinanceSource, btc_minutes: Subscription
 ) -> None:
     exchange.candles_count, exchange.now_ms = 2_500, FIRST_OPEN + 9_999 * MINUTE
@@ -91,7 +91,7 @@ async def test_history_takes_as_many_pages_as_it_needs(
     assert {query["limit"] for query in exchange.requests} == {"1000"}
 
 
-async def test_history_keeps_to_its_window_both_ends_included(
+async def test_history_keeps_to_its_window_with_both_ends_included(
     exchange: Any, source: BinanceSource, btc_minutes: Subscription
 ) -> None:
     exchange.candles_count, exchange.now_ms = 100, FIRST_OPEN + 100 * MINUTE
@@ -101,7 +101,7 @@ async def test_history_keeps_to_its_window_both_ends_included(
     assert await whole(source.history(btc_minutes, end, start)) == []
 
 
-async def test_the_candle_that_is_still_open_by_the_exchanges_clock_is_no_fact(
+async def test_a_candle_that_is_open_by_the_exchanges_clock_is_no_fact(
     exchange: Any, source: BinanceSource, btc_minutes: Subscription
 ) -> None:
     exchange.candles_count, exchange.now_ms = 5, FIRST_OPEN + 5 * MINUTE - 1
@@ -120,7 +120,7 @@ async def test_minutes_that_the_exchange_does_not_have_are_left_out(
 
 
 @pytest.mark.parametrize("status", [429, 503])
-async def test_a_busy_exchange_is_asked_again_after_the_pause_that_it_named(
+async def test_a_busy_exchange_is_asked_again_after_the_pause_that_it_requested(
     exchange: Any, source: BinanceSource, btc_minutes: Subscription, status: int
 ) -> None:
     exchange.candles_count, exchange.now_ms = 3, FIRST_OPEN + 3 * MINUTE
@@ -131,7 +131,7 @@ async def test_a_busy_exchange_is_asked_again_after_the_pause_that_it_named(
     assert exchange.paths == ["time", "time", "klines"]
 
 
-async def test_a_pause_may_be_named_as_a_date(
+async def test_a_pause_may_be_requested_as_a_date(
     exchange: Any, source: BinanceSource, btc_minutes: Subscription
 ) -> None:
     exchange.candles_count, exchange.now_ms = 3, FIRST_OPEN + 3 * MINUTE
@@ -142,7 +142,7 @@ async def test_a_pause_may_be_named_as_a_date(
     assert asyncio.get_running_loop().time() - began >= 0.8
 
 
-async def test_failures_without_a_named_pause_are_backed_off_and_bounded(
+async def test_failures_without_a_requested_pause_are_retried_with_growing_bounded_pauses(
     exchange: Any, source: BinanceSource, btc_minutes: Subscription
 ) -> None:
     exchange.candles_count, exchange.now_ms = 3, FIRST_OPEN + 3 * MINUTE
@@ -172,7 +172,7 @@ async def test_a_pause_too_long_to_wait_for_ends_at_once(
         ((200, {}, '{"code":0}'), WorldError, "not a page of rows"),
     ],
 )
-async def test_an_answer_that_cannot_be_used_says_whose_fault_it_is(
+async def test_an_unusable_answer_is_reported_with_whose_fault_it_is(
     exchange: Any,
     source: BinanceSource,
     btc_minutes: Subscription,
@@ -188,7 +188,7 @@ async def test_an_answer_that_cannot_be_used_says_whose_fault_it_is(
     assert "\n" not in str(raised.value)
 
 
-async def test_garbage_in_a_page_is_handed_over_and_the_rest_is_kept(
+async def test_garbage_in_a_page_is_reported_and_the_rest_is_used(
     exchange: Any, source: BinanceSource, garbage: list[tuple[str, str]], btc_minutes: Subscription
 ) -> None:
     exchange.candles_count, exchange.now_ms = 6, FIRST_OPEN + 6 * MINUTE
@@ -221,7 +221,7 @@ async def test_a_page_that_repeats_itself_ends_the_reading(
         await all_history(source, btc_minutes, 3)
 
 
-async def test_a_kind_or_granularity_that_is_not_delivered_is_refused(source: BinanceSource) -> None:
+async def test_a_kind_or_granularity_that_is_not_offered_is_refused(source: BinanceSource) -> None:
     for kind, granularity in (("depth", "1m"), ("candle", "5s"), ("tick", "1m"), ("trades", "1s")):
         wanted = Subscription("binance", "BTCUSDT", kind, granularity)
         with pytest.raises(OperatorError, match=f"not {kind} {granularity} for BTCUSDT"):
@@ -230,7 +230,7 @@ async def test_a_kind_or_granularity_that_is_not_delivered_is_refused(source: Bi
             await whole(source.stream([wanted]))
 
 
-async def test_a_probe_says_why_not(exchange: Any, source: BinanceSource) -> None:
+async def test_a_probe_reports_why_it_failed(exchange: Any, source: BinanceSource) -> None:
     assert (await source.probe()).ok
     exchange.answers = [(451, {}, "")]
     assert (await source.probe()).reason == f"{exchange.rest_url}: status 451"
@@ -243,7 +243,7 @@ async def test_a_probe_says_why_not(exchange: Any, source: BinanceSource) -> Non
     assert "connection attempts failed" in closed.reason.lower()
 
 
-async def test_the_stream_gives_closed_candles_only_of_all_subjects_over_one_socket(
+async def test_the_stream_delivers_closed_candles_only_of_all_subjects_over_one_socket(
     exchange: Any, source: BinanceSource, garbage: list[tuple[str, str]], btc_minutes: Subscription
 ) -> None:
     exchange.script = [
@@ -268,7 +268,7 @@ async def test_the_stream_gives_closed_candles_only_of_all_subjects_over_one_soc
     assert await all_history(source, btc_minutes, 1) == records[:1]
 
 
-async def test_a_lost_connection_is_made_anew_in_the_middle_of_a_candle(
+async def test_a_lost_connection_is_replaced_in_the_middle_of_a_candle(
     exchange: Any, source: BinanceSource, btc_minutes: Subscription
 ) -> None:
     exchange.script = [
@@ -282,7 +282,7 @@ async def test_a_lost_connection_is_made_anew_in_the_middle_of_a_candle(
     assert len(exchange.paths) == 5
 
 
-async def test_a_refused_handshake_is_tried_again_after_the_pause_that_it_named(
+async def test_a_refused_handshake_is_retried_after_the_pause_that_it_requested(
     exchange: Any, source: BinanceSource, btc_minutes: Subscription
 ) -> None:
     exchange.handshake_refusals = [(429, {"Retry-After": "1"}), (503, {}), (403, {})]
@@ -292,7 +292,7 @@ async def test_a_refused_handshake_is_tried_again_after_the_pause_that_it_named(
     assert asyncio.get_running_loop().time() - began >= 1
 
 
-async def test_a_socket_that_falls_silent_is_left(
+async def test_a_silent_socket_is_closed(
     exchange: Any, garbage: list[tuple[str, str]], btc_minutes: Subscription
 ) -> None:
     seconds = Subscription("binance", "BTCUSDT", "candle", "1s")
@@ -305,7 +305,7 @@ async def test_a_socket_that_falls_silent_is_left(
     assert source.state == "connected"
 
 
-async def test_garbage_on_the_stream_is_handed_over_and_the_next_message_is_read(
+async def test_garbage_on_the_stream_is_reported_and_the_next_message_is_read(
     exchange: Any, source: BinanceSource, garbage: list[tuple[str, str]], btc_minutes: Subscription
 ) -> None:
     exchange.script = [
@@ -349,7 +349,7 @@ async def test_a_stream_that_waits_to_connect_or_for_a_message_can_be_cancelled(
         assert task.cancelled()
 
 
-async def test_no_subscription_is_no_stream(source: BinanceSource) -> None:
+async def test_without_a_subscription_there_is_no_stream(source: BinanceSource) -> None:
     assert await whole(source.stream([])) == []
 
 
@@ -358,7 +358,7 @@ async def test_no_subscription_is_no_stream(source: BinanceSource) -> None:
         st.text(), st.binary(), st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps)
     )
 )
-def test_no_message_whatever_raises_more_than_a_reason(raw: str | bytes) -> None:
+def test_any_message_whatever_raises_no_more_than_a_reason(raw: str | bytes) -> None:
     with pytest.raises(ValueError, match="not a message of ours"):
         LiveReader([]).record(raw)
 
@@ -379,7 +379,7 @@ RESTRICTED = '{"code":0,"msg":"Service unavailable from a restricted location."}
         ({2: [FIRST_OPEN + 2 * MINUTE], 3: "x", 4: [FIRST_OPEN + 4 * MINUTE, "NaN"]}, 3),
     ],
 )
-async def test_a_page_of_nothing_but_malformed_candles_settles_their_minutes(
+async def test_a_page_of_malformed_candles_alone_settles_their_minutes(
     exchange: Any,
     source: BinanceSource,
     garbage: list[tuple[str, str]],
@@ -394,7 +394,7 @@ async def test_a_page_of_nothing_but_malformed_candles_settles_their_minutes(
     assert len(exchange.requests) == 1
 
 
-async def test_a_refusal_says_the_exchanges_own_reason_and_when_to_ask_again(
+async def test_a_refusal_has_the_exchanges_own_reason_and_when_to_ask_again(
     exchange: Any, source: BinanceSource, btc_minutes: Subscription
 ) -> None:
     for answer, reason, seconds in (
@@ -415,7 +415,7 @@ async def test_a_refusal_says_the_exchanges_own_reason_and_when_to_ask_again(
     )
 
 
-async def test_a_refused_handshake_keeps_its_reason_and_is_tried_slowly(
+async def test_a_refused_handshake_keeps_its_reason_and_is_retried_slowly(
     exchange: Any, btc_minutes: Subscription
 ) -> None:
     patience = msgspec.structs.replace(HURRIED, refused_seconds=1_000)
@@ -437,7 +437,7 @@ async def test_a_refused_handshake_keeps_its_reason_and_is_tried_slowly(
             await asyncio.sleep(0.3)
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
-        assert len(exchange.handshake_refusals) == 2  # one attempt, and then it waits
+        assert len(exchange.handshake_refusals) == 2  # one attempt, then it waits
 
 
 def test_one_symbol_in_two_spellings_is_refused() -> None:

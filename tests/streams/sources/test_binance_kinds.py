@@ -74,7 +74,7 @@ def trade(number: int, at: int, price: str = "", quantity: str = "0.5") -> dict[
 
 
 def facts(records: list[FeedRecord]) -> dict[int, FeedRecord]:
-    """What stands after all of them: per time, the record of the highest revision."""
+    """The final records: for each time the record with the highest revision."""
     newest: dict[int, FeedRecord] = {}
     for record in records:
         if record.ts_event not in newest or newest[record.ts_event].revision < record.revision:
@@ -82,7 +82,7 @@ def facts(records: list[FeedRecord]) -> dict[int, FeedRecord]:
     return newest
 
 
-async def test_trades_of_one_millisecond_are_revisions_of_one_tick_and_history_says_the_same(
+async def test_trades_of_one_millisecond_are_revisions_of_one_tick_and_history_agrees(
     exchange: Any, garbage: list[tuple[str, str]]
 ) -> None:
     at = FIRST_OPEN
@@ -116,7 +116,7 @@ def test_the_order_of_the_trades_of_a_millisecond_does_not_matter() -> None:
     assert ends[0][FIRST_OPEN].values == {"price": "103.10", "quantity": "1.5", "trade_id": "3"}
 
 
-async def test_trades_of_many_pages_come_once_each_even_where_a_millisecond_spans_two(
+async def test_trades_of_many_pages_come_once_each_also_if_a_millisecond_spans_two_pages(
     exchange: Any, garbage: list[tuple[str, str]]
 ) -> None:
     exchange.trades = [trade(n, FIRST_OPEN + n // 3) for n in range(3_500)]
@@ -129,7 +129,7 @@ async def test_trades_of_many_pages_come_once_each_even_where_a_millisecond_span
     assert [query["fromId"] for query in exchange.requests[1:]] == ["1000", "2000", "3000"]
 
 
-async def test_a_book_holds_its_best_levels_and_the_exchanges_own_time(
+async def test_a_book_has_its_best_levels_and_the_exchanges_own_time(
     exchange: Any, garbage: list[tuple[str, str]]
 ) -> None:
     book = {
@@ -165,7 +165,7 @@ async def test_a_book_holds_its_best_levels_and_the_exchanges_own_time(
     ]
 
 
-async def test_funding_comes_as_expected_rates_live_and_as_settled_rates_from_history(
+async def test_funding_is_expected_rates_live_and_settled_rates_from_history(
     exchange: Any, garbage: list[tuple[str, str]]
 ) -> None:
     mark = {"e": "markPriceUpdate", "E": FIRST_OPEN, "s": "BTCUSDT", "p": "100.5", "i": "100.4", "P": "100.3"}
@@ -196,7 +196,7 @@ async def test_funding_comes_as_expected_rates_live_and_as_settled_rates_from_hi
     assert len(exchange.requests) == 3
 
 
-async def test_settled_rates_are_asked_for_while_live(exchange: Any, garbage: list[tuple[str, str]]) -> None:
+async def test_settled_rates_are_requested_while_live(exchange: Any, garbage: list[tuple[str, str]]) -> None:
     now = FIRST_OPEN
     source = source_at(exchange, garbage, now_ms=lambda: now, funding_poll_seconds=0.05)
     exchange.now_ms = now
@@ -247,10 +247,10 @@ async def test_a_ping_is_answered_and_the_daily_disconnect_is_no_failure(
     assert garbage == []
 
 
-async def test_a_server_that_answers_no_ping_is_left_and_reached_anew(
+async def test_a_server_that_answers_no_ping_is_left_and_connected_again(
     exchange: Any, garbage: list[tuple[str, str]]
 ) -> None:
-    """A relay hands both ways on, then only the server's words: our pings reach nobody."""
+    """A relay passes both directions on, then only the server's messages: our pings reach nobody."""
     first = True
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -304,7 +304,9 @@ async def test_a_server_that_answers_no_ping_is_left_and_reached_anew(
         ({"attempts": "0"}, "attempts is '0'; give at least 1"),
     ],
 )
-def test_a_wrong_option_of_binance_tells_what_to_change(options: dict[str, str], message: str) -> None:
+def test_a_wrong_option_of_binance_is_refused_with_what_to_change(
+    options: dict[str, str], message: str
+) -> None:
     with pytest.raises(OperatorError, match="binance") as error:
         source_by_name("binance", options)
     assert message in str(error.value)
@@ -327,8 +329,8 @@ def candle(subject: str, number: int) -> FeedRecord:
 
 
 @given(data=st.data())
-def test_however_live_and_history_interleave_the_log_holds_each_candle_once(data: st.DataObject) -> None:
-    """Live loses and repeats candles, history comes in cuts that overlap; both are offered as the worker does."""
+def test_however_live_and_history_interleave_the_log_has_each_candle_once(data: st.DataObject) -> None:
+    """Live loses and repeats candles, and history comes in overlapping parts. Both are offered as the worker does it."""
     expected = {(subject, n) for subject in ("BTCUSDT", "ETHUSDT") for n in range(len(CLOSED))}
     queues = []
     for subject in ("BTCUSDT", "ETHUSDT"):
@@ -382,7 +384,7 @@ async def test_each_path_of_the_futures_has_its_own_socket(
     }
 
 
-async def test_a_malformed_trade_or_rate_spoils_no_page(
+async def test_a_malformed_trade_or_rate_does_not_spoil_its_page(
     exchange: Any, garbage: list[tuple[str, str]]
 ) -> None:
     exchange.now_ms = FIRST_OPEN + MINUTE

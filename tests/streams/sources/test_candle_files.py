@@ -69,7 +69,9 @@ def read_with_bad(path: Path, **window: int) -> tuple[list[FeedRecord], list[Bad
         ("the same row twice", HEADER + f"{T0},{GOOD}\n{T0},{GOOD}\n"),
     ],
 )  # fmt: skip
-def test_a_good_file_gives_its_candles_with_their_own_text(tmp_path: Path, name: str, content: str) -> None:
+def test_a_good_file_delivers_its_candles_with_their_own_text(
+    tmp_path: Path, name: str, content: str
+) -> None:
     plain = written(tmp_path / "a.csv", content)
     packed = written(tmp_path / "a.CSV.GZ", gzip.compress(content.encode()))
 
@@ -112,7 +114,7 @@ def test_a_good_file_gives_its_candles_with_their_own_text(tmp_path: Path, name:
         ("\xff\xfe\x00", "it has 1 columns, the header has 6"),
     ],
 )  # fmt: skip
-def test_a_bad_row_is_handed_over_with_its_line_and_the_others_are_read(
+def test_a_bad_row_is_reported_with_its_line_and_the_others_are_read(
     tmp_path: Path, row: str, reason: str
 ) -> None:
     path = written(
@@ -129,7 +131,7 @@ def test_a_bad_row_is_handed_over_with_its_line_and_the_others_are_read(
         read_candles(path, BTC)
 
 
-def test_times_without_zone_are_refused_with_what_to_write(tmp_path: Path) -> None:
+def test_times_without_a_zone_are_refused_with_what_to_write(tmp_path: Path) -> None:
     header = "time,open,high,low,close,volume\n"
     path = written(tmp_path / "a.csv", header + f"2023-03-01 00:00:00,{GOOD}\n")
     with pytest.raises(OperatorError, match=r"a\.csv, line 2: time 2023-03-01 00:00:00 has no zone"):
@@ -161,7 +163,7 @@ PACKED = gzip.compress((HEADER + rows(500)).encode())
         ("hours.csv", (HEADER + rows(90, step_ms=3_600_000)).encode(), "its rows are 3600 s apart or more"),
     ],
 )  # fmt: skip
-def test_a_file_that_cannot_be_used_is_named_in_one_line(
+def test_an_unusable_file_is_refused_in_one_line(
     tmp_path: Path, name: str, content: bytes, message: str
 ) -> None:
     path = written(tmp_path / name, content)
@@ -178,7 +180,7 @@ def test_a_truncated_gzip_is_refused_before_its_first_record(tmp_path: Path) -> 
         next(iter_candles(path, BTC))
 
 
-def test_a_missing_file_a_folder_and_an_unknown_granularity_are_the_operators(tmp_path: Path) -> None:
+def test_a_missing_file_a_folder_and_an_unknown_granularity_are_the_operators_fault(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match=r"none\.csv: there is no such file"):
         read_candles(tmp_path / "none.csv", BTC)
     with pytest.raises(OperatorError, match="this is a folder; name one file"):
@@ -188,7 +190,7 @@ def test_a_missing_file_a_folder_and_an_unknown_granularity_are_the_operators(tm
     assert granularity_ms("4h") == 14_400_000
 
 
-def test_a_window_takes_both_its_ends(tmp_path: Path) -> None:
+def test_a_window_includes_both_its_ends(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", HEADER + rows(10))
     records, _ = read_with_bad(path, start_ms=T0 + 3 * MINUTE, end_ms=T0 + 5 * MINUTE)
     assert [record.at for record in records] == [T0 + 3 * MINUTE, T0 + 4 * MINUTE, T0 + 5 * MINUTE]
@@ -204,7 +206,7 @@ def test_a_window_takes_both_its_ends(tmp_path: Path) -> None:
         (pa.array(["2023-03-01T00:00:00Z", "2023-03-01T00:01:00Z"]), pa.array([23140.48] * 2)),
     ],
 )
-def test_a_parquet_file_gives_the_same_candles_as_text(tmp_path: Path, times: Any, opens: Any) -> None:
+def test_a_parquet_file_delivers_the_same_candles_as_text(tmp_path: Path, times: Any, opens: Any) -> None:
     table = {"open_time": times, "open": opens} | {
         name: pa.array([VALUES[name]] * 2) for name in ("high", "low", "close", "volume")
     }
@@ -214,7 +216,7 @@ def test_a_parquet_file_gives_the_same_candles_as_text(tmp_path: Path, times: An
     assert [(record.ts_event, record.values) for record in records] == [(T0, VALUES), (T0 + MINUTE, VALUES)]
 
 
-def test_a_parquet_file_with_holes_no_zone_or_no_rows(tmp_path: Path) -> None:
+def test_a_parquet_file_with_gaps_without_zone_or_without_rows_is_handled(tmp_path: Path) -> None:
     def table(times: Any, closes: list[float | None]) -> Any:
         ones = pa.array([1.0] * len(closes))
         names = {"time": times, "open": ones, "high": ones, "low": ones, "volume": ones}
@@ -248,7 +250,7 @@ prices = st.decimals(min_value="0.00000001", max_value="99999999", places=8).map
     header=st.booleans(),
     packed=st.booleans(),
 )
-def test_what_is_written_is_read_again_to_the_letter(
+def test_a_written_file_is_read_back_to_the_letter(
     tmp_path_factory: pytest.TempPathFactory,
     candles: list[tuple[str, ...]],
     header: bool,
@@ -272,7 +274,7 @@ def test_what_is_written_is_read_again_to_the_letter(
 
 @settings(max_examples=100, deadline=None)
 @given(noise=st.binary(max_size=300), packed=st.booleans(), name=st.sampled_from(["a.csv", "a.parquet"]))
-def test_no_bytes_whatever_give_more_than_records_bad_rows_or_one_clear_line(
+def test_any_bytes_whatever_lead_to_records_bad_rows_or_one_clear_line(
     tmp_path_factory: pytest.TempPathFactory,
     noise: bytes,
     packed: bool,
@@ -303,7 +305,7 @@ def test_the_memory_of_reading_does_not_grow_with_the_file(tmp_path: Path) -> No
         assert read == count
         return peak
 
-    peak_bytes(10)  # what is imported and compiled once is not of the file
+    peak_bytes(10)  # what is imported and compiled once does not belong to the file
     # The least of three: another thread of the process may need memory meanwhile.
     large, small = (min(peak_bytes(count) for _ in range(3)) for count in (4_500, 1_500))
     assert large < 1.3 * small
@@ -323,7 +325,7 @@ async def test_a_file_is_a_source_with_history_and_no_stream(tmp_path: Path) -> 
     assert [record async for record in source.stream([BTC, BTC])] == []
 
 
-async def test_a_file_that_says_no_subject_is_one_subject_only(tmp_path: Path) -> None:
+async def test_a_file_without_symbols_has_one_subject_only(tmp_path: Path) -> None:
     source = CandleFileSource(str(written(tmp_path / "one.csv", HEADER + rows(3))))
     ether = Subscription("candles", "ETHUSDT", "candle", "1m")
     assert len([record async for record in source.history(BTC, 0, 1 << 62)]) == 3
@@ -333,7 +335,7 @@ async def test_a_file_that_says_no_subject_is_one_subject_only(tmp_path: Path) -
         _ = [record async for record in source.history(ether, 0, 1 << 62)]
 
 
-async def test_a_file_with_symbols_gives_each_subject_its_own(tmp_path: Path) -> None:
+async def test_a_file_with_symbols_delivers_each_subject_its_own(tmp_path: Path) -> None:
     text = "symbol,open_time,open,high,low,close,volume\n" + "".join(
         f"{symbol},{T0 + n * MINUTE},{price},{price},{price},{price},1\n"
         for symbol, price in (("BTC/USDT", 100), ("ETHUSDT", 7))
@@ -349,7 +351,9 @@ async def test_a_file_with_symbols_gives_each_subject_its_own(tmp_path: Path) ->
         read_candles(tmp_path / "both.csv", Subscription("candles", "SOLUSDT", "candle", "1m"))
 
 
-def test_three_weeks_of_candles_are_read_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_three_weeks_of_candles_are_read_completely(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     count, last_at = 30_240, T0 + 30_240 * MINUTE
     folder = Path(os.environ.get("COORDINATOR_CANDLES_DIR", Path(__file__).parents[4] / "shared" / "data"))
     path = folder / "BTCUSDT-1m-2023-03-01_2023-03-21.csv.gz"

@@ -1,4 +1,4 @@
-"""The one rule of what a candle and a price are, on every way into the node."""
+"""One rule for valid candles and prices, on every way into the node."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ IMPOSSIBLE = [
 
 
 @pytest.mark.parametrize(("values", "complaint"), IMPOSSIBLE)
-def test_a_candle_that_cannot_be_is_refused_from_every_source(values, complaint):
+def test_an_impossible_candle_is_refused_from_every_source(values, complaint):
     with pytest.raises(ValueError, match=complaint):
         candle_of_row([T0, *values], BTC)
     columns = ",".join(f'"{name}":[{value}]' for name, value in zip("ohlcv", values, strict=True))
@@ -39,16 +39,16 @@ def test_a_candle_that_cannot_be_is_refused_from_every_source(values, complaint)
 @pytest.mark.parametrize(
     "values", [("1", "1", "1", "1", "0"), ("1.0", "1.00", "1", "1", "0"), ("1e-400", "2", "1e-400", "1", "1")]
 )
-def test_a_flat_or_tiny_candle_is_one(values):
+def test_a_flat_or_tiny_candle_is_valid(values):
     assert candle_fault(dict(zip(VALUE_NAMES, values, strict=True))) is None
 
 
-def test_an_operator_may_say_that_prices_have_no_floor():
+def test_an_operator_may_declare_that_prices_have_no_floor():
     values = dict(zip(VALUE_NAMES, ("-1.43", "0.01", "-2.5", "0", "100"), strict=True))
     assert candle_fault(values, any_price=True) is None
 
 
-def test_a_trade_for_nothing_and_a_book_at_zero_are_refused():
+def test_a_trade_at_price_zero_and_a_book_at_zero_are_refused():
     fold = TradeFold(Subscription("binance", "BTCUSDT", "tick", "1s"))
     with pytest.raises(ValueError, match="price is 0, and a price is above zero"):
         fold.add(TradeRow(1, "0", "1", T0))

@@ -1,4 +1,4 @@
-"""A file as a feed: followed as it grows, cut, rotated, spoilt; and read whole."""
+"""A file as a feed: followed while it grows, is truncated, rotated or damaged; and read whole."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def whole(records: AsyncIterator[FeedRecord]) -> list[FeedRecord]:
 async def followed(
     source: FileSource, subscriptions: list[Subscription], steps: list[tuple[Callable[[], Any], int]]
 ) -> list[FeedRecord]:
-    """Does each step once the stream waits, then takes the records that the step is to bring."""
+    """Does each step once the stream waits, then takes the records that the step should bring."""
     stream = source.stream(subscriptions)
     assert isinstance(stream, AsyncGenerator)
     taken: list[FeedRecord] = []
@@ -75,7 +75,7 @@ def numbers(records: list[FeedRecord]) -> list[int]:
     return [record.ts_event - AT for record in records]
 
 
-async def test_a_growing_file_gives_each_line_once_it_is_whole(
+async def test_a_growing_file_delivers_each_line_when_it_is_complete(
     tmp_path: Path, garbage: list[tuple[str, str]]
 ) -> None:
     path = tmp_path / "ticks.jsonl"
@@ -100,7 +100,7 @@ async def test_a_growing_file_gives_each_line_once_it_is_whole(
     assert source.health.state == "connected"
 
 
-async def test_rotation_and_truncation_lose_nothing_that_was_whole(
+async def test_rotation_and_truncation_lose_no_complete_line(
     tmp_path: Path, garbage: list[tuple[str, str]]
 ) -> None:
     path = tmp_path / "ticks.jsonl"
@@ -132,7 +132,7 @@ async def test_rotation_and_truncation_lose_nothing_that_was_whole(
     ]
 
 
-async def test_a_file_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
+async def test_a_missing_file_is_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "later.csv"
     source = FileSource(str(path), poll_seconds=0.02)
     with pytest.raises(WorldError, match=r"later\.csv: there is no such file"):
@@ -183,7 +183,7 @@ async def test_the_rows_of_two_subjects_never_mix(tmp_path: Path, garbage: list[
         ({"ts": AT} | {f"v{n}": 1 for n in range(300)} | {"price": 1}, "301 values, at most 200 are taken"),
     ],
 )
-async def test_a_row_that_is_no_record_says_why(
+async def test_a_row_that_is_no_record_has_a_reason(
     tmp_path: Path, garbage: list[tuple[str, str]], row: dict[str, Any], reason: str
 ) -> None:
     path = tmp_path / "ticks.jsonl"
@@ -228,7 +228,7 @@ async def test_whole_files_of_candles_are_read_from_csv_and_parquet_alike(
     assert garbage == [("c.csv, line 52: it has 2 columns, the header has 6", "1,2")]
 
 
-def test_a_wrong_path_or_option_tells_what_to_change(tmp_path: Path) -> None:
+def test_a_wrong_path_or_option_is_refused_with_what_to_change(tmp_path: Path) -> None:
     for options, message in (
         ({}, "needs the option path: set FEED_OPT_PATH=FILE.jsonl"),
         ({"path": "a.txt"}, "should end in one of .jsonl, .ndjson, .csv, .parquet"),
@@ -251,7 +251,7 @@ async def test_a_csv_without_a_time_column_is_the_operators_to_change(tmp_path: 
     lines=st.lists(st.text('ab"{}é,', max_size=12), max_size=30),
     cuts=st.lists(st.integers(1, 40), max_size=40),
 )
-def test_however_a_file_is_written_its_whole_lines_come_once_in_order(
+def test_however_a_file_is_written_its_complete_lines_come_once_in_order(
     tmp_path_factory: pytest.TempPathFactory, lines: list[str], cuts: list[int]
 ) -> None:
     path = tmp_path_factory.mktemp("grown") / "x.jsonl"
@@ -271,7 +271,7 @@ def test_however_a_file_is_written_its_whole_lines_come_once_in_order(
     assert [line.first for line in read] == [n == 0 for n in range(len(lines))]
 
 
-def test_a_line_without_end_costs_itself_and_no_memory(tmp_path: Path) -> None:
+def test_an_endless_line_costs_itself_and_no_memory(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(b"a" * (3 * LINE_BYTES_MAX) + b"\nb\n")
     grown = GrownLines(path)

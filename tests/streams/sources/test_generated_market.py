@@ -1,4 +1,4 @@
-"""The made-up market: the same everywhere, in any cuts, and worth predicting."""
+"""The generated market: the same everywhere, in any parts, and worth predicting."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T0 = 1_677_628_800_000
 MINUTE = 60_000
 DAY = 86_400_000
 BTC = Subscription("generated", "BTCUSDT", "candle", "1m")
-# Changes only with the market itself: whoever changes it gives every recorded demo another past.
+# Changes only with the market itself. Such a change gives every recorded demo another past.
 FIRST_DAY_SHA256 = "c2d9a4d90ee141c674e7276b8472e2038987a601066c80c1f9192613ed291290"
 
 
@@ -66,7 +66,7 @@ def test_another_process_with_another_hash_seed_makes_the_same_day() -> None:
     second=st.integers(0, 400),
     granularity=st.sampled_from(["1m", "5m", "1h"]),
 )
-def test_a_stretch_in_two_cuts_is_the_stretch(start: int, first: int, second: int, granularity: str) -> None:
+def test_a_span_in_two_parts_is_the_span(start: int, first: int, second: int, granularity: str) -> None:
     wanted = Subscription("generated", "ETHUSDT", "candle", granularity)
     start_ms = T0 + start * MINUTE + 17
     cut_ms, end_ms = start_ms + first * MINUTE, start_ms + (first + second) * MINUTE
@@ -75,7 +75,7 @@ def test_a_stretch_in_two_cuts_is_the_stretch(start: int, first: int, second: in
     assert all(start_ms <= record.at <= end_ms for record in whole)
 
 
-def test_every_candle_is_a_candle_and_opens_where_the_last_closed() -> None:
+def test_every_candle_is_valid_and_opens_where_the_last_closed() -> None:
     records = stretch(T0 + MINUTE, T0 + 5 * DAY)
     assert [record.at for record in records] == list(range(T0 + MINUTE, T0 + 5 * DAY + 1, MINUTE))
     for before, record in zip([None, *records], records, strict=False):
@@ -110,7 +110,7 @@ def test_seeds_and_subjects_are_different_markets() -> None:
     assert (len(digests), len(closes)) == (6, 3)
 
 
-def test_the_market_has_trends_returns_and_unrest_that_lasts() -> None:
+def test_the_market_has_trends_returns_and_persistent_volatility() -> None:
     closes = [float(record.values["close"]) for record in stretch(T0 + MINUTE, T0 + 20 * DAY)]
     moves = [after / before - 1 for before, after in pairwise(closes)]
     sizes = [abs(move) for move in moves]
@@ -126,13 +126,13 @@ def test_three_days_of_minutes_are_made_at_once() -> None:
     assert loops(lambda: stretch(T0 + MINUTE, T0 + 3 * DAY, seed=12345)) < 3
 
 
-def test_what_the_market_does_not_make_is_refused() -> None:
+def test_requests_for_other_kinds_are_refused() -> None:
     for kind, granularity in (("tick", "1m"), ("candle", "1s")):
         with pytest.raises(OperatorError, match="makes candles of 1m and longer, not"):
             stretch(T0, T0 + DAY, Subscription("generated", "BTCUSDT", kind, granularity))
 
 
-def test_the_source_goes_on_live_where_history_ended() -> None:
+def test_the_source_continues_live_where_history_ended() -> None:
     def clock() -> int:
         return T0 + 10 * MINUTE - 40 + int(asyncio.get_running_loop().time() * 1000)
 

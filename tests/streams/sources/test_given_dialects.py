@@ -1,4 +1,4 @@
-"""Files as people have them: every layout that is read, by `--candles` and `feeds import` alike, and every refusal."""
+"""Files as users have them: every layout that `--candles` and `feeds import` read, and every refusal."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def written(path: Path, content: str | bytes) -> Path:
 
 
 def both(path: Path, subscription: Subscription = BTC, **reading: Any) -> list[FeedRecord]:
-    """What both readers make of a file: the same. Raises what both raise."""
+    """The result of both readers, which must be the same. Raises what both raise."""
     how = make_reading(**reading)
     defaults = {"source": "candles", "subject": subscription.subject, "kind": "candle"}
     defaults["granularity"] = subscription.granularity
@@ -69,7 +69,7 @@ def zipped(members: dict[str, str | bytes], packing: int = zipfile.ZIP_DEFLATED)
 
 
 def _flipped(packed: bytes, where: bytes) -> bytes:
-    """One byte of what stands there in plain is another letter or digit."""
+    """One visible byte is replaced by another letter or digit."""
     at = packed.index(where)
     return packed[:at] + bytes([packed[at] ^ 1]) + packed[at + 1 :]
 
@@ -125,9 +125,7 @@ CDD = "https://www.CryptoDataDownload.com\nunix,date,symbol,open,high,low,close,
 )  # fmt: skip
 def test_a_layout_is_read_by_both_readers_alike(tmp_path: Path, name: str, content: str | bytes) -> None:
     path = written(tmp_path / name, content)
-    if (
-        name == "polygon.csv"
-    ):  # X:BTC-USD, alone in its file, stands for BTCUSDT where one subject is asked for
+    if name == "polygon.csv":  # X:BTC-USD, alone in its file, counts as BTCUSDT if one subject is requested
         assert [
             record.subject for record in given_records(path, {**TICKS, "kind": "candle", "granularity": "1m"})
         ] == ["X:BTC-USD"]
@@ -139,7 +137,7 @@ def test_a_layout_is_read_by_both_readers_alike(tmp_path: Path, name: str, conte
     ]
 
 
-def test_each_row_is_in_its_own_unit_and_headers_come_in_the_middle(tmp_path: Path) -> None:
+def test_each_row_is_in_its_own_unit_and_headers_may_come_in_the_middle(tmp_path: Path) -> None:
     header = "open_time,open,high,low,close,volume,close_time,quote_volume,count,a,b,ignore\n"
     rows = [f"{T0 + n * MINUTE}{'000' * (n >= 6)},{DUMP}\n" for n in range(12)]
     path = written(tmp_path / "a.csv", "".join([*rows[:6], header, *rows[6:]]))
@@ -154,7 +152,7 @@ def test_dates_alone_are_midnight_of_daily_candles(tmp_path: Path) -> None:
         both(path)
 
 
-def test_rows_in_any_order_are_put_in_order_and_repeats_counted(tmp_path: Path) -> None:
+def test_rows_in_any_order_are_sorted_and_repeats_counted(tmp_path: Path) -> None:
     order = [3, 2, 1, 0, 4, 5, 3, 4]
     path = written(tmp_path / "a.csv", HEADER + "".join(f"{T0 + n * MINUTE},{KLINE}\n" for n in order))
     assert [record.ts_event for record in both(path)] == [T0 + n * MINUTE for n in range(6)]
@@ -162,7 +160,7 @@ def test_rows_in_any_order_are_put_in_order_and_repeats_counted(tmp_path: Path) 
     assert file.account.text() == "6 records, 2 rows that came again"
 
 
-def test_empty_minutes_are_holes_and_counted(tmp_path: Path) -> None:
+def test_empty_minutes_are_gaps_and_counted(tmp_path: Path) -> None:
     empty = "".join(f"{T0 + n * MINUTE},NaN,NaN,NaN,NaN,{'NaN' if n % 2 else '0'}\n" for n in range(1, 1500))
     path = written(tmp_path / "a.csv", f"{HEADER}{T0},{KLINE}\n{empty}{T0 + 1500 * MINUTE},{KLINE}\n")
     assert [record.ts_event for record in both(path)] == [T0, T0 + 1500 * MINUTE]
@@ -170,7 +168,7 @@ def test_empty_minutes_are_holes_and_counted(tmp_path: Path) -> None:
     assert file.account.text() == "2 records, 1,499 times without a price (holes)"
 
 
-def test_bad_rows_after_a_step_back_are_told_once_each(tmp_path: Path) -> None:
+def test_bad_rows_after_a_step_back_are_reported_once_each(tmp_path: Path) -> None:
     rows = (
         f"{T0},1,3,0.5,9,10",
         f"{T0 + MINUTE},{KLINE}",
@@ -186,7 +184,7 @@ def test_bad_rows_after_a_step_back_are_told_once_each(tmp_path: Path) -> None:
     ]
 
 
-def test_a_candle_that_is_not_over_is_left_out(tmp_path: Path) -> None:
+def test_an_unfinished_candle_is_left_out(tmp_path: Path) -> None:
     from coordinator.streams.clock import wall_ms
 
     opened = wall_ms() // 86_400_000 * 86_400_000
@@ -195,7 +193,7 @@ def test_a_candle_that_is_not_over_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stamp", ["59999", "60000", "59.999"])
-def test_candles_stamped_at_their_end_are_said_so(tmp_path: Path, stamp: str) -> None:
+def test_candles_stamped_at_their_end_are_recognised(tmp_path: Path, stamp: str) -> None:
     time = f"2023-03-01T00:00:{stamp}Z" if "." in stamp else str(T0 + int(stamp))
     path = written(tmp_path / "a.csv", f"timestamp,open,high,low,close,volume\n{time},{KLINE}\n")
     assert [record.ts_event for record in both(path, stamp="close")] == [T0]
@@ -222,7 +220,7 @@ def test_columns_can_be_named_by_name_and_by_number(tmp_path: Path) -> None:
         make_reading("price")
 
 
-def test_prices_below_zero_are_read_where_the_operator_says_so(tmp_path: Path) -> None:
+def test_prices_below_zero_are_read_if_the_operator_allows_them(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", f"{HEADER}{T0},-1.43,0.01,-2.5,-2.5,100\n{T0 + MINUTE},0,0,0,0,0\n")
     assert len(both(path, any_price=True)) == 2
     with pytest.raises(OperatorError, match=r"open is -1\.43, and a price is above zero"):
@@ -282,7 +280,7 @@ def test_prices_below_zero_are_read_where_the_operator_says_so(tmp_path: Path) -
         ("blank rows.csv", f"{HEADER}{T0},,,,,\n", "none of its rows is a record that was asked for"),
     ],
 )  # fmt: skip
-def test_a_file_that_cannot_be_used_is_refused_in_one_line_with_the_true_reason(
+def test_an_unusable_file_is_refused_in_one_line_with_the_true_reason(
     tmp_path: Path, name: str, content: str | bytes, complaint: str
 ) -> None:
     path = written(tmp_path / name, content)
@@ -300,7 +298,7 @@ def test_a_file_that_cannot_be_used_is_refused_in_one_line_with_the_true_reason(
 @given(
     at=st.integers(0, 10_000), bit=st.integers(0, 7), how=st.sampled_from(["a.csv.gz", "a.zip", "a.parquet"])
 )
-def test_a_flipped_bit_of_an_archive_never_ends_in_anything_but_one_line(
+def test_a_flipped_bit_of_an_archive_always_ends_in_one_line(
     tmp_path_factory: pytest.TempPathFactory, at: int, bit: int, how: str
 ) -> None:
     data = bytearray(_packed(how))
@@ -331,7 +329,7 @@ for at in range(int(sys.argv[2]), len(_packed("a.parquet")), int(sys.argv[3])):
 
 
 def test_no_flipped_bit_of_a_parquet_file_ends_the_process(tmp_path: Path) -> None:
-    """From within pyarrow it once did, for a damaged description of a column; so in a process of its own."""
+    """It once did, inside pyarrow, for a damaged description of a column. So it runs in a separate process."""
     read = subprocess.run(
         [sys.executable, "-c", _READS_EACH, str(tmp_path / "a.parquet"), "1", "7"],
         capture_output=True, text=True, check=False, timeout=LIMIT_SECONDS, cwd=Path(__file__).parents[3],
@@ -371,7 +369,7 @@ def test_a_parquet_file_whose_text_is_a_bomb_is_refused(tmp_path: Path) -> None:
         read_candles(tmp_path / "a.parquet", BTC)
 
 
-def test_a_flipped_byte_of_a_parquet_file_with_sums_is_told(tmp_path: Path) -> None:
+def test_a_flipped_byte_of_a_parquet_file_with_checksums_is_reported(tmp_path: Path) -> None:
     columns: dict[str, Any] = {name: [100.5] * 60 for name in ("open", "high", "low", "close", "volume")}
     columns["open_time"] = [T0 + n * MINUTE for n in range(60)]
     path = tmp_path / "a.parquet"
@@ -393,7 +391,7 @@ def ticks(path: Path) -> list[tuple[int, int, dict[str, str]]]:
     return [(record.ts_event, record.revision, record.values) for record in given_records(path, TICKS)]
 
 
-def test_trades_interleaved_from_two_ends_of_a_month_are_put_in_order(tmp_path: Path) -> None:
+def test_trades_interleaved_from_two_ends_of_a_month_are_sorted(tmp_path: Path) -> None:
     header = "agg_trade_id,price,quantity,first_trade_id,last_trade_id,transact_time,is_buyer_maker\n"
     rows = [(1, T0), (9, T0 + 10**9), (2, T0 + 28), (10, T0 + 10**9), (3, T0 + 28), (3, T0 + 28)]
     path = written(tmp_path / "a.csv", header + "".join(f"{n},{n}.5,0.1,1,1,{at},true\n" for n, at in rows))

@@ -1,4 +1,4 @@
-"""Files that an operator gives: whose records they are, and what is wrong with them, by file and row."""
+"""Files that an operator imports: the subjects of their records, and errors by file and row."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_csv_of_candles_keeps_its_digits(tmp_path):
     assert second.subject == "BTCUSDT"
 
 
-def test_a_packed_file_and_json_lines_are_read_alike(tmp_path):
+def test_a_compressed_file_and_json_lines_are_read_alike(tmp_path):
     packed, lines = tmp_path / "c.csv.gz", tmp_path / "c.jsonl"
     packed.write_bytes(gzip.compress("\n".join([HEADER, line(0)]).encode()))
     values = {"open": "1.10", "high": "2", "low": "1", "close": "1.50", "volume": "3"}
@@ -40,7 +40,7 @@ def test_a_packed_file_and_json_lines_are_read_alike(tmp_path):
     assert read(packed, **BTC) == read(lines)
 
 
-def test_folders_say_whose_records_they_are_and_columns_know_better(tmp_path):
+def test_folders_tell_the_subject_of_records_and_columns_take_precedence(tmp_path):
     folder = (
         tmp_path / "source=pyth" / "subject=BTC%2FUSD" / "kind=tick" / "granularity=1s" / "date=2023-11-14"
     )
@@ -70,14 +70,14 @@ def test_a_row_that_cannot_be_a_fact_is_named(tmp_path, text, complaint):
         read(tmp_path / "c.csv", **BTC)
 
 
-def test_what_the_file_does_not_say_is_asked_for(tmp_path):
+def test_missing_information_is_requested_from_the_operator(tmp_path):
     (tmp_path / "c.csv").write_text("\n".join([HEADER, line(0)]))
     with pytest.raises(OperatorError, match="says no kind, granularity: give --kind --granularity"):
         read(tmp_path / "c.csv", source="binance", subject="BTCUSDT")
 
 
 @pytest.mark.parametrize(("name", "complaint"), [("none.csv", "no such file"), ("empty", "no file in it")])
-def test_what_is_no_file_of_records_is_said(tmp_path, name, complaint):
+def test_a_file_without_records_is_reported(tmp_path, name, complaint):
     (tmp_path / "x.txt").write_text("")
     (tmp_path / "empty").mkdir()
     with pytest.raises(OperatorError, match=complaint):
@@ -89,7 +89,7 @@ def test_a_file_named_by_hand_is_read_whatever_its_name(tmp_path):
     assert [len(read(file, **BTC)) for file in given_files(tmp_path / "candles.txt")] == [1]
 
 
-def test_a_broken_archive_is_said(tmp_path):
+def test_a_broken_archive_is_reported(tmp_path):
     (tmp_path / "c.csv.gz").write_bytes(gzip.compress(f"{HEADER}\n{line(0)}\n".encode() * 99)[:60])
     with pytest.raises(OperatorError, match=r"c\.csv\.gz, line .*: the gzip data ends in the middle"):
         read(tmp_path / "c.csv.gz", **BTC)

@@ -1,4 +1,4 @@
-"""What the stream withholds, history gives: afterwards the log and the exchange hold the same candles."""
+"""History fills the gaps of the stream: afterwards the log and the exchange have the same candles."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def digest(rows: Iterable[tuple[str, int, str]]) -> str:
 
 
 async def test_a_restart_backfills_exactly_what_was_missed(exchange: Any) -> None:
-    """A life, an outage of 1,500 minutes, another life: asked from the watermark on, history fills the hole."""
+    """A life, an outage of 1,500 minutes, another life: history fills the gap from the watermark on."""
     stage, log = FeedStage(), []
     exchange.script = [
         [exchange.message(0), exchange.message(1), exchange.message(2, closed=False), "hold"],
@@ -69,7 +69,7 @@ async def test_a_restart_backfills_exactly_what_was_missed(exchange: Any) -> Non
 async def test_a_candle_that_the_exchange_corrects_is_recorded_again_with_a_higher_revision(
     exchange: Any,
 ) -> None:
-    """The exchange closes a minute twice, with another price; then history says the later one once more."""
+    """The exchange closes a minute twice with different prices, then history sends the later one once more."""
     stage, log = FeedStage(), []
     corrected = exchange.row(1)
     corrected[4] = "20001.05000000"
@@ -93,10 +93,10 @@ async def test_a_candle_that_the_exchange_corrects_is_recorded_again_with_a_high
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_random_ranges_withheld_by_the_stream_leave_no_trace_in_the_log(
-    exchange: Any, seed: int
-) -> None:
-    """Two subjects; messages withheld, repeated, late, and connections lost in between; holes asked for at the end."""
+async def test_random_gaps_of_the_stream_leave_no_trace_in_the_log(exchange: Any, seed: int) -> None:
+    """Two subjects; missing, repeated and late messages, and connections lost in between. Gaps are requested at the
+    end.
+    """
     random, count = Random(seed), 1_200
     sent = {"BTCUSDT": 0, "ETHUSDT": 0}
     exchange.candles_count, exchange.now_ms = count, FIRST_OPEN + count * MINUTE

@@ -1,4 +1,6 @@
-"""Ways out of the node: every variable that people set for proxies and certificates works, or is refused by its name."""
+"""Connections out of the node: every variable that users set for proxies and certificates works, or is refused by its
+name.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,7 @@ def test_a_proxy_is_used_for_others_and_never_for_this_machine(environ, url, pro
         (".", FOREIGN, False),
     ],
 )
-def test_no_proxy_excepts_names_suffixes_addresses_networks_and_ports(no_proxy, url, excepted):
+def test_no_proxy_exempts_names_suffixes_addresses_networks_and_ports(no_proxy, url, excepted):
     for name in ("no_proxy", "NO_PROXY"):
         assert (proxy_for(url, PROXY | {name: no_proxy}) is None) is excepted
 
@@ -84,12 +86,12 @@ def test_no_proxy_excepts_names_suffixes_addresses_networks_and_ports(no_proxy, 
     "value",
     ["http://[::1", "ftp://proxy:1", "http://proxy:99999", "http://", "http://proxy:x", "socks4://p:1"],
 )
-def test_a_proxy_that_is_none_is_refused_by_its_variable(variable, value):
+def test_an_invalid_proxy_is_refused_by_its_variable(variable, value):
     with pytest.raises(OperatorError, match=f"{variable} is not a proxy"):
         proxy_for(FOREIGN, {variable: value})
 
 
-def test_a_refused_proxy_does_not_tell_its_password():
+def test_a_refused_proxy_does_not_show_its_password():
     with pytest.raises(OperatorError) as refused:
         proxy_for(FOREIGN, {"https_proxy": "http://user:s3cret@proxy:99999"})
     assert "s3cret" not in str(refused.value)
@@ -99,7 +101,7 @@ def test_a_refused_proxy_does_not_tell_its_password():
     "variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR"]
 )
 @pytest.mark.parametrize("content", [None, "no certificate"])
-def test_certificates_that_are_none_are_refused_by_their_variable(
+def test_invalid_certificates_are_refused_by_their_variable(
     tmp_path: Path, variable: str, content: str | None
 ):
     if content is not None:
@@ -108,7 +110,7 @@ def test_certificates_that_are_none_are_refused_by_their_variable(
         certificates({variable: str(tmp_path / "certificates.pem")})
 
 
-async def test_a_client_is_made_whatever_stands_in_the_environment(monkeypatch: pytest.MonkeyPatch):
+async def test_a_client_can_be_created_with_any_environment(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("NO_PROXY", "localhost,127.0.0.0/8,::1/128,fd00::/8")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
@@ -138,7 +140,7 @@ def test_grpc_is_told_that_this_machine_needs_no_proxy(before, after):
 
 @asynccontextmanager
 async def a_proxy(refusal: bytes = b"") -> AsyncIterator[tuple[int, list[str]]]:
-    """A real CONNECT proxy on this machine, which leads every name here: (its port, what it was asked)."""
+    """A real CONNECT proxy on this machine that resolves every name to it: (its port, the requests it got)."""
     asked: list[str] = []
     open_: set[asyncio.Task[None]] = set()
 
@@ -194,7 +196,7 @@ async def test_a_websocket_goes_through_the_proxy_with_its_login(monkeypatch: py
     "refusal",
     [b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", b"HTTP/1.1 502 No\r\n\r\n", b"nonsense\r\n\r\n"],
 )
-async def test_a_proxy_that_refuses_is_the_worlds_fault_with_its_reason(
+async def test_a_proxy_that_refuses_is_an_outside_failure_with_its_reason(
     monkeypatch: pytest.MonkeyPatch, refusal: bytes
 ):
     async with a_proxy(refusal) as (port, _asked):
@@ -206,7 +208,7 @@ async def test_a_proxy_that_refuses_is_the_worlds_fault_with_its_reason(
     assert "s3cret" not in str(refused.value)
 
 
-async def test_a_proxy_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch):
+async def test_a_missing_proxy_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     with pytest.raises(OSError, match=r"the proxy 127\.0\.0\.1:9"):
         await open_socket("wss://stream.exchange.test/x", 5.0)

@@ -1,4 +1,4 @@
-"""Sources that other packages bring: found by their metadata, loaded, and listed with what they offer."""
+"""Sources from other packages: found by their metadata, loaded, and listed with what they offer."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class CountingSource:
 
 
 def install(folder: Path, package: str, points: str, module: str) -> None:
-    """What an installer leaves behind: a module and the metadata of its distribution."""
+    """What an installer creates: a module and the metadata of its distribution."""
     (folder / f"{package.replace('-', '_')}.py").write_text(module)
     info = folder / f"{package.replace('-', '_')}-1.2.dist-info"
     info.mkdir()
@@ -89,7 +89,7 @@ def test_a_package_that_cannot_be_loaded_is_listed_with_its_reason_and_hides_no_
         source_by_name("broken")
 
 
-def test_the_built_in_sources_say_what_they_offer() -> None:
+def test_the_built_in_sources_list_what_they_offer() -> None:
     offers = known_sources()
     assert {name: sorted(offer.offers) for name, offer in offers.items()} == {
         "binance": ["candle", "depth", "funding", "tick"],
@@ -103,7 +103,7 @@ def test_the_built_in_sources_say_what_they_offer() -> None:
     assert offers["binance"].offers["candle"] == ("1s", "1m", "5m", "15m", "1h", "4h", "8h", "1d")
 
 
-async def test_the_source_in_the_documentation_works_as_it_stands_there(site: Path) -> None:
+async def test_the_source_in_the_documentation_works_as_printed(site: Path) -> None:
     section = (ROOT / "CONTRIBUTING.md").read_text().partition("## A feed source")[2].partition("\n## ")[0]
     code = section.partition("```python\n")[2].partition("```")[0]
     assert len([line for line in code.partition("class ")[2].splitlines() if line.strip()]) <= 30
@@ -140,7 +140,7 @@ async def test_the_source_in_the_documentation_works_as_it_stands_there(site: Pa
         ({"FEED_SOURCE": "file"}, "needs the option path: set FEED_OPT_PATH=FILE.jsonl"),
     ],
 )
-def test_the_feed_worker_makes_its_source_with_the_options_of_its_environment(
+def test_the_feed_worker_creates_its_source_with_the_options_of_its_environment(
     monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], message: str
 ) -> None:
     from coordinator.streams.agents import workers as run
@@ -152,7 +152,7 @@ def test_the_feed_worker_makes_its_source_with_the_options_of_its_environment(
     assert message in str(error.value)
 
 
-def test_a_new_process_sees_the_package_too(site: Path) -> None:
+def test_a_new_process_finds_the_package_too(site: Path) -> None:
     install(site, "counting-feed3", "counting3 = counting_feed3:CountingSource", PLUGGED)
     code = (
         f"import sys; sys.path.insert(0, {str(site)!r})\n"

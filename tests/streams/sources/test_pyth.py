@@ -65,8 +65,9 @@ def update(*prices: dict[str, Any]) -> str:
 
 
 class LocalPyth:
-    """Hermes and the history server in one. `script`: per connection of the stream, the events to send, then
-    "hold" or the end; a status with headers refuses. `answers` are given before the truth."""
+    """Hermes and the history server in one. `script`: per connection of the stream, the events to send, then "hold" or
+    the end; a status with headers refuses. `answers` are returned before true ones.
+    """
 
     def __init__(self) -> None:
         self.script: list[Any] = []
@@ -247,7 +248,7 @@ async def test_a_subject_may_be_an_id_or_a_full_name(
         ("X/USD", "pyth: X/USD may be FX.X/USD, Metal.X/USD; name the one that you mean"),
     ],
 )
-async def test_a_subject_that_is_no_feed_is_the_operators_to_change(
+async def test_an_unknown_subject_is_the_operators_to_change(
     source: PythSource, subject: str, message: str
 ) -> None:
     with pytest.raises(OperatorError) as error:
@@ -256,7 +257,7 @@ async def test_a_subject_that_is_no_feed_is_the_operators_to_change(
 
 
 @pytest.mark.parametrize("patience", [msgspec.structs.replace(HURRIED, idle_seconds_min=1.0)])
-async def test_a_stream_that_ends_is_busy_or_falls_silent_is_taken_up_again(
+async def test_a_stream_that_ends_is_busy_or_falls_silent_is_connected_again(
     pyth: LocalPyth, source: PythSource
 ) -> None:
     pyth.script = [
@@ -270,7 +271,7 @@ async def test_a_stream_that_ends_is_busy_or_falls_silent_is_taken_up_again(
     began = asyncio.get_running_loop().time()
     records = await first_of(source.stream([BTC]), 3)
     assert [record.ts_event // 1000 - SECOND for record in records] == [0, 1, 2]
-    assert asyncio.get_running_loop().time() - began >= 2  # the pause asked for, and a second of silence
+    assert asyncio.get_running_loop().time() - began >= 2  # the requested pause, and a second of silence
     assert source.health.connections == 3
 
 
@@ -281,7 +282,7 @@ async def test_hermes_may_be_down_when_the_stream_starts(pyth: LocalPyth, source
     assert source.health.state == "connected"
 
 
-async def test_a_missing_key_is_said_and_the_key_is_never_shown(
+async def test_a_missing_key_is_reported_and_the_key_is_never_shown(
     pyth: LocalPyth, source: PythSource, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pyth.script = [(401, {})]
@@ -300,7 +301,7 @@ async def test_a_missing_key_is_said_and_the_key_is_never_shown(
     )
 
 
-async def test_garbage_on_the_stream_is_handed_over_part_by_part(
+async def test_garbage_on_the_stream_is_reported_part_by_part(
     pyth: LocalPyth, source: PythSource, garbage: list[tuple[str, str]]
 ) -> None:
     pyth.script = [
@@ -325,7 +326,7 @@ async def test_garbage_on_the_stream_is_handed_over_part_by_part(
     assert source.health.refused == 7
 
 
-async def test_the_past_of_ticks_comes_by_stretches_each_second_once(
+async def test_the_past_of_ticks_comes_in_parts_with_each_second_once(
     pyth: LocalPyth, source: PythSource
 ) -> None:
     pyth.seconds_published = 250
@@ -355,7 +356,7 @@ async def test_candles_are_pyths_own_bars_with_the_very_digits_that_were_sent(
     assert ("symbol", "Crypto.BTC/USD") in pyth.asked[-1][1]
 
 
-async def test_a_live_candle_is_asked_for_until_it_is_there(
+async def test_a_live_candle_is_requested_until_it_exists(
     pyth: LocalPyth, garbage: list[tuple[str, str]]
 ) -> None:
     now = (SECOND + 59) * 1000 + 900
@@ -409,7 +410,7 @@ async def test_a_live_candle_is_asked_for_until_it_is_there(
         ((403, {}, "no s3cret"), RefusedError, "status 403: no ***; the key is refused here"),
     ],
 )
-async def test_a_history_that_cannot_be_used_says_whose_fault_it_is(
+async def test_an_unusable_history_is_reported_with_whose_fault_it_is(
     pyth: LocalPyth,
     source: PythSource,
     answer: tuple[int, dict[str, str], str],
@@ -431,13 +432,13 @@ async def test_what_pyth_does_not_offer_is_refused(source: PythSource) -> None:
             await whole(source.stream([wanted]))
 
 
-async def test_a_probe_of_hermes_says_why_not(pyth: LocalPyth, source: PythSource) -> None:
+async def test_a_probe_of_hermes_reports_why_it_failed(pyth: LocalPyth, source: PythSource) -> None:
     assert (await source.probe()).ok
     pyth.answers = [(401, {}, "")]
     assert (await source.probe()).reason == f"{pyth.base_url}/hermes: status 401"
 
 
-def test_the_environment_gives_pyth_its_options() -> None:
+def test_pyth_gets_its_options_from_the_environment() -> None:
     environ = {
         "PYTH_API_KEY": "k", "PYTH_HERMES_URL": "http://a/hermes", "FEED_OPT_REQUEST_TIMEOUT_SECONDS": "5",
         "FEED_OPT_BENCHMARKS_URL": "http://b", "PYTH_BENCHMARKS_URL": "http://c", "FEED_SOURCE": "pyth",
@@ -480,7 +481,7 @@ async def test_comments_do_not_keep_a_dead_stream_alive(pyth: LocalPyth, source:
 
 
 @pytest.mark.parametrize("named", [ETH_ID, f"0x{ETH_ID}", "0x" + ETH_ID[:8].upper()])
-async def test_one_removed_id_among_many_is_left_out_and_told(
+async def test_one_removed_id_among_many_is_left_out_and_reported(
     pyth: LocalPyth, source: PythSource, named: str
 ) -> None:
     pyth.script = [(404, {}, f"Price ids not found: {named}"), [update(price(0)), "hold"]]
@@ -491,7 +492,7 @@ async def test_one_removed_id_among_many_is_left_out_and_told(
     assert (last["ids[]"], last["ignore_invalid_price_ids"]) == (BTC_ID, "true")
 
 
-async def test_an_id_that_hermes_does_not_list_is_left_out_and_a_name_is_said_to_be_unknown(
+async def test_an_id_that_hermes_does_not_list_is_left_out_and_an_unknown_name_is_reported(
     pyth: LocalPyth, source: PythSource
 ) -> None:
     gone = Subscription("pyth", "ab" * 32, "tick", "1s")
@@ -503,7 +504,7 @@ async def test_an_id_that_hermes_does_not_list_is_left_out_and_a_name_is_said_to
     assert "Equity.US.AAPL/USD" in source.health.unknown["AAPL/USD"]
 
 
-async def test_a_stream_of_nothing_but_removed_ids_is_the_operators_at_first_and_waited_for_later(
+async def test_a_stream_of_removed_ids_alone_is_the_operators_fault_at_the_start_and_waited_for_later(
     pyth: LocalPyth, source: PythSource
 ) -> None:
     pyth.script = [(404, {}, f"Price ids not found: {BTC_ID}")]
@@ -526,7 +527,7 @@ async def test_two_subjects_that_are_one_price_feed_are_refused(source: PythSour
         await first_of(source.stream([BTC, full]), 1)
 
 
-async def test_a_price_that_is_unsure_stale_or_backwards_is_refused_and_told_once(
+async def test_a_price_that_is_uncertain_stale_or_backwards_is_refused_and_reported_once(
     pyth: LocalPyth, garbage: list[tuple[str, str]]
 ) -> None:
     source = PythSource(
@@ -554,7 +555,7 @@ async def test_a_price_that_is_unsure_stale_or_backwards_is_refused_and_told_onc
     assert source.health.refused == 6
 
 
-async def test_odd_bars_spoil_no_page_and_a_closed_market_is_no_garbage(
+async def test_odd_bars_do_not_spoil_a_page_and_a_closed_market_is_no_garbage(
     pyth: LocalPyth, source: PythSource, garbage: list[tuple[str, str]]
 ) -> None:
     times = [SECOND + 60 * n for n in range(7)]
@@ -585,7 +586,7 @@ async def test_odd_bars_spoil_no_page_and_a_closed_market_is_no_garbage(
 
 
 @pytest.mark.parametrize("status", [404, 410])
-async def test_live_candles_that_are_served_no_more_are_not_asked_for_again(
+async def test_live_candles_that_are_no_longer_offered_are_not_requested_again(
     pyth: LocalPyth, status: int
 ) -> None:
     now = (SECOND + 59) * 1000 + 900

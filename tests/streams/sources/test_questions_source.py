@@ -1,4 +1,4 @@
-"""The source of questions: a file and a folder that grow, a real HTTP endpoint, and lines that cannot be."""
+"""The source of questions: a file and a folder that grow, a real HTTP endpoint, and invalid lines."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def test_a_folder_is_followed_file_by_file(tmp_path: Path) -> None:
     await stream.aclose()
 
 
-async def test_a_post_that_names_its_time_waits_for_it_and_has_a_history(tmp_path: Path) -> None:
+async def test_a_post_with_a_time_waits_for_it_and_has_a_history(tmp_path: Path) -> None:
     path = tmp_path / "posts.jsonl"
     late = STAKES[0] | {"at": "2099-01-01T00:00:00Z"}
     old = STAKES[1] | {"at": "2020-01-01T00:00:00Z"}
@@ -111,7 +111,7 @@ BAD_LINES = [
 
 
 @pytest.mark.parametrize(("line", "words"), BAD_LINES)
-def test_a_line_that_cannot_be_is_refused_with_its_reason(line: str, words: str) -> None:
+def test_an_invalid_line_is_refused_with_its_reason(line: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         read_line(line)
 
@@ -128,7 +128,7 @@ async def test_garbage_is_reported_and_the_next_line_read(tmp_path: Path) -> Non
     assert source.health.refused == 5  # type: ignore[attr-defined]
 
 
-def test_times_in_words_and_the_opening_of_a_post_that_names_its_time() -> None:
+def test_times_may_be_iso_texts_and_the_time_of_a_post_is_the_opening() -> None:
     question = {"question_id": "q1", "payload": {}, "closes_at": "2026-12-01T13:00:00+01:00"}
     post = {"do": "post", "round_id": "r", "at": "2026-11-30T12:00:00Z", "questions": [question]}
     read = read_line(json.dumps(post))
@@ -143,7 +143,7 @@ def test_times_in_words_and_the_opening_of_a_post_that_names_its_time() -> None:
 
 @contextlib.contextmanager
 def endpoint(answers: dict[str, Any], *, compressed: bool = False):
-    """A server whose answers are by cursor; it notes what it was asked."""
+    """A server that answers by cursor and records the requests."""
     asked: list[tuple[str, str, str | None]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -196,7 +196,7 @@ async def test_an_endpoint_is_polled_with_a_cursor() -> None:
 async def test_a_page_that_is_too_large_is_not_read_and_the_next_one_is(
     monkeypatch, compressed: bool
 ) -> None:
-    """Its bytes count as they are without compression, since a small body can hold a large one."""
+    """Its size is counted without compression, because a small body can contain a large one."""
     monkeypatch.setattr(rest, "BODY_BYTES_MAX", 20_000)
     answers = {"": {"posts": [], "cursor": "", "more": "x" * 200_000}}
     with endpoint(answers, compressed=compressed) as (url, asked):
@@ -218,6 +218,6 @@ async def test_a_page_that_is_too_large_is_not_read_and_the_next_one_is(
 
 
 @pytest.mark.parametrize("options", [{}, {"path": "x", "url": "http://127.0.0.1"}, {"file": "x"}])
-def test_options_that_say_nothing_or_two_things_are_refused(options: dict[str, str]) -> None:
+def test_missing_or_contradicting_options_are_refused(options: dict[str, str]) -> None:
     with pytest.raises(OperatorError, match="FEED_OPT_"):
         source_by_name("questions", options)

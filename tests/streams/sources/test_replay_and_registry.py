@@ -1,4 +1,4 @@
-"""The order of a replay, and sources by their names."""
+"""The order of a replay, and sources by name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def record(subject: str, at: int) -> FeedRecord:
     histories=st.dictionaries(st.sampled_from("ABCDE"), st.lists(st.integers(0, 30), unique=True)),
     seed=st.integers(),
 )
-def test_a_replay_groups_all_subjects_by_time_whatever_order_they_are_named_in(
+def test_a_replay_orders_all_subjects_by_time_whatever_order_they_are_named_in(
     histories: dict[str, list[int]], seed: int
 ) -> None:
     recorded = [[record(subject, at) for at in sorted(times)] for subject, times in histories.items()]
@@ -92,7 +92,7 @@ def test_the_built_in_sources_are_known_by_name(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_wrong_name_or_option_tells_what_to_change(
+def test_a_wrong_name_or_option_is_refused_with_what_to_change(
     name: str, options: dict[str, str], message: str
 ) -> None:
     with pytest.raises(OperatorError) as error:

@@ -1,4 +1,4 @@
-"""Recorded messages through a real socket, from another process: nothing lost, nothing twice, no growth of memory."""
+"""Recorded messages through a real socket, from another process: nothing is lost or repeated, and memory does not grow."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GROWTH_MB_MAX = 24
 
 
 def record_messages(path: Path, count: int, first_open_ms: int = FIRST_OPEN) -> tuple[int, str]:
-    """Writes messages of 1s candles, every second one an update of an open candle; (facts, their hash)."""
+    """Writes messages of 1s candles; every second message is an update of an open candle. Returns (facts, their hash)."""
     digest, facts = hashlib.sha256(), 0
     with path.open("w") as file:
         for n in range(count):
@@ -50,7 +50,7 @@ def resident_mb() -> float:
 
 
 @pytest.mark.parametrize("count", [50_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
-async def test_recorded_messages_come_through_whole_in_order_and_in_bounded_memory(
+async def test_recorded_messages_arrive_completely_in_order_and_in_bounded_memory(
     tmp_path: Path, count: int
 ) -> None:
     path = tmp_path / "messages.jsonl"
@@ -81,7 +81,7 @@ async def test_recorded_messages_come_through_whole_in_order_and_in_bounded_memo
             while done < facts:
                 record: FeedRecord = await anext(stream)
                 if record.ts_event <= last[record.subject]:
-                    continue  # said again after a new connection: the log knows it by its id
+                    continue  # sent again after a new connection: the log recognises it by its id
                 last[record.subject] = record.ts_event
                 digest.update(f"{record.subject} {record.ts_event} {record.values['close']}\n".encode())
                 msgspec.json.encode(record)

@@ -1,4 +1,4 @@
-"""Retry-After as servers write it, in seconds after a given moment."""
+"""Retry-After as servers write it, in seconds after a moment."""
 
 from __future__ import annotations
 
