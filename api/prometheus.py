@@ -234,7 +234,7 @@ class _ReadModels(Collector):
             labels=["store"],
         )
         for projection in projector.read.all():
-            if projection.store.horizon is not None:
+            if projection.keeps_past and projection.store.horizon is not None:
                 begins.add_metric([projection.name], projection.store.horizon.from_ms / 1000)
         yield begins
         deleted = CounterMetricFamily(

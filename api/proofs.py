@@ -28,13 +28,12 @@ from coordinator.projections.views.all_views import ReadModels
 from coordinator.projections.views.prediction_places import told_at
 from coordinator.projections.views.predictions import Predictions
 from coordinator.streams.events import ScopeAnswered
-from coordinator.streams.evidence.leaves import Leafed
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.errors import LogError, WorldError
 from coordinator.streams.log.ids import question_of
 
-Rows = dict[tuple[str, int], Leafed]
-"""(topic, offset) -> the row of the decision there."""
+Places = dict[str, list[int]]
+"""Topic -> the offsets of decisions."""
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
     404: {"description": "There is no such prediction, or no signed note commits to its score yet."},
@@ -56,47 +55,40 @@ def router() -> APIRouter:
         """
         files, read = kept_tree(request), sender_of(request).projector.read
         appends: ReadAppends = request.app.state.explainer.appends
-        rows = _rows(read, files, prediction_id)
+        places = _places(read, files, prediction_id)
         return await turns.run(
-            request, lambda: _answer(read.predictions, appends, files, rows, prediction_id)
+            request, lambda: _answer(read.predictions, appends, files, places, prediction_id)
         )
 
     return routes
 
 
-def _rows(read: ReadModels, files: TreeFiles, prediction_id: str) -> Rows:
-    """The rows of what tells of a prediction. They are read where they are folded: the newest are in memory there."""
+def _places(read: ReadModels, files: TreeFiles, prediction_id: str) -> Places:
+    """What tells of a prediction. It is looked up where it is folded: the newest rows are in memory there."""
     try:
         input_id, scope_key, _ = parts_of(read, prediction_id)
     except UnknownFigureError as error:
         raise HTTPException(404, str(error)) from error
     told = told_at(read.predictions, input_id, scope_key)
-    rows = {
-        (topic, offset): row
-        for topic in TELLING
-        for offset in sorted(set(told[topic]))
-        if (row := read.evidence.row(topic, offset)) is not None
-    }
+    places = {topic: sorted(set(told[topic])) for topic in TELLING}
     if files.last is not None and files.last.key_successors:
         rotations = read.evidence.rows("checkpoints", -1, files.last.offset)
-        rows |= {("checkpoints", offset): row for offset, row in rotations if row.ends}
-    return rows
+        places["checkpoints"] = [offset for offset, row in rotations if row.ends]
+    return places
 
 
 def _answer(
-    predictions: Predictions, appends: ReadAppends, files: TreeFiles, rows: Rows, prediction_id: str
+    predictions: Predictions, appends: ReadAppends, files: TreeFiles, places: Places, prediction_id: str
 ) -> Response:
-    wanted: dict[str, list[int]] = {}
-    for topic, offset in rows:
-        wanted.setdefault(topic, []).append(offset)
     try:
-        decisions = appends(wanted)
+        decisions = appends(places)
+        _refuse_hidden(predictions, decisions)
+        told = [decisions[topic, offset] for topic, offsets in places.items() for offset in offsets]
+        content = proof_from(files, told, prediction_id)
     except WorldError as error:
         raise HTTPException(503, str(error), {"Retry-After": "5"}) from error
     except LogError as error:
         raise HTTPException(500, str(error)) from error
-    _refuse_hidden(predictions, decisions)
-    content = proof_from(files, [(decisions[place], row) for place, row in rows.items()], prediction_id)
     if content is None:
         raise HTTPException(
             404, "no signed note commits to the score yet: that of the next checkpoint that pays for it will"

@@ -27,6 +27,7 @@ from coordinator.streams.contract.trial_answers import answers_to_try, more_answ
 from coordinator.streams.durations import DAY_SECONDS
 from coordinator.streams.engine import candles, play
 from coordinator.streams.engine.play import Played
+from coordinator.streams.evidence.leaves import LEAF_TOPICS
 from coordinator.streams.log.errors import OperatorError
 
 MODELS_MEASURED = (10, 50)
@@ -36,6 +37,8 @@ PER_PERIOD = ("snapshots", "checkpoints")
 """Topics that grow with snapshot periods and not with rounds."""
 BATCH_BYTES = 75
 """What Kafka adds to a decision: it is sent in a batch of its own."""
+LEAF_BYTES = 66.3
+"""What the evidence tree's files hold of an append: its entry, the hash of that, and its part of the hashes above."""
 
 BASE_MB = 456
 """The node at rest without models: Kafka, five workers, `up` (`make bench --only node`)."""
@@ -58,6 +61,8 @@ class Costs(msgspec.Struct, frozen=True):
     """Topic -> bytes for each model in it."""
     view_round_bytes: float
     view_prediction_bytes: float
+    round_leaves: float
+    """Appends for a round of one scope that become leaves of the evidence tree."""
     prediction_cpu_seconds: float
     """Of deciding, scoring and folding a prediction, without the model."""
     answer_bytes: float
@@ -82,14 +87,16 @@ class Needs(msgspec.Struct, frozen=True):
     topic_bytes: dict[str, int]
     """On all brokers together."""
     view_bytes: int
+    evidence_bytes: int
+    """Of the tree's files. Nothing of it may go: notes that were signed commit to all of it."""
     memory_mb: int
     cores: float
     message_bytes_max: int
 
     @property
     def disk_bytes(self) -> int:
-        """Topics and read models."""
-        return sum(self.topic_bytes.values()) + self.view_bytes
+        """Topics, read models and the evidence tree."""
+        return sum(self.topic_bytes.values()) + self.view_bytes + self.evidence_bytes
 
 
 def measure(contract: CrunchContract, models: tuple[int, int] = MODELS_MEASURED) -> Costs:
@@ -113,13 +120,14 @@ def measure(contract: CrunchContract, models: tuple[int, int] = MODELS_MEASURED)
         slopes[count] = {name: (after[name] - before[name]) / (long - short) for name in after}
     each = {name: (slopes[many][name] - slopes[few][name]) / (many - few) for name in slopes[few]}
     fixed = {name: slopes[few][name] - each[name] * few for name in each}
-    topics = [name for name in each if name not in ("views", "cpu")]
+    topics = [name for name in each if name not in ("views", "leaves", "cpu")]
     periods = {name: ROUNDS_A_PERIOD if name in PER_PERIOD else 1 for name in topics}
     return Costs(
         {name: max(0.0, fixed[name]) * periods[name] for name in topics},
         {name: max(0.0, each[name]) * periods[name] for name in topics},
         max(0.0, fixed["views"]),
         max(0.0, each["views"]),
+        slopes[few]["leaves"],
         max(0.0, each["cpu"]),
         len(msgspec.json.encode(usual_answer(contract.output_type))),
         schedule.scope.horizon_seconds,
@@ -146,6 +154,7 @@ def need(costs: Costs, plan: Plan) -> Needs:
         round(rounds * plan.models),
         topic_bytes,
         round(rounds * (costs.view_round_bytes + costs.view_prediction_bytes * plan.models)),
+        round(rounds * costs.round_leaves * LEAF_BYTES),
         round(BASE_MB + MODEL_MB * plan.models + open_mb),
         cores,
         8 * 1024 * 1024,
@@ -153,13 +162,16 @@ def need(costs: Costs, plan: Plan) -> Needs:
 
 
 def _measured(contract: CrunchContract, count: int, rounds: int, horizon: int) -> dict[str, float]:
-    """Topic -> bytes; `views` -> bytes of the read models; `cpu` -> seconds of deciding and folding."""
+    """Topic -> bytes; `views` -> bytes of the read models; `leaves` -> appends in the tree; `cpu` -> CPU seconds of
+    deciding and folding.
+    """
     began = time.process_time()
     played = played_with(contract, count, rounds, horizon)
     log = played.engine.log
     with tempfile.TemporaryDirectory(prefix="coordinator-capacity-") as folder:
         models = open_read_models(Path(folder), "capacity", "engine")
-        folder_of = Folder(models.all())
+        # Rows of the tree's leaves leave their read model at each checkpoint: they do not grow with the log.
+        folder_of = Folder([projection for projection in models.all() if projection is not models.evidence])
         for topic in folder_of.readers:
             for offset, record in enumerate(log[topic]):
                 folder_of.fold(topic, offset, record)
@@ -168,7 +180,8 @@ def _measured(contract: CrunchContract, count: int, rounds: int, horizon: int) -
         views = sum(path.stat().st_size for path in Path(folder).rglob("*.sst"))
     cpu = time.process_time() - began
     sizes: dict[str, float] = {topic: kept_bytes(log[topic]) for topic in log.topics}
-    return sizes | {"views": views, "cpu": cpu}
+    leaves = sum(len(log[topic]) for topic in LEAF_TOPICS)
+    return sizes | {"views": views, "leaves": leaves, "cpu": cpu}
 
 
 def played_with(contract: CrunchContract, count: int, rounds: int, horizon: int) -> Played:

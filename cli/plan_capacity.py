@@ -48,9 +48,9 @@ def plan_capacity(
 ) -> None:
     """Say what disk, memory, cores and broker settings a challenge needs, from what its contract costs here.
 
-    The contract is played for a few seconds with stub models, and its costs are measured: bytes of each topic, bytes of
-    the read models, CPU of deciding and scoring. The memory of the workers and the cost of calling a model are figures
-    of `make bench`; a model of yours that computes for long needs its own cores on top.
+    The contract is played for a few seconds with stub models, and its costs are measured: bytes of each topic, of the
+    read models and of the evidence tree, CPU of deciding and scoring. The memory of the workers and the cost of calling
+    a model are figures of `make bench`; a model of yours that computes for long needs its own cores on top.
     """
     settings = read_settings(os.environ)
     path = contract or os.environ.get("CONTRACT") or DEMO_CONTRACT
@@ -86,7 +86,10 @@ def _show(plan: Plan, needs: Needs, costs: Costs) -> None:
         _bytes(sum(needs.topic_bytes.values())),
         ", ".join(f"{topic} {_bytes(size)}" for topic, size in biggest),
     )
-    table.add_row("disk of the read models", _bytes(needs.view_bytes), "")
+    table.add_row("disk of the read models", _bytes(needs.view_bytes), "less with PAST_DAYS")
+    table.add_row(
+        "disk of the evidence tree", _bytes(needs.evidence_bytes), "66 bytes an append, kept for ever"
+    )
     table.add_row(
         "memory",
         f"{needs.memory_mb:,} MB",

@@ -13,7 +13,7 @@ from coordinator.infra.evidence.key import signing_keys
 from coordinator.infra.evidence.tree_files import TreeFiles
 from coordinator.infra.whole_file import write_whole
 from coordinator.streams.evidence.extent import Batch
-from coordinator.streams.evidence.leaves import LEAF_TOPICS, Leafed
+from coordinator.streams.evidence.leaves import LEAF_TOPICS, entry_of
 from coordinator.streams.evidence.merkle import inclusion_proof
 from coordinator.streams.evidence.prediction_proof import is_about, joined, proved
 from coordinator.streams.evidence.proof import Proof
@@ -25,7 +25,8 @@ from coordinator.streams.settings import Settings
 from coordinator.streams.signing.note_keys import NoteError
 
 TELLING = ("inputs", "predictions", "scores")
-Told = list[tuple[Decision, Leafed]]
+Told = list[Decision]
+"""The decisions about a prediction, and those that rotate the key."""
 
 
 async def write_proof(settings: Settings, source: LogSource, prediction_id: str, path: Path) -> int:
@@ -41,14 +42,14 @@ async def write_proof(settings: Settings, source: LogSource, prediction_id: str,
             row = rows.add(decision)
             tells = topic in TELLING and any(is_about(prediction_id, name) for name in row.names)
             if tells or (topic == "checkpoints" and row.ends):  # or it rotates the key
-                told.append((decision, row))
+                told.append(decision)
     files = TreeFiles(settings.data_dir, signing_keys(settings))
     while (pending := files.next(rows)) is not None:
         files.keep(*pending)
     if (content := proof_from(files, told, prediction_id)) is not None:
         write_whole(path, content)
         return len(told)
-    if not any(decision.topic in TELLING for decision, _ in told):
+    if not any(decision.topic in TELLING for decision in told):
         raise OperatorError(f"the topics know nothing of prediction {prediction_id}")
     raise OperatorError(
         f"no checkpoint holds the score of {prediction_id} yet: the next one that pays for it will"
@@ -57,7 +58,7 @@ async def write_proof(settings: Settings, source: LogSource, prediction_id: str,
 
 def proof_from(files: TreeFiles, told: Told, prediction_id: str) -> bytes | None:
     """The proof in the newest tree, which holds all that earlier ones hold; None if it does not prove the prediction
-    yet. `told`: the decisions about the prediction, and those that rotate the key.
+    yet. Raises LogError if a decision is not in the tree though others behind it are.
     """
     batches = list(files.batches())[::-1]
     if not batches:
@@ -73,10 +74,13 @@ def proof_from(files: TreeFiles, told: Told, prediction_id: str) -> bytes | None
 def _proofs(files: TreeFiles, batches: list[Batch], told: Told) -> Iterator[Proof]:
     last = batches[-1]
     subtrees, note = subtrees_of(files.tile, last.size), files.note(last)
-    for decision, row in told:
+    for decision in told:
         batch = next((batch for batch in batches if decision.offset <= batch.runs[decision.topic].end), None)
-        for part, record in enumerate(canonical_records(decision) if batch else (), start=1):
-            index = batch.index_of(decision.topic, row, part)  # type: ignore[union-attr]
+        if batch is None:
+            continue
+        records = canonical_records(decision)
+        first = entry_of(decision.topic, decision.first_offset, decision.offset, records[0])
+        for index, record in enumerate(records, start=files.index_of(batch, decision.topic, first)):
             yield Proof(
                 decision.topic,
                 decision.first_offset,

@@ -19,7 +19,7 @@ from coordinator.streams.evidence.merkle import root
 from coordinator.streams.evidence.notes import Checkpoint, signed_note
 from coordinator.streams.evidence.tiles import ENTRIES, WIDTH, grown, subtrees_of, tile_path
 from coordinator.streams.evidence.tiles import entries_of as entries_in
-from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.log.errors import LogError, OperatorError
 from coordinator.streams.signing.note_keys import SignerKey
 
 BATCHES, NOTES, LATEST = "batches", "notes", "checkpoint"
@@ -47,7 +47,7 @@ class TreeFiles:
     def next(self, rows: LeafRows) -> tuple[Batch, list[bytes]] | None:
         """(next batch, its entries); None if its checkpoint, or something that it was made from, is not there yet.
 
-        Raises OperatorError if the files are of another log.
+        Raises OperatorError if the files are of another log, LeavesMissingError if rows of the next batch have left.
         """
         if self.last is not None:
             self._check_same_log(rows, self.last)
@@ -80,6 +80,18 @@ class TreeFiles:
     def note(self, batch: Batch) -> bytes:
         """The signed note of the tree that ends with this batch."""
         return (self.folder / NOTES / str(batch.number)).read_bytes()
+
+    def index_of(self, batch: Batch, topic: str, entry: bytes) -> int:
+        """The index in the tree of an entry of this batch. Raises LogError if the batch has no such entry."""
+        run = batch.runs[topic]
+        behind = run.first_index + run.count
+        for number in range(run.first_index // WIDTH, -(-behind // WIDTH)):
+            width = min(WIDTH, batch.size - number * WIDTH)
+            entries = entries_in(self.tile(tile_path(ENTRIES, number, width)))
+            for index, stored in enumerate(entries, start=number * WIDTH):
+                if stored == entry and run.first_index <= index < behind:
+                    return index
+        raise LogError(f"the tree in {self.folder} does not hold an append of {topic} that the log has")
 
     def tile(self, path: str) -> bytes:
         """The bytes of a tile. Raises KeyError if there is no such tile."""

@@ -88,6 +88,10 @@ class Database:
                 self._on_damage(self.damage)
         return judged_error
 
+    def condemn(self, reason: str) -> None:
+        """Say that what the database holds is of no use: the next opening rebuilds it from the log."""
+        self._raise(StoreDamagedError(f"{self.path} is of no use: {reason}"))
+
     def get(self, key: bytes) -> bytes | None:
         """The value, or None."""
         try:

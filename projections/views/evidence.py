@@ -1,7 +1,8 @@
-"""The leaves of each counted decision, from which the tree over the log is built.
+"""The leaves of each counted decision that is not in the tree over the log yet.
 
 Folds the topics whose decisions are leaves (`streams/evidence/leaves.py`), each into rows of its own.
-`streams/evidence/extent.py` joins the topics in the order of the tree when a proof is asked for.
+`streams/evidence/extent.py` joins the topics in the order of the tree when a checkpoint closes a batch. Then the rows
+leave, but for those of `checkpoints`, whose rotations of the key are looked up. `api/evidence_loop.py` lets them go.
 
 It reads every decision of the node, so folding must cost very little. Therefore a row holds 16 decisions, and the
 decisions that do not fill a row yet (the tail) are kept in the store's notes, beside the positions.
@@ -18,6 +19,7 @@ import msgspec
 
 from coordinator.projections.folding.projection import Projection, eight, encode_row
 from coordinator.projections.storage.batch import Batch
+from coordinator.projections.storage.past_cut import Horizon
 from coordinator.projections.storage.store import Store
 from coordinator.streams.evidence.leaves import LEAF_TOPICS, Leafed, leafed
 from coordinator.streams.evidence.merkle import HASH_BYTES
@@ -43,6 +45,7 @@ class Evidence(Projection):
     owners: ClassVar[Mapping[bytes, str]] = {first: topic for topic, first in ROWS.items()}
     schema = 2
     keeps_past = False
+    leaving = tuple(first for topic, first in ROWS.items() if topic != "checkpoints")
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
@@ -61,6 +64,20 @@ class Evidence(Projection):
     def _newest_row(self, topic: str) -> list[tuple[bytes, bytes]]:
         newest = next(self.store.scan(ROWS[topic], backwards=True), None)
         return [newest] if newest else []
+
+    def horizon(self, ends: Mapping[str, int]) -> Horizon:
+        """What may leave once the tree has the decisions before these offsets. Of each topic the newest row stays: the
+        number of leaves is counted from it.
+        """
+        before = self.store.horizon
+        cuts = {}
+        for topic, end in ends.items():
+            newest = [int.from_bytes(name[1:], "big") for name, _ in self._newest_row(topic)]
+            cuts[topic] = min([end, *newest])
+        return Horizon(0, cuts, hash_of_left=before.hash_of_left) if before else Horizon(0, cuts)
+
+    def is_over(self, row_key: bytes, row: bytes, horizon: Horizon) -> bool:
+        return _decoder.decode(row)[-1][0] < horizon.cuts[self.owner(row_key)]
 
     def apply(self, decision: Decision, batch: Batch) -> None:
         topic = decision.topic

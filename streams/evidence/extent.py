@@ -15,8 +15,13 @@ import msgspec
 
 from coordinator.streams.evidence.leaves import DRIVER, LEAF_TOPICS, Leafed
 from coordinator.streams.evidence.merkle import HASH_BYTES
+from coordinator.streams.log.errors import CoordinatorError
 
 NOWHERE = -1
+
+
+class LeavesMissingError(CoordinatorError):
+    """The rows do not go on where the tree ends: leaves between them are missing."""
 
 
 class LeafRows(Protocol):
@@ -65,13 +70,29 @@ class Batch(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def next_batch(rows: LeafRows, before: Batch | None) -> Batch | None:
-    """The batch after `before`; None if its checkpoint, or something that it was made from, is not there yet."""
+    """The batch after `before`; None if its checkpoint, or something that it was made from, is not there yet.
+
+    Raises LeavesMissingError.
+    """
     previous = before.runs["checkpoints"].end if before else NOWHERE
     for offset, row in rows.rows("checkpoints", previous):
         if row.names:
+            _check_going_on(rows, before)
             reach = _reach(rows, before, offset)
             return None if reach is None else _batch(rows, before, offset, row.names, *reach)
     return None
+
+
+def _check_going_on(rows: LeafRows, before: Batch | None) -> None:
+    """The first row behind the tree, of each topic, is that of the first leaf that the tree has not."""
+    for topic, end in _ends(before).items():
+        run = before.runs[topic] if before else None
+        leaves = run.first_leaf + run.count if run else 0
+        first = next((row for _, row in rows.rows(topic, end)), None)
+        if first is not None and first.first_leaf != leaves:
+            raise LeavesMissingError(
+                f"the tree has {leaves} leaves of {topic}, the rows go on at {first.first_leaf}"
+            )
 
 
 def _reach(rows: LeafRows, before: Batch | None, offset: int) -> tuple[dict[str, int], list[str]] | None:

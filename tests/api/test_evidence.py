@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import shutil
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from urllib.parse import quote
@@ -30,8 +32,10 @@ from coordinator.infra.evidence.key import signing_key, signing_keys
 from coordinator.infra.evidence.proving import write_proof
 from coordinator.infra.evidence.tree_files import TreeFiles
 from coordinator.projections.explaining.explainer import Explainer
+from coordinator.projections.folding.decisions import Folder
 from coordinator.projections.folding.projector import Projector
 from coordinator.projections.views.all_views import open_read_models
+from coordinator.projections.views.evidence import Evidence
 from coordinator.projections.views.hidden_answers import hidden_until
 from coordinator.streams.audit.explain.again import explain_again
 from coordinator.streams.engine import MemoryLog
@@ -96,6 +100,7 @@ async def node_of(log, tmp_path):
     loop.files = TreeFiles(tmp_path, signing_keys(settings))
     while await loop.look():
         pass
+    await loop.let_go()
     monitor = Monitor(projector, None, lambda: 0, Watches(evidence=loop))
     bundles = KeptBundles(settings, lambda: Source(log))
     explainer = Explainer(MemoryAppends(log), lambda facts: explain_again(facts, ContractShelf()))
@@ -292,6 +297,75 @@ async def test_a_proof_with_an_answer_that_is_still_hidden_is_not_given_out(node
     assert answer.status_code == 409, answer.text
     assert "hidden until 2" in answer.json()["detail"]
     assert b"tlog-proof" not in answer.content
+    read.close()
+
+
+async def test_what_is_in_the_tree_leaves_the_read_model_and_its_hash_stays(node, tmp_path):
+    store = node.read.evidence.store
+    whole = open_read_models(tmp_path / "whole", "cluster", "btc-up").evidence
+    fold_into(Folder([whole]), folded(whole_log().topics))
+    assert sum(1 for _ in store.scan(b"")) < 0.2 * sum(1 for _ in whole.store.scan(b""))
+    assert whole.store.state_hash == store.state_hash == store.recompute_hash()
+    assert list(node.read.evidence.rows("checkpoints", -1)) == list(whole.rows("checkpoints", -1))
+    assert whole.notes() == Evidence(store).notes()
+    assert whole._leaves == Evidence(store)._leaves
+    whole.store.close()
+
+
+async def noted(settings, read):
+    """A loop that has taken in all that is folded, as a node's does; and the notes of its tree."""
+    loop = EvidenceLoop(settings, read.evidence)
+    loop.files = TreeFiles(settings.data_dir, signing_keys(settings))
+    while await loop.look():
+        pass
+    await loop.let_go()
+    return loop, [loop.files.note(batch) for batch in loop.files.batches()]
+
+
+async def test_a_tree_whose_files_are_lost_is_made_again_from_the_log(tmp_path):
+    """Its rows have left, so the projection is set aside at the next start, and folded again."""
+    async with node_of(whole_log(), tmp_path) as node:
+        _, notes = await noted(node.settings, node.read)
+        for folder in ("tile", "batches", "notes"):
+            shutil.rmtree(node.loop.files.folder / folder)
+        _, none = await noted(node.settings, node.read)
+        assert (len(notes), none) == (3, [])
+        assert "the files of the tree are gone" in node.read.evidence.store.damage
+    rebuilt = open_read_models(tmp_path, "cluster", "btc-up")
+    assert "the files of the tree are gone" in rebuilt.evidence.store.set_aside
+    fold_into(Projector(node.settings, rebuilt).folder, folded(whole_log().topics))
+    assert (await noted(node.settings, rebuilt))[1] == notes
+    rebuilt.close()
+
+
+async def test_a_node_that_lets_rows_go_as_it_reads_and_is_started_again_makes_the_same_tree(node, tmp_path):
+    log, rng = folded(whole_log().topics), random.Random(1)
+    settings, starts = Settings(crunch_id="btc-up", data_dir=tmp_path / "again"), 0
+    key = signing_keys(node.settings)
+    shutil.copytree(
+        tmp_path / "evidence", settings.data_dir / "evidence", ignore=lambda *_: ["tile", "batches", "notes"]
+    )
+    while True:
+        read = open_read_models(settings.data_dir, "cluster", "btc-up")
+        folder = Projector(settings, read).folder
+        left = [
+            topic
+            for topic, reader in folder.readers.items()
+            for _ in log.records[topic][reader.next_offset :]
+        ]
+        if not left:
+            break
+        rng.shuffle(left)
+        fold_into(folder, log, left[:90], commit_every=20)
+        _, notes = await noted(settings, read)
+        starts += 1
+        read.close()
+    assert starts > 5
+    assert read.evidence.store.recompute_hash() == node.read.evidence.store.state_hash
+    assert (key.signer({}).verifier, notes) == (
+        signing_key(settings).verifier,
+        (await noted(node.settings, node.read))[1],
+    )
     read.close()
 
 

@@ -162,7 +162,7 @@ def _proofs(log: Any, settings: Settings, key: Any) -> tuple[float, float]:
         for decision in log.decisions(topic):
             row = rows.add(decision)
             for name in row.names if topic in TELLING else ():
-                told.setdefault(name, []).append((decision, row))
+                told.setdefault(name, []).append(decision)
     names = sorted(told)
     names = names[:: max(1, len(names) // PROOFS)]
     files = TreeFiles(settings.data_dir, signing_keys(settings))
@@ -171,7 +171,7 @@ def _proofs(log: Any, settings: Settings, key: Any) -> tuple[float, float]:
     for name in names:
         scope = next(
             event.data.scope_key
-            for decision, _ in told[name]
+            for decision in told[name]
             for event in decision.events
             if isinstance(event, ScopeAnswered)
         )

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from coordinator.cli import capacity
 from coordinator.cli.main import app
 from coordinator.streams.contract import CrunchContract, PredictionScope, Questions, ScheduledPrediction
+from coordinator.streams.evidence.tiles import grown
 from coordinator.streams.log.errors import OperatorError
 
 SHORT = CrunchContract()
@@ -36,12 +37,20 @@ def test_a_plan_is_within_a_fifth_of_a_longer_run_with_more_models(contract):
     for topic in ("inputs", "predictions", "scores", "snapshots"):
         assert planned.topic_bytes[topic] == pytest.approx(took[topic], rel=0.2), topic
     assert planned.view_bytes == pytest.approx(took["views"], rel=0.2)
+    assert planned.evidence_bytes == pytest.approx(took["leaves"] * capacity.LEAF_BYTES, rel=0.2)
     assert planned.predictions == models * 150
+
+
+def test_the_files_of_the_tree_hold_so_much_of_a_leaf():
+    leaves = 100_000
+    entries = [number.to_bytes(32, "big") for number in range(leaves)]
+    tiles = dict(grown(dict[str, bytes]().__getitem__, 0, entries))
+    assert sum(map(len, tiles.values())) == pytest.approx(leaves * capacity.LEAF_BYTES, rel=0.01)
 
 
 def test_needs_grow_with_what_is_asked():
     costs = capacity.Costs(
-        {"scores": 500.0, "snapshots": 800.0}, {"scores": 13.0, "snapshots": 50.0}, 1000, 30, 1e-4, 13, 600
+        {"scores": 500.0, "snapshots": 800.0}, {"scores": 13.0, "snapshots": 50.0}, 1000, 30, 7, 1e-4, 13, 600
     )
     plan = capacity.Plan(10, 2, 60, 1, 600)
     needs = capacity.need(costs, plan)
@@ -59,12 +68,19 @@ def test_a_contract_without_a_grid_is_refused_with_the_reason():
 
 
 def test_the_command_says_it_as_a_table_and_as_json(monkeypatch):
-    costs = capacity.Costs({"scores": 500.0}, {"scores": 13.0}, 1000, 30, 1e-4, 13, 60)
+    costs = capacity.Costs({"scores": 500.0}, {"scores": 13.0}, 1000, 30, 7, 1e-4, 13, 60)
     monkeypatch.setattr("coordinator.cli.plan_capacity.measure", lambda _contract: costs)
     done = CliRunner().invoke(app, ["plan-capacity", "--models", "10", "--days", "1", "--json"])
     assert done.exit_code == 0, done.output
     body = json.loads(done.output)
     assert body["needs"]["predictions"] == 14_400 * body["plan"]["scopes"]
-    assert body["disk_bytes"] == sum(body["needs"]["topic_bytes"].values()) + body["needs"]["view_bytes"]
+    sizes = body["needs"]
+    assert sizes["evidence_bytes"] == pytest.approx(
+        1440 * body["plan"]["scopes"] * 7 * capacity.LEAF_BYTES, abs=1
+    )
+    assert (
+        body["disk_bytes"]
+        == sum(sizes["topic_bytes"].values()) + sizes["view_bytes"] + sizes["evidence_bytes"]
+    )
     shown = CliRunner().invoke(app, ["plan-capacity", "--models", "10", "--days", "1"])
     assert "disk of Kafka" in shown.output
