@@ -81,6 +81,12 @@ class Watch(Board):
                 with suppress(KafkaError, OSError):
                     await self.open()
 
+    def leader(self, topic: str) -> int:
+        """The node id of the broker that leads a topic, as of the last look."""
+        partition = TopicPartition(topic_name(self.crunch_id, topic), PARTITION)
+        node_id: int = self._reader._client.cluster.leader_for_partition(partition)
+        return node_id
+
     async def score_latencies(self, since_ms: int) -> list[float]:
         """Of each round scored since then (ms of the epoch), in order: the seconds from the feed's record that resolved
         it to its score, each as its worker sent it.
@@ -189,6 +195,10 @@ class Cluster:
         newest = max(claims, key=lambda append: append.epoch)
         pid = int(newest.claim.rpartition("-")[2])
         return next(name for name in (f"{role}-a", f"{role}-b") if pid in self._pids[name])
+
+    def leader(self, topic: str) -> str:
+        """The broker that leads a topic, as of the last look."""
+        return BROKERS[self.watch.leader(topic) - 1]
 
     async def takeover(self, fault: str, topic: str, break_it: Callable[[], None]) -> Outcome:
         """Break something; give how long the topic stood still."""

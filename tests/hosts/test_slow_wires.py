@@ -24,11 +24,12 @@ from tests.hosts.wires import Manner
 
 pytestmark = NEEDS_HOSTS
 MEASURED_ROUNDS = 30
-LOST_SHARE = 0.05
+LOST_SHARES = (0.01, 0.05)
+FAR = Manner(delay_ms=100)
+"""Of one broker, each way."""
 SLOW = {
     "50 to 70 ms": Manner(delay_ms=50, jitter_ms=20),
     "200 to 250 ms": Manner(delay_ms=200, jitter_ms=50),
-    # Not seen to the end in this form: the takeovers took 26.7 and 25.6 s, and the run was ended in `verify-e2e`.
 }
 
 
@@ -65,12 +66,25 @@ async def test_workers_far_from_the_brokers_are_later_and_lose_nothing(cluster, 
     assert max(taken_over) <= TAKEOVER_SECONDS_MAX + ROUND_TRIPS_MAX * round_trip_seconds_max
 
 
-async def test_wires_that_lose_packets_lose_no_record(cluster):
+@pytest.mark.parametrize("lost_share", LOST_SHARES)
+async def test_wires_that_lose_packets_lose_no_record(cluster, lost_share):
     await cluster.decided("checkpoints", 2)
-    cluster.network.carry(WORKER_HOSTS, Manner(lost_share=LOST_SHARE))
+    cluster.network.carry(WORKER_HOSTS, Manner(lost_share=lost_share))
     await cluster.decided("scores", 10)
-    what = f"{LOST_SHARE:.0%} of the packets lost"
+    what = f"{lost_share:.0%} of the packets lost"
     await print_latency(cluster, f"of all workers, {what}")
     taken_over = await lose(cluster, "score", what)
     await hold_whole(cluster)
     assert taken_over <= TAKEOVER_SECONDS_MAX
+
+
+async def test_one_broker_that_is_far_makes_the_node_later_and_loses_nothing(cluster):
+    await cluster.decided("checkpoints", 2)
+    broker = cluster.leader("scores")
+    cluster.network.carry([broker], FAR)
+    await cluster.decided("scores", 10)
+    what = f"the leader of scores is {FAR.delay_ms:g} ms away"
+    await print_latency(cluster, what)
+    taken_over = await lose(cluster, "score", what)
+    await hold_whole(cluster)
+    assert taken_over <= TAKEOVER_SECONDS_MAX + ROUND_TRIPS_MAX * 2 * FAR.delay_ms / 1000

@@ -70,6 +70,7 @@ class FeedTenure(Tenure):
             None if self._contracts is None else partial(self._applied_terms, self._contracts)
         )
         self._feeds_owned = OwnedTopic(io, "feeds", owner)
+        self._also.append((self._feeds_owned, self.feeds))
         self._commands: CommandsRead | None = None
         self._writing = asyncio.Lock()
         self._finished = RoundsFinished(io)

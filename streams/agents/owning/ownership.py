@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import structlog
 
+from coordinator.infra.together import together
 from coordinator.streams.agents.owning.log_io import LogIO, Reader, Writer, records_until
 from coordinator.streams.agents.owning.newest_state import newest_state
 from coordinator.streams.events import AnyEvent
@@ -77,6 +78,10 @@ class OwnedTopic:
         """The bytes of the decisions since the last state that is recorded or will be, and of that state."""
         self._state: _StateToRecord | None = None  # to be recorded once its decision is read back
 
+    async def prepare(self, remember: Callable[[Decision], None], stage: AnyStage | None = None) -> None:
+        """Do of `claim` what needs no turn: read the topic up to its end of now, and connect. `claim` goes on there."""
+        await together(self._read_up(remember, stage), self._open_writer())
+
     async def claim(self, remember: Callable[[Decision], None], stage: AnyStage | None = None) -> None:
         """Read the topic, claim it, and hand every counted decision to `remember`, in order.
 
@@ -84,7 +89,10 @@ class OwnedTopic:
         then on the stage's state is recorded now and then. Raises LostOwnershipError when another claim took the epoch
         first.
         """
-        await together(self._read_up(remember, stage), self._open_writer())
+        if self._tail is None or self._writer is None:
+            await self.prepare(remember, stage)
+        else:
+            await self._fold(await self._tail.end(), remember)  # what came since
         if self._writer is None:
             raise RuntimeError
         epoch = self._counter.epoch + 1
@@ -244,20 +252,6 @@ class OwnedTopic:
             await self._writer.close()
         if self._tail is not None:
             await self._tail.close()
-
-
-async def together(*works: Coroutine[Any, Any, None]) -> None:
-    """All of them at the same time: far from the broker each waits for a dozen round trips.
-
-    The first error ends the others, and is raised when they have ended.
-    """
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def pump(stage: AnyStage, owned: OwnedTopic, *, in_thread: bool = False) -> asyncio.Future[int] | None:

@@ -15,8 +15,9 @@ from collections.abc import Awaitable, Callable, Collection
 import structlog
 from aiokafka.errors import KafkaError
 
+from coordinator.infra.together import together
 from coordinator.streams.agents.owning.log_io import LogIO, Reader
-from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic, pump, together
+from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic, pump
 from coordinator.streams.log.counting import Counter, Decision
 from coordinator.streams.log.errors import WorldError
 from coordinator.streams.log.plain_topics import PlainCounter, counter_for
@@ -60,12 +61,16 @@ class Tenure:
         self._tails: list[asyncio.Task[None]] = []
         self._lock = asyncio.Lock()
         self._driver = stage.drivers[0]
+        self._also: list[tuple[OwnedTopic, AnyStage]] = []
+        """What a subclass claims after the stage's topic. It is prepared meanwhile: claims have an order, but the dozen
+        round trips before one need not wait for another."""
         self._followed = stage.sources
         """The sources that are read here; a subclass reads others by itself."""
 
     async def start(self) -> None:
         """Claim and resume. Raises LostOwnershipError, TruncatedTopicError, UnknownEventError."""
-        await self.owned.claim(self.stage.remember, self.stage)
+        claim = self.owned.claim(self.stage.remember, self.stage)
+        await together(claim, *(topic.prepare(stage.remember, stage) for topic, stage in self._also))
         ends: dict[str, int] = {}
         await together(self.resumed_memory(), *(self._open_source(source, ends) for source in self._followed))
         await self._catch_up(ends)

@@ -19,6 +19,7 @@ import msgspec
 import structlog
 
 from coordinator.infra.blobs.aside import beside_the_log
+from coordinator.infra.together import together
 from coordinator.streams.agents.owning.ahead import FeedClock, InputsAhead
 from coordinator.streams.agents.owning.log_io import LogIO, Reader
 from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic, pump
@@ -90,9 +91,7 @@ class PredictTenure(Tenure):
         self._history = FeedHistory(io)
         self._typed = TypedRecords(contracts)
         self._performance = OwnPerformance(io)
-        self._restarted: set[str] = set()
-        """The models that the orchestrator restarted and that had no tick since. They lost what earlier ticks told
-        them, even if the deployment is the same."""
+        self._restarted: set[str] = set()  # no tick since: these models lost what earlier ticks told them
         self._askers = Askers(gateway, monotonic)
         self._strikes = asked.strikes
         self._in_hand = asked.in_hand
@@ -100,22 +99,20 @@ class PredictTenure(Tenure):
         self._holding = holding_nothing if asked.in_hand is None else asked.in_hand.holding
         self.models = ModelStage()
         self._models_owned = OwnedTopic(io, "models", owner)
+        self._also.append((self._models_owned, self.models))
         self._commands: Reader | None = None
         self._commands_counter = PlainCounter("commands")
         self._submissions = Submissions(self.stage, contracts, on_garbage, blobs)
         self._gone = Gone(gateway)
         self._noticed = asked.noticed
-        self._noticing: asyncio.Task[None] | None = None
         self._rounds: dict[asyncio.Task[None], InputReceivedData] = {}
-        """The rounds under way."""
-        # Rounds run in parallel, but decisions must be sent whole, and in the order in which the stage folds them.
+        """The rounds under way. Their decisions are sent whole, in the order in which the stage folds them."""
         self._sending = asyncio.Lock()
 
     async def start(self) -> None:
         """Claim and resume. From then on, record changes of the models even while no input comes."""
         await super().start()
-        self._noticing = asyncio.create_task(self._notice_often(), name="notice-models")
-        self._tails.append(self._noticing)
+        self._tails.append(asyncio.create_task(self._notice_often(), name="notice-models"))
 
     async def _notice_often(self) -> None:
         try:
@@ -129,7 +126,10 @@ class PredictTenure(Tenure):
 
     async def resumed_memory(self) -> None:
         """Claim `models`, too. Its fold gives the roster, and which commands are decided."""
-        await self.claim_also(self._models_owned, self.models.remember, self.models)
+        claim = self.claim_also(self._models_owned, self.models.remember, self.models)
+        await together(claim, self._open_commands())
+
+    async def _open_commands(self) -> None:
         start = min(self.models.need["commands"], self.stage.need["commands"], key=lambda need: need.offset)
         self._commands = await self._io.reader("commands", start.offset)
         self._commands_counter = PlainCounter("commands", start)

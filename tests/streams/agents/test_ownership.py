@@ -143,3 +143,29 @@ async def test_a_replaced_owner_does_not_claim_the_second_topic():
         await tenure.claim_also(OwnedTopic(io, "models", "me"), lambda _decision: None)
     assert io.sends["models"] == 0
     await tenure.close()
+
+
+async def test_a_second_topic_is_read_while_the_first_is_claimed_and_claimed_after_it():
+    """Far from the broker each claim costs a dozen round trips: those before the second need not wait for the first."""
+    io = log_of_ten()
+    io.records["models"].append(claim_of(1))
+    tenure, second, release = Tenure(io, EchoStage(), "me"), OwnedTopic(io, "models", "me"), asyncio.Event()
+    tenure._also.append((second, EchoStage()))
+    plain = tenure.owned.claim
+
+    async def held(*args: object) -> None:
+        await release.wait()
+        await plain(*args)
+
+    tenure.owned.claim = held
+    starting = asyncio.create_task(tenure.start())
+    await until(lambda: second._counter.epoch == 1)
+    assert (io.sends["snapshots"], io.sends["models"]) == (0, 0)
+    io.records["models"].append(claim_of(2))  # it comes between the reading and our claim
+    release.set()
+    await starting
+    assert io.sends["snapshots"] > io.sends["models"] == 0
+    await tenure.claim_also(second, lambda _decision: None)
+    assert (second.epoch, io.sends["models"]) == (3, 1)
+    await tenure.close()
+    await second.close()
