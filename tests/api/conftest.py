@@ -27,9 +27,9 @@ from coordinator.streams.settings import Settings
 
 
 class ScriptedStage:
-    """A command port that answers as the checkpoint stage would: `script(command, offset)` gives its events.
+    """A command port that answers as the checkpoint stage would: `script(command, offset)` returns its events.
 
-    None means that the stage says nothing: it hangs.
+    None means that the stage does not answer.
     """
 
     def __init__(self, projector, log):
@@ -37,7 +37,7 @@ class ScriptedStage:
         self.script = lambda _command, _offset: []
 
     async def send(self, command):
-        if isinstance(command, BindPayees):  # goes before a confirm, and is decided beside it
+        if isinstance(command, BindPayees):  # sent before a confirm, and decided beside it
             self.bound.append(command)
             return -1
         offset = len(self.sent)
@@ -59,7 +59,7 @@ def log():
 
 @contextmanager
 def parts_over(folder, log):
-    """What an application is made over: `.settings`, `.stage`, `.projector`, `.read`."""
+    """The parts for an application: `.settings`, `.stage`, `.projector`, `.read`."""
     settings = Settings(data_dir=folder)
     read = open_read_models(folder, "cluster", log.crunch_id)
     projector = Projector(settings, read)
@@ -79,7 +79,7 @@ def parts(tmp_path, log):
 
 @pytest.fixture
 async def api(parts):
-    """`.get(path)`, `.client`, `.stage`, `.projector`, over `log` as it was when the test began."""
+    """`.get(path)`, `.client`, `.stage` and `.projector` over `log` as it was when the test began."""
     projector, stage = parts.projector, parts.stage
     sender = Sender(projector, stage, wait_seconds=0.2, now_ms=lambda: 1, nonce=lambda: "n")
     key, entry = make_entry("tests", Scope.ADMIN, "s" * 43)

@@ -1,4 +1,4 @@
-"""The real application behind a real socket, over a log from memory: what the fuzzer of `test_fuzz` calls.
+"""The real application behind a real socket, over a log in memory. The fuzzer of `test_fuzz` calls it.
 
 python -m tests.api.fuzz_server PORT FOLDER
 """

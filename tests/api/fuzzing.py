@@ -1,4 +1,4 @@
-"""Schemathesis against an API that listens: every check, its own phases, the links between operations too."""
+"""Schemathesis against a listening API: every check and its own phases, with the links between operations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STREAM = "/reports/live"  # never ends; tested by test_live
 
 ALL_PHASES = "examples,coverage,fuzzing,stateful"
 RANDOM_PHASES = "fuzzing,stateful"
-"""What another seed changes."""
+"""The phases that depend on the seed."""
 
 
 def fuzz(
@@ -26,8 +26,8 @@ def fuzz(
     phases: str = ALL_PHASES,
     seed: int = 1,
 ) -> tuple[int, int, str]:
-    """(exit code, calls made, what was said). Exit code 0: no server error, no undocumented status, no shape that is
-    not the documented one, and none of the other checks failed.
+    """(exit code, number of calls, output). Exit code 0: no server error, no undocumented status, no shape that differs
+    from the documented one, and no other failed check.
     """
     done = subprocess.run(
         [
@@ -63,13 +63,13 @@ def fuzz(
 
 
 def links_covered(output: str) -> int:
-    """How many of the document's links were walked."""
+    """The number of the document's links that were followed."""
     covered = re.search(r"API Links: +([\d,]+) covered", output)
     return int(covered[1].replace(",", "")) if covered else 0
 
 
 def findings(output: str) -> str:
-    """What failed, and how to repeat it; of a call with a very long body its beginning."""
+    """What failed, and how to repeat it. A very long body is cut."""
     return "\n".join(line[:500] for line in output[max(0, output.find("= FAILURES =")) :].splitlines())[
         :8_000
     ]

@@ -1,4 +1,4 @@
-"""The door: who may call what, how often, with how much; and what every answer carries."""
+"""Access: who may call what, how often, with how much; and the headers of every answer."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ OPEN = "open"
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory):
-    """One for all doors: nothing of it is written here."""
+    """One folder for all clients, because nothing is written there."""
     with parts_over(tmp_path_factory.mktemp("doors"), busy_log()) as node_parts:
         yield node_parts
 
 
 @pytest.fixture
 def door(parts):
-    """`door(host, key, reads=..., rate=...)` gives a client of the real application, calling from that address."""
+    """`door(host, key, reads=..., rate=...)` returns a client of the real application that calls from that address."""
     ring = KeyRing(parse_entries("\n".join(line for _, line in KEYS.values()), "test"))
 
     def client(
@@ -115,7 +115,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("host", "scope", "closed", "method", "path", "expected"), CASES)
-async def test_who_may_call_what(door, host, scope, closed, method, path, expected):
+async def test_access_is_as_the_table_says(door, host, scope, closed, method, path, expected):
     async with door(host, scope, closed=closed) as client:
         answer = await client.request(method, path, json={"tx_hash": "x"} if method == "POST" else None)
     if expected == OPEN:
@@ -138,7 +138,7 @@ async def test_who_may_call_what(door, host, scope, closed, method, path, expect
         {"Authorization": "Bearer nope"},
     ],
 )
-async def test_a_wrong_key_is_refused_even_where_none_is_needed_and_is_not_told_back(door, headers):
+async def test_a_wrong_key_is_refused_even_where_none_is_needed_and_is_not_repeated(door, headers):
     async with door(INSIDE, **headers) as client:
         answer = await client.get("/reports/models")
     assert answer.status_code == 401
@@ -146,7 +146,7 @@ async def test_a_wrong_key_is_refused_even_where_none_is_needed_and_is_not_told_
     assert not sent or sent not in answer.text
 
 
-async def test_a_bearer_token_is_a_key_and_a_query_is_none(door):
+async def test_a_bearer_token_is_a_key_and_a_query_parameter_is_none(door):
     key = KEYS[Scope.READ][0]
     async with door(OUTSIDE, closed=True) as client:
         assert (
@@ -156,7 +156,7 @@ async def test_a_bearer_token_is_a_key_and_a_query_is_none(door):
 
 
 async def test_a_page_in_a_browser_may_not_settle_without_a_key(door):
-    """Any page on the operator's screen can make the browser send this from a trusted address."""
+    """Any page on the operator's screen can make the browser send this request from a trusted address."""
     async with door(INSIDE, Origin="http://evil.example") as client:
         assert (await client.post(CONFIRM, json={"tx_hash": "x"})).status_code == 403
         before = await refused(client, "origin")
@@ -164,7 +164,7 @@ async def test_a_page_in_a_browser_may_not_settle_without_a_key(door):
         assert await refused(client, "origin") == before + 1
 
 
-async def test_more_than_the_rate_is_told_to_wait_and_counted_and_the_trusted_are_not(door):
+async def test_callers_above_the_rate_must_wait_and_are_counted_and_trusted_ones_need_not(door):
     async with door(OUTSIDE, rate=5) as client:
         statuses = [(await client.get("/healthz")).status_code for _ in range(20)]
         assert statuses.count(429) >= 5  # at most two windows of five were open meanwhile
@@ -207,7 +207,7 @@ async def test_a_body_that_is_too_long_is_refused_however_it_is_sent(door, chunk
 @pytest.mark.parametrize(
     "path", ["/", "/healthz", "/reports/leaderboard", "/reports/models", "/nowhere", "/metrics"]
 )
-async def test_every_answer_carries_the_headers(door, path):
+async def test_every_answer_has_the_security_headers(door, path):
     async with door() as client:
         answer = await client.get(path)
     for name in HEADERS:
@@ -216,7 +216,7 @@ async def test_every_answer_carries_the_headers(door, path):
     assert "access-control-allow-origin" not in answer.headers
 
 
-async def test_what_we_did_not_expect_is_500_without_a_word_of_it(door, parts, monkeypatch, capsys):
+async def test_an_unexpected_exception_is_500_without_any_detail(door, parts, monkeypatch, capsys):
     def broken(*_args):
         raise ZeroDivisionError("secret-in-a-traceback")
 
@@ -248,7 +248,7 @@ async def test_an_unknown_path_and_a_wrong_method_are_problems(door):
             assert (answer.status_code, answer.headers["content-type"]) == (status, MEDIA_TYPE)
 
 
-async def test_metrics_count_by_template_never_by_path(door):
+async def test_metrics_count_by_route_template_and_not_by_path(door):
     async with door(INSIDE) as client:
         await client.get("/reports/checkpoints/some-id-of-somebody")
         await client.get("/no/such/path")
@@ -260,14 +260,14 @@ async def test_metrics_count_by_template_never_by_path(door):
     assert 'coordinator_predictions{status="scored"}' in text
 
 
-async def test_ready_is_when_all_is_folded(door, parts, monkeypatch):
+async def test_ready_means_that_everything_is_folded(door, parts, monkeypatch):
     async with door() as client:
         assert (await client.get("/readyz")).status_code == 200
         monkeypatch.setitem(parts.projector._ends, "scores", 10**9)
         assert (await client.get("/readyz")).status_code == 503
 
 
-async def test_the_openapi_says_who_may_call_and_how_errors_look(door):
+async def test_the_openapi_document_describes_access_and_errors(door):
     async with door() as client:
         paths = (await client.get("/openapi.json")).json()["paths"]
     assert {} in paths["/reports/models"]["get"]["security"]
@@ -295,7 +295,7 @@ async def test_the_openapi_says_who_may_call_and_how_errors_look(door):
         ("TRACE", "/", Scope.ADMIN),
     ],
 )
-def test_what_is_not_known_needs_the_most(method, path, needed):
+def test_an_unlisted_route_needs_the_highest_scope(method, path, needed):
     assert scope_needed(method, path) is needed
 
 
@@ -321,7 +321,7 @@ def test_entries_are_hashes_with_remarks():
         (f"ops read {'0' * 64}\nops read {'1' * 64}", "line 2: the id ops stands there twice"),
     ],
 )
-def test_entries_that_are_none_are_named_by_their_line_and_not_shown(text, complaint):
+def test_invalid_entries_are_named_by_line_and_not_shown(text, complaint):
     with pytest.raises(OperatorError, match=complaint) as error:
         parse_entries(text, "API_KEYS")
     assert "secret-key-itself" not in str(error.value)
@@ -339,7 +339,7 @@ def test_a_file_of_keys(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["localhost", "127.0.0.1/8", "10.0.0.0/33"])
-def test_networks_that_are_none_are_refused(text):
+def test_invalid_networks_are_refused(text):
     with pytest.raises(OperatorError, match="API_TRUSTED_NETWORKS"):
         networks_of("API_TRUSTED_NETWORKS", text)
 
@@ -353,8 +353,8 @@ def test_the_key_of_a_request():
     assert key_of(Headers({})) is None
 
 
-async def test_settling_without_a_key_must_be_asked_for(door):
-    """Two hints beside each other in `.env` opened it to the internet: what trusts a network no longer lets it settle."""
+async def test_settling_without_a_key_must_be_allowed_explicitly(door):
+    """Two adjacent lines in `.env` used to open it to the internet. Trust in a network no longer allows settling."""
     async with door(INSIDE, keyless=False) as client:
         answer = await client.post(CONFIRM, json={"tx_hash": "x"})
         assert answer.status_code == 401
@@ -373,8 +373,8 @@ PASSED_ON = {
 
 @pytest.mark.parametrize("name", PASSED_ON)
 @pytest.mark.parametrize("peer", [INSIDE, OUTSIDE])
-async def test_a_call_that_a_proxy_passed_on_is_not_trusted_whatever_it_says(door, peer, name):
-    """Found by an attack: uvicorn believed X-Forwarded-For of whoever called from this machine."""
+async def test_a_call_that_a_proxy_passed_on_is_not_trusted_whatever_its_headers(door, peer, name):
+    """Found by an attack: uvicorn believed the X-Forwarded-For of any caller on this machine."""
     async with door(peer, **{name: PASSED_ON[name]}) as client:
         assert (await client.post(CONFIRM, json={"tx_hash": "x"})).status_code == 401
     async with door(peer, closed=True, **{name: PASSED_ON[name]}) as client:
@@ -384,8 +384,8 @@ async def test_a_call_that_a_proxy_passed_on_is_not_trusted_whatever_it_says(doo
 @pytest.mark.parametrize(
     ("forwarded", "status"),
     [
-        ("127.0.0.1", 422),  # the proxy says: this machine
-        (f"127.0.0.1, {OUTSIDE}", 401),  # what stands left of the last one, its caller wrote
+        ("127.0.0.1", 422),  # the proxy's entry: this machine
+        (f"127.0.0.1, {OUTSIDE}", 401),  # the caller wrote what is left of the last entry
         (f"{OUTSIDE}, 127.0.0.1", 422),
         ("127.0.0.1, 10.1.1.1", 422),  # through another of our proxies
         ("not an address", 401),
@@ -406,7 +406,7 @@ async def test_a_named_proxy_is_believed_for_the_last_hop_that_is_no_proxy(door,
         ("node.example", 200), ("NODE.example.:443", 200), ("sub.node.example", 421),
     ],
 )  # fmt: skip
-async def test_a_page_whose_name_points_at_this_machine_is_not_answered(door, host, status):
+async def test_a_page_whose_name_resolves_to_this_machine_is_not_answered(door, host, status):
     """DNS rebinding: its browser sends the page's own name as Host."""
     async with door(INSIDE, hosts=("node.example",), Host=host) as client:
         answer = await client.get("/reports/models")
@@ -415,7 +415,7 @@ async def test_a_page_whose_name_points_at_this_machine_is_not_answered(door, ho
         assert (await client.get("/healthz")).status_code == 200
 
 
-async def test_any_host_where_the_operator_says_so(door):
+async def test_any_host_is_allowed_if_the_operator_says_so(door):
     async with door(INSIDE, hosts=("*",), Host="evil.example") as client:
         assert (await client.get("/reports/models")).status_code == 200
 
@@ -437,13 +437,13 @@ async def test_head_is_answered_wherever_get_is_with_the_same_head_and_no_body(d
                 assert head.headers["content-length"] == got.headers["content-length"]
 
 
-async def test_head_where_only_a_write_is(door):
+async def test_head_is_refused_on_write_routes(door):
     async with door(INSIDE) as client:
         assert (await client.head(CONFIRM)).status_code == 405
 
 
 @pytest.mark.parametrize("path", ["/reports/leaderboard/", "/healthz/", "/metrics/", "/reports/models/"])
-async def test_a_slash_too_many_is_404_and_never_sent_to_another_scheme(door, path):
+async def test_an_extra_slash_is_404_and_never_redirected_to_another_scheme(door, path):
     async with door(INSIDE, **{"X-Forwarded-Proto": "https", "Host": "node"}) as client:
         answer = await client.get(path)
         assert answer.status_code == 404
@@ -453,7 +453,7 @@ async def test_a_slash_too_many_is_404_and_never_sent_to_another_scheme(door, pa
 @pytest.mark.parametrize(
     "path", ["leaderboard", "models", "predictions", "snapshots", "checkpoints", "feeds/tail"]
 )
-async def test_a_name_that_no_route_knows_is_refused_with_what_is_near(api, path):
+async def test_an_unknown_parameter_is_refused_with_similar_names(api, path):
     answer = await api.get(f"/reports/{path}", 422, strat="2023-03-01")
     assert answer["detail"] == "query: 'strat' is no parameter of this route; did you mean 'start'?"
     await api.get(
@@ -462,7 +462,7 @@ async def test_a_name_that_no_route_knows_is_refused_with_what_is_near(api, path
 
 
 @pytest.mark.parametrize("name", ["start", "end", "as_of"])
-async def test_seconds_where_milliseconds_are_meant_are_refused(api, name):
+async def test_seconds_in_place_of_milliseconds_are_refused(api, name):
     answer = await api.get("/reports/predictions", 422, **{name: "1677628800"})
     assert "1970-01-20" in answer["detail"]
     assert "1677628800000?" in answer["detail"]

@@ -1,4 +1,4 @@
-"""Every alert has an entry in the guide, every command in it exists, and what is made from it is up to date."""
+"""Every alert has an entry in the guide, every command in it exists, and the files generated from it are up to date."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ COMMANDS = {" ".join(words): command for words, command in leaves()}
 
 
 def commands_of(name: str) -> list[str]:
-    """The commands of ours on a page: each of `look`, and what stands in backquotes."""
+    """Our commands on a page: each of `look`, and those in backquotes."""
     guide = GUIDES[name]
     quoted = re.findall(r"`([^`]*)`", " ".join((*guide.end, guide.over)))
     return [line for line in (*guide.look, *quoted) if line.startswith("coordinator ")]
 
 
 @pytest.mark.parametrize("name", GUIDES)
-def test_every_command_of_a_page_is_whole(name):
-    """A group's name alone only prints its help, and a command without what it needs prints an error."""
+def test_every_command_on_a_page_is_complete(name):
+    """The name of a group alone only prints its help, and a command without its required options prints an error."""
     for line in commands_of(name):
         words = line.split()[1:]
         length = next((n for n in (2, 1) if " ".join(words[:n]) in COMMANDS), 0)
@@ -72,7 +72,7 @@ def test_every_command_of_a_page_is_whole(name):
         assert sum(param.required for param in arguments) <= len(values) <= len(arguments), line
 
 
-def test_a_page_says_what_is_wrong_what_is_at_risk_what_to_do_and_how_it_is_over():
+def test_a_page_has_the_problem_the_risk_the_action_and_the_end():
     for name, text in runbook.pages().items():
         if name != "index.md":
             for heading in ("What is at risk", "Look", "End it", "How to see that it is over"):
@@ -80,14 +80,14 @@ def test_a_page_says_what_is_wrong_what_is_at_risk_what_to_do_and_how_it_is_over
                 assert body, f"{name}: {heading}"
 
 
-def test_what_is_made_from_the_guide_and_the_events_is_up_to_date():
+def test_files_generated_from_the_guide_and_the_events_are_up_to_date():
     old = [
         path for path, text in observability.files().items() if not path.exists() or path.read_text() != text
     ]
     assert not old, "make observability"
 
 
-async def test_every_figure_that_rules_and_dashboards_name_is_one_of_ours(api):
+async def test_every_metric_that_rules_and_dashboards_use_is_one_of_ours(api):
     text = (await api.client.get("/metrics")).text
     families = list(text_string_to_metric_families(text))
     samples = {sample.name for family in families for sample in family.samples} | {
@@ -136,7 +136,7 @@ async def test_prometheus_own_linter_finds_nothing_in_the_metrics():
     with whole_app() as (_, registry):
         text = generate_latest(registry).decode()
     empty = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
-    # The linter passes over a metric without a sample, as many are on an empty node.
+    # The linter passes over a metric without a sample, and on an empty node there are many.
     samples = [f"{name} 0" for name in empty if f"\n{name}" not in text.replace(f"# TYPE {name} ", "")]
     assert promtool("check", "metrics", text=text + "\n".join(samples) + "\n") == ""
 
@@ -157,13 +157,13 @@ def test_the_asyncapi_document_is_valid_by_its_own_schema():
 
 
 def of_document(document, name):
-    """The validator of a record that holds this message."""
+    """The validator of a record with this message."""
     return jsonschema_rs.validator_for(
         {"$ref": f"#/components/messages/{name}/payload", "components": document["components"]}
     )
 
 
-def test_every_example_of_the_asyncapi_document_and_every_record_of_a_log_is_as_it_says():
+def test_the_examples_of_the_asyncapi_document_and_all_records_of_a_log_are_valid_by_it():
     document = yaml.safe_load((observability.ROOT / "docs/asyncapi.yaml").read_text())
     for name, message in document["components"]["messages"].items():
         for example in message["examples"]:

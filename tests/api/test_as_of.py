@@ -1,4 +1,4 @@
-"""`as_of` and `as_of_offsets` on every route that has a past, against an application over a fold that stops there."""
+"""`as_of` and `as_of_offsets` on every route with a past, compared with an application over a fold that stops there."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def stopped(log, path, until_ms):
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_a_moment_is_answered_as_by_a_node_that_knew_no_more(api, log, tmp_path, seed):
+async def test_a_moment_is_answered_like_a_node_that_knew_no_more(api, log, tmp_path, seed):
     until = START_MS + random.Random(seed).randrange(10 * HOUR_MS) // MINUTE_MS * MINUTE_MS
     then = await stopped(log, tmp_path / "then", until)
     for path in ROUTES:
@@ -79,7 +79,7 @@ async def test_a_moment_is_answered_as_by_a_node_that_knew_no_more(api, log, tmp
 
 
 @pytest.mark.parametrize("path", ROUTES)
-async def test_a_position_that_was_told_gives_the_same_answer_again(api, path):
+async def test_a_returned_position_leads_to_the_same_answer_again(api, path):
     for first in (path, with_moment(path, as_of=START_MS + 5 * HOUR_MS)):
         answer = await api.client.get(first)
         again = await api.client.get(with_moment(path, as_of_offsets=answer.headers["x-log-position"]))
@@ -90,7 +90,7 @@ async def test_a_position_that_was_told_gives_the_same_answer_again(api, path):
 
 
 @pytest.mark.parametrize("path", [*ROUTES, "/reports/leaderboard?end=2023-03-10"])
-async def test_live_answers_say_what_they_stand_for_too(api, path):
+async def test_live_answers_tell_their_position_too(api, path):
     answer = await api.client.get(path)
     assert answer.headers["x-as-of"] == "live"
     hashes = {projection.name: projection.store.state_hash for projection in api.read.all()}
@@ -101,7 +101,7 @@ async def test_live_answers_say_what_they_stand_for_too(api, path):
         assert int(offset) == api.projector.folder.readers[topic].next_offset
 
 
-async def test_the_bounds_of_a_moment_are_inclusive_and_any_way_of_writing_it_is_the_same(api):
+async def test_the_bounds_of_a_moment_are_inclusive_in_any_notation(api):
     first = START_MS
     bodies = {
         (await api.client.get(f"/reports/models?as_of={text}")).content
@@ -112,7 +112,7 @@ async def test_the_bounds_of_a_moment_are_inclusive_and_any_way_of_writing_it_is
     assert await api.get("/reports/models", as_of=first - 1) == []
 
 
-async def test_before_the_log_there_is_nothing_and_after_it_there_is_all(api):
+async def test_before_the_log_there_is_nothing_and_after_it_everything(api):
     for path in ROUTES:
         if path.endswith(("latest", "schema", "history", "state")):
             continue
@@ -149,7 +149,7 @@ async def test_before_the_log_there_is_nothing_and_after_it_there_is_all(api):
         ("as_of_offsets=" + "scores:1." * 900, 422, "characters"),
     ],
 )
-async def test_what_is_no_moment_is_said(api, query, status, says):
+async def test_an_invalid_moment_is_refused(api, query, status, says):
     answer = await api.client.get(f"/reports/leaderboard?{query}")
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
@@ -160,14 +160,14 @@ async def test_what_is_no_moment_is_said(api, query, status, says):
     "path",
     ["invariants", "summary", "predictions.csv", "checkpoints/ckp_1/emission", "checkpoints/ckp_1/prizes"],
 )
-async def test_what_has_no_past_refuses_the_question(api, path):
-    """Answering with the present under another time would be worse; and an old state must not be signed for."""
+async def test_a_route_without_a_past_refuses_as_of(api, path):
+    """The present under another time would be misleading, and nobody must sign for an old state."""
     answer = await api.client.get(f"/reports/{path}?as_of=2023-03-10T00:00:00Z")
     assert answer.status_code == 422
     assert "about now only" in answer.json()["detail"]
 
 
-async def test_a_flood_is_bounded_and_the_rest_is_told_to_come_again(api, monkeypatch):
+async def test_a_flood_of_requests_is_bounded_and_the_rest_must_come_again(api, monkeypatch):
     monkeypatch.setattr(as_of, "WAITING_MAX", 4)
     answers = await asyncio.gather(
         *(api.client.get(f"/reports/leaderboard?as_of={START_MS + i * MINUTE_MS}") for i in range(40))
@@ -179,8 +179,10 @@ async def test_a_flood_is_bounded_and_the_rest_is_told_to_come_again(api, monkey
     assert (await api.client.get(f"/reports/leaderboard?as_of={START_MS}")).status_code == 200
 
 
-async def test_a_kept_answer_is_never_given_for_another_state(api, log):
-    """Kept by position: a moment whose position moves, because more of it became known, is asked anew."""
+async def test_a_cached_answer_is_never_returned_for_another_state(api, log):
+    """Answers are cached by position. A moment whose position moves, because more of it became known, is computed
+    again.
+    """
     path = f"/reports/models?as_of={START_MS + 100 * HOUR_MS}"
     before = await api.client.get(path)
     assert (await api.client.get(path)).content == before.content
@@ -191,7 +193,7 @@ async def test_a_kept_answer_is_never_given_for_another_state(api, log):
     assert after.headers["x-log-position"] != before.headers["x-log-position"]
 
 
-async def test_pages_of_a_past_go_on_in_that_past(api):
+async def test_pages_of_a_past_continue_in_that_past(api):
     path = f"/reports/predictions?limit=7&as_of={START_MS + 3 * HOUR_MS}"
     whole = (await api.client.get(f"/reports/predictions?as_of={START_MS + 3 * HOUR_MS}")).json()
     pages = []
@@ -203,7 +205,7 @@ async def test_pages_of_a_past_go_on_in_that_past(api):
     assert pages == whole
 
 
-async def test_the_document_knows_the_past(api):
+async def test_the_document_describes_the_past(api):
     paths = (await api.get("/openapi.json"))["paths"]
     for path in ROUTES:
         operation = paths[path.split("?")[0].replace("/m1/", "/{model_id}/")]["get"]
@@ -215,7 +217,7 @@ async def test_the_document_knows_the_past(api):
 
 
 class VersionsOf:
-    """The rows of a read model, none of which leaves."""
+    """The rows of a read model, none of which is removed."""
 
     leaving = ()
 
@@ -224,7 +226,7 @@ class VersionsOf:
 
 
 def cut_from(read, from_ms, rows=VersionsOf):
-    """Cut all stores as `PastCutter` does, which only cuts at the beginning of a day."""
+    """Cuts all stores as `PastCutter` does, which itself cuts only at the beginning of a day."""
     for projection in read.all():
         if projection.keeps_past:
             store = projection.store
@@ -236,7 +238,7 @@ def cut_from(read, from_ms, rows=VersionsOf):
 
 
 @pytest.mark.parametrize("path", ROUTES)
-async def test_before_the_horizon_every_route_says_where_it_is_and_from_it_on_answers_as_before(api, path):
+async def test_before_the_horizon_every_route_names_it_and_from_it_on_answers_as_before(api, path):
     asked = [with_moment(path, as_of=START_MS + hours * HOUR_MS) for hours in (4, 5, 9)]
     early = with_moment(path, as_of=START_MS + 3 * HOUR_MS)
     before = [await api.client.get(each) for each in asked]
@@ -247,17 +249,17 @@ async def test_before_the_horizon_every_route_says_where_it_is_and_from_it_on_an
         again = await api.client.get(each)
         assert (again.status_code, again.content) == (answer.status_code, answer.content)
         assert again.headers["x-state-hash"] == answer.headers["x-state-hash"]
-    refused = [await api.client.get(early)]  # though the cache may have it
+    refused = [await api.client.get(early)]  # even if the cache might have it
     if told is not None:
         answer = await api.client.get(with_moment(path, as_of_offsets=told))
         if (answer.status_code, answer.content) != (earlier.status_code, earlier.content):
-            refused.append(answer)  # else no decision that the route reads is between the two moments
+            refused.append(answer)  # otherwise no decision that the route reads is between the two moments
     for answer in refused:
         assert answer.status_code == 410
         assert "holds the past from 2023-03-10T04:00Z on (PAST_DAYS)" in answer.json()["detail"]
 
 
-async def test_what_left_before_the_horizon_is_refused_or_said_and_never_as_if_it_had_not_been(api):
+async def test_rows_removed_before_the_horizon_are_refused_or_reported_and_never_silently_missing(api):
     whole = await api.client.get("/reports/predictions?limit=1000")
     assert "x-past-from" not in whole.headers
     from_ms = START_MS + 4 * HOUR_MS
@@ -275,7 +277,7 @@ async def test_what_left_before_the_horizon_is_refused_or_said_and_never_as_if_i
         assert early.status_code == 410, path
         assert "holds the past from 2023-03-10T04:00Z on (PAST_DAYS)" in early.json()["detail"]
         as_of_later = await api.client.get(f"{path}?end={from_ms - 1}&as_of={from_ms + HOUR_MS}")
-        assert as_of_later.status_code in (410, 422), path  # 422: a file is of now alone
+        assert as_of_later.status_code in (410, 422), path  # 422: a file covers the present only
     for name in sorted(gone)[:3]:
         for path in (f"/reports/explain/predictions/{name}", f"/reports/predictions/{name}/proof"):
             answer = await api.client.get(path)

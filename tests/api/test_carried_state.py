@@ -8,7 +8,7 @@ from coordinator.api.times import naive
 from coordinator.streams.log import ids
 
 
-async def test_what_a_model_carries_is_answered_with_the_round_that_left_it(api):
+async def test_the_state_of_a_model_is_answered_with_its_round(api):
     last = 510 * MINUTE_MS
     assert await api.get("/reports/models/m1/state") == [
         {
@@ -22,12 +22,12 @@ async def test_what_a_model_carries_is_answered_with_the_round_that_left_it(api)
     ]
 
 
-async def test_who_carries_nothing_has_no_rows_and_who_was_never_seen_is_not_found(api):
+async def test_a_model_without_state_has_no_rows_and_an_unknown_model_is_not_found(api):
     assert await api.get("/reports/models/m2/state") == []
     assert (await api.client.get("/reports/models/nobody/state")).status_code == 404
 
 
-async def test_a_prediction_has_the_state_that_its_round_left(api):
+async def test_a_prediction_has_the_state_after_its_round(api):
     rows = await api.get("/reports/predictions?projectIds=m1&projectIds=m2&status=SCORED")
     states = {(row["model_id"], row["input_id"]): row["state"] for row in rows}
     for (model_id, input_id), state in states.items():

@@ -1,4 +1,4 @@
-"""What the web app's charts ask for: the last 30 days by the wall, all models, no limit."""
+"""What the web app's charts request: the last 30 days by the wall clock, all models, no limit."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ DAY_MS = 24 * HOUR_MS
 
 @pytest.fixture
 def log():
-    """As the others' log, and a second subject at each point of its nine hours."""
+    """The log of the other tests, and a second subject at each point of its nine hours."""
     log = busy_log()
     for minute in range(0, 540, 30):
         log.round(minute * MINUTE_MS, {"m1": 0.5, "m2": 0.25}, subject="ETHUSDT")
     return log
 
 
-async def test_what_does_not_fit_is_thinned_evenly_over_the_asked_time_and_says_so(api, monkeypatch):
-    """The newest 1,000 rows of 30 days were the last 2 h 20 min of seven models."""
+async def test_too_many_rows_are_thinned_evenly_over_the_requested_time_and_the_answer_says_so(
+    api, monkeypatch
+):
+    """The newest 1,000 rows of 30 days covered only the last 2 h 20 min of seven models."""
     monkeypatch.setattr(predictions, "DEFAULT_LIMIT", 40)
     asked = {"start": zulu(START_MS), "end": zulu(START_MS + DAY_MS)}
     answer = await api.client.get("/reports/predictions", params=asked)
@@ -40,7 +42,7 @@ async def test_what_does_not_fit_is_thinned_evenly_over_the_asked_time_and_says_
     assert rows == sorted(rows, key=lambda row: row["performed_at"])
 
 
-async def test_what_fits_is_whole_and_a_page_is_the_newest_as_ever(api, monkeypatch):
+async def test_fewer_rows_are_complete_and_a_page_is_the_newest_rows(api, monkeypatch):
     asked = {"start": zulu(START_MS), "end": zulu(START_MS + DAY_MS)}
     answer = await api.client.get("/reports/predictions", params=asked)
     assert "x-thinned" not in answer.headers
@@ -52,8 +54,8 @@ async def test_what_fits_is_whole_and_a_page_is_the_newest_as_ever(api, monkeypa
 
 
 @pytest.mark.parametrize("path", ["predictions", "models/global", "models/params", "snapshots"])
-async def test_a_window_after_a_rehearsing_nodes_clock_ends_at_that_clock(api, path):
-    """A rehearsal of 2023 left every chart empty: the app asked for the last 30 days of today."""
+async def test_a_window_after_the_clock_of_a_rehearsing_node_ends_at_that_clock(api, path):
+    """A rehearsal of 2023 left every chart empty, because the app requested the last 30 days of today."""
     clock = api.read.feeds.clock
     now = START_MS + 1_000 * DAY_MS
     answer = await api.client.get(
@@ -73,7 +75,7 @@ async def test_a_window_that_ends_before_it_begins_is_empty(api, path):
     assert "x-window" not in answer.headers
 
 
-async def test_a_window_that_reaches_back_to_the_clock_and_one_of_a_past_are_as_asked(api):
+async def test_a_window_that_includes_the_clock_and_one_in_the_past_are_as_requested(api):
     clock = api.read.feeds.clock
     inside = await api.client.get(
         "/reports/predictions", params={"start": zulu(clock - HOUR_MS), "end": zulu(clock + DAY_MS)}

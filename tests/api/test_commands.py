@@ -1,4 +1,4 @@
-"""The writes: what is refused here, what the stage refuses, what is answered when it says nothing."""
+"""The write routes: what they refuse themselves, what the stage refuses, and their answer if the stage does not decide."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_an_empty_decision_is_200_and_changes_nothing(api, pending):
 @pytest.mark.parametrize(
     "tx_hash", ["", "abc", TX_HASH[:-3], TX_HASH + "1", "0" * 88, "1" * 9000, TX_HASH + "é"]
 )
-async def test_a_hash_that_is_none_is_422_and_is_not_sent(api, pending, tx_hash):
+async def test_an_invalid_hash_is_422_and_is_not_sent(api, pending, tx_hash):
     assert (await confirm(api, pending, tx_hash)).status_code == 422
     assert api.stage.sent == []
 
@@ -65,8 +65,8 @@ async def test_a_body_without_a_hash_is_422(api, pending):
 
 
 @pytest.mark.parametrize("body", [{"status": "paid"}, {"status": ""}, {"status": None}, {}, ["PAID"]])
-async def test_what_is_no_status_is_422_and_is_not_sent(api, pending, body):
-    """Found by a call to a node at work: the document let any text in, and the stage refused it."""
+async def test_an_unknown_status_is_422_and_is_not_sent(api, pending, body):
+    """Found by a call to a running node: the document allowed any text, and the stage refused it."""
     answer = await api.client.patch(f"/reports/checkpoints/{pending}/status", json=body)
     assert answer.status_code == 422
     assert isinstance(answer.json()["detail"], str)
@@ -79,7 +79,7 @@ async def test_an_unknown_checkpoint_is_404_and_is_not_sent(api):
 
 
 @pytest.mark.parametrize(("http_status", "state"), [(409, "SUBMITTED"), (422, "PENDING"), (404, "(none)")])
-async def test_what_the_stage_refuses_is_answered_with_the_state(api, pending, http_status, state):
+async def test_a_refusal_of_the_stage_is_answered_with_the_state(api, pending, http_status, state):
     api.stage.script = refuses(http_status, state)
     answer = await api.client.patch(f"/reports/checkpoints/{pending}/status", json={"status": "PAID"})
     assert answer.status_code == http_status
@@ -87,7 +87,7 @@ async def test_what_the_stage_refuses_is_answered_with_the_state(api, pending, h
     assert isinstance(api.stage.sent[0], ev.AdvanceCheckpoint)
 
 
-async def test_a_patch_moves_on(api, pending):
+async def test_a_patch_changes_the_status(api, pending):
     def claimable(command, offset):
         data = ev.CheckpointAdvancedData(checkpoint_id=command.data.checkpoint_id, command_id=command.id)
         return [ev.CheckpointClaimable(id=f"{command.id}/done", at=START_MS, data=data)]
@@ -100,8 +100,8 @@ async def test_a_patch_moves_on(api, pending):
     assert answer.json()["meta"]["moves"][-1]["status"] == "CLAIMABLE"
 
 
-async def test_a_patch_says_of_which_transaction_it_speaks(api, pending):
-    """The caller's word, else what stands here: the stage refuses what was seen of another one."""
+async def test_a_patch_names_its_transaction(api, pending):
+    """The caller's value, else the recorded one, so that the stage refuses an observation of another transaction."""
     api.stage.script = submits
     await confirm(api, pending)
     api.stage.script = refuses(409, "SUBMITTED")
@@ -117,7 +117,7 @@ async def test_no_decision_in_time_is_202_with_the_commands_id(api, pending):
     assert answer.json()["command_id"] == api.stage.sent[0].id
 
 
-async def test_a_broker_that_does_not_take_it_is_503(api, pending, monkeypatch):
+async def test_a_broker_that_does_not_accept_it_is_503(api, pending, monkeypatch):
     async def send(_command):
         raise WorldError("the command could not be written")
 
@@ -125,8 +125,8 @@ async def test_a_broker_that_does_not_take_it_is_503(api, pending, monkeypatch):
     assert (await confirm(api, pending)).status_code == 503
 
 
-async def test_what_kafka_has_not_confirmed_is_202_with_a_way_to_ask_since_it_may_still_arrive(api, pending):
-    """Found by an attack: "Kafka did not take the command" was said of a command that settled a minute later."""
+async def test_an_unconfirmed_command_is_202_with_a_link_because_it_may_still_arrive(api, pending):
+    """Found by an attack: "Kafka did not take the command" was answered for a command that settled a minute later."""
     late = []
 
     async def send(command):
@@ -141,20 +141,20 @@ async def test_what_kafka_has_not_confirmed_is_202_with_a_way_to_ask_since_it_ma
     assert where in answer.json()["detail"]
     assert (await api.get(where))["state"] == "undecided"
     api.stage.script = submits
-    await honest(late[-1])  # the first binds who is paid
+    await honest(late[-1])  # the first binds the payees
     assert await api.get(where) == {
         "command_id": the_id, "state": "done", "checkpoint_id": pending, "status": "SUBMITTED", "reason": None,
     }  # fmt: skip
 
 
-async def test_what_became_of_a_refused_command_can_be_asked_too(api, pending):
+async def test_the_outcome_of_a_refused_command_can_be_requested_too(api, pending):
     api.stage.script = refuses(409, "PAID")
     the_id = (await confirm(api, pending)).json()["command_id"]
     outcome = await api.get(f"/reports/commands/{the_id}")
     assert (outcome["state"], outcome["reason"]) == ("refused", "not legal here")
 
 
-async def test_a_release_offers_what_was_withheld(api, log):
+async def test_a_release_offers_a_withheld_checkpoint(api, log):
     withheld_id = (await api.get("/reports/checkpoints", status="WITHHELD"))[0]["id"]
 
     def releases(command, _offset):
@@ -171,7 +171,7 @@ async def test_a_release_offers_what_was_withheld(api, log):
     assert (await api.get(f"/reports/checkpoints/{withheld_id}/emission"))["crunch"]
 
 
-async def test_a_release_needs_no_body_and_says_what_still_forbids_it(api):
+async def test_a_release_needs_no_body_and_reports_what_still_forbids_it(api):
     withheld_id = (await api.get("/reports/checkpoints", status="WITHHELD"))[0]["id"]
     api.stage.script = refuses(409, "WITHHELD")
     answer = await api.client.post(f"/reports/checkpoints/{withheld_id}/release")

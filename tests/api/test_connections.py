@@ -1,4 +1,4 @@
-"""Connections that cost their owner nothing: none may keep the API from answering others. On real sockets."""
+"""Connections that cost their owner nothing must not keep the API from answering others. On real sockets."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from coordinator.infra.processes.sockets import listen
 
 async def endless():
     while True:
-        await asyncio.sleep(0)  # as what is read from a thread does
+        await asyncio.sleep(0)  # as reading in a thread does
         yield b"x" * 65_536
 
 
 async def app(scope, receive, send):
-    """`/endless` streams for ever, `/echo` reads its body, all else is `ok`."""
+    """`/endless` streams without end, `/echo` reads its body, everything else is `ok`."""
     if scope["path"] == "/endless":
         await StreamingResponse(endless())(scope, receive, send)
         return
@@ -97,7 +97,7 @@ SLOW = {
 
 
 @pytest.mark.parametrize("sent", SLOW.values(), ids=SLOW)
-async def test_who_says_a_request_slowly_is_dropped(sent):
+async def test_a_client_that_sends_a_request_slowly_is_dropped(sent):
     async with serving() as (here, _, connect):
         reader, _ = await connect(sent)
         assert await dropped(reader)
@@ -117,7 +117,7 @@ async def test_a_byte_now_and_then_is_as_slow_as_none():
         assert ended.result()
 
 
-async def test_who_does_not_read_an_answer_is_dropped_and_the_route_is_told():
+async def test_a_client_that_does_not_read_an_answer_is_dropped_and_the_route_notices():
     async with serving() as (here, _, connect):
         await connect(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
         async with limit():
@@ -126,7 +126,7 @@ async def test_who_does_not_read_an_answer_is_dropped_and_the_route_is_told():
         assert not here.open
 
 
-async def test_a_head_without_an_end_is_dropped_by_its_size(monkeypatch):
+async def test_an_endless_head_is_dropped_by_its_size(monkeypatch):
     monkeypatch.setattr(connections, "HEAD_SECONDS_MAX", 3600.0)
     async with serving() as (_, _, connect):
         reader, writer = await connect(b"GET / HTTP/1.1\r\n")
@@ -137,8 +137,8 @@ async def test_a_head_without_an_end_is_dropped_by_its_size(monkeypatch):
         assert await dropped(reader)
 
 
-async def test_when_there_is_no_room_a_new_one_takes_the_place_of_the_one_idle_for_longest(monkeypatch):
-    """1,100 idle sockets at 1,024 descriptors: nobody was answered, a container's health check neither."""
+async def test_without_room_a_new_connection_replaces_the_one_that_is_idle_longest(monkeypatch):
+    """With 1,100 idle sockets at 1,024 descriptors nobody was answered, not even a container's health check."""
     monkeypatch.setattr(connections, "HEAD_SECONDS_MAX", 3600.0)
     monkeypatch.setattr(connections, "WRITE_SECONDS_MAX", 3600.0)
     async with serving(most=10) as (here, url, connect):
@@ -150,11 +150,11 @@ async def test_when_there_is_no_room_a_new_one_takes_the_place_of_the_one_idle_f
         async with httpx.AsyncClient(verify=NO_CERTIFICATES) as client:
             assert (await client.get(url + "/healthz")).text == "ok"
         assert len(here.open) <= 10
-        await busy.readexactly(1_000_000)  # what is being answered is not dropped for it
+        await busy.readexactly(1_000_000)  # a connection that is being answered is not dropped for it
         assert others
 
 
-async def test_the_time_of_a_connection_that_is_used_begins_anew_with_each_answer(monkeypatch):
+async def test_the_time_limit_of_a_used_connection_restarts_with_each_answer(monkeypatch):
     monkeypatch.setattr(connections, "HEAD_SECONDS_MAX", 3600.0)
     begins = []
     async with serving() as (here, url, _), httpx.AsyncClient(base_url=url, verify=NO_CERTIFICATES) as client:
@@ -168,7 +168,7 @@ async def test_the_time_of_a_connection_that_is_used_begins_anew_with_each_answe
         assert connection.is_late(begins[2] + 3601)
 
 
-def test_the_number_follows_the_descriptors(monkeypatch):
+def test_the_number_of_connections_depends_on_the_descriptors(monkeypatch):
     for soft, wanted in (
         (1_024, 324),
         (256, 64),

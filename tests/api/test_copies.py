@@ -1,4 +1,4 @@
-"""`GET /reports/models/copies`: who answers like whom, over the log, through the API."""
+"""`GET /reports/models/copies`: which models answer alike, over the log, through the API."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROUNDS = 60
 
 @pytest.fixture
 def log():
-    """Sixty rounds: `taker` says what `source` says, `late` a round later; the newest round's horizon is open."""
+    """Sixty rounds: `taker` copies `source`, `late` does so a round later. The horizon of the newest round is open."""
     log = LogBuilder()
     log.terms()
     names = ("source", "taker", "late", "honest")
@@ -75,7 +75,7 @@ async def test_the_evidence_of_each_pair_is_explained_and_every_number_agrees(ap
     assert honest["steps"][-1]["result"][0]["exact"] == "no pair"
 
 
-async def test_an_explanation_of_copies_takes_what_the_report_takes(api):
+async def test_an_explanation_of_copies_has_the_parameters_of_the_report(api):
     short = await api.get("/reports/explain/copies/source", other="taker", rounds=20)
     assert short["steps"][-1]["result"][0]["exact"] == "no pair"  # too few in common
     past = await api.get("/reports/explain/copies/source", other="taker", as_of=START_MS + 40 * MINUTE_MS)
@@ -93,7 +93,7 @@ async def test_an_explanation_of_copies_takes_what_the_report_takes(api):
 @pytest.mark.parametrize(
     "query", [{"rounds": 0}, {"rounds": 1_000_000}, {"correlation_min": 1.5}, {"common": 3}]
 )
-async def test_a_question_without_bounds_is_refused(api, query):
+async def test_a_request_without_bounds_is_refused(api, query):
     await api.get("/reports/models/copies", 422, **query)
 
 
@@ -107,5 +107,5 @@ async def test_a_question_without_bounds_is_refused(api, query):
         (10**400, [float("inf")]),
     ],
 )
-def test_an_answer_is_cut_into_its_numbers(answer, numbers):
+def test_an_answer_is_split_into_its_numbers(answer, numbers):
     assert list(numbers_in(answer)) == numbers

@@ -27,7 +27,7 @@ async def append(api, log, event):
 
 
 async def corrected(api, log, models=MODELS, number=1):
-    """The parent's id, once it is offered and corrected."""
+    """The parent's id, after it was offered and corrected."""
     data = log.checkpoint_data(12 * HOUR_MS, {"m1": 600_000_000, "m4": 400_000_000})
     if number == 1:
         await append(
@@ -44,7 +44,7 @@ async def corrected(api, log, models=MODELS, number=1):
 
 
 async def carrier(api, log, parent, prizes):
-    """The id of the next checkpoint, which carries these prizes."""
+    """The id of the next checkpoint, with these prizes as credits."""
     data = log.checkpoint_data(18 * HOUR_MS, {"m1": 500_000_000, "m4": 500_000_000})
     credit = ev.Credits(
         correction_id="correction/1", checkpoint_id=parent, reason="a wrong close", prizes=prizes
@@ -58,7 +58,7 @@ def amounts(entries):
     return {entry["model_id"]: entry["amount"] for entry in entries}
 
 
-async def test_a_corrected_checkpoint_says_what_is_owed_and_who_has_too_much(api, log):
+async def test_a_corrected_checkpoint_shows_what_is_owed_and_who_has_too_much(api, log):
     parent = await corrected(api, log)
     meta = (await api.get(f"/reports/checkpoints/{parent}"))["meta"]
     (correction,) = meta["corrections"]
@@ -78,7 +78,7 @@ async def test_a_corrected_checkpoint_says_what_is_owed_and_who_has_too_much(api
     assert (await api.get(f"/reports/checkpoints/{parent}"))["status"] == "PENDING"
 
 
-async def test_the_checkpoint_that_carries_it_pays_prizes_of_their_own_with_parent_and_reason(api, log):
+async def test_the_checkpoint_that_carries_it_has_separate_prizes_with_parent_and_reason(api, log):
     parent = await corrected(api, log)
     carrier_id = await carrier(api, log, parent, {"gone": 3, "m4": 7})
     shown = await api.get(f"/reports/checkpoints/{carrier_id}")
@@ -110,7 +110,7 @@ async def test_the_checkpoint_that_carries_it_pays_prizes_of_their_own_with_pare
     }
 
 
-async def test_what_the_chain_takes_is_as_without_credits(api, log):
+async def test_the_emission_for_the_chain_is_the_same_without_credits(api, log):
     parent = await corrected(api, log)
     carrier_id = await carrier(api, log, parent, {"gone": 3, "m4": 7})
     emission = await api.get(f"/reports/checkpoints/{carrier_id}/emission")
@@ -124,7 +124,7 @@ async def test_what_the_chain_takes_is_as_without_credits(api, log):
     assert sum(float(bytes(share)) for share in body["crunchEmission"].values()) == 100
 
 
-async def test_the_newest_correction_counts_and_what_was_carried_is_paid(api, log):
+async def test_the_latest_correction_counts_and_carried_prizes_are_paid(api, log):
     parent = await corrected(api, log)
     await carrier(api, log, parent, {"gone": 3, "m4": 7})
     models = [
@@ -140,7 +140,7 @@ async def test_the_newest_correction_counts_and_what_was_carried_is_paid(api, lo
     assert (amounts(meta["owed"]["to_pay"]), amounts(meta["owed"]["overpaid"])) == ({"m4": 2}, {"gone": 2})
 
 
-async def test_whoever_is_credited_is_bound_to_a_wallet_too(api, log):
+async def test_a_credited_model_is_bound_to_a_wallet_too(api, log):
     parent = await corrected(api, log)
     carrier_id = await carrier(api, log, parent, {"gone": 3})
     wallets = {"gone": PUBKEY, "m4": PUBKEY, "nobody": PUBKEY}

@@ -1,4 +1,4 @@
-"""A disk without room and a disk that is slow are told; a busy one, and a single long write, are not."""
+"""A full disk and a slow disk are reported. A busy one, and a single long write, are not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from coordinator.api.disk_watch import PROBE_FILE, SLOW_LASTING_MS, SLOW_MS, Dis
 
 
 class Disk:
-    """Takes a write when it is told to; each takes as long as the clock is moved meanwhile."""
+    """Accepts a write when it is told to. Each takes as long as the clock is moved meanwhile."""
 
     def __init__(self, monkeypatch, folder):
         self.now, self.taken = 0, threading.Semaphore(0)
@@ -33,7 +33,7 @@ class Disk:
             raise self.error
 
     async def writes(self, took_ms: int) -> None:
-        """The write that is under way ends after so long, and the next one begins."""
+        """The running write ends after this time, and the next one begins."""
         begun = self.began
         self.now += took_ms
         self.taken.release()
@@ -58,7 +58,7 @@ async def disk(monkeypatch, tmp_path):
     await asyncio.wait([running])
 
 
-async def test_a_disk_whose_writes_are_all_slow_is_told_once_it_lasts(disk):
+async def test_a_disk_whose_writes_are_all_slow_is_reported_after_a_while(disk):
     for _ in range(SLOW_LASTING_MS // SLOW_MS - 1):
         await disk.writes(SLOW_MS)
         assert disk.told() == []
@@ -70,7 +70,7 @@ async def test_a_disk_whose_writes_are_all_slow_is_told_once_it_lasts(disk):
     assert disk.told() == []
 
 
-async def test_a_write_that_does_not_end_is_told_while_it_lasts(disk):
+async def test_a_write_that_does_not_end_is_reported_while_it_lasts(disk):
     disk.now += SLOW_LASTING_MS - 1
     assert disk.told() == []
     disk.now += 1
@@ -85,7 +85,7 @@ async def test_one_long_write_among_quick_ones_is_no_slow_disk(disk):
         assert disk.told() == []
 
 
-async def test_a_full_disk_is_none_that_is_slow(disk):
+async def test_a_full_disk_is_not_called_slow(disk):
     disk.error = OSError(errno.ENOSPC, "full")
     await disk.writes(5)
     assert disk.told() == []
@@ -101,7 +101,7 @@ def test_a_write_reaches_the_disk_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_with_little_room(tmp_path, monkeypatch):
+def test_a_disk_with_little_room_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=300_000_000, free=10_000_000))
     (alert,) = full_disk(tmp_path)
     assert "10 of 300 MB are free" in alert.text

@@ -1,4 +1,4 @@
-"""The page that lists every route: whole, from nowhere else, and with nothing of ours unescaped."""
+"""The page that lists every route: complete, loads nothing from elsewhere, and escapes all our texts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def test_it_lists_every_route_of_the_document_and_loads_only_our_files(api
     assert "<script" not in answer.text
 
 
-def test_words_of_a_route_are_no_markup():
+def test_texts_of_a_route_are_no_markup():
     operation = {
         "description": "<script>alert(1)</script>",
         "security": [{}],

@@ -1,4 +1,4 @@
-"""Ensembles on the board, the model page's routes, in lists and in the past: beside the models, without rank."""
+"""Ensembles on the board, the model page's routes, in lists and in the past: listed beside the models, without rank."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WEIGHTS = {"m1": 250_000_000, "m2": 750_000_000, "m3": 0}
 
 @pytest.fixture
 def log() -> LogBuilder:
-    """Two hours of rounds of three models, and of ensembles above all of them, between two, and broken."""
+    """Two hours of rounds of three models, with ensembles that are better than all, between two, and failing."""
     log = LogBuilder()
     log.terms(ensembles=[ev.EnsembleTerms(name=name, hours=0) for name in ("equal", "best", "broken")])
     for i in range(1, 4):
@@ -35,7 +35,7 @@ def log() -> LogBuilder:
     return log
 
 
-async def test_the_board_has_models_alone_unless_it_is_asked(api):
+async def test_the_board_has_models_alone_by_default(api):
     rows = await api.get("/reports/leaderboard")
     assert [(row["rank"], row["model_id"], row["ensemble"]) for row in rows] == [
         (1, "m1", False),
@@ -44,7 +44,7 @@ async def test_the_board_has_models_alone_unless_it_is_asked(api):
     ]
 
 
-async def test_ensembles_stand_where_their_number_belongs_and_have_no_rank(api):
+async def test_ensembles_are_listed_by_their_number_without_rank(api):
     rows = await api.get("/reports/leaderboard?include_ensembles=true")
     assert [(row["rank"], row["model_id"]) for row in rows] == [
         (None, BEST),
@@ -58,19 +58,19 @@ async def test_ensembles_stand_where_their_number_belongs_and_have_no_rank(api):
     assert (best["ranking_score"], best["scored_count"]) == (0.75, 4)
 
 
-async def test_on_the_board_of_a_scope_they_stand_where_their_number_belongs(api):
+async def test_on_the_board_of_a_scope_they_are_listed_by_their_number(api):
     rows = await api.get("/reports/leaderboard?include_ensembles=true&scope=BTCUSDT/60s")
     assert [row["model_id"] for row in rows] == [BEST, "m1", "m2", EQUAL, "m3"]
     rows = await api.get("/reports/leaderboard?scope=BTCUSDT/60s")
     assert [row["model_id"] for row in rows] == ["m1", "m2", "m3"]
 
 
-async def test_pools_have_every_ranked_model_wherever_ensembles_stand(api):
+async def test_pools_have_every_ranked_model_wherever_ensembles_are_listed(api):
     (pool,) = (await api.get("/reports/pools"))["pools"]
     assert [(row["rank"], row["model_id"]) for row in pool["rankings"]] == [(1, "m1"), (2, "m2"), (3, "m3")]
 
 
-async def test_live_rows_say_which_are_ensembles(api):
+async def test_live_rows_mark_ensembles(api):
     rows = api.read.leaderboard.board().rows
     assert [row.model.model_id for row in rows if row.model.status == "ENSEMBLE"] == [BEST, EQUAL]
 
@@ -78,7 +78,7 @@ async def test_live_rows_say_which_are_ensembles(api):
 @pytest.mark.parametrize(
     "path", ["models/global", "models/params", "models/metrics", "models/summary", "snapshots"]
 )
-async def test_lists_have_ensembles_where_they_are_asked_for_or_named(api, path):
+async def test_lists_have_ensembles_if_they_are_requested_or_named(api, path):
     async def listed(query: str) -> set[str]:
         return {row["model_id"] for row in await api.get(f"/reports/{path}{query}")}
 
@@ -87,7 +87,7 @@ async def test_lists_have_ensembles_where_they_are_asked_for_or_named(api, path)
     assert await listed(f"?projectIds={BEST}") == {BEST}
 
 
-async def test_what_an_ensemble_answered_last_and_who_is_in_it(api):
+async def test_the_last_answer_of_an_ensemble_and_its_members_are_shown(api):
     rows = await api.get("/reports/ensembles")
     assert [row["ensemble_id"] for row in rows] == [BEST, BROKEN, EQUAL]
     best, broken, _ = rows
@@ -114,14 +114,14 @@ async def test_what_an_ensemble_answered_last_and_who_is_in_it(api):
     assert (broken["output"], broken["output_bytes"], broken["members"]) == (None, 0, [])
 
 
-async def test_as_of_an_hour_it_is_what_was_then(api):
+async def test_as_of_an_hour_it_is_as_it_was_then(api):
     rows = await api.get(f"/reports/ensembles?as_of={START_MS + 40 * MINUTE_MS}")
     assert {row["performed_at"] for row in rows} == {naive(START_MS + 30 * MINUTE_MS)}
     board = await api.get(f"/reports/leaderboard?include_ensembles=true&as_of={START_MS + 40 * MINUTE_MS}")
     assert BEST in {row["model_id"] for row in board}
 
 
-async def test_an_ensemble_can_be_asked_for_as_a_model_and_another_cannot(api):
+async def test_an_ensemble_can_be_requested_like_a_model_and_an_unknown_one_cannot(api):
     row = await api.get(f"/reports/models/{EQUAL}")
     assert (row["state"], row["model_name"], row["first_seen_at"]) == ("ENSEMBLE", "equal", None)
     assert [row["state"] for row in await api.get(f"/reports/models/{EQUAL}/state")] == [{"position": 90}]

@@ -1,4 +1,4 @@
-"""What a stranger judges by, over HTTP: notes and tiles as files, a bundle that holds, and no answer before its time."""
+"""The evidence for a stranger, over HTTP: notes and tiles as files, a valid bundle, and no answer before its time."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ from coordinator.streams.topology import TOPICS
 
 
 class Source(MemorySource):
-    """It counts how often the log is opened, and may have no broker."""
+    """Counts how often the log is opened, and may have no broker."""
 
     opened, broken = 0, False
 
@@ -66,7 +66,7 @@ class Source(MemorySource):
 
 
 def folded(topics):
-    """A log as `fold_into` takes it."""
+    """A log in the form that `fold_into` needs."""
     return SimpleNamespace(
         records={topic: list(topics.get(topic, ())) for topic in TOPICS}, crunch_id="btc-up"
     )
@@ -114,7 +114,7 @@ async def node_of(log, tmp_path):
     read.close()
 
 
-async def test_each_checkpoint_has_its_note_and_the_newest_is_the_log_s_file(node):
+async def test_each_checkpoint_has_its_note_and_the_latest_is_the_log_s_file(node):
     told = (await node.client.get("/reports/evidence")).json()
     assert [checkpoint_id for note in told["notes"] for checkpoint_id in note["checkpoint_ids"]] == node.ids[
         ::-1
@@ -127,7 +127,7 @@ async def test_each_checkpoint_has_its_note_and_the_newest_is_the_log_s_file(nod
     assert (note.signed_by([key]), note.checkpoint.size) == ([key], told["notes"][0]["leaves"])
 
 
-async def test_the_tiles_that_are_served_make_the_root_that_is_signed(node):
+async def test_the_served_tiles_lead_to_the_signed_root(node):
     newest = Note.parse((await node.client.get("/evidence/checkpoint")).content).checkpoint
     folder = node.loop.files.folder
     served = {}
@@ -151,7 +151,7 @@ async def test_nothing_but_a_tile_is_served_as_one(node, path):
     assert b"PRIVATE" not in answer.content
 
 
-async def test_a_bundle_is_made_once_and_holds(node, tmp_path):
+async def test_a_bundle_is_made_once_and_is_valid(node, tmp_path):
     wanted = node.ids[0]
     answers = await asyncio.gather(
         *(node.client.get(f"/reports/checkpoints/{wanted}/bundle") for _ in range(3))
@@ -166,7 +166,7 @@ async def test_a_bundle_is_made_once_and_holds(node, tmp_path):
     assert judged.manifest.checkpoint_id == wanted
 
 
-async def test_only_the_newest_few_are_kept(node, monkeypatch):
+async def test_only_the_latest_few_are_kept(node, monkeypatch):
     monkeypatch.setattr(kept_bundles, "KEPT_MAX", 2)
     for wanted in node.ids:
         assert (await node.client.get(f"/reports/checkpoints/{wanted}/bundle")).status_code == 200
@@ -174,7 +174,7 @@ async def test_only_the_newest_few_are_kept(node, monkeypatch):
     assert (len(node.ids), ids_on_disk) == (3, set(node.ids[1:]))
 
 
-async def test_a_checkpoint_that_is_not_known_has_none(node):
+async def test_an_unknown_checkpoint_has_no_bundle(node):
     answer = await node.client.get("/reports/checkpoints/ckp_unknown/bundle")
     assert answer.status_code == 404
     assert "no signed note" in answer.json()["detail"]
@@ -190,7 +190,7 @@ def over(node, read, **state):
     return app
 
 
-async def test_a_bundle_with_an_answer_that_is_still_hidden_is_not_given_out(node, tmp_path):
+async def test_a_bundle_with_a_hidden_answer_is_not_returned(node, tmp_path):
     """Another node has folded all but the newest inputs: it does not know yet that their horizons have passed."""
     wanted = node.ids[0]
     end = node.loop.files.batch_of(wanted).runs["predictions"].end
@@ -240,7 +240,7 @@ async def test_a_prediction_s_proof_is_the_one_that_the_command_writes(node, tmp
 
 
 async def test_answers_to_posted_questions_are_proved_and_explained_by_their_own_ids(tmp_path):
-    """Asked again, handed in, void, corrected: the id of each is that of the round in which the answer stands."""
+    """Asked again, handed in, void, corrected: the id of each answer is that of its round."""
     log = questioned_log()
     rosters = {
         event.data.input_id: event.data.roster
@@ -277,8 +277,8 @@ async def test_answers_to_posted_questions_are_proved_and_explained_by_their_own
                 assert "937500000" in str(steps["score"]["result"])
 
 
-async def test_a_proof_with_an_answer_that_is_still_hidden_is_not_given_out(node, tmp_path):
-    """As the bundle: another node does not know yet that the horizons have passed."""
+async def test_a_proof_with_a_hidden_answer_is_not_returned(node, tmp_path):
+    """As for the bundle: another node does not know yet that the horizons have passed."""
     log = whole_log()
     input_id, scope_key, model = scored_predictions()[-1].rsplit("/", 2)
     received = next(

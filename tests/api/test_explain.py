@@ -1,4 +1,6 @@
-"""`/reports/explain`: the routes, what is hidden on each way, and bounded input. The arithmetic: test_explaining."""
+"""`/reports/explain`: the routes, what is hidden on each of them, and bounded input. The arithmetic is tested in
+test_explaining.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,7 @@ async def test_an_answer_that_others_could_copy_is_not_explained_before_its_time
     assert "0.123456" in json.dumps(shown)
 
 
-async def test_nor_as_of_a_time_or_a_position_at_which_it_was_hidden(api, log):
+async def test_it_is_not_explained_as_of_a_time_or_position_at_which_it_was_hidden(api, log):
     before = (await api.client.get(OPEN)).headers["x-log-position"]
     log.inputs_until(OPEN_AT + MINUTE_MS + 1)
     await told(api, log, "inputs")
@@ -54,8 +56,8 @@ async def test_nor_as_of_a_time_or_a_position_at_which_it_was_hidden(api, log):
     assert is_hidden(await api.get(OPEN, as_of_offsets=before))
 
 
-async def test_a_position_that_never_was_shows_no_answer_of_later(api, log):
-    """The newest answers, beside inputs of long ago: what the input's truth is, is then not known."""
+async def test_a_position_that_never_existed_shows_no_later_answer(api, log):
+    """The newest answers beside very old inputs: then the input's truth is not known."""
     position = dict(
         part.split(":") for part in (await api.client.get(OPEN)).headers["x-log-position"].split(".")
     )
@@ -102,5 +104,5 @@ async def test_a_share_a_snapshot_and_a_score_have_their_events_and_positions(ap
         ("snapshots/" + "m" * 300 + "/0", 422, "200 characters"),
     ],
 )
-async def test_what_is_unknown_or_too_long(api, path, code, says):
+async def test_an_unknown_or_too_long_id_is_refused(api, path, code, says):
     assert says in (await api.get(f"/reports/explain/{path}", code))["detail"]

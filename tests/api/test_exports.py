@@ -1,4 +1,4 @@
-"""Predictions as files: every row of the JSON route, in three formats, and no more memory than a page."""
+"""Predictions as files: every row of the JSON route, in three formats, with no more memory than a page."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def table(api, form: str, **params) -> list[dict]:
 
 
 def request(form: str) -> dict:
-    """An ASGI request by hand: what the client does while it is answered is the test's to say."""
+    """An ASGI request by hand, so that the test decides what the client does meanwhile."""
     path = f"/reports/predictions.{form}"
     return {
         "type": "http",
@@ -77,7 +77,7 @@ async def test_every_format_has_every_row_of_the_json_route(api, monkeypatch, ro
 
 
 @pytest.mark.parametrize("form", MEDIA)
-async def test_the_same_filters_as_the_json_route(api, form):
+async def test_an_export_has_the_filters_of_the_json_route(api, form):
     everything = await table(api, form)
     model_id = everything[0]["model_id"]
     some = await table(api, form, projectIds=model_id)
@@ -88,7 +88,7 @@ async def test_the_same_filters_as_the_json_route(api, form):
 
 
 @pytest.mark.parametrize("form", MEDIA)
-async def test_nothing_is_an_empty_file_that_can_be_read(api, form):
+async def test_without_rows_the_file_is_empty_and_readable(api, form):
     assert await table(api, form, end=1) == []
 
 
@@ -98,16 +98,16 @@ def test_a_spreadsheet_runs_nothing_that_a_participant_wrote(text):
 
 
 @pytest.mark.parametrize("cell", ["", "m1", 1, -1.5, None])
-def test_all_else_stays_as_it_is(cell):
+def test_other_texts_are_unchanged(cell):
     assert exports._harmless(cell) is cell
 
 
-async def test_one_export_too_many_is_told_to_come_back_and_places_are_given_back(api, monkeypatch):
+async def test_one_export_too_many_must_come_again_and_places_are_released(api, monkeypatch):
     app = api.client._transport.app
     places = []
 
     def hang(pages):
-        """Takes its place, and is looked at from another request while it runs."""
+        """Takes its place, and is observed from another request while it runs."""
         places.append(pages)
         yield b"{}\n"
         yield b"{}\n"
@@ -127,11 +127,11 @@ async def test_one_export_too_many_is_told_to_come_back_and_places_are_given_bac
         return statuses
 
     assert await ask(0) == [200] * EXPORTS_PER_ADDRESS_MAX + [503]
-    assert await ask(0) == [200] * EXPORTS_PER_ADDRESS_MAX + [503]  # all places were given back
+    assert await ask(0) == [200] * EXPORTS_PER_ADDRESS_MAX + [503]  # all places were released
     assert len(places) == 2 * EXPORTS_PER_ADDRESS_MAX
 
 
-async def test_a_client_that_leaves_gives_its_place_back(api):
+async def test_a_client_that_leaves_releases_its_place(api):
     app = api.client._transport.app
 
     async def leave(message):
@@ -143,7 +143,7 @@ async def test_a_client_that_leaves_gives_its_place_back(api):
     assert await table(api, "csv") != []
 
 
-async def test_many_rounds_are_read_in_looks(api, monkeypatch):
+async def test_many_rounds_are_read_in_parts(api, monkeypatch):
     from coordinator.projections.views import predictions
 
     expected = [prediction.input_id for prediction in api.read.predictions.oldest(0, 2**62)]

@@ -1,4 +1,4 @@
-"""What a model answered is hidden while another could still copy it: until its horizon has passed in event time."""
+"""A model's answer is hidden while another could still copy it: until its horizon has passed in event time."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def output(row):
 
 
 @pytest.mark.parametrize("path", ROUTES)
-async def test_an_open_round_shows_no_answer_and_says_until_when(api, path):
+async def test_an_open_round_shows_no_answer_and_the_time_until_which_it_is_hidden(api, path):
     rows = {row["model_id"]: row for row in await read(api, path)}
     assert {name: row["status"] for name, row in rows.items()} == {
         "m1": "PENDING", "m2": "PENDING", "m3": "ABSENT",
@@ -65,7 +65,7 @@ async def test_an_open_round_shows_no_answer_and_says_until_when(api, path):
 
 
 @pytest.mark.parametrize("path", ROUTES)
-async def test_once_the_horizon_has_passed_the_answer_is_shown_scored_or_not(api, log, path):
+async def test_after_the_horizon_the_answer_is_shown_scored_or_not(api, log, path):
     log.inputs_until(OPEN_AT + MINUTE_MS)  # the last moment of the horizon: others may still be asked
     await take(api, log, "inputs")
     assert all(output(row) is None for row in await read(api, path))
@@ -108,16 +108,16 @@ NAMES = {
     "{name}": "plan",
     "{tile}": "0/000",
 }
-"""What stands for each parameter of a path. A new parameter needs its name here, or its route is not searched."""
+"""The value of each parameter of a path. A new parameter needs its name here, or its route is not searched."""
 
 
 async def everything(api, names=NAMES, **params):
-    """Route -> the body of each GET route that answers, of every checkpoint and model too."""
+    """Route -> the body of each GET route that answers, for every checkpoint and model."""
     document = (await api.client.get("/openapi.json")).json()
     bodies = {}
     for template, methods in [*document["paths"].items(), ("/metrics", {"get": {}})]:
         if "get" not in methods or template.endswith(("live", "/bundle")):
-            continue  # bundles read Kafka: tests/api/test_evidence.py has them
+            continue  # bundles read Kafka: tests/api/test_evidence.py tests them
         checkpoints = [row.checkpoint.checkpoint_id for row in api.read.checkpoints.newest(None)]
         for checkpoint in checkpoints if "{checkpoint_id}" in template else [""]:
             path = template
@@ -130,8 +130,8 @@ async def everything(api, names=NAMES, **params):
     return bodies
 
 
-async def test_no_route_and_no_file_says_one_of_many_answers_of_an_open_round(api, log):
-    # Eight digits each: a shorter one may stand in a number that has nothing to do with it, such as a time.
+async def test_no_route_and_no_file_contains_one_of_many_answers_of_an_open_round(api, log):
+    # Eight digits each: a shorter number may occur by chance in another one, such as a time.
     crowd = {f"crowd-{number}": round(0.70000001 + number * 0.00012347, 8) for number in range(120)}
     secrets = {repr(value).encode() for value in crowd.values()}
     assert len(secrets) == 120
@@ -165,7 +165,7 @@ async def test_a_contract_may_show_answers_as_soon_as_they_are_recorded(api):
 
 
 def test_an_answer_whose_input_is_not_folded_yet_is_hidden(tmp_path, log):
-    """Topics are folded at their own pace: nobody knows yet until when it is to be hidden."""
+    """Topics are folded at their own pace, so it is not known yet until when it must be hidden."""
     read = open_read_models(tmp_path, "cluster", log.crunch_id)
     log.records["inputs"].clear()
     fold_into(Projector(Settings(data_dir=tmp_path), read).folder, log)

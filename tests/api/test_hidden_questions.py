@@ -1,4 +1,4 @@
-"""What was answered to a posted question is hidden until the question is closed: on every route, in files, in a past, in
+"""An answer to a posted question is hidden until the question is closed: on every route, in files, in a past, in
 bundles, in explanations and in the live stream.
 """
 
@@ -49,7 +49,7 @@ OF_QUESTIONS = (
 
 @pytest.fixture
 def log():
-    """A node on which a question is open for ninety days, asked twice and answered by hand."""
+    """A node with a question that is open for ninety days, asked twice and answered by hand."""
     log = busy_log()
     log.tick(OPEN_AT)
     Posted(log).post("r1", "q1", at=10 * HOUR_MS, opens=10 * HOUR_MS, closes=CLOSES - START_MS)
@@ -81,7 +81,7 @@ async def close(api, log, at=OPEN_AT + HOUR_MS):
 
 
 async def everything(api, **params):
-    """Each body, also of the question's own routes, and what a new listener of the live stream is told."""
+    """Each body, also of the question's own routes, and the messages to a new listener of the live stream."""
     bodies = await every_body(api, NAMES | {"{prediction_id}": f"{Q}/question/crowd-7"}, **params)
     live = LiveState(api.read)
     live.turn(api.projector.positions())
@@ -93,13 +93,13 @@ def seen(bodies):
     return {path for path, body in bodies.items() if any(secret in body for secret in SECRETS)}
 
 
-async def test_no_route_and_no_file_says_an_answer_before_the_close(api, log):
+async def test_no_route_and_no_file_contains_an_answer_before_the_close(api, log):
     for params in ({}, {"start": START_MS}, {"as_of": OPEN_AT + 10 * MINUTE_MS}):
         bodies = await everything(api, **params)
         assert len(bodies) > (10 if "as_of" in params else 20)
         assert bodies.keys() >= {*OF_QUESTIONS, "live"}
         assert seen(bodies) == set()
-    # The market goes on for a month; the question stays open, and its answers hidden.
+    # The market goes on for a month. The question stays open, and its answers hidden.
     log.inputs_until(31 * 24 * HOUR_MS)
     await take(api, log, "inputs")
     assert seen(await everything(api, start=START_MS)) == set()
@@ -111,7 +111,7 @@ async def test_no_route_and_no_file_says_an_answer_before_the_close(api, log):
         assert path in seen(bodies)
 
 
-async def test_a_past_before_the_close_stays_hidden_for_ever(api, log):
+async def test_a_past_before_the_close_stays_hidden_for_good(api, log):
     await close(api, log)
     log.tick(OPEN_AT + 2 * HOUR_MS)
     await take(api, log, "feeds")
@@ -119,7 +119,7 @@ async def test_a_past_before_the_close_stays_hidden_for_ever(api, log):
 
 
 @pytest.mark.parametrize("path", ROUTES)
-async def test_each_row_says_until_when(api, path):
+async def test_each_row_has_the_time_until_which_it_is_hidden(api, path):
     rows = [row for row in await read(api, path) if row["model_id"] == "crowd-0"]
     assert len(rows) == 2
     for row in rows:
@@ -127,7 +127,7 @@ async def test_each_row_says_until_when(api, path):
         assert row["output_hidden"] in (True, "True")
 
 
-async def test_a_bundle_of_what_is_written_waits_for_the_close(api, log):
+async def test_a_bundle_waits_for_the_close(api, log):
     end = len(log.records["predictions"]) - 1
     assert hidden_until(api.read.predictions, end) == CLOSES
     log.inputs_until(31 * 24 * HOUR_MS)
@@ -139,15 +139,15 @@ async def test_a_bundle_of_what_is_written_waits_for_the_close(api, log):
     assert hidden_until(api.read.predictions, end) is None
 
 
-async def test_the_read_model_behind_page_and_live_stream_gives_no_answer_away(api):
-    """The stream itself sends no output of a prediction; whatever reads this list gets none either."""
+async def test_the_read_model_behind_page_and_live_stream_contains_no_answer(api):
+    """The stream itself sends no output of a prediction, so a reader of this list gets none either."""
     state = api.projector.read.predictions
     told = msgspec.json.encode(list(state.newest(OPEN_AT, OPEN_AT + HOUR_MS)))
     assert not any(secret in told for secret in SECRETS)
     assert b"crowd-0" in told
 
 
-async def test_a_row_is_scored_where_its_answer_counted_and_replaced_elsewhere(api, log):
+async def test_a_row_is_scored_if_its_answer_counted_and_replaced_otherwise(api, log):
     await close(api, log)
     read_models = api.read.predictions
     models = sorted({*CROWD, *HANDED_IN})
@@ -182,7 +182,7 @@ async def test_a_row_is_scored_where_its_answer_counted_and_replaced_elsewhere(a
 
 
 def quoted(value: float) -> float:
-    """An author's check that tells what it refuses."""
+    """An author's check whose message quotes the refused value."""
     if value != round(value, 2):
         raise ValueError(f"{value} has more than two digits")
     return value
@@ -234,8 +234,12 @@ def handed_in(question_ids=("q1",), at=OPEN_AT + 5 * MINUTE_MS, value=b'{"value"
         "late",
     ],
 )
-async def test_a_refusal_of_what_was_handed_in_says_no_answer(api, log, monkeypatch, output_type, command):
-    """Neither the worker's log, nor the dead letter, which alerts, /reports/commands and `dead-letters list` show."""
+async def test_a_refusal_of_a_handed_in_answer_does_not_reveal_it(
+    api, log, monkeypatch, output_type, command
+):
+    """It is not in the worker's log, nor in the dead letter, which alerts, /reports/commands and `dead-letters list`
+    show.
+    """
     stage = PredictionStage()
     for told in stage.unfold(decision("inputs", 5, [asked(1, OPEN_AT, closes_at=CLOSES)])):
         stage.fold(stage.state, told)
@@ -286,8 +290,8 @@ async def test_a_refusal_of_what_was_handed_in_says_no_answer(api, log, monkeypa
     ],
     ids=["its author quotes", "its author fails", "the model raises", "no JSON", "too big"],
 )
-async def test_what_a_failed_answer_quotes_is_told_after_the_close(api, log, output_type, reply):
-    """And the explanation of a round without an answer does not tell the answer in another round."""
+async def test_a_failure_that_quotes_an_answer_is_shown_after_the_close(api, log, output_type, reply):
+    """And the explanation of a round without an answer does not reveal the answer in another round."""
     at, later = OPEN_AT + 4 * MINUTE_MS, OPEN_AT + 5 * MINUTE_MS
     opened = round_opened("~3", ["quoter"], at, closes_at=CLOSES)
     entries = judge(opened, {"quoter": reply}, output_type, 1000)

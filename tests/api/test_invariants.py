@@ -1,4 +1,6 @@
-"""The node watches itself: what is broken in its log is on the API, in the metrics, withheld by command, and told."""
+"""The node watches itself: a broken invariant of its log is shown in the API and metrics, withheld by command, and sent
+as an alert.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ from coordinator.streams.settings import Settings
 
 
 class Commands:
-    """A command port that keeps what was sent; `broken` makes it fail."""
+    """A command port that stores what was sent. `broken` makes it fail."""
 
     def __init__(self):
         self.sent, self.broken = [], False
@@ -47,12 +49,13 @@ class Commands:
 
 @pytest.fixture
 async def node(tmp_path):
-    """A monitor over a log in memory, its API, its clock, its commands and a webhook on a real socket."""
+    """A monitor over a log in memory, with its API, its clock, its commands and a webhook on a real socket."""
     settings = Settings(data_dir=tmp_path, replay_check_seconds=3600)
     read = open_read_models(tmp_path, "cluster", "btc-up")
     projector = Projector(settings, read)
     projector._started = True
-    projector.folder.on_decision = lambda _decision: None  # no decision of this log says what it decides
+    # The decisions of this log do not record their sources, so nothing can be checked by them.
+    projector.folder.on_decision = lambda _decision: None
     log, port = a_log(), Commands()
     clock = SimpleNamespace(now=START_MS + 100 * HOUR_MS)
     async with rpc_server(lambda _call: b"") as hook:
@@ -91,7 +94,7 @@ def named(body):
     return {invariant["name"]: invariant for invariant in body["invariants"]}
 
 
-async def test_a_sound_node_says_that_all_hold_and_sends_nothing(node):
+async def test_a_sound_node_reports_that_all_hold_and_sends_nothing(node):
     body = await node.look()
     assert body["ok"] is True
     assert set(named(body)) == {
@@ -102,7 +105,9 @@ async def test_a_sound_node_says_that_all_hold_and_sends_nothing(node):
     assert [alert["kind"] for alert in body["alerts"]] == ["checkpoint"]  # the one that a_log withholds
     assert await node.metric('coordinator_invariant_ok{name="predictions"} 1.0')
     assert await node.metric('coordinator_alerts{kind="checkpoint"} 1.0')
-    assert await node.metric('coordinator_alerts{kind="stage"} 0.0')  # each kind has its line before it is on
+    assert await node.metric(
+        'coordinator_alerts{kind="stage"} 0.0'
+    )  # each kind has its line also while it is off
 
 
 def lose_a_prediction(log):
@@ -141,7 +146,7 @@ BREAKS = {
 
 
 @pytest.mark.parametrize("name", BREAKS)
-async def test_a_broken_invariant_is_said_measured_withheld_and_told(node, name):
+async def test_a_broken_invariant_is_shown_measured_withheld_and_sent(node, name):
     await node.look()
     BREAKS[name](node.log)
     body = await node.look(5)
@@ -155,7 +160,7 @@ async def test_a_broken_invariant_is_said_measured_withheld_and_told(node, name)
     assert ("firing", "invariant", name) in await node.posts(2)
 
 
-async def test_a_skipped_number_counts_once_the_owner_had_time_to_claim_anew(node):
+async def test_a_skipped_number_counts_after_the_owner_had_time_to_claim_again(node):
     await node.look()
     skipped = Append(e=1, epoch=1, seq=999, part=(1, 1), events=msgspec.Raw(b"[]"))
     node.log.records["scores"].append(encode_append(skipped))
@@ -183,7 +188,7 @@ async def test_while_it_stays_broken_each_checkpoint_is_withheld_by_one_command(
     assert node.port.sent[0].id != node.port.sent[1].id
 
 
-async def test_a_command_that_could_not_be_sent_is_said_and_sent_later(node):
+async def test_a_command_that_could_not_be_sent_is_reported_and_sent_later(node):
     lose_a_prediction(node.log)
     node.port.broken = True
     body = await node.look()
@@ -194,7 +199,7 @@ async def test_a_command_that_could_not_be_sent_is_said_and_sent_later(node):
     assert len(node.port.sent) == 1
 
 
-async def test_a_feed_that_stands_still_is_told_and_told_when_it_goes_on(node):
+async def test_a_feed_that_stands_still_is_reported_and_its_recovery_too(node):
     node.log.tick(START_MS)
     await node.look()
     assert "feed" in {alert["kind"] for alert in (await node.look(300))["alerts"]}
@@ -210,7 +215,9 @@ async def test_a_feed_that_has_ended_is_no_alarm(node):
     assert "feed" not in {alert["kind"] for alert in (await node.look(3000))["alerts"]}
 
 
-async def test_a_source_that_lacks_a_subject_or_is_refused_is_told_and_one_that_is_away_once_it_lasts(node):
+async def test_a_source_that_lacks_a_subject_or_is_refused_is_reported_and_one_that_is_away_after_a_while(
+    node,
+):
     async def told(seconds: float = 1) -> list[str]:
         return [
             alert["text"]
@@ -231,8 +238,8 @@ async def test_a_source_that_lacks_a_subject_or_is_refused_is_told_and_one_that_
     assert await told(300) == []
 
 
-async def test_an_alert_makes_the_node_degraded_while_its_process_is_well(node):
-    """Whoever restarts by the code does nothing; whoever looks at the status sees it."""
+async def test_an_alert_makes_the_node_degraded_while_its_process_is_healthy(node):
+    """A supervisor that restarts by the code does nothing, and a reader of the status sees it."""
     answer = await node.client.get("/healthz")
     assert (answer.status_code, answer.json()["status"], answer.json()["alerts"]) == (200, "ok", [])
     await node.look()
@@ -241,7 +248,7 @@ async def test_an_alert_makes_the_node_degraded_while_its_process_is_well(node):
     assert len(answer.json()["alerts"]) == 1  # the checkpoint that a_log withholds
 
 
-async def test_a_record_that_the_disk_has_altered_withholds_with_topic_and_offset(node):
+async def test_a_record_altered_by_the_disk_withholds_with_topic_and_offset(node):
     node.monitor.scrub = LogScrub("nowhere:1", "btc-up", 0)
     finding = named(await node.look())["log"]
     assert (finding["ok"], finding["checked"]) == (True, False)
@@ -255,7 +262,7 @@ async def test_a_record_that_the_disk_has_altered_withholds_with_topic_and_offse
     assert (await node.look())["ok"] is True
 
 
-async def test_a_lost_blob_is_told_and_withholds_nothing(node):
+async def test_a_lost_blob_is_reported_and_withholds_nothing(node):
     node.monitor.scrub = LogScrub("nowhere:1", "btc-up", 0)
     node.monitor.scrub.lost["abc"] = "blob abc is missing; btc-up.inputs at offset 7 names it"
     body = await node.look()
@@ -265,7 +272,7 @@ async def test_a_lost_blob_is_told_and_withholds_nothing(node):
     assert "blob" not in {alert["kind"] for alert in (await node.look())["alerts"]}
 
 
-async def test_each_worker_that_a_record_stops_is_told_by_its_name_with_the_record(node):
+async def test_each_worker_stopped_by_a_record_is_reported_by_name_with_the_record(node):
     for worker, record in (
         ("score", "inputs offset 7"),
         ("predict", "models offset 2"),
@@ -283,7 +290,7 @@ async def test_each_worker_that_a_record_stops_is_told_by_its_name_with_the_reco
     }
 
 
-async def test_a_flood_of_unreadable_records_is_told_and_ends_a_minute_after_it(node):
+async def test_a_flood_of_unreadable_records_is_reported_and_ends_after_a_minute(node):
     def letters(count, first):
         for number in range(first, first + count):
             node.log.append(
@@ -301,21 +308,21 @@ async def test_a_flood_of_unreadable_records_is_told_and_ends_a_minute_after_it(
     assert "flood" not in {alert["name"] for alert in (await node.look(61))["alerts"]}
 
 
-async def test_one_price_a_hundred_times_too_high_is_told(node):
+async def test_one_price_a_hundred_times_too_high_is_reported(node):
     for minute, price in enumerate(("8759", "8769", "877900", "8779")):
         node.log.record(START_MS + minute * MINUTE_MS, price=price)
     (alert,) = [listed for listed in (await node.look())["alerts"] if listed["name"].startswith("price")]
     assert "is 100 times the 8769 before" in alert["text"]
 
 
-async def test_lag_that_lasts_is_told(node):
+async def test_lag_that_lasts_is_reported(node):
     await node.look()
     node.projector._ends["scores"] = 10**6
     assert "lag" not in {alert["kind"] for alert in (await node.look())["alerts"]}
     assert "lag" in {alert["kind"] for alert in (await node.look(LAG_MS_MAX / 1000))["alerts"]}
 
 
-async def test_an_unpaid_checkpoint_is_told_and_a_rehearsal_is_not(node):
+async def test_an_unpaid_checkpoint_is_reported_and_a_rehearsal_is_not(node):
     data = msgspec.structs.replace(
         node.log.checkpoint_data(12 * HOUR_MS, {"m1": 1_000_000_000}), rehearsal=False
     )
@@ -326,7 +333,7 @@ async def test_an_unpaid_checkpoint_is_told_and_a_rehearsal_is_not(node):
     assert unpaid == [f"unpaid {data.checkpoint_id}"]
 
 
-async def test_a_truth_that_is_corrected_after_its_checkpoint_is_told_until_that_is_corrected(node):
+async def test_a_truth_corrected_after_its_checkpoint_is_reported_until_the_checkpoint_is_corrected(node):
     posted = Posted(node.log)
     posted.post("week-1", "late")
     posted.post("week-1", "soon")
@@ -358,7 +365,7 @@ async def test_a_truth_that_is_corrected_after_its_checkpoint_is_told_until_that
     assert told(await node.look()) == []
 
 
-async def test_asking_before_the_first_look_has_no_consequence(node):
+async def test_a_request_before_the_first_check_has_no_consequence(node):
     lose_a_prediction(node.log)
     fold_into(node.projector.folder, node.log)
     body = (await node.client.get("/reports/invariants")).json()
@@ -377,14 +384,14 @@ VERDICT = (
 
 
 def says(node, text, code):
-    """A replay check whose command prints this and ends so."""
+    """A replay check whose command prints this and exits with this code."""
     script = f"import sys; print({text!r}); sys.exit({code})"
     check = ReplayCheck(node.settings, (sys.executable, "-c", script))
     node.monitor.replay_check = check
     return check
 
 
-async def test_a_read_model_that_differs_from_the_log_is_an_alert_and_withholds_nobodys_pay(node):
+async def test_a_read_model_that_differs_from_the_log_is_an_alert_and_withholds_no_payment(node):
     await says(node, VERDICT.format(equal="false", reason="the log gives other rows"), 1).check("models")
     body = await node.look()
     assert "models: the log gives other rows (to rebuild it, " in named(body)["replay"]["detail"]
@@ -394,14 +401,14 @@ async def test_a_read_model_that_differs_from_the_log_is_an_alert_and_withholds_
     ]
 
 
-async def test_a_replay_that_gives_the_same_hash_holds(node):
+async def test_a_replay_with_the_same_hash_passes(node):
     await says(node, VERDICT.format(equal="true", reason=""), 0).check("models")
     replay = named(await node.look())["replay"]
     assert (replay["ok"], replay["checked"], replay["counts"]["equal"]) == (True, True, 1)
 
 
 @pytest.mark.parametrize(("text", "code"), [("", 3), ("no json", 0), ("", 70), ("{}", 1)])
-async def test_a_replay_that_could_not_be_made_breaks_nothing_and_is_said(node, text, code):
+async def test_a_replay_that_could_not_be_made_is_reported_and_breaks_nothing(node, text, code):
     await says(node, text, code).check("models")
     replay = named(await node.look())["replay"]
     assert replay["ok"] is True
@@ -412,7 +419,7 @@ async def test_a_replay_that_could_not_be_made_breaks_nothing_and_is_said(node, 
 DAMAGED = '{"equal":false,"verdicts":[],"replay":null,"log_fault":"topic x cannot be read at offset 7"}'
 
 
-async def test_a_log_that_the_disk_has_altered_withholds_until_it_is_whole_again(node):
+async def test_a_log_altered_by_the_disk_withholds_until_it_is_whole_again(node):
     await says(node, DAMAGED, 1).check("models")
     body = await node.look()
     assert named(body)["replay"]["detail"] == "models: topic x cannot be read at offset 7"
@@ -424,7 +431,7 @@ async def test_a_log_that_the_disk_has_altered_withholds_until_it_is_whole_again
     assert (await node.look())["withholding"] == []
 
 
-async def test_a_check_that_died_proves_nothing_of_the_log(node):
+async def test_a_check_that_died_proves_nothing_about_the_log(node):
     script = "raise MemoryError('no room for topic x at offset 7')"
     node.monitor.replay_check = ReplayCheck(node.settings, (sys.executable, "-c", script))
     await node.monitor.replay_check.check("models")
@@ -434,7 +441,7 @@ async def test_a_check_that_died_proves_nothing_of_the_log(node):
     assert node.port.sent == []
 
 
-async def test_a_process_that_cannot_be_started_breaks_nothing_and_is_said(node):
+async def test_a_process_that_cannot_be_started_is_reported_and_breaks_nothing(node):
     node.monitor.replay_check = ReplayCheck(node.settings, ("/nowhere/at/all",))
     await node.monitor.replay_check.check("models")
     replay = named(await node.look())["replay"]
@@ -442,10 +449,10 @@ async def test_a_process_that_cannot_be_started_breaks_nothing_and_is_said(node)
     assert "could not be checked" in replay["detail"]
 
 
-async def test_a_read_model_that_has_read_nothing_yet_is_not_compared(node):
+async def test_an_empty_read_model_is_not_compared(node):
     check = says(node, VERDICT.format(equal="false", reason="has no positions"), 1)
     check._folded = node.projector.has_folded
-    await check.check("models")  # nothing is folded in this node yet
+    await check.check("models")  # nothing is folded on this node yet
     assert check.checks == 0
     await node.look()
     await check.check("predictions")

@@ -1,4 +1,4 @@
-"""A clock that jumps makes nothing last longer, and a clock that is ahead is told alone, without what follows of it."""
+"""A clock that jumps does not prolong anything, and a clock that is ahead is reported alone, without its consequences."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ def node(tmp_path):
 
 
 @pytest.mark.parametrize("jump_ms", [HOUR_MS, -5_000])
-async def test_a_jump_of_the_clock_is_no_hour_that_passed(node, jump_ms):
+async def test_a_jump_of_the_clock_is_not_an_hour_that_passed(node, jump_ms):
     assert await node.look() == []
     node.clock.wall += jump_ms
     node.clock.steady += 1000
     assert await node.look() == []
 
 
-async def test_time_that_passed_is_seen_though_the_clock_was_set_back(node):
+async def test_elapsed_time_is_seen_although_the_clock_was_set_back(node):
     assert await node.look() == []
     node.clock.wall -= 5_000
     node.clock.steady += 300_000
     assert await node.look() == [("feed", "stalled")]
 
 
-async def test_a_clock_that_is_ahead_is_told_alone(node):
+async def test_a_clock_that_is_ahead_is_reported_alone(node):
     assert await node.look() == []
     data = ev.FeedStateChangedData(source="clock", state="ahead", reason="this machine's clock is ahead")
     node.log.append("feeds", ev.FeedStateChanged(id="s", at=START_MS, data=data))

@@ -1,4 +1,6 @@
-"""The live stream over real sockets: what a listener is told, how it resumes, what a slow or an eager one may do."""
+"""The live stream over real sockets: the messages to a listener, how it resumes, and limits for slow and greedy
+clients.
+"""
 
 from __future__ import annotations
 
@@ -63,14 +65,14 @@ class Node:
         await self.start()
 
     async def fold(self):
-        """What the log has got since."""
+        """Folds the new records of the log."""
         for topic, reader in self.projector.folder.readers.items():
             new = list(enumerate(self.log.records[topic]))[reader.next_offset :]
             await self.projector.take(topic, new)
 
 
 class Listener:
-    """Reads a stream in the background; `messages` are (event, data, id) as they come."""
+    """Reads a stream in the background. `messages` are (event, data, id) as they come."""
 
     def __init__(self, node, last_id=None):
         self.node, self.last_id, self.messages, self.ended = node, last_id, [], False
@@ -129,7 +131,7 @@ def confirmed(log, checkpoint_id):
     log.append("checkpoints", ev.CheckpointSubmitted(id=f"{checkpoint_id}/sent", at=START_MS, data=data))
 
 
-async def test_a_new_listener_is_told_everything_and_then_only_what_changes(node, log):
+async def test_a_new_listener_gets_everything_and_then_only_changes(node, log):
     async with Listener(node) as listener:
         kinds = [event for event, _, _ in listener.messages]
         assert kinds == ["state", "leaderboard", "checkpoint", "checkpoint", "feeds", "beat"]
@@ -149,7 +151,7 @@ async def test_a_new_listener_is_told_everything_and_then_only_what_changes(node
         assert len(listener.of("checkpoint")) == 2
 
 
-async def test_a_checkpoint_that_moves_on_is_told_with_its_moves(node, log):
+async def test_a_checkpoint_that_changes_its_status_is_sent_with_its_history(node, log):
     async with Listener(node) as listener:
         pending = next(message for message in listener.of("checkpoint") if message["status"] == "PENDING")
         confirmed(log, pending["id"])
@@ -160,9 +162,9 @@ async def test_a_checkpoint_that_moves_on_is_told_with_its_moves(node, log):
         assert [move["status"] for move in told["moves"]] == ["PENDING", "SUBMITTED"]
 
 
-async def test_only_the_message_that_completes_a_turn_carries_an_id(node):
+async def test_only_the_message_that_completes_a_turn_has_an_id(node):
     async with Listener(node) as listener:
-        # the client keeps the last id it saw: before the beat there was none
+        # the client keeps the last id it saw; before the beat there was none
         assert [bool(message_id) for _, _, message_id in listener.messages] == [False] * 5 + [True]
         assert parse_position(listener.last_id_seen)["scores"] > 0
 
@@ -185,7 +187,7 @@ async def test_an_id_resumes_with_what_was_missed_and_nothing_else(node, log, re
         assert [event for event, _, _ in listener.messages] == ["state", "beat"]
 
 
-async def test_an_id_of_a_running_listener_resumes_without_the_rows_that_stayed(node, log):
+async def test_an_id_of_a_running_listener_resumes_without_the_unchanged_rows(node, log):
     async with Listener(node) as _other, Listener(node) as listener:
         last = listener.last_id_seen
         score(log, 543, {"m2": 1.0})
@@ -197,7 +199,7 @@ async def test_an_id_of_a_running_listener_resumes_without_the_rows_that_stayed(
             assert "m4" not in {row["model_id"] for row in board["rows"]}
 
 
-async def test_an_id_from_another_log_or_too_long_ago_gets_everything_and_is_told_why(node, log, monkeypatch):
+async def test_an_id_from_another_log_or_too_long_ago_gets_everything_with_the_reason(node, log, monkeypatch):
     async with Listener(node) as listener:
         last = listener.last_id_seen
     ahead = position_text(dict.fromkeys(parse_position(last), 10**6))
@@ -216,7 +218,7 @@ async def test_an_id_from_another_log_or_too_long_ago_gets_everything_and_is_tol
 
 
 @pytest.mark.parametrize("bad", ["17", "scores:x", "scores:1;feeds:2", "a" * 500, "scores:-1"])
-async def test_an_id_that_is_none_is_422(node, bad):
+async def test_an_invalid_id_is_422(node, bad):
     async with httpx.AsyncClient(verify=NO_CERTIFICATES) as client:
         answer = await client.get(f"{node.url}/reports/live", headers={"Last-Event-ID": bad})
     assert answer.status_code == 422
@@ -227,7 +229,7 @@ async def test_there_is_no_live_stream_of_the_past(node):
         assert (await client.get(f"{node.url}/reports/live?as_of=2023-03-10T00:00:00Z")).status_code == 422
 
 
-async def test_one_listener_too_many_is_told_when_to_come_back(node, monkeypatch):
+async def test_one_listener_too_many_must_come_again(node, monkeypatch):
     monkeypatch.setattr(live_hub, "LISTENERS_PER_ADDRESS_MAX", 2)
     async with httpx.AsyncClient(verify=NO_CERTIFICATES) as client, Listener(node), Listener(node):
         answer = await client.get(f"{node.url}/reports/live")
@@ -236,7 +238,7 @@ async def test_one_listener_too_many_is_told_when_to_come_back(node, monkeypatch
         told = (await client.get(f"{node.url}/metrics")).text
         assert "coordinator_live_listeners 2.0" in told
         assert "coordinator_live_refused_total 1.0" in told
-    async with Listener(node) as again:  # who left makes room
+    async with Listener(node) as again:  # a listener that left makes room
         assert again.of("leaderboard")
 
 
@@ -247,7 +249,7 @@ async def test_silence_is_filled_with_beats(node, monkeypatch):
         assert len(listener.of("leaderboard")) == 1
 
 
-async def test_a_listener_that_does_not_read_is_cut_off_and_the_others_go_on(node, log, monkeypatch):
+async def test_a_listener_that_does_not_read_is_cut_off_and_the_others_continue(node, log, monkeypatch):
     monkeypatch.setattr(live, "WRITE_SECONDS_MAX", 0.5)
     monkeypatch.setattr(live_hub, "TURN_SECONDS_MIN", 0.0)
     for i in range(1_000):
@@ -268,7 +270,7 @@ async def test_a_listener_that_does_not_read_is_cut_off_and_the_others_go_on(nod
     got = b"".join(iter(lambda: deaf.recv(1 << 20), b""))
     deaf.close()
     assert got.startswith(b"HTTP/1.1 200")
-    assert not got.endswith(b"0\r\n\r\n")  # broken off, not ended
+    assert not got.endswith(b"0\r\n\r\n")  # aborted, not ended
 
 
 async def test_a_stopping_node_ends_its_streams_at_once(node, monkeypatch):

@@ -1,4 +1,4 @@
-"""Boards over a window beside the whole one: on the live leaderboard, in its columns, and ranked by."""
+"""Boards over a window beside the whole one: on the live leaderboard, in its columns, and as its ranking."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def log() -> LogBuilder:
     return log
 
 
-async def test_the_live_board_is_ranked_by_a_board_over_a_window(api):
+async def test_the_live_board_can_be_ranked_by_a_board_over_a_window(api):
     rows = await api.get("/reports/leaderboard")
     places = {row["model_id"]: (row["rank"], row["weighted"], row["score_recent"]) for row in rows}
     assert places["b"] == (1, 0.5, 0.5)
@@ -67,7 +67,7 @@ async def test_each_board_over_a_window_is_a_pool_and_the_whole_one_is_global(ap
     assert [row["model_id"] for row in pools[1]["rankings"]] == ["b", "a"]  # c is not ranked
 
 
-async def test_the_chart_has_the_numbers_of_every_model_also_of_those_that_the_newest_one_lacks(api):
+async def test_the_chart_has_the_numbers_of_every_model_also_of_those_missing_in_the_latest_snapshot(api):
     widgets = (await api.get("/reports/schema"))["metrics_widgets"]
     series = widgets[0]["nativeConfiguration"]["yAxis"]["series"]
     assert [column["name"] for column in series] == ["ic", "turnover", "value"]

@@ -1,6 +1,6 @@
 """The OpenAPI document: complete, and its examples are answers of these very routes.
 
-When a shape has changed: `python -m tests.api.test_openapi` in a checkout's environment writes the examples anew.
+When a shape has changed, `python -m tests.api.test_openapi` in a checkout's environment writes the examples again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ROWS = 2
 
 
 def told_log() -> LogBuilder:
-    """The log of the tests, and an ensemble and posted questions, which they have none of."""
+    """The log of the tests, with an ensemble and posted questions added."""
     log = busy_log()
     weights = {"m1": 250_000_000, "m2": 750_000_000}
     log.ensembles(510 * MINUTE_MS, {"precise": 0.0125}, weights, output={"value": 0.05})
@@ -91,13 +91,13 @@ async def answers(client: httpx.AsyncClient) -> dict:
 
 
 def steady(body):
-    """Without what is another at every asking."""
+    """The answer without the parts that change with every request."""
     if isinstance(body, dict):
         return {name: steady(value) for name, value in body.items() if name not in CHANGING}
     return [steady(element) for element in body] if isinstance(body, list) else body
 
 
-async def test_each_example_is_what_its_route_answers(api):
+async def test_each_example_is_the_answer_of_its_route(api):
     answered = await answers(api.client)
     assert steady(answered) == steady(json.loads(FILE.read_text()))
 
@@ -123,7 +123,7 @@ async def test_the_document_has_an_example_and_every_status_for_each_operation(a
                     assert "application/problem+json" in answer["content"], (where, status)
 
 
-async def test_the_links_lead_to_operations_and_parameters_that_exist(api):
+async def test_the_links_lead_to_existing_operations_and_parameters(api):
     document = (await api.client.get("/openapi.json")).json()
     parameters = {
         operation["operationId"]: {parameter["name"] for parameter in operation.get("parameters", [])}
@@ -173,7 +173,9 @@ if __name__ == "__main__":
 
 
 async def test_no_text_that_the_document_refuses_is_too_long_for_a_body(api):
-    """One character too many is 422; a document that allows more than a body may hold promises what ends as 413."""
+    """One character too many is 422. A document that allows more than a body may contain would promise what ends as
+    413.
+    """
     document = (await api.client.get("/openapi.json")).json()
     longest = {
         (name, field): schema["maxLength"]

@@ -1,4 +1,4 @@
-"""Routes of the operator's own: mounted where none of ours is, and never instead of one; a broken file stops the start."""
+"""The operator's own routes: mounted where none of ours is, and never in place of one. A broken file stops the start."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_file_with_a_router_is_served_under_its_name_and_is_in_the_openapi(nod
     assert "/own/rules" in node.app.openapi()["paths"]
 
 
-def test_no_folder_is_no_routes(node):
+def test_without_a_folder_there_are_no_own_routes(node):
     assert load_own_routes("") == []
     assert load_own_routes(str(node.folder / "none")) == []
     assert load_own_routes(str(node.folder)) == []
@@ -96,7 +96,7 @@ def test_a_route_named_like_ours_shadows_nothing(node):
         ),
     ],
 )
-def test_a_file_that_cannot_be_used_stops_the_start_with_its_place(node, name, text, complaint):
+def test_an_unusable_file_stops_the_start_and_names_the_line(node, name, text, complaint):
     node.write(name, text)
     with pytest.raises(OperatorError, match=complaint):
         node.mount()
@@ -125,7 +125,7 @@ async def test_the_report_api_serves_them(api, tmp_path):
 
 
 def test_the_report_worker_ends_with_the_line_of_a_broken_file(tmp_path):
-    """The real worker: exit 2, one line, before it asks for anything else."""
+    """The real worker: exit code 2 and one line, before it needs anything else."""
     folder = tmp_path / "api"
     folder.mkdir()
     (folder / "rules.py").write_text("import fastapi\n\nrouter = fastapi.Router()\n")

@@ -1,4 +1,4 @@
-"""Pages: walked to the end they are the whole list, whatever their size, and a cursor of another list is refused."""
+"""Pages: all of them together are the whole list, whatever their size, and a cursor of another list is refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LISTS = {  # path: are its rows oldest first, so that pages go backwards?
 
 @pytest.fixture
 def log(log):
-    """More of everything than one."""
+    """More than one of everything."""
     for hour in range(6, 12):
         log.snapshot("m1", START_MS + hour * HOUR_MS, START_MS + (hour + 1) * HOUR_MS)
         log.snapshot("m2", START_MS + hour * HOUR_MS, START_MS + (hour + 1) * HOUR_MS)
@@ -66,7 +66,7 @@ async def test_all_pages_are_the_whole_list(api, path):
 @pytest.mark.parametrize(
     "filters", [{"projectIds": "m2"}, {"projectIds": "m1,m2", "status": "SCORED"}, {"status": "ABSENT"}]
 )
-async def test_filters_hold_over_pages(api, filters):
+async def test_filters_apply_to_all_pages(api, filters):
     whole = await walk(api, "/reports/predictions", 200, **filters)
     assert whole
     assert await walk(api, "/reports/predictions", 1, **filters) == whole
@@ -83,8 +83,8 @@ async def test_filters_hold_over_pages(api, filters):
     ],
 )
 @pytest.mark.parametrize("ids", ["m2", "nobody", "m1,nobody"])
-async def test_what_is_rare_is_looked_for_so_long_and_no_longer(api, monkeypatch, path, where, bound, ids):
-    """A question whose answer is nowhere reads no whole history: it ends, and says where to go on."""
+async def test_a_search_for_rare_rows_is_bounded(api, monkeypatch, path, where, bound, ids):
+    """A search without a match does not read the whole history: it ends, and says where to continue."""
     whole = await walk(api, path, 200, projectIds=ids)
     assert (whole == []) == (ids == "nobody")
     monkeypatch.setattr(where, bound, 2)
@@ -106,7 +106,7 @@ async def test_rows_that_come_meanwhile_move_no_page(api, log):
     assert await api.get("/reports/predictions", cursor=first.headers["x-next-cursor"]) == rest_before
 
 
-async def test_what_is_no_cursor_is_422(api):
+async def test_an_invalid_cursor_is_422(api):
     for path in LISTS:
         for cursor in ("", "x", "AAAA", "WzFd", "!!", "WzEsIC0xXQ", "9" * 900):
             answer = await api.client.get(path, params={"cursor": cursor})
@@ -125,7 +125,7 @@ async def test_charts_get_flat_rows_of_numbers(api):
         assert row == [metric_row for metric_row in metrics if metric_row["model_id"] == row["model_id"]][-1]
 
 
-async def test_rewards_page_by_checkpoints(api):
+async def test_rewards_are_paged_by_checkpoint(api):
     whole = await api.get("/reports/checkpoints/rewards", limit=200)
     pages, target = [], "/reports/checkpoints/rewards?limit=2"
     while target:
@@ -145,7 +145,7 @@ async def test_checkpoints_of_very_many_models_make_short_pages_and_none_is_left
     assert await walk(api, "/reports/checkpoints", 200) == whole
 
 
-async def test_rewards_are_the_shares_of_what_was_offered(api):
+async def test_rewards_are_the_shares_of_offered_checkpoints(api):
     rewards = await api.get("/reports/checkpoints/rewards", limit=200)
     by_checkpoint: dict[str, int] = {}
     for row in rewards:
@@ -158,7 +158,7 @@ async def test_rewards_are_the_shares_of_what_was_offered(api):
     assert [row["model_id"] for row in only_of_m2] == ["m2"]
 
 
-async def test_a_payload_is_enough_to_compute_the_emission_anew(api):
+async def test_a_payload_is_enough_to_compute_the_emission_again(api):
     latest = await api.get("/reports/checkpoints/latest")
     payload = await api.get(f"/reports/checkpoints/{latest['id']}/payload")
     assert payload["emission"] == latest["entries"][0]

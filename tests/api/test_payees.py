@@ -1,4 +1,4 @@
-"""The report worker binds who is paid as soon as a checkpoint is offered; an edit of the wallets comes too late."""
+"""The report worker binds payees as soon as a checkpoint is offered. A later edit of the wallets has no effect on it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from coordinator.streams.settings import Settings
 
 
 class Port:
-    """What was sent, and folded as the stage decides it."""
+    """Stores what was sent, and folds it as the stage decides it."""
 
     def __init__(self, api, log) -> None:
         self.api, self.log, self.sent = api, log, []
@@ -52,14 +52,14 @@ async def test_an_edit_after_the_offer_moves_no_payment(api, log, loop, tmp_path
     row = api.projector.read.checkpoints.get(checkpoint_id)
     body, unmapped = cli_format(row, api.projector.read.checkpoints, {"m1": PUBKEY})
     assert (set(body["crunchEmission"]), unmapped) == ({OTHER, "m4"}, ["m4"])
-    await loop.look()  # a wallet that was not known yet joins; one that is bound stays
+    await loop.look()  # a new wallet is added; a bound one stays
     assert api.projector.read.checkpoints.get(checkpoint_id).payees == {"m1": OTHER, "m4": PUBKEY}
     before = len(loop.sent)
     await loop.look()
     assert len(loop.sent) == before
 
 
-async def test_a_confirm_binds_first_what_was_handed_out_to_pay_by(api, log, tmp_path: Path):
+async def test_a_confirm_first_binds_the_wallets_that_were_handed_out(api, log, tmp_path: Path):
     checkpoint_id = await offered(api, log, {"m1": 500_000_000, "m4": 500_000_000})
     async with with_wallets(api, tmp_path / "wallets.csv", f"model_id,wallet\nm4,{OTHER}\n") as client:
         await client.post(f"/reports/checkpoints/{checkpoint_id}/confirm", json={"tx_hash": TX_HASH})
@@ -68,7 +68,7 @@ async def test_a_confirm_binds_first_what_was_handed_out_to_pay_by(api, log, tmp
     assert isinstance(confirmed, ev.ConfirmCheckpoint)
 
 
-async def test_a_wrong_file_binds_nobody_and_is_said(api, log, loop, tmp_path: Path):
+async def test_a_wrong_file_binds_nobody_and_is_reported(api, log, loop, tmp_path: Path):
     (tmp_path / "wallets.csv").write_text("model_id,wallet\nm1,paypal\n")
     await offered(api, log, {"m1": 1_000_000_000})
     await loop.look()
@@ -76,7 +76,7 @@ async def test_a_wrong_file_binds_nobody_and_is_said(api, log, loop, tmp_path: P
     assert "line 2" in loop.error
 
 
-async def test_once_submitted_a_model_that_was_not_bound_is_paid_under_its_id(api, log):
+async def test_after_the_submission_an_unbound_model_is_paid_under_its_id(api, log):
     checkpoint_id = await offered(api, log, {"m4": 1_000_000_000})
     row = api.projector.read.checkpoints.get(checkpoint_id)
     submitted = msgspec.structs.replace(row, status="SUBMITTED")
@@ -84,7 +84,7 @@ async def test_once_submitted_a_model_that_was_not_bound_is_paid_under_its_id(ap
     assert (set(body["crunchEmission"]), unmapped) == ({"m4"}, ["m4"])
 
 
-def test_many_payees_go_in_commands_of_a_bounded_size():
+def test_many_payees_are_sent_in_commands_of_a_bounded_size():
     payees = {f"m{i}": OTHER for i in range(2 * PAYEES_MAX + 1)}
     parts = list(in_parts(payees))
     assert [len(part) for part in parts] == [PAYEES_MAX, PAYEES_MAX, 1]

@@ -1,4 +1,4 @@
-"""One set of stored shares, four shapes: frac64, percentages, prizes, wallets. Each sums to exactly the whole."""
+"""One set of stored shares in four shapes: frac64, percentages, prizes, wallets. Each sums to exactly the whole."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OTHER = "So11111111111111111111111111111111111111112"
 
 
 async def offered(api, log, shares):
-    """A checkpoint more, folded; its id."""
+    """Adds a checkpoint and folds it. Returns its id."""
     the_id = log.checkpoint(12 * HOUR_MS, shares)
     records = log.records["checkpoints"]
     await api.projector.take("checkpoints", [(len(records) - 1, records[-1])])
@@ -53,7 +53,7 @@ async def test_models_without_a_wallet_keep_their_id_and_are_listed(api, log):
     assert answer.headers["X-Unmapped-Models-Count"] == "2"
 
 
-async def test_all_mapped_no_header(api):
+async def test_without_unmapped_models_there_is_no_header(api):
     checkpoint_id = (await api.get("/reports/checkpoints/latest"))["id"]
     answer = await api.client.get(f"/reports/checkpoints/{checkpoint_id}/emission/cli-format")
     assert "X-Unmapped-Models" not in answer.headers
@@ -69,7 +69,9 @@ async def test_a_list_too_long_for_a_header_is_cut_between_ids_and_counted(api, 
     assert answer.headers["X-Unmapped-Models-Count"] == "1000"
 
 
-async def test_the_operators_file_wins_and_one_wallets_models_are_summed(api, log, tmp_path):
+async def test_the_operators_file_takes_precedence_and_the_models_of_one_wallet_are_summed(
+    api, log, tmp_path
+):
     checkpoint_id = await offered(api, log, {"m1": 500_000_000, "m3": 300_000_001, "m4": 199_999_999})
     text = f"model_id,wallet\nm1,{OTHER}\nm3,{OTHER}\nm4,{PUBKEY}\nnever-seen,{PUBKEY}\n"
     async with with_wallets(api, tmp_path / "wallets.csv", text) as client:
@@ -83,7 +85,7 @@ async def test_the_operators_file_wins_and_one_wallets_models_are_summed(api, lo
         assert (await client.get(f"/reports/checkpoints/{checkpoint_id}/emission")).status_code == 200
 
 
-async def test_a_wallet_that_is_no_key_is_none(api, log):
+async def test_an_invalid_wallet_is_ignored(api, log):
     log.model("m3", wallet_pubkey="paypal")
     records = log.records["models"]
     await api.projector.take("models", [(len(records) - 1, records[-1])])
@@ -97,12 +99,12 @@ async def test_a_wallet_that_is_no_key_is_none(api, log):
     "total",
     ["-1", "1.5", "1.0", "1e3", "1_000", "", "NaN", "inf", "007", "+1", "1" * 19, "0x10", " 1", "\u0661"],
 )
-async def test_a_prize_that_is_no_whole_number_is_422(api, total):
+async def test_a_prize_that_is_not_a_whole_number_is_422(api, total):
     checkpoint_id = (await api.get("/reports/checkpoints/latest"))["id"]
     await api.get(f"/reports/checkpoints/{checkpoint_id}/prizes", code=422, total_prize=total)
 
 
-async def test_no_prize_is_a_prize_of_nothing(api):
+async def test_a_total_prize_of_zero_is_zero_for_all(api):
     checkpoint_id = (await api.get("/reports/checkpoints/latest"))["id"]
     assert [
         row["prize"] for row in await api.get(f"/reports/checkpoints/{checkpoint_id}/prizes", total_prize=0)
@@ -115,7 +117,7 @@ async def test_no_prize_is_a_prize_of_nothing(api):
     await api.get(f"/reports/checkpoints/{checkpoint_id}/prizes", code=422)
 
 
-async def test_every_shape_is_of_the_same_stored_shares(api, log):
+async def test_every_shape_is_computed_from_the_same_stored_shares(api, log):
     checkpoint_id = await offered(api, log, {"m3": 333_333_334, "m4": 333_333_333, "m5": 333_333_333})
     raw = (await api.get(f"/reports/checkpoints/{checkpoint_id}/emission"))["cruncher_rewards"]
     latest = await api.get("/reports/emissions/latest")
@@ -163,7 +165,7 @@ def test_any_shares_sum_to_exactly_the_whole_in_every_shape(weights, total, rng)
     assert sum(prize["prize"] for prize in rows) == total
     exact = {name: share * total / 10**9 for name, share in zip(names, shares, strict=True)}
     assert all(abs(prize["prize"] - exact[prize["model"]]) <= 1 + total * 1e-15 for prize in rows)
-    assert [prize["model"] for prize in rows] == names  # in order of rank: the better one gets the odd unit
+    assert [prize["model"] for prize in rows] == names  # in order of rank: the better model gets the odd unit
     lines = [json.loads(line) for line in prizes_jsonl(row, total).splitlines()]
     assert [(line["model"], line["prize"]) for line in lines] == [
         (prize["model"], prize["prize"]) for prize in rows if prize["prize"]
@@ -184,7 +186,7 @@ def test_a_billionth_is_seven_decimals_of_a_percent(share, text):
 
 
 async def paid_by_rules(api, log, retained_is: str) -> str:
-    """A checkpoint of two pools of halves: m1 has a third of each, m4 a third of one; folded; its id."""
+    """A folded checkpoint of two pools of halves: m1 has a third of each, m4 a third of one. Returns its id."""
     third = 333_333_333_333_333_333
     pools = [
         ev.PoolPaid(name="1h", weight=1, paid=[(0, 1, third + 1), (1, 2, third)], retained_parts=third),
@@ -198,7 +200,7 @@ async def paid_by_rules(api, log, retained_is: str) -> str:
     return the_id
 
 
-async def test_what_rules_retain_is_said_in_the_checkpoint_in_prizes_and_in_json_lines(api, log):
+async def test_the_retained_amount_is_in_the_checkpoint_in_prizes_and_in_json_lines(api, log):
     checkpoint_id = await paid_by_rules(api, log, "left")
     told = (await api.get(f"/reports/checkpoints/{checkpoint_id}"))["meta"]["payout"]
     assert (told["retained_frac64"], told["retained_is"]) == (500_000_000, "left")
@@ -219,7 +221,7 @@ async def test_what_rules_retain_is_said_in_the_checkpoint_in_prizes_and_in_json
     assert prizes_jsonl(row, 100).splitlines()[0] == f'{{"timestamp": {end}, "model": "m1", "prize": 34}}'
 
 
-async def test_an_emission_that_leaves_a_share_is_not_handed_out_for_the_chain(api, log):
+async def test_an_emission_with_a_retained_share_is_not_handed_out_for_the_chain(api, log):
     checkpoint_id = await paid_by_rules(api, log, "left")
     for shape in ("emission", "emission/cli-format"):
         answer = await api.client.get(f"/reports/checkpoints/{checkpoint_id}/{shape}")

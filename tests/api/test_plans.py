@@ -1,4 +1,6 @@
-"""Kept plans over HTTP: listed newest first, one with the models of a period, and what cannot be read by its reason."""
+"""Kept plans over HTTP: a list, newest first; one plan with the models of a period; and the reason if a plan cannot be
+read.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ async def test_without_a_plan_the_list_is_empty_and_a_name_is_unknown(api, folde
     assert "coordinator plan" in (await api.get(f"/reports/plans/{NAME}", 404))["detail"]
 
 
-async def test_the_newest_plan_comes_first_and_a_broken_file_says_so(api, folder):
+async def test_the_newest_plan_is_first_and_a_broken_file_is_reported(api, folder):
     keep_plan(folder, MADE_AT + 1, values_set={"min_participation": 0.9})
     (folder / "plans" / "by-hand.json").write_text("{")
     newest, first, broken = await api.get("/reports/plans")
@@ -33,14 +35,14 @@ async def test_the_newest_plan_comes_first_and_a_broken_file_says_so(api, folder
     assert broken["change"] is None
 
 
-async def test_a_plan_written_anew_is_read_anew(api, folder):
+async def test_a_rewritten_plan_is_read_again(api, folder):
     assert (await api.get(f"/reports/plans/{NAME}"))["answers_count"] == 720
     keep_plan(folder, plan=planned_rules(answers_count=5))
     assert (await api.get(f"/reports/plans/{NAME}"))["answers_count"] == 5
     assert (await api.get("/reports/plans"))[0]["answers_count"] == 5
 
 
-async def test_the_first_payment_that_differs_is_shown_and_another_one_when_asked(api):
+async def test_the_first_payment_that_differs_is_shown_or_the_requested_one(api):
     plan = await api.get(f"/reports/plans/{NAME}")
     assert (plan["period_start"], [period["differs"] for period in plan["periods"]]) == (
         zulu(START_MS),
@@ -64,7 +66,7 @@ async def test_no_name_leads_out_of_the_folder(api, name):
     assert answer.status_code in (404, 422)
 
 
-async def test_a_plan_that_would_fill_the_memory_is_named_and_not_read(api, monkeypatch):
+async def test_an_oversized_plan_is_named_and_not_read(api, monkeypatch):
     monkeypatch.setattr(plans, "BYTES_MAX", 100)
     plans._read_once.cache_clear()
     plans._head_of.cache_clear()

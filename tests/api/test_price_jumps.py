@@ -1,4 +1,4 @@
-"""One price a hundred times too high is believed, and told."""
+"""A single price that is a hundred times too high is used, and reported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TOLD_MS = 3_600_000
 
 
 def candles(*closes: float, **changed: str) -> list[TailRecord]:
-    """A candle a minute, newest first; `changed` values are of the newest one."""
+    """A candle a minute, newest first. `changed` are values of the newest one."""
     records = [
         TailRecord(
             T0 + n * MINUTE, 0, T0 + (n + 1) * MINUTE,
@@ -37,11 +37,11 @@ def candles(*closes: float, **changed: str) -> list[TailRecord]:
         (candles(7), []),
     ],
 )
-def test_which_prices_are_jumps(records, minutes):
+def test_jumps_of_prices_are_recognised(records, minutes):
     assert [(jump.ts_event - T0) // MINUTE for jump in jumps(records, 2.0)] == minutes
 
 
-def test_a_correction_is_the_last_word_and_over_a_long_hole_a_price_may_have_gone_anywhere():
+def test_a_correction_replaces_the_price_and_after_a_long_gap_any_price_is_possible():
     first, wrong = candles(100, 10_000)[::-1]
     right = TailRecord(
         wrong.ts_event, 1, wrong.at, dict.fromkeys(("open", "high", "low", "close"), "101"), True
@@ -70,7 +70,7 @@ class Tail:
         return [(self.all()[0], record) for record in self.records[:limit]]
 
 
-def test_a_jump_is_told_with_its_time_for_an_hour_and_only_new_records_are_read():
+def test_a_jump_is_reported_with_its_time_for_an_hour_and_only_new_records_are_read():
     feeds, watch = Tail(candles(8759, 8769, 877_900)), PriceJumps(TOLD_MS)
     (alert,) = watch.alerts(feeds, 2.0, 0)
     assert (alert.kind, alert.name) == ("feed", "price BTCUSDT")

@@ -1,4 +1,4 @@
-"""What stands still is told once it lasts, by the stage, the worker or the subject that it is."""
+"""A stage, worker or subject that stands still is reported after a while, and is named."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def names(alerts):
     return [(alert.kind, alert.name) for alert in alerts]
 
 
-def test_a_stage_that_has_something_to_decide_and_does_not_is_told_once_it_lasts():
+def test_a_stage_that_has_something_to_decide_and_does_not_is_reported_after_a_while():
     log = LogBuilder()
     log.terms()
     log.round(0, {"a": 0.5})
-    watch, progress = watch_of(log, "inputs"), Progress()  # nothing of predictions: its worker is dead
+    watch, progress = watch_of(log, "inputs"), Progress()  # nothing in predictions: its worker is dead
     assert names(progress.stages(watch, START_MS)) == []
     alerts = {alert.name: alert for alert in progress.stages(watch, START_MS + 5 * MINUTE)}
     alert = alerts["predictions"]
@@ -46,7 +46,7 @@ def test_a_stage_that_has_something_to_decide_and_does_not_is_told_once_it_lasts
     )
 
 
-def test_a_stage_of_a_missing_worker_is_told_as_the_worker_alone():
+def test_a_stage_of_a_missing_worker_is_reported_as_the_worker_alone():
     log = LogBuilder()
     log.terms()
     log.round(0, {"a": 0.5})
@@ -57,12 +57,12 @@ def test_a_stage_of_a_missing_worker_is_told_as_the_worker_alone():
     assert ("stage", "scores") in told
 
 
-def test_while_the_broker_is_away_nothing_else_stands_and_all_begin_anew_when_it_is_back():
+def test_while_the_broker_is_away_nothing_else_is_reported_and_all_waits_restart_afterwards():
     log = LogBuilder()
     log.terms()
     log.round(0, {"a": 0.5})
     watch, progress, silent = watch_of(log, "inputs"), Progress(), "Kafka does not answer"
-    assert not progress.broker_is_away(silent, 0)  # one refused connection is none
+    assert not progress.broker_is_away(silent, 0)  # one refused connection is not enough
     assert not progress.broker_is_away("", 4_000)
     list(progress.stages(watch, 4_000))
     assert not progress.broker_is_away(silent, 5_000)
@@ -72,7 +72,7 @@ def test_while_the_broker_is_away_nothing_else_stands_and_all_begin_anew_when_it
     assert ("stage", "scores") in names(progress.stages(watch, 10 * MINUTE))
 
 
-def test_a_broker_that_does_not_say_who_works_is_told_once_it_lasts():
+def test_a_broker_that_does_not_list_the_workers_is_reported_after_a_while():
     progress, silent = Progress(), "Kafka does not say who works: GroupCoordinatorNotAvailableError"
     assert names(progress.kafka(silent, 0)) == []  # as at each start
     assert names(progress.kafka("", 10_000)) == []
@@ -81,22 +81,22 @@ def test_a_broker_that_does_not_say_who_works_is_told_once_it_lasts():
     assert names(progress.kafka(silent, 50_000)) == [("kafka", "silent")]
 
 
-def test_a_stage_that_goes_on_is_told_of_by_nobody_however_late_it_is():
+def test_a_stage_that_makes_progress_is_not_reported_however_late_it_is():
     log = LogBuilder()
     log.terms()
     log.round(0, {"a": 0.5})
     watch, progress = watch_of(log, "inputs"), Progress()
     for minute in range(5):
         for stage in watch.waiting_stages():
-            watch._upto[stage]["inputs"] = (-1, minute)  # it moves, and is not there yet
+            watch._upto[stage]["inputs"] = (-1, minute)  # it makes progress, and has not caught up
         assert names(progress.stages(watch, START_MS + minute * MINUTE)) == []
 
 
-def test_a_worker_that_nobody_runs_is_told_though_its_stage_has_nothing_to_do():
+def test_a_missing_worker_is_reported_although_its_stage_has_nothing_to_do():
     progress = Progress()
     without = {**ALL, "checkpoint": 0}
     assert names(progress.workers(without, 0)) == []
-    assert names(progress.workers(ALL, MINUTE)) == []  # it was started again meanwhile
+    assert names(progress.workers(ALL, MINUTE)) == []  # it was restarted meanwhile
     assert names(progress.workers(without, 2 * MINUTE)) == []
     assert names(progress.workers(without, 2 * MINUTE + 29_000)) == []
     assert names(progress.workers(without, 3 * MINUTE)) == [("worker", "checkpoint")]
@@ -107,18 +107,18 @@ def row(subject: str, watermark: int, granularity: str = "1m") -> FeedRow:
     return FeedRow(**whose, watermark=watermark)
 
 
-def test_rounds_that_no_model_answers_are_told_once_it_lasts():
+def test_rounds_that_no_model_answers_are_reported_after_a_while():
     progress = Progress()
-    assert names(progress.models(10, 3, 0)) == []  # what was missed before this process began says nothing
+    assert names(progress.models(10, 3, 0)) == []  # rounds missed before this process began do not count
     assert names(progress.models(10, 3, MINUTE)) == []  # nothing was asked
     assert names(progress.models(10, 5, 2 * MINUTE)) == []
     assert names(progress.models(10, 7, 2 * MINUTE + 29_000)) == []
     assert names(progress.models(10, 9, 2 * MINUTE + 30_000)) == [("models", "silent")]
     assert names(progress.models(11, 10, 3 * MINUTE)) == []
-    assert names(progress.models(11, 11, 4 * MINUTE)) == []  # one model of two is always away
+    assert names(progress.models(11, 11, 4 * MINUTE)) == []  # one of two models is always away
 
 
-def test_a_subject_that_is_silent_while_others_go_on():
+def test_a_subject_that_is_silent_while_others_go_on_is_reported():
     clock = START_MS
     rows = [row("BTC", clock), row("ETH", clock - 6 * MINUTE)]
     assert names(silent_subjects(rows, ["BTC", "ETH"], clock, 300_000)) == [("feed", "silent ETH")]
@@ -128,7 +128,7 @@ def test_a_subject_that_is_silent_while_others_go_on():
     assert names(silent_subjects(hourly, ["BTC", "ETH"], clock, 300_000)) == []  # its next candle is not due
 
 
-def test_a_source_that_says_nothing_of_any_subject_is_told_before_its_clock_stands():
+def test_a_source_that_is_silent_about_all_subjects_is_reported_before_its_clock_stands():
     clock = START_MS
     rows = [row("BTC", clock - 6 * MINUTE), row("ETH", clock - 7 * MINUTE)]
     assert names(silent_subjects(rows, ["BTC", "ETH"], clock, 300_000)) == [("feed", "silent")]
@@ -139,7 +139,7 @@ def test_a_source_that_says_nothing_of_any_subject_is_told_before_its_clock_stan
 
 
 PERIOD = 6 * HOUR_MS
-"""A checkpoint period of `LogBuilder`; START_MS begins one."""
+"""A checkpoint period of `LogBuilder`. START_MS begins one."""
 
 
 def periods(log: LogBuilder, *hours: int) -> LogBuilder:
@@ -152,12 +152,12 @@ def periods(log: LogBuilder, *hours: int) -> LogBuilder:
 
 @pytest.fixture
 def told(tmp_path):
-    """What is told of checkpoints, from `now` on for as long as it lasts."""
+    """The alerts about checkpoints, from `now` on for as long as they last."""
 
     def told_of(log: LogBuilder) -> list[str]:
         read = folded(log, tmp_path / str(len(list(tmp_path.iterdir()))))
         progress = Progress()
-        assert names(progress.checkpoint(read, 0)) == []  # nothing is told at once
+        assert names(progress.checkpoint(read, 0)) == []  # nothing is reported at once
         texts = [alert.text for alert in progress.checkpoint(read, MINUTE)]
         read.close()
         return texts
@@ -165,7 +165,7 @@ def told(tmp_path):
     return told_of
 
 
-def test_a_closed_period_that_the_checkpoint_stage_says_nothing_of_is_overdue(told):
+def test_a_closed_period_without_a_decision_of_the_checkpoint_stage_is_overdue(told):
     log = periods(LogBuilder(), *range(6))
     log.tick(START_MS + PERIOD + MINUTE)
     assert told(log) == []
@@ -177,7 +177,7 @@ def test_a_closed_period_that_the_checkpoint_stage_says_nothing_of_is_overdue(to
     assert told(log) == []
 
 
-def test_a_period_that_pays_nobody_is_not_overdue_once_the_stage_says_so(told):
+def test_a_period_that_pays_nobody_is_not_overdue_after_the_stage_decided_so(told):
     log = periods(LogBuilder(), *range(6))
     log.tick(START_MS + PERIOD + HOUR_MS)
     assert len(told(log)) == 1
@@ -196,12 +196,12 @@ def test_a_period_whose_scores_never_came_is_overdue_too(told, hours):
 
 
 WALL = 1_800_000_000_000
-"""When a log is written in these tests."""
+"""The time at which a log is written in these tests."""
 TOPICS_READ = ("checkpoints", "feeds", "inputs", "predictions", "scores", "snapshots")
 
 
 def progress_of(log: LogBuilder, skipped: int = 0) -> LogProgress:
-    """The ends of a log's topics: without the first `skipped` records of each."""
+    """The ends of a log's topics, less the first `skipped` records of each."""
     progress = LogProgress("btc-up")
     for topic in TOPICS_READ:
         for offset, record in enumerate(log.records[topic]):
@@ -215,7 +215,7 @@ def still(log: LogBuilder, later_ms: int, skipped: int = 0, **settings) -> list[
 
 
 def living(minutes: int) -> LogBuilder:
-    """A log of which the stages have decided all."""
+    """A log on which the stages have decided everything."""
     log = LogBuilder()
     log.terms()
     for minute in range(minutes):
@@ -229,7 +229,7 @@ def living(minutes: int) -> LogBuilder:
 
 
 @pytest.mark.parametrize("skipped", [0, 7])
-def test_the_log_alone_says_who_stands_still(skipped):
+def test_the_log_alone_shows_who_stands_still(skipped):
     log = living(10)
     assert still(log, MINUTE, skipped) == []
     log.round(11 * MINUTE, {"a": 0.5})
@@ -239,10 +239,10 @@ def test_the_log_alone_says_who_stands_still(skipped):
     assert ("stage", "snapshots") not in told
 
 
-def test_the_log_alone_says_that_the_feed_is_dead_and_which_subject_is_silent():
+def test_the_log_alone_shows_that_the_feed_is_dead_and_which_subject_is_silent():
     log = living(10)
     assert still(log, 299_000) == []
     assert still(log, 301_000) == [("feed", "stalled")]
     both = {"feed_subjects": ("BTCUSDT", "ETHUSDT")}
     assert still(log, 0, **both) == [("feed", "silent ETHUSDT")]
-    assert still(living(3), 0, **both) == []  # nothing says yet that its record is late
+    assert still(living(3), 0, **both) == []  # nothing shows yet that its record is late

@@ -30,7 +30,7 @@ def log() -> LogBuilder:
     return log
 
 
-async def test_the_leaderboard_ranks_by_it_and_says_as_of_when(api):
+async def test_the_leaderboard_ranks_by_it_with_its_time(api):
     rows = await api.get("/reports/leaderboard")
     assert [(row["rank"], row["model_id"], row["ic"], row["score_recent"]) for row in rows] == [
         (1, "b", 4.0, 0.5), (2, "a", 3.0, 0.9), (None, "c", None, 0.1)
@@ -41,13 +41,13 @@ async def test_the_leaderboard_ranks_by_it_and_says_as_of_when(api):
     assert rows[2]["unranked_reason"] == "no score in the last closed period"
 
 
-async def test_as_of_the_first_hour_it_was_the_other_order(api):
+async def test_as_of_the_first_hour_the_order_was_the_other_one(api):
     rows = await api.get("/reports/leaderboard", as_of=zulu(ENDS[0]))
     assert [(row["rank"], row["model_id"], row["ic"]) for row in rows][:2] == [(1, "a", 2.0), (2, "b", 1.0)]
     assert rows[0]["ranked_as_of"] == naive(ENDS[0])
 
 
-async def test_any_window_or_key_can_rank_instead(api):
+async def test_any_window_or_key_can_be_requested_instead(api):
     by_window = await api.get("/reports/leaderboard", by="score_recent")
     assert [row["model_id"] for row in by_window] == ["a", "b", "c"]
     assert (by_window[0]["ranked_as_of"], "ic" in by_window[0]) == (None, False)
@@ -76,7 +76,7 @@ async def test_history_models_pools_and_columns_have_it(api):
     assert models == {"a": 2, "b": 1, "c": None}
 
 
-async def test_listeners_are_sent_the_board_when_a_snapshot_changes_it(api, log):
+async def test_listeners_get_the_board_when_a_snapshot_changes_it(api, log):
     state = LiveState(api.read)
     offsets = {topic: len(records) for topic, records in log.records.items()}
     state.turn(offsets)

@@ -1,4 +1,4 @@
-"""What the routes answer: the web app's fields, limits, times and numbers."""
+"""The answers of the routes: the web app's fields, limits, times and numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from coordinator.streams import events as ev
 
 async def test_the_leaderboard_is_a_bare_array_in_order_with_numbers_at_the_top_level(api):
     rows = await api.get("/reports/leaderboard")
-    # m3 never scored: charges alone rank nobody; m4 and m5 never answered
+    # m3 was never scored: charges alone rank nobody. m4 and m5 never answered.
     assert [row["rank"] for row in rows] == [1, 2, None, None, None]
     for row in rows:
         assert {"model_id", "model_name", "cruncher_name", "username", "status", "created_at"} <= row.keys()
@@ -58,7 +58,7 @@ async def test_models_have_the_five_strings(api):
         )
 
 
-async def test_a_models_row_says_what_became_of_it(api, log):
+async def test_a_models_row_shows_its_outcomes(api, log):
     count = len(log.records["models"])
 
     async def take(event):
@@ -83,7 +83,7 @@ async def test_a_models_row_says_what_became_of_it(api, log):
     assert (row["state"], row["reason"]) == ("LEFT", "stopped")
 
 
-async def test_what_was_before_the_nodes_first_tick_has_no_time(api, log):
+async def test_events_before_the_nodes_first_tick_have_no_time(api, log):
     count = len(log.records["models"])
     for at in (0, START_MS + 5):
         data = ev.ModelSeenData(
@@ -119,7 +119,7 @@ async def test_charts_get_times_without_a_zone_and_flat_numbers(api):
     assert params[0] | {"asset": "BTCUSDT", "horizon": 60, "param": "60s", "score_recent": 0.5} == params[0]
 
 
-async def test_predictions_say_what_became_of_them(api):
+async def test_predictions_show_their_outcomes(api):
     rows = await api.get("/reports/predictions", projectIds="m1,m3", limit=6)
     by_status = {row["status"]: row for row in rows}
     assert (
@@ -135,7 +135,7 @@ async def test_predictions_say_what_became_of_them(api):
     assert [row["performed_at"] for row in rows] == sorted(row["performed_at"] for row in rows)
 
 
-async def test_a_span_narrows_by_time_in_iso_or_ms(api):
+async def test_a_span_filters_by_time_in_iso_or_ms(api):
     everything = await api.get("/reports/predictions", limit=1000)
     first = await api.get("/reports/predictions", end=zulu(START_MS))
     assert len(first) == 4 < len(everything)
@@ -269,7 +269,7 @@ async def test_health_is_progress(api):
         ("/reports/checkpoints/ckp_none/prizes?total_prize=-1", 422),
     ],
 )
-async def test_a_wrong_question_is_answered_so(api, path, status):
+async def test_a_wrong_request_is_answered_with_its_status(api, path, status):
     await api.get(path, code=status)
 
 
@@ -289,7 +289,7 @@ async def test_the_page_loads_nothing_from_elsewhere(api):
         ("1500", 1500),
     ],
 )
-def test_times_are_read(text, ms):
+def test_times_are_read_in_all_formats(text, ms):
     assert parse_ms(text) == ms
 
 

@@ -1,4 +1,6 @@
-"""Posting rounds and handing in answers over the API: whole or not at all, decided, and seen when the answer comes."""
+"""Posting rounds and handing in answers over the API: as a whole or not at all, decided, and visible when the answer
+comes.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ ADA, ADA_LINE = make_entry("ada", Scope.SUBMIT, "t" * 43, "m9", "c9")
 
 
 class Stage:
-    """What the feed and the predict worker would make of a command; `refuses` item -> reason; `mute`: nothing yet."""
+    """The decisions of the feed and the predict worker on a command. `refuses`: item -> reason. `mute`: none yet."""
 
     def __init__(self, projector, log):
         self.projector, self.log, self.sent = projector, log, []
@@ -54,7 +56,7 @@ class Stage:
             if item in self.refuses:
                 place, body = f"{offset} {item}", command.id  # as the feed worker writes it
                 if isinstance(data, ev.SubmitAnswersData):
-                    place, body = str(offset), f"{command.id} {item}"  # and the predict worker
+                    place, body = str(offset), f"{command.id} {item}"  # as the predict worker writes it
                 letter = dead_letter("commands", place, self.refuses[item], body.encode(), at)
                 self.log.append("dead-letters", letter)
             else:
@@ -151,20 +153,20 @@ def questions(*names, **changes):
     }
 
 
-async def test_a_round_is_posted_and_seen_when_the_answer_comes(node):
+async def test_a_round_is_posted_and_visible_when_the_answer_comes(node):
     call, stage, client = node
     body = await call("/rounds", questions("a", "b"), round_id="week-9")
     assert (body["round_id"], body["accepted"], body["undecided"]) == ("week-9", 2, 0)
     shown = (await client.get("/reports/rounds/week-9")).json()
     assert (shown["questions"], shown["upcoming"]) == (2, 2)
     first = (await client.get("/reports/rounds/week-9/questions/a")).json()["opens_at"]
-    stage.now = NOW + 60_000  # the same again, a minute later, is the same post
+    stage.now = NOW + 60_000  # the same post again, a minute later
     assert (await call("/rounds", questions("a", "b"), round_id="week-9"))["accepted"] == 2
     assert [command.data.questions[0].opens_at for command in stage.sent] == [NOW, NOW]
     assert (await client.get("/reports/rounds/week-9/questions/a")).json()["opens_at"] == first
 
 
-async def test_a_table_is_posted_with_what_stands_beside_it(node):
+async def test_a_table_is_posted_together_with_other_fields(node):
     call, stage, _ = node
     await call("/rounds", b"id,f\na,0.5\n", round_id="week-9", question_id="live", closes=str(LATER))
     (question,) = stage.sent[0].data.questions
@@ -175,7 +177,7 @@ async def test_a_table_is_posted_with_what_stands_beside_it(node):
 LARGE = b"id,f\n" + b"".join(b"row-%d,0.5\n" % row for row in range(30_000))
 
 
-async def test_a_large_table_is_kept_beside_the_log_and_named_in_the_post(node):
+async def test_a_large_table_is_stored_beside_the_log_and_named_in_the_post(node):
     call, stage, client = node
     await call("/rounds", LARGE, round_id="week-9", closes=str(LATER))
     (question,) = stage.sent[0].data.questions
@@ -186,7 +188,7 @@ async def test_a_large_table_is_kept_beside_the_log_and_named_in_the_post(node):
     assert (shown["blob_sha256"], shown["blob_rows"]) == (blob.sha256, 30_000)
 
 
-async def test_a_table_that_cannot_be_kept_is_not_posted(node):
+async def test_a_table_that_cannot_be_stored_is_not_posted(node):
     call, stage, _ = node
     data_dir = stage.projector.settings.data_dir
     (data_dir / "blobs").write_text("no folder")
@@ -212,7 +214,7 @@ async def test_a_body_with_a_fault_is_refused_and_nothing_is_sent(node, body, re
     assert stage.sent == []
 
 
-async def test_what_the_stage_refuses_is_told_by_item(node):
+async def test_refusals_of_the_stage_are_returned_by_item(node):
     call, stage, client = node
     stage.refuses = {"b": "no scope fits its tags"}
     body = await call("/rounds", questions("a", "b"), 409, round_id="week-9")
@@ -223,7 +225,7 @@ async def test_what_the_stage_refuses_is_told_by_item(node):
     assert (state["state"], state["reason"]) == ("refused", "b: no scope fits its tags")
 
 
-async def test_what_nobody_decides_is_202_and_what_is_not_written_503(node):
+async def test_an_undecided_post_is_202_and_an_unwritten_one_503(node):
     call, stage, _ = node
     stage.mute = True
     assert (await call("/rounds", questions("a"), 202, round_id="week-9"))["undecided"] == 1
@@ -247,16 +249,16 @@ async def test_truths_are_posted_by_id_and_corrected(node):
     assert "it is void" in body["detail"]
 
 
-async def test_a_truth_is_recorded_once_more_where_it_is_said(node):
+async def test_a_truth_is_recorded_again_if_the_request_says_so(node):
     call, stage, _ = node
     await call("/rounds/week-1/resolve", {"late": {"outcome": 0}})
     assert (await call("/rounds/week-1/resolve", {"late": {"outcome": 0}}, again=True))["undecided"] == 0
     assert [command.data.again for command in stage.sent] == [False, True]
-    stage.refuses = {"late": "it is void"}  # what was recorded before says nothing of this
+    stage.refuses = {"late": "it is void"}  # what was recorded before does not answer this command
     await call("/rounds/week-1/resolve", {"late": {"outcome": 0}}, 409, again=True)
 
 
-async def test_a_round_is_closed_and_taken_back_whole_or_in_part(node):
+async def test_a_round_is_closed_and_voided_as_a_whole_or_in_part(node):
     call, stage, client = node
     assert (await call("/rounds/week-2/close"))["accepted"] == 1
     assert stage.sent[-1].data.question_ids == ["open"]
@@ -297,7 +299,7 @@ async def test_answers_are_recorded_for_the_model_of_the_key_and_the_receipt_nam
     assert msgspec.json.decode(answer.output) == {"value": 0.25}
 
 
-async def test_a_large_answer_is_named_in_the_command_and_lies_in_the_data_directory(node, monkeypatch):
+async def test_a_large_answer_is_named_in_the_command_and_stored_in_the_data_directory(node, monkeypatch):
     monkeypatch.setattr(large_answers, "ANSWER_BYTES_MAX", 10)
     call, stage, _ = node
     await call("/rounds/week-2/answers", b'{"open": {"value": 0.25}}', key=ADA)

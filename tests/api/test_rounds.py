@@ -19,7 +19,7 @@ def log():
     return log
 
 
-async def test_rounds_are_listed_the_newest_first_with_their_counts(api):
+async def test_rounds_are_listed_newest_first_with_their_counts(api):
     rows = await api.get("/reports/rounds")
     assert [row["round_id"] for row in rows] == ["week-2", "week-1"]
     assert rows[1] == {
@@ -39,7 +39,7 @@ async def test_rounds_are_listed_the_newest_first_with_their_counts(api):
     await api.get("/reports/rounds", 422, state="gone")
 
 
-async def test_the_lists_go_on_behind_their_cursors(api):
+async def test_the_lists_continue_after_their_cursors(api):
     first = await api.client.get("/reports/rounds", params={"limit": 1})
     assert [row["round_id"] for row in first.json()] == ["week-2"]
     second = await api.get("/reports/rounds", limit=1, cursor=first.headers["X-Next-Cursor"])
@@ -55,7 +55,7 @@ async def test_the_lists_go_on_behind_their_cursors(api):
     assert question_ids == ["due", "late", "later", "never-asked", "taken-back"]
 
 
-async def test_a_question_is_told_with_its_truth_or_why_there_is_none(api):
+async def test_a_question_is_shown_with_its_truth_or_why_there_is_none(api):
     shown = {
         question["question_id"]: question
         for question in (await api.get("/reports/rounds/week-1"))["questions_shown"]
@@ -72,7 +72,7 @@ async def test_what_was_not_posted_is_404(api):
     await api.get("/reports/rounds/week-1/questions/none", 404)
 
 
-async def test_the_answers_to_a_question_are_told_once_it_is_closed(api):
+async def test_the_answers_to_a_question_are_shown_after_its_close(api):
     answers = {
         answer["model_id"]: answer
         for answer in (await api.get("/reports/rounds/week-1/questions/due"))["answers"]
@@ -82,7 +82,7 @@ async def test_the_answers_to_a_question_are_told_once_it_is_closed(api):
 
 
 @pytest.mark.parametrize("as_of", [None, START_MS + 30 * 60_000])
-async def test_no_answer_to_an_open_question_is_told_live_or_as_of(api, as_of):
+async def test_no_answer_to_an_open_question_is_shown_live_or_as_of(api, as_of):
     at = {} if as_of is None else {"as_of": as_of}
     path = "week-2/questions/open" if as_of is None else "week-1/questions/due"
     answers = (await api.get(f"/reports/rounds/{path}", **at))["answers"]
@@ -95,7 +95,7 @@ async def test_no_answer_to_an_open_question_is_told_live_or_as_of(api, as_of):
     assert not events[name]["resolved"]
 
 
-async def test_the_overview_of_events_is_as_the_web_app_reads_it(api):
+async def test_the_overview_of_events_has_the_fields_of_the_web_app(api):
     body = await api.get("/events/overview")
     assert (body["total"], body["resolved_count"], body["pending_count"]) == (4, 1, 3)
     assert [event["event_id"] for event in body["events"]] == [
@@ -140,7 +140,7 @@ async def test_the_overview_of_events_is_as_the_web_app_reads_it(api):
     ]
 
 
-async def test_the_overview_takes_a_limit_and_one_half(api):
+async def test_the_overview_takes_a_limit_and_a_filter(api):
     assert len((await api.get("/events/overview", limit=2))["events"]) == 2
     resolved = await api.get("/events/overview", resolved_only="true")
     assert [event["event_id"] for event in resolved["events"]] == ["week-1/due"]
@@ -154,14 +154,16 @@ async def test_the_overview_takes_a_limit_and_one_half(api):
     await api.get("/events/overview", 422, limit=0)
 
 
-async def test_the_stakes_in_force(api):
+async def test_the_stakes_in_force_are_shown(api):
     assert await api.get("/reports/stakes") == {
         "since": zulu(START_MS + 5 * HOUR_MS),
         "stakes": {"m1": "12.5"},
     }
 
 
-async def test_a_question_closed_a_moment_ago_shows_no_answer_until_the_inputs_are_past_it(api, log):
+async def test_a_question_closed_a_moment_ago_shows_no_answer_until_the_inputs_have_passed_the_close(
+    api, log
+):
     posted = Posted(log)
     posted.post("r", "q", closes=50 * HOUR_MS)
     posted.ask("r", "q", {"m1": 0.5})

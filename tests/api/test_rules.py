@@ -1,4 +1,4 @@
-"""`/rules`: the rules in force, of the contract that the log names, and nothing that runs or comes from elsewhere."""
+"""`/rules`: the rules in force, of the contract that the log names, without scripts or content from elsewhere."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def test_it_shows_the_rules_of_the_contract_in_force(parts):
         assert 'href: "/rules"' in (await client.get("/page/rules.js")).text
 
 
-async def test_a_contract_that_cannot_be_had_is_503_with_the_reason(parts):
+async def test_an_unavailable_contract_is_503_with_the_reason(parts):
     def making(_terms):
         raise WorldError("Kafka is silent")
 

@@ -1,4 +1,4 @@
-"""The board of one scope alone, what boards there are, and both as of the past."""
+"""The board of one scope alone, the list of boards, and both as of the past."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_it_is_answered_as_of_the_past(api):
     assert "value" not in {board["name"] for board in names}
 
 
-async def test_all_boards_are_named_the_contract_s_first(api):
+async def test_all_boards_are_named_with_the_contract_s_first(api):
     names = await api.get("/reports/leaderboard/boards")
     assert [(board["name"], board["kind"], board["decides"]) for board in names] == [
         ("score_recent", "window", True),
@@ -86,7 +86,7 @@ async def test_all_boards_are_named_the_contract_s_first(api):
         ({"scope": "x" * 301}, 422),
     ],
 )
-async def test_what_is_no_board_is_refused(api, query, code):
+async def test_an_unknown_board_is_refused(api, query, code):
     await api.get("/reports/leaderboard", code=code, **query)
 
 

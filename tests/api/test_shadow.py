@@ -1,4 +1,4 @@
-"""A shadow over HTTP: what it decides stands beside what is live, every answer says what it is, faults are alerts."""
+"""A shadow over HTTP: its decisions beside the live ones; every answer says that it is a shadow's; faults are alerts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def test_every_answer_says_that_it_is_a_shadow_and_of_which_rules(api, pat
 
 
 @pytest.mark.parametrize("path", AS_LIVE)
-async def test_what_has_the_shape_of_a_live_route_says_in_its_headers_that_it_is_a_shadows(api, path):
+async def test_an_answer_in_the_shape_of_a_live_route_says_in_its_headers_that_it_is_a_shadows(api, path):
     answer = await api.client.get(path)
     assert answer.status_code == 200, answer.text
     assert (answer.headers["X-Shadow"], answer.headers["X-Shadow-Until"]) == ("b" * 64, zulu(END + HOUR))
@@ -45,7 +45,7 @@ async def test_the_board_of_the_shadow_ranks_by_its_own_rules(api):
     assert rows[2]["unranked_reason"]
 
 
-async def test_a_checkpoint_of_a_shadow_cannot_be_taken_for_one_that_is_offered(api):
+async def test_a_checkpoint_of_a_shadow_cannot_be_mistaken_for_an_offered_one(api):
     (checkpoint,) = await api.get("/reports/shadow/checkpoints")
     assert checkpoint["status"] == "WITHHELD"
     assert (
@@ -63,7 +63,7 @@ async def test_a_checkpoint_of_a_shadow_cannot_be_taken_for_one_that_is_offered(
     assert confirmed.status_code == 404
 
 
-async def test_each_model_stands_on_both_boards(api):
+async def test_each_model_is_on_both_boards(api):
     body = await api.get("/reports/shadow/models")
     assert (body["board_at"], body["live_board_at"]) == (zulu(END), zulu(END))
     assert [
@@ -78,7 +78,7 @@ async def test_each_model_stands_on_both_boards(api):
     ] == [("m2", 1, 2, 0.5, 0.2), ("m1", 2, 1, 0.3, 0.4), ("m3", None, None, None, None)]
 
 
-async def test_shares_of_the_newest_checkpoint_of_both(api):
+async def test_the_shares_of_the_latest_checkpoint_are_shown_for_both(api):
     body = await api.get("/reports/shadow/models")
     shares = {
         model["model_id"]: (model["share_frac64"], model["live_share_frac64"]) for model in body["models"]
@@ -90,7 +90,7 @@ async def test_shares_of_the_newest_checkpoint_of_both(api):
     assert (period["differs"], period["note"], len(period["models"])) == (True, "", 2)
 
 
-async def test_the_state_is_told_with_or_without_a_result(api):
+async def test_the_state_is_shown_with_or_without_a_result(api):
     state = await api.get("/reports/shadow")
     assert (state["started"], state["state"], state["decided_until"]) == (True, "runs", zulu(END + HOUR))
 
@@ -130,13 +130,13 @@ def test_a_shadow_that_should_run_and_does_not_is_a_concern(tmp_path, files, lat
     assert says is None or says in loop.concerns["failed"]
 
 
-def test_a_stopped_shadow_is_no_concern_and_what_it_decided_stays(tmp_path):
+def test_a_stopped_shadow_is_no_concern_and_its_decisions_remain(tmp_path):
     loop = looked(tmp_path, order_of(stopped=True), NOW + HOUR, ended=True)
     assert loop.concerns == {}
     assert loop.seen.result is not None
 
 
-def test_what_was_decided_by_other_rules_before_is_not_shown(tmp_path):
+def test_earlier_decisions_by_other_rules_are_not_shown(tmp_path):
     write_shadow(tmp_path)
     files = write_shadow(tmp_path, order_of(BOUNDS))
     rules = order_of().rules

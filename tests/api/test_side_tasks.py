@@ -1,4 +1,4 @@
-"""What runs beside the projector is supervised alone: it fails alone, says so, and is begun again."""
+"""Tasks beside the projector are supervised separately: one that fails is reported and restarted, and stops no other."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def until(true):
             await asyncio.sleep(0.001)
 
 
-async def test_a_task_that_fails_is_said_begun_again_and_in_time_counts_as_mended():
+async def test_a_task_that_fails_is_reported_restarted_and_in_time_counts_as_recovered():
     tries = []
 
     async def run():
@@ -45,7 +45,7 @@ async def test_a_task_that_fails_is_said_begun_again_and_in_time_counts_as_mende
         await running
 
 
-async def test_a_task_that_ends_by_itself_is_not_begun_again():
+async def test_a_task_that_ends_by_itself_is_not_restarted():
     tries = []
 
     async def run():
@@ -64,7 +64,7 @@ class Fails:
         raise UnicodeError("label too long")
 
 
-async def test_the_monitor_looks_on_beside_a_task_that_fails_and_says_which(api):
+async def test_the_monitor_continues_beside_a_task_that_fails_and_names_it(api):
     monitor = Monitor(api.projector, api.stage, lambda: 1, replay_check=Fails())
     monitor.replay_check.finding = Monitor(api.projector, api.stage, lambda: 1).replay_check.finding
     running = asyncio.create_task(monitor.run())
@@ -77,7 +77,7 @@ async def test_the_monitor_looks_on_beside_a_task_that_fails_and_says_which(api)
         await running
 
 
-async def test_a_look_that_fails_is_an_alert_and_the_next_one_is_made(api, monkeypatch):
+async def test_a_check_that_fails_is_an_alert_and_the_next_one_runs(api, monkeypatch):
     monitor = Monitor(api.projector, api.stage, lambda: 1)
     looks = []
     look = monitor.look

@@ -1,4 +1,4 @@
-"""No answer obeys terms that are told for later; past periods are told as they were ranked."""
+"""No answer follows terms that are announced for later. Past periods are shown as they were ranked."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def answers(client):
     return {path: (await client.get(path, params=SPAN)).text for path in PATHS}
 
 
-async def test_terms_that_are_due_later_change_no_answer(api, log):
+async def test_announced_terms_change_no_answer_before_their_time(api, log):
     before = await answers(api.client)
     log.terms(START_MS + HOUR_MS, effective_from=FAR_MS, **LATER)
     for topic in ("inputs", "scores", "snapshots", "checkpoints"):
@@ -45,7 +45,7 @@ async def test_terms_that_are_due_later_change_no_answer(api, log):
 
 @pytest.fixture
 def changed_log():
-    """Two periods by one rule, then two by another, which ranks the other way and by another window."""
+    """Two periods by one rule, then two by another that ranks in the other direction and by another window."""
     log = busy_log()
     log.terms(
         effective_from=START_MS + 2 * HOUR_MS,

@@ -1,4 +1,4 @@
-"""Expensive questions take turns: each asker has one under way, and none waits for another one's."""
+"""Expensive requests take turns: each client has one running at a time, and none waits for another client's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from coordinator.api.turns import Turns
 REQUEST = Request({"type": "http", "client": ("10.0.0.1", 1)})
 
 
-async def test_one_that_hangs_delays_nobody_else_and_has_no_second_meanwhile():
+async def test_a_request_that_hangs_delays_no_other_client_and_has_no_second_meanwhile():
     turns, go_on = Turns("test", 2), threading.Event()
 
     def hang() -> Response:
@@ -34,7 +34,7 @@ async def test_one_that_hangs_delays_nobody_else_and_has_no_second_meanwhile():
     assert (await turns.run(REQUEST, lambda: Response(b"again"), "slow")).body == b"again"
 
 
-async def test_when_too_many_wait_the_next_is_told_when_to_come_again(monkeypatch):
+async def test_if_too_many_wait_the_next_must_come_again(monkeypatch):
     monkeypatch.setattr(api_turns, "WAITING_MAX", 3)
     turns, go_on = Turns("test", 2), threading.Event()
 

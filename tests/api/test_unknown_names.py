@@ -1,4 +1,4 @@
-"""A name that there is not is 404 and says what there is; only a chart's `projectIds` is answered by what there is."""
+"""An unknown name is 404 with the names that exist. Only a chart's `projectIds` is answered with the known ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DECIDED = "it had no effect and was not refused, as far as the commands are deci
         ("/reports/commands/zzz", "'zzz' is no id of a command"),
     ],
 )
-async def test_a_name_that_there_is_not_is_404_with_what_there_is(api, path, says):
+async def test_an_unknown_name_is_404_with_the_existing_names(api, path, says):
     answer = await api.client.get(path)
     assert answer.status_code == 404, answer.text
     assert says in answer.json()["detail"]
@@ -35,25 +35,25 @@ async def test_a_name_that_there_is_not_is_404_with_what_there_is(api, path, say
     ["/reports/predictions", "/reports/snapshots", "/reports/checkpoints/rewards"]
     + [f"/reports/models/{name}" for name in ("global", "params", "metrics", "summary")],
 )
-async def test_a_chart_of_models_that_are_not_there_is_an_empty_list(api, path):
-    """The web app keeps the chosen ids in its address, and shows what it is given."""
+async def test_a_chart_of_unknown_models_is_an_empty_list(api, path):
+    """The web app keeps the chosen ids in its address, and shows what it receives."""
     answer = await api.client.get(path, params={"projectIds": "zzz"})
     assert (answer.status_code, answer.json()) == (200, [])
 
 
-async def test_a_feed_that_is_not_there_is_an_empty_list(api):
-    """The web app's page of feeds asks this route, too."""
+async def test_an_unknown_feed_is_an_empty_list(api):
+    """The web app's page of feeds uses this route too."""
     assert await api.get("/reports/feeds/tail", subject="DOGE") == []
 
 
-async def test_a_command_that_nobody_saw_is_undecided_and_says_how_far_was_looked(api):
+async def test_an_unknown_command_is_undecided_with_the_position_up_to_which_was_searched(api):
     answer = await api.get("/reports/commands/cmd/" + "0" * 24)
     assert answer["state"] == "undecided"
     assert answer["reason"].startswith(DECIDED)
     assert "never sent" in answer["reason"]
 
 
-def test_what_exists_is_bounded():
+def test_the_list_of_existing_names_is_bounded():
     names = [f"{number:05}" for number in range(20_000)]
     assert what_exists("00001x", names).count(",") <= NAMES_SHOWN_MAX
     assert what_exists("zzz", names).endswith(" and 19,995 more")

@@ -1,4 +1,4 @@
-"""Whoever calls while the node waits for Kafka is told so, at once; nobody is left to hang."""
+"""While the node waits for Kafka, calls are answered at once, and nobody is left waiting."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from coordinator.infra.processes.sockets import listen
 from coordinator.streams.settings import Settings
 
 
-async def test_a_node_that_waits_for_kafka_answers_503_and_says_so(tmp_path):
-    with socket.socket() as silent:  # takes connections, says nothing: a Kafka that is still starting
+async def test_a_node_that_waits_for_kafka_answers_503_with_the_reason(tmp_path):
+    with (
+        socket.socket() as silent
+    ):  # accepts connections and sends nothing, like a Kafka that is still starting
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         kafka = f"127.0.0.1:{silent.getsockname()[1]}"

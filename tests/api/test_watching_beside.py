@@ -1,4 +1,4 @@
-"""The monitor beside the API in one process: it looks by itself, ends with it, and its own bug ends the process."""
+"""The monitor beside the API in one process: it works by itself, ends with it, and a bug of its own is an alert."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Folded(Projector):
 
 
 class Guard:
-    """Of a log that stays what it was."""
+    """The guard of a log that stays unchanged."""
 
     async def watch(self):
         await asyncio.Event().wait()
@@ -60,7 +60,7 @@ def parts(tmp_path):
 
 
 async def serving(projector, port, monitor, ask):
-    """Serve on a real socket, `ask` it, stop."""
+    """Serves on a real socket, calls `ask`, stops."""
     app = create_app(projector.settings, Sender(projector, port), monitor=monitor)
     bound = listen("127.0.0.1", 0, "a port")
     stopping = asyncio.Event()
@@ -79,7 +79,7 @@ async def serving(projector, port, monitor, ask):
         bound.close()
 
 
-async def test_a_broken_log_is_found_by_itself_and_the_stage_withholds_the_next_checkpoint(parts):
+async def test_a_broken_log_is_found_without_a_request_and_the_stage_withholds_the_next_checkpoint(parts):
     projector, port = parts
     log = a_log()
     log.append("predictions", log._opened("inp/BTCUSDT/9", T0, ["m1", "m2"], ["60s"]))
@@ -99,7 +99,7 @@ async def test_a_broken_log_is_found_by_itself_and_the_stage_withholds_the_next_
     assert chain["adapter"] == "fake"
     (command,) = [event for event in port.sent if isinstance(event, ev.WithholdCheckpoint)]
 
-    # The real stage: it meets that command on its log, so a replay of the log decides the same.
+    # The real stage meets that command in its log, so a replay of the log decides the same.
     scene = given(CheckpointStage("btc-up", shelf())).own(configured(effective_from=T0))
     scene.when("commands", command).then()
     scene.when("snapshots", snapshot("a", T0, 9), period_closed(T0, T0 + 6 * HOUR, 1))
@@ -108,8 +108,8 @@ async def test_a_broken_log_is_found_by_itself_and_the_stage_withholds_the_next_
     assert "2 were asked, 1 are recorded" in withheld.data.reason
 
 
-async def test_a_projector_that_waits_for_the_broker_does_not_hold_up_the_end(parts, monkeypatch):
-    """It looks at the topics' ends as it starts: half a minute for each that gives nothing."""
+async def test_a_projector_that_waits_for_the_broker_does_not_delay_the_end(parts, monkeypatch):
+    """At its start it reads the topics' ends, and waits half a minute for each that does not answer."""
     projector, port = parts
     monkeypatch.setattr(projector, "run", asyncio.Event().wait)
 
@@ -120,7 +120,7 @@ async def test_a_projector_that_waits_for_the_broker_does_not_hold_up_the_end(pa
 
 
 async def test_a_bug_of_the_monitor_is_an_alert_and_the_api_goes_on(parts):
-    """It fell with any bug beside it, and with it the answers to everybody."""
+    """The API used to end with such a bug, and its answers with it."""
     projector, port = parts
 
     class Buggy(Monitor):

@@ -1,6 +1,6 @@
 """What the real web app reads, row by row: its fields, their types, and the rules that decide whether it looks right.
 
-Reads nothing but answers, as the web app does: bare JSON, sent no key. A row of the table is one test.
+The test reads only answers, as the web app does: bare JSON, without a key. Each row of the table is one test.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ async def rows_of(app, path: str, **params) -> list[dict]:
 
 
 async def test_leaderboard(app):
-    """In display order; every column's property is a key of the row; status is true or not."""
+    """In display order. Every column's property is a key of the row. The status is a boolean."""
     rows = await rows_of(app, "/reports/leaderboard")
     ranks = [row["rank"] for row in rows]
     ranked = [rank for rank in ranks if rank is not None]
@@ -105,7 +105,7 @@ async def test_schema(app):
 
 
 async def test_a_small_score_reads_well_on_the_web_apps_first_start(app):
-    """Then its own columns of five properties win over ours, and its windows have two decimals."""
+    """Then its own columns of five properties replace ours, and its windows have two decimals."""
     columns = (await app.get("/reports/schema")).json()["leaderboard_columns"]
     shown = {
         column["property"]: "decimal-2" if column["property"] in WINDOWS else column["format"]
@@ -120,7 +120,7 @@ async def test_a_small_score_reads_well_on_the_web_apps_first_start(app):
 
 @pytest.mark.parametrize("path", ["/reports/models/global", "/reports/models/params"])
 async def test_window_charts(app, path):
-    """x without a zone, numbers at the top level, the filters' keys too."""
+    """x without a zone, numbers at the top level, and the filters' keys."""
     rows = await rows_of(app, path, projectIds="m1,m2", **THIRTY_DAYS)
     assert rows
     assert {row["model_id"] for row in rows} <= {"m1", "m2"}
@@ -138,7 +138,7 @@ async def test_window_charts(app, path):
 
 
 async def test_prediction_chart(app):
-    """An alert marks rows where `score_success` is true and a reason is set: on success the reason is null."""
+    """An alert marks rows whose `score_success` is true with a reason, so the reason is null on success."""
     rows = await rows_of(app, "/reports/predictions", **THIRTY_DAYS)
     assert {row["status"] for row in rows} >= {"SCORED", "ABSENT"}
     for row in rows:
@@ -207,7 +207,7 @@ async def test_checkpoints(app):
 
 
 def obeys(command, _offset):
-    """A stage that does what is asked."""
+    """A stage that does what is requested."""
     where = {"checkpoint_id": command.data.checkpoint_id, "command_id": command.id}
     if isinstance(command, ev.ConfirmCheckpoint):
         data = ev.CheckpointSubmittedData(tx_hash=command.data.tx_hash, **where)
@@ -218,7 +218,7 @@ def obeys(command, _offset):
 
 
 async def test_confirm_is_followed_at_once_by_patch(app, api):
-    """The web app sends both, one behind the other, with no key, and reads only whether it was 2xx."""
+    """The web app sends both in direct succession without a key, and reads only whether the status is 2xx."""
     pending = (await rows_of(app, "/reports/checkpoints", status="PENDING"))[0]
     api.stage.script = obeys
     confirm = await app.post(f"/reports/checkpoints/{pending['id']}/confirm", json={"tx_hash": TX_HASH})
@@ -235,7 +235,7 @@ async def test_info_and_healthz(app):
     assert (await app.get("/healthz")).status_code == 200
 
 
-async def test_what_goes_wrong_has_a_detail(app):
+async def test_an_error_has_a_detail(app):
     for answer in (
         await app.get("/reports/checkpoints/none"),
         await app.get("/reports/predictions", params={"limit": 0}),
@@ -244,8 +244,8 @@ async def test_what_goes_wrong_has_a_detail(app):
         assert isinstance(answer.json()["detail"], str)
 
 
-async def test_a_node_that_has_nothing_yet_answers_empty_lists(tmp_path):
-    """The web app shows "no results" then, and no error."""
+async def test_an_empty_node_answers_empty_lists(tmp_path):
+    """Then the web app shows "no results" and no error."""
     from tests.logs import LogBuilder, folded
 
     read = folded(LogBuilder(), tmp_path)

@@ -1,4 +1,4 @@
-"""Scores and pay belong to a model's id, whatever it is called and whether it is still there."""
+"""Scores and payments belong to a model's id, whatever its name is and whether or not it still runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def told(api, log, *changes):
     await api.projector.take("models", list(enumerate(log.records["models"]))[before:])
 
 
-async def test_two_models_swap_their_names(api, log):
+async def test_two_models_may_swap_their_names(api, log):
     board = {row["model_id"]: row for row in await api.get("/reports/leaderboard")}
     paid = await api.get("/reports/checkpoints/latest")
     names = {model_id: board[model_id]["model_name"] for model_id in ("m1", "m2")}
@@ -42,7 +42,7 @@ async def test_two_models_swap_their_names(api, log):
     assert {row["model_id"]: row["model_name"] for row in past if row["model_id"] in names} == names
 
 
-async def test_a_name_that_is_used_again_takes_over_nothing(api, log):
+async def test_a_reused_name_takes_over_nothing(api, log):
     name = next(row["model_name"] for row in await api.get("/reports/leaderboard") if row["model_id"] == "m1")
     await told(
         api,
@@ -56,7 +56,7 @@ async def test_a_name_that_is_used_again_takes_over_nothing(api, log):
     assert rows["m1"]["scored_count"] > 0
 
 
-async def test_who_left_after_it_earned_keeps_its_share_and_the_sum_is_whole(api, log):
+async def test_a_model_that_left_after_it_earned_keeps_its_share_and_the_sum_is_whole(api, log):
     before = await api.get("/reports/checkpoints/latest")
     await told(api, log, lambda: log.model_left("m1", at=LATER_MS))
     after = await api.get("/reports/checkpoints/latest")

@@ -1,7 +1,7 @@
-"""The past read from the stores equals a fresh fold that stops there, to the byte, whatever the commits and the order.
+"""The past read from the stores equals a fresh fold that stops there, to the byte, for any commits and any order.
 
-The logs here are harder than real ones: events come late by up to hours, decisions hold events of different times, rows
-are dropped, written again and refused.
+The logs here are harder than real ones: events come up to hours late, decisions contain events of different times, and
+rows are dropped, written again and refused.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LIMITED = ("leaderboard", "models", "predictions", "feeds", "snapshots", "checkp
 
 
 class LateLog(LogBuilder):
-    """Some decisions are known up to three hours later, or earlier, than the ones around them."""
+    """Some decisions are known up to three hours later, or earlier, than those around them."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class LateLog(LogBuilder):
 
 
 def late_log(seed: int, *, comes_back: bool = True) -> LateLog:
-    """Twelve days, so that buckets fall out of the windows, and a round that comes back after it was closed."""
+    """Twelve days, so that buckets fall out of the windows, and a round that is repeated after it was closed."""
     log = LateLog(seed)
     log.terms()
     for i in range(1, 5):
@@ -78,7 +78,7 @@ def late_log(seed: int, *, comes_back: bool = True) -> LateLog:
         log.snapshot("m1", START_MS + offset, START_MS + offset + HOUR_MS)
         if half_day % 5 == 0:
             if comes_back:
-                log.round(0, {"m1": 0.25})  # an answer, a score and an input that are there already
+                log.round(0, {"m1": 0.25})  # an answer, a score and an input that already exist
                 log.snapshot("m1", START_MS, START_MS + HOUR_MS)
             log.model_left("m2", at=START_MS + offset)
             log.model("m2", at=START_MS + offset + 1, deployment_id=f"m2-d{half_day}")
@@ -150,7 +150,7 @@ def answers(read, start=0) -> tuple:
 
 @settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 2**32), commit_every=st.integers(1, 60))
-def test_any_moment_is_what_a_fold_that_stops_there_gives(seed, commit_every):
+def test_any_moment_equals_a_fold_that_stops_there(seed, commit_every):
     rng = random.Random(seed)
     log = late_log(seed)
     order = [topic for topic in log.records if topic != "commands" for _ in log.records[topic]]
@@ -174,13 +174,13 @@ def test_any_moment_is_what_a_fold_that_stops_there_gives(seed, commit_every):
             )
             assert answers(past) == answers(whole)
             assert_same(past.all(), expected)
-        assert latecomers  # or the log was too tame to say anything
+        assert latecomers  # otherwise the log was too easy to prove anything
         live.close()
 
 
 @settings(max_examples=3, deadline=None)
 @given(seed=st.integers(0, 2**32), commit_every=st.integers(1, 60))
-def test_any_cut_is_what_a_fold_with_these_limits_gives(seed, commit_every):
+def test_any_cut_equals_a_fold_with_these_limits(seed, commit_every):
     rng = random.Random(seed)
     log = late_log(seed)
     with tempfile.TemporaryDirectory() as path:
@@ -213,7 +213,7 @@ def live(log, tmp_path_factory):
     read.close()
 
 
-def test_everything_so_far_is_the_living_state(live):
+def test_the_past_at_the_end_is_the_live_state(live):
     past = PastReadModels(live, cuts_at(live, 1 << 50, folded_until(live)))
     for view in past.all():
         living = getattr(live, view.name)
@@ -232,7 +232,7 @@ def test_before_the_log_there_is_nothing(live):
         assert view.store.state_hash == "0" * 64
 
 
-def test_a_past_does_not_change_while_the_log_goes_on(tmp_path):
+def test_a_past_does_not_change_while_the_log_grows(tmp_path):
     log = busy_log()
     live = folded(log, tmp_path)
     until = START_MS + 3 * HOUR_MS
@@ -250,7 +250,7 @@ def test_a_past_does_not_change_while_the_log_goes_on(tmp_path):
 
 
 def test_every_row_belongs_to_the_topic_that_wrote_it(log, tmp_path):
-    """A past state cuts each row by its own topic: a row under a wrong one would be cut at another's offset."""
+    """A past state cuts each row by its own topic. A row under a wrong topic would be cut at another topic's offset."""
     for topic in KEEPERS:
         projections = open_projections(tmp_path / topic, "cluster", log.crunch_id)
         order = [topic] * len(log.records[topic])
@@ -269,8 +269,8 @@ def test_a_position_that_was_not_reached_is_refused(live):
         check_cuts(live, {"scores": Cut(2, (3,))}, ends)
 
 
-def test_too_many_latecomers_are_said_instead_of_folded(tmp_path):
-    """One event from the far future makes a latecomer of all that follow: an answer must stay bounded."""
+def test_too_many_late_events_are_reported_instead_of_folded(tmp_path):
+    """After one event from the far future all later events count as late, and an answer must stay bounded."""
     log = LogBuilder()
     log.terms()
     log.model("m0", at=START_MS + 10**12)
@@ -285,7 +285,9 @@ def test_too_many_latecomers_are_said_instead_of_folded(tmp_path):
 
 
 def test_a_kill_between_commits_leaves_the_past_right(tmp_path):
-    """Folded and not committed is gone with the process; what the next one folds again is kept once."""
+    """Rows that were folded and not committed are lost with the process. The next one folds them again and keeps them
+    once.
+    """
     log, rng = late_log(5), random.Random(5)
     expected = folded(log, tmp_path / "once")
     for life in range(40):
@@ -319,8 +321,10 @@ def test_a_kill_between_commits_leaves_the_past_right(tmp_path):
     expected.close()
 
 
-def test_a_tick_behind_a_later_one_was_the_clock_all_the_same(tmp_path):
-    """Seen by two hundred moments on a real Kafka: such a tick changes nothing when it comes, and was forgotten."""
+def test_a_tick_after_a_later_one_was_the_clock_at_its_time(tmp_path):
+    """Found by comparing two hundred moments on a real Kafka: such a tick changes nothing when it comes, and was
+    forgotten.
+    """
     log = late_log(1)
     live = ReadModels(
         **{

@@ -1,4 +1,4 @@
-"""What each scope adds to a window at a period's end: by the window's own rule, a sum or a mean."""
+"""The contribution of each scope to a window at a period's end, by the window's own rule: a sum or a mean."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What models carry from round to round, as the read models and the API tell it."""
+"""The state that models carry from round to round, in the read models and the API."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def states_of(read, model_id):
     ]
 
 
-def test_the_newest_state_stands_until_another_comes(fold):
+def test_the_latest_state_is_shown_until_another_comes(fold):
     log = played()
     log.state(0, {"a": {"w": 1}, "b": {"w": 2}}, shared=10)
     log.state(MINUTE_MS, {"b": {"w": 3}})
@@ -49,7 +49,7 @@ def test_the_newest_state_stands_until_another_comes(fold):
     assert (own.at, own.input_id) == (START_MS + 2 * MINUTE_MS, ids.input_id("BTCUSDT", START_MS + MINUTE_MS))
 
 
-def test_a_state_that_is_forgotten_is_gone(fold):
+def test_a_forgotten_state_is_gone(fold):
     log = played()
     log.state(0, {"a": 1})
     log.state(MINUTE_MS, {"a": None})
@@ -63,13 +63,13 @@ def test_each_holder_has_its_own(fold):
     assert states_of(fold(log), "a") == [("", 2, "x"), ("BTCUSDT/60s", 1, None)]
 
 
-def test_a_model_whose_id_begins_as_anothers_has_no_part_in_it(fold):
+def test_a_model_whose_id_begins_like_anothers_does_not_see_its_state(fold):
     log = played()
     log.state(0, {"ab": 1})
     assert states_of(fold(log), "a") == []
 
 
-def test_a_prediction_shows_what_its_round_left_in_every_part(fold):
+def test_a_prediction_shows_every_part_of_the_state_after_its_round(fold):
     log = played()
     log.state(0, {"a": 1})
     log.state(0, {"b": 2}, holder="part two")

@@ -1,4 +1,6 @@
-"""The node's own sums: they hold over a whole log in any order, and each one broken on purpose is found and named."""
+"""The node's own invariants: they hold over a whole log in any order, and each one broken on purpose is found and
+named.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ ANSWERS = {"m1": 0.5, "m2": "ABSENT", "m3": "FAILED", "m4": "UNSCORABLE"}
 
 
 def a_log() -> LogBuilder:
-    """Rounds with every ending, periods in order, two checkpoints."""
+    """Rounds with every outcome, periods in order, two checkpoints."""
     log = LogBuilder()
     log.terms()
     for minute in range(6):
@@ -45,7 +47,7 @@ def submitted(checkpoint_id, tx_hash=TX_HASH):
     return ev.CheckpointSubmitted(id=f"{checkpoint_id}:submitted", at=START_MS, data=data)
 
 
-def test_a_sound_log_holds_and_says_its_numbers(tmp_path):
+def test_a_sound_log_passes_with_its_numbers(tmp_path):
     log = a_log()
     log.round(10 * MINUTE_MS, ANSWERS, scored=False)
     by_name = findings(log, tmp_path)
@@ -62,7 +64,7 @@ def test_a_sound_log_holds_and_says_its_numbers(tmp_path):
     }
 
 
-def test_a_round_under_way_is_pending_as_a_whole(tmp_path):
+def test_a_running_round_is_pending_as_a_whole(tmp_path):
     log = a_log()
     log.append("predictions", log._opened("inp/BTCUSDT/1", START_MS, ["m1", "m2"], ["60s", "300s"]))
     assert findings(log, tmp_path)["predictions"].counts["pending"] == 4
@@ -118,23 +120,23 @@ def test_a_prediction_that_lost_its_score_is_found(tmp_path, scores_first):
     assert len(rows) == 1
 
 
-def test_a_status_that_says_another_thing_than_the_events_is_found(tmp_path):
+def test_a_status_that_differs_from_the_events_is_found(tmp_path):
     log = a_log()
     point = START_MS + 20 * MINUTE_MS
     input_id = log.round(20 * MINUTE_MS, {"m1": 0.5, "m2": 0.5}, scored=False)
     (scored,) = log._scores(input_id, "BTCUSDT", "60s", point, 60, {"m1": 0.5, "m2": 0.5}, {}, {})
     lost = msgspec.structs.replace(scored.data, units={"value": [None, UNIT // 2]})
-    log.append("scores", msgspec.structs.replace(scored, data=lost))  # one of the two scores is not there
+    log.append("scores", msgspec.structs.replace(scored, data=lost))  # one of the two scores is missing
     assert "closed as scored 2" in broken(log, tmp_path)["predictions"]
 
 
-def test_rewards_that_do_not_sum_are_found(tmp_path):
+def test_rewards_with_a_wrong_sum_are_found(tmp_path):
     log = a_log()
     log.checkpoint(12 * HOUR_MS, {"m1": 999_999_999})
     assert "sum to 999999999" in broken(log, tmp_path)["rewards"]
 
 
-def test_an_emission_that_is_not_the_hashed_one_is_found(tmp_path):
+def test_an_emission_that_differs_from_the_hashed_one_is_found(tmp_path):
     log = a_log()
     data = msgspec.structs.replace(
         log.checkpoint_data(12 * HOUR_MS, {"m1": 1_000_000_000}), emission_sha256="0" * 64
@@ -143,7 +145,7 @@ def test_an_emission_that_is_not_the_hashed_one_is_found(tmp_path):
     assert "not the one that was hashed" in broken(log, tmp_path)["rewards"]
 
 
-def test_a_hole_between_periods_is_found(tmp_path):
+def test_a_gap_between_periods_is_found(tmp_path):
     log = a_log()
     log.snapshot("m1", START_MS + 4 * HOUR_MS, START_MS + 5 * HOUR_MS)
     assert f"follows one that ended at {START_MS + 3 * HOUR_MS}" in broken(log, tmp_path)["periods"]
@@ -155,9 +157,9 @@ def test_two_checkpoints_over_one_time_are_found(tmp_path):
     assert "the one before ended" in broken(log, tmp_path)["periods"]
 
 
-def test_a_checkpoint_offered_twice_is_found_and_a_release_is_none(tmp_path):
+def test_a_checkpoint_offered_twice_is_found_and_a_release_is_accepted(tmp_path):
     log = a_log()
-    log.checkpoint(6 * HOUR_MS, {"m1": 1_000_000_000})  # it was withheld
+    log.checkpoint(6 * HOUR_MS, {"m1": 1_000_000_000})  # it had been withheld
     assert broken(log, tmp_path / "released") == {}
     log.checkpoint(6 * HOUR_MS, {"m1": 1_000_000_000})
     assert "a second time" in broken(log, tmp_path)["settlements"]
@@ -196,7 +198,9 @@ def of_a_part_of_the_period(log):
 @pytest.mark.parametrize("between", [0, 40], ids=["next", "far apart"])
 @pytest.mark.parametrize("again", [the_same, the_same_withheld, of_another_id, of_a_part_of_the_period])
 @pytest.mark.parametrize("is_paid", [False, True], ids=["pending", "paid"])
-def test_a_second_checkpoint_of_one_period_is_found_wherever_it_stands(tmp_path, between, again, is_paid):
+def test_a_second_checkpoint_of_one_period_is_found_wherever_it_is_in_the_log(
+    tmp_path, between, again, is_paid
+):
     log = LogBuilder()
     log.terms()
     first = log.checkpoint(0, {"m1": 1_000_000_000})
@@ -222,7 +226,7 @@ def test_a_transaction_that_pays_two_checkpoints_is_found(tmp_path):
     assert "was used for ckp_1 before" in broken(log, tmp_path)["settlements"]
 
 
-def test_what_is_broken_stays_said_after_a_restart(tmp_path):
+def test_a_broken_invariant_is_still_reported_after_a_restart(tmp_path):
     log = a_log()
     log.checkpoint(12 * HOUR_MS, {"m1": 999_999_999})
     folded(log, tmp_path).close()
@@ -231,7 +235,7 @@ def test_what_is_broken_stays_said_after_a_restart(tmp_path):
     again.close()
 
 
-def test_an_owner_that_skips_a_number_is_seen_until_the_next_claim(tmp_path):
+def test_an_owner_that_skips_a_number_is_reported_until_the_next_claim(tmp_path):
     log = a_log()
     (checks,) = open_projections(tmp_path, "cluster", log.crunch_id, ["checks"])
     folder = Folder([checks])
@@ -258,7 +262,7 @@ def paid_by_rules(retained_parts: int, retained_frac64: int) -> LogBuilder:
     return log
 
 
-def test_a_share_that_the_rules_retain_is_no_broken_sum_and_a_false_word_on_it_is(tmp_path):
+def test_a_share_retained_by_the_rules_is_no_broken_sum_and_a_false_statement_of_it_is(tmp_path):
     assert "rewards" not in broken(paid_by_rules(10**17, 100_000_000), tmp_path / "honest")
     details = broken(paid_by_rules(2 * 10**17, 100_000_000), tmp_path / "false")
     assert "the pools do not leave what the payout says is retained" in details["rewards"]

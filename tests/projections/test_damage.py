@@ -1,4 +1,6 @@
-"""A damaged read model: set aside with its reason and begun anew, whichever file it is; never taken for a lock."""
+"""A damaged read model is set aside with its reason and rebuilt, whichever file is damaged. It is never mistaken for a
+lock.
+"""
 
 from __future__ import annotations
 
@@ -55,11 +57,11 @@ HARMS = {
 @pytest.mark.parametrize(
     "file", ["*.sst", "CURRENT", "MANIFEST-*", "OPTIONS-*", "IDENTITY", "rocksdict-config.json"]
 )
-def test_a_store_with_a_damaged_file_opens_and_holds_what_its_positions_say(tmp_path, file, harm):
+def test_a_store_with_a_damaged_file_opens_and_contains_what_its_positions_say(tmp_path, file, harm):
     path = tmp_path / "board"
     filled(path).close()
     HARMS[harm](min(path.glob(file)))
-    for _ in range(2):  # what is found only on reading ends this life, and is mended in the next
+    for _ in range(2):  # damage that is found only on reading ends this life and is repaired in the next
         store = Store.open(path, WHOSE)
         try:
             rows = sum(1 for _ in store.scan(b"A"))
@@ -88,7 +90,7 @@ def test_rows_behind_a_damaged_block_are_never_silently_missing(tmp_path, backwa
     assert (again.damage, dict(again.positions)) == ("", {})
     assert "checksum" in again.set_aside
     again.close()
-    once_more = Store.open(path, WHOSE)  # mended for good: no loop
+    once_more = Store.open(path, WHOSE)  # repaired for good: no loop
     once_more.close()
 
 
@@ -97,7 +99,7 @@ def test_a_file_in_the_place_of_a_store_is_damage_too(tmp_path):
     Store.open(tmp_path / "board", WHOSE).close()
 
 
-def test_what_rocksdb_says_is_told_apart_by_what_must_be_done():
+def test_errors_of_rocksdb_are_classified_by_what_must_be_done():
     path = Path("board")
     checksum = judged(path, Exception("Corruption: b-lock checksum mismatch in 000011.sst"))
     assert isinstance(checksum, StoreDamagedError)
@@ -109,7 +111,7 @@ def test_what_rocksdb_says_is_told_apart_by_what_must_be_done():
     assert isinstance(judged(path, Exception("IO error: x: Too many open files")), OperatorError)
 
 
-def test_one_that_another_process_has_is_not_set_aside(tmp_path):
+def test_a_store_that_another_process_uses_is_not_set_aside(tmp_path):
     path = tmp_path / "board"
     store = filled(path)
     with pytest.raises(OperatorError, match="open in another process"):
@@ -122,9 +124,7 @@ def test_one_that_another_process_has_is_not_set_aside(tmp_path):
 
 @pytest.mark.parametrize("harm", HARMS)
 @pytest.mark.parametrize("flushed", [0, 2])
-def test_a_damaged_write_ahead_log_loses_whole_commits_or_all_but_never_rows_beside_their_positions(
-    tmp_path, harm, flushed
-):
+def test_a_damaged_write_ahead_log_loses_whole_commits_or_all_but_never_rows_alone(tmp_path, harm, flushed):
     living, killed = tmp_path / "living", tmp_path / "board"
     store, chance = Store.open(living, WHOSE), random.Random(1)
     for part in range(5):
@@ -134,9 +134,7 @@ def test_a_damaged_write_ahead_log_loses_whole_commits_or_all_but_never_rows_bes
         store.commit(batch, {"scores": Need(part + 1)}, {})
         if part + 1 == flushed:
             store.database.flush()
-    shutil.copytree(
-        living, killed
-    )  # as kill -9 leaves it: the newest commits are in the write-ahead log alone
+    shutil.copytree(living, killed)  # as after kill -9: the latest commits are in the write-ahead log alone
     store.close()
     logs = [file for file in killed.glob("*.log") if file.stat().st_size]
     assert logs

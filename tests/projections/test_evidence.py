@@ -1,4 +1,4 @@
-"""The projection keeps what the tree is made of: the same rows as who reads the log once, and the same tree."""
+"""The projection stores the leaves of the tree: the same rows and the same tree as a single reading of the log."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def evidence_of(tmp_path: Path) -> Evidence:
     return evidence
 
 
-def test_the_tree_of_the_projection_is_that_of_who_reads_the_log_once(tmp_path: Path):
+def test_the_tree_of_the_projection_is_that_of_a_single_reading_of_the_log(tmp_path: Path):
     evidence, rows = evidence_of(tmp_path), rows_of(market(1))
     for topic in LEAF_TOPICS:
         assert list(evidence.rows(topic, -1)) == list(rows.rows(topic, -1))
@@ -45,7 +45,7 @@ def test_the_tree_of_the_projection_is_that_of_who_reads_the_log_once(tmp_path: 
 
 @pytest.mark.parametrize("decisions_in_row", [2, 64])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_kill_between_commits_leaves_the_tree_as_it_is(
+def test_a_kill_between_commits_leaves_the_tree_unchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decisions_in_row: int, seed: int
 ):
     monkeypatch.setattr("coordinator.projections.views.evidence.DECISIONS_IN_ROW", decisions_in_row)

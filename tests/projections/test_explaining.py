@@ -1,4 +1,4 @@
-"""What an explanation says of figures that the product's own stages made: each step gives the recorded integers again."""
+"""Explanations of figures that the product's own stages made: each step computes the recorded integers again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SETTINGS = Settings(feed_source="generated", snapshot_interval_seconds=600, chec
 
 
 class Moody:
-    """Follows the last candle; raises in some minutes, says nonsense in others."""
+    """Follows the last candle. Raises in some minutes and answers nonsense in others."""
 
     def __init__(self) -> None:
         self.n = 0
@@ -80,7 +80,7 @@ def test_each_prediction_is_explained_from_its_records_to_its_units_and_every_st
             assert the(explanation, "input").agrees
 
 
-def test_it_names_the_events_and_where_they_stand(node):
+def test_an_explanation_names_the_events_and_their_positions(node):
     prediction = next(p for p in node.read.predictions.newest(0, 1 << 50) if p.status == "SCORED")
     explanation = node.explainer.prediction(
         node.read, f"{prediction.input_id}/{prediction.scope_key}/{prediction.model_id}"
@@ -107,12 +107,12 @@ def test_it_names_the_events_and_where_they_stand(node):
         ("x" * 100_000, "an id is inp/"),
     ],
 )
-def test_an_id_that_is_unknown_is_told_what_ids_look_like(node, name, says):
+def test_an_unknown_id_is_answered_with_the_format_of_ids(node, name, says):
     with pytest.raises(UnknownFigureError, match=says):
         node.explainer.prediction(node.read, name)
 
 
-def test_a_model_or_a_scope_that_was_not_asked(node):
+def test_a_model_or_scope_that_was_not_asked_is_reported(node):
     prediction = next(node.read.predictions.newest(0, 1 << 50))
     with pytest.raises(UnknownFigureError, match="has no answer of model 'nobody'"):
         node.explainer.prediction(node.read, f"{prediction.input_id}/{prediction.scope_key}/nobody")
@@ -155,7 +155,7 @@ def test_each_snapshot_is_explained_from_its_scores_to_its_windows(node):
         assert all(value.source.kind == "RoundScored" for value in total.inputs)
 
 
-def test_a_figure_that_was_altered_is_told_to_differ(node, monkeypatch):
+def test_an_altered_figure_is_reported_as_different(node, monkeypatch):
     prediction = next(
         p for p in node.read.predictions.newest(0, 1 << 50) if p.status == "SCORED" and p.model_id == "flat"
     )
@@ -195,7 +195,7 @@ def test_a_figure_that_was_altered_is_told_to_differ(node, monkeypatch):
     assert the(explanation, "truth").agrees
 
 
-def test_a_checkpoint_a_model_or_a_period_that_is_unknown(node):
+def test_an_unknown_checkpoint_model_or_period_is_reported(node):
     (row,) = node.read.checkpoints.newest()
     with pytest.raises(UnknownFigureError, match="an id is ckp_ and 24 hex digits"):
         node.explainer.share(node.read, "ckp_1", "flat")
@@ -207,7 +207,7 @@ def test_a_checkpoint_a_model_or_a_period_that_is_unknown(node):
         node.explainer.snapshot(node.read, "nobody", T0)
 
 
-def test_a_share_that_its_snapshots_do_not_give_says_both_figures_in_words(node, monkeypatch):
+def test_a_share_that_differs_from_its_snapshots_is_explained_with_both_figures(node, monkeypatch):
     (row,) = node.read.checkpoints.newest()
     entry = next(entry for entry in row.checkpoint.ranking if entry.model_id == "flat")
     sums = share.PeriodTotals.add

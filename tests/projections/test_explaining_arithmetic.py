@@ -1,4 +1,4 @@
-"""The numbers that a step shows give its result by plain arithmetic: whoever reads an explanation can do it by hand."""
+"""The numbers that a step shows lead to its result by plain arithmetic, so a reader can check an explanation by hand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from coordinator.streams.engine import Engine, Functions
 from coordinator.streams.sources.generated import generated_candles
 
 NOBODY = Payout(pools=[Pool(name="x", weight=1, rule=top(3), above=10**6)], retained="share_out")
-"""Shares out what nobody gets, so every checkpoint is withheld."""
+"""Distributes what nobody gets, so every checkpoint is withheld."""
 
 
 TAKEN = Payout(
@@ -87,7 +87,7 @@ def node(request, tmp_path):
     node.read.close()
 
 
-def test_each_step_can_be_made_by_hand_from_what_it_shows(node):
+def test_each_step_can_be_computed_by_hand_from_what_it_shows(node):
     explainer, read = node.explainer, node.read
     scored = {data.snapshot_id: data.scored_count for _, data in read.snapshots.newest(0, 1 << 50)}
     for row in read.predictions.newest(0, 1 << 50):
@@ -129,7 +129,7 @@ def summed(step, numbers, scored):
         (exact for name, exact in result.items() if name in (step.name.split()[-1], "mean", "period")), None
     )
     if "newest" in step.rule:
-        return  # it rests on single scores, of which the periods show only the sums
+        return  # it depends on single scores, of which the periods show only the sums
     if "sum" in result and not step.name.startswith("window"):
         assert int(result["sum"]) == sum(numbers), step
     if number is None:
@@ -144,7 +144,7 @@ def summed(step, numbers, scored):
 
 
 def too_few(step, n, scored):
-    """`scored`: snapshot or prediction -> how many scores it has; each answer of an ensemble that is listed has one."""
+    """`scored`: snapshot or prediction -> its number of scores. Each listed answer of an ensemble has one."""
     if not step.name.startswith("window"):
         return False
     least = re.search(r"fewer than (\d+) values", step.rule)
@@ -153,7 +153,7 @@ def too_few(step, n, scored):
 
 
 def share(explanation):
-    """What the last allocations give is the share."""
+    """The last allocations lead to the share."""
     shown = {step.name: values(step) for step in explanation.steps}
     pools = [numbers for name, numbers in shown.items() if name.startswith("in pool")]
     if "shared out" in shown:

@@ -1,4 +1,6 @@
-"""Places on any board (`by`), and windows by scope: each number is made again, now and as of the past."""
+"""Explanations of places on any board (`by`), and of windows by scope: each number is computed again, now and in the
+past.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,7 @@ def played(contract, rounds=150):
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory):
-    """With boards the snapshots have sums by scope; without, the rounds are read."""
+    """With boards the snapshots have sums by scope. Without them the rounds are read."""
     opened = {}
     for name, boards in (("boards", BOARDS), ("plain", [])):
         contract = contract_of(boards)
@@ -90,7 +92,7 @@ def moments(node):
 
 
 @pytest.mark.parametrize("by", ["recent", "last_few", "short", "weighted", "value"])
-def test_a_place_on_each_board_is_made_again_now_and_as_of_the_past(nodes, by):
+def test_a_place_on_each_board_is_computed_again_now_and_as_of_the_past(nodes, by):
     for read in moments(nodes.boards):
         board = read.leaderboard.board(by)
         assert {row.rank for row in board.rows} >= {1, 2, 3}
@@ -110,15 +112,15 @@ def test_a_place_on_each_board_is_made_again_now_and_as_of_the_past(nodes, by):
             assert {value.source.topic for value in step.inputs} <= {"snapshots", "scores"}
 
 
-def test_a_board_that_there_is_not(nodes):
-    for by in ("paid", "other"):  # a board over the checkpoint period is no live board
+def test_an_unknown_board_is_refused(nodes):
+    for by in ("paid", "other"):  # a board over the checkpoint period is not a live board
         with pytest.raises(UnknownFigureError, match=f"no board is ranked by '{by}'"):
             nodes.boards.explainer.place(nodes.boards.read, "a", by)
 
 
 @pytest.mark.parametrize("name", ["boards", "plain"])
 @pytest.mark.parametrize("scope", SCOPES)
-def test_the_windows_of_a_scope_are_made_again_live_and_at_each_periods_end(nodes, name, scope):
+def test_the_windows_of_a_scope_are_computed_again_live_and_at_each_periods_end(nodes, name, scope):
     node = getattr(nodes, name)
     for read in moments(node):
         for model_id in ("a", "b", "__ensemble_equal__"):
@@ -145,7 +147,7 @@ def test_the_windows_of_a_scope_are_made_again_live_and_at_each_periods_end(node
         assert checked > 8
 
 
-def test_an_altered_score_makes_the_windows_of_its_scope_differ_and_of_no_other(nodes):
+def test_an_altered_score_makes_the_windows_of_its_scope_differ_and_no_others(nodes):
     node = nodes.plain
     decision, event = next(
         (decision, event)
@@ -167,7 +169,7 @@ def test_an_altered_score_makes_the_windows_of_its_scope_differ_and_of_no_other(
         decision.events[at] = event
 
 
-def test_only_windows_that_rest_on_too_many_rounds_are_not_made_again(nodes, monkeypatch):
+def test_only_windows_that_depend_on_too_many_rounds_are_not_computed_again(nodes, monkeypatch):
     monkeypatch.setattr(gathering, "ROUNDS_MAX", 190)
     told = nodes.plain.explainer.scope(nodes.plain.read, "a", SCOPES[0])
     assert the(told, "window recent").agrees is True
@@ -176,7 +178,7 @@ def test_only_windows_that_rest_on_too_many_rounds_are_not_made_again(nodes, mon
     assert nodes.boards.explainer.scope(nodes.boards.read, "a", SCOPES[0]).agrees is True
 
 
-def test_a_scope_that_there_is_not(nodes):
+def test_an_unknown_scope_is_refused(nodes):
     for model_id, scope in (("a", "BTCUSDT/9s"), ("nobody", SCOPES[0]), ("a", "60s"), ("a", "x" * 9_000)):
         with pytest.raises(UnknownFigureError, match="has no number in scope"):
             nodes.boards.explainer.scope(nodes.boards.read, model_id, scope)

@@ -1,4 +1,4 @@
-"""Over logs of drawn rules that change on the way: what an explanation makes again is always the recorded figure."""
+"""Random rules that change on the way: every figure that an explanation computes again is the recorded one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MADE_OF_A_SHARE = {"key", "ranking", "share"}
 
 
 def rules(seed):
-    """Drawn rules; every third pays by pools, the others by tiers."""
+    """Random rules. Every third pays by pools, the others by tiers."""
     new = drawn(seed)
     if seed % 3:
         return new
@@ -29,13 +29,13 @@ def rules(seed):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_every_figure_is_made_again_as_it_is_recorded(tmp_path, seed):
+def test_every_figure_is_computed_again_as_it_is_recorded(tmp_path, seed):
     assert_explained(tmp_path, seed)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6, 60))
-def test_every_figure_of_many_rules_is_made_again_as_it_is_recorded(tmp_path, seed):
+def test_every_figure_of_many_rules_is_computed_again_as_it_is_recorded(tmp_path, seed):
     assert_explained(tmp_path, seed)
 
 
@@ -78,7 +78,7 @@ def assert_explained(folder, seed):
                 shown = {value.name for value in steps["key"].result}
                 assert ("sum" in shown) is (
                     "period" in shown
-                )  # no other key is made of the value field's sum
+                )  # no other key is made from the value field's sum
                 pools = [step for name, step in steps.items() if name.startswith("in pool ")]
                 assert bool(pools) is (data.payout is not None)
                 assert bool(pools) is not ("allocation" in steps)

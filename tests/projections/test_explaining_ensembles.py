@@ -1,4 +1,6 @@
-"""An ensemble's answer is explained: past scores, members, weights, arithmetic, truth, score, each made again."""
+"""Explanations of an ensemble's answer: past scores, members, weights, arithmetic, truth and score are each computed
+again.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +92,7 @@ def ask(node, data, model_id, read=None):
     return node.explainer.prediction(read or node.read, f"{data.input_id}/{data.scope_key}/{model_id}")
 
 
-def test_each_answer_of_each_ensemble_is_made_again_and_agrees(node):
+def test_each_answer_of_each_ensemble_is_computed_again_and_agrees(node):
     rounds = scored(node)
     assert len(rounds) > 90
     statuses = set()
@@ -118,7 +120,7 @@ def test_each_answer_of_each_ensemble_is_made_again_and_agrees(node):
     }
 
 
-def test_it_names_the_answers_used_what_they_weigh_and_the_scores_that_decided_it(node):
+def test_an_explanation_names_the_answers_used_their_weights_and_the_scores_that_decided_them(node):
     data = scored(node)[-1].data
     told = ask(node, data, ensemble_id("precise"))
     weights = dict(zip(data.answered, data.weights[data.models.index(told.id.split("/")[-1])], strict=True))
@@ -138,7 +140,7 @@ def test_it_names_the_answers_used_what_they_weigh_and_the_scores_that_decided_i
     assert "past scores" not in {step.name for step in ask(node, data, ensemble_id("equal")).steps}
 
 
-def test_an_altered_weight_answer_or_score_is_told_to_differ(node, monkeypatch):
+def test_an_altered_weight_answer_or_score_is_reported_as_different(node, monkeypatch):
     event = scored(node)[-2]
     data = event.data
     place = data.models.index(ensemble_id("best"))
@@ -164,7 +166,7 @@ def test_an_altered_weight_answer_or_score_is_told_to_differ(node, monkeypatch):
         assert "made again" in the(told, step).note
 
 
-def test_as_of_the_past_it_is_told_once_its_round_is_scored_and_not_before(node):
+def test_as_of_the_past_it_is_explained_after_its_round_was_scored_and_not_before(node):
     data = scored(node)[40].data
     for at, is_scored in ((data.resolvable_at, True), (data.resolvable_at - 1, False)):
         then = PastReadModels(node.read, cuts_at(node.read, at, folded_until(node.read)))
@@ -175,13 +177,13 @@ def test_as_of_the_past_it_is_told_once_its_round_is_scored_and_not_before(node)
                 ask(node, data, ensemble_id("best"), then)
 
 
-def test_an_ensemble_that_there_is_not(node):
+def test_an_unknown_ensemble_is_refused(node):
     data = scored(node)[-1].data
     with pytest.raises(UnknownFigureError, match="has no ensemble"):
         ask(node, data, ensemble_id("other"))
 
 
-def test_weights_that_rest_on_too_many_rounds_are_shown_and_the_arithmetic_still_made_again(
+def test_weights_that_depend_on_too_many_rounds_are_shown_and_the_arithmetic_is_still_computed_again(
     node, monkeypatch
 ):
     monkeypatch.setattr(gathering, "ROUNDS_MAX", 20)
@@ -193,7 +195,7 @@ def test_weights_that_rest_on_too_many_rounds_are_shown_and_the_arithmetic_still
     assert the(told, "score").agrees is True
 
 
-def test_an_ensemble_of_a_round_that_is_scored_as_a_whole(tmp_path):
+def test_an_ensemble_of_a_round_that_is_scored_as_a_whole_is_explained(tmp_path):
     def together(answers, truth, context):
         mean = sum(answer.output.value for answer in answers if answer.output) / len(MODELS)
         return [

@@ -1,4 +1,4 @@
-"""Explanations of answers to posted questions: asked again, replaced, void, by a corrected truth, resolved by a feed."""
+"""Explanations of answers to posted questions: asked again, replaced, void, with a corrected truth, resolved by a feed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_each_answer_to_a_question_is_explained_and_every_step_agrees(node):
             assert names[6:] == ["score", "counted in"]
             assert the(explanation, "score").agrees
         else:
-            assert names[6:] == []  # the answer that took its place has the score
+            assert names[6:] == []  # the answer that replaced it has the score
         if prediction.status == "SCORED":
             assert values(the(explanation, "score"))["value"] == str(prediction.score_units["value"])
             assert the(explanation, "truth").agrees
@@ -52,7 +52,7 @@ def test_each_answer_to_a_question_is_explained_and_every_step_agrees(node):
     assert seen >= {("SCORED", False), ("SCORED", True), ("FAILED", False)}
 
 
-def test_a_corrected_truth_is_explained_with_the_one_before_it(node, events):
+def test_a_corrected_truth_is_explained_with_the_previous_one(node, events):
     for posted in (event for event in events if event.corrected):
         (round_id,) = [f"inp/questions/r/{posted.name}"]
         explanation = node.explainer.prediction(
@@ -83,7 +83,7 @@ def test_events_and_positions_are_those_of_the_log(node):
         assert (type(event).__name__, event.at) == (source.kind, source.at_ms)
 
 
-def test_an_altered_score_of_a_question_is_told_to_differ(node, monkeypatch):
+def test_an_altered_score_of_a_question_is_reported_as_different(node, monkeypatch):
     prediction = next(
         p
         for p in node.read.predictions.newest(0, 1 << 50)
@@ -120,6 +120,6 @@ def test_an_altered_score_of_a_question_is_told_to_differ(node, monkeypatch):
         ("inp/questions/r/q1", "was asked for the scopes question"),
     ],
 )
-def test_an_id_of_a_question_that_nobody_asked(node, name, says):
+def test_an_id_of_an_unknown_question_is_refused(node, name, says):
     with pytest.raises(UnknownFigureError, match=says):
         node.explainer.prediction(node.read, name)

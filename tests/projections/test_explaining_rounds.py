@@ -1,4 +1,4 @@
-"""An explanation of a prediction whose contract scores rounds as a whole: all answers go in, and the figure comes out."""
+"""Explanations of a prediction whose contract scores rounds as a whole: from all answers to the figure."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_each_score_and_charge_of_a_whole_round_is_computed_again(played):
     assert len(seen) > 1
 
 
-def test_an_altered_score_of_a_whole_round_is_told_to_differ(played, monkeypatch):
+def test_an_altered_score_of_a_whole_round_is_reported_as_different(played, monkeypatch):
     node = played(against_the_mean)
     prediction, _ = next(pair for pair in scored(node) if pair[0].status == "SCORED")
     appends = node.appends.of("scores")
@@ -107,7 +107,7 @@ def test_an_altered_score_of_a_whole_round_is_told_to_differ(played, monkeypatch
     assert "made again: SCORED" in the(explanation, "score").note
 
 
-def test_a_score_that_rests_on_what_earlier_rounds_carried_is_made_again_with_that(played):
+def test_a_score_that_depends_on_carried_state_is_computed_again_with_it(played):
     node = played(what_it_was_before)
     count = 0
     for prediction, told in scored(node):
@@ -122,7 +122,7 @@ def test_a_score_that_rests_on_what_earlier_rounds_carried_is_made_again_with_th
     assert count > 10
 
 
-def test_with_too_many_states_it_is_not_said_to_differ(played, monkeypatch):
+def test_with_too_many_states_the_score_is_not_called_different(played, monkeypatch):
     monkeypatch.setattr(carried, "STATES_MAX", 0)
     notes = [
         the(told, "score")
@@ -130,5 +130,5 @@ def test_with_too_many_states_it_is_not_said_to_differ(played, monkeypatch):
         if prediction.status == "SCORED"
     ]
     assert len(notes) > 10
-    assert {step.agrees for step in notes} == {True, None}  # only the first round began with nothing
+    assert {step.agrees for step in notes} == {True, None}  # only the first round began without any state
     assert any("may rest on what earlier rounds carried" in step.note for step in notes)

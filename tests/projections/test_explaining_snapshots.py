@@ -1,5 +1,5 @@
-"""Explanations of snapshots under every rule that a contract may have for them: each number is made again, and one that
-was altered by two units is told to differ.
+"""Explanations of snapshots under every rule that a contract may have for them: each number is computed again, and one
+that was altered by two units is reported as different.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def taken(node):
     return [data for _, data in node.read.snapshots.newest(0, 1 << 50)]
 
 
-def test_each_number_of_each_snapshot_is_made_again(node):
+def test_each_number_of_each_snapshot_is_computed_again(node):
     seen = set()
     for data in taken(node):
         explained_snapshot = node.explainer.snapshot(node.read, data.model_id, data.period_start)
@@ -118,7 +118,7 @@ def test_each_number_of_each_snapshot_is_made_again(node):
     assert seen >= {"rules", "rounds", "sum", "window"}
 
 
-def test_each_number_of_each_row_of_the_board_is_made_again(node):
+def test_each_number_of_each_row_of_the_board_is_computed_again(node):
     board = node.read.leaderboard.board()
     for row in board.rows:
         explained_place = node.explainer.place(node.read, row.model.model_id)
@@ -179,7 +179,7 @@ ALTERED = {
 
 
 @pytest.mark.parametrize("field", ALTERED)
-def test_a_number_that_was_altered_is_told_to_differ(node, field, monkeypatch):
+def test_an_altered_number_is_reported_as_different(node, field, monkeypatch):
     step_name, change = ALTERED[field]
     data = next(
         (snapshot for snapshot in taken(node) if getattr(snapshot, field) and "value" in snapshot.sums), None
@@ -205,7 +205,7 @@ def test_a_number_that_was_altered_is_told_to_differ(node, field, monkeypatch):
     }, [step for step in explained_snapshot.steps if step.agrees is False]
 
 
-def test_the_scene_has_what_it_is_about(request, node):
+def test_the_log_has_the_cases_that_these_tests_are_about(request, node):
     names = {
         step.name.split()[0]
         for data in taken(node)

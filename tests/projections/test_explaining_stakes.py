@@ -1,7 +1,8 @@
-"""Explanations of stakes: which table held when a question closed, what a stake won or burned, and the state it left.
+"""Explanations of stakes: which table was in force when a question closed, what a stake won or burned, and the state
+after it.
 
-Four rounds of the reference contract of Numerai overlap. The operator posts other tables of stakes in between, and a
-model's stake is its state from its first round on.
+Four rounds of the reference contract of Numerai overlap. The operator posts other tables of stakes in between. From a
+model's first round on, its stake is its state.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ with root_on_path():
 ROUNDS, ROWS = 4, 12
 CONTRACT = numerai.contract(PUBKEY, numerai.RULES)
 TABLES = [{"a": "900", "b": "40.5"}, {"a": "1", "b": "2", "c": "70000.25"}, {"a": "5", "c": "6"}]
-"""The stakes of which the first holds for the first round, the second for the second, and the third for the others."""
+"""Three tables of stakes: the first is for the first round, the second for the second, and the third for the others."""
 
 
 def play(contract):
-    """Four rounds, each resolved four weeks after it was asked, and ten weeks in all."""
+    """Four rounds, each resolved four weeks after it was asked, over ten weeks."""
     chance = random.Random(5)
     ids = [f"n{i}" for i in range(ROWS)]
     targets = [[chance.choice((0, 0.25, 0.5, 0.75, 1)) for _ in ids] for _ in range(ROUNDS)]
@@ -51,7 +52,7 @@ def play(contract):
             if week < len(TABLES):
                 node.tell(ev.PostStakes, at - DAY // 2, ev.StakesPostedData(stakes=TABLES[week]))
             node.post(at, f"w{week}", {"columns": {"id": ids}}, at + 2 * DAY)
-            if week == 0:  # after the close: it holds for the next one
+            if week == 0:  # after the close: it applies to the next round
                 node.engine.feed(at + 2 * DAY + 1, [])
         if 4 <= week < ROUNDS + 4:
             table = {"columns": {"id": ids, "target": targets[week - 4]}}
@@ -119,7 +120,7 @@ def test_events_and_positions_are_those_of_the_log(node):
     assert node.appends.of("feeds")[stake.sources[0].offset].events[0].data.stakes == TABLES[2]
 
 
-def test_as_of_the_past_the_stake_stands_before_what_it_won(node):
+def test_as_of_the_past_a_stake_has_its_value_before_the_gain(node):
     past = PastReadModels(node.read, cuts_at(node.read, T0 + 3 * WEEK, folded_until(node.read)))
     names = [step.name for step in asked(node, 1, "a", past).steps]
     assert "answers that count" in names
@@ -133,10 +134,10 @@ SHORT = CONTRACT.model_copy(
         "aggregation": Aggregation(windows=[AggregationWindow(name="week", hours=7 * 24)], ranking_key="week")
     }
 )
-"""A window of a year would hold all ten weeks."""
+"""A window of a year, which would contain all ten weeks."""
 
 
-def test_where_the_past_is_cut_a_stake_is_explained_or_refused_and_nothing_is_said_to_differ(tmp_path):
+def test_where_the_past_is_cut_a_stake_is_explained_or_refused_and_never_called_different(tmp_path):
     told = explained(play(SHORT).engine.log, tmp_path, lambda _: SHORT)
     try:
         cutter = PastCutter(told.read, past_days=28)

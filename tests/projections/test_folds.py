@@ -1,4 +1,4 @@
-"""Given events, then rows: one fold after the other."""
+"""Each fold alone: events in, rows out."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def board_of(read):
     ]
 
 
-def test_a_board_before_the_first_terms_is_none(fold):
+def test_before_the_first_terms_there_is_no_board(fold):
     assert fold(LogBuilder()).leaderboard.board() is None
 
 
@@ -54,7 +54,7 @@ def test_models_rank_by_their_mean_and_ties_share_a_rank(log, fold):
     assert board_of(fold(log)) == [(1, "b", UNIT // 2), (2, "a", 375_000_000), (2, "c", 375_000_000)]
 
 
-def test_a_silent_model_is_last_without_a_rank_even_where_less_is_better(fold):
+def test_a_model_without_scores_is_last_without_a_rank_even_where_lower_is_better(fold):
     log = LogBuilder()
     log.terms(ranking_direction="asc")
     log.model("silent")
@@ -75,7 +75,7 @@ def test_a_model_that_left_is_last_without_a_rank_and_keeps_its_sums(log, fold):
     assert board_of(fold(log)) == [(1, "here", UNIT // 10), (None, "gone", 9 * UNIT // 10)]
 
 
-def test_an_old_deployment_that_leaves_does_not_take_the_model_with_it(log, fold):
+def test_an_old_deployment_that_leaves_does_not_remove_the_model(log, fold):
     log.model("m")
     log.model("m", deployment_id="m-d2")
     log.model_left("m", deployment_id="m-d1")
@@ -135,7 +135,7 @@ def test_a_board_of_some_scopes_and_a_window_of_another_rule_rank_too(fold):
             read.leaderboard.board(name)
 
 
-def test_a_window_in_order_stands_as_the_last_period_has_it(fold):
+def test_a_window_in_order_has_its_value_of_the_last_period(fold):
     log = LogBuilder()
     log.terms(windows=[ev.Window(name="score_recent", hours=24), ev.Window(name="last", hours=24, last=1)])
     log.model("a")
@@ -184,14 +184,14 @@ def test_a_score_at_the_very_end_of_a_period_belongs_to_the_next(log, fold):
     assert board_of(fold(log)) == [(1, "m", UNIT)]
 
 
-def test_buckets_behind_the_longest_window_are_dropped_rows_and_all(log, fold):
+def test_buckets_older_than_the_longest_window_are_dropped_with_their_rows(log, fold):
     for day in range(12):
         log.round(day * 24 * HOUR_MS, {"m": 1.0})
     read = fold(log)
     assert len(list(read.leaderboard.store.scan(b"B"))) == 8  # the 5th to the 12th day
 
 
-def test_history_keeps_the_windows_per_scope_at_each_period_end(log, fold):
+def test_history_has_the_windows_per_scope_at_each_period_end(log, fold):
     log.round(0, {"m": 1.0})
     log.round(0, {"m": 0.5}, subject="ETHUSDT")
     log.scored_until(HOUR_MS)
@@ -220,7 +220,7 @@ def test_a_prediction_has_the_status_of_its_lifecycle(log, fold, answer, scored,
     assert (prediction.score_units is not None) == (status == "SCORED")
 
 
-def test_predictions_come_newest_round_first_and_can_be_narrowed(log, fold):
+def test_predictions_are_listed_newest_round_first_and_can_be_filtered(log, fold):
     log.round(0, {"a": 0.1, "b": 0.2})
     log.round(MINUTE_MS, {"a": 0.3, "b": "ABSENT"})
     read = fold(log)
@@ -240,7 +240,7 @@ def test_totals_add_up(fold):
                       "received": 20, "resolved": 19}  # fmt: skip
 
 
-def test_an_answer_without_a_score_yet_is_counted_apart_from_failures(log, fold):
+def test_an_answer_without_a_score_yet_is_not_counted_as_a_failure(log, fold):
     log.round(0, {"a": "WAITING", "b": "UNSCORABLE", "c": 0.5, "d": "FAILED"})
     totals = fold(log).predictions.totals()
     assert [totals[name] for name in COUNTED] == [0, 1, 0, 1, 2, 0]
@@ -292,7 +292,7 @@ def test_feeds_count_records_and_keep_a_tail(log, fold):
     assert [record.ts_event for _, record in tail] == [START_MS + 2 * MINUTE_MS, START_MS + MINUTE_MS]
 
 
-def test_an_outage_is_one_hole_however_often_it_was_said_and_says_what_became_of_it(log, fold):
+def test_an_outage_is_one_gap_however_often_it_was_recorded_and_shows_its_outcome(log, fold):
     def at(minute: int) -> int:
         return START_MS + minute * MINUTE_MS
 
@@ -316,13 +316,13 @@ def test_an_outage_is_one_hole_however_often_it_was_said_and_says_what_became_of
     ]
 
 
-def test_of_many_records_the_newest_stay(log, tmp_path):
+def test_of_many_records_the_newest_are_kept(log, tmp_path):
     for minute in range(400):
         log.record(START_MS + minute * MINUTE_MS)
     folded(log, tmp_path).close()  # a restart
     for minute in range(400, 520):
         log.record(START_MS + minute * MINUTE_MS)
-    log.record(START_MS)  # a late repeat is no newer for it
+    log.record(START_MS)  # a late repeat does not make it newer
     read = folded(log, tmp_path)
     assert read.feeds.all()[0].record_count == 521
     newest = [record.ts_event for _, record in read.feeds.tail(200, None, None, None, None)]
@@ -330,14 +330,14 @@ def test_of_many_records_the_newest_stay(log, tmp_path):
     read.close()
 
 
-def test_of_many_holes_the_newest_hundred_stay_and_can_be_closed(log, tmp_path):
+def test_of_many_gaps_the_newest_hundred_are_kept_and_can_be_closed(log, tmp_path):
     def span(n: int) -> tuple[int, int]:
         return START_MS + 2 * n * MINUTE_MS, START_MS + (2 * n + 1) * MINUTE_MS
 
     for n in range(120):
         log.hole(*span(n))
     folded(log, tmp_path).close()  # a restart
-    log.hole(span(119)[1], span(119)[1] + MINUTE_MS // 2)  # goes on
+    log.hole(span(119)[1], span(119)[1] + MINUTE_MS // 2)  # continues
     for n in range(120, 130):
         log.hole(*span(n))
     for n in (3, 40):
@@ -362,7 +362,7 @@ def submitted(checkpoint_id):
     return ev.CheckpointSubmitted(id=f"{checkpoint_id}/submitted", at=START_MS, data=data)
 
 
-def test_a_checkpoint_goes_its_way_to_paid(log, fold):
+def test_a_checkpoint_goes_through_its_statuses_to_paid(log, fold):
     checkpoint_id = log.checkpoint(0, {"m": 10**9})
     log.append("checkpoints", submitted(checkpoint_id))
     log.append("checkpoints", move(ev.CheckpointClaimable, checkpoint_id), upto={"commands": (3, 0)})
@@ -374,7 +374,7 @@ def test_a_checkpoint_goes_its_way_to_paid(log, fold):
     assert read.checkpoints.commands_decided == (7, 0)
 
 
-def test_an_illegal_move_of_a_checkpoint_is_recorded_and_changes_nothing(log, fold):
+def test_an_illegal_transition_of_a_checkpoint_is_recorded_and_changes_nothing(log, fold):
     checkpoint_id = log.checkpoint(0, {"m": 10**9})
     log.append("checkpoints", move(ev.CheckpointPaid, checkpoint_id))
     read = fold(log)
@@ -385,8 +385,8 @@ def test_an_illegal_move_of_a_checkpoint_is_recorded_and_changes_nothing(log, fo
 
 
 @pytest.mark.parametrize("steps", range(4), ids=["PENDING", "SUBMITTED", "CLAIMABLE", "PAID"])
-def test_a_second_opening_is_refused_and_reported_wherever_it_is_no_release(log, fold, steps):
-    """What was offered never changes: neither its shares nor where it stands."""
+def test_a_second_opening_that_is_no_release_is_refused_and_reported(log, fold, steps):
+    """An offered checkpoint never changes: neither its shares nor its position."""
     checkpoint_id = log.checkpoint(0, {"m": 10**9})
     sent = ev.CheckpointSubmittedData(checkpoint_id=checkpoint_id, tx_hash=TX_HASH, command_id="c")
     way = [
@@ -430,7 +430,7 @@ def test_a_failed_submission_is_pending_again_without_its_hash(log, fold):
     assert (row.status, row.tx_hash, row.submitted_at, row.reason) == ("PENDING", None, None, "expired")
 
 
-def test_a_letter_sent_twice_is_one(fold):
+def test_a_repeated_dead_letter_is_one(fold):
     read = fold(busy_log())
     assert read.dead_letters.total() == 2
     assert {letter_id for letter_id, _, _ in read.dead_letters.newest(10)} == {"dead/feed/1", "dead/feed/2"}
@@ -445,13 +445,13 @@ def test_a_snapshot_taken_twice_is_refused(log, fold):
     assert len(read.snapshots.refused()) == 1
 
 
-def test_a_round_opened_before_there_is_a_clock_stops_no_fold(log, fold):
+def test_a_round_opened_before_the_first_tick_stops_no_fold(log, fold):
     log.append("predictions", log._opened("inp/BTC/1", -1, ["a"], ["s"]))
     log.append("predictions", log._opened("inp/BTC/2", -(1 << 70), ["a"], ["s"]))
     assert fold(log).predictions.counted("predictions", "rounds") == 2
 
 
-def test_what_nobody_can_have_meant_among_the_dead_letters_stops_no_fold(log, fold):
+def test_nonsense_in_dead_letters_stops_no_fold(log, fold):
     log.letter()
     letter = log.records["dead-letters"][-1]
     for record in (None, b"\xff", letter.replace(b'"v":1', b'"v":2'), letter.replace(b'"at":', b'"at":-9')):
@@ -477,8 +477,8 @@ def test_an_unknown_kind_stops_the_fold_and_names_the_record(log, fold):
     asked=st.lists(st.integers(0, 45), min_size=1, max_size=12),
     in_order=st.booleans(),
 )
-def test_sums_kept_between_askings_equal_sums_made_anew(scores, asked, in_order):
-    """Buckets fill in any order, the end jumps about: what is kept is what a fresh sum gives."""
+def test_cached_sums_equal_fresh_sums(scores, asked, in_order):
+    """Buckets are filled in any order, and the end moves back and forth: the cached sums must equal fresh ones."""
     terms = make_terms(windows=[ev.Window(name="day", hours=24), ev.Window(name="two", hours=2)])
     trailing, buckets = TrailingSums(), {}
     left = sorted(scores) if in_order else list(scores)

@@ -1,4 +1,4 @@
-"""A past that is cut: what stays is what it was, to the byte, what is gone is refused, a crash at any step loses
+"""A past that is cut: what remains is unchanged to the byte, what is gone is refused, a crash at any step loses
 nothing, and the hashes are those of a node that cuts nothing.
 """
 
@@ -42,7 +42,7 @@ PAST_DAYS = 5
 
 
 def copied(live, to):
-    """A copy as a kill would leave the folder. RocksDB deletes files beside us: one that goes meanwhile begins it again."""
+    """A copy as after a kill. RocksDB deletes files meanwhile, so a copy that misses a file begins again."""
     while True:
         try:
             return shutil.copytree(live, to)
@@ -51,11 +51,11 @@ def copied(live, to):
 
 
 JITTER_MS = 4 * HOUR_MS
-"""The events of a `late_log` are known up to three hours before their time: so much from the horizon on is whole."""
+"""The events of a `late_log` are known up to three hours before their time: this much after the horizon is complete."""
 
 
 def all_of(cutter: PastCutter) -> int:
-    """Cut until nothing is left to cut; returns the number of steps."""
+    """Cuts until nothing is left to cut. Returns the number of steps."""
     steps = 0
     while cutter.step():
         steps += 1
@@ -63,7 +63,7 @@ def all_of(cutter: PastCutter) -> int:
 
 
 def whole(read) -> dict[str, list[tuple[bytes, bytes]]]:
-    """Every key and value of each store that has a past, but for the record of positions and notes."""
+    """Every key and value of each store with a past, without the record of positions and notes."""
     return {
         projection.name: [
             (key, value)
@@ -80,14 +80,14 @@ def of_now(read) -> dict[str, dict[bytes, bytes]]:
 
 
 def leaving(before, after) -> dict[str, set[bytes]]:
-    """Read model -> the keys of the rows that left. The rows that stay are what they were."""
+    """Read model -> the keys of the rows that were removed. The other rows are unchanged."""
     for name, own in after.items():
         assert own.items() <= before[name].items()
     return {name: own.keys() - after[name].keys() for name, own in before.items()}
 
 
 def views_at(read, until, start=0, left=None):
-    """What is answered as of a time about `start` and later, and the rows of then without those that left."""
+    """The answers as of a time about `start` and later, and the rows of that time without the removed ones."""
     past = PastReadModels(read, cuts_at(read, until, folded_until(read)))
     gone = left or {}
     return answers(past, start), [
@@ -100,7 +100,7 @@ def views_at(read, until, start=0, left=None):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_from_the_horizon_on_the_past_is_what_it_was_and_before_it_is_refused(tmp_path, seed):
+def test_from_the_horizon_on_the_past_is_unchanged_and_before_it_is_refused(tmp_path, seed):
     log, rng = late_log(seed, comes_back=False), random.Random(seed)
     read = folded(log, tmp_path)
     hashes, all_rows = (
@@ -140,12 +140,12 @@ def test_from_the_horizon_on_the_past_is_what_it_was_and_before_it_is_refused(tm
     assert leaving(all_rows, of_now(read)) == left
     assert {projection.name: projection.store.state_hash for projection in read.all()} == hashes
     assert all(projection.store.recompute_hash() == projection.store.state_hash for projection in read.all())
-    assert all_of(PastCutter(read, PAST_DAYS)) == 0  # there is nothing to do twice
+    assert all_of(PastCutter(read, PAST_DAYS)) == 0  # a second cut has nothing to do
     read.close()
 
 
-def test_what_is_cut_follows_from_the_log_however_it_was_read(tmp_path, monkeypatch):
-    """A node that cut each day as it came, and one that was made again from the log: the same bytes."""
+def test_the_cut_depends_on_the_log_and_not_on_how_it_was_read(tmp_path, monkeypatch):
+    """A node that cut each day as it came, and one that was rebuilt from the log, have the same bytes."""
     log, rng = late_log(7, comes_back=False), random.Random(7)
     monkeypatch.setattr(past_cut, "KEYS_PER_STEP", 60)
     at_once = folded(log, tmp_path / "at-once")
@@ -162,7 +162,7 @@ def test_what_is_cut_follows_from_the_log_however_it_was_read(tmp_path, monkeypa
     all_of(cutter)
     all_of(
         PastCutter(live, PAST_DAYS - 1)
-    )  # once more to the end: a topic may have been read later than the feed
+    )  # once more to the end, because a topic may have been read later than the feed
     all_of(PastCutter(at_once, PAST_DAYS - 1))
     assert whole(live) == whole(at_once)
     assert sum(cutter.deleted.values()) > 500
@@ -176,8 +176,8 @@ def test_what_is_cut_follows_from_the_log_however_it_was_read(tmp_path, monkeypa
         read.close()
 
 
-def test_a_crash_at_any_step_of_a_cut_leaves_what_the_horizon_says(tmp_path, monkeypatch):
-    """Every place where a cut can end: between the stores' horizons, and after each write."""
+def test_a_crash_at_any_step_of_a_cut_leaves_what_the_horizon_promises(tmp_path, monkeypatch):
+    """Every place where a cut can be interrupted: between the stores' horizons, and after each write."""
     monkeypatch.setattr(past_cut, "KEYS_PER_STEP", 25)
     log = LogBuilder()
     log.terms(windows=[Window(name="score_recent", hours=24)])
@@ -197,7 +197,7 @@ def test_a_crash_at_any_step_of_a_cut_leaves_what_the_horizon_says(tmp_path, mon
     left = leaving(of_now(read), of_now(cut))
     cut.close()
     assert len(left["predictions"]) > 100
-    start = first + 1  # what ends with the horizon was known by then, and leaves
+    start = first + 1  # rows that end with the horizon were known by then and are removed
     expected, at_first = views_at(read, until, start, left), views_at(read, first, start, left)
 
     class KilledError(Exception):
@@ -250,14 +250,14 @@ def log_at(hour: int) -> int:
 
 
 def crashed(read, folder, log):
-    """The stores as kill -9 leaves them: what was written, opened by another process."""
+    """The stores after kill -9: what was written, opened by another process."""
     shutil.rmtree(folder, ignore_errors=True)
     for projection in read.all():
         copied(projection.store.path, folder / "projections" / projection.name)
     return open_read_models(folder, "cluster", log.crunch_id)
 
 
-def test_a_cut_that_was_begun_is_finished_though_the_setting_went(tmp_path, monkeypatch):
+def test_an_interrupted_cut_is_finished_even_without_the_setting(tmp_path, monkeypatch):
     monkeypatch.setattr(past_cut, "KEYS_PER_STEP", 60)
     log = late_log(3)
     read = folded(log, tmp_path / "node")
@@ -271,7 +271,7 @@ def test_a_cut_that_was_begun_is_finished_though_the_setting_went(tmp_path, monk
     read.close()
 
 
-def test_the_whole_past_stays_without_the_setting_and_while_the_log_is_younger(tmp_path):
+def test_the_whole_past_is_kept_without_the_setting_and_while_the_log_is_younger(tmp_path):
     log = late_log(4)
     read = folded(log, tmp_path)
     before = whole(read)
@@ -316,8 +316,10 @@ def played():
 
 
 @pytest.mark.parametrize("scene", SCENES)
-def test_a_figure_is_explained_as_before_or_refused_or_says_what_is_missing(tmp_path, request, scene):
-    """Wherever the horizon is, no figure is said to differ because rows that it rests on have left."""
+def test_a_figure_is_explained_as_before_or_refused_or_explained_with_what_is_missing(
+    tmp_path, request, scene
+):
+    """Wherever the horizon is, no figure is called different because rows that it depends on were removed."""
     log, contracts = SCENES[scene](request)
     node = explained(log, tmp_path, contracts)
     figures = list(explanations(node))
@@ -349,12 +351,12 @@ def test_a_figure_is_explained_as_before_or_refused_or_says_what_is_missing(tmp_
                 answer
             )
     assert refused > 100
-    assert same or ends[-1] - ends[0] < 2 * HOUR_MS  # a model may be shown the whole of so short a log
+    assert same or ends[-1] - ends[0] < 2 * HOUR_MS  # a model may be shown the whole of such a short log
     node.read.close()
 
 
 def explanations(node):
-    """How each figure is explained, asked of read models."""
+    """How each figure is explained from the read models."""
     far, explainer = 1 << 50, node.explainer
     for row in node.read.predictions.newest(0, far):
         name = f"{row.input_id}/{row.scope_key}/{row.model_id}"
@@ -384,8 +386,8 @@ class Board:
         return False
 
 
-def test_the_disk_is_given_back(tmp_path):
-    """Half of a store is its past: cut, the files shrink, without anybody asking RocksDB to compact."""
+def test_the_disk_space_is_freed(tmp_path):
+    """Half of a store is its past. After the cut the files shrink, without a request to RocksDB to compact."""
     store, chance = Store.open(tmp_path / "board", Identity("cluster", "btc-up", 1)), random.Random(1)
     rounds = 400
     for offset in range(rounds):

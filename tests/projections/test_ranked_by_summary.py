@@ -1,6 +1,6 @@
-"""The live board can rank by a key of the snapshot summary, as of the end of the newest closed period.
+"""The live board can rank by a key of the snapshot summary, as of the end of the latest closed period.
 
-Where the checkpoint period is one snapshot, such a board has the places of the checkpoint's ranking by the same key.
+If the checkpoint period is one snapshot, such a board has the places of the checkpoint's ranking by the same key.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def test_before_the_first_period_is_closed_nobody_has_a_rank(read):
 
 
 @pytest.mark.parametrize(("direction", "order"), [("desc", "bca"), ("asc", "acb")])
-def test_it_ranks_by_the_newest_snapshot_in_the_declared_direction(read, direction, order):
+def test_it_ranks_by_the_latest_snapshot_in_the_declared_direction(read, direction, order):
     log = log_of(ranking_direction=direction)
     taken(log, 0, {"a": {"ic": 9}, "b": {"ic": 8}, "c": {"ic": 7}})
     taken(log, 1, {"a": {"ic": 1}, "b": {"ic": 3}, "c": {"ic": 2}})
@@ -91,7 +91,7 @@ def test_equal_numbers_share_a_place(read):
     assert places(read(log).board())[:3] == [(1, "b", 7), (1, "c", 7), (3, "a", 5)]
 
 
-def test_who_has_no_number_has_no_rank_and_the_reason(read):
+def test_a_model_without_a_number_has_no_rank_and_a_reason(read):
     log = log_of()
     log.model_left("b")
     taken(log, 0, {"a": {"ic": 5}, "b": {"ic": 8}, "c": {"other": 9}})
@@ -104,7 +104,7 @@ def test_who_has_no_number_has_no_rank_and_the_reason(read):
     }
 
 
-def test_a_number_of_an_older_period_does_not_stand_beside_those_of_the_newest(read):
+def test_a_number_of_an_older_period_is_not_ranked_with_those_of_the_latest(read):
     log = log_of()
     taken(log, 0, {"a": {"ic": 5}, "b": {"ic": 8}})
     taken(log, 1, {"a": {"ic": 4}})
@@ -113,7 +113,7 @@ def test_a_number_of_an_older_period_does_not_stand_beside_those_of_the_newest(r
     assert reasons(board)["b"] == "no score in the last closed period"
 
 
-def test_who_is_below_the_coverage_has_no_rank(read):
+def test_a_model_below_the_coverage_has_no_rank(read):
     log = log_of(coverage=ev.CoverageTerms(share=0.5, hours=24, rounds=0))
     taken(log, 0, {"a": {"ic": 5}}, coverage=ev.Answered(2, 4))
     taken(log, 0, {"b": {"ic": 8}}, coverage=ev.Answered(1, 4))
@@ -135,7 +135,7 @@ def test_numbers_of_another_scoring_do_not_rank(read):
     assert (board.ranked_as_of, places(board)[0]) == (change + HOUR_MS, (1, "a", 6))
 
 
-def test_windows_that_are_as_of_a_period_of_another_scoring_have_no_number(read):
+def test_windows_as_of_a_period_of_another_scoring_have_no_number(read):
     few = [ev.Window(name="few", hours=24, last=5)]
     log = log_of(windows=few, ranking_key="few")
     taken(log, 0, {"a": {}}, windows={"few": 5}, counts={"few": 3})
@@ -150,7 +150,7 @@ def test_windows_that_are_as_of_a_period_of_another_scoring_have_no_number(read)
     assert read(log).board().rows[0].windows_units["few"] == 6
 
 
-def test_any_key_of_the_last_summary_can_be_asked_for_and_no_other(read):
+def test_a_board_may_be_requested_by_any_key_of_the_last_summary_and_no_other(read):
     log = log_of(ranking_key="score_recent")
     taken(log, 0, {"a": {"ic": 5, "turnover": 2}, "b": {"turnover": 3}})
     leaderboard = read(log)
@@ -165,7 +165,7 @@ def test_any_key_of_the_last_summary_can_be_asked_for_and_no_other(read):
             leaderboard.board(unknown)
 
 
-def test_an_ensemble_stands_where_its_number_belongs_and_takes_no_place(read):
+def test_an_ensemble_is_listed_by_its_number_and_takes_no_place(read):
     log = log_of()
     taken(log, 0, {"a": {"ic": 5}, "b": {"ic": 8}, ensemble_id("mean"): {"ic": 6}})
     assert places(read(log).board())[:3] == [(1, "b", 8), (None, ensemble_id("mean"), 6), (2, "a", 5)]

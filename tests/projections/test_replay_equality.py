@@ -1,4 +1,4 @@
-"""The same log gives the same bytes: twice, in any interleaving, after any kill; one altered byte is found."""
+"""The same log leads to the same bytes: read twice, in any interleaving, after any kill. One altered byte is found."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_every_projection_has_rows_and_hashes_them(once):
 
 @settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 2**32), commit_every=st.integers(1, 60))
-def test_any_interleaving_of_topics_gives_equal_bytes(log, once, seed, commit_every):
+def test_any_interleaving_of_topics_leads_to_equal_bytes(log, once, seed, commit_every):
     order = [topic for topic, records in log.records.items() if topic != "commands" for _ in records]
     random.Random(seed).shuffle(order)
     with tempfile.TemporaryDirectory() as path:
@@ -69,8 +69,8 @@ def test_any_interleaving_of_topics_gives_equal_bytes(log, once, seed, commit_ev
 
 @settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 2**32), commit_every=st.integers(1, 60))
-def test_any_interleaving_of_what_the_stages_wrote_gives_the_same_hashes(seed, commit_every):
-    """The topics of the crash tests, zombies and garbage with them, as they stand on a broker after any kills."""
+def test_any_interleaving_of_the_stages_topics_leads_to_the_same_hashes(seed, commit_every):
+    """The topics of the crash tests, with zombies and garbage, as on a broker after any kills."""
     whole = fixed_log("in-memory", 120)
     log = SimpleNamespace(
         records={"feeds": whole.records["feeds"], **whole.undisturbed}, crunch_id="in-memory"
@@ -93,14 +93,14 @@ def test_any_interleaving_of_what_the_stages_wrote_gives_the_same_hashes(seed, c
 def test_folding_again_from_the_start_changes_nothing(log, once, tmp_path):
     shutil.rmtree(tmp_path, ignore_errors=True)
     read = folded(log, tmp_path)
-    fold_into(Folder(read.all()), log)  # reads on from the stored positions: nothing is left
+    fold_into(Folder(read.all()), log)  # continues at the stored positions: nothing is left to read
     assert hashes(read.all()) == hashes(once.all())
     read.close()
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_kill_between_commits_loses_and_doubles_nothing(log, once, tmp_path, seed):
-    """What was folded and not committed is dropped with the process; the store goes on from its own positions."""
+def test_a_kill_between_commits_loses_and_repeats_nothing(log, once, tmp_path, seed):
+    """Rows that were folded and not committed are lost with the process. The store continues from its own positions."""
     rng = random.Random(seed)
     while True:
         projections = open_projections(tmp_path, "cluster", log.crunch_id)
@@ -137,19 +137,19 @@ def test_one_projection_rebuilt_alone_catches_up_with_the_others(log, once, tmp_
         projection.store.close()
 
 
-def test_what_did_not_count_is_remembered_beside_the_rows(log, tmp_path):
+def test_uncounted_records_are_remembered_beside_the_rows(log, tmp_path):
     folded(log, tmp_path).close()
     projections = open_projections(tmp_path, "cluster", log.crunch_id)
     assert Folder(projections).uncounted == 1  # the garbage in `scores`
     claims = Folder(projections).claims()
     assert claims["scores"] > 0
-    assert "commands" not in claims  # nobody claims a topic of many writers
+    assert "commands" not in claims  # a topic with many writers has no claims
     for projection in projections:
         projection.store.close()
 
 
 def altered(path, change):
-    """Change one row by hand, behind the store's back."""
+    """Changes one row by hand, bypassing the store."""
     database = Rdict(str(path), Options(raw_mode=True))
     key = next(iter(database.keys(from_key=b"r")))
     value = database.get(key)
@@ -211,7 +211,7 @@ def test_a_byte_altered_in_the_file_itself_is_found(log, tmp_path, name):
         data = table.read_bytes()
         for at in range(
             20, len(data) * 3 // 4, 1000
-        ):  # a block of earlier versions alone has no part in the hash
+        ):  # a block of earlier versions alone is not part of the hash
             data = flip(data, at)
         table.write_bytes(data)
     try:

@@ -1,4 +1,4 @@
-"""The read model of posted questions: where each stands, from events by hand."""
+"""The read model of posted questions: the state of each, from events written by hand."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def fold(tmp_path):
         read.close()
 
 
-def test_a_round_counts_where_its_questions_stand(log, fold):
+def test_a_round_counts_its_questions_by_state(log, fold):
     add_questions(log)
     rounds = fold(log).rounds
     first, second = rounds.round("week-1"), rounds.round("week-2")
@@ -53,7 +53,7 @@ def test_a_round_counts_where_its_questions_stand(log, fold):
     assert rounds.totals() == {"total": 4, "resolved": 1, "pending": 3}
 
 
-def test_a_question_tells_what_was_posted_and_what_became_of_it(log, fold):
+def test_a_question_has_what_was_posted_and_its_outcome(log, fold):
     add_questions(log)
     rounds = fold(log).rounds
     states = {question.question_id: question.state for question in rounds.questions("week-1")}
@@ -76,7 +76,7 @@ def test_a_question_tells_what_was_posted_and_what_became_of_it(log, fold):
     assert rounds.stakes() == (START_MS + 5 * HOUR_MS, {"m1": "12.5"})
 
 
-def test_a_truth_that_is_taken_ends_the_refusal_and_a_correction_counts_once(log, fold):
+def test_an_accepted_truth_ends_the_refusal_and_a_correction_counts_once(log, fold):
     posted = Posted(log)
     posted.post("r", "q")
     posted.ask("r", "q", {"m1": 0.5})
@@ -91,7 +91,7 @@ def test_a_truth_that_is_taken_ends_the_refusal_and_a_correction_counts_once(log
     assert rounds.totals() == {"total": 1, "resolved": 1, "pending": 0}
 
 
-def test_a_resolved_question_that_is_taken_back_is_void_and_no_longer_resolved(log, fold):
+def test_a_resolved_question_that_is_voided_is_no_longer_resolved(log, fold):
     posted = Posted(log)
     posted.post("r", "q")
     posted.ask("r", "q")
@@ -120,7 +120,7 @@ def test_a_large_payload_stays_in_the_log(log, fold):
     assert (row.payload, row.payload_bytes) == ("null", PAYLOAD_BYTES_KEPT + 2)
 
 
-def test_a_truth_of_no_question_is_noted_as_illegal_and_changes_nothing(log, fold):
+def test_a_truth_of_an_unknown_question_is_noted_as_illegal_and_changes_nothing(log, fold):
     Posted(log).truth("r", "q", 0, {"outcome": 1})
     rounds = fold(log).rounds
     assert [refusal["kind"] for refusal in rounds.refused()] == ["QuestionResolved"]
@@ -141,7 +141,7 @@ def test_every_interleaving_gives_the_same_rows(log, tmp_path):
     assert len(hashes) == 1
 
 
-def test_the_past_is_told_as_it_was(log, fold):
+def test_the_past_is_shown_as_it_was(log, fold):
     add_questions(log)
     live = fold(log)
     past = PastReadModels(live, cuts_at(live, START_MS + HOUR_MS, folded_until(live)))
@@ -150,7 +150,7 @@ def test_the_past_is_told_as_it_was(log, fold):
     assert past.rounds.stakes() is None
 
 
-def test_each_model_has_one_line_and_the_newest_valid_answer_is_in_it(log, fold):
+def test_each_model_has_one_row_with_its_latest_valid_answer(log, fold):
     add_questions(log).close("week-2", "open", 40 * HOUR_MS)
     log.inputs_until(41 * HOUR_MS)
     read = fold(log)
@@ -179,5 +179,5 @@ def test_each_model_has_one_line_and_the_newest_valid_answer_is_in_it(log, fold)
         (None, None),
     ],
 )
-def test_the_number_that_a_text_is_about(value, number):
+def test_the_number_in_a_text_is_recognised(value, number):
     assert number_in(value) == number

@@ -1,4 +1,4 @@
-"""Spans out of a log that the engine made: whole trees, from the record that caused a round to the board."""
+"""Spans from a log that the engine made: whole traces, from the record that caused a round to the board."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from coordinator.streams.topology import BY_TOPIC
 
 CRUNCH = "engine"
 READ_MS = 7
-"""How long after the writing each decision is read here."""
+"""The delay after writing with which each decision is read here."""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def log():
 
 
 def in_order(log):
-    """(decision, when it was written): each after what it was decided from, a millisecond apart."""
+    """(decision, time of writing): each after its sources, a millisecond apart."""
     waiting = {topic: list(log.decisions(topic)) for topic in BY_TOPIC if BY_TOPIC[topic].enveloped}
     read = dict.fromkeys(waiting, -1)
     written_ms = 1_000_000
@@ -103,7 +103,7 @@ def test_a_round_is_one_trace_from_its_record_to_the_board(log, spans):
     assert trace[RECEIVED].start_ms < trace[RECEIVED].end_ms <= trace[ANSWERED].start_ms
 
 
-def test_what_caused_a_decision_is_where_its_span_begins(log):
+def test_a_span_begins_at_what_caused_its_decision(log):
     maker, written = SpanMaker(CRUNCH), {}
     for decision, at in in_order(log):
         written[decision.topic, decision.offset] = at
@@ -112,7 +112,7 @@ def test_what_caused_a_decision_is_where_its_span_begins(log):
                 assert span.start_ms == written["inputs", decision.upto["inputs"][0]]
 
 
-def test_a_span_tells_no_answer_and_no_reason(log, spans):
+def test_a_span_contains_no_answer_and_no_reason(log, spans):
     outputs = {
         bytes(output).decode()
         for event in log.events("predictions")
@@ -125,7 +125,7 @@ def test_a_span_tells_no_answer_and_no_reason(log, spans):
     assert not any("reason" in span.attributes for span in spans)
 
 
-def test_a_settlement_is_told_in_the_trace_of_its_checkpoint_from_move_to_move(log):
+def test_a_settlement_is_in_the_trace_of_its_checkpoint_with_each_transition(log):
     opened = next(event for event in log.events("checkpoints") if isinstance(event, ev.CheckpointOpened))
     checkpoint_id = opened.data.checkpoint_id
     submitted = ev.CheckpointSubmittedData(checkpoint_id=checkpoint_id, tx_hash="x", command_id="c")
@@ -154,14 +154,14 @@ def test_a_settlement_is_told_in_the_trace_of_its_checkpoint_from_move_to_move(l
     assert {span.parent_id for span in spans[1:]} == {spans[0].span_id}
 
 
-def test_a_reader_that_begins_in_the_middle_makes_spans_that_begin_when_they_end(log):
+def test_a_reader_that_begins_in_the_middle_makes_no_span_that_ends_before_it_begins(log):
     decisions = list(in_order(log))[len(log.topics["inputs"]) :]
     maker = SpanMaker(CRUNCH)
     for decision, at in decisions:
         assert all(span.start_ms <= span.end_ms for span in maker.take(decision, at, at))
 
 
-def test_what_is_remembered_is_bounded(log, monkeypatch):
+def test_the_remembered_spans_are_bounded(log, monkeypatch):
     for name in ("REMEMBERED_RECORDS", "REMEMBERED_ROUNDS", "REMEMBERED_CHECKPOINTS"):
         monkeypatch.setattr(spans_module, name, 3)
     maker = SpanMaker(CRUNCH)
@@ -207,6 +207,6 @@ def test_the_standard_variables_turn_it_on(environ, wanted):
         ),
     ],
 )
-def test_what_the_node_cannot_send_is_refused_by_its_variable(environ, message):
+def test_an_unsupported_destination_is_refused_by_its_variable(environ, message):
     with pytest.raises(OperatorError, match=message):
         wants_traces(environ)

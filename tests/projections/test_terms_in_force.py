@@ -1,4 +1,4 @@
-"""The board obeys the terms in force at its time: what is told for later changes nothing yet, now or in the past."""
+"""The board follows the terms in force at its time. Terms announced for later change nothing yet, now or in the past."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ SHORT = [ev.Window(name="brief", hours=2)]
 
 
 def log_of(later_by_ms: int = 0, **new) -> LogBuilder:
-    """Six hours with a round at each half hour, `a` good and then bad; new terms are told in the second hour."""
+    """Six hours with a round every half hour, `a` good at first and then bad. New terms are announced in the second
+    hour.
+    """
     log = LogBuilder()
     log.terms()
     log.model("a")
@@ -54,7 +56,7 @@ LATER = {
 
 
 @pytest.mark.parametrize("new", LATER.values(), ids=LATER)
-def test_terms_that_are_due_later_change_nothing_before(board, new):
+def test_announced_terms_change_nothing_before_their_time(board, new):
     assert board(log_of(**new)) == board(log_of())
 
 
@@ -65,14 +67,14 @@ def places(board):
     ]
 
 
-def test_once_they_hold_the_board_is_theirs(board):
+def test_from_their_time_on_the_board_follows_them(board):
     shown = board(log_of(HOUR_MS, ranking_direction="asc"))
     assert [row.model.model_id for row in shown.rows] == ["b", "a"]
     shown = board(log_of(HOUR_MS, windows=SHORT, ranking_key="brief"))
     assert places(shown) == [(1, "b", UNIT // 5, 3), (2, "a", UNIT // 10, 3)]
 
 
-def test_where_the_scoring_changes_windows_begin_anew(board):
+def test_windows_restart_where_the_scoring_changes(board):
     shown = board(log_of(HOUR_MS, scoring_hash="other"))
     assert places(shown) == [(1, "b", UNIT // 5, 1), (2, "a", UNIT // 10, 1)]
     assert shown.mixed_contracts == []
@@ -92,7 +94,9 @@ def test_a_round_of_the_old_scoring_is_in_no_window_of_the_new(board):
 
 
 def test_a_release_that_hashes_the_same_contract_s_scoring_anew_changes_no_sum(board):
-    """The board stood still from when such terms were told until they held; the snapshots, from then on."""
+    """The board used to stand still between the announcement and the start of such terms, and the snapshots from then
+    on.
+    """
     same = {"contract_hash": CONTRACT_HASH, "scoring_hash": "hashed in another way"}
     assert board(log_of(contract_hash=CONTRACT_HASH, scoring_hash=same["scoring_hash"])) == board(log_of())
     shown = board(log_of(HOUR_MS, **same))
@@ -108,8 +112,8 @@ def test_a_board_whose_windows_mix_two_rules_says_so(board):
     assert board(log_of(HOUR_MS, **short)).mixed_contracts == [CONTRACT_HASH, "n" * 64]
 
 
-def test_a_window_that_will_be_shorter_loses_nothing_before(board):
-    """The bucket of the first hour is older than the coming window of two hours and its spare."""
+def test_a_window_that_will_become_shorter_loses_nothing_before(board):
+    """The bucket of the first hour is older than the coming window of two hours and its reserve."""
     log = LogBuilder()
     log.terms()
     log.terms(

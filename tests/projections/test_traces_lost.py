@@ -1,4 +1,6 @@
-"""A collector that is away, slow or talks nonsense: the node is not held up, spans are lost, and the log says so once."""
+"""A collector that is away, slow or sends nonsense: the node is not delayed, spans are lost, and the log reports it
+once.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,9 @@ from coordinator.infra.kafka.embedded import free_ports
 from coordinator.projections.tracing.otlp import CLOSE_SECONDS_MAX, TraceExport
 
 SPARE_SECONDS = 20.0
-"""For a loaded machine. A span that waited for its sending, or an end by the SDK alone, would take longer still."""
+"""For a loaded machine. A span that waited until it was sent, or the SDK's own shutdown, would take longer still."""
 BODY_BYTES_MAX = 32_000_000
-"""Far above what fits into the sockets' buffers, far below an endless body."""
+"""Far more than the sockets' buffers hold, far less than an endless body."""
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def decisions():
 
 
 def asks(connection: socket.socket) -> bool:
-    """Takes a whole request; False where the client left."""
+    """Reads a whole request; False if the client left."""
     head = b""
     while b"\r\n\r\n" not in head:
         if not (part := connection.recv(65536)):
@@ -49,7 +51,7 @@ def asks(connection: socket.socket) -> bool:
 
 @contextmanager
 def collector(answer: Callable[[socket.socket], None], port: int = 0) -> Iterator[str]:
-    """A door that answers each request by `answer`; gives its address."""
+    """A server that answers each request by `answer`. Returns its address."""
     door = socket.create_server(("127.0.0.1", port))
 
     def serve() -> None:
@@ -104,7 +106,7 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("what", ANSWERS)
-def test_a_collector_that_takes_nothing_holds_nobody_up_and_is_told_of_once(what, decisions, monkeypatch):
+def test_a_collector_that_accepts_nothing_delays_nobody_and_is_reported_once(what, decisions, monkeypatch):
     answer, reason = ANSWERS[what]
     with collector(answer or nothing) as address:
         nobody = f"http://127.0.0.1:{free_ports(1)[0]}"
@@ -124,7 +126,7 @@ def test_a_collector_that_takes_nothing_holds_nobody_up_and_is_told_of_once(what
     assert [line["reason"] for line in lost] == [reason]
 
 
-def test_a_silent_collector_does_not_hold_up_the_end_of_the_node(decisions, monkeypatch):
+def test_a_silent_collector_does_not_delay_the_end_of_the_node(decisions, monkeypatch):
     with collector(nothing) as address:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "60")
@@ -136,7 +138,7 @@ def test_a_silent_collector_does_not_hold_up_the_end_of_the_node(decisions, monk
         assert time.monotonic() - began < CLOSE_SECONDS_MAX + SPARE_SECONDS
 
 
-def test_an_answer_without_end_is_not_read(decisions, monkeypatch):
+def test_an_endless_answer_is_not_read(decisions, monkeypatch):
     with collector(without_end) as address:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
@@ -148,7 +150,7 @@ def test_an_answer_without_end_is_not_read(decisions, monkeypatch):
     assert 0 < sum(SENT) < BODY_BYTES_MAX
 
 
-def test_a_collector_that_comes_back_is_told_of_with_what_was_lost(decisions, monkeypatch):
+def test_a_collector_that_comes_back_is_reported_with_the_number_of_lost_spans(decisions, monkeypatch):
     (port,) = free_ports(1)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")

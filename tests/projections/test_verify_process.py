@@ -1,4 +1,4 @@
-"""The process that compares a read model with the log: what it cannot compare it says in one line."""
+"""The process that compares a read model with the log: it reports in one line what it cannot compare."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.waiting import LIMIT_SECONDS
 from coordinator.projections.folding import verify_process
 
 
-def test_a_read_model_that_is_none_is_not_compared():
+def test_an_unknown_read_model_is_not_compared():
     command = [sys.executable, "-Im", verify_process.__name__, "nonsense"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False, env={})
     assert done.returncode == verify_process.NOT_COMPARED

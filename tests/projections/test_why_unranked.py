@@ -1,5 +1,5 @@
-"""The board says why a model has no rank, and who is below the coverage has none; with a past for newcomers it shows
-what the snapshots say.
+"""The board gives the reason why a model has no rank. A model below the coverage has none. With a rule for newcomers
+the board shows what the snapshots say.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def log_of(**terms) -> LogBuilder:
     return log
 
 
-def test_each_has_its_reason(board):
+def test_each_unranked_model_has_its_reason(board):
     shown = board(log_of(windows=LEAST))
     assert reasons(shown) == {
         "good": "",
@@ -63,7 +63,7 @@ def test_each_has_its_reason(board):
     assert (shown.rows[0].rank, shown.rows[0].model.model_id) == (1, "good")
 
 
-def test_a_window_of_windows_names_itself(board):
+def test_a_window_of_windows_is_named_in_the_reason(board):
     log = log_of(windows=BOTH)
     for name, scored in (("good", 3), ("few", 1)):
         units = {"score_recent": UNIT // 2 if name == "good" else None, "fast": UNIT, "both": None}
@@ -71,7 +71,7 @@ def test_a_window_of_windows_names_itself(board):
     assert reasons(board(log, "both"))["few"] == "no number in both: a part of it has none"
 
 
-def test_who_is_below_the_coverage_stands_on_the_board_without_a_rank(board):
+def test_a_model_below_the_coverage_is_on_the_board_without_a_rank(board):
     log = log_of(coverage=ev.CoverageTerms(share=0.5, hours=24, rounds=0))
     taken(log, "good", coverage=ev.Answered(2, 4))
     taken(log, "few", coverage=ev.Answered(1, 3))
@@ -83,7 +83,7 @@ def test_who_is_below_the_coverage_stands_on_the_board_without_a_rank(board):
     assert reasons(shown)["silent"] == "scored in no closed period of the last 24 h, coverage asks for 0.5"
 
 
-def test_with_a_past_for_newcomers_windows_are_those_of_the_snapshots(board):
+def test_with_a_rule_for_newcomers_windows_are_those_of_the_snapshots(board):
     log = log_of(newcomer_past="worst")
     log.round(HOUR_MS, {"good": 0.1})  # of a period that is not closed
     log.inputs_until(HOUR_MS + 2 * MINUTE_MS)
@@ -95,7 +95,7 @@ def test_with_a_past_for_newcomers_windows_are_those_of_the_snapshots(board):
     assert reasons(shown)["few"] == "no score in score_recent"
 
 
-def test_a_participant_whom_no_orchestrator_names_hands_in_answers_and_has_a_rank(board):
+def test_a_participant_without_a_running_model_hands_in_answers_and_has_a_rank(board):
     log = log_of(windows=LEAST)
     for minute in range(3, 7):
         log.round(minute * MINUTE_MS, {"handed-in": 0.9})
