@@ -82,7 +82,7 @@ class Watch(Board):
                     await self.open()
 
     def leader(self, topic: str) -> int:
-        """The node id of the broker that leads a topic, as of the last look."""
+        """The node id of the broker that leads the topic that was looked at last."""
         partition = TopicPartition(topic_name(self.crunch_id, topic), PARTITION)
         node_id: int = self._reader._client.cluster.leader_for_partition(partition)
         return node_id
@@ -196,8 +196,9 @@ class Cluster:
         pid = int(newest.claim.rpartition("-")[2])
         return next(name for name in (f"{role}-a", f"{role}-b") if pid in self._pids[name])
 
-    def leader(self, topic: str) -> str:
-        """The broker that leads a topic, as of the last look."""
+    async def leader(self, topic: str) -> str:
+        """The broker that leads a topic."""
+        await self.watch.look(topic)  # the client knows the leaders of what it reads
         return BROKERS[self.watch.leader(topic) - 1]
 
     async def takeover(self, fault: str, topic: str, break_it: Callable[[], None]) -> Outcome:

@@ -34,7 +34,7 @@ async def test_an_owner_whose_wire_carries_one_way_alone_is_taken_over(cluster):
 async def test_an_owner_that_cannot_reach_the_leader_of_its_topic_leaves_the_stage_to_its_standby(cluster):
     """Its group may hear it: then its session does not end, and it has to give up by itself."""
     await cluster.decided("checkpoints", 2)
-    owner, leader = await cluster.owner("score"), cluster.leader("scores")
+    owner, leader = await cluster.owner("score"), await cluster.leader("scores")
     parted = Manner(never_to_or_from=[cluster.network.address(leader)])
     outcome = await cluster.takeover(
         f"the host of the score worker is parted from {leader}, which leads its topic",
@@ -45,14 +45,14 @@ async def test_an_owner_that_cannot_reach_the_leader_of_its_topic_leaves_the_sta
     assert await cluster.owner("score") != owner
     await cluster.decided("scores", 20)
     await hold_whole(cluster)
-    assert (outcome.claim_seconds or 0) < TAKEOVER_SECONDS_MAX + PARTED_SECONDS_MAX
+    assert (outcome.claim_seconds or 0) < PARTED_SECONDS_MAX + 2 * TAKEOVER_SECONDS_MAX
 
 
 async def test_a_broker_that_only_receives_or_only_sends_is_replaced_as_leader(cluster):
     await cluster.decided("checkpoints", 2)
     outcomes = []
     for way, (out, back) in ONE_WAY.items():
-        leader = cluster.leader("scores")
+        leader = await cluster.leader("scores")
         fault = f"the host of {leader}, a leader, only {'receives' if way == 'sends' else 'sends'}"
         outcomes.append(
             await cluster.takeover(

@@ -80,7 +80,7 @@ async def test_wires_that_lose_packets_lose_no_record(cluster, lost_share):
 
 async def test_one_broker_that_is_far_makes_the_node_later_and_loses_nothing(cluster):
     await cluster.decided("checkpoints", 2)
-    broker = cluster.leader("scores")
+    broker = await cluster.leader("scores")
     cluster.network.carry([broker], FAR)
     await cluster.decided("scores", 10)
     what = f"the leader of scores is {FAR.delay_ms:g} ms away"

@@ -30,6 +30,8 @@ HEALTHY_SECONDS = 60.0
 SILENT_SECONDS_MAX = 15.0
 STALLED_SECONDS_MAX = 60.0
 LOOK_SECONDS = 10.0
+ASKS = 3
+"""How often a topic's broker is asked in vain before the stage is left to others."""
 ORPHAN_LOOKS = 3
 """In how many looks in a row no member must hold the partition: the group may be about to assign it."""
 MEMBERS_MIN = 2
@@ -148,7 +150,7 @@ class Keeper:
                 await self._hear_of_group()
                 continue
             if self.claims == claims:
-                await self._leave_to_others(str(loss))
+                await self._leave_to_others(began, str(loss))
             pause = 1.0 if loop.time() - began > HEALTHY_SECONDS else pause
             await asyncio.sleep(pause)
             pause = min(2 * pause, PAUSE_SECONDS_MAX)
@@ -187,15 +189,15 @@ class Keeper:
     async def _group(self) -> SettledGroup | None:
         return None if self._ask_group is None else await self._ask_group()
 
-    async def _leave_to_others(self, reason: str) -> None:
-        """Called when the stage cannot be owned here. Raises StalledError once that has lasted `silent_seconds_max`
-        while the group was settled and had another member.
+    async def _leave_to_others(self, since: float, reason: str) -> None:
+        """Called when the stage could not be owned here, tried `since`. Raises StalledError once that has lasted
+        `silent_seconds_max` while the group was settled and had another member.
         """
         group, now = await self._group(), asyncio.get_running_loop().time()
         if group is None or group.members < MEMBERS_MIN:
             self._parted_since = None
             return
-        self._parted_since = now if self._parted_since is None else self._parted_since
+        self._parted_since = since if self._parted_since is None else self._parted_since
         if now - self._parted_since > self._silent_seconds_max:
             raise StalledError(
                 f"{self.name}: its topics cannot be used from here, while its group has another member: {reason}"
@@ -247,21 +249,29 @@ class Keeper:
             busy = self._delivery is not None and not self._delivery.done()
             if busy or tenure.position != last_position:
                 last_position, unmoved_since = tenure.position, loop.time()
-            elif loop.time() >= look_at:
-                look_at = loop.time() + LOOK_SECONDS
-                behind = await tenure.behind()
+            elif (asked_at := loop.time()) >= look_at:
+                behind = await self._behind(tenure)
+                look_at = loop.time() + (0 if behind is None else LOOK_SECONDS)
                 if behind is None:
-                    await self._leave_to_others("nobody answers for the topic that it follows")
+                    await self._leave_to_others(asked_at, "nobody answers for the topic that it follows")
+                else:
+                    self._parted_since = None
                 if not behind:
                     unmoved_since = loop.time()
                     continue
-                self._parted_since = None
                 await tenure.look_ahead()
                 if loop.time() - unmoved_since > self._stalled_seconds_max:
                     message = (
                         f"{self.name}: records wait from offset {last_position} on, but none is delivered"
                     )
                     raise StalledError(message)
+
+    async def _behind(self, tenure: Tenure) -> bool | None:
+        """As `Tenure.behind`; None soon, where the client would wait twice as long as all of this may last."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._silent_seconds_max / ASKS):
+                return await tenure.behind()
+        return None
 
 
 async def _deliver(tenure: Tenure, records: Sequence[tuple[int, bytes]]) -> None:

@@ -353,8 +353,9 @@ async def test_a_process_whose_group_does_not_answer_takes_no_stage_back(io, new
     running.cancel()
 
 
+@pytest.mark.parametrize("hangs", [False, True])
 async def test_a_stage_whose_driving_topic_cannot_be_reached_is_left_to_another_member(
-    new_tenure, monkeypatch
+    new_tenure, monkeypatch, hangs
 ):
     monkeypatch.setattr(keeper_module, "LOOK_SECONDS", 0.05)
 
@@ -362,7 +363,8 @@ async def test_a_stage_whose_driving_topic_cannot_be_reached_is_left_to_another_
         return SettledGroup(2, holds=True)
 
     async def no_answer(_tenure: Tenure) -> None:
-        return None
+        if hangs:  # as a client that waits for its own time limit, longer than all of this may last
+            await asyncio.sleep(3600)
 
     monkeypatch.setattr(Tenure, "behind", no_answer)
     keeper = Keeper("aggregate", new_tenure, SILENT_SECONDS, ask_group=ask_group)
@@ -370,6 +372,28 @@ async def test_a_stage_whose_driving_topic_cannot_be_reached_is_left_to_another_
     keeper.assigned(ours=True)
     with pytest.raises(StalledError, match="nobody answers for the topic"):
         await in_time(running)
+
+
+async def test_a_topic_that_did_not_answer_once_is_no_reason_to_leave_the_next_time(new_tenure, monkeypatch):
+    monkeypatch.setattr(keeper_module, "LOOK_SECONDS", 0.05)
+    answers = [None, *[False] * 8, None, *[False] * 3]
+    looks = []
+
+    async def ask_group() -> SettledGroup:
+        return SettledGroup(2, holds=True)
+
+    async def behind(_tenure: Tenure) -> bool | None:
+        looks.append(asyncio.get_running_loop().time())
+        return answers[len(looks) - 1] if len(looks) <= len(answers) else False
+
+    monkeypatch.setattr(Tenure, "behind", behind)
+    keeper = Keeper("aggregate", new_tenure, SILENT_SECONDS, ask_group=ask_group)
+    running = asyncio.create_task(keeper.run())
+    keeper.assigned(ours=True)
+    await until(lambda: len(looks) > len(answers) or running.done())
+    assert looks[9] - looks[0] > SILENT_SECONDS
+    assert not running.done()
+    running.cancel()
 
 
 def test_the_holder_of_a_topic_is_read_from_fausts_assignment():
