@@ -31,7 +31,7 @@ def run(*arguments: str):
     return CliRunner(env={"COLUMNS": "200"}).invoke(app, ["backtest", *arguments])
 
 
-def test_a_table_a_page_and_every_row(tmp_path):
+def test_it_prints_a_table_and_writes_a_page_and_every_row(tmp_path):
     report = tmp_path / "report"
     done = run(*models(tmp_path), *WINDOW, "--report", str(report))
     assert done.exit_code == 0, done.output
@@ -60,7 +60,7 @@ def test_a_table_a_page_and_every_row(tmp_path):
         assert f"<h2>{title}" in page
 
 
-def test_models_are_named_as_their_owner_names_them_and_the_page_fits_a_phone_and_a_dark_screen(tmp_path):
+def test_models_have_their_owners_names_and_the_page_fits_a_phone_and_a_dark_screen(tmp_path):
     folders = models(tmp_path)
     listed = "".join(
         f"  - {{folder: {name}, model_id: '{number}', model_name: {name}-er}}\n"
@@ -77,7 +77,7 @@ def test_models_are_named_as_their_owner_names_them_and_the_page_fits_a_phone_an
     assert "@media(prefers-color-scheme:dark)" in page
 
 
-def test_a_folder_without_a_name_of_its_own_is_told_once(tmp_path):
+def test_a_folder_without_a_name_of_its_own_is_reported_once(tmp_path):
     (tmp_path / "my_trend").mkdir()
     (tmp_path / "my_trend" / "main.py").write_text(
         HEAD + "    def predict(self, s, h, t): return {'value': 0.5}\n"
@@ -94,7 +94,7 @@ def test_a_folder_without_a_name_of_its_own_is_told_once(tmp_path):
         (["--feed", "binance"], "needs a window"),
     ],
 )
-def test_what_cannot_be_is_said_in_one_line(tmp_path, arguments, says):
+def test_an_impossible_backtest_is_refused_in_one_line(tmp_path, arguments, says):
     done = run(*models(tmp_path), *arguments)
     assert done.exit_code == 2, done.output
     assert says in done.output

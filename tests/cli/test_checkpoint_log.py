@@ -1,4 +1,4 @@
-"""A confirm from the terminal does what the API's does: who is paid is bound before the transaction is recorded."""
+"""A confirm from the terminal does the same as the API's: payees are bound before the transaction is recorded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from coordinator.streams.settings import Settings
 
 @pytest.fixture
 def sent(monkeypatch):
-    """What the command appended."""
+    """The commands that were appended."""
     commands: list[ev.Event] = []
 
     class Port:
@@ -49,10 +49,10 @@ def offered(settings: Settings) -> tuple[CheckpointsLog, str]:
     ("text", "payees"),
     [
         (f"model_id,wallet\nm4,{OTHER}\n", [{"m1": PUBKEY, "m4": OTHER}]),
-        ("model_id,wallet\nm4,paypal\n", []),  # the transaction is out: that it is recorded comes first
+        ("model_id,wallet\nm4,paypal\n", []),  # the transaction was sent, so it must be recorded first
     ],
 )
-async def test_a_confirm_binds_first_what_was_handed_out_to_pay_by(tmp_path, sent, text, payees):
+async def test_a_confirm_first_binds_the_wallets_that_were_handed_out(tmp_path, sent, text, payees):
     (tmp_path / "wallets.csv").write_text(text)
     log, the_id = offered(Settings(wallets_file=str(tmp_path / "wallets.csv")))
     await log.decide(ev.ConfirmCheckpoint, ev.ConfirmCheckpointData(checkpoint_id=the_id, tx_hash=TX_HASH))
@@ -67,7 +67,7 @@ async def test_other_commands_bind_nobody(sent):
     assert [type(command) for command in sent] == [ev.ReleaseCheckpoint]
 
 
-def test_a_command_pays_by_the_nodes_file_of_wallets_unless_it_is_told_another(tmp_path, monkeypatch):
+def test_a_command_pays_by_the_nodes_file_of_wallets_unless_told_otherwise(tmp_path, monkeypatch):
     monkeypatch.delenv("WALLETS_FILE", raising=False)
     left = {"bootstrap": "127.0.0.1:2", "api": "", "crunch_id": "btc-up", "feed_source": "binance"}
     write_node_file(tmp_path, NodeFile(**left, wallets_file="/there/wallets.csv"))
@@ -76,7 +76,7 @@ def test_a_command_pays_by_the_nodes_file_of_wallets_unless_it_is_told_another(t
     assert node_settings(tmp_path)[0].wallets_file == "mine.csv"
 
 
-async def test_on_a_stopped_node_nobody_is_waited_for(sent, tmp_path, monkeypatch):
+async def test_on_a_stopped_node_no_decision_is_waited_for(sent, tmp_path, monkeypatch):
     settings = Settings(data_dir=tmp_path)
     monkeypatch.setitem(own_kafka._started, tmp_path, settings.kafka_bootstrap)
     log, the_id = offered(settings)

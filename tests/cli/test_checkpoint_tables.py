@@ -1,4 +1,4 @@
-"""What `coordinator checkpoint` prints for people: whole ids and shares, and names that participants chose."""
+"""The tables of `coordinator checkpoint`: complete ids and shares, and names that participants chose."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def checkpoint(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_checkpoint_is_shown_whatever_its_models_are_called(name, capsys):
+def test_a_checkpoint_is_shown_whatever_the_names_of_its_models(name, capsys):
     print_checkpoint(checkpoint(name))
     output = capsys.readouterr().out
     assert ID in output
@@ -58,14 +58,14 @@ def test_a_checkpoint_is_shown_whatever_its_models_are_called(name, capsys):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_wallets_are_shown_whole(name, capsys):
+def test_wallets_are_shown_completely(name, capsys):
     print_wallets([{"model_id": "17", "model_name": name, "seen": True, "wallet": PUBKEY, "from": "file"}])
     output = capsys.readouterr().out
     assert PUBKEY in output
     assert name[:3] in output
 
 
-def test_a_dry_run_says_what_it_would_be(capsys):
+def test_a_dry_run_shows_what_the_checkpoint_would_be(capsys):
     print_dry_run({"until": "12:00", "status": None, "reason": None, "checkpoint": None})
     assert "nobody would be ranked" in capsys.readouterr().out
     print_dry_run({"until": "12:00", "status": "WITHHELD", "reason": "x", "checkpoint": checkpoint("m")})

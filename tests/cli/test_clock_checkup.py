@@ -1,4 +1,4 @@
-"""The clock's check-up: beside a source that tells its time, and an NTP server over real UDP."""
+"""The check of the clock: against a source that tells its time, and an NTP server over real UDP."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ async def ntp_server(
         transport.close()
 
 
-async def test_an_ntp_server_says_the_time_to_the_millisecond():
+async def test_the_time_of_an_ntp_server_is_read_to_the_millisecond():
     async with ntp_server() as server:
         assert abs(await ntp_time_ms(server) - NOW) <= 1
 
 
 @pytest.mark.parametrize("fault", [{"stratum": 0}, {"stratum": 16}, {"silent": True}, {"forged": True}])
-async def test_an_ntp_server_that_cannot_be_believed_is_named(fault):
+async def test_an_implausible_ntp_server_is_named(fault):
     async with ntp_server(**fault) as server:
         with pytest.raises(WorldError, match=f"NTP_SERVER {server}"):
             await ntp_time_ms(server, 0.2)

@@ -47,11 +47,11 @@ COMMANDS = [
 
 @pytest.fixture
 def coordinator(monkeypatch, tmp_path):
-    """Runs a command in an empty directory, with an environment that sets nothing of ours."""
+    """Runs a command in an empty directory, with an environment without any of our variables."""
     for name in ("KAFKA_BOOTSTRAP", "DATA_DIR", "CRUNCH_ID", "API_PORT", "CONTRACT", "FEED_SOURCE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    with stamina.set_testing(True):  # where nobody answers, one attempt says it
+    with stamina.set_testing(True):  # one attempt is enough where nobody answers
         yield lambda *arguments: CliRunner().invoke(app, list(arguments))
 
 
@@ -65,13 +65,13 @@ def test_topology_prints_every_topic_and_the_diagram(coordinator):
 @pytest.mark.parametrize(
     "command", [["confirm", "latest", "1" * 64], ["advance", "latest", "PAID"], ["release", "latest"]]
 )
-def test_money_moves_by_a_name_that_cannot_change_meanwhile(coordinator, command):
+def test_payments_are_identified_by_names_that_cannot_change_meanwhile(coordinator, command):
     result = coordinator("checkpoint", *command, "--kafka", NOBODY)
     assert result.exit_code == 2
     assert "by its id" in result.stderr
 
 
-def test_topology_as_json_holds_the_table(coordinator):
+def test_topology_as_json_contains_the_table(coordinator):
     table = json.loads(coordinator("topology", "--json").stdout)
     assert [stream["topic"] for stream in table["streams"]] == list(TOPICS)
     assert table["mermaid"] == mermaid()
@@ -127,7 +127,7 @@ def test_a_kafka_that_does_not_answer_is_one_line_and_exit_code_3(coordinator, c
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_the_operator_can_mend_is_one_line_and_exit_code_2(coordinator, arguments, complaint):
+def test_an_operators_fault_is_one_line_and_exit_code_2(coordinator, arguments, complaint):
     result = coordinator(*arguments)
     assert result.exit_code == 2, result.output
     assert complaint in result.stderr
@@ -135,14 +135,14 @@ def test_what_the_operator_can_mend_is_one_line_and_exit_code_2(coordinator, arg
 
 
 @pytest.mark.parametrize("command", ["run", "start", "status", "stop"])
-def test_a_shadow_that_is_not_there_leaves_no_folder(coordinator, tmp_path, command):
+def test_a_missing_shadow_leaves_no_folder(coordinator, tmp_path, command):
     result = coordinator("shadow", command)
     assert result.exit_code == 2
     assert "no shadow was started here" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_stores_that_are_not_there_are_not_called_different(coordinator, monkeypatch):
+def test_missing_stores_are_not_called_different(coordinator, monkeypatch):
     monkeypatch.setattr(own_kafka.OwnLog, "check", AsyncMock())
     result = coordinator("replay", "--verify", "--kafka", NOBODY)
     assert result.exit_code == 2
@@ -150,12 +150,12 @@ def test_stores_that_are_not_there_are_not_called_different(coordinator, monkeyp
 
 
 @pytest.mark.parametrize("command", [["status"], ["topics", "list"]], ids=" ".join)
-def test_where_no_node_has_run_yet_it_says_how_to_start_one(coordinator, command):
+def test_before_the_first_node_it_says_how_to_start_one(coordinator, command):
     result = coordinator(*command)
     assert result.exit_code in (
         0,
         3,
-    )  # 0: somebody's Kafka on the default port has topics of the default crunch
+    )  # 0: someone's Kafka on the default port may have topics of the default crunch
     assert result.exit_code == 0 or "`coordinator up` starts one here" in result.stderr
 
 
@@ -177,7 +177,7 @@ def test_another_crunchs_data_directory_is_refused(coordinator, tmp_path, monkey
     assert "belongs to crunch eth-up" in result.stderr
 
 
-def test_the_data_directory_of_a_node_tells_where_kafka_is(coordinator, tmp_path):
+def test_the_data_directory_of_a_node_tells_the_address_of_kafka(coordinator, tmp_path):
     write_node_file(
         tmp_path,
         NodeFile(
@@ -202,7 +202,7 @@ def test_the_line_of_a_command_in_help_is_that_of_its_own_help(name):
     assert " ".join(own.split("\n\n")[0].split()) == MAIN_COMMANDS[name][1]
 
 
-def test_a_name_that_is_nearly_a_command_is_answered_with_that_command(coordinator):
+def test_a_misspelt_command_is_answered_with_the_nearest_one(coordinator):
     result = coordinator("statsu")
     assert result.exit_code == 2
     assert "status" in result.stderr
@@ -219,7 +219,7 @@ WITHOUT_JSON = {
 }
 
 
-def test_every_command_prints_json_for_programs_or_is_known_not_to():
+def test_every_command_prints_json_or_is_listed_as_one_that_does_not():
     without = {
         " ".join(words)
         for words, command in leaves()
@@ -228,7 +228,7 @@ def test_every_command_prints_json_for_programs_or_is_known_not_to():
     assert without == set(WITHOUT_JSON)
 
 
-def test_no_command_brings_a_heavy_library_before_it_runs():
+def test_no_command_imports_a_heavy_library_before_it_runs():
     heavy = ["aiokafka", "faust", "fastapi", "pyarrow", "rocksdict", "httpx", "pandas", "grpc", "pydantic"]
     code = f"import sys, coordinator.cli.main; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
@@ -242,10 +242,10 @@ def test_no_command_brings_a_heavy_library_before_it_runs():
         (
             "coordinator.infra.models.gateway",
             ["grpc"],
-        ),  # only the predict worker has it, and calls by nothing else
+        ),  # only the predict worker has it, and uses nothing else for calls
     ],
 )
-def test_no_worker_brings_at_its_start_a_library_that_only_some_work_needs(modules, brought):
+def test_no_worker_imports_at_its_start_a_library_that_only_some_work_needs(modules, brought):
     code = f"import sys, {modules}\n"
     code += "print([one for one in ('pandas', 'pyarrow', 'numpy', 'grpc') if one in sys.modules])"
     done = subprocess.run(
@@ -255,7 +255,7 @@ def test_no_worker_brings_at_its_start_a_library_that_only_some_work_needs(modul
 
 
 def test_help_answers_at_once():
-    """Half a second on a quiet small machine."""
+    """Half a second on a small machine without load."""
     code = "import sys; sys.argv = ['coordinator', '--help']; from coordinator.cli.main import main; main()"
     command = [sys.executable, "-c", code]
     assert loops(lambda: subprocess.run(command, capture_output=True, check=True, cwd="/"), 3) < 9

@@ -1,4 +1,4 @@
-"""What a shell is offered when somebody presses Tab: commands, their commands, and options."""
+"""Completions that a shell offers at Tab: commands, their commands, and options."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from coordinator.cli.main import app
 
 
 def offered(words: str) -> list[str]:
-    """What bash is offered for the last of these words."""
+    """The completions that bash offers for the last of these words."""
     env = {
         "_COORDINATOR_COMPLETE": "complete_bash",
         "COMP_WORDS": words,

@@ -41,19 +41,19 @@ def test_a_refused_contract_is_listed_with_its_reason_and_is_no_base():
     assert WHY in _on_disk(Settings(), contracts)
 
 
-def test_one_that_nobody_has_decided_waits_and_is_what_was_applied_last():
+def test_an_undecided_contract_waits_and_counts_as_the_last_applied():
     contracts = applied_so_far(Applied(command(OLD, 1)), Applied(command(NEW, 2)))
     assert [row["state"] for row in _rows(contracts)] == ["in force", "waits"]
     assert contracts.newest().data.contract_hash == NEW
 
 
-def test_one_in_force_stays_so_when_it_is_refused_at_a_second_time():
+def test_a_contract_in_force_stays_so_if_it_is_refused_a_second_time():
     contracts = applied_so_far(Applied(command(OLD, 1)), Applied(command(OLD, 2), WHY))
     assert [(row["state"], row["refused"]) for row in _rows(contracts)] == [("in force", WHY)]
     assert contracts.newest().at == 1
 
 
-def test_one_that_another_took_the_place_of_before_it_held_was_never_in_force():
+def test_a_contract_replaced_before_its_start_was_never_in_force():
     newer, boundary = "c" * 64, 3_600_000
     applied = [Applied(command(text, at)) for at, text in enumerate((OLD, NEW, newer))]
     told = [configured(OLD), configured(NEW, boundary), configured(newer, boundary)]
@@ -63,12 +63,12 @@ def test_one_that_another_took_the_place_of_before_it_held_was_never_in_force():
         assert [row["state"] for row in _rows(contracts)] == [of_old, "replaced", of_newer]
 
 
-def test_where_all_were_refused_the_reason_is_said():
+def test_if_all_were_refused_the_reason_is_shown():
     with pytest.raises(OperatorError, match="score_decimals is 6"):
         applied_so_far(Applied(command(NEW, 2), WHY)).newest()
 
 
-def test_a_refusal_is_found_by_the_commands_own_place():
+def test_a_refusal_is_found_by_the_position_of_its_command():
     letters = [
         {"origin": "feed source", "position": "12", "reason": "garbage"},
         {"origin": "commands", "position": "120 contract bbbb", "reason": "another"},

@@ -1,4 +1,4 @@
-"""`coordinator deploy-files`: the feed is chosen once, and the settings have the last word."""
+"""`coordinator deploy-files`: the feed is chosen once, and the settings take precedence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from coordinator.cli.node_folder import read_dotenv
 
 @pytest.fixture
 def deploy(tmp_path, monkeypatch):
-    """Run it in an empty folder; the wheel is another test's, and what Binance answers is the caller's."""
+    """Runs it in an empty folder. Another test makes the wheel, and the caller decides what Binance answers."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FEED_SOURCE", raising=False)
     monkeypatch.setattr("coordinator.infra.image_files.write_image_files", lambda folder: folder / "x.whl")
@@ -31,14 +31,14 @@ def deploy(tmp_path, monkeypatch):
     return run
 
 
-def test_what_was_chosen_at_the_first_deploy_stays(deploy):
+def test_the_choice_of_the_first_deploy_stays(deploy):
     assert deploy("generated")[0] == "generated"
     chosen, output = deploy(None)
     assert chosen == "generated"
     assert "generated, as before" in output
 
 
-def test_the_settings_have_the_last_word(deploy):
+def test_the_settings_take_precedence(deploy):
     deploy("generated")
     chosen, output = deploy(None, FEED_SOURCE="pyth")
     assert chosen is None
@@ -49,8 +49,8 @@ def test_the_settings_have_the_last_word(deploy):
     ("folder", "says"),
     [("mine", "mine holds letter.txt: name a folder of its own"), ("none/.build", "there is no folder")],
 )
-def test_it_writes_into_a_folder_of_its_own_alone(tmp_path, monkeypatch, folder, says):
-    """It clears `wheels` there, whoever made it."""
+def test_it_writes_only_into_a_folder_of_its_own(tmp_path, monkeypatch, folder, says):
+    """It empties `wheels` there, whoever made it."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine" / "wheels").mkdir(parents=True)
     (tmp_path / "mine" / "letter.txt").write_text("dear")

@@ -1,4 +1,4 @@
-"""The check-up: what is wrong is found, said with what to do, and counted; what was not looked at is no pass."""
+"""The doctor: a problem is found, reported with what to do, and counted. A check that was left out is no pass."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def coordinator(monkeypatch, tmp_path):
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    with stamina.set_testing(True):  # where nobody answers, one attempt says it
+    with stamina.set_testing(True):  # one attempt is enough where nobody answers
         yield lambda *arguments: CliRunner().invoke(app, list(arguments))
 
 
@@ -61,7 +61,7 @@ def findings(result) -> dict[str, dict[str, str]]:
 
 
 def engine(folder: Path, script: str, monkeypatch) -> None:
-    """A `docker` command of this test's own, first on the path."""
+    """A `docker` command of this test, first on the path."""
     program = folder / "docker"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
@@ -76,7 +76,7 @@ def engine(folder: Path, script: str, monkeypatch) -> None:
         ("echo hello", State.UNKNOWN, "hello"),
     ],
 )
-async def test_an_engine_that_does_not_answer_is_not_well(tmp_path, monkeypatch, script, state, says):
+async def test_an_engine_that_does_not_answer_is_a_problem(tmp_path, monkeypatch, script, state, says):
     engine(tmp_path, script, monkeypatch)
     finding = await checkup.docker()
     assert (finding.state, finding.bad) == (state, state is not State.OK)
@@ -84,7 +84,7 @@ async def test_an_engine_that_does_not_answer_is_not_well(tmp_path, monkeypatch,
     assert bool(finding.do) == finding.bad
 
 
-async def test_no_engine_at_all_says_how_to_go_on_without(tmp_path, monkeypatch):
+async def test_a_missing_engine_is_reported_with_how_to_go_on_without(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     for finding in (await checkup.docker(), await checkup.compose(tmp_path)):
         assert finding.state is State.FAULT
@@ -101,13 +101,13 @@ async def test_a_compose_file_that_compose_cannot_read_is_named(tmp_path, monkey
 
 
 @pytest.mark.parametrize(("free_gib", "state"), [(2.9, State.FAULT), (3.1, State.OK)])
-def test_memory_is_wanted_for_the_node_and_each_model(free_gib, state):
+def test_the_required_memory_is_that_of_the_node_and_each_model(free_gib, state):
     assert checkup.memory(10, int(free_gib * GIB), 8 * GIB).state is state
     assert checkup.memory(0, int(free_gib * GIB), 8 * GIB).state is State.OK
 
 
 @pytest.mark.parametrize(("free_gib", "state"), [(4.9, State.FAULT), (5, State.OK)])
-def test_disk_is_wanted_for_a_log_that_is_kept(free_gib, state):
+def test_disk_space_is_required_if_the_log_is_kept(free_gib, state):
     assert checkup.disk(Path("here"), int(free_gib * GIB)).state is state
 
 
@@ -147,7 +147,7 @@ def test_the_example_models_and_the_default_contract_pass(coordinator):
     assert findings(result)["models"]["state"] == "ok"
 
 
-def test_a_model_that_fails_is_named_with_the_command_that_tells_more(coordinator, tmp_path):
+def test_a_model_that_fails_is_named_with_the_command_that_shows_more(coordinator, tmp_path):
     (tmp_path / "models" / "broken").mkdir(parents=True)
     (tmp_path / "models" / "broken" / "main.py").write_text("raise RuntimeError('no luck')\n")
     result = coordinator("preflight", *only("models"), "--models", str(tmp_path / "models"), "--json")
@@ -157,7 +157,7 @@ def test_a_model_that_fails_is_named_with_the_command_that_tells_more(coordinato
     assert of_model["do"].startswith("coordinator models check")
 
 
-def test_a_feed_that_delivers_is_well_and_one_that_is_unknown_is_not(coordinator, monkeypatch):
+def test_a_feed_that_delivers_passes_and_an_unknown_one_does_not(coordinator, monkeypatch):
     monkeypatch.setenv("FEED_SOURCE", "generated")
     assert coordinator("preflight", *only("feed"), "--feed-seconds", "1").exit_code == 0
     monkeypatch.setenv("FEED_SOURCE", "nasdaq")
@@ -166,7 +166,7 @@ def test_a_feed_that_delivers_is_well_and_one_that_is_unknown_is_not(coordinator
     assert "FEED_SOURCE" in result.stderr
 
 
-def test_preflight_looks_at_the_source_that_up_would_go_on_with(coordinator, tmp_path):
+def test_preflight_checks_the_source_that_up_would_continue_with(coordinator, tmp_path):
     folder = tmp_path / "coordinator-data"
     folder.mkdir()
     node = NodeFile(bootstrap=NOBODY, api="", crunch_id="btc-up", feed_source="generated", feed_chosen=True)
@@ -175,7 +175,7 @@ def test_preflight_looks_at_the_source_that_up_would_go_on_with(coordinator, tmp
     assert findings(result)["feed BTCUSDT"]["says"].startswith("generated: ")
 
 
-async def test_of_a_node_that_replays_a_file_the_file_is_looked_at(tmp_path):
+async def test_for_a_node_that_replays_a_file_the_file_is_checked(tmp_path):
     file = tmp_path / "a.csv"
     file.write_text("t,o,h,l,c,v\n1677628800,1,2,1,1,1\n1677628860,1,2,1,9,1\n")
     settings = Settings(feed_source="candles", feed_candles_file=str(file))
@@ -186,14 +186,14 @@ async def test_of_a_node_that_replays_a_file_the_file_is_looked_at(tmp_path):
     assert (finding.state, "a.csv: there is no such file" in finding.says) == (State.FAULT, True)
 
 
-def test_a_kafka_that_is_named_must_answer_and_one_that_is_not_is_left_out(coordinator):
+def test_a_configured_kafka_must_answer_and_without_one_the_check_is_left_out(coordinator):
     result = coordinator("preflight", *only("kafka"), "--json")
     assert (result.exit_code, findings(result)["kafka"]["state"]) == (0, "skipped")
     result = coordinator("preflight", *only("kafka"), "--kafka", NOBODY, "--json")
     assert (result.exit_code, findings(result)["kafka"]["state"]) == (1, "fault")
 
 
-def test_a_node_that_does_not_run_is_not_well(coordinator):
+def test_a_node_that_does_not_run_is_a_problem(coordinator):
     result = coordinator(
         "doctor",
         "--kafka",
@@ -211,7 +211,7 @@ def test_a_node_that_does_not_run_is_not_well(coordinator):
     assert result.exit_code == 1
     states = {name: finding["state"] for name, finding in findings(result).items()}
     assert states["kafka"] == "fault"
-    assert states["stages"] == "unknown"  # could not be looked at: no pass
+    assert states["stages"] == "unknown"  # could not be checked, so it is no pass
     assert states["api"] == "fault"
 
 
@@ -225,7 +225,7 @@ def test_a_check_that_does_not_exist_cannot_be_left_out(coordinator):
     ("error", "state"),
     [(WrongLogError("another node's"), State.FAULT), (WorldError("silent"), State.UNKNOWN)],
 )
-async def test_topics_that_are_not_the_nodes_own_are_no_ground_for_a_finding(monkeypatch, error, state):
+async def test_foreign_topics_lead_to_no_finding(monkeypatch, error, state):
     async def listed(*_):
         return []
 
@@ -244,7 +244,7 @@ async def test_topics_that_are_not_the_nodes_own_are_no_ground_for_a_finding(mon
     assert all(finding.bad and str(error) in finding.says for finding in of_topics)
 
 
-def test_of_a_node_that_does_not_run_nobody_at_its_address_is_asked(coordinator, tmp_path):
+def test_the_address_of_a_stopped_node_is_not_contacted(coordinator, tmp_path):
     (tmp_path / "kafka" / "log").mkdir(parents=True)
     write_node_file(tmp_path, NodeFile(bootstrap=NOBODY, api="", crunch_id="btc-up", feed_source="generated"))
     skipped = [word for name in ("docker", "disk", "contract", "clock", "feed") for word in ("--skip", name)]

@@ -1,4 +1,4 @@
-"""`coordinator feeds list|probe` with the sources that need no network, and one that nobody answers."""
+"""`coordinator feeds list|probe` with sources that need no network, and with a server that does not answer."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ async def test_a_probe_of_a_live_stream_closes_its_connection(exchange: Any):  #
     assert len(shown) == 3
 
 
-def test_a_quiet_source_is_told_from_a_dead_one_by_its_history():
+def test_a_quiet_source_is_distinguished_from_a_dead_one_by_its_history():
     result = feeds("probe", "generated", "BTCUSDT", "--seconds", "0.5", "--granularity", "1h")
     assert result.exit_code == 0, result.output
     assert "of the last hour" in result.output or "live" in result.output
 
 
-def test_a_source_that_nobody_answers_is_said_with_exit_three():
+def test_a_source_that_does_not_answer_is_reported_with_exit_code_3():
     nobody = {"FEED_OPT_REST_URL": "http://127.0.0.1:9", "FEED_OPT_WEBSOCKET_URL": "ws://127.0.0.1:9"}
     result = feeds("probe", "binance", "BTCUSDT", "--seconds", "1", FEED_OPT_ATTEMPTS="1", **nobody)
     assert result.exit_code == 3, result.output
@@ -88,13 +88,13 @@ def test_a_source_that_nobody_answers_is_said_with_exit_three():
         (("candles", "BTCUSDT"), "needs the option path"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_two(arguments, complaint):
+def test_a_mistake_is_one_line_and_exit_code_2(arguments, complaint):
     result = feeds("probe", *arguments)
     assert result.exit_code == 2, result.output
     assert complaint in result.output
 
 
-def test_a_backfill_without_a_kafka_is_one_line_with_exit_three():
+def test_a_backfill_without_a_kafka_is_one_line_with_exit_code_3():
     one_attempt = "import stamina; stamina.set_testing(True); from coordinator.cli.main import main; main()"
     done = subprocess.run(
         [

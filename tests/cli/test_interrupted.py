@@ -36,7 +36,7 @@ def test_an_interrupted_command_says_how_to_go_on(monkeypatch, tmp_path, extra):
         assert json.loads(done.stdout) == {"error": text, "exit_code": 130}
 
 
-def test_a_generator_that_cannot_be_closed_any_more_writes_nothing(capfd):
+def test_a_generator_that_can_no_longer_be_closed_writes_nothing(capfd):
     async def busy():
         try:
             yield
@@ -54,7 +54,7 @@ def test_a_generator_that_cannot_be_closed_any_more_writes_nothing(capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_each_command_that_is_told_of_is_there():
+def test_each_command_with_such_a_line_exists():
     for name in AFTER_CTRL_C:
         command, *rest = name.split()
         loaded = load_command(COMMANDS, command)
@@ -81,7 +81,7 @@ main()
 
 @pytest.mark.parametrize("module", ["typer", "coordinator.cli.init"])
 def test_ctrl_c_while_python_imports_is_neither_lost_nor_a_traceback(module):
-    """Some library catches what it did not expect; nothing has been done by then."""
+    """A library may catch exceptions that it did not expect. Nothing has been done by then."""
     done = subprocess.run(
         [sys.executable, "-c", AT_ITS_IMPORTS.format(module=module)],
         capture_output=True,
@@ -100,11 +100,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from coordinator.cli.entry import main
 main()
 """
-"""Tests that run in the background ignore the signal, and so would a process that they start."""
+"""Tests that run in the background ignore the signal, and so would the processes they start."""
 
 
 @pytest.mark.parametrize("seconds", [0.0, 3.0], ids=["before they work", "while they work"])
-def test_the_processes_of_a_simulation_end_without_a_word(seconds):
+def test_the_processes_of_a_simulation_end_without_any_output(seconds):
     process = subprocess.Popen(
         [sys.executable, "-c", IN_A_TERMINAL, "simulate", "--seeds", "1..5000", "--jobs", "2"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -124,6 +124,6 @@ def test_the_processes_of_a_simulation_end_without_a_word(seconds):
 
 
 def workers_of(process: subprocess.Popen) -> list[psutil.Process]:
-    """The processes that play the seeds; not the one that multiprocessing starts for itself."""
+    """The processes that play the seeds, without the one that multiprocessing starts for itself."""
     children = psutil.Process(process.pid).children()
     return [child for child in children if any("spawn_main" in word for word in child.cmdline())]

@@ -1,4 +1,4 @@
-"""What commands print for programs: the facts as JSON on stdout, and nothing else there."""
+"""The output of commands for programs: the facts as JSON on stdout, and nothing else there."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     return run
 
 
-def test_init_tells_where_the_workspace_is(answer, tmp_path: Path):
+def test_init_prints_the_place_of_the_workspace(answer, tmp_path: Path):
     workspace = answer("init", "eth-minutes")
     assert workspace["package"] == "crunch_eth_minutes"
     assert workspace["kept_aside"] is None
@@ -38,12 +38,12 @@ def test_init_tells_where_the_workspace_is(answer, tmp_path: Path):
     assert (tmp_path / workspace["challenge"]).is_dir()
 
 
-def test_what_the_operator_can_mend_stands_on_stdout_too(answer):
+def test_an_operators_fault_is_on_stdout_too(answer):
     refused = answer("replay", "--archive", "nowhere", exit_code=2)
     assert refused == {"error": "there is no folder nowhere", "exit_code": 2}
 
 
-def test_an_answer_that_ends_with_an_error_is_one_document_all_the_same(capsys):
+def test_an_answer_that_ends_with_an_error_is_still_one_document(capsys):
     @clear_end(as_json=True)
     def command():
         print_json({"agrees": False})
@@ -68,13 +68,13 @@ def test_an_answer_that_ends_with_an_error_is_one_document_all_the_same(capsys):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_wrong_word_is_a_json_answer(answer, arguments, text):
+def test_a_wrong_argument_is_a_json_answer(answer, arguments, text):
     refused = answer(*arguments, exit_code=2)
     assert text in refused["error"]
     assert refused["exit_code"] == 2
 
 
-def test_a_world_that_does_not_answer_is_a_json_answer(answer):
+def test_an_outside_failure_is_a_json_answer(answer):
     with stamina.set_testing(True):
         refused = answer("status", "--kafka", "127.0.0.1:1", exit_code=3)
     assert refused["error"].startswith("Kafka at 127.0.0.1:1 does not answer")
@@ -82,7 +82,7 @@ def test_a_world_that_does_not_answer_is_a_json_answer(answer):
 
 
 @pytest.mark.parametrize("arguments", [["--until", "soon"], ["--from-when", "x"]], ids=" ".join)
-def test_a_plan_that_cannot_be_made_says_its_own_exit_code(answer, arguments):
+def test_an_impossible_plan_has_its_own_exit_code(answer, arguments):
     assert answer("plan", *arguments, exit_code=1)["exit_code"] == 1
 
 
@@ -95,7 +95,7 @@ class Model(TrackerBase):
 """
 
 
-def test_a_model_that_is_refused_has_its_reason_and_exit_code_1(answer, tmp_path: Path):
+def test_a_refused_model_has_its_reason_and_exit_code_1(answer, tmp_path: Path):
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "main.py").write_text(MODEL)
     (trial,) = answer("models", "check", "broken", exit_code=1)

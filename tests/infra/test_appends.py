@@ -1,4 +1,4 @@
-"""Reading single decisions by their offsets: which records are asked for together, and the parts of a large decision."""
+"""Reading single decisions by their offsets: which records are requested together, and the parts of a large decision."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_decision_of_one_record():
     assert (decision.first_offset, decision.offset, decision.upto) == (12, 12, {"commands": (3, 0)})
 
 
-def test_the_parts_of_a_large_decision_are_put_together_whatever_lies_between():
+def test_the_parts_of_a_large_decision_are_joined_whatever_is_between_them():
     events = letters(3, PART_BYTES_MAX // 2)
     first, *_, last = parts = appends(events)
     assert len(parts) > 1
@@ -59,13 +59,13 @@ def test_the_parts_of_a_large_decision_are_put_together_whatever_lies_between():
     assert last.part[0] == len(parts)
 
 
-def test_an_offset_without_an_append():
+def test_an_offset_without_an_append_is_reported():
     with pytest.raises(TruncatedTopicError, match="feeds offset 4 holds no append any more"):
         decision_at("feeds", 4, {})
 
 
-def test_a_broker_that_takes_a_connection_and_says_nothing_is_named_with_what_went_wrong(monkeypatch):
-    """A timeout has no text of its own: the message ended with a colon."""
+def test_a_broker_that_accepts_a_connection_and_does_not_answer_is_named_with_the_error(monkeypatch):
+    """A timeout has no text of its own, so the message used to end with a colon."""
     monkeypatch.setattr(appends_module, "READ_SECONDS_MAX", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         read = KafkaAppends(f"127.0.0.1:{silent.getsockname()[1]}", "crunch")

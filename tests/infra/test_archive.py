@@ -1,4 +1,4 @@
-"""An archive of closed periods: written in steps, proven by the node's note, read again; every alteration is named."""
+"""An archive of closed periods: written in steps, proven by the node's note, read again. Every alteration is named."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_the_paid_periods_are_archived_byte_for_byte_and_prove_themselves(tmp_pa
     assert len(records["scores"]) < log.end("scores")
 
 
-def test_every_decision_in_it_was_made_of_what_is_in_it(tmp_path):
+def test_every_source_of_a_decision_in_it_is_in_it_too(tmp_path):
     to, _ = archive(tmp_path)
     _, records = read(to)
     inside = MemoryLog(records)
@@ -120,7 +120,7 @@ def test_every_decision_in_it_was_made_of_what_is_in_it(tmp_path):
                 assert offset < len(records[driver]), (topic, decision.offset, driver)
 
 
-def test_it_goes_on_where_it_stopped_and_makes_the_same_bytes(tmp_path, monkeypatch):
+def test_it_continues_where_it_stopped_and_makes_the_same_bytes(tmp_path, monkeypatch):
     whole, _ = archive(tmp_path)
     expected = {path.name: path.read_bytes() for path in files_in(whole)}
     (tmp_path / "again" / "node").mkdir(parents=True)
@@ -158,7 +158,7 @@ def paid_log_ids():
     ]
 
 
-def test_the_read_models_come_out_of_it_as_out_of_the_topics(tmp_path):
+def test_the_read_models_built_from_it_equal_those_from_the_topics(tmp_path):
     log = paid_log()
     to, _ = archive(tmp_path)
     judge, _ = read(to)
@@ -176,7 +176,7 @@ def test_the_read_models_come_out_of_it_as_out_of_the_topics(tmp_path):
         models.close()
 
 
-def test_it_is_restored_as_a_backup(tmp_path):
+def test_it_is_restored_like_a_backup(tmp_path):
     to, _ = archive(tmp_path)
     _, records = read(to)
     tail = write_restored(to, tmp_path / "earlier.backup", silent)
@@ -186,7 +186,7 @@ def test_it_is_restored_as_a_backup(tmp_path):
 
 
 def altered(path, change):
-    """Write a file anew with its entries changed, and with a tail that fits them."""
+    """Writes a file again with changed entries, and with a tail that fits them."""
     entries, rest = [], gzip.decompress(path.read_bytes())
     while rest:
         (length,) = LENGTH.unpack(rest[: LENGTH.size])
@@ -262,7 +262,7 @@ def flipped(content, place=None):
 
 
 @pytest.mark.parametrize("harm", HARMS)
-def test_a_file_that_was_harmed_is_named_with_what_to_do(tmp_path, harm):
+def test_a_damaged_file_is_named_with_what_to_do(tmp_path, harm):
     number, do, says = HARMS[harm]
     to, _ = archive(tmp_path)
     do(to / file_name(number))
@@ -291,7 +291,7 @@ def test_a_note_of_another_key_proves_nothing(tmp_path):
         read(to)
 
 
-def test_what_cannot_be_archived_is_refused(tmp_path):
+def test_an_impossible_archive_is_refused(tmp_path):
     with pytest.raises(OperatorError, match="no checkpoint ckp_none"):
         archive(tmp_path, until="ckp_none")
     with pytest.raises(OperatorError, match="holds no archive"):

@@ -1,4 +1,4 @@
-"""Blobs of the data directory: whole, unaltered, or refused by name."""
+"""Blobs of the data directory: complete, unaltered, or refused by name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def blob_of(content: bytes) -> Blob:
     return Blob(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content), media_type="x/y")
 
 
-def test_what_was_kept_is_read_and_stands_under_its_hash(tmp_path: Path):
+def test_a_stored_blob_is_read_and_named_by_its_hash(tmp_path: Path):
     store = BlobFolder(tmp_path / "blobs")
     sha256 = store.put(CONTENT)
     assert sha256 == hashlib.sha256(CONTENT).hexdigest()
@@ -52,7 +52,7 @@ def test_a_missing_or_altered_blob_is_refused_by_its_name_without_a_path(tmp_pat
     assert str(tmp_path) not in str(refused.value)
 
 
-def test_an_altered_blob_is_mended_by_keeping_it_again(tmp_path: Path):
+def test_an_altered_blob_is_repaired_by_storing_it_again(tmp_path: Path):
     store = BlobFolder(tmp_path / "blobs")
     (tmp_path / "blobs" / store.put(CONTENT)).write_bytes(b"altered")
     store.put(CONTENT)
@@ -75,13 +75,13 @@ def test_sizes_are_bounded_before_anything_is_read_or_written(tmp_path: Path, mo
         BlobFolder(tmp_path / "blobs").read(blob_of(b"x" * 11))
 
 
-def test_a_folder_that_cannot_be_written_is_the_operators_to_mend(tmp_path: Path):
+def test_a_folder_that_cannot_be_written_is_the_operators_fault(tmp_path: Path):
     (tmp_path / "blobs").write_text("a file")
     with pytest.raises(OperatorError, match="blobs cannot be written"):
         BlobFolder(tmp_path / "blobs").put(CONTENT)
 
 
-def test_several_writers_of_the_same_bytes_leave_one_whole_file(tmp_path: Path):
+def test_several_writers_of_the_same_bytes_leave_one_complete_file(tmp_path: Path):
     store = BlobFolder(tmp_path / "blobs")
     threads = [threading.Thread(target=store.put, args=(CONTENT,)) for _ in range(8)]
     for thread in threads:

@@ -1,4 +1,4 @@
-"""How large an own broker's log is, while that broker works on it."""
+"""The size of our own broker's log, measured while that broker works on it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from coordinator.infra.kafka.embedded import EmbeddedBroker
 
 
 @pytest.mark.parametrize("what", ["folder", "file"])
-def test_what_kafka_deletes_meanwhile_is_not_counted_and_the_stop_goes_on(
+def test_files_that_kafka_deletes_meanwhile_are_not_counted_and_the_stop_continues(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     broker = EmbeddedBroker(tmp_path / "kafka")

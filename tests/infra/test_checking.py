@@ -1,5 +1,5 @@
-"""Answers that are handed in are checked in a process of their own: what hangs, dies or eats memory refuses that file
-alone.
+"""Answers that are handed in are checked in a separate process: one that hangs, dies or uses too much memory costs that
+file alone.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def node(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def hand_in(node):
-    """`hand_in(body)`: what the check of the node gives for a file, in a child."""
+    """`hand_in(body)`: the result of the node's check of a file, in a child."""
     settings, key = node
     check = Checking(settings, seconds_max=LIMIT_SECONDS)
     yield lambda body, contract_hash=key: check(file_of(body, contract_hash))
@@ -111,7 +111,7 @@ def test_answers_are_read_and_checked_as_the_contract_says(hand_in):
     ],
     ids=["dies", "eats memory"],
 )
-def test_a_validator_that_dies_or_eats_memory_refuses_that_file_alone(hand_in, value, says):
+def test_a_validator_that_dies_or_uses_too_much_memory_refuses_that_file_alone(hand_in, value, says):
     with pytest.raises(FileRefusedError, match=says):
         hand_in(f'{{"a": {value}}}')
     assert answers(hand_in, '{"a": 0.25}') == {"a": b'{"value":0.25}'}
@@ -160,7 +160,7 @@ def check_of(node, tmp_path, monkeypatch):
         check.close()
 
 
-def test_the_time_of_a_check_begins_when_the_contract_is_loaded(check_of):
+def test_the_time_of_a_check_begins_after_the_contract_was_loaded(check_of):
     check, file = check_of("2", 1.5)
     assert [answer.question_id for answer in check(file)] == ["a"]
 

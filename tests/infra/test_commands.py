@@ -1,4 +1,4 @@
-"""The port to `commands`: what is said of a command is true, whatever Kafka does."""
+"""The port to `commands`: its reports about a command are true, whatever Kafka does."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def port(producer, monkeypatch):
     return command_port
 
 
-async def test_a_batch_that_is_queued_is_not_said_to_be_lost_and_is_left_to_arrive(monkeypatch):
-    """A cancelled wait cancels the future alone: the producer sends the batch all the same."""
+async def test_a_queued_batch_is_not_reported_as_lost_and_may_still_arrive(monkeypatch):
+    """A cancelled wait cancels only the future: the producer still sends the batch."""
     queued = asyncio.get_running_loop().create_future()
 
     async def send(_topic, _body):
@@ -50,7 +50,7 @@ async def test_a_queued_batch_that_fails_may_have_arrived_all_the_same(monkeypat
 
 
 @pytest.mark.parametrize("how", ["waits", "refuses"])
-async def test_what_was_never_queued_was_not_written(monkeypatch, how):
+async def test_a_command_that_was_never_queued_was_not_written(monkeypatch, how):
     async def send(_topic, _body):
         if how == "refuses":
             raise KafkaTimeoutError("no metadata")

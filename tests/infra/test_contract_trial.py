@@ -1,4 +1,6 @@
-"""`contract check` in two processes: what is not the same twice is found, and named; what ends a process is a finding."""
+"""`contract check` in two processes: a result that differs between them is found and named; an exit of the process is a
+finding.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,7 @@ def faults(findings: list[Finding]) -> str:
         ("base(prediction, truth) + (random.random() * 1e-7 if 0.1 < prediction.value < 0.4 else 0)", "pass"),
     ],
 )  # fmt: skip
-def test_what_is_not_the_same_twice_is_named(trial, monkeypatch, value, extra):
+def test_a_result_that_is_not_the_same_twice_is_named(trial, monkeypatch, value, extra):
     monkeypatch.setenv("A_FACTOR", "2")
     assert "score_prediction is not the same twice" in faults(trial(value, extra))
 
@@ -93,7 +95,9 @@ def test_a_file_that_is_no_part_of_it_is_named_and_one_beside_it_is_not(trial, t
         ("prediction.value == -0.1 and sys.exit(1)", "SystemExit: 1"),
     ],
 )
-def test_what_ends_or_never_ends_is_a_fault_with_the_functions_name(trial, monkeypatch, extra, says):
+def test_a_function_that_ends_the_process_or_never_returns_is_a_fault_with_its_name(
+    trial, monkeypatch, extra, says
+):
     monkeypatch.setattr(contract_trial, "CALL_CPU_SECONDS_MAX", 1.0)
     if "sleep" in extra:
         monkeypatch.setattr(contract_trial, "CALL_SILENT_SECONDS_MAX", 3.0)
@@ -107,7 +111,7 @@ def test_the_time_in_which_a_call_does_not_run_is_not_counted(trial, monkeypatch
     assert not faults(trial("base(prediction, truth)", "seen or seen.append(time.sleep(2))"))
 
 
-def test_memory_that_changes_nothing_and_words_are_no_fault(trial):
+def test_caches_and_printed_texts_are_no_fault(trial):
     extra = "print('scored'); functools.lru_cache(base); random.Random(3).random()"
     findings = trial("base(prediction, truth) + random.Random(5).random() * 0", extra)
     assert not faults(findings)
@@ -144,7 +148,7 @@ def test_a_round_that_is_a_function_of_its_answers_and_state_is_the_same_twice(t
     assert (states["the same twice"], states["score_round"]) == (State.OK, State.OK)
 
 
-def test_an_import_that_looks_at_a_folder_of_the_module_path_that_is_gone_is_no_fault(
+def test_an_import_that_looks_at_a_missing_folder_of_the_module_path_is_no_fault(
     trial, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(sys, "path", [str(tmp_path.parent / "gone"), *sys.path])

@@ -1,4 +1,4 @@
-"""A record whose checksum is wrong ends whoever reads the topic with its name and offset, however it is read."""
+"""A record with a wrong checksum stops every reader, which names the topic and the offset, whichever way it reads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DAMAGED_AT = 2
 
 
 class DamagedTopic:
-    """As aiokafka reads: it gives nothing of a batch with a damaged record, but single records up to it."""
+    """Like aiokafka: it returns nothing of a batch with a damaged record, but single records up to it."""
 
     def __init__(self) -> None:
         self.at = 0

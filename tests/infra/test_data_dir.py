@@ -1,4 +1,4 @@
-"""A data directory as people have it: a volume's root is as good as an empty folder."""
+"""Data directories as they occur: the root of a volume is accepted like an empty folder."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from coordinator.streams.log.errors import OperatorError
 
 
 @pytest.mark.parametrize("name", FILE_SYSTEMS)
-def test_what_a_file_system_puts_into_a_volume_is_no_stranger(tmp_path, name):
+def test_files_that_a_file_system_puts_into_a_volume_are_accepted(tmp_path, name):
     (tmp_path / name).mkdir()
     with claim_data_dir(tmp_path, "btc-up"):
         assert (tmp_path / "crunch.json").exists()
 
 
-def test_what_somebody_else_put_there_is(tmp_path):
+def test_files_of_somebody_else_are_not_accepted(tmp_path):
     (tmp_path / "lost+found").mkdir()
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(OperatorError, match=r"thesis\.tex"):
@@ -50,7 +50,7 @@ def test_a_node_waits_for_a_command_and_then_has_the_directory(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("waits", [True, False])
-def test_two_nodes_refuse_each_other_even_where_a_command_was_before(tmp_path, monkeypatch, waits):
+def test_two_nodes_refuse_each_other_even_after_a_command(tmp_path, monkeypatch, waits):
     monkeypatch.setattr(data_dir, "WAIT_SECONDS", 0.01)
     claim_data_dir(tmp_path, "btc-up", for_command=True).release()
     told = []

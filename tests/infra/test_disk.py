@@ -1,4 +1,4 @@
-"""A full disk has a name, whoever meets it: Kafka that cannot write its own log, RocksDB, a command, a worker."""
+"""A full disk is named as such by every part that meets it: Kafka with its own log, RocksDB, a command, a worker."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def left(monkeypatch: pytest.MonkeyPatch, *, blocks: int, names: int = 100, name
     monkeypatch.setattr(disk.os, "statvfs", lambda _: room)
 
 
-def test_kafka_that_could_not_write_why_it_ended_is_said_to_have_had_no_room(monkeypatch, tmp_path):
+def test_a_kafka_that_could_not_write_the_reason_of_its_end_is_reported_as_without_room(
+    monkeypatch, tmp_path
+):
     broker = EmbeddedBroker(tmp_path)
     broker.log_file.write_text("2026-11-28T22:53:53.564Z WARN LogManager Stoppin")  # cut where the room ended
     left(monkeypatch, blocks=3)
@@ -36,13 +38,13 @@ def test_kafka_that_could_not_write_why_it_ended_is_said_to_have_had_no_room(mon
 
 
 @pytest.mark.parametrize("words", ["No space left on device", "Disk quota exceeded"])
-def test_kafkas_words_for_it_are_known(tmp_path, words):
+def test_kafkas_messages_for_it_are_recognised(tmp_path, words):
     broker = EmbeddedBroker(tmp_path)
     broker.log_file.write_text(f"java.io.IOException: {words}\n")
     assert broker.disk_is_full
 
 
-def test_no_names_for_files_left_is_full_too_and_a_file_system_that_counts_none_is_not(monkeypatch, tmp_path):
+def test_a_lack_of_inodes_is_full_too_and_a_file_system_without_inode_counts_is_not(monkeypatch, tmp_path):
     left(monkeypatch, blocks=1_000_000, names=0)
     assert has_no_room(tmp_path)
     left(monkeypatch, blocks=1_000_000, names=0, names_in_all=0)
@@ -63,7 +65,7 @@ def test_a_store_that_may_not_be_written_is_not_damaged(number):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_command_that_finds_no_room_ends_by_the_worlds_fault_with_one_line(monkeypatch, tmp_path, number):
+def test_a_command_that_finds_no_room_ends_with_one_line_as_an_outside_failure(monkeypatch, tmp_path, number):
     monkeypatch.chdir(tmp_path)
 
     def full(*_: object, **__: object) -> None:
@@ -76,7 +78,7 @@ def test_a_command_that_finds_no_room_ends_by_the_worlds_fault_with_one_line(mon
     assert "Traceback" not in result.stderr
 
 
-def test_another_error_of_the_system_stays_what_it_is():
+def test_another_error_of_the_system_is_unchanged():
     assert full_disk_of(OSError(errno.EIO, "Input/output error")) is None
     assert full_disk_of(ValueError("No space left on device")) is None
 
@@ -88,10 +90,10 @@ def test_a_worker_that_finds_no_room_says_so_and_no_traceback(monkeypatch, capsy
     assert "coordinator worker predict: the disk of topics.partial is full" in capsys.readouterr().err
 
 
-def test_the_page_that_outlives_a_worker_has_its_block_before_it_is_touched(tmp_path):
-    """A page without one is a SIGBUS on a full disk: the worker would die of each answer."""
+def test_the_page_that_outlives_a_worker_has_its_block_before_it_is_used(tmp_path):
+    """A page without a block causes a SIGBUS on a full disk: the worker would die at each answer."""
     path = tmp_path / "in-hand"
     with path.open("wb") as file:
-        file.truncate(PAGE_BYTES)  # as it was left: made longer only
+        file.truncate(PAGE_BYTES)  # as it was left: only made longer
     InHand(path)
     assert path.stat().st_blocks > 0

@@ -1,4 +1,4 @@
-"""A process that is told to end does end, whatever its event loop is held up by."""
+"""A process that is told to end does end, whatever blocks its event loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Explanations in a process of their own: the same answers, and a contract that hangs or dies stops no later question."""
+"""Explanations in a separate process: the same answers, and a contract that hangs or dies blocks no later question."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def explainers(tmp_path, monkeypatch):
         models.close()
 
 
-def test_a_child_explains_as_this_process_does(explainers):
+def test_a_child_explains_like_this_process(explainers):
     child, here, read, prediction, told = explainers("pass", "calm_rules_explained")
     told.unlink()
     assert child.prediction(read, prediction) == here.prediction(read, prediction)
@@ -79,7 +79,7 @@ def test_a_child_explains_as_this_process_does(explainers):
     ],
     ids=["hangs", "dies"],
 )
-def test_a_contract_that_hangs_or_dies_is_said_and_blocks_no_later_question(
+def test_a_contract_that_hangs_or_dies_is_reported_and_blocks_no_later_question(
     explainers, does, says, seconds_max
 ):
     child, _, read, prediction, told = explainers(does, f"bad_rules_{says[:3]}", seconds_max)

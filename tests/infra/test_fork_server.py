@@ -1,4 +1,4 @@
-"""Forked workers and models: what they get, how they end, and what the end of their server is."""
+"""Forked workers and models: what they get, how they end, and what happens when their server ends."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ async def test_a_fork_has_its_own_output_environment_folder_and_session(server, 
     ("code", "exit_code"),
     [("", 0), ("sys.exit(2)", 2), ("raise ValueError", 1), ("os.kill(os.getpid(), 9)", -9)],
 )
-async def test_the_exit_code_is_told(server, code, exit_code):
+async def test_the_exit_code_is_reported(server, code, exit_code):
     child, reading = await forked(server, code)
     os.close(reading)
     assert await child.wait() == exit_code == child.returncode
-    child.terminate()  # it is over: nothing happens
+    child.terminate()  # it has ended: nothing happens
 
 
-async def test_it_is_asked_to_end(server):
+async def test_a_fork_can_be_asked_to_end(server):
     child, reading = await forked(server, "os.write(1, b'up'); time.sleep(60)")
     assert await asyncio.to_thread(os.read, reading, 10) == b"up"
     child.terminate()
@@ -73,7 +73,7 @@ async def test_it_is_asked_to_end(server):
 
 
 @pytest.mark.skipif(not FORKS, reason="nothing is forked here")
-async def test_when_the_server_is_killed_its_forks_are_gone_and_the_next_request_has_another(server):
+async def test_after_a_kill_of_the_server_its_forks_are_gone_and_the_next_request_starts_another(server):
     child, reading = await forked(server, "time.sleep(60)")
     os.kill(server._one._process.pid, signal.SIGKILL)
     assert await child.wait() == -signal.SIGKILL
@@ -84,13 +84,13 @@ async def test_when_the_server_is_killed_its_forks_are_gone_and_the_next_request
 
 
 @pytest.mark.skipif(not FORKS, reason="nothing is forked here")
-async def test_a_fork_holds_nothing_open_but_what_it_was_given(server):
+async def test_a_fork_has_nothing_open_but_what_it_was_given(server):
     child, reading = await forked(server, "print(sorted(map(int, os.listdir('/proc/self/fd'))))")
     assert await output_of(reading) == "[0, 1, 2, 3]"  # 3 is the listing itself
     await child.wait()
 
 
-async def test_a_program_that_cannot_import_is_no_endless_try():
+async def test_a_program_that_cannot_import_is_not_retried_for_ever():
     from coordinator.streams.log.errors import WorldError
 
     server = ForkServer([sys.executable, "-Ic", "import no_such_module"], os.environ)
@@ -135,7 +135,7 @@ server.stop()
 
 
 @pytest.mark.skipif(not FORKS, reason="nothing is forked here")
-def test_a_server_that_begins_as_a_fork_of_who_asks_is_like_one_that_was_started_and_after_its_end_one_is():
+def test_a_server_forked_from_the_caller_is_like_a_started_one_and_after_its_end_one_is_started():
     done = subprocess.run(
         [sys.executable, "-Iuc", ASKS.replace("PROGRAM", repr(PROGRAM)), "mine"],
         capture_output=True, text=True, check=True, env={"FROM": "who asks"},

@@ -1,4 +1,4 @@
-"""A new log directory is formatted from what Kafka's own tool wrote the first time."""
+"""A new log directory is formatted by copying what Kafka's own tool wrote the first time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def formatted(folder: Path, runtime: KafkaRuntime, **options) -> tuple[bytes, di
     return (folder / "log" / "bootstrap.checkpoint").read_bytes(), dict(line.split("=") for line in lines)
 
 
-def test_no_java_runs_and_every_directory_has_ids_of_its_own(tmp_path, runtime):
+def test_no_java_runs_and_every_directory_has_unique_ids(tmp_path, runtime):
     features, ids = formatted(tmp_path / "a", runtime, node_id=7)
     assert features == b"the features of this version"
     assert (ids["version"], ids["node.id"]) == ("1", "7")
@@ -36,12 +36,12 @@ def test_no_java_runs_and_every_directory_has_ids_of_its_own(tmp_path, runtime):
     assert ids["cluster.id"] != others["cluster.id"]
 
 
-def test_a_directory_that_is_formatted_is_left_alone(tmp_path, runtime):
+def test_a_formatted_directory_is_left_alone(tmp_path, runtime):
     _, ids = formatted(tmp_path / "a", runtime)
     assert formatted(tmp_path / "a", runtime)[1] == ids
 
 
-def test_without_what_was_kept_kafkas_own_tool_is_asked(tmp_path, runtime):
+def test_without_the_copy_kafkas_own_tool_is_used(tmp_path, runtime):
     runtime.bootstrap.unlink()
     with pytest.raises(FileNotFoundError, match="/no/java"):
         formatted(tmp_path / "a", runtime)

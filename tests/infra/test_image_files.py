@@ -1,4 +1,4 @@
-"""What an image is built from: our wheel, from a checkout or put together again, and the lists of the libraries."""
+"""The files for an image: our wheel, built from a checkout or put together again, and the lists of libraries."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def test_the_versions_are_those_that_are_installed_here(written):
     assert not [line for line in lines if line.startswith("coordinator-node")]
 
 
-def test_written_again_there_is_one_wheel(written):
+def test_writing_again_leaves_one_wheel(written):
     folder, _ = written
     write_image_files(folder)
     assert len(list((folder / "wheels").iterdir())) == 1
 
 
-def test_an_installed_wheel_is_put_together_again_as_it_was(written, tmp_path):
+def test_an_installed_wheel_is_put_together_again_unchanged(written, tmp_path):
     _, wheel = written
     site = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:

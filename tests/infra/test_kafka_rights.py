@@ -1,4 +1,4 @@
-"""The rights of each role: what it writes is what the topology says, and nothing of another crunch is its."""
+"""The rights of each role: it may write what the topology says, and nothing of another crunch."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_witness_may_read_and_nothing_else():
     ]
 
 
-def test_the_script_is_safe_for_a_shell_whatever_a_user_is_called():
+def test_the_script_is_safe_for_a_shell_whatever_the_name_of_a_user():
     user = "CN=api; rm -rf /"
     script = rights_script(CRUNCH, "kafka-1:9092", {"report": user})
     for line in script.splitlines()[3:]:
@@ -81,7 +81,7 @@ def command(*arguments, tmp_path):
     return forked.run(["topics", "rights", *arguments], env={"CRUNCH_ID": CRUNCH}, cwd=tmp_path)
 
 
-def test_the_command_names_each_role_and_takes_other_names(tmp_path):
+def test_the_command_names_each_role_and_accepts_other_names(tmp_path):
     done = command("--user", "report=api", "--kafka", "kafka-1:9092", tmp_path=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [line[2:] for line in done.stdout.splitlines() if line.startswith("# ")] == list(ROLES)
@@ -93,7 +93,7 @@ def test_the_command_names_each_role_and_takes_other_names(tmp_path):
 
 
 @pytest.mark.parametrize("pair", ["reporter=x", "report", "report=", "=x"])
-def test_a_role_that_there_is_not_is_refused_with_those_that_there_are(pair, tmp_path):
+def test_an_unknown_role_is_refused_with_the_list_of_roles(pair, tmp_path):
     done = command("--user", pair, tmp_path=tmp_path)
     assert done.returncode == 2
     assert "feed, predict, score, checkpoint, report, operator, witness" in done.stderr

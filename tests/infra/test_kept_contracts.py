@@ -1,4 +1,6 @@
-"""The node keeps each contract: what was applied goes on whatever happens to the text, and a text alone does nothing."""
+"""The node stores each contract: an applied contract stays in force whatever happens to its source, and the source
+alone has no effect.
+"""
 
 from __future__ import annotations
 
@@ -71,8 +73,8 @@ def scored(contract: CrunchContract) -> float:
     return float(contract.score_prediction(answer, RISE)["value"])
 
 
-def test_a_contract_of_settings_alone_is_kept_with_its_text_too(workspace, tmp_path):
-    """Nothing that it holds is of the operator's code, so that only its path says which text makes it."""
+def test_a_contract_of_settings_alone_is_stored_with_its_source_too(workspace, tmp_path):
+    """None of its values is from the operator's code, so only its path tells which source makes it."""
     workspace(
         "from coordinator.streams.contract import CrunchContract\nCONTRACT = CrunchContract(grace_seconds=7)\n"
     )
@@ -83,7 +85,7 @@ def test_a_contract_of_settings_alone_is_kept_with_its_text_too(workspace, tmp_p
     assert unpack(content, contract_hash(contract)).grace_seconds == 7
 
 
-def test_a_kept_contract_runs_from_what_is_kept_and_from_nothing_else(workspace, tmp_path):
+def test_a_stored_contract_runs_from_the_stored_files_and_nothing_else(workspace, tmp_path):
     workspace()
     contract = load_contract("its_rules:CONTRACT")
     content = pack(contract, "its_rules:CONTRACT")
@@ -95,7 +97,7 @@ def test_a_kept_contract_runs_from_what_is_kept_and_from_nothing_else(workspace,
     assert "helpers_of_it" not in sys.modules
 
 
-def test_old_and_new_stand_side_by_side_whatever_is_on_disk(workspace):
+def test_old_and_new_contracts_are_stored_side_by_side_whatever_is_on_disk(workspace):
     workspace(weights="0.5")
     old = pack(load_contract("its_rules:CONTRACT"), "its_rules:CONTRACT")
     workspace(weights="0.25", helpers=HELPERS.replace("return 1.0", "return 3.0"))
@@ -105,7 +107,7 @@ def test_old_and_new_stand_side_by_side_whatever_is_on_disk(workspace):
     assert [scored(contract) for contract in both] == [0.5, 0.75]
 
 
-def test_an_archive_that_was_altered_is_refused_and_the_folder_passes_it_over(workspace, tmp_path):
+def test_an_altered_archive_is_refused_and_the_folder_skips_it(workspace, tmp_path):
     settings = workspace()
     contract = load_contract(settings.contract)
     content, the_hash = pack(contract, settings.contract), contract_hash(contract)
@@ -129,9 +131,7 @@ def test_an_archive_that_was_altered_is_refused_and_the_folder_passes_it_over(wo
     assert folder.get(the_hash) is None
 
 
-def test_a_node_goes_on_with_the_applied_contract_while_the_text_is_another_broken_or_gone(
-    workspace, tmp_path
-):
+def test_a_node_keeps_the_applied_contract_while_the_source_is_another_broken_or_missing(workspace, tmp_path):
     command = NodeContracts(workspace()).apply_proposed(1, None)
     applied = command.data.contract_hash
     assert NodeContracts(workspace()).remark(applied) == ""
@@ -160,8 +160,8 @@ EDITS = {
 
 
 @pytest.mark.parametrize("edit", EDITS)
-def test_a_worker_that_starts_again_alone_under_another_text_works_as_the_others_go_on(workspace, edit):
-    """The others loaded the contract before the edit, this one after it: in both the applied one is at work."""
+def test_a_worker_restarted_alone_under_another_source_works_like_the_others(workspace, edit):
+    """The others loaded the contract before the edit, this one after it. Both use the applied one."""
     others = NodeContracts(workspace())
     applied = others.proposed
     others.terms_of(others.apply_proposed(1, None))
@@ -173,7 +173,7 @@ def test_a_worker_that_starts_again_alone_under_another_text_works_as_the_others
     assert restarted.terms_under(applied, None) == others.terms_under(applied, None)
 
 
-def test_a_host_that_has_nothing_finds_the_contract_in_the_log(workspace, tmp_path, monkeypatch):
+def test_a_host_without_files_finds_the_contract_in_the_log(workspace, tmp_path, monkeypatch):
     command = NodeContracts(workspace()).apply_proposed(1, None)
     applied = command.data.contract_hash
     settings = workspace(rules="def (").changed(data_dir=tmp_path / "other host")
@@ -191,10 +191,10 @@ def as_in_a_new_process(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
 
 
-def test_a_later_release_leaves_an_applied_contract_what_it_was_and_so_does_the_way_back(
+def test_a_later_release_does_not_change_an_applied_contract_and_neither_does_a_downgrade(
     workspace, monkeypatch
 ):
-    """A field with a default comes, another version of a package is installed; and then all is as before."""
+    """A field with a default is added, and another version of a package is installed; then both are undone."""
     command = NodeContracts(workspace()).apply_proposed(1, None)
     applied = command.data.contract_hash
 
@@ -220,7 +220,7 @@ def test_a_later_release_leaves_an_applied_contract_what_it_was_and_so_does_the_
     assert (node.proposed, node.remark(applied)) == (applied, "")
 
 
-def test_what_changes_is_named(workspace):
+def test_changes_of_a_contract_are_named(workspace):
     workspace()
     old = meaning_of(load_contract("its_rules:CONTRACT"))
     workspace(RULES.replace("score_prediction=score", "score_prediction=score, grace_seconds=9"), weights="2")
@@ -243,7 +243,7 @@ def decision(offset: int, event: object) -> Decision:
     return counted
 
 
-def test_an_applied_contract_holds_from_the_next_checkpoint_boundary_and_the_same_one_changes_nothing(
+def test_an_applied_contract_is_in_force_from_the_next_checkpoint_boundary_and_the_same_one_changes_nothing(
     workspace,
 ):
     contracts = NodeContracts(workspace())

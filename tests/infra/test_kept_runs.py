@@ -1,4 +1,4 @@
-"""The files of runs that were kept: of this log and version alone, and never more than a few."""
+"""The files of saved runs: of this log and version alone, and only a few."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def run(clock):
     return KeptRun(b"engine", Need(clock), Need(1), Need(2), b"{}", 3, clock, [])
 
 
-def test_the_latest_run_before_a_time_is_given(tmp_path):
+def test_the_latest_run_before_a_time_is_returned(tmp_path):
     runs = KeptRuns(tmp_path, "log")
     for clock in (300, 100, 200):
         runs.put(run(clock))
@@ -23,7 +23,7 @@ def test_the_latest_run_before_a_time_is_given(tmp_path):
     assert runs.before(100) is None
 
 
-def test_only_the_newest_are_kept(tmp_path):
+def test_only_the_latest_are_kept(tmp_path):
     runs = KeptRuns(tmp_path, "log")
     for clock in range(100, 100 + 3 * KEPT_MAX):
         runs.put(run(clock))
@@ -33,7 +33,7 @@ def test_only_the_newest_are_kept(tmp_path):
 @pytest.mark.parametrize(
     "spoil", ["another log", "another version", "cut", "nonsense", "too large", "deleted"]
 )
-def test_a_file_that_is_not_of_this_log_and_version_is_as_none(tmp_path, monkeypatch, spoil):
+def test_a_file_of_another_log_or_version_counts_as_missing(tmp_path, monkeypatch, spoil):
     runs = KeptRuns(tmp_path, "log")
     runs.put(run(100))
     (path,) = (tmp_path / "runs").iterdir()

@@ -1,4 +1,4 @@
-"""A table that is one question and too large for the log: kept as Parquet, named in the question, or refused."""
+"""A table that is one question and too large for the log is stored as Parquet and named in the question, or refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def large_csv() -> bytes:
     return ("id,f1,none\n" + "".join(f"row-{row},{row / 7},\n" for row in range(ROWS))).encode()
 
 
-def test_a_large_table_of_parquet_is_kept_byte_for_byte_and_named_in_the_question():
+def test_a_large_parquet_table_is_stored_byte_for_byte_and_named_in_the_question():
     sink = io.BytesIO()
     pq.write_table(
         pa.table({"id": [f"row-{row}" for row in range(ROWS)], "f1": [row / 7 for row in range(ROWS)]}), sink
@@ -47,8 +47,10 @@ def test_a_large_table_of_parquet_is_kept_byte_for_byte_and_named_in_the_questio
     }
 
 
-def test_no_cell_of_a_table_of_parquet_that_is_kept_becomes_an_object(monkeypatch):
-    """3,000 rows of 1,150 features are 3.45 million: the report worker grew by some hundred MB at each post."""
+def test_no_cell_of_a_stored_parquet_table_becomes_a_python_object(monkeypatch):
+    """3,000 rows of 1,150 features are 3.45 million cells. The report worker used to grow by some hundred MB at each
+    post.
+    """
 
     def none_is_made(_table: pa.Table) -> None:
         raise AssertionError
@@ -76,7 +78,7 @@ def test_a_large_csv_becomes_the_same_parquet_each_time():
     assert (str(table["none"].type), table["none"].null_count) == ("double", ROWS)
 
 
-def test_whatever_is_chosen_near_the_bound_of_a_payload_can_be_posted():
+def test_a_table_near_the_bound_of_a_payload_can_be_posted_whichever_way_is_chosen():
     around, inline = len(b'{"columns":{"a":[""]}}'), set()
     for chars in range(PAYLOAD_BYTES_MAX - around - 200, PAYLOAD_BYTES_MAX - around + 2, 7):
         table_kept = beside_the_log(table_of(["a"], [["x" * chars]]))
@@ -85,7 +87,7 @@ def test_whatever_is_chosen_near_the_bound_of_a_payload_can_be_posted():
     assert inline == {True, False}
 
 
-def test_a_large_table_of_questions_is_many_questions_as_before():
+def test_a_large_table_of_questions_is_still_many_questions():
     table = read_content(
         b"question_id,f1\n" + b"".join(b"question-%d,0.125\n" % number for number in range(20_000))
     )
@@ -97,13 +99,13 @@ def test_a_column_of_several_types_is_refused_by_its_name():
         beside_the_log(read_content(large_csv() + b"last,word,\n"))
 
 
-def test_a_table_that_no_model_host_takes_is_refused_with_what_to_do(monkeypatch):
+def test_a_table_that_no_model_host_accepts_is_refused_with_what_to_do(monkeypatch):
     monkeypatch.setattr("coordinator.infra.rounds.tables.TABLE_BYTES_MAX", 1_000)
     with pytest.raises(FileRefusedError, match="models take 1,000 at most: write numbers as float32"):
         beside_the_log(read_content(large_csv()))
 
 
-def test_a_table_is_kept_only_where_a_node_has_its_data(tmp_path):
+def test_a_table_is_stored_only_where_a_node_has_its_data(tmp_path):
     table_kept = beside_the_log(read_content(large_csv()))
     settings = Settings(data_dir=tmp_path)
     with pytest.raises(OperatorError, match="post it to the node, POST /rounds"):

@@ -1,4 +1,4 @@
-"""A look at the topics outlasts a broker that answers one client late and the next at once."""
+"""Reading the topics tolerates a broker that answers one client late and the next at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def _nothing(*_: object) -> None:
 
 @pytest.fixture
 def broker(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """One that lets the first `late` readers wait in vain."""
+    """A log that lets the first `late` readers wait in vain."""
     scene = SimpleNamespace(late=0, asked=0)
 
     async def ask_cluster(*_: object) -> ClusterFound:
@@ -43,7 +43,7 @@ def test_a_broker_that_answers_the_next_client_is_asked_again(broker):
     assert loop.run(look_at_log("127.0.0.1:1", "btc-up")).cluster_id == "cluster"
 
 
-def test_one_that_never_does_is_said_to_be_unreadable(broker):
+def test_a_broker_that_never_answers_is_reported_as_unreadable(broker):
     broker.late = 10**6
     with pytest.raises(WorldError, match=r"topics of btc-up .* cannot be read"):
         loop.run(look_at_log("127.0.0.1:1", "btc-up"))

@@ -1,4 +1,4 @@
-"""What the machine gives and refuses: ports, open files, an event loop that hangs, folders with other letters."""
+"""Properties and limits of the machine: ports, open files, an event loop that hangs, folders with other characters."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ asyncio.run(main())
 """
 
 
-def test_free_ports_are_not_those_that_the_kernel_hands_to_outgoing_connections():
+def test_free_ports_are_outside_the_kernels_range_for_outgoing_connections():
     ports = free_ports(20)
     assert len(set(ports)) == 20
     assert all(port in broker_module.PORTS for port in ports)
 
 
-async def test_a_broker_that_comes_back_waits_for_its_port(tmp_path, monkeypatch):
+async def test_a_restarted_broker_waits_for_its_port(tmp_path, monkeypatch):
     tries = []
 
     class Broker(EmbeddedBroker):
@@ -53,7 +53,7 @@ async def test_a_broker_that_comes_back_waits_for_its_port(tmp_path, monkeypatch
     assert len(tries) == 3
 
 
-async def test_a_port_that_nobody_knows_yet_is_changed_for_a_free_one(tmp_path):
+async def test_a_taken_port_that_nobody_knows_yet_is_replaced_by_a_free_one(tmp_path):
     taken = 9092
 
     class Broker(EmbeddedBroker):
@@ -72,7 +72,7 @@ def test_the_time_to_start_and_to_stop_follows_the_size_of_the_log(tmp_path):
     segment = tmp_path / "log" / "btc-up.feeds-0" / "00000000000000000000.log"
     segment.parent.mkdir(parents=True)
     with segment.open("wb") as file:
-        file.truncate(10 * 1024**3)  # sparse: it takes no room
+        file.truncate(10 * 1024**3)  # a sparse file: it takes no room
     assert broker.start_seconds_max > small[0] + 600
     assert broker.stop_seconds_max > small[1] + 60
 
@@ -99,14 +99,14 @@ def test_a_full_disk_is_named_and_not_a_stack_trace(tmp_path):
         ("a\nb=c", "a\\u000ab=c"),
     ],
 )
-def test_a_value_of_the_brokers_settings_is_read_by_java_as_it_was_meant(value, escaped):
+def test_a_value_of_the_brokers_settings_is_read_by_java_unchanged(value, escaped):
     text = server_properties(
         node_id=1, port=1, controller_port=2, voters={1: 2}, log_dir="log", more={"x.y": value}
     )
     assert f"x.y={escaped}\n" in text
 
 
-def test_a_process_whose_event_loop_hangs_ends_itself_and_says_where_it_stood():
+def test_a_process_whose_event_loop_hangs_ends_itself_and_shows_where():
     ended = subprocess.run(
         [sys.executable, "-Ic", HANGS], capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
     )
@@ -115,7 +115,7 @@ def test_a_process_whose_event_loop_hangs_ends_itself_and_says_where_it_stood():
     assert "time.sleep" in ended.stderr or "in main" in ended.stderr
 
 
-def test_the_limit_of_open_files_is_raised_as_far_as_it_may_be():
+def test_the_limit_of_open_files_is_raised_as_far_as_allowed():
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (512, before[1]))
@@ -126,13 +126,13 @@ def test_the_limit_of_open_files_is_raised_as_far_as_it_may_be():
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1", "[::1]"])
-def test_a_host_is_listened_on_where_its_name_leads(host):
+def test_a_host_is_listened_on_at_the_addresses_of_its_name(host):
     if ":" in host and not _has_ipv6():
         pytest.skip("this machine has no IPv6")
     listen(host, 0, "API_HOST").close()
 
 
-def test_localhost_that_is_ipv6_alone_is_listened_on(monkeypatch):
+def test_a_localhost_with_ipv6_alone_is_listened_on(monkeypatch):
     if not _has_ipv6():
         pytest.skip("this machine has no IPv6")
     addresses = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 0, 0, 0))]
@@ -142,7 +142,7 @@ def test_localhost_that_is_ipv6_alone_is_listened_on(monkeypatch):
     bound.close()
 
 
-def test_a_host_that_is_none_is_named():
+def test_an_unknown_host_is_named():
     with pytest.raises(OperatorError, match=r"no-such-host\.invalid"):
         listen("no-such-host.invalid", 0, "API_HOST")
 

@@ -1,4 +1,4 @@
-"""The file that holds a node, and the directory made of it: whole or not at all, and no secret in it."""
+"""The export file of a node, and the directory made from it: complete or not at all, and without secrets."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_file_that_was_altered_or_cut_anywhere_is_refused_by_its_name(tmp_path
     ("content", "says"),
     [(b"\x1f\x8b rest", "`coordinator topics restore` takes it"), (b"", "no export"), (b"text", "no export")],
 )
-def test_another_file_is_refused_with_what_it_is(content, says, tmp_path):
+def test_another_kind_of_file_is_refused_with_what_it_is(content, says, tmp_path):
     path = tmp_path / "something"
     path.write_bytes(content)
     with pytest.raises(OperatorError, match=f"something is .*{says}"):
@@ -110,7 +110,7 @@ def test_another_file_is_refused_with_what_it_is(content, says, tmp_path):
         ExportFile(tmp_path / "nowhere", silent)
 
 
-def test_a_newer_format_and_a_strange_member_are_refused(tmp_path):
+def test_a_newer_format_and_an_unknown_member_are_refused(tmp_path):
     with pytest.raises(OperatorError, match=r"coordinator-export/9.*reads coordinator-export/1: upgrade"):
         ExportFile(write(tmp_path / "newer", format="coordinator-export/9"), silent)
     with writing_export(tmp_path / "strange") as export:
@@ -124,7 +124,7 @@ def test_a_newer_format_and_a_strange_member_are_refused(tmp_path):
 
 
 def sealed(path, content):
-    """A file whose hash is right, as anybody can make it."""
+    """A file with a valid hash, as anybody can make it."""
     path.write_bytes(content[:-HASH_CHARS] + sha256(content[:-HASH_CHARS]).hexdigest().encode())
     return path
 
@@ -142,7 +142,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_a_file_with_a_right_hash_and_wrong_content_is_refused(case, tmp_path):
+def test_a_file_with_a_valid_hash_and_wrong_content_is_refused(case, tmp_path):
     members = {LOG: b"the log", SETTINGS: b"CRUNCH_ID=x\n", MANIFEST: manifest()} | HOSTILE[case]
     with writing_export(tmp_path / "other.node") as export:
         for name, content in members.items():
@@ -152,7 +152,7 @@ def test_a_file_with_a_right_hash_and_wrong_content_is_refused(case, tmp_path):
         ExportFile(tmp_path / "other.node", silent)
 
 
-def test_a_bit_flipped_anywhere_under_a_right_hash_is_never_our_fault(tmp_path):
+def test_a_bit_flipped_anywhere_under_a_valid_hash_is_never_our_fault(tmp_path):
     whole, path = write(tmp_path / "whole").read_bytes(), tmp_path / "other.node"
     for at in range(2, len(whole) - HASH_CHARS):
         for bit in (0, 3, 6):
@@ -163,7 +163,7 @@ def test_a_bit_flipped_anywhere_under_a_right_hash_is_never_our_fault(tmp_path):
 
 
 @pytest.mark.parametrize("what", ["compressed otherwise", "twice"])
-def test_a_member_as_no_export_has_it_is_refused(what, tmp_path):
+def test_a_member_that_no_export_has_is_refused(what, tmp_path):
     path = tmp_path / "other.node"
     kind = zipfile.ZIP_LZMA if what == "compressed otherwise" else zipfile.ZIP_DEFLATED
     with zipfile.ZipFile(path, "w", kind) as archive, catch_warnings():
@@ -190,7 +190,7 @@ def test_members_that_would_fill_the_disk_are_refused(tmp_path, monkeypatch):
         ExportFile(tmp_path / "bomb", silent)
 
 
-def test_an_export_that_fails_leaves_the_one_before_it(tmp_path):
+def test_a_failed_export_leaves_the_previous_one(tmp_path):
     path = write(tmp_path / "node")
     before = path.read_bytes()
     with pytest.raises(TypeError), writing_export(path) as export:
@@ -230,7 +230,7 @@ def test_the_other_settings_are_the_same_when_they_are_read_again():
     assert "KAFKA_BOOTSTRAP" not in text
 
 
-def test_a_directory_appears_whole_or_not_at_all(tmp_path):
+def test_a_directory_appears_completely_or_not_at_all(tmp_path):
     target = tmp_path / "node"
     target.mkdir()
     with pytest.raises(FileNotFoundError), new_data_dir(target, "btc-up") as work:
@@ -254,7 +254,7 @@ def test_a_directory_with_anything_in_it_is_refused_and_stays(tmp_path):
         new_data_dir(target / "notes.txt", "btc-up").__enter__()
 
 
-def test_what_a_killed_import_left_is_removed_and_what_a_running_one_fills_is_not(tmp_path):
+def test_the_rest_of_a_killed_import_is_removed_and_a_running_import_is_not(tmp_path):
     left, filling = tmp_path / ".node.importing-1", tmp_path / ".node.importing-2"
     for folder in (left, filling):
         with claim_data_dir(folder, "btc-up"):

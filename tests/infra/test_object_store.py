@@ -1,4 +1,4 @@
-"""The same blobs behind a URL: in memory, in a folder, and behind a real server, which can be full, slow or gone."""
+"""Blobs behind a URL: in memory, in a folder, and on a real server that can be full, slow or unreachable."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAME = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """Objects over HTTP on this machine; `answers` says with which codes it turns the next requests away."""
+    """Objects over HTTP on this machine. `answers` are the codes with which it refuses the next requests."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -98,13 +98,13 @@ def store(request: pytest.FixtureRequest, server: Server, tmp_path: Path) -> Obj
     return ObjectStore(f"memory://{tmp_path.name}/blobs/" if request.param == "memory" else server.url)
 
 
-def test_what_was_kept_is_read(store):
+def test_a_stored_blob_is_read(store):
     assert store.put(CONTENT) == NAME
     assert store.read(blob_of(CONTENT)) == CONTENT
     assert store.put(CONTENT) == NAME
 
 
-def test_what_is_missing_or_altered_is_refused_by_its_name(server):
+def test_a_missing_or_altered_blob_is_refused_by_its_name(server):
     store = ObjectStore(server.url)
     with pytest.raises(BlobLostError, match=f"blob {NAME} is missing"):
         store.read(blob_of(CONTENT))
@@ -122,7 +122,7 @@ def test_what_is_missing_or_altered_is_refused_by_its_name(server):
     assert store.read(blob_of(CONTENT)) == CONTENT, "an altered one is mended by keeping it again"
 
 
-def test_a_look_asks_for_the_size_alone(tmp_path):
+def test_a_check_requests_the_size_alone(tmp_path):
     store = ObjectStore(f"memory://{tmp_path.name}/blobs")
     with pytest.raises(BlobLostError, match=f"blob {NAME} is missing"):
         store.look(blob_of(CONTENT))
@@ -133,7 +133,7 @@ def test_a_look_asks_for_the_size_alone(tmp_path):
         store.look(blob_of(CONTENT))
 
 
-def test_a_server_that_has_a_bad_moment_is_asked_again(server):
+def test_a_server_with_a_temporary_error_is_asked_again(server):
     store = ObjectStore(server.url)
     store.put(CONTENT)
     server.asked.clear()
@@ -142,8 +142,8 @@ def test_a_server_that_has_a_bad_moment_is_asked_again(server):
     assert server.asked == ["GET"] * 3
 
 
-def test_a_server_that_is_gone_is_not_a_lost_blob(server):
-    """Else a round would be stopped by a network that was down."""
+def test_an_unreachable_server_is_not_a_lost_blob(server):
+    """Otherwise a network failure would stop a round."""
     store = ObjectStore(server.url)
     server.answers = [503] * object_store.ATTEMPTS * 2
     for work in (lambda: store.read(blob_of(CONTENT)), lambda: store.put(CONTENT)):
@@ -152,7 +152,7 @@ def test_a_server_that_is_gone_is_not_a_lost_blob(server):
         assert "127.0.0.1" not in str(refused.value)
 
 
-def test_a_larger_object_than_the_blob_is_not_read_whole(server, monkeypatch):
+def test_an_object_larger_than_the_blob_is_not_read_completely(server, monkeypatch):
     store = ObjectStore(server.url)
     store.put(CONTENT)
     (place,) = server.objects
@@ -167,7 +167,7 @@ def test_a_larger_object_than_the_blob_is_not_read_whole(server, monkeypatch):
     assert read == [len(CONTENT) + 1]
 
 
-def test_the_settings_say_which_store_a_node_has(tmp_path):
+def test_the_settings_choose_the_store_of_a_node(tmp_path):
     own = Settings(data_dir=tmp_path)
     assert (store_of(own).folder, is_shared(own)) == (tmp_path / "blobs", False)
     shared = own.changed(blobs_url=f"file://{tmp_path}/far%20away")
@@ -187,13 +187,13 @@ def test_the_settings_say_which_store_a_node_has(tmp_path):
         ("file:///", "BLOBS_URL names no folder"),
     ],
 )
-def test_what_is_no_store_is_refused_and_not_repeated(url, complaint):
+def test_an_invalid_store_is_refused_and_not_repeated(url, complaint):
     with pytest.raises(OperatorError, match=complaint) as refused:
         read_settings({"BLOBS_URL": url})
     assert "secret" not in str(refused.value)
 
 
-def test_a_kind_of_store_that_nothing_is_installed_for_is_the_operators_to_mend(tmp_path):
+def test_a_kind_of_store_without_its_library_is_the_operators_fault(tmp_path):
     for scheme in ("nowhere", "s3"):
         with pytest.raises(OperatorError, match=f"BLOBS_URL: no way to {scheme}://"):
             store_of(Settings(data_dir=tmp_path, blobs_url=f"{scheme}://bucket/blobs"))

@@ -1,4 +1,6 @@
-"""Offsets of many topics: asked of a consumer that knows them all, since one that does not is asked again for each."""
+"""Offsets of many topics: requested from a consumer that knows them all, because one that does not requests metadata
+for each.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ CRUNCH = [TopicPartition(f"c.{name}", 0) for name in ("feeds", "inputs", "scores
 
 
 class Consumer:
-    """As aiokafka's: a question about topics that are not assigned costs a round of 50 ms for each of them."""
+    """Like aiokafka's: a request about topics that are not assigned costs a round trip of 50 ms for each of them."""
 
     def __init__(self, assigned=()):
         self.assigned, self.assignments, self.rounds_lost = set(assigned), 0, 0
@@ -32,7 +34,7 @@ class Consumer:
 
 
 @pytest.mark.parametrize("assigned", [(), CRUNCH[:1], CRUNCH])
-async def test_no_topic_is_unknown_when_it_is_asked_about(assigned):
+async def test_every_topic_is_known_before_its_offset_is_requested(assigned):
     consumer = Consumer(assigned)
     begins, ends = await offsets_of(consumer, CRUNCH)
     assert begins == dict.fromkeys(CRUNCH, 2)
@@ -40,8 +42,8 @@ async def test_no_topic_is_unknown_when_it_is_asked_about(assigned):
     assert consumer.rounds_lost == 0
 
 
-async def test_a_consumer_that_knows_them_is_left_as_it_is():
-    """A look every three seconds would else fetch the metadata anew each time."""
+async def test_a_consumer_that_knows_them_is_unchanged():
+    """Otherwise a check every three seconds would fetch the metadata again each time."""
     consumer = Consumer(CRUNCH)
     await offsets_of(consumer, CRUNCH)
     assert consumer.assignments == 0

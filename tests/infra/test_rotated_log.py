@@ -1,4 +1,4 @@
-"""What a child prints, in files of bounded size: every byte as it was, the oldest lost first."""
+"""The output of a child in files of bounded size: every byte unchanged, and the oldest is lost first."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_log_of_an_earlier_start_is_continued(tmp_path):
     assert (tmp_path / "x.log").read_bytes() == b"one\ntwo\n"
 
 
-def test_of_a_piece_longer_than_the_bound_the_end_is_kept_and_pushes_nothing_out(tmp_path):
+def test_the_end_of_a_piece_longer_than_the_bound_is_kept_and_displaces_nothing(tmp_path):
     log = RotatedLog(tmp_path / "x.log", bytes_max=100)
     log.write(b"before" * 10)
     log.write(b"a" * 500 + b"z")
@@ -70,14 +70,14 @@ def test_a_full_disk_loses_what_is_written_and_raises_nothing(tmp_path, monkeypa
     assert (tmp_path / "x.log").read_bytes() == b"kept"
 
 
-def test_any_other_fault_than_the_disk_s_is_raised(tmp_path):
+def test_other_faults_than_the_disk_s_are_raised(tmp_path):
     log = RotatedLog(tmp_path / "x.log", bytes_max=100)
     log.stream.close()
     with pytest.raises(ValueError, match="closed file"):
         log.write(b"x")
 
 
-def test_its_end_is_read_for_who_asks(tmp_path):
+def test_the_end_of_the_log_can_be_read(tmp_path):
     assert read_end(tmp_path / "none.log", 10) == ""
     (tmp_path / "x.log").write_bytes("0123456789é".encode())
     assert read_end(tmp_path / "x.log", 4) == "89é"

@@ -1,4 +1,4 @@
-"""What an operator or a participant hands in: read, or refused whole with the place and the reason."""
+"""Files that an operator or a participant hands in: read, or refused as a whole with the place and the reason."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def read(value):
         parquet(id=["a", "b"], x=[1.5, float("nan")]),
     ],
 )
-def test_four_formats_say_the_same(content):
+def test_four_formats_have_the_same_content(content):
     read = read_content(content)
     rows = read.objects() if isinstance(read, Table) else read
     assert rows == [{"id": "a", "x": 1.5}, {"id": "b", "x": None}]
@@ -66,13 +66,13 @@ def test_four_formats_say_the_same(content):
     ],
     ids=["byte order mark", "lines as Windows ends them", "both"],
 )
-def test_what_an_editor_adds_changes_nothing(content):
+def test_additions_of_an_editor_change_nothing(content):
     assert {name: bytes(truth) for name, truth in truths_of(read_content(content), "r").items()} == {
         "q1": b'{"outcome":1}'
     }
 
 
-def test_a_cell_that_looks_like_a_number_is_one_and_an_id_stays_a_text():
+def test_a_cell_that_looks_like_a_number_is_one_and_an_id_stays_text():
     table = read_content(b"question_id,n,x,word\n007,007,1e3,abc\n")
     assert table.rows == [["007", 7, 1000.0, "abc"]]
 
@@ -100,7 +100,7 @@ def test_a_cell_that_looks_like_a_number_is_one_and_an_id_stays_a_text():
         (parquet(x=[[1], [2]]), "a list in column 'x'"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_is_refused_with_its_place(content, complaint):
+def test_an_unreadable_file_is_refused_with_the_place(content, complaint):
     with pytest.raises(FileRefusedError, match=complaint):
         read_content(content)
 
@@ -133,7 +133,9 @@ for at in range(4, len(whole), 7):
 
 
 def test_no_flipped_bit_of_a_parquet_file_ends_the_process():
-    """Whoever may hand in answers sends such a file to the report worker. In a process of its own: pyarrow can end it."""
+    """Anyone who may hand in answers can send such a file to the report worker. It runs in a separate process, because
+    pyarrow can crash.
+    """
     read = subprocess.run(
         [sys.executable, "-c", _READS_EACH], capture_output=True, text=True, check=False, timeout=LIMIT_SECONDS,
         cwd=Path(__file__).parents[2],
@@ -144,7 +146,7 @@ def test_no_flipped_bit_of_a_parquet_file_ends_the_process():
 # --- questions -------------------------------------------------------------------------------------
 
 
-def test_a_round_gives_its_times_to_questions_that_say_none():
+def test_questions_without_times_get_those_of_their_round():
     round_id, (first, second) = questions_of(
         read(
             {
@@ -167,14 +169,14 @@ def test_a_round_gives_its_times_to_questions_that_say_none():
     assert second.resolves_at == parse_ms(LATER)
 
 
-def test_what_was_posted_before_keeps_its_opening_where_nothing_says_one():
+def test_a_question_posted_before_keeps_its_opening_if_none_is_given():
     opened_before = {("week-1", "q1"): NOW - 7}
     posts = [question(), question(question_id="q2"), question(question_id="q3", opens_at=NOW + 3)]
     _, questions = questions_of(posts, GIVEN, parse_ms, lambda *names: opened_before.get(names))
     assert [question.opens_at for question in questions] == [NOW - 7, NOW, NOW + 3]
 
 
-def test_a_table_is_a_question_a_row_or_one_question():
+def test_a_table_is_one_question_per_row_or_one_question():
     _, rows = questions_of(
         read_content(b"question_id,tags,title\nq1,a;b,Rain?\nq2,,Snow?\n"), GIVEN, parse_ms
     )
@@ -221,7 +223,7 @@ def test_a_table_is_a_question_a_row_or_one_question():
         (7, "no question is in it"),
     ],
 )
-def test_a_post_with_a_fault_is_refused_whole(posts, reason):
+def test_a_post_with_a_fault_is_refused_as_a_whole(posts, reason):
     with pytest.raises(FileRefusedError, match=reason):
         questions_of(posts, GIVEN, parse_ms)
 
@@ -255,7 +257,7 @@ def test_truths_belong_to_ids(content):
     }
 
 
-def test_a_table_is_a_truth_a_row_or_the_truth_of_one_question():
+def test_a_table_is_one_truth_per_row_or_the_truth_of_one_question():
     assert {
         name: bytes(truth)
         for name, truth in truths_of(read_content(b"question_id,outcome\nq1,1\n"), "r").items()
@@ -278,12 +280,12 @@ def test_a_table_is_a_truth_a_row_or_the_truth_of_one_question():
         (5, "no truth is in it"),
     ],
 )
-def test_truths_with_a_fault_are_refused_whole(content, reason):
+def test_truths_with_a_fault_are_refused_as_a_whole(content, reason):
     with pytest.raises(FileRefusedError, match=reason):
         truths_of(content, "week-1")
 
 
-def test_a_truth_that_stands_there_twice_and_is_the_same_is_one():
+def test_a_truth_that_is_repeated_unchanged_counts_once():
     assert list(truths_of([{"question_id": "q1", "truth": 1}] * 2, "r")) == ["q1"]
 
 
@@ -310,7 +312,7 @@ ASKED = {name: Asked(name, "question", "h") for name in ("q1", "q2")}
 
 
 def numbers(_asked):
-    """A contract that takes numbers, lists of rows, and mappings to numbers."""
+    """A contract whose answers are numbers, lists of rows, or mappings to numbers."""
 
     def check(output):
         if isinstance(output, int | float):
@@ -338,7 +340,7 @@ def said_in(answers):
         [{"question_id": "q1", "output": 0.5}, {"question_id": "q2", "output": {"a": 1}}],
     ],
 )
-def test_answers_are_taken_by_id(content):
+def test_answers_are_matched_by_id(content):
     assert said_in(answers_of(content, ASKED, numbers)) == {
         "q1": ("question", {"value": 0.5}),
         "q2": ("question", {"a": 1}),

@@ -1,4 +1,4 @@
-"""The rules are made in a process of their own, of the contract that the terms name."""
+"""The rules page is made in a separate process, from the contract that the terms name."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def test_they_are_those_of_the_contract_in_force(settings):
     )
 
 
-def test_a_contract_that_is_nowhere_is_said(settings):
+def test_a_missing_contract_is_reported(settings):
     with pytest.raises(WorldError):
         rules_in_force(settings, terms(contract_hash="0" * 64))
 
 
-def test_what_hangs_is_ended(settings):
+def test_a_process_that_hangs_is_ended(settings):
     with pytest.raises(WorldError, match="did not end within"):
         rules_in_force(settings, in_force(settings), seconds_max=0.01)

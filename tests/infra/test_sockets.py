@@ -1,4 +1,4 @@
-"""Ports that are none, and ports that are held."""
+"""Invalid ports, and ports that are reserved."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from coordinator.streams.log.errors import OperatorError
 
 
 @pytest.mark.parametrize("port", [-1, 65_536, 99_999, 10**30])
-def test_a_port_that_is_none_is_refused_by_the_options_name(port):
+def test_an_invalid_port_is_refused_by_the_options_name(port):
     with pytest.raises(OperatorError, match=rf"port {port} is none: choose one from 0 .* with --port"):
         listen("127.0.0.1", port, "--port")
 
 
-def test_a_port_is_held_before_anybody_accepts_on_it():
-    """Two that are only bound, each with SO_REUSEADDR as servers are, would both have it."""
+def test_a_port_is_reserved_before_anybody_accepts_on_it():
+    """Two sockets that are only bound, each with SO_REUSEADDR as servers are, would both get it."""
     with listen("127.0.0.1", 0, "--port") as first:
         port = first.getsockname()[1]
         with pytest.raises(OperatorError, match=f"port {port} on 127.0.0.1 is taken by another process"):

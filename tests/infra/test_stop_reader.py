@@ -1,4 +1,4 @@
-"""A reader ends, or is left behind: what aiokafka does inside must not keep a whole process from ending."""
+"""A reader ends or is abandoned: aiokafka's inner tasks must not keep the whole process from ending."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Deaf:
         await asyncio.wait((self.inner,))
 
 
-async def test_a_reader_that_does_not_end_is_left_behind(monkeypatch):
+async def test_a_reader_that_does_not_end_is_abandoned(monkeypatch):
     monkeypatch.setattr(clients, "STOP_SECONDS_MAX", 0.05)
     deaf = Deaf(hears_at=2)
     async with limit():
@@ -65,7 +65,7 @@ async def test_a_reader_that_ends_at_once_is_not_waited_for():
 
 
 class Suppressing:
-    """Its `stop` suppresses what cancels it, as aiokafka's does while it waits for its inner tasks."""
+    """Its `stop` suppresses cancellations, as aiokafka's does while it waits for its inner tasks."""
 
     async def stop(self) -> None:
         with contextlib.suppress(asyncio.CancelledError):
@@ -80,7 +80,7 @@ async def test_a_cancellation_that_the_library_suppresses_reaches_the_caller():
         await stopping
 
 
-async def test_a_caller_that_was_cancelled_before_closes_its_reader_and_goes_on():
+async def test_a_caller_that_was_cancelled_before_closes_its_reader_and_continues():
     async def clean_up() -> None:
         try:
             await asyncio.sleep(3600)

@@ -1,4 +1,4 @@
-"""Settings that would delete what happened: found on a running node before Kafka's sweep, and put back."""
+"""Topic settings that would delete the past: found on a running node before Kafka's cleanup, and reset."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAMES = [topic_name(CRUNCH, topic) for topic in TOPICS]
 
 
 class Broker:
-    """The admin's side of a broker: each topic's settings and partitions."""
+    """The admin interface of a broker: each topic's settings and partitions."""
 
     def __init__(self) -> None:
         self.settings = {name: topics.topic_settings() for name in NAMES}
@@ -66,7 +66,7 @@ FORGETTING = [
 
 
 @pytest.mark.parametrize(("topic", "setting", "value"), FORGETTING)
-async def test_what_would_delete_the_past_is_named_with_the_way_back_and_put_back(
+async def test_a_setting_that_would_delete_the_past_is_named_with_the_remedy_and_reset(
     broker, topic, setting, value
 ):
     await topics.refuse_wrong_settings("kafka:9092", CRUNCH)
@@ -81,10 +81,10 @@ async def test_what_would_delete_the_past_is_named_with_the_way_back_and_put_bac
     assert await topics.mend_settings("kafka:9092", CRUNCH) == []
 
 
-async def test_what_the_broker_refuses_to_put_back_and_what_cannot_be_is_said(broker, monkeypatch):
+async def test_a_reset_that_the_broker_refuses_and_impossible_settings_are_reported(broker, monkeypatch):
     monkeypatch.setattr(
         topics, "SHOWN_SECONDS_MAX", 0.3
-    )  # how long it may take until a broker shows what it took
+    )  # the time until a broker shows a change that it accepted
     broker.settings[NAMES[0]]["retention.ms"] = "1"
     broker.refuses = "not allowed to"
     with pytest.raises(WorldError, match="could not be changed: not allowed to"):
@@ -138,7 +138,7 @@ async def own(broker, monkeypatch, tmp_path):
     return checked_log
 
 
-async def test_a_running_node_stops_by_the_topics_name(own, broker, monkeypatch):
+async def test_a_running_node_stops_and_names_the_topic(own, broker, monkeypatch):
     monkeypatch.setattr(own_log, "SETTINGS_LOOK_SECONDS", 0.0)
     after = 5
 
@@ -153,7 +153,7 @@ async def test_a_running_node_stops_by_the_topics_name(own, broker, monkeypatch)
     assert broker.looks == after + 1
 
 
-async def test_settings_are_looked_at_rarely_and_the_rest_at_each_look(own, broker, monkeypatch):
+async def test_settings_are_checked_rarely_and_the_rest_at_each_check(own, broker, monkeypatch):
     looks = 0
 
     async def ask_cluster(*_):
@@ -168,7 +168,9 @@ async def test_settings_are_looked_at_rarely_and_the_rest_at_each_look(own, brok
     assert (looks, broker.looks) == (10, 1)
 
 
-async def test_what_another_process_remembers_during_the_look_calls_no_topic_cut(own, tmp_path, monkeypatch):
+async def test_what_another_process_remembers_during_the_check_makes_no_topic_look_truncated(
+    own, tmp_path, monkeypatch
+):
     look_at_log = own_log.look_at_log
     longer = TopicFound("commands", 0, 2, birth_records(CRUNCH, Birth("b" * 32, 1))["commands"])
 

@@ -1,4 +1,4 @@
-"""A file that is written in pieces: whole or not at all, and what a killed writer left goes with the next one."""
+"""A file that is written in pieces is complete or missing, and the rest of a killed writer is removed by the next one."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def written(path):
     return path.read_bytes()
 
 
-def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path, writer):
+def test_the_rest_of_a_killed_writer_is_removed_and_nothing_else(tmp_path, writer):
     others = ["the file.old.partial", "another file.1.partial"]
     for name in others:
         (tmp_path / name).touch()
@@ -57,7 +57,7 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path, writer)
     assert names(tmp_path) == sorted([*others, "the file"])
 
 
-def test_the_part_of_a_writer_that_lives_stays(tmp_path, writer):
+def test_the_part_of_a_running_writer_stays(tmp_path, writer):
     assert written(tmp_path / "the file") == b"whole"
     assert names(tmp_path) == ["the file", f"the file.{writer.pid}.partial"]
 
@@ -75,7 +75,7 @@ def test_a_writer_that_fails_or_is_interrupted_leaves_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "says"), [("none/file", "there is no folder .*none"), ("", "is a folder")])
-def test_a_place_that_is_no_file_is_refused(tmp_path, name, says):
+def test_a_target_that_is_no_file_is_refused(tmp_path, name, says):
     with pytest.raises(OperatorError, match=says):
         written(tmp_path / name)
     assert names(tmp_path) == []

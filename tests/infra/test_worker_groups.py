@@ -1,4 +1,4 @@
-"""A worker that has died is counted until its session is over: who may wait for that is not refused by it."""
+"""A dead worker is counted until its session ends. A command that may wait for that is not refused because of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from coordinator.streams.log.errors import OperatorError
 
 @pytest.fixture
 def answers(monkeypatch):
-    """What Kafka says of the groups, one answer after another; the last one for ever."""
+    """Kafka's answers about the groups, one after another; the last one is repeated."""
     left = []
 
     async def stage_members(*_):

@@ -51,7 +51,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
     # One model's fault.
     "W2 one NaN ended everybody's predictions": (
         "streams/predictions/test_prediction.py::test_one_bad_answer_does_not_affect_the_others",
-        "infra/models/test_survival.py::test_one_models_fault_stays_its_own",
+        "infra/models/test_survival.py::test_one_models_fault_affects_no_other",
     ),
     "W3 one score that raised ended scores, snapshots and checkpoints": (
         "streams/scores/test_score_stage.py::test_one_prediction_that_cannot_be_scored_does_not_stop_the_others",
@@ -104,8 +104,8 @@ FAULTS: dict[str, tuple[str, ...]] = {
         "scaffold/test_render.py::test_a_refusal_is_one_line_with_exit_code_1_and_nothing_is_written",
     ),
     "W20 a check said all was well where it had left checks out": (
-        "cli/test_doctor.py::test_no_engine_at_all_says_how_to_go_on_without",
-        "cli/test_doctor.py::test_a_kafka_that_is_named_must_answer_and_one_that_is_not_is_left_out",
+        "cli/test_doctor.py::test_a_missing_engine_is_reported_with_how_to_go_on_without",
+        "cli/test_doctor.py::test_a_configured_kafka_must_answer_and_without_one_the_check_is_left_out",
     ),
     "W8 a verification called untouched data tampered with": (
         "broker/test_projector.py::test_what_is_produced_is_served_and_verified_beside_the_living_worker",

@@ -1,4 +1,4 @@
-"""The log of a node that has paid thirty times, whose windows reach back over six of these periods."""
+"""The log of a node that has paid thirty times, with windows that reach back over six of these periods."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ SETTINGS = Settings(
 
 
 class Leaving(Functions):
-    """Models of which one leaves, and comes back."""
+    """Models of which one leaves and comes back."""
 
     changes: tuple[ModelNotice, ...] = ()
 
     def change(self, change: str, model_id: str) -> None:
-        """Notice it with the next round."""
+        """The gateway's notice comes with the next round."""
         self.changes = (ModelNotice(change, self._info(model_id)),)
 
     def notices(self) -> Sequence[ModelNotice]:

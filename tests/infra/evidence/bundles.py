@@ -117,14 +117,14 @@ def bundle_of(folder: Path, log: MemoryLog, number: int = -1, *, whole: bool = F
 
 
 class _Unsaid:
-    """What the child would say is not asked for."""
+    """Stands in place of the child's output, which is not needed."""
 
     def say(self, line: Line) -> None:
         """Nothing."""
 
 
 def computed_again(path: Path) -> str:
-    """The step of the second half that does not hold, "" if all do: in this process, where contracts are the test's."""
+    """The step of the second half that fails, "" if all pass. Runs in this process, where contracts are the test's own."""
     bundle = BundleFile(path)
     try:
         asyncio.run(_audit(bundle, decode_manifest(bundle.read(MANIFEST)), _Unsaid()))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A loop whose tree has one note, for tests of the API whose logs have no whole chain from feed to checkpoint."""
+"""A loop whose tree has one note, for tests of the API whose logs have no complete chain from feed to checkpoint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from coordinator.streams.signing.note_keys import SignerKey
 
 
 def noted_loop(projector: Projector) -> EvidenceLoop:
-    """The newest offered checkpoint is in a tree of two leaves, signed by a key that is the same each time."""
+    """The latest offered checkpoint is in a tree of two leaves, signed by a fixed key."""
     offered = projector.read.checkpoints.latest_offered()
     loop = EvidenceLoop(projector.settings, projector.read.evidence)
     key = SignerKey(origin_of(projector.settings.crunch_id), b"s" * 32)

@@ -1,4 +1,4 @@
-"""A log of posted questions: asked again, answered by hand, void, and one whose truth was corrected."""
+"""A log of posted questions: asked again, answered by hand, void, and with a corrected truth."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from coordinator.streams.settings import Settings
 
 PERIOD_DAYS = 4
 AGAIN, VOID, ANNULLED, CORRECTED, LATER = "again", "void", "annulled", "corrected", "later"
-"""Asked again because a model was down, and answered by hand twice; void after it closed; void while it was open; whose
-truth was corrected two days later; whose truth comes in the second checkpoint period.
+"""Questions of each kind: asked again because a model was down, and answered by hand twice; void after it closed; void
+while it was open; with a truth corrected two days later; with a truth that comes in the second checkpoint period.
 """
 RULES = """
 from pydantic import BaseModel
@@ -56,7 +56,7 @@ SETTINGS = Settings(
 
 
 def annul(engine: Engine, name: str, at: int) -> None:
-    """A question is void from now on."""
+    """A question is voided now."""
     data = ev.VoidQuestionsData(round_id="r", reason="no such event", question_ids=[name])
     engine.command(ev.VoidQuestions(id=f"void/{name}", at=at, data=data))
 

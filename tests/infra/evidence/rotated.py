@@ -24,7 +24,7 @@ GOOD = rotation(OLD, NEW)
 
 @lru_cache
 def rotated_log() -> MemoryLog:
-    """The trees of the second checkpoint and of all later ones hold the rotation."""
+    """The trees of the second checkpoint and of all later ones contain the rotation."""
     key, archive = applied()["FIRST"]
     contract = unpack(archive, key)
     models = {"one": Moody(0), "two": Moody(4), "calm": lambda data, call: {"value": 0.03}}
@@ -43,7 +43,7 @@ def rotated_log() -> MemoryLog:
 
 
 def with_keys(folder: Path, *rotated: SignerKey) -> Path:
-    """The data directory of `bundle_of`: it began with OLD, and holds these keys of rotations."""
+    """The data directory of `bundle_of`: its first key was OLD, and it has these keys of rotations."""
     evidence = folder / "node/evidence"
     (evidence / "keys").mkdir(parents=True)
     files = [

@@ -22,7 +22,7 @@ def judged(path: Path, *options: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_an_honest_bundle_holds_at_every_step(tmp_path: Path, number: int):
+def test_an_honest_bundle_passes_at_every_step(tmp_path: Path, number: int):
     path = bundle_of(tmp_path, whole_log(), number)
     code, output = judged(path, "--policy", str(tmp_path / "node/evidence/key.pub"))
     assert code == 0, output
@@ -31,7 +31,7 @@ def test_an_honest_bundle_holds_at_every_step(tmp_path: Path, number: int):
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_the_same_log_gives_the_same_bundle(tmp_path: Path):
+def test_the_same_log_makes_the_same_bundle(tmp_path: Path):
     first = bundle_of(tmp_path, whole_log(), 1).read_bytes()
     bundle_of(tmp_path, whole_log(), 2)
     assert bundle_of(tmp_path, whole_log(), 1).read_bytes() == first
@@ -50,8 +50,8 @@ def test_nothing_secret_is_in_a_bundle(tmp_path: Path):
     assert checkpoints_of(whole_log())[-1] in judged(path)[1]
 
 
-def test_a_bundle_whose_release_wrote_fewer_fields_holds(tmp_path: Path):
-    """A later release adds a field with a default: what was written before it means the same."""
+def test_a_bundle_of_a_release_that_wrote_fewer_fields_passes(tmp_path: Path):
+    """A later release adds a field with a default. Older records keep their meaning."""
     path = bundle_of(tmp_path, whole_log())
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
@@ -62,7 +62,7 @@ def test_a_bundle_whose_release_wrote_fewer_fields_holds(tmp_path: Path):
 
 
 @pytest.mark.parametrize("model", ["a", "c", "nobody"])
-def test_of_a_model_all_rounds_of_the_period_are_told_and_what_it_said_in_each(tmp_path: Path, model: str):
+def test_all_rounds_of_a_model_in_the_period_are_listed_with_its_answers(tmp_path: Path, model: str):
     log = whole_log()
     checkpoint = next(
         event.data if isinstance(event, CheckpointOpened) else event.data.checkpoint
@@ -96,7 +96,7 @@ def test_of_a_model_all_rounds_of_the_period_are_told_and_what_it_said_in_each(t
     assert f"{len(due)} (round, scope) of the period, asked in {len(due) if model != 'nobody' else 0}" in told
 
 
-def test_what_is_no_bundle_has_no_period_of_a_model(tmp_path: Path):
+def test_an_invalid_bundle_has_no_period_of_a_model(tmp_path: Path):
     (tmp_path / "proof.txt").write_text("c2sp.org/tlog-proof@v1\n")
     code, output = judged(tmp_path / "proof.txt", "--model", "a")
     assert code != 0

@@ -1,4 +1,4 @@
-"""A bundle carries the large answers of its log, and names the one that it lacks."""
+"""A bundle contains the large answers of its log, and names one that is missing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from coordinator.streams.events import RosterEntry, RoundOpened, ScopeAnswered, 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a log in which every answer is large."""
+    """A bundle of a log in which every answer is large."""
     folder = tmp_path_factory.mktemp("blobs")
     store, rosters = BlobFolder(folder / "node" / "blobs"), dict[str, list[RosterEntry]]()
     parts = parts_of(whole_log(), "predictions")
@@ -45,7 +45,7 @@ def members_of(path: Path) -> dict[str, bytes]:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def test_a_bundle_of_large_answers_holds(bundle):
+def test_a_bundle_of_large_answers_passes(bundle):
     assert len([name for name in members_of(bundle) if name.startswith("blob/")]) > 3
     code, output = judged(bundle)
     assert code == 0, output

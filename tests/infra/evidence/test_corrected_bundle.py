@@ -1,4 +1,4 @@
-"""A bundle of a checkpoint that carries credits: whoever trusts nobody computes them again, and finds what was altered."""
+"""A bundle of a checkpoint with credits: an independent verifier computes them again, and finds alterations."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from coordinator.streams.events import (
 
 @pytest.fixture(scope="module")
 def log() -> MemoryLog:
-    """The log of a node that pays, is corrected, and pays what it owes with the next checkpoint."""
+    """The log of a node that pays, gets a correction, and pays the difference with the next checkpoint."""
     key, archive = applied()["FIRST"]
     contract = unpack(archive, key)
     models = {"one": Moody(0), "two": Moody(4), "calm": lambda data, call: {"value": 0.03}}
@@ -61,7 +61,7 @@ def log() -> MemoryLog:
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_a_bundle_of_a_corrected_log_holds(tmp_path: Path, log: MemoryLog, number: int):
+def test_a_bundle_of_a_corrected_log_passes(tmp_path: Path, log: MemoryLog, number: int):
     code, output = judged(
         bundle_of(tmp_path, log, number), "--policy", str(tmp_path / "node/evidence/key.pub")
     )
@@ -69,7 +69,7 @@ def test_a_bundle_of_a_corrected_log_holds(tmp_path: Path, log: MemoryLog, numbe
     assert ("micro-USDC on top for 1 earlier checkpoints" in output) == (number == 1)
 
 
-def test_credits_that_were_altered_are_found(tmp_path: Path, log: MemoryLog):
+def test_altered_credits_are_found(tmp_path: Path, log: MemoryLog):
     altered = log.copy()
     the_id = checkpoints_of(log)[1].encode()
     altered.topics["checkpoints"] = [
@@ -88,7 +88,7 @@ def test_credits_that_were_altered_are_found(tmp_path: Path, log: MemoryLog):
 
 @pytest.fixture(scope="module")
 def quiet_log() -> MemoryLog:
-    """A node of posted questions: a period that is corrected when it is over, one without any round, and one that pays."""
+    """A node of posted questions: a period that is corrected after its end, one without any round, and one that pays."""
     key, archive = applied(questioned.RULES)["FIRST"]
     contract = unpack(archive, key)
     models = {
@@ -109,7 +109,7 @@ def quiet_log() -> MemoryLog:
             engine.feed(at + MINUTE, [])
             engine.feed(at + 2 * HOUR, [])
             resolve(engine, f"q{day}", at + 2 * HOUR, 0.0)
-        if day == period + 1:  # in the quiet one
+        if day == period + 1:  # in the period without a round
             resolve(engine, "q0", at, 1.0)
             (parent,) = checkpoints(engine.log)
             paid = dict(prize_amounts(parent, POOL)[0])
@@ -129,7 +129,7 @@ def quiet_log() -> MemoryLog:
 
 
 def test_a_period_without_a_round_carries_nothing_and_has_no_checkpoint(tmp_path: Path, quiet_log: MemoryLog):
-    """What is owed waits for the next period that pays somebody; a truth that comes after the end scores nothing."""
+    """The credit waits for the next period that pays somebody. A truth that comes after the end scores nothing."""
     assert not [event for event in quiet_log.events("scores") if isinstance(event, RoundRescored)]
     first, carrier = checkpoints(quiet_log)
     assert carrier.period_start - first.period_end == questioned.PERIOD_DAYS * DAY

@@ -1,4 +1,6 @@
-"""A bundle of an old node begins where its period looks back to: as large as that of a young one, and as hard to fool."""
+"""A bundle of an old node begins where its period looks back to. It is as small as that of a young node, and as hard to
+forge.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ def members_of(path: Path) -> Members:
 
 @pytest.fixture(scope="module")
 def cut(tmp_path_factory: pytest.TempPathFactory) -> Members:
-    """Of the last checkpoint."""
+    """The bundle of the last checkpoint."""
     return members_of(bundle_of(tmp_path_factory.mktemp("cut"), aged_log()))
 
 
@@ -41,7 +43,7 @@ def beginning_of(members: Members) -> Cut:
     return cut
 
 
-def test_a_bundle_holds_what_its_period_looks_back_to_and_says_what_it_takes_on_trust(tmp_path: Path):
+def test_a_bundle_contains_what_its_period_looks_back_to_and_lists_what_it_takes_on_trust(tmp_path: Path):
     path = bundle_of(tmp_path, aged_log())
     code, output = judged(path, "--model", "one", "--json")
     assert code == 0, output
@@ -56,7 +58,7 @@ def test_a_bundle_holds_what_its_period_looks_back_to_and_says_what_it_takes_on_
 
 
 def test_its_size_does_not_grow_with_the_age_of_the_log(tmp_path: Path):
-    """But for who takes part, the rules, and one append a checkpoint with its way to the root."""
+    """Except for participants, rules, and one append per checkpoint with its path to the root."""
 
     def appends_of(number: int) -> tuple[dict[str, int], int]:
         path = bundle_of(tmp_path, aged_log(), number)
@@ -76,7 +78,7 @@ def test_its_size_does_not_grow_with_the_age_of_the_log(tmp_path: Path):
     assert whole_bytes > 2.5 * old_bytes
 
 
-def test_an_earlier_note_is_gone_on_from_if_the_bundle_has_the_way_to_it(tmp_path: Path):
+def test_a_verifier_can_continue_from_an_earlier_note_if_the_bundle_has_the_path_to_it(tmp_path: Path):
     notes = [members_of(bundle_of(tmp_path, aged_log(), number))["note"] for number in (2, LAST - 1)]
     path = bundle_of(tmp_path, aged_log())
     assert first_half(path, earlier=notes[1]) == ""
@@ -87,7 +89,7 @@ def test_an_earlier_note_is_gone_on_from_if_the_bundle_has_the_way_to_it(tmp_pat
 
 
 @pytest.mark.parametrize("topic", ["feeds", "inputs", "scores", "snapshots", "models", "checkpoints"])
-def test_an_append_that_the_beginning_is_made_of_cannot_be_altered(cut: Members, tmp_path: Path, topic: str):
+def test_an_append_that_the_beginning_depends_on_cannot_be_altered(cut: Members, tmp_path: Path, topic: str):
     earlier = beginning_of(cut).earlier[topic]
     frames = [*read_frames(io.BytesIO(cut[f"log/{topic}"]), topic)]
     for place in {0, len(earlier) - 1}:
@@ -123,15 +125,13 @@ def with_batch(**changes: object) -> Callable[[Cut], Cut]:
         (lambda cut: msgspec.structs.replace(cut, begins={}), "feed"),
     ],
 )
-def test_a_beginning_that_is_not_so_is_refused(
-    cut: Members, tmp_path: Path, change: Callable[[Cut], Cut], step: str
-):
+def test_a_false_beginning_is_refused(cut: Members, tmp_path: Path, change: Callable[[Cut], Cut], step: str):
     assert first_half(written(tmp_path / "b", changed(cut, change))) == step
 
 
 @pytest.mark.parametrize("topic", ["models", "checkpoints"])
-def test_of_who_takes_part_and_of_payments_nothing_may_be_left_out(cut: Members, tmp_path: Path, topic: str):
-    """Not even with a beginning that says so: a rotation of the key could be hidden."""
+def test_no_append_about_participants_or_payments_may_be_left_out(cut: Members, tmp_path: Path, topic: str):
+    """Not even with a beginning that declares it, because a rotation of the key could be hidden."""
     frames = [*read_frames(io.BytesIO(cut[f"log/{topic}"]), topic)]
 
     def without_the_first(of: Cut) -> Cut:
@@ -144,8 +144,8 @@ def test_of_who_takes_part_and_of_payments_nothing_may_be_left_out(cut: Members,
 
 
 def test_appends_that_matter_cannot_be_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Whoever makes the bundle begins it too late, or leaves out the rules or when somebody joined: what is paid is then
-    not what the rest gives.
+    """The bundle begins too late, or leaves out rules or a participant's joining. The payment then does not follow from
+    the rest.
     """
 
     def bundle(holds: Callable[[Plan, Decision], bool]) -> Path:
@@ -170,7 +170,7 @@ def test_appends_that_matter_cannot_be_left_out(tmp_path: Path, monkeypatch: pyt
 
 
 def _planned() -> Callable:
-    """The plan is not asked for again: it would see that the states are not alike."""
+    """The plan is not asked again, because it would see that the states differ."""
     plans: list[Plan | None] = []
     asked = bundling.plan_of
 
@@ -187,8 +187,8 @@ WITHOUT_END = RULES.replace("CrunchContract\n", "CrunchContract, Ewma\n", 1).rep
 )
 
 
-def test_a_log_whose_states_reach_back_without_end_is_in_the_bundle_as_a_whole(tmp_path: Path):
-    """A mean that weighs every value, however old: no period's windows begin anew."""
+def test_a_log_whose_states_reach_back_without_limit_is_bundled_as_a_whole(tmp_path: Path):
+    """A mean that weighs every value, however old: the windows of no period restart."""
     log = aged_log(WITHOUT_END, 9)
     members = members_of(bundle_of(tmp_path, log))
     assert decode_manifest(members["manifest.json"]).cut is None

@@ -1,4 +1,4 @@
-"""Bundles that are made to deceive or to exhaust: each is refused in bounded time, by the step that it touches."""
+"""Bundles made to deceive or to exhaust the verifier: each is refused in bounded time, and the step is named."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def written(path: Path, members: Members) -> Path:
 
 
 def first_half(path: Path, *keys: VerifierKey, earlier: bytes | None = None) -> str:
-    """The step that does not hold; empty where all do."""
+    """The step that fails; empty if all pass."""
     try:
         for _ in judge_bundle(BundleFile(path), Trust(keys, earlier)):
             pass
@@ -56,7 +56,7 @@ def first_half(path: Path, *keys: VerifierKey, earlier: bytes | None = None) -> 
     return ""
 
 
-def test_the_honest_one_holds(honest: tuple[Members, SignerKey], tmp_path: Path):
+def test_the_honest_one_passes(honest: tuple[Members, SignerKey], tmp_path: Path):
     members, key = honest
     assert first_half(written(tmp_path / "b", members), key.verifier, earlier=members["note"]) == ""
 
@@ -88,8 +88,8 @@ def test_a_bomb_is_refused_before_it_is_unpacked(honest: tuple[Members, SignerKe
     assert process_time() - began < 5
 
 
-def test_a_size_that_lies_is_refused(honest: tuple[Members, SignerKey], tmp_path: Path):
-    """The directory announces a small member; its content goes on."""
+def test_a_false_size_is_refused(honest: tuple[Members, SignerKey], tmp_path: Path):
+    """The directory announces a small member, and its content is longer."""
     content = written(tmp_path / "b", honest[0]).read_bytes()
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         size = archive.getinfo("log/scores").file_size
@@ -98,7 +98,7 @@ def test_a_size_that_lies_is_refused(honest: tuple[Members, SignerKey], tmp_path
     assert first_half(path) in ("bundle", "scores")
 
 
-def test_names_that_stand_twice_are_refused(honest: tuple[Members, SignerKey], tmp_path: Path):
+def test_repeated_names_are_refused(honest: tuple[Members, SignerKey], tmp_path: Path):
     path = written(tmp_path / "b", honest[0])
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("note", b"x")
@@ -132,7 +132,7 @@ def test_json_that_is_nested_or_none_is_refused(
 def test_a_tile_of_another_size_is_refused_before_it_is_read(
     honest: tuple[Members, SignerKey], tmp_path: Path
 ):
-    """A tree that is all in one tile: as many bytes of hashes as the note has leaves, and 64 MB in one piece."""
+    """A tree in a single tile: as many bytes of hashes as the note has leaves, and 64 MB in one piece."""
     members, key = honest
     size = 2 * 1024 * 1024
     note = signed_note(Checkpoint(key.verifier.name, size, b"r" * 32), key)
@@ -147,7 +147,7 @@ def test_a_tile_of_another_size_is_refused_before_it_is_read(
     tracemalloc.stop()
 
 
-def test_appends_without_end_are_read_no_further_than_the_note_commits_to(
+def test_excess_appends_are_read_no_further_than_the_note_commits_to(
     honest: tuple[Members, SignerKey], tmp_path: Path
 ):
     members, _ = honest
@@ -170,7 +170,7 @@ def test_appends_without_end_are_read_no_further_than_the_note_commits_to(
 
 @pytest.mark.parametrize("topic", ["feeds", "inputs", "scores", "checkpoints"])
 @pytest.mark.parametrize("nested", [b"[" * 200_000, b'[{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}]"])
-def test_an_append_that_is_nested_is_refused_by_its_topic_s_step(
+def test_a_nested_append_is_refused_by_its_topic_s_step(
     honest: tuple[Members, SignerKey], tmp_path: Path, topic: str, nested: bytes
 ):
     members, _ = honest
@@ -182,12 +182,12 @@ def test_an_append_that_is_nested_is_refused_by_its_topic_s_step(
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, of in (members | {f"log/{topic}": content}).items():
             archive.writestr(name, of)
-    # Key rotations are looked for in `checkpoints` before anything of the log is believed.
+    # Key rotations are looked for in `checkpoints` before anything of the log is verified.
     assert first_half(path) == STEP_OF[topic]
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x05\x06" + bytes(18), b"no archive at all" * 100])
-def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes):
+def test_other_content_than_an_archive_is_refused(tmp_path: Path, content: bytes):
     path = tmp_path / "b"
     path.write_bytes(content)
     assert first_half(path) == "bundle"
@@ -213,12 +213,12 @@ def test_a_note_of_another_key_is_refused_where_the_key_is_known(
     assert size == Note.parse(note).checkpoint.size
     manifest = members["manifest.json"].replace(str(key.verifier).encode(), str(forger.verifier).encode())
     path = written(tmp_path / "b", members | {"note": note, "manifest.json": manifest})
-    assert first_half(path) == ""  # whose key it is, nobody can tell who does not know the node's
+    assert first_half(path) == ""  # a verifier that does not know the node's key cannot tell whose it is
     assert first_half(path, key.verifier) == "note"
 
 
-def test_a_fork_with_a_valid_tree_of_its_own_is_found_by_an_earlier_note(tmp_path: Path):
-    """Another market, the same key: its tree is right in itself, and is not the one that was signed before."""
+def test_a_fork_with_a_valid_tree_is_found_by_an_earlier_note(tmp_path: Path):
+    """Another market under the same key: its tree is valid, but is not the one that was signed before."""
     ours = bundle_of(tmp_path, whole_log(), 0)
     with zipfile.ZipFile(ours) as archive:
         earlier = archive.read("note")
@@ -240,7 +240,7 @@ def test_a_fork_with_a_valid_tree_of_its_own_is_found_by_an_earlier_note(tmp_pat
 
 
 def with_contract(members: Members, spoil: Callable[[Archive], Archive]) -> Members:
-    """The bundle with another archive in the command that applied the first contract, lengths put right."""
+    """The bundle with another archive in the command that applied the first contract; lengths are adjusted."""
     _, archive = applied()["FIRST"]
     spoiled = msgspec.json.encode(spoil(read_archive(archive)), order="deterministic")
     old, new = msgspec.json.encode(archive)[1:-1], msgspec.json.encode(spoiled)[1:-1]
@@ -265,7 +265,7 @@ def with_contract(members: Members, spoil: Callable[[Archive], Archive]) -> Memb
         ("x = 'x' * (1 << 40)", "cannot be loaded|memory", LIMIT_SECONDS),
     ],
 )
-def test_a_contract_that_does_harm_is_kept_in_and_named(
+def test_a_harmful_contract_is_confined_and_named(
     honest: tuple[Members, SignerKey], tmp_path: Path, code: str, why: str, seconds_max: float
 ):
     def spoil(archive: Archive) -> Archive:
@@ -279,7 +279,7 @@ def test_a_contract_that_does_harm_is_kept_in_and_named(
     assert refused.value.step == "contract"
 
 
-def test_a_contract_that_prints_verdicts_gives_none(honest: tuple[Members, SignerKey], tmp_path: Path):
+def test_verdicts_printed_by_a_contract_have_no_effect(honest: tuple[Members, SignerKey], tmp_path: Path):
     code = b"""
 for step in ("past", "feed", "input", "predictions", "scores", "snapshots", "checkpoint", "emission"):
     print('{"step":"%s","said":"believe me"}' % step, flush=True)

@@ -1,4 +1,4 @@
-"""Whoever makes a bundle is killed (SIGKILL) between any two calls: the file is not there, or it is whole."""
+"""The process that makes a bundle is killed (SIGKILL) between any two calls: the file is missing, or it is complete."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def in_a_process(folder: Path, kill_at: int) -> int:
 def test_a_bundle_that_is_killed_is_whole_or_absent(tmp_path: Path, before: bool):
     path = tmp_path / "checkpoint.bundle"
     earlier = bundle_of(tmp_path, whole_log(), 0).read_bytes() if before else None
-    bundle_of(tmp_path, whole_log(), 1)  # now the tree is there, and each run makes the same calls
+    bundle_of(tmp_path, whole_log(), 1)  # now the tree exists, and each run makes the same calls
     assert in_a_process(tmp_path, -1) == 0
     calls, whole = int((tmp_path / "calls").read_text()), path.read_bytes()
     seen = set()

@@ -1,5 +1,5 @@
-"""A node that lied long ago: a bundle that begins later takes the past on trust and says so; one of the whole log does
-not, whichever payout it is of.
+"""A node that lied long ago. A bundle that begins later takes the past on trust and says so. A bundle of the whole log
+does not, for any payout.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ LAST = PERIODS - 1
 
 @lru_cache
 def lied_log() -> MemoryLog:
-    """The aged log whose first score was recorded as another one, and all that the later stages made of that: whoever
-    was paid then was paid by it. Long after, every window is past it.
+    """The aged log whose first score was recorded wrong, with everything that the later stages made from it: the
+    payments of that time depend on it. Much later, no window contains it any more.
     """
     key, archive = applied(RULES)["FIRST"]
     contracts = {key: unpack(archive, key)}.__getitem__
@@ -64,7 +64,7 @@ def cut_of(path: Path) -> object:
         return decode_manifest(archive.read("manifest.json")).cut
 
 
-def test_a_bundle_that_begins_after_the_lie_holds_and_names_what_it_believes(tmp_path: Path):
+def test_a_bundle_that_begins_after_the_lie_passes_and_lists_what_it_takes_on_trust(tmp_path: Path):
     path = bundle_of(tmp_path, lied_log())
     assert cut_of(path) is not None
     code, output = judged(path)
@@ -75,7 +75,7 @@ def test_a_bundle_that_begins_after_the_lie_holds_and_names_what_it_believes(tmp
     )
 
 
-def test_a_bundle_of_the_whole_log_convicts_the_payout_that_was_lied_about(tmp_path: Path):
+def test_a_bundle_of_the_whole_log_shows_the_payout_that_was_wrong(tmp_path: Path):
     path = bundle_of(tmp_path, lied_log(), 0, whole=True)
     assert cut_of(path) is None
     code, output = judged(path)
@@ -83,14 +83,14 @@ def test_a_bundle_of_the_whole_log_convicts_the_payout_that_was_lied_about(tmp_p
     assert re.search(r"FAIL\w*\s+scores|scores does not hold|scores: ", output), output
 
 
-def test_a_bundle_of_the_whole_log_of_a_later_payout_convicts_the_earlier_one_by_its_name(tmp_path: Path):
+def test_a_bundle_of_the_whole_log_of_a_later_payout_names_the_earlier_wrong_one(tmp_path: Path):
     path = bundle_of(tmp_path, lied_log(), whole=True)
     code, output = judged(path)
     assert code == 1
     assert re.search(rf"FAIL\w*\s+scores\s+of checkpoint {checkpoints_of(lied_log())[0]}: ", output), output
 
 
-def test_a_bundle_of_the_whole_log_of_an_honest_node_says_how_many_payouts_it_judged(tmp_path: Path):
+def test_a_bundle_of_the_whole_log_of_an_honest_node_reports_the_number_of_checked_payouts(tmp_path: Path):
     ids = checkpoints_of(aged_log())
     code, output = judged(bundle_of(tmp_path, aged_log(), whole=True))
     assert code == 0, output
@@ -106,7 +106,7 @@ def test_a_payout_that_was_withheld_long_ago_is_no_lie(tmp_path: Path):
 
 
 @pytest.mark.parametrize("number", [0, LAST], ids=["the lie is new", "it skipped every note until now"])
-def test_a_witness_which_asks_for_the_whole_log_signs_nothing_there(tmp_path: Path, number: int):
+def test_a_witness_that_requests_the_whole_log_signs_nothing_there(tmp_path: Path, number: int):
     (tmp_path / "served").mkdir()
     node = Node(tmp_path / "served", lied_log())
     node.show(number)
@@ -117,8 +117,8 @@ def test_a_witness_which_asks_for_the_whole_log_signs_nothing_there(tmp_path: Pa
     assert not list((tmp_path / "witness/notes").iterdir())
 
 
-def test_nor_does_it_sign_a_bundle_that_leaves_the_past_out(tmp_path: Path):
-    """The node answers the question for the whole log with one that begins after its lie."""
+def test_a_witness_does_not_sign_a_bundle_that_leaves_the_past_out(tmp_path: Path):
+    """The node answers the request for the whole log with a bundle that begins after its lie."""
     (tmp_path / "served").mkdir()
     node = Node(tmp_path / "served", lied_log())
     node.show(LAST)

@@ -1,7 +1,7 @@
-"""Bundles that were altered: each is found, and the step named is the one that was touched. Untouched ones hold.
+"""Altered bundles: each alteration is found, and the named step is the altered one. Unaltered bundles pass.
 
 COORDINATOR_MUTATIONS sets how many are tried (the long run: 10000). Most are found by the first half, which runs no
-process; a log that was forged and signed anew by its own key is left to the audit (`recompute`).
+process. A log that was forged and signed again by its own key is left to the audit (`recompute`).
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from coordinator.streams.evidence.notes import Checkpoint, Note, signed_note
 from coordinator.streams.signing.note_keys import SignerKey
 
 COUNT = int(os.environ.get("COORDINATOR_MUTATIONS", "200")) // 2
-"""Of each of two bundles."""
+"""The number of mutations of each of two bundles."""
 NAMED_RIGHT_MIN = 0.95
 Members = dict[str, bytes]
 Frames = list[tuple[int, int, bytes]]
 Mutation = Callable[[Members, random.Random], tuple[Members, set[str]]]
-"""Gives the altered members and the steps that name what was touched."""
+"""Yields the altered members and the steps that name the alteration."""
 
 
 Honest = tuple[Members, SignerKey]
@@ -52,7 +52,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Honest:
 
 @pytest.fixture(scope="module", params=[whole_log, aged_log], ids=["whole", "of an old node"])
 def untouched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Honest:
-    """That of an old node begins later: some of its appends are from before, each with its own way to the root."""
+    """The bundle of an old node begins later. Some of its appends are older, each with its own path to the root."""
     return bundled(tmp_path_factory.mktemp("untouched"), request.param())
 
 
@@ -77,7 +77,7 @@ def framed(frames: Frames) -> bytes:
 
 
 def bit_flipped(members: Members, rng: random.Random) -> tuple[Members, set[str]]:
-    """Of any member that counts; the archive's own checksum is put right."""
+    """Alters any member that counts, and adjusts the archive's own checksum."""
     name = rng.choice(
         [member for member in members if member not in ("log/commands", "manifest.json") and members[member]]
     )
@@ -124,7 +124,7 @@ def appends_swapped(members: Members, rng: random.Random) -> tuple[Members, set[
 
 
 def moved(members: Members, rng: random.Random) -> tuple[Members, set[str]]:
-    """An append says that it stood elsewhere."""
+    """An append claims another position."""
     name, frames = some_log(members, rng)
     i = rng.randrange(len(frames))
     first, offset, record = frames[i]
@@ -138,7 +138,7 @@ def cut_short(members: Members, rng: random.Random) -> tuple[Members, set[str]]:
 
 
 def left_out_and_renumbered(members: Members, rng: random.Random) -> tuple[Members, set[str]]:
-    """A decision is gone, and the numbers behind it close the hole."""
+    """A decision is removed, and the later numbers close the gap."""
     name, frames = some_log(members, rng)
     gone = rng.randrange(len(frames))
     del frames[gone]
@@ -151,7 +151,7 @@ def left_out_and_renumbered(members: Members, rng: random.Random) -> tuple[Membe
 
 
 def note_forged(members: Members, rng: random.Random) -> tuple[Members, set[str]]:
-    """Another root under the right key's name, by another key."""
+    """Another root, under the right key's name and signed by another key."""
     note = Note.parse(members["note"]).checkpoint
     forger = SignerKey(note.origin, rng.randbytes(32))
     return members | {"note": signed_note(Checkpoint(note.origin, note.size, rng.randbytes(32)), forger)}, {
@@ -178,9 +178,7 @@ MUTATIONS: tuple[Mutation, ...] = (
 )
 
 
-def test_every_alteration_is_found_and_the_step_named_is_the_one_that_was_touched(
-    untouched: Honest, tmp_path: Path
-):
+def test_every_alteration_is_found_and_the_named_step_is_the_altered_one(untouched: Honest, tmp_path: Path):
     members, key = untouched
     rng = random.Random(1)
     missed: list[str] = []
@@ -198,20 +196,20 @@ def test_every_alteration_is_found_and_the_step_named_is_the_one_that_was_touche
     assert len(named_wrong) <= (1 - NAMED_RIGHT_MIN) * COUNT, named_wrong
 
 
-def test_a_bundle_that_was_touched_nowhere_is_never_accused(untouched: Honest, tmp_path: Path):
+def test_an_unaltered_bundle_is_never_accused(untouched: Honest, tmp_path: Path):
     members, key = untouched
     rng = random.Random(2)
-    for _ in range(max(3, COUNT // 10)):  # packed anew, in another order
+    for _ in range(max(3, COUNT // 10)):  # packed again, in another order
         names = list(members)
         rng.shuffle(names)
         path = written(tmp_path / "b", {name: members[name] for name in names})
         assert first_half(path, key.verifier, earlier=members["note"]) == ""
 
 
-def test_an_epoch_that_the_tree_leaves_out_must_not_stand_in_the_bundle(
+def test_an_epoch_that_the_tree_does_not_cover_must_not_be_in_the_bundle(
     honest: tuple[Members, SignerKey], tmp_path: Path
 ):
-    """Epochs are not hashed, so whatever stood there would be believed by who reads it."""
+    """Epochs are not hashed, so a reader would believe any value there."""
     members, key = honest
     need = rb'"need":\{"inputs":\[(\d+),0,'
     altered = re.sub(need, rb'"need":{"inputs":[\1,7,', members["log/scores"], count=1)
@@ -219,9 +217,9 @@ def test_an_epoch_that_the_tree_leaves_out_must_not_stand_in_the_bundle(
     assert first_half(written(tmp_path / "b", members | {"log/scores": altered}), key.verifier) == "scores"
 
 
-def test_a_bundle_of_a_rotated_key_is_found_altered_by_the_old_key_too(tmp_path: Path):
-    """The mutations again, on a log with a rotation in it; and the right tree, signed by the key that is in force no
-    more, however the manifest names it.
+def test_alterations_are_found_by_the_old_key_too_after_a_rotation(tmp_path: Path):
+    """The mutations again, on a log with a rotation; and the right tree, signed by the key that is no longer in force,
+    however the manifest names it.
     """
     with_keys(tmp_path, NEW)
     with zipfile.ZipFile(bundle_of(tmp_path, rotated_log(), 1)) as archive:

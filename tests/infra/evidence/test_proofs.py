@@ -27,7 +27,7 @@ def settings(folder: Path) -> Settings:
 
 @pytest.fixture(scope="module")
 def scored() -> list[tuple[str, dict[str, int]]]:
-    """(prediction, units) of the first checkpoint's time, as the log has them."""
+    """(prediction, units) in the first checkpoint's time, from the log."""
     return [
         (prediction_id(event.data.input_id, event.data.scope_key, entry.model_id), entry.units)
         for event in whole_log().events("scores")[:40]
@@ -93,6 +93,6 @@ def test_a_proof_needs_all_its_parts_one_tree_and_the_right_key(
         proved(b"", [KEY.verifier])
 
 
-def test_what_is_not_known_cannot_be_proved(tmp_path: Path):
+def test_an_unknown_prediction_cannot_be_proved(tmp_path: Path):
     with pytest.raises(OperatorError, match="know nothing"):
         proof_of(tmp_path, "inp/BTCUSDT/1/60s/nobody")

@@ -1,4 +1,6 @@
-"""Posted questions before a stranger: bundles hold, and every answer is proved, whichever round it stands in."""
+"""Posted questions before an independent verifier: bundles pass, and every answer can be proved, whichever round has
+it.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +35,14 @@ SCORED = {"again~2/question/slow": [937_500_000], "corrected/question/slow": [43
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_bundles_of_questions_hold(tmp_path: Path, number: int):
-    """The second one's windows reach back to a period whose scores were corrected later."""
+def test_bundles_of_questions_pass(tmp_path: Path, number: int):
+    """The second bundle's windows reach back to a period whose scores were corrected later."""
     code, output = judged(bundle_of(tmp_path, questioned_log(), number))
     assert code == 0, output
 
 
-def test_an_answer_that_was_handed_in_to_an_open_question_is_in_no_bundle(tmp_path: Path):
-    """The bundle of an older checkpoint holds the commands that came since, and everybody may read it."""
+def test_a_handed_in_answer_to_an_open_question_is_in_no_bundle(tmp_path: Path):
+    """The bundle of an older checkpoint contains the later commands, and everybody may read it."""
     log = MemoryLog({topic: list(records) for topic, records in questioned_log().topics.items()})
     answer = SubmittedAnswer(
         question_id="open", scope_key="question", output=msgspec.Raw(b'{"value":0.31415927}')
@@ -58,7 +60,7 @@ def test_an_answer_that_was_handed_in_to_an_open_question_is_in_no_bundle(tmp_pa
     assert code == 0, output
 
 
-def test_of_a_model_the_answers_that_do_not_count_are_told_too(tmp_path: Path):
+def test_the_answers_of_a_model_that_do_not_count_are_listed_too(tmp_path: Path):
     path = bundle_of(tmp_path, questioned_log(), 0)
     code, output = judged(path, "--model", "hand", "--json")
     assert code == 0

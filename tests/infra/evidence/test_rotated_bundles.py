@@ -1,4 +1,4 @@
-"""Bundles of a node whose key was rotated: who trusts the old key follows to the new one, and to no other."""
+"""Bundles of a node whose key was rotated: a verifier that trusts the old key accepts the new one, and no other."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def members_of(path: Path) -> dict[str, bytes]:
 
 
 def first_half(path: Path, *keys: SignerKey, earlier: bytes | None = None) -> tuple[str, str]:
-    """(the step that does not hold, why); ("", the signers) where all do."""
+    """(the step that fails, why); ("", the signers) if all pass."""
     signers = ""
     try:
         for step in judge_bundle(BundleFile(path), Trust(tuple(key.verifier for key in keys), earlier)):
@@ -49,13 +49,13 @@ def first_half(path: Path, *keys: SignerKey, earlier: bytes | None = None) -> tu
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, bytes]]:
-    """Of the first three checkpoints, by one node."""
+    """The bundles of the first three checkpoints, by one node."""
     folder = tmp_path_factory.mktemp("rotated")
     with_keys(folder, NEW)
     return [members_of(bundle_of(folder, rotated_log(), number)) for number in range(3)]
 
 
-def test_the_old_key_is_followed_to_the_new_one_from_the_rotation_on(
+def test_the_old_key_leads_to_the_new_one_from_the_rotation_on(
     bundles: list[dict[str, bytes]], tmp_path: Path
 ):
     before, after, last = (written(tmp_path / f"{n}", members) for n, members in enumerate(bundles))
@@ -66,7 +66,7 @@ def test_the_old_key_is_followed_to_the_new_one_from_the_rotation_on(
     assert first_half(before, NEW)[0] == first_half(after, STRANGER)[0] == "note"
 
 
-def test_an_earlier_note_by_the_old_key_is_gone_on_from_and_one_by_a_stranger_is_not(
+def test_an_earlier_note_by_the_old_key_is_accepted_and_one_by_a_stranger_is_not(
     bundles: list[dict[str, bytes]], tmp_path: Path
 ):
     last = written(tmp_path / "b", bundles[2])
@@ -75,7 +75,7 @@ def test_an_earlier_note_by_the_old_key_is_gone_on_from_and_one_by_a_stranger_is
             assert first_half(last, *trusted, earlier=earlier)[0] == ""
     second = Note.parse(bundles[1]["note"]).checkpoint
     for key, checkpoint in (
-        (OLD, second),  # the old key signs no tree with the rotation in it
+        (OLD, second),  # the old key signs no tree that contains the rotation
         (STRANGER, Note.parse(bundles[0]["note"]).checkpoint),
         (OLD, Checkpoint("coordinator/btc-up", 7, b"r" * 32)),
     ):
@@ -83,7 +83,7 @@ def test_an_earlier_note_by_the_old_key_is_gone_on_from_and_one_by_a_stranger_is
 
 
 def test_a_note_by_the_old_key_after_the_rotation_is_refused(bundles: list[dict[str, bytes]], tmp_path: Path):
-    """Whoever stole the old key signs with it."""
+    """A thief of the old key signs with it."""
     stolen = signed_note(Note.parse(bundles[1]["note"]).checkpoint, OLD)
     path = written(tmp_path / "b", bundles[1] | {"note": stolen})
     for trusted in ((OLD,), (NEW,), ()):
@@ -95,7 +95,7 @@ def test_a_note_by_the_old_key_after_the_rotation_is_refused(bundles: list[dict[
 
 
 @pytest.mark.parametrize("signature", [GOOD.old_signature, GOOD.new_signature])
-def test_a_log_with_a_rotation_that_one_key_signed_is_refused_though_its_tree_is_whole(
+def test_a_log_with_a_rotation_that_one_key_signed_is_refused_although_its_tree_is_valid(
     tmp_path: Path, signature: str
 ):
     log = rotated_log()
@@ -109,7 +109,7 @@ def test_a_log_with_a_rotation_that_one_key_signed_is_refused_though_its_tree_is
     assert "key did not sign it" in why
 
 
-def test_a_whole_bundle_after_the_rotation_holds_at_every_step(tmp_path: Path):
+def test_a_whole_bundle_after_the_rotation_passes_at_every_step(tmp_path: Path):
     with_keys(tmp_path, NEW)
     policy = tmp_path / "policy"
     policy.write_text(f"{OLD.verifier}\n")
@@ -126,14 +126,14 @@ def test_no_secret_key_is_in_a_bundle_or_in_the_log(bundles: list[dict[str, byte
         assert not any(secret in text or seed in text for text in texts)
 
 
-def test_a_node_without_the_key_in_force_signs_nothing_and_says_where_it_is_looked_for(tmp_path: Path):
+def test_a_node_without_the_key_in_force_signs_nothing_and_says_where_it_looked(tmp_path: Path):
     data_dir = with_keys(tmp_path)
     with pytest.raises(OperatorError, match=r"evidence/keys does not hold it.*rotate-key"):
         bundle_of(tmp_path, rotated_log(), 1)
     assert [path.name for path in (data_dir / "evidence/notes").iterdir()] == ["1"]
 
 
-def test_a_prediction_is_proved_to_who_trusts_the_old_key(tmp_path: Path):
+def test_a_prediction_is_proved_to_a_verifier_that_trusts_the_old_key(tmp_path: Path):
     with_keys(tmp_path, NEW)
     settings = Settings(crunch_id="btc-up", data_dir=tmp_path / "node")
     log = rotated_log()
@@ -145,7 +145,7 @@ def test_a_prediction_is_proved_to_who_trusts_the_old_key(tmp_path: Path):
     for prediction in (
         scored[0],
         scored[len(scored) // 2],
-    ):  # the newest tree holds both, and its key is the new one
+    ):  # the latest tree contains both, and its key is the new one
         path = tmp_path / "proof.txt"
         asyncio.run(write_proof(settings, MemorySource(log), prediction, path))
         content = path.read_bytes()

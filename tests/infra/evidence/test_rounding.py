@@ -1,4 +1,6 @@
-"""Logs of a node whose `exp` gave another last digit: one unit is rounding and spreads nowhere, two units are a fault."""
+"""Logs of a node whose `exp` differed in the last digit. One unit is rounding and has no consequences, two units are a
+fault.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,8 @@ from coordinator.streams.snapshots.stage import SnapshotStage
 
 
 def off_by(units: int, rounds: int = 3) -> MemoryLog:
-    """The log whose first scores of some rounds were another by these units when they were recorded, and all that the
-    node's later stages made of them.
+    """The log in which the first scores of some rounds were recorded with this difference in units, and everything that
+    the node's later stages made from them.
     """
     key, archive = applied()["FIRST"]
     contracts = {key: unpack(archive, key)}.__getitem__
@@ -42,7 +44,9 @@ def off_by(units: int, rounds: int = 3) -> MemoryLog:
 
 
 @pytest.mark.parametrize("units", [1, -1])
-def test_scores_that_are_one_unit_off_are_rounding_and_all_that_follows_holds(tmp_path: Path, units: int):
+def test_scores_that_differ_by_one_unit_are_rounding_and_everything_after_them_passes(
+    tmp_path: Path, units: int
+):
     code, output = judged(bundle_of(tmp_path, off_by(units), 0), "--json")
     assert code == 4, output
     result = json.loads(output[output.index("\n{\n") :])
@@ -55,14 +59,14 @@ def test_scores_that_are_one_unit_off_are_rounding_and_all_that_follows_holds(tm
     assert not any("rounding" in step["said"] for step in (snapshots, checkpoint, emission))
 
 
-def test_a_score_that_is_two_units_off_is_different(tmp_path: Path):
+def test_a_score_that_differs_by_two_units_is_different(tmp_path: Path):
     code, output = judged(bundle_of(tmp_path, off_by(2, 1), 0))
     assert code == 1, output
     assert "scores does not hold" in output
 
 
-def test_one_score_that_was_raised_by_a_unit_behind_the_sums_is_different(tmp_path: Path):
-    """A sum is exact: one unit of it is no rounding."""
+def test_one_score_raised_by_a_unit_without_its_sums_is_different(tmp_path: Path):
+    """A sum is exact: a difference of one unit in it is no rounding."""
     log = rotated_log()
     records = [
         re.sub(
@@ -98,7 +102,7 @@ def test_one_score_that_was_raised_by_a_unit_behind_the_sums_is_different(tmp_pa
         (None, 1, False),
     ],
 )
-def test_one_unit_is_told_from_two(recorded: object, computed: object, near: bool):
+def test_one_unit_is_distinguished_from_two(recorded: object, computed: object, near: bool):
     assert is_near(recorded, computed) is near
     assert is_near(computed, recorded) is near
 
@@ -118,11 +122,11 @@ def test_one_unit_is_told_from_two(recorded: object, computed: object, near: boo
     ],
 )
 def test_an_integer_in_a_contracts_own_json_is_exact(kind, field, recorded, computed, rounding):
-    """The outcome of a question is 0 or 1, and who turns it round pays others."""
+    """The outcome of a question is 0 or 1, and inverting it pays others."""
     assert is_rounding(kind, field, recorded, computed) is rounding
 
 
-def test_values_of_another_shape_or_with_one_figure_that_differs_more_are_not_near():
+def test_values_of_another_shape_or_with_a_larger_difference_are_not_near():
     roundings = Roundings()
     assert roundings.near("x", {"a": [1, 2.0]}, {"a": [1, 2.0]})
     assert not roundings.near("x", {"a": [1, 2]}, {"a": [1, 4]})

@@ -1,4 +1,4 @@
-"""A bundle whose contract's package is another than the one that the tree commits to: it is found, and named."""
+"""A bundle whose contract package is not the one that the tree commits to: it is found and named."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> Members:
 
 
 def other_code(archive: Archive) -> Archive:
-    """Another rule in the file, under the meaning that was applied."""
+    """The file has another rule, under the meaning that was applied."""
     files = {
         name: text.replace(b"gap_wait_seconds=600", b"gap_wait_seconds=601")
         for name, text in archive.files.items()
@@ -101,7 +101,7 @@ SECOND = FIRST
 
 
 def test_the_manifest_names_the_versions_that_the_contract_was_applied_with(tmp_path: Path):
-    """They are part of the contract's hash, so the tree commits to them: who names others is found."""
+    """They are part of the contract's hash, so the tree commits to them, and other versions are found."""
     with zipfile.ZipFile(bundle_of(tmp_path, whole_log(WITH_NUMPY))) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     manifest = json.loads(members["manifest.json"])

@@ -36,7 +36,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_each_checkpoint_gets_a_note_and_each_note_goes_on_from_the_one_before(tmp_path: Path):
+def test_each_checkpoint_gets_a_note_and_each_note_extends_the_previous_one(tmp_path: Path):
     files = grown_by(TreeFiles(tmp_path, keys_in(tmp_path)), rows_of(market(1)))
     assert list(files.batches())[::-1] == batches_of(rows_of(market(1)))
     notes = [Note.parse(files.note(batch)) for batch in reversed(list(files.batches()))]
@@ -53,7 +53,7 @@ def test_each_checkpoint_gets_a_note_and_each_note_goes_on_from_the_one_before(t
     assert files.batch_of("ckp_none") is None
 
 
-def test_a_kill_at_any_write_leaves_what_the_next_process_completes(
+def test_a_kill_at_any_write_leaves_a_state_that_the_next_process_completes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     rows = rows_of(market(1))
@@ -85,14 +85,14 @@ def test_a_kill_at_any_write_leaves_what_the_next_process_completes(
     assert kills > 10
 
 
-def test_another_logs_files_are_refused_and_nothing_is_signed(tmp_path: Path):
+def test_files_of_another_log_are_refused_and_nothing_is_signed(tmp_path: Path):
     before = contents(grown_by(TreeFiles(tmp_path, keys_in(tmp_path)), rows_of(market(1))).folder)
     with pytest.raises(OperatorError, match="about another log"):
         grown_by(TreeFiles(tmp_path, keys_in(tmp_path)), rows_of(market(2)))
     assert contents(tmp_path / "evidence") == before
 
 
-def test_the_key_is_made_once_for_its_owner_alone(tmp_path: Path):
+def test_the_key_is_created_once_and_only_its_owner_can_read_it(tmp_path: Path):
     settings = Settings(crunch_id="btc-up", data_dir=tmp_path)
     key = signing_key(settings)
     path = tmp_path / "evidence" / "key"
@@ -104,7 +104,7 @@ def test_the_key_is_made_once_for_its_owner_alone(tmp_path: Path):
     assert signing_key(settings.changed(data_dir=tmp_path / "other")).verifier != key.verifier
 
 
-def test_a_key_that_is_given_wins_and_is_written_nowhere(tmp_path: Path):
+def test_a_key_from_the_settings_takes_precedence_and_is_written_nowhere(tmp_path: Path):
     chosen_key = SignerKey("coordinator/btc-up", os.urandom(32))
     settings = Settings(crunch_id="btc-up", data_dir=tmp_path, evidence_key=chosen_key.secret_text().strip())
     assert signing_key(settings).verifier == chosen_key.verifier

@@ -30,7 +30,7 @@ PREDICT = {
 
 
 def model_source(predict: str) -> str:
-    """A model whose `predict` is these statements."""
+    """A model with these statements in its `predict`."""
     return f"""{HEAD}
 class Model(TrackerBase):
     def predict(self, subject, horizon_seconds, step_seconds):
@@ -50,7 +50,7 @@ async def gather_notices(
     gateway: RunnerClientGateway,
     until: Callable[[list[ModelNotice]], bool],
 ) -> list[ModelNotice]:
-    """Collect notices until the list satisfies `until`."""
+    """Collects notices until the list satisfies `until`."""
     collected: list[ModelNotice] = []
     async with limit():
         while not until(collected):
@@ -76,7 +76,7 @@ class Stage:
         return child.pid
 
     async def seen(self, *model_ids: str) -> list[ModelNotice]:
-        """Wait until each of these can be called."""
+        """Waits until each of these can be called."""
         return await gather_notices(
             self.gateway, lambda all_: set(model_ids) <= {n.info.model_id for n in all_ if n.change == "seen"}
         )

@@ -1,4 +1,4 @@
-"""An orchestrator whose host says nothing more, while the connection to it looks open. `tests/hosts` cuts real cables."""
+"""An orchestrator whose host stops sending, while the connection to it looks open. `tests/hosts` cuts real cables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from coordinator.streams.net.outbound import open_socket
 
 
 class Valve:
-    """A way to a server through which nothing comes while it is shut."""
+    """A connection to a server through which nothing passes while it is shut."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -50,7 +50,7 @@ class Valve:
 
 @pytest.fixture
 async def way() -> AsyncIterator[tuple[Valve, Answering]]:
-    """A valve before an orchestrator, and the gateway's question through it."""
+    """A valve before an orchestrator, and the gateway's probe through it."""
 
     async def stand(connection: ServerConnection) -> None:
         await connection.wait_closed()
@@ -76,14 +76,14 @@ async def test_an_open_connection_that_answers_nothing_is_not_connected_until_it
     assert answering.connected
     monkeypatch.setattr(orchestrator, "ANSWER_SECONDS_MAX", 0.3)
     valve.shut()
-    assert answering.connected  # nobody was told
+    assert answering.connected  # no model was reported
     await asyncio.gather(answering.ask(), answering.ask())
     assert not answering.connected
     valve.open()
     await until(lambda: answering.connected)
 
 
-async def test_a_connection_that_ends_during_the_question_is_not_connected(way: tuple[Valve, Answering]):
+async def test_a_connection_that_ends_during_the_probe_is_not_connected(way: tuple[Valve, Answering]):
     valve, answering = way
     valve.shut()
     asking = asyncio.create_task(answering.ask())
@@ -91,5 +91,5 @@ async def test_a_connection_that_ends_during_the_question_is_not_connected(way: 
     answering._socket.websocket.transport.abort()
     await asking
     assert not answering.connected
-    await answering.ask()  # of none there is nothing to ask
+    await answering.ask()  # without a connection there is nothing to probe
     assert not answering.connected

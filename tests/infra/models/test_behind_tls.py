@@ -93,7 +93,9 @@ async def test_a_model_behind_mutual_tls_answers_and_one_with_a_forged_wallet_is
 async def test_a_coordinator_of_another_authority_reaches_no_model(authority: Authority, tmp_path: Path):
     other = Authority(tmp_path / "other", "another authority")
     other.issue("tls", rsa_key=True)
-    (other.folder / "ca.crt").write_bytes(authority.file.read_bytes())  # it trusts them, they do not trust it
+    (other.folder / "ca.crt").write_bytes(
+        authority.file.read_bytes()
+    )  # it trusts them, and they do not trust it
     wallet = Wallet()
     model, server, state = secure_model(authority, "good", wallet, wallet.pubkey, HOTKEY)
     try:
@@ -108,7 +110,7 @@ async def test_a_coordinator_of_another_authority_reaches_no_model(authority: Au
         server.stop(None)
 
 
-async def test_models_behind_tls_are_said_to_be_so_where_no_certificate_was_named(
+async def test_models_behind_tls_are_named_as_such_if_no_certificate_is_configured(
     authority: Authority, caplog: pytest.LogCaptureFixture
 ):
     wallet = Wallet()
@@ -123,7 +125,7 @@ async def test_models_behind_tls_are_said_to_be_so_where_no_certificate_was_name
         server.stop(None)
 
 
-async def test_a_gateway_lets_calls_through_that_carry_our_token(
+async def test_a_gateway_accepts_calls_with_our_token(
     authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", str(authority.file))
@@ -151,7 +153,7 @@ async def test_a_gateway_lets_calls_through_that_carry_our_token(
         closed_server.stop(None)
 
 
-async def test_files_that_hold_no_certificate_or_key_are_the_operators_to_change(
+async def test_files_without_a_certificate_or_key_are_the_operators_to_change(
     authority: Authority, tmp_path: Path
 ):
     for name in ("ca.crt", "tls.crt", "tls.key"):

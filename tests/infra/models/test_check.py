@@ -1,4 +1,4 @@
-"""`coordinator models check`: every way to be wrong through a real child, and what the participant is told."""
+"""`coordinator models check`: every way to be wrong, tried in a real child, and the message to the participant."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from coordinator.cli.up_plan import example_models
 GOOD = model_source(PREDICT["good"])
 
 FAULTS = {
-    # source of main.py: the row that fails, the reason, what the model printed
+    # source of main.py: the row that fails, the reason, the model's output
     "raises in predict": (
         model_source("raise RuntimeError('no')"),
         "predict() for 60s",
@@ -82,7 +82,7 @@ def check(*arguments: object):
 
 
 @pytest.mark.parametrize(("source", "row", "reason", "printed"), FAULTS.values(), ids=FAULTS)
-def test_the_first_fault_is_told_with_its_reason_and_what_the_model_printed(
+def test_the_first_fault_is_reported_with_its_reason_and_the_models_output(
     tmp_path: Path, source, row, reason, printed
 ):
     seconds = 1.5 if reason == "no answer within" else 60  # no other fault waits for its deadline
@@ -117,7 +117,7 @@ def test_the_example_models_are_all_ready_with_candles_of_a_file(tmp_path: Path)
     assert result.output.count("ready to submit") >= 7
 
 
-def test_of_several_models_each_is_told_and_one_fault_is_exit_one(tmp_path: Path):
+def test_each_of_several_models_is_reported_and_one_fault_is_exit_code_1(tmp_path: Path):
     write_model(tmp_path, "bad", model_source(PREDICT["nan"]))
     write_model(tmp_path, "good", GOOD)
     result = check(tmp_path, "--rounds", 1)
@@ -134,14 +134,16 @@ def test_of_several_models_each_is_told_and_one_fault_is_exit_one(tmp_path: Path
         ([".", "--candles", "nothing.csv"], "no model in"),
     ],
 )
-def test_a_mistake_of_ours_is_one_line_and_exit_two(tmp_path: Path, monkeypatch, arguments, complaint):
+def test_a_mistake_of_the_caller_is_one_line_and_exit_code_2(
+    tmp_path: Path, monkeypatch, arguments, complaint
+):
     monkeypatch.chdir(tmp_path)
     result = check(*arguments)
     assert result.exit_code == 2, result.output
     assert complaint in result.output
 
 
-def test_a_contract_that_asks_nothing_about_the_subject_says_so(tmp_path: Path, monkeypatch):
+def test_a_contract_that_asks_nothing_about_the_subject_is_reported(tmp_path: Path, monkeypatch):
     (tmp_path / "its_contract.py").write_text(
         "from coordinator.streams.contract import *\n"
         "CONTRACT = CrunchContract(scheduled_predictions=[ScheduledPrediction(\n"

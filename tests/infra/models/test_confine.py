@@ -1,4 +1,6 @@
-"""What a model may do to the machine, to the node and to its rivals: tried by a real child, with the kernel's answers."""
+"""What a model can do to the machine, to the node and to other models: tried by a real child, with the kernel's
+answers.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +106,7 @@ def outcome(attempt):
 """
 
 
-async def test_a_model_reaches_neither_the_machine_nor_the_node_nor_its_rivals(
+async def test_a_model_reaches_neither_the_machine_nor_the_node_nor_other_models(
     tmp_path: Path, open_stage: OpenStage
 ):
     models, outside = tmp_path / "models", tmp_path / "wallets.csv"
@@ -161,7 +163,7 @@ async def test_a_model_reaches_neither_the_machine_nor_the_node_nor_its_rivals(
     ],
     ids=["processes", "files"],
 )
-async def test_what_a_model_uses_in_sum_is_bounded(
+async def test_the_total_use_of_a_model_is_bounded(
     tmp_path: Path, open_stage: OpenStage, caplog: pytest.LogCaptureFixture, does: str, why: str
 ):
     source = model_source(f"{does}\n        return {{'value': 1}}")
@@ -187,12 +189,12 @@ def test_the_memory_of_several_processes_is_summed(tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "unreadable"])
-async def test_a_file_that_cannot_be_copied_fails_its_own_model_alone(
+async def test_a_file_that_cannot_be_copied_fails_only_its_own_model(
     tmp_path: Path, open_stage: OpenStage, monkeypatch: pytest.MonkeyPatch, kind: str
 ):
     write_model(tmp_path / "models", "good", model_source(PREDICT["good"]))
     folder = write_model(tmp_path / "models", "odd", model_source(PREDICT["good"]))
-    monkeypatch.chdir(folder)  # a socket's address is short
+    monkeypatch.chdir(folder)  # the address of a socket must be short
     if kind == "pipe":
         os.mkfifo("pipe")
     elif kind == "socket":
@@ -212,9 +214,7 @@ async def test_a_file_that_cannot_be_copied_fails_its_own_model_alone(
 
 
 @pytest.mark.parametrize("leads_to", ["/", "../rival"])
-async def test_weights_that_are_a_link_open_no_other_folder(
-    tmp_path: Path, open_stage: OpenStage, leads_to: str
-):
+async def test_a_link_as_weights_opens_no_other_folder(tmp_path: Path, open_stage: OpenStage, leads_to: str):
     write_model(tmp_path / "models", "rival", model_source(PREDICT["good"]))
     folder = write_model(tmp_path / "models", "curious", model_source(PREDICT["good"]))
     (folder / "resources").symlink_to(leads_to)
@@ -225,7 +225,7 @@ async def test_weights_that_are_a_link_open_no_other_folder(
     assert "resources is a link" in failure.reason
 
 
-async def test_a_fault_of_the_host_itself_stops_one_model_and_holds_up_no_start(
+async def test_a_fault_of_the_host_itself_stops_one_model_and_delays_no_start(
     tmp_path: Path, open_stage: OpenStage, monkeypatch: pytest.MonkeyPatch
 ):
     write_model(tmp_path / "models", "good", model_source(PREDICT["good"]))
@@ -250,13 +250,13 @@ async def test_a_fault_of_the_host_itself_stops_one_model_and_holds_up_no_start(
 @pytest.mark.parametrize(
     ("token", "shown", "state"),
     [
-        ("", None, "STOPPED"),  # each model is sealed from the network: whoever connects is none
+        ("", None, "STOPPED"),  # each model is cut off from the network, so no connection comes from one
         ("secret", "secret", "STOPPED"),
         ("secret", "other", "RUNNING"),
         ("secret", None, "RUNNING"),
     ],
 )
-async def test_a_failure_is_believed_of_the_coordinator_alone(
+async def test_a_failure_report_is_accepted_from_the_coordinator_alone(
     tmp_path: Path, token: str, shown: str | None, state: str
 ):
     write_model(tmp_path / "models", "good", model_source(PREDICT["good"]))
@@ -296,7 +296,7 @@ async def test_where_models_are_not_sealed_a_report_without_a_token_stops_nobody
         await host.stop()
 
 
-def test_what_starts_models_gets_no_secret_of_the_node(monkeypatch: pytest.MonkeyPatch):
+def test_the_process_that_starts_models_gets_no_secret_of_the_node(monkeypatch: pytest.MonkeyPatch):
     for name in (
         "KAFKA_SASL_PASSWORD",
         "WEBHOOK_SECRET",
@@ -310,7 +310,7 @@ def test_what_starts_models_gets_no_secret_of_the_node(monkeypatch: pytest.Monke
     assert set(scrubbed_environment()) <= set(HOST_ENVIRONMENT)
 
 
-async def test_an_old_library_on_the_operators_path_stands_behind_ours_and_is_there_for_models(
+async def test_an_old_library_on_the_operators_path_comes_after_ours_and_is_available_to_models(
     tmp_path: Path, open_stage: OpenStage, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "old" / "google" / "protobuf").mkdir(parents=True)

@@ -1,5 +1,5 @@
-"""Certificates: what the operator names is read at the start, handed to the client library, and refused with the file's
-name when it cannot be. Servers that check them stand in test_behind_tls.
+"""Certificates: the files that the operator names are read at the start and passed to the client library. A file that
+cannot be read is refused by name. Servers that check certificates are in test_behind_tls.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SECURE = ("ca.crt", "tls.crt", "tls.key")
 
 
 def write_certificates(folder: Path) -> None:
-    """A key, and a certificate that it signed itself, under every name that is read."""
+    """A key, and a certificate that it signed itself, under every file name that is read."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "coordinator")])
     now = datetime.now(UTC)
@@ -67,7 +67,7 @@ async def test_what_the_operator_names_reaches_the_client_library(tmp_path: Path
         await gateway.stop()
 
 
-def test_nothing_named_is_plain_text():
+def test_without_certificates_calls_are_in_plain_text():
     assert (_cert_dir("SECURE_CERT_DIR", "", *SECURE), _gateway_key("")) == (None, None)
 
 

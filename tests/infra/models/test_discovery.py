@@ -24,7 +24,7 @@ ONE = HEAD + "class Model(TrackerBase): pass\n"
 
 @pytest.fixture(autouse=True)
 def clean_imports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """A child imports `main` once in its life; these tests do so many times in one process."""
+    """A child imports `main` once in its life. These tests do so many times in one process."""
     monkeypatch.syspath_prepend(str(tmp_path / "m"))
     yield
     for name in ("main", "helper", "lib", "a_train"):
@@ -49,7 +49,7 @@ def test_an_imported_intermediate_base_is_not_taken_for_the_model(tmp_path: Path
     assert find(tmp_path, files).__name__ == "Model"
 
 
-def test_another_model_that_main_imports_for_its_use_is_not_counted(tmp_path: Path):
+def test_another_model_that_main_imports_and_uses_is_not_counted(tmp_path: Path):
     files = {
         "helper.py": HEAD + "class Part(TrackerBase): pass\n",
         "main.py": "from helper import Part\n" + ONE,
@@ -66,7 +66,7 @@ def test_a_model_that_main_only_imports_is_found(tmp_path: Path):
     assert find(tmp_path, {"lib.py": ONE, "main.py": "from lib import Model\n"}).__name__ == "Model"
 
 
-def test_main_decides_alone_so_that_a_training_script_is_not_run(tmp_path: Path):
+def test_main_alone_decides_so_that_a_training_script_is_not_run(tmp_path: Path):
     files = {"main.py": ONE, "a_train.py": "raise RuntimeError('I was run')"}
     assert find(tmp_path, files).__name__ == "Model"
 
@@ -138,6 +138,6 @@ def test_a_wrong_yaml_is_refused_by_name(tmp_path: Path, yaml: str, words: str):
         read_models(tmp_path)
 
 
-def test_a_missing_folder_is_the_operators_to_mend(tmp_path: Path):
+def test_a_missing_folder_is_the_operators_fault(tmp_path: Path):
     with pytest.raises(OperatorError, match="does not exist"):
         read_models(tmp_path / "nowhere")

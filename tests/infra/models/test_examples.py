@@ -1,4 +1,4 @@
-"""The example models: finite, moderate, and of really different minds."""
+"""The example models: finite, moderate, and clearly different from each other."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def new_model(name: str) -> TrackerBase:
 
 
 def market(seed: int, n: int, step: float = 0.001) -> list[dict[str, float]]:
-    """A random walk of `n` minute candles; with step 0 the price never moves."""
+    """A random walk of `n` minute candles. With step 0 the price never moves."""
     rng = random.Random(seed)
     price, candles = 100.0, []
     for index in range(n):
@@ -80,7 +80,7 @@ def test_every_answer_is_finite_and_moderate(name: str, candles: list[dict[str, 
         assert abs(value) <= 0.25
 
 
-def test_no_two_examples_are_of_one_mind():
+def test_no_two_examples_answer_alike():
     answers = {
         entry.folder.name: [asked(new_model(entry.folder.name), w) for w in windows()] for entry in ENTRIES
     }
@@ -90,7 +90,7 @@ def test_no_two_examples_are_of_one_mind():
             assert min(values) < 0 < max(values), name
 
 
-def test_before_the_first_tick_there_is_no_opinion_but_an_answer():
+def test_before_the_first_tick_an_example_answers_without_an_opinion():
     for entry in ENTRIES:
         assert abs(new_model(entry.folder.name).predict("BTCUSDT", 60, 15)["value"]) <= 0.02
 

@@ -1,4 +1,4 @@
-"""What holds for every gateway: the fake behaves as the real one where a stage can tell."""
+"""Tests of every gateway: the fake behaves like the real one where a stage can see it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def scripted(name: str) -> Any:
 async def gateway(
     request: pytest.FixtureRequest, tmp_path: Path, open_stage: OpenStage
 ) -> tuple[ModelGateway, list[ModelNotice]]:
-    """A gateway with the four models, and the notices up to when all can be called."""
+    """A gateway with the four models, and the notices until all can be called."""
     if request.param == "fake":
         fake = FakeGateway({name: scripted(name) for name in NAMES})
         await fake.start()
@@ -54,7 +54,7 @@ async def gateway(
     return stage.gateway, await gather_notices(stage.gateway, lambda all_: len(all_) >= len(NAMES))
 
 
-async def test_every_gateway_keeps_the_contract(gateway: tuple[ModelGateway, list[ModelNotice]]):
+async def test_every_gateway_keeps_the_contract_of_the_port(gateway: tuple[ModelGateway, list[ModelNotice]]):
     models, notices = gateway
     assert [notice.change for notice in notices] == ["seen"] * 4
     assert {notice.info.model_id for notice in notices} == set(NAMES)
@@ -83,7 +83,7 @@ async def test_every_gateway_keeps_the_contract(gateway: tuple[ModelGateway, lis
     assert [reply.outcome for reply in late.values()] == [Outcome.DEADLINE, Outcome.ABSENT]
 
 
-async def test_the_fakes_notices_are_the_tests_to_give():
+async def test_the_fakes_notices_are_the_tests_to_send():
     fake = FakeGateway({"a": lambda _method, _arguments: Outcome.CRASHED})
     fake.recover("a")
     assert (await fake.call("predict", ASK, 1.0, ["a"]))["a"].outcome is Outcome.ABSENT

@@ -37,7 +37,7 @@ TICK = {"symbol": "BTCUSDT", "asof_ts": 60_000, "candles": []}
 
 
 AT_WORK = "import time; time.sleep(100)"
-"""Longer than any test lasts: it is at work whenever the test looks, however busy the machine is."""
+"""Longer than any test lasts, so that it is still working whenever the test looks, however busy the machine is."""
 
 
 async def ask(stage: Stage, *model_ids: str, timeout_seconds: float = LIMIT_SECONDS) -> dict[str, ModelReply]:
@@ -45,12 +45,12 @@ async def ask(stage: Stage, *model_ids: str, timeout_seconds: float = LIMIT_SECO
 
 
 def assert_ended_in_the_call(reply: ModelReply) -> None:
-    """Its broken connection is told by gRPC or by the host, whoever is first."""
+    """gRPC or the host reports its broken connection, whichever is first."""
     assert reply.outcome in {Outcome.CRASHED, Outcome.ABSENT}
     assert reply.fault == "model"
 
 
-async def test_each_kind_of_model_ends_in_its_own_outcome(tmp_path: Path, open_stage: OpenStage):
+async def test_each_kind_of_model_has_its_own_outcome(tmp_path: Path, open_stage: OpenStage):
     for name, predict in (PREDICT | {"slow": AT_WORK}).items():
         write_model(tmp_path / "models", name, model_source(predict))
     stage = await open_stage(tmp_path / "models", Limits(memory_limit_mb=1024, call_limit_seconds=100.0))
@@ -83,7 +83,7 @@ async def test_each_kind_of_model_ends_in_its_own_outcome(tmp_path: Path, open_s
     assert math.isnan(replies["nan"].output["value"])
     assert "RuntimeError: no" in (stage.log_dir / "raises.log").read_text()
 
-    # What failed in one call does not follow a model into the next; who is at work still is busy.
+    # A failed call does not affect a model's next call. A model that is still working is busy.
     again = await ask(stage, "good", "raises", "slow", "hungry")
     assert [reply.outcome for reply in again.values()] == [
         Outcome.OK,
@@ -102,7 +102,7 @@ async def test_each_kind_of_model_ends_in_its_own_outcome(tmp_path: Path, open_s
         ("numpy.zeros(3)", "a ndarray cannot be sent: use None, float, int, str, dict or list"),
     ],
 )
-async def test_an_answer_of_numpys_types_fails_and_says_which_type_it_was(
+async def test_an_answer_of_numpy_types_fails_and_names_the_type(
     tmp_path: Path, open_stage: OpenStage, answer: str, says: str
 ):
     write_model(tmp_path / "models", "numpy", f"import numpy\n{model_source(f'return {answer}')}")
@@ -114,9 +114,7 @@ async def test_an_answer_of_numpys_types_fails_and_says_which_type_it_was(
     assert says in reply.detail
 
 
-async def test_nobody_is_called_when_nobody_is_named_or_no_time_is_left(
-    tmp_path: Path, open_stage: OpenStage
-):
+async def test_no_model_is_called_if_none_is_named_or_no_time_is_left(tmp_path: Path, open_stage: OpenStage):
     write_model(tmp_path / "models", "good", model_source(PREDICT["good"]))
     stage = await open_stage(tmp_path / "models")
     await stage.seen("good")
@@ -218,7 +216,7 @@ async def test_a_second_call_finds_a_working_model_busy(tmp_path: Path, open_sta
     assert {reply["slow"].outcome for reply in replies} == {Outcome.OK, Outcome.BUSY}
 
 
-async def test_a_slow_setup_holds_up_no_other_model(tmp_path: Path, open_stage: OpenStage):
+async def test_a_slow_setup_delays_no_other_model(tmp_path: Path, open_stage: OpenStage):
     write_model(tmp_path / "models", "good", model_source(PREDICT["good"]))
     go_on = tmp_path / "go_on"
     waits = f"import pathlib, time\nwhile not pathlib.Path({str(go_on)!r}).exists(): time.sleep(0.05)\n"
@@ -262,7 +260,7 @@ async def test_a_child_sees_a_scrubbed_environment_and_works_on_a_copy(
     assert not (folder / "here").exists()
 
 
-async def test_what_a_model_prints_is_kept_up_to_a_cap(tmp_path: Path, open_stage: OpenStage):
+async def test_the_output_of_a_model_is_kept_up_to_a_limit(tmp_path: Path, open_stage: OpenStage):
     source = model_source("print('x' * 200_000); print('the end'); return 1")
     write_model(tmp_path / "models", "loud", source)
     stage = await open_stage(tmp_path / "models", Limits(log_bytes_max=100_000))
@@ -298,9 +296,7 @@ async def test_the_gateway_finds_a_host_that_comes_up_later(tmp_path: Path):
         await second.stop()
 
 
-async def test_a_round_that_meets_the_death_of_the_host_and_its_return_is_no_models_fault(
-    tmp_path: Path, open_stage: OpenStage
-):
+async def test_a_round_during_a_restart_of_the_host_is_no_models_fault(tmp_path: Path, open_stage: OpenStage):
     go_on = tmp_path / "go_on"
     go_on.touch()
     slow = f"    def __init__(self):\n        import pathlib, time\n        while not pathlib.Path({str(go_on)!r}).exists(): time.sleep(0.05)\n"
@@ -309,11 +305,14 @@ async def test_a_round_that_meets_the_death_of_the_host_and_its_return_is_no_mod
     await stage.seen("good")
     await stage.host.stop()
     go_on.unlink()
-    waits = asyncio.create_task(ask(stage, "good"))  # its channel is closed under it when the host is back
+    waits = asyncio.create_task(ask(stage, "good"))  # its channel is closed when the host is back
     second = ModelHost(tmp_path / "models", CRUNCH_ID, stage.port, tmp_path / "logs")
     await second.start()
     try:
-        replies = [(await waits)["good"], (await ask(stage, "good"))["good"]]  # the second while it is set up
+        replies = [
+            (await waits)["good"],
+            (await ask(stage, "good"))["good"],
+        ]  # the second, during its setup
         assert stage.gateway.connected
         assert [(reply.outcome, reply.fault) for reply in replies] == [(Outcome.ABSENT, "node")] * 2
         go_on.touch()
@@ -350,7 +349,9 @@ async def test_a_host_that_comes_back_with_fewer_models_has_lost_the_others(
         await second.stop()
 
 
-async def test_one_models_failed_authentication_spoils_no_other_answer(tmp_path: Path, open_stage: OpenStage):
+async def test_one_models_failed_authentication_affects_no_other_answer(
+    tmp_path: Path, open_stage: OpenStage
+):
     from model_runner_client.security.wallet_gelegation import AuthError
 
     async def refuse(*_: object, **__: object) -> None:
@@ -368,7 +369,7 @@ async def test_one_models_failed_authentication_spoils_no_other_answer(tmp_path:
 
 
 async def test_a_process_that_forgot_its_setup_is_set_up_again(tmp_path: Path, open_stage: OpenStage):
-    # The model forgets by itself: to the client this looks like a process restarted on the same port.
+    # The model forgets by itself. To the client this looks like a process that was restarted on the same port.
     source = model_source(
         "import gc\n        [setattr(o, '_model', None) for o in gc.get_objects()"
         " if type(o).__name__ == 'DynamicSubclassServicer']"
@@ -383,7 +384,7 @@ async def test_a_process_that_forgot_its_setup_is_set_up_again(tmp_path: Path, o
             await asyncio.sleep(0.05)
 
 
-async def test_a_crash_is_noticed_though_the_model_left_something_running(
+async def test_a_crash_is_noticed_although_the_model_left_something_running(
     tmp_path: Path, open_stage: OpenStage
 ):
     crash = model_source("import os, subprocess; subprocess.Popen(['sleep', '3600']); os._exit(3)")
@@ -395,7 +396,7 @@ async def test_a_crash_is_noticed_though_the_model_left_something_running(
     assert changes(notices, "parent") == ["recovering", "seen"]
 
 
-async def test_what_a_model_started_ends_with_it(tmp_path: Path, open_stage: OpenStage):
+async def test_processes_started_by_a_model_end_with_it(tmp_path: Path, open_stage: OpenStage):
     source = model_source("import subprocess; return subprocess.Popen(['sleep', '3600']).pid")
     write_model(tmp_path / "models", "parent", source)
     stage = await open_stage(tmp_path / "models")
@@ -417,13 +418,13 @@ def run_host(*arguments: str) -> subprocess.Popen[str]:
 
 
 def children_of(pid: int) -> list[int]:
-    """The models' processes: what the host's fork server has forked."""
+    """The models' processes, forked by the host's fork server."""
     (server,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(word) for word in Path(f"/proc/{server}/task/{server}/children").read_text().split()]
 
 
 def zombie(pid: int) -> bool:
-    """Dead, and not yet collected by whoever adopted it."""
+    """Dead, and not yet collected by the process that adopted it."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
@@ -437,9 +438,7 @@ def alive(pid: int) -> bool:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc to find the children")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGKILL, -9)])
-async def test_the_end_of_the_host_is_the_end_of_its_children(
-    tmp_path: Path, number: signal.Signals, code: int
-):
+async def test_the_hosts_children_end_with_it(tmp_path: Path, number: signal.Signals, code: int):
     for name in ("a", "b"):
         write_model(tmp_path / "models", name, model_source(PREDICT["good"]))
     logs = tmp_path / "logs"

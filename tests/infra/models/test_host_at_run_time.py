@@ -1,4 +1,4 @@
-"""Models that come, go, change their names and their code while the host runs, as a coordinator sees it."""
+"""Models that come, go, or change their name or code while the host runs, as a coordinator sees them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def answer(stage: Stage, model_id: str) -> Any:
 
 @pytest.fixture
 async def stage(tmp_path: Path, open_stage: OpenStage, monkeypatch: pytest.MonkeyPatch) -> Stage:
-    """Its host looks at the folder ten times as often as a node's: the tests wait for what it sees."""
+    """Its host looks at the folder ten times as often as a node's, because the tests wait for it."""
     monkeypatch.setattr(host, "LOOK_SECONDS", host.LOOK_SECONDS / 10)
     write_model(tmp_path / "models", "first", model_source(PREDICT["good"]))
     stage = await open_stage(tmp_path / "models")
@@ -69,7 +69,7 @@ async def test_a_new_folder_joins_and_a_removed_one_leaves(stage: Stage, tmp_pat
     assert await answer(stage, "first") == {"value": 0.25}
 
 
-async def test_a_new_name_is_told_and_the_process_stays(stage: Stage, tmp_path: Path):
+async def test_a_new_name_is_announced_and_the_process_stays(stage: Stage, tmp_path: Path):
     pid, deployment = stage.pid("first"), stage.host.models["first"].deployment_id
     (tmp_path / "models/models.yaml").write_text("models: [{folder: first, model_name: renamed}]")
     (notice,) = await gather_notices(stage.gateway, told("first", "seen"))
@@ -86,7 +86,7 @@ async def test_changed_code_is_a_new_deployment_and_the_model_is_never_gone(stag
     assert changes([*notices, *stage.gateway.notices()], "first") == ["seen"]
 
 
-async def test_a_stopped_model_may_try_anew_with_other_code(stage: Stage, tmp_path: Path):
+async def test_a_stopped_model_may_try_again_with_other_code(stage: Stage, tmp_path: Path):
     main = tmp_path / "models/first/main.py"
     await stage.gateway.report_failure("first", "MULTIPLE_FAILED", "it only raises")
     await gather_notices(stage.gateway, told("first", "failed", "left"))
@@ -112,7 +112,7 @@ async def test_an_unusable_models_yaml_changes_nothing(
     yaml.write_text("models: [{folder: first, wallet: misspelt}]")
     write_model(tmp_path / "models", "second", model_source(PREDICT["good"]))
     monkeypatch.setattr(FolderWatch, "look", counted)
-    await until(lambda: looks >= 3)  # what is new is taken at the second look that finds it the same
+    await until(lambda: looks >= 3)  # a change is applied at the second look that finds the same content
     assert list(stage.host.models) == ["first"]
     yaml.unlink()
     await gather_notices(stage.gateway, told("second", "seen"))
@@ -152,7 +152,7 @@ async def get(port: int, path: str) -> tuple[int, bytes]:
     return await asyncio.to_thread(fetch)
 
 
-async def test_the_read_side_fills_the_web_apps_models_page(tmp_path: Path, open_stage: OpenStage):
+async def test_the_read_side_serves_the_web_apps_models_page(tmp_path: Path, open_stage: OpenStage):
     write_model(tmp_path / "models", "good", model_source("print('hello'); return {'value': 0.25}"))
     write_model(tmp_path / "models", "dies", "import os\nos._exit(3)\n")
     stage = await open_stage(tmp_path / "models", Limits(restarts_max=0))
@@ -196,7 +196,7 @@ async def test_the_read_side_fills_the_web_apps_models_page(tmp_path: Path, open
         await read_side.stop()
 
 
-async def test_silent_connections_to_the_read_side_keep_nobody_out(
+async def test_silent_connections_to_the_read_side_do_not_block_others(
     tmp_path: Path, open_stage: OpenStage, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("coordinator.infra.models.host.read_side.CONNECTIONS_MAX", 3)
@@ -211,7 +211,7 @@ async def test_silent_connections_to_the_read_side_keep_nobody_out(
             await asyncio.sleep(0.01)
         silent += [await asyncio.open_connection("127.0.0.1", read_side.port) for _ in range(5)]
         assert (await get(read_side.port, "/models"))[0] == 200
-        assert await silent[0][0].read() == b""  # the oldest made room
+        assert await silent[0][0].read() == b""  # the oldest was closed to make room
     finally:
         for _, writer in silent:
             writer.close()

@@ -1,4 +1,4 @@
-"""What the model host and its models' processes keep in memory: a small machine runs fifty of them."""
+"""Modules in the memory of the model host and its models' processes, since a small machine runs fifty of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The host as a container has it: it listens for others, and tells them the name that the network knows it by."""
+"""The host in a container: it listens for others, and announces the name that the network knows it by."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ASK = ("BTCUSDT", 60, 15)
     ("listen", "announce", "told"),
     [("127.0.0.2", None, "127.0.0.2"), ("127.0.0.1", "localhost", "localhost")],
 )
-async def test_models_are_called_where_the_host_says_that_they_are(tmp_path, listen, announce, told):
+async def test_models_are_called_at_the_address_that_the_host_announces(tmp_path, listen, announce, told):
     write_model(tmp_path / "models", "good", model_source(PREDICT["good"]))
     limits = Limits(listen_address=listen)
     host = ModelHost(tmp_path / "models", CRUNCH_ID, 0, tmp_path / "logs", limits, announce=announce)
@@ -38,7 +38,7 @@ async def test_models_are_called_where_the_host_says_that_they_are(tmp_path, lis
         await host.stop()
 
 
-async def test_it_is_reached_at_the_address_that_it_was_given_and_no_other(tmp_path):
+async def test_it_is_reachable_at_its_given_address_and_no_other(tmp_path):
     write_model(tmp_path / "models", "good", model_source(PREDICT["good"]))
     limits = Limits(listen_address="127.0.0.2")
     host = ModelHost(tmp_path / "models", CRUNCH_ID, 0, tmp_path / "logs", limits)

@@ -21,7 +21,7 @@ from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.settings import Settings
 
 LARGE = "return {'value': 0.5, 'path': [0.1234567] * %d}"
-"""Ten bytes an element where it is recorded, eleven on the wire."""
+"""Ten bytes an element when recorded, eleven on the wire."""
 MODELS = {"fits": 390_000, "exceeds": 410_000, "floods": 900_000}
 
 
@@ -75,5 +75,5 @@ async def test_an_answer_of_nearly_4_mb_is_recorded_and_scored_and_a_larger_one_
     (scored,) = scores.all(ev.RoundScored)
     units = {row.model_id: row.units.get("value") for row in scored.data.entries()}
     assert units == {"exceeds": None, "fits": 195_000 * 10**9, "floods": None}
-    # What scores say of it is small: the answer stands in one record of the log alone.
+    # The record of its scores is small: only one record of the log contains the answer.
     assert len(encode_event(scored)) < 1000

@@ -1,7 +1,7 @@
-"""A backtest's models, in processes behind pipes, come to what the model host's come to: the same folders, both ways.
+"""A backtest's models, in processes behind pipes, give the same results as on the model host, from the same folders.
 
-The host is real, with real gRPC: each model is asked over it and in a backtest's process, with the same inputs, and
-both answers are judged by the node's own function.
+The host is real, with real gRPC. Each model is asked over it and in a backtest's process, with the same inputs, and the
+node's own function judges both answers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from coordinator.streams.predictions.calls import Calls
 
 CONTRACT = DEFAULT.model_copy(update={"deadline_seconds": 30.0, "output_max_bytes": 1000})
 HANG_SECONDS = 2.0
-"""How long the model that hangs is waited for. The others have the contract's time: they are many on few cores."""
+"""The time limit for the model that hangs. The others have the contract's limit, because they are many on few cores."""
 ROUNDS = 3
 MODELS = {
     "keeps_state": "self.n = getattr(self, 'n', 0) + 1; return {'value': self.n / 10}",
@@ -58,7 +58,7 @@ MODELS = {
 }
 SURVIVE = MODELS.keys() - {"hangs", "crashes"}
 ASKED = [MODELS.keys() - {"hangs"}, SURVIVE, SURVIVE]
-"""Who is asked in each round. The one that hangs is asked alone, before them."""
+"""The models asked in each round. The one that hangs is asked alone, before the others."""
 Ended = Mapping[str, tuple[str, str, str, str | None]]
 """model id -> (status, output as JSON, reason, fault)"""
 
@@ -78,7 +78,7 @@ class Model(TrackerBase):
 
 
 def inputs() -> list[InputReceivedData]:
-    """The first ones of a market, as the node cuts it."""
+    """The first inputs of a market, as the node makes them."""
     played = play(CONTRACT, candles([100, 101, 99, 100], start_ms=T0), {})
     return [event.data for event in played.engine.log.events("inputs") if isinstance(event, InputReceived)][
         :ROUNDS
@@ -101,7 +101,7 @@ def opened_for(data: InputReceivedData, names: list[str]) -> RoundOpened:
 
 
 def ended(entries: list[AnswerEntry]) -> Ended:
-    """What happened to its process each says in its own words, the other reasons word for word."""
+    """Each side describes the end of its process in its own words. The other reasons must be equal word for word."""
     return {
         entry.model_id: (
             entry.status,
@@ -156,7 +156,7 @@ async def by_host(stage: Stage, rounds: list[InputReceivedData]) -> list[Ended]:
     return answers
 
 
-async def test_each_kind_of_model_comes_to_the_same_in_a_backtest_and_at_the_host(
+async def test_each_kind_of_model_has_the_same_results_in_a_backtest_and_on_the_host(
     tmp_path: Path, open_stage: OpenStage
 ):
     for name, predict in MODELS.items():
@@ -167,7 +167,8 @@ async def test_each_kind_of_model_comes_to_the_same_in_a_backtest_and_at_the_hos
     await stage.seen(*MODELS)
     at_the_host = await by_host(stage, rounds)
     in_a_backtest = by_backtest(tmp_path, rounds)
-    # A host may see that a process has gone before the call to it fails. Then it is absent, by its own fault all the same.
+    # A host may notice that a process has gone before the call to it fails. The model is then absent, also by its own
+    # fault.
     if at_the_host[1]["crashes"][2] == "ABSENT":
         assert in_a_backtest[1]["crashes"][2] == "CRASHED"
         at_the_host[1] = {**at_the_host[1], "crashes": in_a_backtest[1]["crashes"]}

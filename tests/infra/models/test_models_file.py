@@ -1,4 +1,4 @@
-"""models.yaml and the folders beside it: every value as it was written, and nothing left out without a word."""
+"""models.yaml and the folders beside it: every value as it was written, and nothing is left out silently."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_active_is_what_yaml_calls_true_or_false(models: Path, written: str):
         ("models:\n  - folder: good\n    model_id: " + "x" * 200 + "\n", "at most 128"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_by_name(models: Path, text: str, says: str):
+def test_nonsensical_values_are_refused_by_name(models: Path, text: str, says: str):
     (models / "models.yaml").write_text(text)
     with pytest.raises(OperatorError, match="(?s)" + says.replace("(", r"\(").replace("*", r"\*")):
         read_models(models)
@@ -97,7 +97,7 @@ def test_a_file_with_a_byte_order_mark_and_a_wallet_is_read(models: Path):
     assert [model.wallet_pubkey for model in read_models(models)] == [WALLET]
 
 
-def test_a_folder_whose_name_is_no_id_is_named_as_left_out_and_taken_once_it_has_one(models: Path):
+def test_a_folder_whose_name_is_no_id_is_reported_as_left_out_and_used_after_a_rename(models: Path):
     (models / "notes").mkdir()
     assert [model.model_id for model in read_models(models)] == ["good"]
     assert [sentence.split("'")[1] for sentence in left_out(models)] == [
@@ -118,7 +118,7 @@ def test_a_folder_whose_name_is_no_id_is_named_as_left_out_and_taken_once_it_has
     "name", ["model_id", "model_name", "cruncher_id", "cruncher_name", "wallet_pubkey", "hotkey"]
 )
 @pytest.mark.parametrize("written", ["null", "Null", "NULL", "~", "[]", "[a]", "{}", "{a: b}"])
-def test_what_is_no_text_is_refused_with_its_name_and_line(models: Path, name: str, written: str):
+def test_other_types_than_text_are_refused_with_name_and_line(models: Path, name: str, written: str):
     (models / "models.yaml").write_text(f"models:\n  - folder: good\n    {name}: {written}\n")
     with pytest.raises(OperatorError, match=rf"models\.yaml cannot be used: {name} at line 3 is "):
         read_models(models)
@@ -127,12 +127,12 @@ def test_what_is_no_text_is_refused_with_its_name_and_line(models: Path, name: s
 @pytest.mark.parametrize(
     ("written", "read"), [("'null'", "null"), ("true", "true"), ("1.5", "1.5"), ("", "good")]
 )
-def test_quoted_it_is_a_text_and_nothing_is_as_good_as_left_out(models: Path, written: str, read: str):
+def test_a_quoted_value_is_text_and_an_empty_one_counts_as_missing(models: Path, written: str, read: str):
     (models / "models.yaml").write_text(f"models:\n  - folder: good\n    model_id: {written}\n")
     assert [model.model_id for model in read_models(models)] == [read]
 
 
-def test_a_file_by_the_other_usual_ending_is_not_passed_over(models: Path):
+def test_a_file_with_the_other_usual_ending_is_not_ignored(models: Path):
     (models / "models.yml").write_text("models: []\n")
     with pytest.raises(OperatorError, match=r"models\.yml is not read: call it models\.yaml"):
         read_models(models)

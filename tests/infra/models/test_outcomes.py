@@ -1,4 +1,4 @@
-"""From what came over gRPC to outcomes, and from its announcements to notices."""
+"""From gRPC responses to outcomes, and from gRPC announcements to notices."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def response(code: str = "SUCCESS", message: str = "", answer: Variant | None = 
         ("", Outcome.MODEL_FAILED),
     ],
 )
-def test_a_failed_call_says_what_the_models_process_said(code: str, outcome: Outcome):
+def test_a_failed_call_has_the_message_of_the_models_process(code: str, outcome: Outcome):
     reply = reply_from_response("1", "1_1", response(code, "ValueError: no"), 100, 7)
     assert (reply.outcome, reply.fault, reply.exec_time_us) == (outcome, "model", 7)
     assert "ValueError: no" in reply.detail
 
 
-def test_what_a_tick_returns_is_not_even_decoded():
+def test_the_return_value_of_a_tick_is_not_decoded():
     reply = reply_from_response("1", "1_1", response(answer=Variant(type=99, value=b"x")), 0, 7)
     assert (reply.outcome, reply.output) == (Outcome.OK, None)
 
@@ -66,12 +66,12 @@ def test_what_a_tick_returns_is_not_even_decoded():
         (Variant(type=VariantType.JSON, value=b" " * 10_000), Outcome.TOO_BIG),
     ],
 )
-def test_an_answer_that_cannot_be_read_is_the_models(answer: Variant, outcome: Outcome):
+def test_an_answer_that_cannot_be_read_is_the_models_fault(answer: Variant, outcome: Outcome):
     reply = reply_from_response("1", "1_1", response(answer=answer), 100, 7)
     assert (reply.outcome, reply.output, reply.fault) == (outcome, None, "model")
 
 
-def test_a_reply_without_its_fault_cannot_be_made():
+def test_a_reply_without_its_fault_cannot_be_created():
     with pytest.raises(ValueError, match="a reply CRASHED with fault None"):
         ModelReply("1", "1_1", Outcome.CRASHED)
     with pytest.raises(ValueError, match="a reply OK with fault model"):
@@ -134,7 +134,7 @@ def test_the_end_of_a_replaced_deployment_is_not_the_end_of_the_model():
     assert story(announced) == [("seen", "a_1"), ("seen", "a_2")]
 
 
-def test_a_setup_that_ends_after_its_deployment_was_replaced_says_nothing():
+def test_a_setup_that_ends_after_its_deployment_was_replaced_is_ignored():
     announced = AnnouncedModels()
     announced.announced(state("RUNNING", 1))
     announced.announced(state("RUNNING", 2))
@@ -148,7 +148,7 @@ def test_of_two_deployments_in_one_list_the_later_counts():
     assert AnnouncedModels().latest_of_each([later, state("RUNNING", 1), other]) == [later, other]
 
 
-def test_a_model_that_fails_its_setup_is_named_failed_and_left():
+def test_a_model_that_fails_its_setup_is_reported_as_failed_and_left():
     announced = AnnouncedModels()
     announced.announced(state("RUNNING", 1))
     announced.failed("a", "a_1", "BAD_IMPLEMENTATION", "")
@@ -156,7 +156,7 @@ def test_a_model_that_fails_its_setup_is_named_failed_and_left():
     assert story(announced) == [("seen", "a_1"), ("failed", "a_1"), ("left", "a_1")]
 
 
-def test_who_is_missing_from_a_new_list_has_left():
+def test_a_model_missing_from_a_new_list_has_left():
     announced = AnnouncedModels()
     for model_id in ("a", "b"):
         announced.announced(state("RUNNING", 1, model_id))
@@ -185,7 +185,7 @@ def called(announced: AnnouncedModels) -> None:
         (
             lambda announced: announced.failed("a", "a_1", "CONNECTION_FAILED", ""),
             "node",
-        ),  # never reached: ours perhaps
+        ),  # never reached: perhaps our fault
         (lambda announced: announced.failed("a", "a_1", "BAD_IMPLEMENTATION", ""), "model"),
         (
             lambda announced: (called(announced), announced.announced(state("RUNNING", 2))),
@@ -214,16 +214,16 @@ def called(announced: AnnouncedModels) -> None:
                 announced.announced(state("RUNNING", 2)),
             ),
             "model",
-        ),  # it lived on while its orchestrator was away, and was replaced afterwards
+        ),  # it ran while its orchestrator was away, and was replaced afterwards
     ],
 )
-def test_who_could_have_acted_bears_an_absence(what: Any, fault: str):
+def test_an_absence_is_the_fault_of_whoever_could_have_acted(what: Any, fault: str):
     announced = AnnouncedModels()
     what(announced)
     assert announced.absence("a")[0] == fault
 
 
-def test_a_models_names_are_short_and_printable_and_its_ids_are_as_they_are_or_not_at_all():
+def test_a_models_names_are_short_and_printable_and_its_ids_are_unchanged_or_refused():
     evil = "\x1b[2J" + "x" * 10**6
     message = state("RUNNING", 1, name=evil) | {"more": [[]] * 1000, "port": 7001}
     message["infos"]["more"] = evil

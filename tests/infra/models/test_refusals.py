@@ -1,4 +1,4 @@
-"""A participant whose model meets a rule of the host is told the rule, where its failure is shown."""
+"""A participant whose model violates a rule of the host learns the rule where the failure is shown."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MET = {
 
 
 @linux
-async def test_what_a_model_may_not_is_said_in_plain_words_to_its_author(tmp_path, open_stage: OpenStage):
+async def test_a_forbidden_action_is_explained_to_the_author_in_plain_words(tmp_path, open_stage: OpenStage):
     names = {f"m{number}": case for number, case in enumerate(MET.values())}
     for name, (statement, _) in names.items():
         write_model(tmp_path / "models", name, model_source(f"{statement}; return {{'value': 0.1}}"))
@@ -54,7 +54,7 @@ async def test_at_the_top_of_a_module_it_is_the_reason_of_the_failed_setup(tmp_p
     assert PROCESSES in failed.reason
 
 
-def test_an_error_of_a_models_own_is_told_as_it_is():
+def test_a_models_own_error_is_shown_unchanged():
     assert told(ValueError("x")) == "ValueError: x"
     assert told(FileNotFoundError(2, "No such file", "weights")) == (
         "FileNotFoundError: [Errno 2] No such file: 'weights'"

@@ -1,4 +1,4 @@
-"""Arguments on the wire: JSON is passed on as it stands, and what many models share is encoded once."""
+"""Arguments on the wire: JSON is passed on unchanged, and a value that many models share is encoded once."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def test_a_model_reads_the_same_value_from_json_as_from_the_value(value: Any):
     assert decode_arguments([from_json]) == decode_arguments([from_value])
 
 
-def test_json_goes_out_as_the_log_holds_it():
+def test_json_is_sent_as_it_is_in_the_log():
     payload = b'{"symbol":"BTCUSDT","candles":[{"close":37000.10}]}'
     (argument,) = SharedValues().encode_arguments([msgspec.Raw(payload)])
     assert (argument.data.type, argument.data.value) == (VariantType.JSON, payload)
 
 
 @pytest.mark.parametrize("value", [{"a": [1]}, [1, 2], raw({"a": 1})], ids=["dict", "list", "json"])
-def test_a_value_that_models_share_is_encoded_once_while_it_is_among_the_last(value: Any):
+def test_a_shared_value_is_encoded_once_while_it_is_among_the_latest(value: Any):
     shared = SharedValues()
     first = shared._encode(value)
     assert shared._encode(value) is first

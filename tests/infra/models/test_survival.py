@@ -40,7 +40,9 @@ from coordinator.streams.contract import CrunchContract
 ROUNDS = 3
 GOOD = ("good1", "good2", "good3")
 BUDGET_MS = 2500
-"""Of a round with the bad model: short, since a silent one is waited for, and long for a good one on a busy machine."""
+"""The time of a round with the bad model: short, because a silent model is waited for, and long enough for a good one
+on a busy machine.
+"""
 SCOPES = {"60s": 60, "5m": 300}
 LIMITS = Limits(call_limit_seconds=6.0, restarts_max=100, start_limit_seconds=60.0)
 
@@ -73,7 +75,7 @@ def on_roster(scene: Scene) -> list[str]:
 
 
 async def play(scene: Scene, first: int, count: int = ROUNDS, budget_ms: int = BUDGET_MS) -> None:
-    """Rounds number first .. first + count - 1, each with so much time for its calls."""
+    """Rounds first .. first + count - 1, each with this much time for its calls."""
     for number in range(first, first + count):
         point = T0 + number * MINUTE
         input_received = received(point, scopes=SCOPES)
@@ -162,7 +164,7 @@ SILENT = (BAD["hangs for ever"][0], BAD["slow past the deadline"][0])
 
 
 @pytest.mark.parametrize(("source", "fault", "reason"), BAD.values(), ids=BAD)
-async def test_one_models_fault_stays_its_own(
+async def test_one_models_fault_affects_no_other(
     open_play: OpenPlay, tmp_path: Path, source: str, fault: str | None, reason: str
 ):
     class Wide(CrunchContract.model_fields["output_type"].default):  # type: ignore[misc]
@@ -180,7 +182,7 @@ async def test_one_models_fault_stays_its_own(
 
     check_counts(scene)
     assert [recorded(scene, name) for name in GOOD] == [2 * ROUNDS * len(SCOPES)] * 3
-    if fault is None:  # it never could be asked: reported, and stopped
+    if fault is None:  # it could never be called, so it was reported and stopped
         await scene.until(lambda: "bad" not in on_roster(scene))
         reported = [e for d in scene.decisions("models") for e in d if isinstance(e, ev.ModelFailureReported)]
         assert [event.data.code for event in reported] == [reason]
@@ -190,7 +192,7 @@ async def test_one_models_fault_stays_its_own(
         assert failures
         assert {failure[1] for failure in failures} == {fault}, failures
         assert any(failure[2].startswith(reason) for failure in failures), failures
-    if source in SILENT:  # later it is in a call still, and that is said at once
+    if source in SILENT:  # later it is still in a call, and this is answered at once
         first = next(order for order in final_in_order(scene).values() if "bad" in order)
         assert first[-len(SCOPES) :] == ["bad"] * len(SCOPES), first
 
@@ -228,7 +230,7 @@ async def test_a_rename_and_a_replacement_lose_no_round(open_play: OpenPlay, tmp
     await play(scene, 2, 1, 30_000)
     check_counts(scene)
     assert scene.missed() == []
-    # A round is recorded in parts: the newest answer of each model, in whichever part it stands.
+    # A round is recorded in parts: the latest answer of each model, whichever part contains it.
     newest = {
         entry.model_id: entry for part in scene.answers() for _, entry in part if entry.status == "PENDING"
     }
@@ -237,8 +239,8 @@ async def test_a_rename_and_a_replacement_lose_no_round(open_play: OpenPlay, tmp
 
 
 @pytest.mark.parametrize("seconds", [4, pytest.param(60, marks=pytest.mark.slow)])
-async def test_the_orchestrator_is_gone_for_a_while_and_rounds_go_on(open_play: OpenPlay, seconds: int):
-    """The models live on: only the websocket is gone, as when an orchestrator restarts."""
+async def test_rounds_go_on_while_the_orchestrator_is_away(open_play: OpenPlay, seconds: int):
+    """The models still run. Only the websocket is gone, as when an orchestrator restarts."""
     stage, scene = await open_play(*GOOD)
     await play(scene, 0, 2, 30_000)
     server = stage.host._server
@@ -288,7 +290,7 @@ async def test_without_an_orchestrator_at_the_start_the_node_waits_and_says_so(
         await host.stop()
 
 
-async def test_a_dead_model_in_the_first_list_holds_up_no_other(open_play: OpenPlay):
+async def test_a_dead_model_in_the_first_list_delays_no_other(open_play: OpenPlay):
     stage, _ = await open_play("good1")
     alive = stage.host.models["good1"].on_wire()
     dead = alive | {"model_id": "dead", "deployment_id": "dead_1", "port": "1"}
@@ -304,7 +306,9 @@ async def test_a_dead_model_in_the_first_list_holds_up_no_other(open_play: OpenP
         await gateway.start()
         await scene.start()
         try:
-            await scene.until(lambda: on_roster(scene) == ["good1"])  # the library alone holds it up for 80 s
+            await scene.until(
+                lambda: on_roster(scene) == ["good1"]
+            )  # the library alone would delay it for 80 s
             await play(scene, 0, 2, 30_000)
             check_counts(scene)
             assert recorded(scene, "good1") == 2 * len(SCOPES)
@@ -330,7 +334,7 @@ async def test_one_models_authentication_error_does_not_fail_the_round(open_play
 
 
 async def test_redeploying_during_a_call_is_the_models_own_absence(open_play: OpenPlay, tmp_path: Path):
-    """Else an edit in a hard minute would be a way out of it."""
+    """Otherwise an edit in a difficult minute would be a way to avoid a charge."""
     _, scene = await open_play("good1", "good2")
     assert scene.tenure is not None
     seen, main = scene.tenure.models.models.seen, tmp_path / "models/good2/main.py"
@@ -346,8 +350,8 @@ async def test_redeploying_during_a_call_is_the_models_own_absence(open_play: Op
     assert {fault for _, fault, _ in scene.missed()} == {"model"}, scene.missed()
 
 
-async def test_answers_that_are_bombs_cost_the_node_nothing(open_play: OpenPlay, tmp_path: Path):
-    """Those of the attack: 310 kB of JSON cost a gigabyte, 2.8 MB the worker."""
+async def test_answers_that_expand_enormously_cost_the_node_nothing(open_play: OpenPlay, tmp_path: Path):
+    """Those of the attack: 310 kB of JSON cost a gigabyte, and 2.8 MB killed the worker."""
     bombs = {
         "paths": "return {'value': 0.1, 'k' * 400_000: [0] * 800_000}",
         "lists": "return {'value': 0.1, 'x': [[]] * 300_000}",

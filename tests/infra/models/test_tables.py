@@ -1,4 +1,6 @@
-"""A question with a table, over real gRPC: who asks for the table gets it, and one that is lost stops its round alone."""
+"""A question with a table, over real gRPC: models that ask for the table get it, and a lost table stops its round
+alone.
+"""
 
 from __future__ import annotations
 
@@ -96,11 +98,11 @@ async def test_models_get_the_table_and_a_lost_one_stops_its_round_alone(
         entry = entries[question]
         assert (entry.status, entry.fault) == ("ABSENT", "node")
         assert f"blob {table.blob.sha256} {why}" in entry.reason
-    assert entries["without"].fault == "model"  # it insists on a table, and was asked
+    assert entries["without"].fault == "model"  # it requires a table, and was asked
     await scene.tenure.close()
 
 
-async def test_a_model_that_knows_no_table_is_not_given_one(open_stage: OpenStage, tmp_path: Path):
+async def test_a_model_without_a_parameter_for_tables_gets_none(open_stage: OpenStage, tmp_path: Path):
     source = f"""{HEAD}
 import sys
 

@@ -1,5 +1,5 @@
-"""The orchestrator's websocket as it is on the wire: our host as any coordinator finds it, and our gateway with an
-orchestrator that does not want it.
+"""The orchestrator's websocket on the wire: our host as any coordinator sees it, and our gateway with an orchestrator
+that refuses it.
 """
 
 from __future__ import annotations
@@ -53,22 +53,22 @@ async def test_the_first_message_is_the_whole_list_and_then_come_changes(stage: 
 GARBAGE = ("", "[]", "{", '{"event": "else"}', '{"event": "report_failure", "data": [{}]}')
 
 
-async def test_a_message_that_is_none_changes_nothing(stage: Stage):
+async def test_an_invalid_message_changes_nothing(stage: Stage):
     async with connect(f"ws://127.0.0.1:{stage.port}/{CRUNCH_ID}") as socket:
         await socket.recv()
         for garbage in GARBAGE:
             await socket.send(garbage)
-        await (await socket.ping())  # they were read, and the connection lives
+        await (await socket.ping())  # they were read, and the connection is still open
         assert stage.host.models["good"].state == "RUNNING"
 
 
-async def test_who_asks_for_another_crunch_is_told_and_let_go(stage: Stage):
+async def test_a_request_for_another_crunch_is_answered_and_closed(stage: Stage):
     async with connect(f"ws://127.0.0.1:{stage.port}/another-crunch") as socket:
         assert "another-crunch" in json.loads(await socket.recv())["error"]
         await in_time(socket.wait_closed())
 
 
-async def test_a_plain_request_is_asked_to_upgrade_and_left_open_it_does_not_hold_up_the_hosts_end(
+async def test_a_plain_request_is_told_to_upgrade_and_an_open_one_does_not_delay_the_hosts_end(
     stage: Stage,
 ):
     reader, writer = await asyncio.open_connection("127.0.0.1", stage.port)
@@ -78,10 +78,10 @@ async def test_a_plain_request_is_asked_to_upgrade_and_left_open_it_does_not_hol
     writer.close()
 
 
-async def test_an_orchestrator_that_knows_no_such_crunch_is_asked_now_and_then_and_the_operator_is_told(
+async def test_an_orchestrator_without_this_crunch_is_asked_now_and_then_and_the_operator_is_told(
     caplog: pytest.LogCaptureFixture,
 ):
-    """The library alone connects again at once: several hundred times a second."""
+    """The library alone connects again at once, several hundred times a second."""
     came = 0
 
     async def refuse(connection: ServerConnection) -> None:
@@ -102,7 +102,7 @@ async def test_an_orchestrator_that_knows_no_such_crunch_is_asked_now_and_then_a
     assert gateway.announced is None
 
 
-async def test_what_an_orchestrator_says_that_cannot_be_read_is_passed_over(caplog: pytest.LogCaptureFixture):
+async def test_an_unreadable_message_of_an_orchestrator_is_skipped(caplog: pytest.LogCaptureFixture):
     async def babble(connection: ServerConnection) -> None:
         for text in (
             '{"event": "init"',
@@ -126,7 +126,7 @@ async def test_what_an_orchestrator_says_that_cannot_be_read_is_passed_over(capl
     assert caplog.text.count("cannot be read") == 4
 
 
-async def test_a_report_that_waits_for_an_orchestrator_that_stays_away_stops_nothing(
+async def test_a_report_waiting_for_an_orchestrator_that_stays_away_stops_nothing(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ):
     """Neither the process nor the report is lost, however many tries fail."""
@@ -147,7 +147,7 @@ async def test_a_report_that_waits_for_an_orchestrator_that_stays_away_stops_not
 
 
 async def test_a_list_longer_than_a_megabyte_is_read():
-    """Some three thousand models: the library alone would take no more."""
+    """Some three thousand models. The library alone would accept no more."""
     infos = {"model_name": "x" * 40, "cruncher_id": "w" * 44, "cruncher_name": "y" * 40}
     states = [
         {
