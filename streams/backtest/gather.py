@@ -177,10 +177,13 @@ def asked_at(data: RoundOpenedData) -> int:
 def _number(output: bytes) -> float | None:
     """The `value` of an answer; None if it has none, or one that is no number."""
     try:
-        return msgspec.json.decode(output, type=_Valued).value
+        return _decode_value(output).value
     except msgspec.DecodeError:
         return None
 
 
 class _Valued(msgspec.Struct):
     value: float
+
+
+_decode_value = msgspec.json.Decoder(_Valued).decode

@@ -44,7 +44,7 @@ class CallMethod(_Strict):
     @property
     def asks_performance(self) -> bool:
         """True if a method gets the model's own performance."""
-        return PERFORMANCE in (*self.tick_arguments, *self.predict_arguments)
+        return PERFORMANCE in self.tick_arguments or PERFORMANCE in self.predict_arguments
 
     def tick_values(self, data: Any, subject: str, asof_ts: int, performance: Mapping[str, Any]) -> list[Any]:
         """The values of the arguments of one tick, in order."""

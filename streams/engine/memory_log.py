@@ -81,8 +81,8 @@ class MemoryLog:
             del self[topic][: before - base]
             self.bases[topic] = before
             shared = self.shared(topic)
-            while shared and next(iter(shared)) < before:
-                shared.popitem(last=False)
+            for offset in [offset for offset in shared if offset < before]:
+                del shared[offset]
 
     def copy(self, *topics: str) -> MemoryLog:
         """A log with these topics only; with all topics if none is named."""
@@ -109,9 +109,14 @@ class MemoryLog:
         return [canonical_records(decision) for decision in self.decisions(topic)]
 
     def pass_on(self, decision: Decision) -> None:
-        """Append a decision that is no record yet."""
-        self[decision.topic].append(NOT_WRITTEN)
-        self.share(decision)
+        """Append a decision that is no record yet, at the offset that it names."""
+        topic, offset = decision.topic, decision.offset
+        self[topic].append(NOT_WRITTEN)
+        shared = self.shared(topic)
+        shared[offset] = decision
+        if (oldest := offset - DECISIONS_SHARED) in shared:
+            self.record(topic, oldest)
+            del shared[oldest]
 
     def share(self, decision: Decision) -> None:
         """Let the readers that stand right before a decision take it without decoding its records."""
@@ -147,9 +152,12 @@ class LogReader:
 
     def next(self) -> Decision | None:
         """The next counted decision; None at the end."""
-        counter, topic, topics, bases = self.counter, self.topic, self.log.topics, self.log.bases
-        # Called for every reader at every instant, so the log's end is computed here, without a call of `end`.
-        while counter.next_offset < len(topics.get(topic, ())) + bases.get(topic, 0):
+        counter, topic, log = self.counter, self.topic, self.log
+        # Called for every reader at every instant, so that what `end` and `step` do in the usual cases stands here.
+        while (offset := counter.next_offset) < len(log.topics.get(topic, ())) + log.bases.get(topic, 0):
+            decision = self._shared.get(offset)
+            if decision is not None and counter.take(decision):
+                return decision
             decision = self.step()
             if decision is not None:
                 return decision
@@ -166,7 +174,7 @@ class LogReader:
         shared_decision = self._shared.get(offset)
         # The counter still decides whether the decision counts (its epoch and sequence number): sharing saves the
         # decoding alone, never the rule.
-        if shared_decision is not None and isinstance(counter, Counter) and counter.take(shared_decision):
+        if shared_decision is not None and counter.take(shared_decision):
             return shared_decision
         decision = counter.read(offset, self.log.record(self.topic, offset))
         if decision is not None:

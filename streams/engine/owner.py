@@ -121,8 +121,8 @@ class Owner:
 
     def run(self, order: Sequence[str] | None = None) -> None:
         """Fold each source to its end, one source after the other."""
-        for source in order or self.readers:
-            reader = self.readers[source]
+        readers = self.readers
+        for reader in readers.values() if order is None else [readers[source] for source in order]:
             while (decision := reader.next()) is not None:
                 self.take(decision)
 
@@ -154,16 +154,17 @@ class Owner:
         return draft is not None
 
     def _send(self, draft: Draft) -> None:
-        self.send(draft.events, dict(self.stage.upto), dict(self.stage.need))
+        state = self.stage.state
+        self.send(draft.events, dict(state.upto), dict(state.need))
 
     def send(self, events: Sequence[AnyEvent], upto: dict[str, Position], need: dict[str, Need]) -> None:
         """Send one decision with the next number: part by part, or as it is where the log is not written."""
         self.seq += 1
         if not self.log.writes:
-            offset = self.log.end(self.stage.topic)
+            topic, offset = self.stage.topic, self.log.end(self.stage.topic)
             before = Need(offset, self.epoch, self.seq - 1)
             self.log.pass_on(
-                Decision(self.stage.topic, offset, offset, self.seq, before, upto, need, None, list(events))
+                Decision(topic, offset, offset, self.seq, before, upto, need, None, list(events))
             )
             return
         events, bodies = parts_of(events)

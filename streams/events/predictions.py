@@ -128,7 +128,8 @@ class ScopeAnsweredData(Data, frozen=True):
     def __post_init__(self) -> None:
         n = len(self.models)
         lengths = [len(self.outputs), len(self.exec_times_us)]
-        if lengths != [n, n] or any(a >= b for a, b in pairwise(self.models)) or (n and self.models[0] < 0):
+        ascending = n <= 1 or self.models == sorted(set(self.models))
+        if lengths != [n, n] or not ascending or (n and self.models[0] < 0):
             message = f"{n} models, ascending, but columns of {lengths}"
             raise ValueError(message)
         if not self.unanswered and not self.deployments and not self.blobs:

@@ -79,7 +79,7 @@ class RoundScoredData(Data, frozen=True):
     def __post_init__(self) -> None:
         n = len(self.models)
         lengths = [*map(len, self.units.values()), len(self.crunchers) or n, len(self.rounds) or n]
-        if any(length != n for length in lengths) or len(set(self.models)) != n:
+        if set(lengths) != {n} or len(set(self.models)) != n:
             message = f"{n} models, each named once, but columns of {lengths}"
             raise ValueError(message)
         before = -1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Literal
 
 import msgspec
@@ -9,12 +10,17 @@ import msgspec
 from coordinator.streams.events.base import Data, Event
 
 
-class Feed(Data, frozen=True):
+class Feed(Data, frozen=True, dict=True, gc=True):
     """The one feed whose records make inputs and ground truth; the subject is named apart."""
 
     source: str
     kind: str
     granularity: str
+
+    @cached_property
+    def key(self) -> str:
+        """The feed as text, for keys of JSON."""
+        return f"{self.source}\x1f{self.kind}\x1f{self.granularity}"
 
 
 class Scope(Data, frozen=True):
@@ -142,7 +148,7 @@ class QuestionTerms(Data, frozen=True):
     """How long after an asking those without an answer are asked again, for the first time; 0: never."""
 
 
-class Terms(Data, frozen=True):
+class Terms(Data, frozen=True, dict=True, gc=True):
     """The declarative half of a contract plus the node's intervals, as one fact."""
 
     contract_hash: str
@@ -190,7 +196,12 @@ class Terms(Data, frozen=True):
 
     def members(self, subject: str) -> list[str]:
         """The feed's subjects that an input of this subject is about."""
-        return next((scope.members for scope in self.scopes if scope.subject == subject), [subject])
+        return self._members_of.get(subject) or [subject]
+
+    @cached_property
+    def _members_of(self) -> dict[str, list[str]]:
+        """Subject -> what its first scope is about."""
+        return {scope.subject: scope.members for scope in reversed(self.scopes)}
 
     @property
     def live_keys(self) -> list[str]:

@@ -152,6 +152,8 @@ class Posted(msgspec.Struct):
 
     def turn_between(self, after: int, before: int) -> int | None:
         """When the next question opens or closes, strictly between two times in ms; None if none does."""
+        if not self.questions:
+            return None
         turns = (
             time
             for question in self.questions.values()

@@ -29,10 +29,10 @@ from coordinator.streams.events import (
 from coordinator.streams.granularity import cadence_ms
 from coordinator.streams.inputs.holes import Holes
 from coordinator.streams.inputs.model_input import (
-    NOT_FINITE_MARKS,
     DefaultInputs,
     encode_model_input,
     is_default,
+    may_lack_a_number,
 )
 from coordinator.streams.inputs.open_horizons import OpenHorizon
 from coordinator.streams.log.envelope import Need
@@ -68,6 +68,18 @@ def count_until(records: Sequence[Record], until_ms: int) -> int:
         if records[earlier - 1].at <= until_ms:
             return earlier
     return bisect_right(records, until_ms, 0, searched, key=at_of)
+
+
+def is_whole(window: Sequence[Record], whole_from: int, until_ms: int, cadence_ms: int | None) -> bool:
+    """Whether no record is missing in a window up to `until_ms`, if the feed's records follow each other from
+    `whole_from` on. False where that is not known.
+    """
+    return (
+        cadence_ms is not None
+        and bool(window)
+        and window[0].at >= whole_from
+        and until_ms + 1 - window[-1].at <= cadence_ms
+    )
 
 
 class TypedRecords:
@@ -116,11 +128,13 @@ class TypedRecords:
 
 
 class Side(NamedTuple):
-    """One subject: its records in order of `at`, and its holes."""
+    """One subject: its records in order of `at`, and what is missing among them."""
 
     subject: str
     records: list[Record]
     holes: Holes
+    whole_from: int
+    """From when on (ms) its records follow each other within the feed's cadence."""
 
 
 class WindowEnded(NamedTuple):
@@ -175,8 +189,9 @@ def _of_subject(
     lack = None
     if waits and entry >= 0:
         cadence = cadence_ms(terms.feed.kind, terms.feed.granularity)
-        ats = [record.at for record in window]
-        lack = holes.in_window(ats, horizon.point, horizon.resolvable_at, cadence)
+        if not is_whole(window, side.whole_from, horizon.resolvable_at, cadence):
+            ats = [record.at for record in window]
+            lack = holes.in_window(ats, horizon.point, horizon.resolvable_at, cadence)
     if not is_past_end:
         if not has_waited_enough:
             return None
@@ -227,8 +242,7 @@ def recorded_truth(typed: BaseModel) -> tuple[Any, str | None]:
     dumped = typed.model_dump(mode="json", by_alias=True)
     encoded = msgspec.json.encode(dumped)
     # `mode="json"` turned NaN into one of these marks: only then the values before it are looked at.
-    may_lack = any(mark in encoded for mark in NOT_FINITE_MARKS)
-    return dumped, not_finite(typed.model_dump(by_alias=True) if may_lack else dumped)
+    return dumped, not_finite(typed.model_dump(by_alias=True) if may_lack_a_number(encoded) else dumped)
 
 
 def truth_of_window(

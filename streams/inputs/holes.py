@@ -59,8 +59,10 @@ class Holes(msgspec.Struct):
 
     def trim(self, before_ms: int) -> None:
         """Drop the holes that ended at or before the oldest record that is kept."""
-        self.open = [span for span in self.open if span.until_ms > before_ms]
-        self.lasting = [span for span in self.lasting if span.until_ms > before_ms]
+        if self.open:
+            self.open = [span for span in self.open if span.until_ms > before_ms]
+        if self.lasting:
+            self.lasting = [span for span in self.lasting if span.until_ms > before_ms]
 
     def spans(self) -> list[Span]:
         """All holes. The stage's `need` is not after the oldest."""

@@ -7,9 +7,12 @@ A value. Folds events of `feeds`. Feeds are never mixed: an input and its truth 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
+from itertools import islice, pairwise
 
 import msgspec
 
+from coordinator.streams.durations import FAR_MS
 from coordinator.streams.events import (
     Feed,
     FeedGapClosed,
@@ -18,6 +21,7 @@ from coordinator.streams.events import (
     FeedGapFound,
     FeedRecordReceived,
 )
+from coordinator.streams.granularity import cadence_ms
 from coordinator.streams.inputs.ground_truth import Record, count_until
 from coordinator.streams.inputs.holes import Holes
 from coordinator.streams.log.counting import Decision
@@ -57,15 +61,16 @@ def arrivals(decision: Decision) -> list[Arrival]:
         if not isinstance(event, (FeedRecordReceived, FeedGapFound, FeedGapClosed)):
             continue
         data, before = event.data, decision.before
-        feed = Feed(source=data.source, kind=data.kind, granularity=data.granularity)
+        feed = _feed(data.source, data.kind, data.granularity)
         told = Record(event.at, event.data, before) if isinstance(event, FeedRecordReceived) else event.data
-        arrived.append(Arrival(feed, feed_key(feed), data.subject, told, before))
+        arrived.append(Arrival(feed, feed.key, data.subject, told, before))
     return arrived
 
 
-def feed_key(feed: Feed) -> str:
-    """The feed as text, for keys of JSON."""
-    return f"{feed.source}\x1f{feed.kind}\x1f{feed.granularity}"
+@lru_cache(maxsize=64)
+def _feed(source: str, kind: str, granularity: str) -> Feed:
+    """One object for each feed, which makes its key once."""
+    return Feed(source=source, kind=kind, granularity=granularity)
 
 
 class Strip(msgspec.Struct):
@@ -76,15 +81,41 @@ class Strip(msgspec.Struct):
     subject: str
     records: list[Record] = []
     holes: Holes = msgspec.field(default_factory=Holes)
+    whole_from: int = FAR_MS
+    """The time (ms) of the first record after which each follows within the feed's cadence, up to the newest. So most
+    windows are known to be whole by one comparison; a look at each of their records took 4 % of a backtest.
+    """
 
     def copy(self) -> Strip:
         """A copy that can be changed."""
-        return Strip(self.feed, self.feed_key, self.subject, list(self.records), self.holes.copy())
+        return Strip(
+            self.feed, self.feed_key, self.subject, list(self.records), self.holes.copy(), self.whole_from
+        )
+
+    def insert(self, record: Record) -> None:
+        """Insert in order of `at`. A record with a higher revision replaces the one that it corrects."""
+        records, cadence = self.records, cadence_ms(self.feed.kind, self.feed.granularity)
+        if not records or records[-1].at < record.at:
+            if not records or cadence is None or record.at - records[-1].at > cadence:
+                self.whole_from = record.at
+            records.append(record)
+            return
+        _insert(records, record)
+        self.whole_from = records[-1].at
+        for later, earlier in pairwise(reversed(records)):
+            if cadence is None or later.at - earlier.at > cadence:
+                break
+            self.whole_from = earlier.at
+
+    def drop(self, count: int) -> None:
+        """Drop the oldest records."""
+        del self.records[:count]
+        self.whole_from = max(self.whole_from, self.records[0].at) if self.records else FAR_MS
 
     def needed(self, start: int, clock: int) -> list[Need]:
         """The positions in `feeds` of what `trim` keeps if `start` is the index of the first record that is kept."""
         positions: list[Need] = []
-        for record in self.records[start:]:
+        for record in islice(self.records, start, None):
             positions.append(record.before)
             if not record.data.backfilled and not record.data.revision:
                 break  # it came in order, so every record after it came later, and has a later position
@@ -99,7 +130,7 @@ class Market(msgspec.Struct):
 
     def strip(self, feed: Feed, subject: str) -> Strip | None:
         """The records and holes of a subject; None if nothing of it came."""
-        return self.strips.get(_key(feed_key(feed), subject))
+        return self.strips.get(_key(feed.key, subject))
 
     def records(self, feed: Feed, subject: str) -> list[Record]:
         """The records of a subject, in order of `at`."""
@@ -111,13 +142,18 @@ class Market(msgspec.Struct):
         strip = self.strip(feed, subject)
         return NO_HOLES if strip is None else strip.holes
 
+    def whole_from(self, feed: Feed, subject: str) -> int:
+        """From when on (ms) a subject's records follow each other within the feed's cadence."""
+        strip = self.strip(feed, subject)
+        return FAR_MS if strip is None else strip.whole_from
+
     def newest_at(self) -> int:
         """The latest `at` of all records; -1 if there are none."""
-        return max((strip.records[-1].at for strip in self.strips.values() if strip.records), default=-1)
+        return max([strip.records[-1].at for strip in self.strips.values() if strip.records], default=-1)
 
     def count(self) -> int:
         """How many records it holds."""
-        return sum(len(strip.records) for strip in self.strips.values())
+        return sum([len(strip.records) for strip in self.strips.values()])
 
     def after(self, arrived: Collection[Arrival]) -> Market:
         """The market with these records and gaps. Strips without any of them are shared with this market."""
@@ -136,7 +172,7 @@ class Market(msgspec.Struct):
                 strip = self.strips[key] = Strip(arrival.feed, arrival.feed_key, arrival.subject)
             match arrival.told:
                 case Record() as record:
-                    _insert(strip.records, record)
+                    strip.insert(record)
                 case FeedGapClosedData() as data:
                     strip.holes.closed(data, arrival.before)
                 case FeedGapData() as data:
@@ -145,24 +181,26 @@ class Market(msgspec.Struct):
     def trim(self, entries: Mapping[tuple[Feed, str], int], feeds: Mapping[str, Kept], clock: int) -> None:
         """Drop everything that neither the next inputs nor an open truth of these feeds need.
 
-        `entries`: (feed, subject) -> the oldest point, in ms, of its open truths. `feeds`: `feed_key` -> what to keep
+        `entries`: (feed, subject) -> the oldest point, in ms, of its open truths. `feeds`: feed key -> what to keep
         for the next inputs. `clock`: the last tick, in ms.
         """
         for key in [key for key, strip in self.strips.items() if strip.feed_key not in feeds]:
             del self.strips[key]
         for strip, start in self._kept(entries, feeds, clock):
             if start:
-                del strip.records[:start]
+                strip.drop(start)
             strip.holes.trim(strip.records[0].at if strip.records else clock)
 
     def needed(
         self, entries: Mapping[tuple[Feed, str], int], feeds: Mapping[str, Kept], clock: int
     ) -> Need | None:
         """The oldest position in `feeds` of what `trim` would keep; None if it keeps nothing."""
-        needs = [
-            need for strip, start in self._kept(entries, feeds, clock) for need in strip.needed(start, clock)
-        ]
-        return min(needs, key=lambda need: need.offset, default=None)
+        oldest: Need | None = None
+        for strip, start in self._kept(entries, feeds, clock):
+            for need in strip.needed(start, clock):
+                if oldest is None or need.offset < oldest.offset:
+                    oldest = need
+        return oldest
 
     def _kept(
         self, entries: Mapping[tuple[Feed, str], int], feeds: Mapping[str, Kept], clock: int
@@ -190,7 +228,6 @@ def _key(feed: str, subject: str) -> str:
 
 
 def _insert(records: list[Record], record: Record) -> None:
-    """Insert in order of `at`. A record with a higher revision replaces the one that it corrects."""
     for i in range(count_until(records, record.at) - 1, -1, -1):
         if records[i].at < record.at:
             break

@@ -17,8 +17,11 @@ from coordinator.streams.log.finite import not_finite, plain
 from coordinator.streams.log.reasons import as_reason
 
 _encoder = msgspec.json.Encoder()
-NOT_FINITE_MARKS = (b"null", b"NaN", b"Infinity")
-"""What JSON has in the place of a number that is not finite."""
+
+
+def may_lack_a_number(encoded: bytes) -> bool:
+    """Whether JSON has what stands in the place of a number that is not finite."""
+    return b"null" in encoded or b"NaN" in encoded or b"Infinity" in encoded
 
 
 def encode_model_input(contract: CrunchContract, records: Sequence[Any]) -> tuple[bytes, str]:
@@ -28,7 +31,7 @@ def encode_model_input(contract: CrunchContract, records: Sequence[Any]) -> tupl
         checked = contract.input_type.model_validate(plain(contract.build_input(list(records))))
         payload = _encoder.encode(checked.model_dump(mode="json", by_alias=True))
         # The look at the values is slow, so only then.
-        if any(mark in payload for mark in NOT_FINITE_MARKS):
+        if may_lack_a_number(payload):
             bad = not_finite(checked.model_dump(by_alias=True))
     except AUTHORS_ERRORS as error:  # the author's fault is recorded, and the node goes on
         return b"", as_reason(f"build_input: {type(error).__name__}: {error}", 500)

@@ -7,7 +7,7 @@ about all open truths therefore looks only at the heads of the lists.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import msgspec
 
@@ -65,19 +65,20 @@ class OpenHorizons(msgspec.Struct):
         """The open truths after these are added and resolved. This one does not change; untouched lists are shared."""
         added, resolved = list(added), list(resolved)
         then = OpenHorizons(dict(self.by_subject))
-        for subject in {horizon.subject for horizon in (*added, *resolved)} & self.by_subject.keys():
-            then.by_subject[subject] = {
-                seconds: list(waiting) for seconds, waiting in self.by_subject[subject].items()
-            }
+        for horizon in (*added, *resolved):
+            of_subject = self.by_subject.get(horizon.subject)
+            if of_subject is not None and then.by_subject[horizon.subject] is of_subject:
+                then.by_subject[horizon.subject] = {
+                    seconds: list(waiting) for seconds, waiting in of_subject.items()
+                }
         for horizon in added:
             then.add(horizon)
         for horizon in resolved:
             then.remove(horizon.input_id, horizon.horizon_seconds, horizon.resolvable_at)
         return then
 
-    def _lists(self) -> Iterator[list[OpenHorizon]]:
-        for of_subject in self.by_subject.values():
-            yield from of_subject.values()
+    def _lists(self) -> list[list[OpenHorizon]]:
+        return [waiting for of_subject in self.by_subject.values() for waiting in of_subject.values()]
 
     def due(self, now: int, changed_at: int) -> list[OpenHorizon]:
         """In order: those that are due up to `now`, and those whose point is before `changed_at`, both in ms.
@@ -90,7 +91,8 @@ class OpenHorizons(msgspec.Struct):
                 if horizon.resolvable_at > now and horizon.point >= changed_at:
                     break
                 due.append(horizon)
-        return sorted(due)
+        due.sort()
+        return due
 
     def waits(self, subject: str, point: int) -> bool:
         """Whether any horizon of a subject's input at this point is open."""
@@ -99,13 +101,14 @@ class OpenHorizons(msgspec.Struct):
 
     def earliest(self) -> int | None:
         """When the first is due, in ms; None if none is open."""
-        return min((waiting[0].resolvable_at for waiting in self._lists()), default=None)
+        return min([waiting[0].resolvable_at for waiting in self._lists()], default=None)
 
     def entries(self, terms: TermsInForce) -> dict[tuple[Feed, str], int]:
         """(feed, subject) -> the oldest point, in ms, of an open truth."""
         oldest: dict[tuple[Feed, str], int] = {}
+        lists = self._lists()
         for number, (start, until, terms_then) in enumerate(terms.spans()):
-            for waiting in self._lists():
+            for waiting in lists:
                 # The first terms also hold for what came before them.
                 index = bisect_left(waiting, start, key=_point) if number else 0
                 if index < len(waiting) and waiting[index].point < until:

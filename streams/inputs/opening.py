@@ -25,7 +25,7 @@ from coordinator.streams.events import (
 from coordinator.streams.granularity import cadence_ms
 from coordinator.streams.inputs.feed_windows import input_of
 from coordinator.streams.inputs.grid import grid_ceil, skip
-from coordinator.streams.inputs.ground_truth import Record, TypedRecords, count_until
+from coordinator.streams.inputs.ground_truth import Record, TypedRecords, count_until, is_whole
 from coordinator.streams.inputs.market import Market
 from coordinator.streams.inputs.state import Then
 from coordinator.streams.log import ids
@@ -77,11 +77,12 @@ def _due_points(
                 skipped.append(skip(scope, point, "the clock passed the deadline before a record came", last))
                 _handle(ahead, scope, last)
                 point = last + interval
-        while point < until and all(records and records[-1].at >= point for records in strips):
+        ready_until = min([records[-1].at if records else point - 1 for records in strips])
+        while point < until and point <= ready_until:
             if any(_opening(records, point).data.backfilled for records in strips):
                 # The record came late. What the market did after the point is known already: asking would be hindsight.
                 skipped.append(skip(scope, point, "its record came late (backfilled)"))
-            elif any(count_until(records, point) == 0 for records in strips):
+            elif 0 in [count_until(records, point) for records in strips]:
                 skipped.append(skip(scope, point, "no record up to the point"))
             else:
                 due.setdefault((point, scope.subject), []).append(scope)
@@ -155,6 +156,8 @@ def gaps_seen(
     cadence = cadence_ms(terms.feed.kind, terms.feed.granularity)
     for subject in terms.members(data.subject):
         window = newest(market.records(terms.feed, subject), data.point, records_seen)
+        if is_whole(window, market.whole_from(terms.feed, subject), data.point, cadence):
+            continue
         seen = market.holes(terms.feed, subject).seen([record.at for record in window], data.point, cadence)
         gaps.update((gap.from_ms, gap.until_ms) for gap in seen)
     if not gaps:

@@ -192,7 +192,12 @@ class InputStage(Stage[InputState]):
             return None
         feed, market = terms.feed, ahead.market
         sides = [
-            Side(subject, market.records(feed, subject), market.holes(feed, subject))
+            Side(
+                subject,
+                market.records(feed, subject),
+                market.holes(feed, subject),
+                market.whole_from(feed, subject),
+            )
             for subject in terms.members(horizon.subject)
         ]
         window = resolve(horizon, sides, terms, self._typed, ahead.clock, ahead.now)

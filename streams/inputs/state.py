@@ -21,7 +21,7 @@ from coordinator.streams.events import (
     InputsUntil,
     Terms,
 )
-from coordinator.streams.inputs.market import Arrival, Kept, Market, arrivals, feed_key
+from coordinator.streams.inputs.market import Arrival, Kept, Market, arrivals
 from coordinator.streams.inputs.open_horizons import OpenHorizons, horizons
 from coordinator.streams.inputs.question_asking import POST_FACTS, PostFact
 from coordinator.streams.inputs.questions import Questions
@@ -61,7 +61,7 @@ class OwnInputs(msgspec.Struct):
 
     terms: TermsInForce = msgspec.field(default_factory=TermsInForce)
     feeds: dict[str, int] = {}
-    """`feed_key` of each feed in use -> the offset in `feeds` from which on its records count."""
+    """The key of each feed in use -> the offset in `feeds` from which on its records count."""
     handled: dict[str, dict[str, int]] = {}
     """subject -> scope_key -> the last point that was opened or skipped, in ms."""
     open: OpenHorizons = msgspec.field(default_factory=OpenHorizons)
@@ -83,7 +83,7 @@ class OwnInputs(msgspec.Struct):
         match event:
             case CrunchConfigured():
                 self.terms.add(event)
-                self.feeds.setdefault(feed_key(event.data.feed), deciding)
+                self.feeds.setdefault(event.data.feed.key, deciding)
             case InputReceived(data=data) if data.question is None:
                 for scope in data.scopes:
                     self._handle(data.subject, scope.scope_key, data.point)
@@ -147,7 +147,7 @@ def then(own: OwnInputs, market: Market, append: Append) -> Then:
         terms, feeds = TermsInForce(list(own.terms.events)), dict(own.feeds)
         for event in append.configured:
             terms.add(event)
-            feeds.setdefault(feed_key(event.data.feed), append.offset)
+            feeds.setdefault(event.data.feed.key, append.offset)
     after = market.after(of_feeds(append, feeds))
     clock = max([own.clock, *(tick.at for tick in append.ticks)])
     return Then(
@@ -182,20 +182,21 @@ def of_feeds(append: Append, feeds: Mapping[str, int]) -> list[Arrival]:
 
 def in_use(feeds: Mapping[str, int], terms: TermsInForce, until: int) -> dict[str, int]:
     """The feeds that open or later inputs still need; `until` is the time (ms) before which every truth is known."""
-    used = {feed_key(terms_then.feed) for terms_then in _needed(terms, until)}
+    used = {terms_then.feed.key for terms_then in _needed(terms, until)}
     return {feed: since for feed, since in feeds.items() if feed in used}
 
 
 def records_kept(feeds: Iterable[str], terms: TermsInForce, until: int) -> dict[str, Kept]:
-    """`feed_key` -> what to keep of the feed for the next inputs, under all terms that are still needed."""
+    """Feed key -> what to keep of the feed for the next inputs, under all terms that are still needed."""
     kept_of_feed = {feed: Kept() for feed in feeds}
     for terms_then in _needed(terms, until):
-        feed_kept = kept_of_feed.get(feed_key(terms_then.feed))
+        feed_kept = kept_of_feed.get(terms_then.feed.key)
         if feed_kept is None:
             continue
         feed_kept.records = max(terms_then.input_records_max, feed_kept.records)
-        for subject in (member for scope in terms_then.scopes for member in scope.together):
-            feed_kept.together[subject] = max(terms_then.deadline_ms, feed_kept.together.get(subject, 0))
+        for scope in terms_then.scopes:
+            for subject in scope.together:
+                feed_kept.together[subject] = max(terms_then.deadline_ms, feed_kept.together.get(subject, 0))
     return kept_of_feed
 
 

@@ -14,6 +14,7 @@ DEPTH_MAX = 100
 
 _HARMLESS = {int, str, bool, type(None)}
 _PLAIN = frozenset({*_HARMLESS, float})
+_SUMMED = {float, bool}
 
 _Step = tuple[Any, Any]
 
@@ -86,7 +87,7 @@ def _steps(value: Any) -> Iterator[_Step] | None:
         return None
     inner_values = value.values() if isinstance(value, dict) else value
     kinds = set(map(type, inner_values))
-    # A sum of floats is finite only if all of them are.
-    if kinds <= _HARMLESS or (kinds == {float} and math.isfinite(sum(inner_values))):
+    # A sum of floats is finite only if all of them are, also with booleans among them.
+    if kinds <= _HARMLESS or (kinds <= _SUMMED and math.isfinite(sum(inner_values))):
         return None
     return iter(value.items()) if isinstance(value, dict) else enumerate(value)

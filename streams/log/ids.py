@@ -57,6 +57,8 @@ def is_question(input_id: str) -> bool:
 
 def question_of(input_id: str) -> str:
     """The input that stands for the question that this input or round asks; any other input stands for itself."""
+    if not input_id.startswith(QUESTION_PREFIX):
+        return input_id
     return input_id.partition("~")[0] if is_question(input_id) else input_id
 
 

@@ -39,6 +39,13 @@ class PlainCounter:
         bodies = (msgspec.Raw(b"[" + (record or b"") + b"]"),)
         return Decision(self.topic, offset, offset, 0, Need(offset), {}, {}, bodies, [event])
 
+    def take(self, decision: Decision) -> bool:
+        """As `Counter.take`: pass over an event that another reader has read, if it is the next one."""
+        if decision.before.offset != self.next_offset:
+            return False
+        self.next_offset, self.garbage = decision.offset + 1, ""
+        return True
+
     def state(self) -> Need:
         """Where another reader can resume."""
         return Need(self.next_offset)

@@ -110,10 +110,10 @@ class Stage(ABC, Generic[S]):
 
     def unfold(self, decision: Decision) -> Iterator[Told]:
         """The events of a source's decision, each as it is decided and folded."""
-        last = len(decision.events) - 1
-        for index, event in enumerate(decision.events):
-            after = decision.after() if index == last else decision.before
-            yield Told(decision.topic, event, (decision.offset, index), decision.before, after)
+        topic, offset, before, events = decision.topic, decision.offset, decision.before, decision.events
+        last = len(events) - 1
+        for index, event in enumerate(events):
+            yield Told(topic, event, (offset, index), before, decision.after() if index == last else before)
 
     def folded_kinds(self) -> tuple[str, ...]:
         """The kinds of own events that the state now asks for: `memory`, or more where only some terms need them."""
@@ -146,40 +146,46 @@ class Stage(ABC, Generic[S]):
 
     def absorb(self, decision: Decision) -> None:
         """Take one counted decision of a source: events that are not decided yet wait, all others are folded."""
+        state, upto = self.state, self.state.upto
         drives = decision.topic in self.drivers
         for told in self.unfold(decision):
-            if drives and not self.decided(told.topic, told.position):
+            if drives and told.position > upto[told.topic]:
                 self._waiting.append(told)
             else:
-                self.fold(self.state, told)
+                self.fold(state, told)
 
     def next_draft(self) -> Draft | None:
         """The next draft to write, not folded yet; events before it that make nothing are. None: nothing is due."""
-        while self._waiting and not self.blocked(self.state, self._waiting[0]):
-            told = self._waiting[0]
-            draft = self.decide(self.state, told)
+        state, waiting = self.state, self._waiting
+        while waiting and not self.blocked(state, waiting[0]):
+            told = waiting[0]
+            draft = self.decide(state, told)
             if draft is not None:
                 return draft
-            if told.position[0] - self.state.upto[told.topic][0] >= EMPTY_DECISION_EVERY:
-                return Draft([], {told.topic: told.position}, self.needed(self.state, told))
+            if told.position[0] - state.upto[told.topic][0] >= EMPTY_DECISION_EVERY:
+                return Draft([], {told.topic: told.position}, self.needed(state, told))
             # Skipped without a write: `upto` stays, so a new owner skips the same events again.
-            self.fold(self.state, self._waiting.popleft())
+            self.fold(state, waiting.popleft())
         return None
 
     def remember(self, decision: Draft | Decision) -> None:
         """Fold a decision of the stage itself, when it is made or on resume: positions, events, and what it decided."""
-        self.state.upto.update(decision.upto)
-        self.state.need.update(decision.need)
+        state, waiting = self.state, self._waiting
+        upto = state.upto
+        upto.update(decision.upto)
+        state.need.update(decision.need)
         kinds = self.folded_kinds()
         if isinstance(decision, Draft) or decision.may_hold(*kinds):
             for event in decision.events:
                 if type(event).__name__ in kinds:
-                    self.fold(self.state, Told(self.topic, event))
-        while self._waiting and self.decided(self._waiting[0].topic, self._waiting[0].position):
-            self.fold(self.state, self._waiting.popleft())
+                    self.fold(state, Told(self.topic, event))
+        while waiting and waiting[0].position <= upto[waiting[0].topic]:
+            self.fold(state, waiting.popleft())
 
     def step(self) -> Draft | None:
         """The next draft to write, already folded. None: nothing is due."""
+        if not self._waiting:
+            return None
         draft = self.next_draft()
         if draft is not None:
             self.remember(draft)

@@ -18,6 +18,8 @@ def answer_size_fault(data: bytes, output_max_bytes: int) -> str:
     A record has at most `output_max_bytes` bytes, and so no more commas and brackets than that. An answer with more of
     them cannot be recorded, and would take much memory.
     """
+    if len(data) <= output_max_bytes:
+        return ""
     most = answer_bytes_max(output_max_bytes)
     if len(data) > most:
         return f"{len(data)} bytes on the wire, more than {most}"

@@ -6,7 +6,6 @@ Pure. The predict worker and the engine of a backtest both use it, so that a mod
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from copy import copy
 from functools import cached_property
 from typing import Any
 
@@ -64,7 +63,7 @@ class Calls:
 
     def raw(self) -> Calls:
         """The same calls, with the inputs as JSON, as the log has them."""
-        raw = copy(self)
+        raw = self._copy()
         raw._raw = True  # noqa: SLF001 - a copy of its own
         for name in ("_input", "_first_input"):  # those are decoded, if they were looked at
             raw.__dict__.pop(name, None)
@@ -72,8 +71,14 @@ class Calls:
 
     def with_table(self, table: Table | None) -> Calls:
         """The same calls, with a table for each tick."""
-        calls = copy(self)
+        calls = self._copy()
         calls.table = table
+        return calls
+
+    def _copy(self) -> Calls:
+        """As `copy.copy`, which takes ten times as long: it asks the class how to take an object apart."""
+        calls = Calls.__new__(Calls)
+        calls.__dict__.update(self.__dict__)
         return calls
 
     def is_usual(self, model_id: str) -> bool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from coordinator.streams.events import (
     AnswerEntry,
     AnyEvent,
-    RosterEntry,
     RoundOpened,
     ScopeAnswered,
     ScopeAnsweredData,
@@ -28,21 +27,16 @@ ENTRY_BYTES = 64
 def in_events(opened: RoundOpened, answers: Answers, at: int) -> Iterator[AnyEvent]:
     """The answers as events: one for each scope, or several if outputs and reasons would not fit into one record."""
     roster = opened.data.roster
-    by_roster = _by_roster(roster)
+    index_of = {entry.model_id: index for index, entry in enumerate(roster)}
     for scope_key in opened.data.scope_keys:
         entries = answers.get(scope_key, ())
-        for group in _in_size(sorted(entries, key=by_roster)):
+        for group in _in_size(sorted(entries, key=lambda entry: index_of[entry.model_id])):
             columns = answers_in_columns(roster, group)
             yield ScopeAnswered(
                 id=f"{opened.data.input_id}/{scope_key}:answers/{columns['models'][0]}",
                 at=at,
                 data=ScopeAnsweredData(input_id=opened.data.input_id, scope_key=scope_key, **columns),
             )
-
-
-def _by_roster(roster: Sequence[RosterEntry]) -> Callable[[AnswerEntry], int]:
-    index_of = {entry.model_id: index for index, entry in enumerate(roster)}
-    return lambda entry: index_of[entry.model_id]
 
 
 def _in_size(entries: Iterable[AnswerEntry]) -> Iterator[list[AnswerEntry]]:

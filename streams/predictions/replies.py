@@ -39,12 +39,13 @@ Answers = Mapping[str, Sequence[AnswerEntry]]
 Holding = Callable[[str], AbstractContextManager[None]]
 """model_id -> a context in which its answer is judged: if the process dies in it, the next process knows of whom."""
 
+_NOTHING_HELD = nullcontext()
 _encoder = msgspec.json.Encoder()
 
 
 def holding_nothing(_model_id: str) -> AbstractContextManager[None]:
     """A `Holding` that leaves no trace, for a process that no answer can kill for others."""
-    return nullcontext()
+    return _NOTHING_HELD
 
 
 def all_missed(
@@ -92,7 +93,7 @@ def _judge_one(
 ) -> AnswerEntry:
     if reply is None:
         reply = ModelReply(asked.model_id, asked.deployment_id, Outcome.ABSENT, "node", detail="no reply")
-    reason, fault = f"{reply.outcome}: {reply.detail}", reply.fault
+    fault = reply.fault
     if fault is None:
         output, reason = check_output(reply.output, output_type, output_max_bytes)
         if output is not None:
@@ -106,6 +107,8 @@ def _judge_one(
         fault = "model"
     elif reply.outcome is Outcome.BAD_OUTPUT:
         reason = f"{reply.outcome}: {UNREADABLE}{QUOTED}{reply.detail}"
+    else:
+        reason = f"{reply.outcome}: {reply.detail}"
     status: Literal["ABSENT", "FAILED"] = "ABSENT" if reply.outcome in ABSENT_OUTCOMES else "FAILED"
     return _missed(asked, status, reason, fault, reply.exec_time_us)
 

@@ -244,15 +244,12 @@ class PredictionStage(Stage[PredictionState]):
         """Keep the open rounds, and the inputs that are not decided."""
         rounds = state.own.rounds
         match told.event:
+            # The events of every round come first, because each case that does not fit takes time.
             case InputReceived(data=data):
                 # An input whose round is answered already is needed only if inputs before it wait: `upto` passes it
                 # together with them.
                 if state.arrived or not state.is_answered(data.input_id):
                     state.arrived[data.input_id] = (told.position, told.before)
-            case InputClosed(data=data, at=at):
-                if data.input_id in state.own.questions:
-                    state.arrived[data.input_id + CLOSED] = (told.position, told.before)
-                    state.closings[data.input_id] = at
             case RoundOpened() as opened:
                 rounds[opened.data.input_id] = Round(opened)
                 state.own.first_ticks.opened(opened)
@@ -263,13 +260,6 @@ class PredictionStage(Stage[PredictionState]):
                 state.own.first_ticks.answered(opened, data)
                 if opened.data.closes_at is not None:
                     take_answers(state.own.questions, opened.data, data)
-            case AnswersClosed(data=data):
-                state.own.questions.pop(data.input_id, None)
-                state.closings.pop(data.input_id, None)
-                _drop_answered(state)
-            case RoundAnsweredInPart(data=data):
-                roster = rounds[data.input_id].opened.data.roster
-                rounds[data.input_id].answered_ids += [roster[index].model_id for index in data.models]
             case RoundAnswered(data=data):
                 rounds[data.input_id].answered = True
                 _drop_answered(state)
@@ -281,6 +271,17 @@ class PredictionStage(Stage[PredictionState]):
                 if all(rounds[input_id].answered for input_id in reached):
                     for input_id in reached:
                         del rounds[input_id]
+            case InputClosed(data=data, at=at):
+                if data.input_id in state.own.questions:
+                    state.arrived[data.input_id + CLOSED] = (told.position, told.before)
+                    state.closings[data.input_id] = at
+            case AnswersClosed(data=data):
+                state.own.questions.pop(data.input_id, None)
+                state.closings.pop(data.input_id, None)
+                _drop_answered(state)
+            case RoundAnsweredInPart(data=data):
+                roster = rounds[data.input_id].opened.data.roster
+                rounds[data.input_id].answered_ids += [roster[index].model_id for index in data.models]
             case _:
                 pass
 

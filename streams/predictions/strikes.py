@@ -8,7 +8,6 @@ the worker: a restart gives a failing model some more rounds, and has no other e
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
 
 import msgspec
 
@@ -43,15 +42,16 @@ class Strikes:
         """
         good: set[str] = set()
         bad: dict[str, AnswerEntry] = {}
-        for answer in chain.from_iterable(answers.values()):
-            if answer.status == "PENDING":
-                good.add(answer.model_id)
-            elif answer.fault == "model":
-                bad[answer.model_id] = answer
-        for model_id in good:
+        for of_scope in answers.values():
+            for answer in of_scope:
+                if answer.status == "PENDING":
+                    good.add(answer.model_id)
+                elif answer.fault == "model":
+                    bad[answer.model_id] = answer
+        for model_id in good if self._in_a_row else ():
             self._in_a_row.pop(model_id, None)
         due: list[Strike] = []
-        for model_id in sorted(bad.keys() - good):
+        for model_id in sorted(bad.keys() - good) if bad else ():
             count = self._in_a_row[model_id] = self._in_a_row.get(model_id, 0) + 1
             if 0 < strikes_max <= count:
                 last = bad[model_id]

@@ -45,9 +45,10 @@ def blamed(entries: list[ScoreEntry], can_score: Callable[[], bool]) -> list[Sco
     If the contract's function scores another answer by the same truth, it failed because of this answer, and its model
     is at fault: an absurd answer must not be a way out of a round. If it scores no answer, its author is at fault.
     """
-    failed = any(entry.reason and entry.fault == NODE for entry in entries)
+    if not any(entry.reason and entry.fault == NODE for entry in entries):
+        return entries
     scored = any(entry.status == "SCORED" for entry in entries)
-    if not failed or not (scored or can_score()):
+    if not (scored or can_score()):
         return entries
     return [msgspec.structs.replace(entry, fault=MODEL) if entry.reason else entry for entry in entries]
 

@@ -162,28 +162,7 @@ class ScoreStage(Stage[ScoreState]):
     def fold(self, state: ScoreState, told: Told) -> None:
         """Keep inputs and rounds until their last horizon is scored and no owner reads them again. Then drop them."""
         match told.event:
-            case CrunchConfigured() as configured:
-                state.own.terms.add(configured)
-            case ScoredUntil(data=data):
-                state.own.scored_until = data.until
-                state.own.questions = {
-                    input_id: question
-                    for input_id, question in state.own.questions.items()
-                    if state.own.terms.checkpoint_period(question.first_resolvable_at)[1] > data.until
-                }
-            case StateCarried(data=data):
-                state.own.carried.setdefault(data.holder, Carried()).take(data.states, data.shared)
-            case EnsemblesScored(data=data) if data.states:
-                state.own.ensembles_carried.setdefault(data.holder, Carried()).take(data.states, [])
-            case RoundScored(data=data):
-                take_scores(state.own.past, data, state.own.terms.at(data.point))
-                if ids.is_question(data.input_id):
-                    state.own.questions[data.input_id] = ScoredQuestion(
-                        data.resolvable_at, 0, columns_alone(data)
-                    )
-            case RoundRescored(data=data):
-                question = state.own.questions[data.input_id]
-                question.revision, question.columns = data.revision, columns_alone(data)
+            # The events of every round come first, because each case that does not fit takes time.
             case InputReceived(data=data):
                 state.inputs[data.input_id] = open_input(data, told.before)
             case InputClosed(data=data) as closed:
@@ -214,6 +193,28 @@ class ScoreStage(Stage[ScoreState]):
             case AnswersClosed(data=data):
                 if any(data.input_id + suffix in state.rounds for suffix in data.rounds):
                     state.closed[data.input_id] = data.rounds
+            case CrunchConfigured() as configured:
+                state.own.terms.add(configured)
+            case ScoredUntil(data=data):
+                state.own.scored_until = data.until
+                state.own.questions = {
+                    input_id: question
+                    for input_id, question in state.own.questions.items()
+                    if state.own.terms.checkpoint_period(question.first_resolvable_at)[1] > data.until
+                }
+            case StateCarried(data=data):
+                state.own.carried.setdefault(data.holder, Carried()).take(data.states, data.shared)
+            case EnsemblesScored(data=data) if data.states:
+                state.own.ensembles_carried.setdefault(data.holder, Carried()).take(data.states, [])
+            case RoundScored(data=data):
+                take_scores(state.own.past, data, state.own.terms.at(data.point))
+                if ids.is_question(data.input_id):
+                    state.own.questions[data.input_id] = ScoredQuestion(
+                        data.resolvable_at, 0, columns_alone(data)
+                    )
+            case RoundRescored(data=data):
+                question = state.own.questions[data.input_id]
+                question.revision, question.columns = data.revision, columns_alone(data)
             case _:
                 pass
 

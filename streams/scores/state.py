@@ -5,8 +5,6 @@ Plain data, with the rules by which inputs and rounds leave it. Pure.
 
 from __future__ import annotations
 
-from itertools import takewhile
-
 import msgspec
 
 from coordinator.streams.contract.terms import TermsInForce
@@ -85,9 +83,8 @@ def settle(state: ScoreState, input_id: str) -> None:
 
 def settle_questions(state: ScoreState, until: int) -> None:
     """Settle the questions whose checkpoint period is over at `until` (ms): no corrected truth changes their scores."""
-    over = takewhile(lambda item: item[1] <= until, state.resolved.items())
-    for input_id, _ in list(over):
-        settle(state, input_id)
+    while state.resolved and (oldest := next(iter(state.resolved.items())))[1] <= until:
+        settle(state, oldest[0])
 
 
 def drop_passed(state: ScoreState, oldest: Need) -> None:
