@@ -16,7 +16,7 @@ from coordinator.streams.log.envelope import Need
 MINUTE_MS = 60_000
 
 
-def record(at: int, revision: int = 0, kind: str = "candle") -> Record:
+def record_at(at: int, revision: int = 0, kind: str = "candle") -> Record:
     data = FeedRecordData(
         source="s",
         subject="BTC",
@@ -36,7 +36,7 @@ def strip_of(kind: str = "candle") -> Strip:
 
 def by_hand(strip: Strip) -> int:
     """From when on no step is longer than a minute, by a look at each."""
-    ats = [kept.at for kept in strip.records]
+    ats = [record.at for record in strip.records]
     breaks = [later for earlier, later in pairwise(ats) if later - earlier > MINUTE_MS]
     return max([*ats[:1], *breaks], default=FAR_MS)
 
@@ -55,7 +55,7 @@ def test_it_is_the_same_as_by_a_look_at_each_record(steps):
     for what, number, revision in steps:
         if what == "insert":
             # Half a minute off the grid now and then, as a source without a grid has it.
-            strip.insert(record(number * MINUTE_MS // 2 * (2 if number % 3 else 1), revision))
+            strip.insert(record_at(number * MINUTE_MS // 2 * (2 if number % 3 else 1), revision))
         else:
             strip.drop(min(number, len(strip.records)))
         assert strip.whole_from == by_hand(strip)
@@ -63,7 +63,7 @@ def test_it_is_the_same_as_by_a_look_at_each_record(steps):
         for first in range(len(strip.records)):
             window = strip.records[first:]
             for until_ms in (window[-1].at, window[-1].at + MINUTE_MS - 1, window[-1].at + MINUTE_MS):
-                missing = runs_missing([kept.at for kept in window], until_ms, MINUTE_MS)
+                missing = runs_missing([record.at for record in window], until_ms, MINUTE_MS)
                 assert is_whole(window, strip.whole_from, until_ms, MINUTE_MS) == (missing == [])
 
 
@@ -71,5 +71,5 @@ def test_it_is_the_same_as_by_a_look_at_each_record(steps):
 def test_of_a_feed_without_a_cadence_it_says_nothing(window_length):
     strip = strip_of("tick")
     for number in range(window_length):
-        strip.insert(record(number * MINUTE_MS + 1, kind="tick"))
+        strip.insert(record_at(number * MINUTE_MS + 1, kind="tick"))
     assert not is_whole(strip.records, strip.whole_from, FAR_MS, None)
