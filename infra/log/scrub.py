@@ -32,6 +32,8 @@ from coordinator.streams.topology import topic_name
 PASS_SECONDS_MIN = 20.0
 RETRY_SECONDS = 5.0
 READ_MS = 200
+PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX = 0.1, 2.0
+"""Between two looks that give no record."""
 RECORDS_AT_ONCE = 100
 """They are decoded at once, on the API's event loop: this takes a few milliseconds."""
 STALL_SECONDS_MAX = 20.0
@@ -122,7 +124,7 @@ class LogScrub:
         await stand_at(consumer, partition, 0)
         loop = asyncio.get_running_loop()
         counter = counter_for(topic) if topic in BLOBS_NAMED_IN else None
-        expected, moved_at = 0, loop.time()
+        expected, moved_at, pause_seconds = 0, loop.time(), PAUSE_SECONDS_MIN
         while expected < end:
             began = loop.time()
             records = (await fetched(consumer, READ_MS, RECORDS_AT_ONCE)).get(partition, [])
@@ -150,3 +152,9 @@ class LogScrub:
                     [partition]
                 )  # raises if the broker does not answer: then the record is not to blame
                 raise CorruptTopicError(partition.topic, expected, f"no record for {STALL_SECONDS_MAX:g} s")
+            else:
+                # A batch of which aiokafka can read nothing is fetched again at once, as fast as the broker answers.
+                consumer.pause(partition)
+                await asyncio.sleep(pause_seconds)
+                consumer.resume(partition)
+                pause_seconds = min(2 * pause_seconds, PAUSE_SECONDS_MAX)
