@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from time import monotonic, sleep
 from typing import TypeVar
 
-LIMIT_SECONDS = 180.0
+LIMIT_SECONDS = 300.0
 Result = TypeVar("Result")
 
 

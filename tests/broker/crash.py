@@ -28,6 +28,8 @@ SESSION_SECONDS = 3.0
 HEARTBEAT_SECONDS = 0.5
 LONG_SESSION = {"SESSION_TIMEOUT_SECONDS": "6", "HEARTBEAT_SECONDS": "1"}
 """For two members of a group: on a busy machine a short session ends by itself and changes the owner."""
+STEADY_SESSION = LONG_SESSION | {"SESSION_TIMEOUT_SECONDS": "120"}
+"""Where nobody dies, so that no session has to end: how often a topic is claimed is then the test's alone."""
 
 WRAPPER = Path(__file__).parent / "crashing_worker.py"
 
@@ -166,7 +168,7 @@ class Board:
         self.decisions: dict[str, list[Decision]] = {}
         self.counters: dict[str, Counter] = {}
         self.raw: dict[str, list[bytes]] = {}
-        self._feeding = asyncio.Lock()
+        self._feeding, self._looking = asyncio.Lock(), asyncio.Lock()
 
     async def open(self) -> None:
         await create_topics(self.bootstrap, self.crunch_id)
@@ -233,12 +235,13 @@ class Board:
         from aiokafka import TopicPartition
 
         partition = TopicPartition(name, 0)
-        end = (await self._reader.end_offsets([partition]))[partition]
-        async for offset, record in read_range(self._reader, name, counter.next_offset, end):
-            raw.append(record)
-            decision = counter.read(offset, record)
-            if decision is not None:
-                decisions.append(decision)
+        async with self._looking:
+            end = (await self._reader.end_offsets([partition]))[partition]
+            async for offset, record in read_range(self._reader, name, counter.next_offset, end):
+                raw.append(record)
+                decision = counter.read(offset, record)
+                if decision is not None:
+                    decisions.append(decision)
         return decisions
 
     async def events(self, topic: str) -> list[list[bytes]]:

@@ -73,7 +73,7 @@ def secured_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured
     )
     broker.start()
     try:
-        broker.wait_ready()
+        broker.wait_ready(LIMIT_SECONDS)
         subprocess.run(
             [
                 *broker.runtime.command("kafka.admin.ConfigCommand", "-Xmx128m"),

@@ -38,7 +38,7 @@ def runtime():
 def broker(tmp_path):
     broker = EmbeddedBroker(tmp_path / "kafka")
     broker.start()
-    broker.wait_ready()
+    broker.wait_ready(LIMIT_SECONDS)
     yield broker
     broker.stop()
 
@@ -78,7 +78,7 @@ async def test_what_was_acknowledged_is_there_after_kill_9_and_a_restart_on_the_
     assert not broker.is_alive()
     assert broker.exit_code == -signal.SIGKILL
     broker.start()
-    await asyncio.to_thread(broker.wait_ready, 30)
+    await asyncio.to_thread(broker.wait_ready, LIMIT_SECONDS)
     assert broker.bootstrap == before
     assert (broker.data_dir / "cluster_id").read_text() == cluster
     assert await read(broker.bootstrap, "crunch.feeds", 0, 500) == list(enumerate(values))
@@ -91,7 +91,7 @@ async def test_another_object_goes_on_from_the_same_directory(broker, tmp_path):
     again = EmbeddedBroker(tmp_path / "kafka")
     again.start()
     try:
-        again.wait_ready()
+        again.wait_ready(LIMIT_SECONDS)
         assert await read(again.bootstrap, "crunch.inputs", 0, 1) == [(0, b"kept")]
     finally:
         again.stop()
@@ -148,14 +148,14 @@ def test_a_broker_that_cannot_start_says_what_kafka_said(tmp_path):
     properties.write_text(properties.read_text().replace("node.id=1", "node.id=7"))
     broker.start()
     with pytest.raises(WorldError, match=r"ended \(exit code 1\).*broker\.log.*last lines: .*node"):
-        broker.wait_ready()
+        broker.wait_ready(LIMIT_SECONDS)
 
 
 def test_the_broker_dies_with_its_parent(tmp_path):
     """A supervisor that is killed with -9 leaves no broker on its data directory."""
     script = (
         "import sys, pathlib, coordinator.infra.kafka.embedded as b\n"
-        "broker = b.EmbeddedBroker(pathlib.Path(sys.argv[1])); broker.start(); broker.wait_ready()\n"
+        "broker = b.EmbeddedBroker(pathlib.Path(sys.argv[1])); broker.start(); broker.wait_ready(300)\n"
         "print(broker.pid, flush=True); sys.stdin.read()\n"
     )
     parent = subprocess.Popen(

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from tests.broker.crash import WorkerProcess, board
 from tests.broker.fixed_log import fixed_log, make_commands
+from tests.waiting import LIMIT_SECONDS, limit
 
 from coordinator.infra.fetch import ensure_runtime
 from coordinator.infra.kafka.embedded import EmbeddedBroker
@@ -34,7 +35,7 @@ async def test_workers_outlive_the_broker(tmp_path, away_seconds):
     broker = EmbeddedBroker(tmp_path / "kafka")
     broker.start()
     try:
-        broker.wait_ready()
+        broker.wait_ready(LIMIT_SECONDS)
         async with board(broker.bootstrap, crunch_id, tmp_path) as field:
             await field.put("commands", commands["before"])
             await field.feed(log)
@@ -46,13 +47,18 @@ async def test_workers_outlive_the_broker(tmp_path, away_seconds):
                 await follow_into_an_outage(broker, crunch_id)
             workers.append(field.start("checkpoint"))  # and one begins while there is no broker
             await asyncio.sleep(away_seconds)
-            if workers[1].process.poll() is not None:  # it said so, and its supervisor begins it again
-                assert workers[1].process.returncode == 70
-                assert "does not answer" in workers[1].output
-                field.workers.remove(workers[1])
-                workers[1] = field.start("checkpoint")
             broker.start()
-            broker.wait_ready()
+            await asyncio.to_thread(broker.wait_ready, LIMIT_SECONDS)
+            async with limit():
+                while not workers[1].events("stage_resumed", stage="checkpoints"):
+                    if (
+                        workers[1].process.poll() is not None
+                    ):  # it said so, and its supervisor begins it again
+                        assert workers[1].process.returncode == 70
+                        assert "does not answer" in workers[1].output
+                        field.workers.remove(workers[1])
+                        workers[1] = field.start("checkpoint")
+                    await asyncio.sleep(0.1)
             await field.feed_all(log)
             await field.wait_decided(log, STAGES[:2])
             await field.wait_built(log)

@@ -10,7 +10,7 @@ import time
 from collections import Counter as Tally
 
 import pytest
-from tests.broker.crash import LONG_SESSION, Plan, board
+from tests.broker.crash import LONG_SESSION, STEADY_SESSION, Plan, board
 from tests.broker.fixed_log import TopicLog, fixed_log, fixed_shelf, make_commands, pour
 from tests.given import decision
 from tests.streams.agents.echo import EchoStage
@@ -44,8 +44,10 @@ async def test_a_failed_send_costs_a_claim_and_nothing_else(kafka_bootstrap, cru
     async with board(kafka_bootstrap, crunch_id, tmp_path) as field:
         await field.put("commands", commands["before"])
         await field.feed(log)
-        score = field.start("score", Plan("send-dropped", "scores", "live", live))
-        checkpoint = field.start("checkpoint", Plan("send-delivered", "checkpoints", "live", 1))
+        score = field.start("score", Plan("send-dropped", "scores", "live", live), **STEADY_SESSION)
+        checkpoint = field.start(
+            "checkpoint", Plan("send-delivered", "checkpoints", "live", 1), **STEADY_SESSION
+        )
         await score.wait_resumed("scores", "snapshots")
         await checkpoint.wait_resumed("checkpoints")
         await field.feed_all(log)
@@ -158,7 +160,7 @@ async def test_rebalances_change_owners_and_nothing_else(kafka_bootstrap, crunch
     log = fixed_log(crunch_id)
     async with board(kafka_bootstrap, crunch_id, tmp_path) as field:
         await field.feed(log)
-        members = [field.start("score", COORDINATOR_TEST_FLAP="1", **LONG_SESSION) for _ in range(2)]
+        members = [field.start("score", COORDINATOR_TEST_FLAP="1", **STEADY_SESSION) for _ in range(2)]
         owner, other = members
         owner.say("join")
         await owner.wait_resumed("scores", "snapshots")

@@ -16,6 +16,7 @@ from tests.broker.records import crunch_name
 from tests.broker.report_node import started
 from tests.outside_tools import missing, npm_file
 from tests.planned import keep_plan
+from tests.waiting import LIMIT_SECONDS
 
 AXE = "axe-core@4.14.1"
 AXE_SHA256 = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
@@ -94,7 +95,7 @@ def open_page(browser):
 
     def make(node, *, width=1280, height=900, scheme="light"):
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(LIMIT_SECONDS * 1000)
         contexts.append(context)
         pages.append(Watched(context.new_page(), node.url))
         return pages[-1]

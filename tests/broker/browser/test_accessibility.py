@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.logs import START_MS
 from tests.planned import NAME
+from tests.waiting import looks
 
 pytestmark = pytest.mark.broker
 VIEWS = {
@@ -82,8 +83,10 @@ def test_on_a_phone_the_head_and_its_links_are_whole_also_of_the_past_and_with_r
         watched.go(where)
         watched.page.wait_for_selector("#main > *")
         watched.page.locator("[data-view=rounds]").wait_for()
-        watched.page.wait_for_timeout(800)
-        assert watched.page.evaluate(CUT) == [], where
+        watched.page.wait_for_timeout(800)  # what comes later may cut something off
+        for _ in looks(state_text=lambda: f"{watched.page.url}: {watched.page.evaluate(CUT)}"):
+            if watched.page.evaluate(CUT) == []:
+                break
     watched.page.locator(".board-head").wait_for()
     head, header = (watched.page.locator(selector).bounding_box() for selector in (".board-head", ".top"))
     watched.page.mouse.wheel(0, 700)

@@ -192,7 +192,7 @@ def test_a_node_that_went_away_is_said_and_found_again(node, open_page):
     assert watched.names()
     node.start()
     node.say()
-    watched.page.wait_for_selector(".live[data-state=live]", timeout=20_000)
+    watched.page.wait_for_selector(".live[data-state=live]")
     watched.wrong.clear()  # the browser itself says that the connection was refused
 
 
