@@ -38,7 +38,7 @@ def test_the_growth_is_the_slope_after_the_warm_up():
 
 @pytest.mark.broker
 def test_a_short_soak_prints_its_table():
-    done = run("-m", "bench.soak", "--minutes", "0.2", "--speed", "30")
+    done = run("-m", "bench.soak", "--minutes", "0.1", "--speed", "30")
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     lines = done.stdout.splitlines()
     assert "0 predictions failed" in lines[0]

@@ -20,7 +20,7 @@ SIZES = MODELS, ROWS, FEATURES, ROUNDS = 4, 600, 60, 1
 
 def test_a_small_round_is_posted_answered_scored_ranked_and_paid():
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "bench.tournament_round", *map(str, SIZES)],
+        [sys.executable, "-P", "-m", "bench.tournament_round", "--quick", *map(str, SIZES)],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
         capture_output=True,
         text=True,

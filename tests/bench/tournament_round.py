@@ -1,10 +1,10 @@
 """A round of a tournament on a whole node: a large table posted, many participants asked, truth, scores, board, pay.
 
-    PYTHONPATH=tests python -Pm bench.tournament_round [MODELS ROWS FEATURES ROUNDS]
+    PYTHONPATH=tests python -Pm bench.tournament_round [--quick] [MODELS ROWS FEATURES ROUNDS]
 
 Real broker, real workers, real API; the participants are stubs on the real protocol in one process
 (`stub_models.py`). A JSON line for each step: seconds on the clock, and of each process the seconds of CPU, its resident
-megabytes at the step's end and its highest of the step.
+megabytes at the step's end and its highest of the step. With --quick the workers are forks, whose megabytes say nothing.
 """
 
 from __future__ import annotations
@@ -192,10 +192,11 @@ def rounded(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    sizes = [*map(int, sys.argv[1:]), *SIZES[len(sys.argv) - 1 :]]
+    quick, given_sizes = "--quick" in sys.argv, [int(word) for word in sys.argv[1:] if word != "--quick"]
+    sizes = [*given_sizes, *SIZES[len(given_sizes) :]]
     with (
         tempfile.TemporaryDirectory(prefix="coordinator-tournament-") as scratch,
-        a_world(Path(scratch)) as world,
+        a_world(Path(scratch), forking=quick) as world,
     ):
         for figures in play(world, *sizes):
             print(json.dumps(rounded(figures)), flush=True)

@@ -28,6 +28,7 @@ from coordinator.streams.log.errors import OperatorError
 pytestmark = pytest.mark.broker
 TOPIC, PREFIXED, READ, DESCRIBE, ALLOW = 2, 4, 3, 8, 3
 """As the protocol of Kafka numbers them."""
+ROUNDS = 20
 WRONG = "also-not-in-any-log-55aa"
 
 
@@ -38,7 +39,7 @@ def test_a_whole_node_runs_over_scram_and_tls(secured: Secured, crunch_id: str, 
     (port,) = free_ports(1)
     done = coordinator(
         *("up", "--kafka", secured.sasl, "--port", str(port), "--candles", str(candle_file(tmp_path))),
-        *("--until", str(START + 3_600_000), "--data-dir", str(tmp_path / "node")),
+        *("--until", str(START + ROUNDS * 60_000), "--data-dir", str(tmp_path / "node")),
         *("--summary", str(summary)),
         cwd=tmp_path,
         CRUNCH_ID=crunch_id,
@@ -49,7 +50,7 @@ def test_a_whole_node_runs_over_scram_and_tls(secured: Secured, crunch_id: str, 
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     figures = json.loads(summary.read_text())
-    assert figures["feed_records"] == 60
+    assert figures["feed_records"] == ROUNDS
     assert figures["predictions"]["scored"] > 0
     assert figures["predictions"]["failed"] == 0
     written = [file for file in tmp_path.rglob("*") if file.is_file() and file != password]

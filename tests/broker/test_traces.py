@@ -29,7 +29,7 @@ from coordinator.projections.tracing.spans import (
 
 pytestmark = pytest.mark.broker
 KEY = "not-in-any-log-51ce"
-HOURS = 2
+HOURS = 1
 
 
 class Collector(BaseHTTPRequestHandler):

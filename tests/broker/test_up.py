@@ -165,7 +165,7 @@ def test_ctrl_c_ends_every_process_and_the_next_start_goes_on(tmp_path):
 
 def test_every_child_killed_in_turn_under_load_comes_back_and_no_prediction_is_lost(tmp_path):
     summary_file = tmp_path / "summary.json"
-    hours = 4
+    hours = 2
     killed = ("score", "checkpoint", "report", "feed", "predict", "models", "kafka")
     node = up(
         tmp_path,
@@ -203,7 +203,7 @@ async def assert_as_if_undisturbed(folder):
     crunch_id, broker = Settings().crunch_id, EmbeddedBroker(folder / "node" / "kafka")
     broker.start()
     try:
-        broker.wait_ready()
+        broker.wait_ready(LIMIT_SECONDS)
         records = {topic: await records_of(broker.bootstrap, crunch_id, topic) for topic in TOPICS}
         checked = await verify_async(broker.bootstrap, crunch_id, folder / "node")
     finally:

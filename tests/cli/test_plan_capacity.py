@@ -26,7 +26,7 @@ LONG = CrunchContract(
 @pytest.mark.parametrize("contract", [SHORT, LONG], ids=["1m", "10m"])
 def test_a_plan_is_within_a_fifth_of_a_longer_run_with_more_models(contract):
     costs = capacity.measure(contract, (5, 25))
-    models, horizon = 50, contract.schedules()[0].scope.horizon_seconds // 60
+    models, horizon = 30, contract.schedules()[0].scope.horizon_seconds // 60
     short, long = (capacity._measured(contract, models, rounds, horizon) for rounds in (60, 210))
     plan = capacity.Plan(models, 1, 60, 150 / 1440, capacity.ROUNDS_A_PERIOD * 60)
     planned = capacity.need(costs, plan)

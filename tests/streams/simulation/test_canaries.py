@@ -5,6 +5,7 @@ port of the simulation (`Node`), or replace a function. The product has no switc
 from __future__ import annotations
 
 import asyncio
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -338,6 +339,13 @@ CANARIES: dict[type[Node], tuple[int, str]] = {
 """Each with a seed that finds it, which is tried first, and a rule that is then broken."""
 
 
+@cache
+def holds(seed: int, rounds: int) -> bool:
+    """Whether the product itself breaks no rule under the faults of a seed."""
+    challenge = Challenge()
+    return not tried(schedule_of(seed, rounds, challenge), challenge)
+
+
 @pytest.mark.parametrize("canary", CANARIES, ids=lambda canary: canary.__name__)
 def test_a_canary_is_found_within_a_hundred_seeds(canary: type[Node]):
     quiet()
@@ -348,7 +356,7 @@ def test_a_canary_is_found_within_a_hundred_seeds(canary: type[Node]):
         findings = tried(schedule, challenge, canary)
         if findings:
             assert rule in [finding.rule for finding in findings], f"seed {seed}: {findings}"
-            assert not tried(schedule, challenge), f"seed {seed} finds a fault without the canary"
+            assert holds(seed, ROUNDS), f"seed {seed} finds a fault without the canary"
             return
     pytest.fail(f"{canary.__name__} was not found within {len(SEEDS)} seeds")
 
@@ -408,7 +416,7 @@ def test_a_fault_of_a_function_that_node_and_checks_share_is_found(
     challenge = Challenge()
     owner, name, stands_there, seed, rule = SHARED_FAULTS[fault]
     schedule = schedule_of(seed, SHARED_ROUNDS, challenge)
-    assert not tried(schedule, challenge)
+    assert holds(seed, SHARED_ROUNDS)
     monkeypatch.setattr(owner, name, stands_there)
     assert rule in [finding.rule for finding in tried(schedule, challenge)]
 
