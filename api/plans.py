@@ -204,7 +204,7 @@ def _chosen(file: PlanFile, period: str | None) -> PeriodChange | None:
     for change in periods:
         if change.period_start <= at < change.period_end:
             return change
-    raise HTTPException(422, "period: the plan has no such period; `periods` lists them")
+    raise HTTPException(404, "period: the plan has no such period; `periods` lists them")
 
 
 def _shown(name: str, file: PlanFile, chosen: PeriodChange | None, read: Readable) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from coordinator.infra.contracts.loading import load_contracts
 from coordinator.streams.backtest.door import PAGE
 from coordinator.streams.backtest.door import backtest as play
 from coordinator.streams.backtest.run import ModelResult, Result
+from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import read_settings
 from coordinator.streams.sources.catalog import known_sources
 
@@ -98,6 +99,10 @@ def backtest(
     told = read_settings(
         os.environ, contract=contract or (None if os.environ.get("CONTRACT") else DEMO_CONTRACT)
     )
+    since = None if from_ is None else parse_time(from_)
+    until = None if to is None else parse_time(to)
+    if since is not None and until is not None and since >= until:
+        raise OperatorError(f"--from {from_} is not before --to {to}")
     refused: list[str] = []
     with progress_bar("rounds") as advance:
         result = play(
@@ -107,8 +112,8 @@ def backtest(
             candles=candles,
             log=log,
             feed=feed,
-            start=None if from_ is None else parse_time(from_),
-            end=None if to is None else parse_time(to),
+            start=since,
+            end=until,
             subjects=subject,
             report=report,
             deadlines=deadlines,

@@ -22,6 +22,7 @@ from coordinator.cli.shared import (
     print_json,
     quiet_libraries,
     run,
+    time_text,
 )
 from coordinator.cli.terminal import Console
 from coordinator.infra.explaining import Explaining
@@ -127,6 +128,7 @@ def explain(
     with closing(explaining), read_beside(settings.data_dir, identity, settings.crunch_id) as live:
         read: Readable = live
         if at_ms is not None:
+            _check_within(live, at_ms, as_of or "")
             try:
                 read = PastReadModels(live, cuts_at(live, at_ms, folded_until(live)))
             except PastCutError as error:
@@ -155,6 +157,17 @@ def explain(
         raise typer.Exit(EXIT_DIFFERENT)
     if faults:
         raise OperatorError(f"{faults[0]}; the figure is explained as it is recorded")
+
+
+def _check_within(live: Readable, at_ms: int, as_of: str) -> None:
+    """Raises OperatorError for a time before the first record; says on stderr where the log ends before the time."""
+    oldest = min((row.oldest for row in live.feeds.all() if row.record_count), default=None)
+    if oldest is not None and at_ms < oldest:
+        raise OperatorError(f"--as-of {as_of}: the log's first record is of {time_text(oldest)}")
+    if at_ms > live.feeds.clock > 0:
+        typer.echo(
+            f"--as-of {as_of}: the log ends at {time_text(live.feeds.clock)}, so this is as of then", err=True
+        )
 
 
 def print_explanation(explanation: Explanation) -> None:

@@ -9,7 +9,16 @@ import typer
 
 from coordinator.cli.lazy_groups import EXIT_DIFFERENT
 from coordinator.cli.own_kafka import node_log
-from coordinator.cli.shared import DataDirOption, JsonOption, KafkaOption, one_of, parse_time, print_json, run
+from coordinator.cli.shared import (
+    DataDirOption,
+    JsonOption,
+    KafkaOption,
+    one_of,
+    parse_time,
+    print_json,
+    run,
+    time_text,
+)
 from coordinator.cli.terminal import progress_bar
 from coordinator.infra.log.positions import topic_ends
 from coordinator.projections.folding import replay as replays
@@ -65,6 +74,7 @@ def replay(
             raise OperatorError("--archive reads files alone: leave --verify, --kafka and --data-dir out")
         with progress_bar("files") as on_progress:
             rebuilt = replays.replay_archive(archive, projection, until_ms, on_progress)
+        _check_within(rebuilt, until_ms)
         print_json(rebuilt) if as_json else _print(rebuilt)
         return
     settings, _ = node_log(data_dir, kafka)
@@ -85,6 +95,8 @@ def replay(
             result = replays.replay(
                 settings.kafka_bootstrap, settings.crunch_id, projection, until_ms, on_progress
             )
+    if result is not None:
+        _check_within(result, until_ms)
     if as_json:
         print_json(result if checked is None else checked)
     elif result is None:
@@ -97,6 +109,19 @@ def replay(
                 typer.echo(f"{verdict.projection:<14}{verdict.kept or '-':<66}{outcome}")
     if checked is not None and not checked.equal:
         raise typer.Exit(EXIT_DIFFERENT)
+
+
+def _check_within(result: replays.ReplayResult, until_ms: int | None) -> None:
+    """Raises OperatorError for a time before the log's first event; says on stderr where the log ends before it."""
+    first, last = result.first_at_ms, result.last_at_ms
+    if until_ms is None or first is None or last is None:
+        return
+    if until_ms < first:
+        raise OperatorError(f"--until {time_text(until_ms)}: the log begins at {time_text(first)}")
+    if until_ms > last:
+        typer.echo(
+            f"--until {time_text(until_ms)}: the log ends at {time_text(last)}; this is all of it", err=True
+        )
 
 
 def _print(result: replays.ReplayResult, *, hashes: bool = True) -> None:

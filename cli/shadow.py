@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from coordinator.cli.contract_kept import with_path
+from coordinator.cli.contract_kept import boundary_of, with_path
 from coordinator.cli.contract_reading import read_kept
 from coordinator.cli.own_kafka import running_log
 from coordinator.cli.shadow_run import ShadowProcess
@@ -150,7 +150,14 @@ async def _awaited(check: Callable[[], Awaitable[None]]) -> None:
 def _order(
     settings: Settings, files: ShadowFiles, contract: str | None, bounds: Bounds, from_ms: int | None
 ) -> ShadowOrder:
-    path = with_path(settings, run(read_kept(settings)), contract).contract
+    kept = run(read_kept(settings))
+    path = with_path(settings, kept, contract).contract
+    last = boundary_of(kept)
+    if from_ms is not None and last is not None and from_ms > last:
+        raise OperatorError(
+            f"--from {time_text(from_ms)}: a shadow begins at the latest where the running checkpoint period ends, "
+            f"{time_text(last)}"
+        )
     with progress_bar("records read") as on_progress:
         log = run(read_whole(settings.kafka_bootstrap, settings.crunch_id, ("feeds",), on_progress))
     told = recorded_terms(log)

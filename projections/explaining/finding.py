@@ -67,6 +67,8 @@ def _inputs_in(text: str) -> Iterator[tuple[str, str]]:
 def checkpoint_of(read: Readable, name: str) -> CheckpointRow:
     """The checkpoint of an id; `latest` is the newest one that was offered."""
     row = read.checkpoints.latest_offered() if name == "latest" else read.checkpoints.get(name[:ID_CHARS_MAX])
+    if row is None and name == "latest":
+        raise UnknownFigureError("no checkpoint was offered yet, as of the time that is asked about")
     if row is None:
         raise UnknownFigureError(
             f"no checkpoint {shown(name)} is known: an id is ckp_ and 24 hex digits, as `coordinator checkpoint list` "

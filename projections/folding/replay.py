@@ -26,6 +26,7 @@ from coordinator.projections.storage.database import StoreDamagedError
 from coordinator.projections.storage.store import Store
 from coordinator.projections.views.all_views import PROJECTIONS, check_names, identity_of, open_projections
 from coordinator.streams.audit.recorded_states import state_checks
+from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.errors import CorruptTopicError, OperatorError, WorldError
 from coordinator.streams.log.recorded_state import StateCheck, WrongStateError
 
@@ -48,6 +49,29 @@ class ReplayResult(msgspec.Struct, frozen=True, kw_only=True):
     state_hash: dict[str, str]
     states_checked: int = 0
     """How many recorded states of stages agree with the events before them; counted only when verifying."""
+    first_at_ms: int | None = None
+    last_at_ms: int | None = None
+    """The times of the log's first and last event; noted only where a time is given until which it is replayed."""
+
+
+class Times:
+    """The first and the last time (ms) of the events that pass; None before the first."""
+
+    first: int | None = None
+    last: int | None = None
+
+    def take(self, decision: Decision) -> None:
+        """See a decision. The first rules hold from 0 on, which is no time of the log."""
+        for event in decision.events:
+            if event.at > 0:
+                self.first = event.at if self.first is None else min(self.first, event.at)
+                self.last = event.at if self.last is None else max(self.last, event.at)
+
+    def of(self, folder: Folder, until_ms: int | None) -> Times:
+        """Itself, having seen what the folder folds from now on, if there is a time to compare with."""
+        if until_ms is not None:
+            folder.on_decision = self.take
+        return self
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +133,7 @@ async def replay_async(
         projections = open_projections(folder_path, cluster_id, crunch_id, names_wanted)
         try:
             folder = Folder(projections, until_ms=until_ms, limits=limits)
+            times = Times().of(folder, until_ms)
             started = time.perf_counter()
             checks = {} if limits is None else state_checks(crunch_id)
             records = await _fold_all(
@@ -122,6 +147,8 @@ async def replay_async(
                 events_per_second=folder.events / seconds if seconds > 0 else 0.0,
                 duplicates_ignored=folder.uncounted,
                 state_hash={projection.name: projection.store.state_hash for projection in projections},
+                first_at_ms=times.first,
+                last_at_ms=times.last,
                 states_checked=sum(check.checked for check in checks.values()),
             )
         finally:
@@ -145,6 +172,7 @@ def replay_archive(
         projections = open_projections(Path(temporary), "archive", "archive", names_wanted)
         try:
             folder = Folder(projections, until_ms=until_ms)
+            times = Times().of(folder, until_ms)
             for number, path in enumerate(files, start=1):
                 for entry in judge.read(path):
                     if isinstance(entry, Copied) and entry.topic in folder.readers:
@@ -162,6 +190,8 @@ def replay_archive(
                 events_per_second=folder.events / seconds if seconds > 0 else 0.0,
                 duplicates_ignored=folder.uncounted,
                 state_hash={projection.name: projection.store.state_hash for projection in projections},
+                first_at_ms=times.first,
+                last_at_ms=times.last,
             )
         finally:
             for projection in projections:

@@ -72,6 +72,9 @@ def backtest(
     """
     if sum(market is not None for market in (candles, feed, log)) > 1:
         raise OperatorError("candles, feed and log exclude each other: each is a market")
+    start_ms, end_ms = _ms(start), _ms(end)
+    if start_ms is not None and end_ms is not None and start_ms >= end_ms:
+        raise OperatorError(f"the market's start, {start}, is not before its end, {end}")
     with ExitStack() as ends:
         work = Path(ends.enter_context(tempfile.TemporaryDirectory(prefix="coordinator-backtest-")))
         recorded = None if log is None else RecordedLog(Path(log), BlobFolder(work / "blobs"), contract)
@@ -85,8 +88,8 @@ def backtest(
             feed_subjects=",".join(subjects) if subjects else None,
             feed_columns=columns,
             feed_stamp=stamp,
-            replay_from_ms=_ms(start),
-            replay_until_ms=_ms(end),
+            replay_from_ms=start_ms,
+            replay_until_ms=end_ms,
         )
         entries = _entries(models)
         plan = Plan(

@@ -10,7 +10,7 @@ plan says that such a change asks otherwise, and computes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ import msgspec
 
 from coordinator.streams.checkpoints.ranking import rank_snapshots
 from coordinator.streams.checkpoints.stage import CheckpointStage
+from coordinator.streams.durations import FAR_MS
 from coordinator.streams.engine.asked_inputs import (
     AnswersWithinLimits,
     AskedInputs,
@@ -193,7 +194,10 @@ def plan_rules(
         (earlier for earlier in all_terms if earlier.effective_from <= begin),
         key=lambda earlier: earlier.effective_from,
     )
-    until = _closed_until(log) if until_ms is None else until_ms
+    until = max(_ends(log), default=0) if until_ms is None else until_ms
+    if until_ms is not None and until < (first_end := min(_ends(log), default=FAR_MS)):
+        ends = "none is closed yet" if first_end == FAR_MS else f"the first one ends at {first_end} (ms)"
+        raise OperatorError(f"no period had ended at {until_ms} (ms): {ends}")
     if begin >= until and (from_ms, until_ms) != (None, None):
         ends = "the newest closed period ends" if until_ms is None else "it ends"
         raise OperatorError(
@@ -270,18 +274,11 @@ def plan_rules(
     )
 
 
-def _closed_until(log: MemoryLog) -> int:
-    """The end (ms) of the newest period that the recorded snapshots close; 0 before the first."""
-    return max(
-        (
-            event.data.until_ms
-            for decision in log.walk("snapshots")
-            if decision.may_hold("PeriodClosed")
-            for event in decision.events
-            if isinstance(event, PeriodClosed)
-        ),
-        default=0,
-    )
+def _ends(log: MemoryLog) -> Iterator[int]:
+    """The end (ms) of each period that the recorded snapshots close."""
+    for decision in log.walk("snapshots"):
+        if decision.may_hold("PeriodClosed"):
+            yield from (event.data.until_ms for event in decision.events if isinstance(event, PeriodClosed))
 
 
 def _take_recorded(old: Outcome, crunch: RecordedCrunch) -> None:

@@ -56,7 +56,7 @@ async def test_the_first_payment_that_differs_is_shown_or_the_requested_one(api)
     assert (later["period_start"], len(later["models"])) == (zulu(START_MS + 6 * HOUR), 1)
     assert (
         "no such period"
-        in (await api.get(f"/reports/plans/{NAME}?period={START_MS + 99 * HOUR}", 422))["detail"]
+        in (await api.get(f"/reports/plans/{NAME}?period={START_MS + 99 * HOUR}", 404))["detail"]
     )
 
 

@@ -371,6 +371,14 @@ def test_a_plan_can_be_written_as_json_and_read_back(log):
     assert plan.until_ms - plan.from_ms < 24 * HOUR * 365 * 60
 
 
+def test_a_plan_up_to_before_the_first_closed_period_is_refused_and_says_when_that_ends(log):
+    """Found by `--until 1990`: it said that nothing changes."""
+    with pytest.raises(
+        OperatorError, match=r"no period had ended at 631152000000 \(ms\): the first one ends at \d+"
+    ):
+        planned(log, CONTRACT, until_ms=631_152_000_000)
+
+
 @pytest.mark.parametrize(
     "span",
     [{"from_ms": BOUNDARY + 100 * PERIOD_ROUNDS * MINUTE}, {"from_ms": BOUNDARY, "until_ms": BOUNDARY}],
