@@ -160,9 +160,9 @@ def create_app(
         app.router.routes += routes.routes
     mount_own_routes(app, own_routes)
     problems.install(app)
-    app.add_middleware(AsOf, read=read)  # next to the routes: who is turned away at the door asks for nothing
+    app.add_middleware(AsOf, read=read)  # inside the door: a refused call reads no past
     app.add_middleware(Head)
     app.add_middleware(door)
-    app.add_middleware(Measured, metrics)  # outside of the door: who is turned away is counted too
+    app.add_middleware(Measured, metrics)  # outside of the door: refused calls are counted too
     describe_access(app)
     return app

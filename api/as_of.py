@@ -279,7 +279,9 @@ def _held_ms(live: ReadModels) -> int:
 
 
 def _past_from(held_ms: int) -> list[tuple[bytes, bytes]]:
-    """The header that says from when on there are rows: a list that ends there is not all that ever was."""
+    """The header with the time from which on there are rows, so that a client does not take the list for the whole
+    past.
+    """
     return [(b"x-past-from", zulu(held_ms).encode())] if held_ms else []
 
 

@@ -9,7 +9,7 @@ from coordinator.streams.setting_checks import Network
 
 
 def address_of(text: str) -> IPv4Address | IPv6Address | None:
-    """The address, None for what is none; an IPv4 address that is mapped into IPv6 is the IPv4 address."""
+    """The IP address, or None if the text is none. An IPv4 address mapped into IPv6 counts as the IPv4 address."""
     try:
         address = ip_address(text)
     except ValueError:

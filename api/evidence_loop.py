@@ -47,7 +47,7 @@ class EvidenceLoop:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> bool:
-        """Take in the next checkpoint; False where there is none."""
+        """Adds the next checkpoint to the tree. False if there is none."""
         files = self.files
         try:
             pending = None if files is None else files.next(self._evidence)

@@ -41,7 +41,7 @@ class Scope(enum.IntEnum):
     SUBMIT = 4
 
     def includes(self, needed: Scope) -> bool:
-        """Whether who has this scope may do what needs that one."""
+        """Whether a caller with this scope may do what needs the other scope."""
         if Scope.SUBMIT in (self, needed):
             return self is needed or (self is Scope.SUBMIT and needed <= Scope.READ)
         return self >= needed

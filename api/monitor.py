@@ -39,7 +39,7 @@ from coordinator.streams.log.reasons import as_reason
 from coordinator.streams.topology import WORKERS
 
 HOLE_MS_MAX = 30_000
-"""An owner whose send failed leaves a hole until it has claimed anew."""
+"""An owner whose send failed leaves a gap in the numbers until it has claimed again."""
 
 LAG_MS_MAX = 30_000
 CHECKPOINTS_LOOKED_AT = 200

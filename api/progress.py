@@ -91,8 +91,8 @@ class Progress:
                 yield Alert("worker", WORKER_OF[stage], missing[stage])
 
     def broker_is_away(self, error: str, now: int) -> bool:
-        """Whether the broker has been silent for long enough that what stands still stands because of it. Then nothing
-        else is watched: it would be told beside the cause, and again at the instant at which the broker is back.
+        """Whether the broker has been silent long enough to be the reason why others stand still. Then nothing else is
+        watched: it would be reported beside its cause, and again at the moment when the broker is back.
         """
         away = self._kafka.lasting_ms(now, {"kafka": 0} if error else {})
         if all(silent_ms < BROKER_AWAY_MS for silent_ms in away.values()):
@@ -219,7 +219,7 @@ def stands_still(progress: LogProgress, settings: Settings, now: int) -> Iterato
     stall_ms = int(settings.feed_stall_alert_seconds * 1000)
     if now - feed.ticked >= stall_ms:
         yield Alert("feed", "stalled", f"the clock stands for {(now - feed.ticked) // 1000} s")
-    # Of whom the end of the topic says nothing, the last may have come just before it.
+    # The latest record of a subject without one near the end of the topic may have come just before that end.
     rows = [
         FeedRow(
             source="",

@@ -69,7 +69,7 @@ class Metrics:
         self.registry.register(_ReadModels(projector))
 
     def _scored(self, event: RoundScored) -> None:
-        # A round of before this start is folded now because of the start: its age would say nothing of the pipeline.
+        # A round from before this start is folded only now because of the start. Its age does not measure the pipeline.
         if not event.data.rehearsal and event.at >= self._began:
             self._board_seconds.observe(max(0, self._now() - event.at) / 1000)
 

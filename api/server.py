@@ -180,7 +180,7 @@ async def _run(
         await asyncio.wait((serving, folding, watching, guarding, stop), return_when=asyncio.FIRST_COMPLETED)
         error = folding.exception() if folding.done() else None
         if isinstance(error, LogError) and not isinstance(error, WrongLogError):
-            # A start again would meet the same record: /healthz, the alerts and the webhook say so until it is mended.
+            # A restart would meet the same record. /healthz, the alerts and the webhook report it until it is repaired.
             await asyncio.wait((serving, watching, guarding, stop), return_when=asyncio.FIRST_COMPLETED)
     finally:
         projector.stop()

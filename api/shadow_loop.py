@@ -69,7 +69,7 @@ class ShadowLoop:
         return seen, divergence(seen.result.new, seen.result.live, order.bounds)
 
     def _newest(self) -> ShadowResult | None:
-        """The result, decoded anew only where it was written anew."""
+        """The result. It is decoded again only after it was written again."""
         written = self._files.result_written()
         if written != self._written or self.seen is None:
             result = self._files.result()

@@ -13,14 +13,14 @@ import structlog
 
 PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX = 1.0, 60.0
 MENDED_SECONDS = 60.0
-"""A task that has worked for so long since it was begun again counts as mended."""
+"""A task that has worked for this long since its restart counts as recovered."""
 ERROR_CHARS_MAX = 300
 _log = structlog.get_logger()
 Run = Callable[[], Coroutine[Any, Any, None]]
 
 
 class SideTask:
-    """`error` says why it failed last, and is empty while it works. `run` is called anew for each try."""
+    """`error` says why it failed last, and is empty while it works. Each try calls `run` again."""
 
     def __init__(self, name: str, run: Run, *, mended_seconds: float = MENDED_SECONDS) -> None:
         self.name = name

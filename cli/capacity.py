@@ -64,7 +64,7 @@ class Costs(msgspec.Struct, frozen=True):
     round_leaves: float
     """Appends for a round of one scope that become leaves of the evidence tree."""
     prediction_cpu_seconds: float
-    """Of deciding, scoring and folding a prediction, without the model."""
+    """The work of deciding, scoring and folding a prediction, without the model."""
     answer_bytes: float
     horizon_seconds: int
 
@@ -88,7 +88,7 @@ class Needs(msgspec.Struct, frozen=True):
     """On all brokers together."""
     view_bytes: int
     evidence_bytes: int
-    """Of the tree's files. Nothing of it may go: notes that were signed commit to all of it."""
+    """The size of the tree's files. None of it may be deleted, because signed notes commit to all of it."""
     memory_mb: int
     cores: float
     message_bytes_max: int

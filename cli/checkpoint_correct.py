@@ -148,7 +148,9 @@ def _recomputed(
     subject: str | None,
     contract: str | None,
 ) -> tuple[Recomputed, str, str]:
-    """(what it should have been, the hash of the mended rules, of the operator's records; "" where there is none)."""
+    """(what it should have been, the hash of the corrected rules, the hash of the operator's records; "" if there are
+    none).
+    """
     with progress_bar("records read") as on_progress:
         log = run(read_whole(settings.kafka_bootstrap, settings.crunch_id, TOPICS_READ, on_progress))
     log.blobs = store_of(settings)

@@ -25,7 +25,7 @@ NODE_MEMORY_BYTES = 2 * GIB
 """Kafka's Java takes about 550 MB, five workers about 200 MB each, and the system wants some."""
 MODEL_MEMORY_BYTES = 100 * MIB
 DISK_BYTES_MIN = 5 * GIB
-"""Images and runtimes take 1.5 GB; the rest is the log, which is kept for ever."""
+"""Images and runtimes take 1.5 GB. The rest is the log, which is never deleted."""
 
 
 class State(enum.StrEnum):
@@ -116,7 +116,7 @@ def memory(models: int, available_bytes: int, total_bytes: int) -> Finding:
 
 
 def disk(folder: Path, free_bytes: int) -> Finding:
-    """Whether there is room for the log, which is kept for ever."""
+    """Whether there is room for the log, which is never deleted."""
     says = f"{free_bytes / GIB:.1f} GiB are free for {folder}, {DISK_BYTES_MIN / GIB:g} are wanted"
     if free_bytes >= DISK_BYTES_MIN:
         return Finding("disk", State.OK, says)

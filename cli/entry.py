@@ -19,7 +19,7 @@ def main() -> None:
     """The console script's entry point."""
     if (
         signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    ):  # else a job of a shell's background ignores it
+    ):  # unless the shell started this job in the background
         signal.signal(signal.SIGINT, end_now)
     from coordinator.cli.main import main as run  # noqa: PLC0415 - this is what may be interrupted
 

@@ -62,7 +62,7 @@ class FeedLog(FollowedTopic):
         self._said = {}
 
     def revision(self, record: FeedRecord) -> int:
-        """The highest revision that the feed holds of this record, -1 if there is none."""
+        """The highest revision that the feed has of this record, -1 if it has none."""
         return self._stage.own.revision(subscription_of(record), record.ts_event)
 
     def too_late(self, record: FeedRecord) -> bool:

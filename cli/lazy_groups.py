@@ -28,12 +28,12 @@ EXIT_DIFFERENT = 1
 EXIT_OPERATOR = 2
 EXIT_WORLD = 3
 AS_JSON = "coordinator.as_json"
-"""Of the context: whether --json stands among the words."""
+"""Key in the context: whether --json is among the words."""
 command_ends = ExitStack()
 """What is let go when the command ends, however it ends."""
 
 WORDS = "coordinator.words"
-"""Of the context: the first words, which name the command."""
+"""Key in the context: the first words, which name the command."""
 _ANEW = "the same command begins anew"
 _ON = "what was finished stays, and the same command goes on after it"
 AFTER_CTRL_C = {

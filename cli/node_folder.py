@@ -28,7 +28,7 @@ class _Answers(msgspec.Struct, frozen=True):
 
 
 def take_over_settings(environ: MutableMapping[str, str], folder: Path) -> None:
-    """Put what `folder` says into `environ` where that says nothing. Raises OperatorError naming file and line."""
+    """Puts the values of `folder` into `environ` where that has none. Raises OperatorError naming file and line."""
     for name, value in read_dotenv(folder / DOTENV, environ).items():
         environ.setdefault(name, value)
     answers = _read_answers(folder / ANSWERS)

@@ -26,7 +26,7 @@ _started: dict[Path, str] = {}
 """Data directory -> the address of its Kafka, where this command has started it: a command may ask twice."""
 
 _told: set[Path] = set()
-"""The data directories of which it was said that they hold no node: a command may ask twice."""
+"""The data directories already reported as without a node, because a command may ask twice."""
 
 
 def node_log(
@@ -34,9 +34,9 @@ def node_log(
 ) -> tuple[Settings, NodeFile | None]:
     """As `node_settings`, with a Kafka that is the node's until the command ends; with `checked`, so are its topics.
 
-    `anew`: the command makes the topics and what the directory remembers of them anew (to restore into). A --data-dir
-    that holds no node yet gets a Kafka of its own then, too; one that a process holds is refused.
-    Raises OperatorError (another command uses the directory), WrongLogError, WorldError.
+    `anew`: the command creates the topics, and what the directory remembers of them, again (to restore into them). A
+    --data-dir without a node then gets its own Kafka too; one that a process holds is refused. Raises OperatorError
+    (another command uses the directory), WrongLogError, WorldError.
     """
     settings, node = _settings(data_dir, kafka, anew=anew)
     if anew:

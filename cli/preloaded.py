@@ -1,6 +1,6 @@
 """The process that `up` forks its workers from: it has imported everything that any of them needs, and no setting.
 
-A contract, a source or a model's code is never imported here: a worker that is started again reads them anew.
+A contract, a source or a model's code is never imported here, so a restarted worker reads its current code.
 """
 
 from __future__ import annotations

@@ -26,7 +26,9 @@ DECIDED_SECONDS_MAX = 30.0
 POLL_SECONDS = 0.1
 REFUSED_SHOWN = 20
 JUDGED_POLLS_MAX = 30
-"""A truth that was posted before, or whose question is still asked, is not judged anew: then nothing is waited for."""
+"""A truth that was posted before, or whose question is still asked, is not judged again. Then no decision is waited
+for.
+"""
 
 
 class RefusedError(CoordinatorError):

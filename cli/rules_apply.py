@@ -1,7 +1,7 @@
 """`coordinator apply PLAN`: the rules of a kept plan, put in force from the next checkpoint period on.
 
-A plan was made on a log at a time. It is applied only while what it was made on still holds: the same crunch, the same
-log, the same rules in force, the same text of the new ones, the same next boundary. Else it says what moved.
+A plan was made on a log at a time. It is applied only if its basis is unchanged: the crunch, the log, the rules in
+force, the text of the new ones, the next boundary. Otherwise the command names what has changed.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def event_time(news: News) -> str:
 
 
 def board_title(news: News) -> str:
-    """When the board is of, and if a key of the snapshot summary ranks it, of which period that is."""
+    """The time of the board and, if a key of the snapshot summary ranks it, the period of that snapshot."""
     title = f"leaderboard at {event_time(news)}"
     as_of = news.board[0].get("ranked_as_of") if news.board else None
     if as_of is None:

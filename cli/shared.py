@@ -64,7 +64,7 @@ class NodeFile(msgspec.Struct, kw_only=True):
     """`<data_dir>/node.json`: what `up` leaves for the other commands. `pids` are of the last start.
 
     `feed` holds the FEED_ variables that it runs with, whatever the environment says meanwhile. `wallets_file` is its
-    WALLETS_FILE, for a command whose environment does not say one: else that would pay to other wallets.
+    WALLETS_FILE, for a command whose environment has none. Without it the command would pay to other wallets.
     """
 
     bootstrap: str
@@ -127,7 +127,7 @@ def parse_time(text: str) -> int:
 
 
 def parse_address(text: str) -> str:
-    """The address of a node's API, without a slash at its end. Raises OperatorError for what is none."""
+    """The address of a node's API, without a slash at its end. Raises OperatorError for an invalid one."""
     scheme, separator, host = text.partition("://")
     if scheme not in ("http", "https") or not separator or not host.strip("/"):
         raise OperatorError(f"{text!r} is no address of a node: write http://HOST:PORT or https://HOST")

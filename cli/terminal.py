@@ -88,7 +88,7 @@ def counted(on_progress: Callable[[int, int], None], total: int) -> Callable[[in
 
 
 class Bars(Progress):
-    """`rich.progress.Progress`, of which nothing at all is written where nobody watches, such as to a file."""
+    """`rich.progress.Progress` that writes nothing where nobody watches, such as into a file."""
 
     def start(self) -> None:
         """Draw from now on."""
@@ -110,5 +110,5 @@ def progress_bar(label: str, console: Console | None = None) -> Iterator[Callabl
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Bars(*columns, console=console or Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=None)
-        # Who does not know how many there are says 0.
+        # A caller that does not know the total passes 0.
         yield lambda done, total: bar.update(task, completed=done, total=total or None)

@@ -126,7 +126,7 @@ def rights(
 
 
 def _users(crunch_id: str, pairs: list[str]) -> dict[str, str]:
-    """Role -> user. Raises OperatorError for a role that there is not, or a pair without a name."""
+    """Role -> user. Raises OperatorError for an unknown role, or a pair without a name."""
     users = {role: f"{crunch_id}-{role}" for role in ROLES}
     for pair in pairs:
         role, _, name = pair.partition("=")

@@ -279,7 +279,9 @@ async def _offered(client: Any, checkpoint: CheckpointData) -> str:
 
 
 async def _replay(client: Any, settings: Settings) -> str:
-    """All topics folded anew up to where the living read models stand: the same hashes, or which one differs."""
+    """Folds all topics again up to the position of the live read models: their hashes are equal, or the differing one
+    is named.
+    """
     status, live, no_answer = await _get(client, "/reports/summary")
     if status != OK:
         raise ChainBrokenError("replay", no_answer or f"/reports/summary says {status}")

@@ -35,7 +35,7 @@ ALONE_SECONDS_MAX = 60
 """When a contract that is not loaded, or a question that is not answered, ends the child by itself."""
 ANSWER_BYTES_MAX = 256 * 1024 * 1024
 MEMORY_BYTES_MAX = 4 * 1024**3
-"""Of the child's data. An allocation above it fails in the child; the worker beside it has its memory."""
+"""Limit of the child's data. An allocation above it fails in the child, and the worker beside it keeps its memory."""
 LENGTH = struct.Struct("!Q")
 READY = b"ready"
 

@@ -1,8 +1,8 @@
 """Connections of our HTTP servers: how long each may take for what, and how many there are.
 
-A connection that says nothing, says its request slowly, or does not read its answer is dropped; else a thousand of
-them, which cost their owner nothing, take every file descriptor, and nobody else is answered. When there are as many as
-fit, a new one takes the place of the one that has been idle for longest.
+A connection that sends nothing, sends its request slowly, or does not read its answer is dropped. Otherwise a thousand
+of them, which cost their owner nothing, would take every file descriptor, and nobody else would be answered. When the
+limit is reached, a new connection replaces the one that has been idle longest.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WRITE_SECONDS_MAX = 30.0
 HEAD_BYTES_MAX = 32 * 1024
 SWEEP_SECONDS = 1.0
 BACKLOG = 64
-"""So many are accepted in one go before the oldest can be dropped for them."""
+"""The number of connections accepted in one go before the oldest can be dropped."""
 CONNECTIONS_MAX = 4_000
 FILES_WANTED = 8_192
 FILES_KEPT_BACK = 700

@@ -27,7 +27,7 @@ class KeptRuns:
         self._head = f"{log_identity} {version('coordinator-node')}".encode()
 
     def before(self, until_ms: int) -> KeptRun | None:
-        """The latest state from before `until_ms`; None if there is none that can be read."""
+        """The latest readable state from before `until_ms`; None if there is none."""
         runs: list[KeptRun] = []
         for path in self._files():
             if path.stat().st_size > FILE_BYTES_MAX:
@@ -38,7 +38,7 @@ class KeptRuns:
             try:
                 runs.append(msgspec.msgpack.decode(content, type=KeptRun))
             except msgspec.DecodeError:
-                continue  # of another form: a cache that cannot be read is none
+                continue  # of another format: an unreadable cache entry is skipped
         return max((run for run in runs if run.clock < until_ms), key=_clock, default=None)
 
     def put(self, run: KeptRun) -> None:

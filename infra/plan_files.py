@@ -36,7 +36,7 @@ class MadeOn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlanFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A plan as it is kept. `values_set` are those of `--set`: they stand in no text, so they cannot be applied."""
+    """A kept plan. `values_set` are those of `--set`: no text contains them, so they cannot be applied."""
 
     format: int = 1
     made_at_ms: int

@@ -29,7 +29,7 @@ class RotatedLog(RotatingFileHandler):
             self.doRollover()
 
     def write(self, data: bytes) -> None:
-        """Append. Of a piece longer than `bytes_max` only the end is kept."""
+        """Appends. A piece longer than `bytes_max` is cut to its end."""
         # The library counts one byte more than a record has, and rolls over at the bound, not above it.
         end = data[-max(self.maxBytes - 2, 1) :]
         self.emit(makeLogRecord({"msg": end.decode("latin-1")}))
@@ -46,7 +46,7 @@ class RotatedLog(RotatingFileHandler):
 
 
 def read_end(path: Path, bytes_max: int) -> str:
-    """The last `bytes_max` bytes of a log, as text; empty when there is none yet."""
+    """The last `bytes_max` bytes of a log, as text; empty if there is none yet."""
     try:
         with path.open("rb") as file:
             file.seek(0, 2)

@@ -167,7 +167,7 @@ class ShadowFiles:
 def why_ill(order: ShadowOrder, status: ShadowStatus | None, now_ms: int, *, has_process: bool = True) -> str:
     """Why a shadow that should run does not; "" where it runs, or should not.
 
-    Who can see its lock says whether it `has_process`; others see only how long it has been silent.
+    A caller that can see its lock passes `has_process`; others see only how long it has been silent.
     """
     if order.stopped:
         return ""

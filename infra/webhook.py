@@ -169,7 +169,7 @@ class Webhook:
             wait_max=30.0,
         ):
             with attempt:
-                # Signed anew for each try: a receiver refuses a time that is minutes old.
+                # Signed again for each try, because a receiver refuses a time that is minutes old.
                 await self._post(client, body, self._headers(notice.id, body))
 
     def _headers(self, notice_id: str, body: bytes) -> dict[str, str]:

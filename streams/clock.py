@@ -11,5 +11,5 @@ def wall_ms() -> int:
 
 
 def steady_ms() -> int:
-    """A time in ms that never steps, for how long something lasts. It says nothing of the date."""
+    """A time in ms that never jumps, to measure durations. It is unrelated to the date."""
     return time.monotonic_ns() // 1_000_000

@@ -34,8 +34,7 @@ def granularity_ms(name: str) -> int:
 
 
 def cadence_ms(kind: str, granularity: str) -> int | None:
-    """How far apart the records of a feed are, in ms; None where they come as they happen (ticks, books, funding).
-
-    Candles leave no interval out, so a missing one is a hole. A second without a trade is none.
+    """The distance of a feed's records in ms; None for irregular ones (ticks, books, funding). Candles leave no
+    interval out, so a missing candle is a gap. A second without a trade is no gap.
     """
     return granularity_ms(granularity) if kind == "candle" else None

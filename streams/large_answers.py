@@ -33,7 +33,7 @@ from coordinator.streams.log.errors import BlobLostError
 from coordinator.streams.ports import BlobReader, Table
 
 ANSWER_BYTES_MAX = 1_000_000
-"""Of an answer in the log itself."""
+"""The largest size of an answer in the log itself."""
 MEDIA_TYPE = "application/json"
 _Answer = TypeVar("_Answer", AnswerEntry, SubmittedAnswer)
 LOST = "BLOB_LOST"

@@ -126,7 +126,7 @@ class AppliedContracts(Protocol):
 
 
 class Outcome(StrEnum):
-    """How one call to one model ended. Whose fault that is says the reply, not the outcome."""
+    """How one call to one model ended. The reply, and not the outcome, says whose fault it is."""
 
     OK = "OK"
     MODEL_FAILED = "MODEL_FAILED"
@@ -143,7 +143,7 @@ NO_ANSWER = (Outcome.DEADLINE, Outcome.BUSY, Outcome.CRASHED, Outcome.ABSENT)
 
 
 class ModelInfo(msgspec.Struct, frozen=True):
-    """Who a model is, as the orchestrator tells it."""
+    """The identity of a model, as the orchestrator announces it."""
 
     model_id: str
     model_name: str
@@ -186,7 +186,9 @@ class ModelReply(msgspec.Struct, frozen=True):
 
 
 TABLE_BYTES_MAX = 60_000_000
-"""Of a table for models: with the rest of a call it must fit into one message of 64 MiB, which a model's host takes."""
+"""The largest size of a table for models. With the rest of a call it must fit into one message of 64 MiB, the limit of
+a model's host.
+"""
 
 
 class Table(msgspec.Struct, frozen=True, eq=False, weakref=True):
@@ -320,9 +322,8 @@ class ChainPort(Protocol):
         ...
 
     async def checkpoints_of(self, crunch: str, since_ms: int) -> list[ChainCheckpoint]:
-        """All that the chain knows to have been done for this crunch since then; more is harmless, less is not.
-
-        Raises WorldError when it cannot be said completely: an empty list means that there is none.
+        """Everything that the chain has recorded for this crunch since then. More is harmless, less is not. Raises
+        WorldError if the list cannot be complete: an empty list means that there is nothing.
         """
         ...
 

@@ -74,7 +74,7 @@ def check_host(variable: str, host: str) -> None:
 
 
 def check_hosts(variable: str, text: str) -> None:
-    """Hosts joined by commas; `*` is any. Nothing at all is none."""
+    """Hosts joined by commas; `*` is any host. An empty text is refused."""
     for host in filter(None, (part.strip() for part in text.split(","))):
         if host != "*":
             check_host(variable, host)
@@ -268,7 +268,7 @@ def _without_spelling(subject: str) -> str:
 
 
 def networks_of(variable: str, text: str) -> list[Network]:
-    """Networks of a comma list, e.g. `127.0.0.0/8,::1`. Raises OperatorError naming the part that is none."""
+    """Networks of a comma-separated list, e.g. `127.0.0.0/8,::1`. Raises OperatorError naming the invalid part."""
     networks = []
     for part in filter(None, (item.strip() for item in text.split(","))):
         try:

@@ -231,7 +231,7 @@ class Settings(BaseSettings):
         return (init_settings,)
 
     def changed(self, **changes: Any) -> Settings:
-        """The same settings but for `changes`, checked anew. Raises OperatorError."""
+        """The same settings with `changes`, checked again. Raises OperatorError."""
         return Settings(**(dict(self) | changes))
 
     @model_validator(mode="after")

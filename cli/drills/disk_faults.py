@@ -91,7 +91,7 @@ def _own_device(node: ScratchNode) -> None:
     node.notes["device"] = Path(f"/sys/class/block/{loop}/dev").read_text(encoding="ascii").strip()
     node.left_over.append(
         lambda: _slowed(node, 0)
-    )  # first of all: else the unmount waits for the slow writes
+    )  # first, because the unmount would wait for the slow writes
 
 
 def _slowed(node: ScratchNode, writes_per_second: int) -> None:

@@ -19,7 +19,7 @@ class Market:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.silent: set[str] = set()
-        """Subjects of which nothing is written."""
+        """Subjects for which nothing is written."""
         self.factor = 1.0
         """What each price is multiplied by."""
         self.swapped = False

@@ -211,7 +211,7 @@ class ScratchNode:
 
     @property
     def exit_code(self) -> int | None:
-        """Of its last run; None while it runs."""
+        """The exit code of its last run; None while it runs."""
         return None if self._process is None else self._process.poll()
 
     def last_lines(self) -> str:
@@ -219,7 +219,7 @@ class ScratchNode:
         return " | ".join(self.output.read_text(errors="replace").splitlines()[-8:])
 
     def pid(self, name: str) -> int:
-        """Of one of its processes: kafka, models, feed, predict, score, checkpoint, report."""
+        """One of its processes: kafka, models, feed, predict, score, checkpoint, report."""
         pids: dict[str, int] = json.loads((self.data_dir / "node.json").read_text())["pids"]
         return pids[name]
 

@@ -145,7 +145,7 @@ def _checkpoints(node: ScratchNode) -> list[dict[str, str]]:
 
 
 def _released(node: ScratchNode, before: set[str]) -> bool:
-    """Release what is withheld. Whether the newest checkpoint is none of those of `before`, and is offered."""
+    """Releases what is withheld. Returns whether the latest checkpoint is new (not in `before`) and offered."""
     rows = _checkpoints(node)
     for row in rows:
         if row["status"] == "WITHHELD":

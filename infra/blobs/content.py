@@ -9,7 +9,7 @@ from coordinator.streams.events import Blob
 from coordinator.streams.log.errors import BlobLostError, OperatorError
 
 BYTES_MAX = 512_000_000
-"""Of one blob."""
+"""The largest size of one blob."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 

@@ -37,8 +37,8 @@ class ObjectStore:
             raise OperatorError(f"BLOBS_URL: no way to {self._scheme}://: {error}") from error
 
     def put(self, content: bytes) -> str:
-        """Keep `content`, in the store when this returns; its SHA-256. An object that is there already is written
-        again, so that an altered one is mended. Raises OperatorError (too many bytes, refused), WorldError.
+        """Stores `content` and returns its SHA-256 once it is in the store. An object that exists is written again, so
+        that an altered one is repaired. Raises OperatorError (too many bytes, refused), WorldError.
         """
         sha256 = name_of(content)
         try:

@@ -1,9 +1,9 @@
 """Makes a checkpoint's bundle from a crunch's topics for a witness, who has no key of the node and writes no record.
 
 Reads the topics as `coordinator bundle` does: by offset, in no group, without a commit, so credentials that may only
-read are enough. The tree is made anew each time, in a folder that is removed: nothing of an earlier look is believed
-but the notes that were signed. Its own note is signed by a key of the moment, which counts for nothing; the node's note
-is held against it (`Trust.note`).
+read are enough. The tree is built again each time, in a folder that is then removed: of an earlier run only the signed
+notes are trusted. The new note is signed by a temporary key that proves nothing; the node's note is compared with it
+(`Trust.note`).
 """
 
 from __future__ import annotations

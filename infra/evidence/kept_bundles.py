@@ -23,7 +23,7 @@ def own_bundles(settings: Settings) -> KeptBundles:
     """Bundles of the log in Kafka."""
 
     def nobody_is_told(_read: int, _in_all: int) -> None:
-        """Who asks over HTTP sees no progress."""
+        """A caller over HTTP sees no progress."""
 
     return KeptBundles(
         settings, lambda: KafkaSource(settings.kafka_bootstrap, settings.crunch_id, nobody_is_told)
@@ -53,7 +53,7 @@ class KeptBundles:
     async def make(self, checkpoint_id: str, *, whole: bool = False) -> Path:
         """The bundle of a checkpoint, made now if it is not kept. Raises OperatorError, WorldError, LogError.
 
-        Who asked may go away meanwhile: it is made all the same, since the thread that writes cannot be stopped.
+        If the caller goes away meanwhile, the bundle is still made, because the writing thread cannot be stopped.
         """
         self._making = making = asyncio.create_task(self._make(checkpoint_id, whole=whole))
         return await asyncio.shield(making)
@@ -82,4 +82,4 @@ class KeptBundles:
     def _remove_oldest(self) -> None:
         oldest_first = sorted(self.folder.glob("*.bundle"), key=lambda path: path.stat().st_mtime_ns)
         for path in oldest_first[:-KEPT_MAX]:
-            path.unlink(missing_ok=True)  # who is being sent it keeps it open
+            path.unlink(missing_ok=True)  # a response that is sending it keeps it open

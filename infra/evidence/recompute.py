@@ -176,7 +176,7 @@ def _contracts(log: _BundleLog, hashes: Iterable[str], versions: dict[str, str])
 
 
 def _unpacked(archives: dict[str, bytes], wanted: str) -> CrunchContract | None:
-    """Unlike a node, who has seen what it applied, this believes no archive whose meaning it cannot compute."""
+    """A node has seen what it applied. This check accepts no archive whose meaning it cannot compute."""
     if (content := archives.get(wanted)) is None:
         return None
     archive = read_archive(content)

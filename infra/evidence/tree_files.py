@@ -74,7 +74,7 @@ class TreeFiles:
             yield self._batch(number)
 
     def batch_of(self, checkpoint_id: str) -> Batch | None:
-        """The newest batch with this checkpoint; None if there is none."""
+        """The latest batch with this checkpoint; None if there is none."""
         return next((batch for batch in self.batches() if checkpoint_id in batch.checkpoint_ids), None)
 
     def note(self, batch: Batch) -> bytes:

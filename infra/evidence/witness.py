@@ -82,11 +82,10 @@ class Witness:
         (folder / NOTES).mkdir(parents=True, exist_ok=True)
 
     async def look(self, now_seconds: int, seconds_max: float, on_step: OnStep) -> Noted | None:
-        """Sign the node's newest note; None where there is none that is new, or its bundle is not given out yet.
-
-        `now_seconds` (POSIX) stands in the cosignature. Raises ChainBrokenError: the first step that does not hold;
-        nothing is signed then. WorldError: the node does not answer. OperatorError: it is no node, or has another key
-        than before, to which no rotation leads.
+        """Signs the node's latest note. None if there is no new note, or its bundle is not available yet. `now_seconds`
+        (POSIX) is the time in the cosignature. Raises ChainBrokenError with the first step that fails; then nothing is
+        signed. WorldError: the node does not answer. OperatorError: it is no node, or has another key than before to
+        which no rotation leads.
         """
         async with http_client(self.node_url, timeout=CONNECT_SECONDS_MAX) as client:
             listed = await self._listed(client)

@@ -111,7 +111,7 @@ async def stop_reader(consumer: AIOKafkaConsumer) -> None:
     the whole process would wait for it. The end of the event loop cancels that task again.
 
     aiokafka's `stop` waits for its inner tasks and suppresses every cancellation meanwhile, the caller's too. It is
-    raised here all the same: else a watch that is ended just then would go on for ever, and its stage with it.
+    raised here again. Otherwise a watch that is ended at that moment would never stop, nor would its stage.
     """
     task = asyncio.current_task()
     cancelled_before = task.cancelling() if task is not None else 0
@@ -221,7 +221,7 @@ async def read_records(
         return
     partition = TopicPartition(topic, PARTITION)
     # One partition is assigned, because a fetch also returns the records of others. The position is set by number:
-    # `seek_to_beginning(partition)` followed by `getmany(partition)` returned nothing for ever (aiokafka 0.14).
+    # `seek_to_beginning(partition)` followed by `getmany(partition)` never returned anything (aiokafka 0.14).
     if consumer.assignment() != {partition}:
         consumer.assign([partition])
     begins = (await consumer.beginning_offsets([partition]))[partition]

@@ -80,7 +80,7 @@ class Judge:
 
     def __init__(self) -> None:
         self.head: PeriodHead | None = None
-        """Of the last file that was read."""
+        """The head of the last file that was read."""
         self.digest = ""
         """The sha256 in its tail."""
         self.batch: Batch | None = None

@@ -51,8 +51,8 @@ class AnnouncedModels:
         """Why a model cannot be called now, and whose fault that is.
 
         It is the model's fault once this node could call it: it crashed, was reported, was replaced or stopped by its
-        owner, or lost its setup. Before that it is the node's fault: the connection is being made, or cannot be made.
-        A new list of the orchestrator begins this anew: a model host that died has ended its models with it.
+        owner, or lost its setup. Before that it is the node's fault: the connection is being made, or cannot be made. A
+        new list of the orchestrator resets this, because a model host that died has ended its models too.
         """
         if model_id in self._recovering:
             return "model", "recovering"
@@ -76,7 +76,9 @@ class AnnouncedModels:
         return list(latest.values())
 
     def only(self, model_ids: Collection[str]) -> None:
-        """A new list: who is not on it was stopped while we were not connected, and the others are connected anew."""
+        """A new list: a model that is not on it was stopped while we were not connected. The others are connected
+        again.
+        """
         self._called.clear()
         for model_id in [running_id for running_id in self._infos if running_id not in model_ids]:
             self._leave(model_id, UNLISTED)

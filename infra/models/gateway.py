@@ -117,7 +117,7 @@ class RunnerClientGateway:
         self.listed = asyncio.Event()  # the orchestrator's first list has arrived
 
     async def start(self) -> None:
-        """Begin connecting, and return. It is tried for ever, with a warning every ten tries.
+        """Begins connecting, and returns. It is retried without limit, with a warning every ten tries.
 
         Raises OperatorError for certificates or a key that cannot be used.
         """
@@ -337,7 +337,7 @@ class RunnerClientGateway:
 
     async def _on_failure(self, runner: Any, code: str, reason: str | None = None) -> None:
         if code == NOT_CONNECTED and not self.connected:
-            # Its host is away with the orchestrator: a report would stop it when both are back. It is set up anew then.
+            # Its host is away with the orchestrator. It is set up again when both are back, and a report would stop it.
             await self._runner.model_cluster.remove_model_runner(runner)
             return
         reason = reason_of(runner, code, reason)

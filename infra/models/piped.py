@@ -1,7 +1,7 @@
 """Models of folders, each in a process of its own behind pipes: no gRPC, no ports, no orchestrator.
 
-For whoever plays many rounds on one's own machine. A process works on a fresh copy of its folder, dies with its parent,
-has a ceiling of memory, and what it prints goes to a log of bounded size. One that hangs is ended and begun anew.
+For playing many rounds on one machine. A process works on a fresh copy of its folder, dies with its parent, has a
+memory limit, and its output goes to a log of bounded size. One that hangs is ended and restarted.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ class Receiver:
         return bool(part)
 
     def whole(self) -> bytes | None:
-        """The next message, if all of it has come; else None."""
+        """The next message if it has arrived completely, otherwise None."""
         came = self._came
         if len(came) < LENGTH.size:
             return None

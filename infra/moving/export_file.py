@@ -200,4 +200,4 @@ def _digest(file: IO[bytes], size_bytes: int, on_bytes: OnBytes) -> bytes:
 
 
 def _silent(_done: int, _total: int) -> None:
-    """Who writes sees the progress of the records."""
+    """The writer shows the progress of the records."""

@@ -38,9 +38,8 @@ class ExportedLog:
             yield {"offset": offset, "id": fields["id"], "at": fields["at"], **fields["data"]}
 
     def scores(self) -> Iterator[dict[str, Any]]:
-        """Every prediction's end as a row: where, which model, its status, and a column for each score, as it is shown.
-
-        A round that was scored again, after a correction, is not among them: `rows("RoundRescored")`.
+        """The outcome of every prediction as a row: place, model, status, and a column for each score in its decimal
+        form. Rounds scored again after a correction are in `rows("RoundRescored")` instead.
         """
         units_per_score = 10 ** self._score_decimals()
         for event, _ in self._events("RoundScored", ""):

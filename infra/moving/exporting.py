@@ -31,7 +31,7 @@ from coordinator.streams.settings import Settings
 async def write_export(
     settings: Settings, environ: Mapping[str, str], path: Path, on_progress: OnProgress
 ) -> Manifest:
-    """Write the export of the node with these settings to `path`. Of `environ` only names of variables are taken.
+    """Write the export of the node with these settings to `path`. Only the names of variables are taken from `environ`.
 
     Raises WorldError, WrongLogError (topics are missing or incomplete), LogError (a topic has gaps).
     """

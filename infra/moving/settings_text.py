@@ -21,7 +21,8 @@ OF_THE_MACHINE = frozenset(
 )
 """They name a file, a folder or an address of the machine that the node was on."""
 KEYS = frozenset(("api_keys",))
-"""No `SecretStr`, since they are hashes; who has the file needs them no more than the keys."""
+"""Settings that are no `SecretStr`, since they are hashes. The new owner of the file needs them no more than the keys.
+"""
 _BESIDE = re.compile(r"KAFKA_(SASL|SSL)_\w+|FEED_OPT_\w+|PYTH_\w+|COORDINATOR_KEY|(\w+_)?PROXY")
 """Variables beside the settings that may hold a secret, or a URL with one."""
 HEAD = """\

@@ -3,11 +3,11 @@
 A node runs five workers and as many processes as it has models. Started one by one, each imports for a second of CPU
 and keeps 40 MB of its own. Here one process imports, and each worker is a fork of it.
 
-This is the asking side: asyncio, in the process that supervises. `forking.py` is the other one. A server has one thread
-and holds no secret of its own; the kernel kills its forks with it (Linux), and it with the process that asks. It may
-itself begin as a fork of that process, and then shares with it what both import.
+This is the client, in asyncio, in the supervising process. `forking.py` is the server. A server has one thread and
+holds no secret of its own; the kernel kills its forks with it (Linux), and it with the process that asks. It may itself
+begin as a fork of that process, and then shares with it what both import.
 
-Elsewhere than on Linux, where libraries do not survive a fork, the same program is started anew for every request.
+On other systems than Linux libraries do not survive a fork, so the same program is started for every request.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def bound_to_us(command: Sequence[str]) -> list[str]:
 
 
 class Forked:
-    """A process that a server forked for us: what of asyncio's `Process` is needed."""
+    """A process that a server forked for us, with the needed parts of asyncio's `Process`."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid

@@ -44,8 +44,8 @@ def listen(host: str, port: int, option: str) -> socket.socket:
         raise OperatorError(
             f"{host!r} is no address of this machine ({error}); choose another host"
         ) from error
-    # The protocol is named, since asyncio sends small answers at once (TCP_NODELAY) only where it is: else the second
-    # write of an answer waits 40 ms for the first one's acknowledgement.
+    # The protocol is named because asyncio sends small answers at once (TCP_NODELAY) only then. Otherwise the second
+    # write of an answer waits 40 ms for the acknowledgement of the first.
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

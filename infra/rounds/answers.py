@@ -96,7 +96,8 @@ def _pairs(content: Any, asked: list[str], question_id: str) -> list[tuple[str, 
 def _fitting(output: Any, check: Check, where: str) -> Any:
     shapes = [output]
     if isinstance(output, Table):
-        # Else one that reads tables might take another shape of a table that it has refused, or of rows unlooked at.
+        # A check that reads tables gets one shape only. Otherwise it might accept another shape of a table that it has
+        # refused, or rows that it has not checked.
         shapes = [as_columns(output)] if _reads_tables(check, output.columns) else shapes_of(output)
     reasons = []
     for shape in shapes:

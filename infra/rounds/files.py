@@ -155,12 +155,12 @@ def _parquet(content: bytes, where: str) -> Table:
         file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
         names = list(file.schema_arrow.names)
         _bounded(file.metadata.num_rows, len(names), where)
-        # Of a group as a whole only: a damaged description of a column ends the process within pyarrow.
+        # Only the size of whole groups is read, because a damaged description of a column crashes pyarrow.
         groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
         if sum(group.total_byte_size for group in groups) > UNPACKED_BYTES_MAX:
             raise FileRefusedError(f"{where} unpacks to more than {UNPACKED_BYTES_MAX:,} bytes")
         table = file.read()
-        table.validate(full=True)  # else a damaged index names a word that its dictionary does not have
+        table.validate(full=True)  # a damaged index may point outside of its dictionary
     except (pa.ArrowException, OSError, ValueError) as error:
         raise FileRefusedError(
             f"{where} is no whole Parquet file: {(str(error).splitlines() or [type(error).__name__])[0][:200]}"

@@ -32,7 +32,7 @@ CELL_BYTES_MIN = 2
 ROOM_BYTES = 100
 """What a payload needs around the columns of a table."""
 COMMAND_BYTES_MAX = 7 * 1024 * 1024
-"""Of one post, which is one record of the log: so all of it is done or nothing."""
+"""The largest size of one post, which is one record of the log, so that it is done as a whole or not at all."""
 TRUTH_BYTES_MAX = 4 * 1024 * 1024
 STAKES_MAX = 10_000
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,99}")
@@ -279,7 +279,7 @@ def stakes_of(content: Any) -> dict[str, str]:
 
 
 def check_id(name: Any, what: str) -> str:
-    """The id of a round or a question. Raises FileRefusedError for what is none."""
+    """The id of a round or a question. Raises FileRefusedError for an invalid one."""
     if not isinstance(name, str) or not ID.fullmatch(name):
         raise FileRefusedError(f"{what} is {str(name)[:110]!r}: write {ID_TEXT}")
     return name

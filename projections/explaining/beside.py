@@ -59,7 +59,7 @@ class ReadBeside:
 
     @cached_property
     def models(self) -> Models:
-        """Who takes part."""
+        """The models and players that take part."""
         return self._open(Models)
 
     @cached_property

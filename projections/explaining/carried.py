@@ -24,7 +24,7 @@ from coordinator.streams.log.ids import is_ensemble
 from coordinator.streams.scores.round_scorer import Carried
 
 STATES_MAX = 5_000
-"""Of more states the round is not computed again, since the request would take seconds."""
+"""The largest number of states with which the round is computed again. With more the request would take seconds."""
 
 
 def carried_facts(

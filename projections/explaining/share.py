@@ -79,7 +79,7 @@ def share_facts(
 
 
 def _needs_closings(terms: Terms) -> bool:
-    """Whether a model's key depends on rounds of which it has no snapshot."""
+    """Whether a model's key depends on rounds for which it has no snapshot."""
     return terms.min_participation > 0 or terms.newcomer_past != "nothing"
 
 

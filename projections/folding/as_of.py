@@ -50,7 +50,7 @@ class TooManyLatecomersError(CoordinatorError):
 
 
 class NotInThePastError(CoordinatorError):
-    """The position is not folded yet, or names a decision as a latecomer that is none."""
+    """The position is not folded yet, or names a decision as a latecomer that is not one."""
 
 
 class Cut(msgspec.Struct, frozen=True):
@@ -361,7 +361,7 @@ def check_held(live: Readable, at_ms: int | None, cuts: Cuts) -> None:
 
 
 def check_cuts(live: Readable, cuts: Cuts, ends: Mapping[str, int]) -> None:
-    """Raises NotInThePastError if a cut is not folded yet, or a latecomer that it names is none; PastCutError."""
+    """Raises NotInThePastError if a cut is not folded yet, or a named latecomer is not one; PastCutError."""
     check_held(live, None, cuts)
     for topic, cut in cuts.items():
         if max((cut.offset, *(offset + 1 for offset in cut.late))) > ends[topic]:

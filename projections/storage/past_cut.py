@@ -103,8 +103,8 @@ def horizon_at(
 class Cutting:
     """One cut of one store. `step` until it returns False; a new object begins from the front, and finds less to do.
 
-    Of a row that explanations name (`is_explained`) the offsets of its decisions stay, and only what the row held
-    before is deleted, until the row itself leaves.
+    For a row that explanations refer to (`is_explained`) the offsets of its decisions stay: only its former contents
+    are deleted, until the row itself is removed.
     """
 
     def __init__(self, database: Database, horizon: Horizon, rows: Rows) -> None:

@@ -1,10 +1,10 @@
 """Sends spans to a collector over OTLP/HTTP. Imported only where traces are on (`switch.py`).
 
 The SDK reads the standard variables by itself: address, headers, timeouts, batches, the sampler, attributes of the
-resource. Spans wait in a queue for a thread of the SDK, and what looks at the node must not stop it: of a collector
-that is away, slow or talks nonsense, spans are lost and the log says so once, its answers are not read, and a stop of
-the node waits CLOSE_SECONDS_MAX for it. Records of before this start make no spans, so that a read model that is built
-anew tells nothing twice.
+resource. Spans wait in a queue for a thread of the SDK. Observation must not stop the node: if a collector is away,
+slow or sends nonsense, spans are lost and the log says so once, its answers are not read, and a stop of the node waits
+at most CLOSE_SECONDS_MAX for it. Records from before this start make no spans, so that a rebuilt read model reports
+nothing twice.
 """
 
 from __future__ import annotations

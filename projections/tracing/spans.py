@@ -72,7 +72,9 @@ class Span(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """A trace of which spans are made. `start_ms` and `end_ms` are those of the spans, `event_id` what ended them."""
+    """The trace for which spans are made. `start_ms` and `end_ms` are those of the spans, `event_id` is the event that
+    ended them.
+    """
 
     trace_id: int
     start_ms: float
@@ -84,7 +86,7 @@ class Trace(NamedTuple):
         return trace_ids.span_id(self.trace_id, *names)
 
     def span(self, *names: str, parent: tuple[str, ...] = (), **attributes: str | int | bool) -> Span:
-        """The span of these names, the first of which is what it is called."""
+        """The span of these names. The first one is its title."""
         parent_id = self.id_of(*parent) if parent else None
         attributes = {"event_id": self.event_id, **attributes}
         return Span(

@@ -39,7 +39,7 @@ class Board(msgspec.Struct, frozen=True):
 
     @property
     def mixed_contracts(self) -> list[str]:
-        """The contracts, if the windows mix rounds of several; else empty."""
+        """The contracts if the windows mix rounds of several, otherwise empty."""
         return self.contracts if len(self.contracts) > 1 else []
 
 

@@ -44,7 +44,7 @@ DECIDED = "commands_decided"
 SNAPSHOTS_DECIDED = "snapshots_decided"
 CHANGES = "changes"
 CHANGES_KEPT = 256
-"""How many changes are kept for live listeners. One that was away for longer gets everything anew."""
+"""The number of changes kept for live listeners. One that was away longer gets everything again."""
 PENDING = "PENDING"
 WITHHELD = "WITHHELD"
 UNSETTLED = ("WITHHELD", "PENDING", "SUBMITTED")
@@ -167,7 +167,7 @@ class Checkpoints(Projection):
                 checkpoint=data, status=status, created_at=event.at, changed_at=event.at, reason=reason
             )
         else:
-            # A withheld checkpoint is released: it was computed anew, so the shares to pay are those of this event.
+            # A released checkpoint was computed again, so the shares to pay are those of this event.
             row = msgspec.structs.replace(
                 before, checkpoint=data, status=status, changed_at=event.at, reason=reason
             )

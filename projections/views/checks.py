@@ -219,7 +219,7 @@ class Checks(Projection):
     def _fold_money(self, event: AnyEvent, batch: Batch) -> None:
         match event:
             case PeriodClosed(data=data):
-                # Periods must join without a hole or an overlap: else a score would be paid for never, or twice.
+                # Periods must join without a gap or an overlap. Otherwise a score would be paid never, or twice.
                 until = _number(batch.get(b"P"))
                 if until is not None and data.from_ms != until:
                     what = f"the period from {data.from_ms} follows one that ended at {until}"

@@ -66,8 +66,8 @@ class Evidence(Projection):
         return [newest] if newest else []
 
     def horizon(self, ends: Mapping[str, int]) -> Horizon:
-        """What may leave once the tree has the decisions before these offsets. Of each topic the newest row stays: the
-        number of leaves is counted from it.
+        """The rows that may be removed after the tree has the decisions before these offsets. The latest row of each
+        topic stays, because the number of leaves is counted from it.
         """
         before = self.store.horizon
         cuts = {}

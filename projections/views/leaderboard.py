@@ -143,7 +143,7 @@ class Leaderboard(Projection):
     def _fold_round(self, data: RoundScoredData, batch: Batch) -> None:
         """Add a round to its bucket: sums by field, charges, and when each model was last scored.
 
-        Of a round that is too old for every window, or scored under other rules than its period's, only the last.
+        A round that is too old for every window, or was scored under other rules than its period's, adds only the time.
         """
         last = self._last_scored
         unscored = {entry.model for entry in data.unscored}

@@ -53,7 +53,7 @@ def totals_of(counted: Callable[[str, str], int]) -> dict[str, int]:
 _roster_decoder = msgspec.msgpack.Decoder(list[RosterEntry])
 _large_decoder = msgspec.msgpack.Decoder(dict[str, int])
 RESOLVED = "RESOLVED"
-"""The status of an input of which every truth is known."""
+"""The status of an input whose truths are all known."""
 
 
 class ScoresRow(msgspec.Struct, frozen=True, array_like=True):

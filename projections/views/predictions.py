@@ -382,7 +382,7 @@ class Predictions(Projection):
         return [
             (at, answer)
             for at, data in _answers_decoder.decode(row)
-            if not data.models or data.models[-1] < len(roster)  # else `checks` says that nobody was asked
+            if not data.models or data.models[-1] < len(roster)  # `checks` reports the others
             for answer in data.entries(roster)
             if model_ids is None or answer.model_id in model_ids
         ]

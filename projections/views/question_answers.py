@@ -79,5 +79,5 @@ def number_in(value: Any) -> float | None:
 
 
 def said_in(payload: Any, name: str) -> Any:
-    """A member of a payload that is an object; None where there is none."""
+    """The field of a payload that is an object; None if it has none."""
     return payload.get(name) if isinstance(payload, dict) else None

@@ -31,7 +31,7 @@ Effect = Callable[[], bool]
 
 
 class RoundWork:
-    """Commands that were sent, and what of them is open. Ask `open` after each fold; it remembers what it has seen."""
+    """The sent commands, and their open parts. Call `open` after each fold; it remembers what it has seen."""
 
     def __init__(self, letters: DeadLetters, effects_of_command: Mapping[str, dict[str, Effect]]) -> None:
         """`effects_of_command`: command id -> what it asks for, by item."""

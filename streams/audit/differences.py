@@ -16,7 +16,7 @@ LISTED_MAX = 3
 
 
 class Outcome(Protocol):
-    """How an answer ended: as it is recorded, or as it was made again."""
+    """How an answer ended, as recorded or as computed again."""
 
     @property
     def status(self) -> str: ...

@@ -352,7 +352,7 @@ class Chain:
         ]
 
     def truth_of(self, input_id: str, scope_key: str, horizon_seconds: int) -> dict[str, Any] | None:
-        """The truth by which a scope is scored; None where there is none, or where a lost answer stopped the round."""
+        """The truth by which a scope is scored; None if there is none, or if a lost answer stopped the round."""
         truth = self.resolved[input_id, horizon_seconds][0].data.truth
         return None if self.was_stopped(input_id, scope_key) else truth
 

@@ -1,7 +1,7 @@
-"""Computes again what newcomers are given for the time before they joined, from the scores of the rounds.
+"""Computes again the newcomers' substitute for the time before they joined, from the scores of the rounds.
 
-Reads a `Chain`; returns values and sums. Pure. Unlike the stage it has no running totals: each round's value is
-computed anew.
+Reads a `Chain`; returns values and sums. Pure. The stage has running totals. Here each round's value is computed from
+scratch.
 """
 
 from __future__ import annotations

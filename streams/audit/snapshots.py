@@ -193,7 +193,7 @@ class SnapshotsAgain:
         sums = self.sums_of.get((snapshot.period_start, snapshot.model_id)) or _Sums()
         counts, chain = sums.counts, self._chain
         windows = chain.terms.at(snapshot.period_start).windows
-        # Only windows that depend on the order of the values need them one by one; else a snapshot has no series.
+        # Only windows that depend on the order of the values need the series of single values.
         is_ordered = any(window.last or window.rule in ("ewma", "latest") for window in windows)
         series = [(units, scored) for _, units, scored in sorted(sums.series)] if is_ordered else []
         rounds_count, excused_count = participation(chain, snapshot, self.answerable)

@@ -67,7 +67,7 @@ def check_emission(chain: Chain, checkpoint: CheckpointData, contracts: Contract
     if total_frac64 != FRAC64_ONE - retained:
         broken("emission", f"{name}: the shares sum to {total_frac64}, not to {FRAC64_ONE - retained}")
     decimals = chain.terms.at(checkpoint.period_start).score_decimals
-    # A withheld checkpoint may be released with a mended contract; its hash is then recorded beside the first one's.
+    # A withheld checkpoint may be released with a corrected contract. Its hash is then recorded beside the first one's.
     contract_hash = checkpoint.emission_contract_hash or checkpoint.contract_hash
     computed = build_emission(contracts(contract_hash), checkpoint.ranking, decimals, checkpoint.period_end)
     if computed.fault:

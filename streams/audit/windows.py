@@ -172,7 +172,9 @@ def covered_again(snapshot: SnapshotTakenData, chain: Chain) -> Answered | None:
 
 
 def summed_again(window: Window, inside: Sequence[OldPeriod]) -> int | None:
-    """The sum or mean over all values. None with charges alone: who was never scored has no number, and no rank."""
+    """The sum or mean over all values. None if there are charges alone: a model that was never scored has no number and
+    no rank.
+    """
     total, n = sum(period.total.sum_units for period in inside), sum(period.total.n for period in inside)
     if not any(period.scored_count for period in inside) or n < window.least:
         return None

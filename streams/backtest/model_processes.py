@@ -148,17 +148,17 @@ class ProcessModels:
         answers = judged(opened, data, contract, replies)
         for strike in self._strikes.note(answers, contract.model_strikes_max):
             self._strikes.reported(strike.model_id)
-            if strike.model_id in self._running:  # else this round was one restart too many, which stopped it
+            if strike.model_id in self._running:  # otherwise it is stopped already, by one restart too many
                 self._stop(strike.model_id, strike.code, strike.reason)
         return answers
 
     def _table_path(self, data: InputReceivedData) -> str:
-        """Where the table of a question lies, for all models to map; "" where there is none. Raises BlobLostError."""
+        """The path of a question's table, for all models to map; "" if there is none. Raises BlobLostError."""
         table = table_of(data, self._blobs)
         if table is None:
             return ""
         path = self._work_dir / "table.parquet"
-        path.unlink(missing_ok=True)  # one that a model still has mapped stays as it is
+        path.unlink(missing_ok=True)  # a table that a model still has mapped is unchanged
         path.write_bytes(table.parquet)
         return str(path.absolute())
 

@@ -125,7 +125,7 @@ def correction_id(checkpoint_id: str, total_prize: int, models: Sequence[ModelCo
 
 
 def correction_fault(data: CorrectCheckpointData) -> str:
-    """Why a command is no valid correction; "" if it is. It bounds all that the log would hold for ever."""
+    """Why a command is no valid correction; "" if it is valid. It bounds what the log would store for good."""
     ids = [model.model_id for model in data.models]
     if not data.reason.strip() or len(data.reason) > REASON_CHARS:
         return f"a correction needs a reason, of at most {REASON_CHARS} characters"

@@ -32,7 +32,7 @@ NOBODYS = (
 
 
 class Built(msgspec.Struct, frozen=True):
-    """The emission and payout that a contract makes of a ranking. `fault`: why there is none, if the author's code
+    """The emission and payout that a contract makes from a ranking. `fault`: why there is none, if the author's code
     raised.
     """
 

@@ -209,8 +209,8 @@ class Settlements(msgspec.Struct):
     def _unusable(self, tx_hash: str, the_id: str) -> tuple[str, int] | None:
         """(why this hash cannot be the payment of this checkpoint, HTTP status), or None if it can.
 
-        A transaction pays one checkpoint, and one that the chain finally failed pays none: else a payment could be
-        claimed that never happens.
+        A transaction pays one checkpoint, and one that finally failed on the chain pays none. Otherwise a payment could
+        be claimed that never happens.
         """
         if not is_tx_hash(tx_hash):
             return "tx_hash is not base58 of 64 bytes", 422
@@ -231,7 +231,7 @@ class Settlements(msgspec.Struct):
         the_id, wanted, seen = event.data.checkpoint_id, event.data.status, event.data.tx_hash
         if (
             state.tx_hash and seen != state.tx_hash
-        ):  # seen of another transaction: it says nothing about this one
+        ):  # an observation of another transaction does not concern this one
             what = f"that was seen of transaction {seen[:90] or 'none'}, but {state.tx_hash} pays this checkpoint now"
             yield self._refused(event, the_id, what, state.status, 409)
             return

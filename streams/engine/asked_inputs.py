@@ -120,7 +120,7 @@ def question(data: InputReceivedData) -> str:
 
 
 def truth_of(data: InputResolvedData) -> bytes:
-    """What a score is computed from, as bytes: the truth, or the reason why there is none."""
+    """The basis of a score, as bytes: the truth, or the reason why there is none."""
     return msgspec.json.encode((data.truth, data.reason))
 
 

@@ -1,12 +1,13 @@
-"""What a checkpoint should have paid, by the feed as it is known now or by mended rules, and the difference in money.
+"""What a checkpoint should have paid, by the feed as it is known now or by corrected rules, and the difference in
+money.
 
 Reads `feeds`, `inputs` and `predictions` of a log in memory, and emits nothing. The operator sends the result as a
 correction (`streams/checkpoints/corrections.py`).
 
 The log is run again from its feed (`rerun.py`), with each record as it should have come (`amended.py`) and with the
-recorded answers. So only the truths change, and what follows from them: scores, windows, ranking and shares. A model
-is not asked again, since it answered what it was shown at the time. A round that was not asked then is not asked now.
-Pure.
+recorded answers. So only the truths change, and what follows from them: scores, windows, ranking and shares. A model is
+not asked again, because its answer depends on what it was shown at the time. A round that was not asked then is not
+asked now. Pure.
 """
 
 from __future__ import annotations
@@ -201,7 +202,7 @@ def _unchanged(log: MemoryLog, feed: AmendedFeed, earlier_run: KeptRun) -> bool:
 
 
 def _refuse_rules(crunch: RecordedCrunch, rules: NewRules, parent: CheckpointData) -> None:
-    """Raises OperatorError for rules that say nothing of the period: nobody knows what they would have paid."""
+    """Raises OperatorError for rules that do not cover the period, because it is unknown what they would have paid."""
     if fault := asked_otherwise(crunch.contracts(parent.contract_hash), rules.contract):
         raise OperatorError(fault)
     if fault := _other_period(crunch.log, rules.terms, parent):

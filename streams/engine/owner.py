@@ -158,7 +158,7 @@ class Owner:
         self.send(draft.events, dict(state.upto), dict(state.need))
 
     def send(self, events: Sequence[AnyEvent], upto: dict[str, Position], need: dict[str, Need]) -> None:
-        """Send one decision with the next number: part by part, or as it is where the log is not written."""
+        """Sends one decision with the next number: part by part, or as an object if the log is not written."""
         self.seq += 1
         if not self.log.writes:
             topic, offset = self.stage.topic, self.log.end(self.stage.topic)

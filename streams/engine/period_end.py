@@ -51,7 +51,7 @@ class Ending(msgspec.Struct, frozen=True):
     checkpoint: CheckpointData | None
     reason: str = ""
     snapshots: Sequence[SnapshotTakenData] = ()
-    """Of the snapshot period that was running."""
+    """The snapshots of the period that was running."""
 
 
 class SeenSnapshotStage(SnapshotStage):

@@ -104,8 +104,8 @@ class TakenOver(NamedTuple):
 
 
 class Watching(NamedTuple):
-    """Who watches a run: `taps` are told each decision of their topic, and nothing is kept of the log then. `progress`
-    is told the time (ms) of each instant. The run stops once `ended` says so.
+    """The observers of a run. `taps` receive each decision of their topic, and then none of the log is kept. `progress`
+    receives the time (ms) of each instant. The run stops when `ended` returns true.
     """
 
     taps: Mapping[str, Tap] | None = None

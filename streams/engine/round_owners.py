@@ -162,7 +162,7 @@ class RoundsOwner(Owner):
     def _first_tick(
         self, data: InputReceivedData, roster: Sequence[RosterEntry]
     ) -> tuple[RoundHistory | None, FirstTick | None]:
-        """Who gets the longer first tick, and the tick; none where the contract has none."""
+        """The models that get the longer first tick, and the tick; none if the contract has none."""
         if data.history is None:
             return None, None
         lacking = self.stage.state.own.first_ticks.lacking(data.subject, roster)

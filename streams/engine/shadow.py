@@ -51,7 +51,7 @@ NO_CHECKPOINT = "no checkpoint"
 PERIODS_MAX = 30
 """The newest checkpoint periods that each side remembers."""
 CHECKPOINTS_MAX = 3
-"""Of how many of them it remembers the whole checkpoint: one of 20,000 models has some megabytes."""
+"""The number of periods whose whole checkpoint it remembers: a checkpoint of 20,000 models takes some megabytes."""
 
 
 class ShadowRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,7 +96,7 @@ class Side(msgspec.Struct, kw_only=True):
     periods: list[PeriodDecided] = []
     """Oldest first, at most PERIODS_MAX."""
     checkpoints: list[CheckpointDecided] = []
-    """Of the newest of these periods, oldest first, at most CHECKPOINTS_MAX: each holds every model's counts."""
+    """The latest of these periods, oldest first, at most CHECKPOINTS_MAX. Each has the counts of every model."""
 
     def take(self, events: Iterable[AnyEvent], from_ms: int) -> None:
         """Take one decision of `snapshots` or `checkpoints`. Periods that begin before `from_ms` are left out."""

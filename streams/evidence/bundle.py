@@ -132,7 +132,7 @@ def decisions_in(
         due = seq + 1
         if not bodies and due < append.seq <= complete_from:
             due = append.seq  # what is before `complete_from` may be left out
-        # Parts of one decision name the same place. Else two decisions could be joined into one that nobody made.
+        # Parts of one decision name the same place. Otherwise two decisions could be joined into one.
         if append.seq != due or append.part[0] != number or (bodies and (first_offset, offset) != place):
             raise BundleRefusedError(
                 f"{where}: decision {append.seq}, part {append.part[0]} stands where {due}, part {number} is due"

@@ -128,7 +128,7 @@ def _reach(rows: LeafRows, before: Batch | None, offset: int) -> tuple[dict[str,
             break
     if missing:
         return None
-    # An input whose last horizon is in the tree has all its scores. Without this the list would grow for ever.
+    # An input whose last horizon is in the tree has all its scores. Without this the list would grow without limit.
     for _, row in rows.rows("inputs", previous["inputs"], ends["inputs"]):
         for name in row.ends:
             answered.pop(name, None)

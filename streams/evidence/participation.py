@@ -42,7 +42,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     units: dict[str, int] = {}
     charge_units: int | None = None
     other_answers: dict[str, str] = {}
-    """Of a posted question: round -> answer, of the model's answers that do not count."""
+    """For a posted question: round -> answer, for the model's answers that do not count."""
     corrected: bool = False
     """Whether these are the scores by a corrected truth, which stand behind those that they replace."""
 
@@ -118,7 +118,7 @@ def _part(
     entry = next((entry for entry in data.entries() if entry.model_id == model_id), None)
     if entry is None:
         return part
-    # Of a posted question: the answer that counted, or the newest of those that did.
+    # For a posted question the answer that counted, or the latest of several.
     suffix = data.rounds[data.models.index(model_id)] if data.rounds else ""
     own = answers.get((data.input_id, data.scope_key), {})
     answer, why = own.get(data.input_id + suffix, ("null", ""))

@@ -39,7 +39,7 @@ class Proved(msgspec.Struct, frozen=True, kw_only=True):
     asked_at: int
     answered_at: int
     answer: str
-    """JSON; `null` if there is none, and then `reason` says why."""
+    """JSON; `null` if there is no output, and then `reason` says why."""
     reason: str
     """Why there is no answer or no score, or which other answer of the model counts."""
     truth: str
@@ -50,7 +50,7 @@ class Proved(msgspec.Struct, frozen=True, kw_only=True):
     leaves: int
     """The size of the signed tree."""
     revision: int = 0
-    """Of the truth of a posted question: a corrected one stands behind the one that it corrects."""
+    """The revision of a posted question's truth: a corrected truth comes after the one it corrects."""
 
 
 def is_about(of_prediction: str, input_id: str) -> bool:

@@ -30,7 +30,8 @@ def with_turns(
 ) -> Iterator[tuple[int, list[FeedRecord]]]:
     """The groups, and before each an empty one for every turn in between, which `turn_before(at_ms)` gives.
 
-    A turn is when a posted question opens or closes. Else a replay would pass both in one step between two records.
+    A turn is the time at which a posted question opens or closes. Without turns a replay would pass both in one step
+    between two records.
     """
     for at_ms, records in groups:
         while (turn_ms := turn_before(at_ms)) is not None:

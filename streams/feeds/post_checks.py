@@ -21,7 +21,7 @@ QUESTIONS_MAX = 10_000
 WAITING_MAX = 100_000
 """Questions that wait for their truth."""
 WAITING_BYTES_MAX = 256_000_000
-"""Of the payloads of questions that still take answers: a node holds them until they close."""
+"""The largest total size of payloads of open questions: a node holds them until they close."""
 PAYLOAD_BYTES_MAX = 262_144
 BLOB_COLUMNS_MAX = 10_000
 TRUTH_BYTES_MAX = 524_288
@@ -30,7 +30,7 @@ TAGS_MAX = 100
 NAME_CHARS_MAX = 100
 AHEAD_YEARS_MAX = 10
 WINDOW_RECORDS_MAX = 100_000
-"""Of the feed, from the opening of a question until the feed resolves it: 69 days of minutes."""
+"""The largest span of the feed for a question, from its opening until the feed resolves it: 69 days of minutes."""
 STAKES_MAX = 100_000
 STAKE_CHARS_MAX = 40
 STAKE_MAX = Decimal(10) ** 30

@@ -1,5 +1,4 @@
-"""Which questions were posted, and what is known of each: so that a repeated post is none, and an impossible one is
-refused.
+"""The posted questions and the state of each, so that a repeated post has no effect and an impossible one is refused.
 
 A value, folded from the own events of `feeds`. It is bounded: a question that is resolved or void leaves `questions`
 when the checkpoint period ends in which that was posted, and leaves one line in `past`. Of those, the newest are kept,

@@ -53,7 +53,7 @@ class Question(msgspec.Struct, frozen=True):
     told_at: int
     """When it became known here."""
     contract_hash: str = ""
-    """Of the first asking: it is asked and resolved by this contract."""
+    """The contract of the first asking: by it the question is asked and resolved."""
     scope_key: str = ""
     askings: int = 0
     first_asked_at: int = -1

@@ -202,7 +202,7 @@ class InputStage(Stage[InputState]):
         ]
         window = resolve(horizon, sides, terms, self._typed, ahead.clock, ahead.now)
         if window is None and change is not None:
-            # Records of the old feed come no more, so an incomplete window would wait for ever.
+            # The old feed sends no more records, so an incomplete window would never end.
             return WindowEnded(None, f"the feed was changed: {change}", ahead.now)
         return window
 

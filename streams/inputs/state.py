@@ -131,7 +131,7 @@ class Then(msgspec.Struct):
 
 
 def needed_before(own: OwnInputs, market: Market) -> Need | None:
-    """The position in `feeds` of the oldest record or hole that the state keeps as it is; None if it keeps none."""
+    """The position in `feeds` of the oldest record or gap that the state keeps unchanged; None if it keeps none."""
     return _oldest_kept(own, market)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 
 def text_of(error: BaseException) -> str:
-    """What an error says, or the name of its class where it says nothing: a timeout has no text."""
+    """The message of an error, or the name of its class if the message is empty: a timeout has no text."""
     return str(error) or type(error).__name__
 
 

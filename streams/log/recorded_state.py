@@ -5,7 +5,7 @@ the decision that it belongs to. Such an append does not count. A recorded state
 before it, and a check of the log does so (`StateCheck`). A new owner finds the newest recorded state from the end of
 its topic, takes it over, and reads on from its position.
 
-The writer first waits until it has read that decision back and counted it. So a recorded state stays true for ever,
+The writer first waits until it has read that decision back and counted it. So a recorded state stays valid for good,
 even if its record comes after a successor's claim, and its reader knows the epoch and the number to continue counting
 from. What follows from the sources is not recorded: it is read again from `need`, which moves on with the decisions.
 

@@ -36,8 +36,8 @@ from coordinator.streams.ports import ModelNotice
 
 
 class Noticed(msgspec.Struct, frozen=True):
-    """What the gateway noticed. `at` is the clock in ms, 0 before its first tick: who was seen then is seen again with
-    the first time there is.
+    """A notice of the gateway. `at` is the clock in ms, 0 before its first tick: a model seen then is seen again at the
+    first tick.
     """
 
     notices: Sequence[ModelNotice]
@@ -86,7 +86,7 @@ class ModelStage(Stage[ModelsStageState]):
         return Draft(events, {told.topic: told.position}, self.needed(state, told))
 
     def fold(self, state: ModelsStageState, told: Told) -> None:
-        """Own events. Of a command nothing is kept once it is decided."""
+        """The stage's own events. Nothing of a command is kept after it is decided."""
         if told.topic == self.topic:
             state.own.evolve(told.event)
 
@@ -163,5 +163,5 @@ def _seen(data: ModelSeenData, at: int, seen_before: ModelSeen | None) -> ModelS
 
 
 def timed(decision: Decision, at: int) -> Decision:
-    """A decision of `commands` as it is decided at `at`, the clock in ms: a replay's is not the operator's."""
+    """A decision of `commands`, decided at `at`, the clock in ms. In a replay that is not the operator's time."""
     return decision.with_events([msgspec.structs.replace(event, at=at) for event in decision.events])

@@ -122,11 +122,11 @@ def check_output(
 ) -> tuple[Any, str]:
     """(the output as plain JSON, "") or (None, what is wrong with it).
 
-    The reason has what the type's own validators say, who may quote the answer, only if it `may_quote`: behind QUOTED.
-    A valid output is finite, of the contract's type and not too big. An object must have at least one key of the type:
-    defaults alone are no answer. A RootModel accepts any JSON that it describes, also lists. Null is never an answer.
-    Numbers are read as pydantic reads them: `true` is 1.0 and "1_000" is 1000.0, unless the type says StrictFloat. The
-    type's validators are the author's code: if they raise, the answer is refused.
+    The messages of the type's own validators may quote the answer. They are in the reason only if it `may_quote`:
+    behind QUOTED. A valid output is finite, of the contract's type and not too big. An object must have at least one
+    key of the type: defaults alone are no answer. A RootModel accepts any JSON that it describes, also lists. Null is
+    never an answer. Numbers are read as pydantic reads them: `true` is 1.0 and "1_000" is 1000.0, unless the type says
+    StrictFloat. The type's validators are the author's code: if they raise, the answer is refused.
     """
     if issubclass(output_type, RootModel):
         if output is None:

@@ -17,7 +17,8 @@ class VariantError(ValueError):
 
 
 def sendable(value: Any) -> Any:
-    """The value as it is sent: None, float, int (64 bit signed; a bool is sent as a number), str, dict or list.
+    """The value in the form in which it is sent: None, float, int (64 bit signed; a bool is sent as a number), str,
+    dict or list.
 
     The contents of a dict or list are not checked. Raises VariantError for anything else (tuple, set, bytes, objects),
     and for text that is not valid Unicode.

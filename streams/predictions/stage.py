@@ -110,9 +110,8 @@ class PredictionState(State):
         return None if the_round is None or the_round.answered else the_round
 
     def is_answered(self, input_id: str) -> bool:
-        """Whether this input's round is answered, among those after an open one. False for all that `upto` reaches.
-
-        Of a close: whether the question has all its answers.
+        """Whether this input's round is answered, among those after an open one. False for every round before `upto`.
+        For a close: whether the question has all its answers.
         """
         question = input_id.removesuffix(CLOSED)
         if question != input_id:
@@ -141,8 +140,8 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Submitted(msgspec.Struct, frozen=True):
-    """A command that hands in answers, as it is decided: `rounds` holds a round per question, or is empty where the
-    command was refused (`submissions.py`). `clock`: event time in ms.
+    """A decided command that hands in answers: `rounds` has a round per question, or is empty if the command was
+    refused (`submissions.py`). `clock`: event time in ms.
     """
 
     rounds: Sequence[SubmittedRound]
@@ -301,7 +300,7 @@ def _drop_answered(state: PredictionState) -> None:
 
 
 def _closed_with(state: PredictionState, input_id: str, clock: int) -> AnswersClosed | None:
-    """The question of this round has all its answers once this one is answered, if it is closed; else None."""
+    """The question that has all its answers after this round is answered, if it is closed; otherwise None."""
     name = ids.question_of(input_id)
     question = state.own.questions.get(name)
     if name not in state.closings or question is None or has_open_round(state, name, but=input_id):

@@ -64,5 +64,5 @@ class Strikes:
         return due
 
     def reported(self, model_id: str) -> None:
-        """The orchestrator took the report: start counting anew."""
+        """The orchestrator accepted the report: counting restarts."""
         self._in_a_row.pop(model_id, None)

@@ -19,7 +19,7 @@ _decode = msgspec.json.Decoder().decode
 
 
 def truth_of(resolved: InputResolved, the_input: OpenInput, contract: CrunchContract) -> tuple[Any, str]:
-    """(the typed truth, ""), or (None, why there is none). Raises ValidationError for one of another type."""
+    """(the typed truth, ""), or (None, why there is none). Raises ValidationError for a truth of another type."""
     if resolved.data.truth is None:
         return None, f"no ground truth: {resolved.data.reason}"
     return typed_truth(contract, the_input.scopes[0].scope_key, resolved.data.truth), ""

@@ -20,9 +20,9 @@ def scope_name(subject: str, scope_key: str) -> str:
 def board_units(board: BoardTerms, sums: Mapping[str, ScopeSum]) -> int | None:
     """A model's number on a board, in units; None if it has none.
 
-    The mean of a scope includes its charges, and may be of charges alone: a model that is silent in one scope still
-    has a number for it. A model without a score in any scope has no number on the board: else silence would rank above
-    a loss.
+    The mean of a scope includes its charges, and may consist of charges alone: a model that is silent in one scope
+    still has a number for it. A model without a score in any scope has no number on the board, because silence must not
+    rank above a loss.
     """
     if not board_count(board, sums):
         return None

@@ -22,7 +22,7 @@ def charge_of(values: Sequence[int], terms: Terms) -> int | None:
     `worst` the worst score of the round; `percentile` that percentile of the scores (nearest rank, from the worse end;
     `worst_percentile`: the 10th). The last three charge nothing if no model has a score. With the policy `scored` the
     contract's own function gave each model its charge, so this function is not called. So in a round without a truth,
-    which nobody is scored in, only `zero` and `constant` charge who was silent by its own fault.
+    where nobody is scored, only `zero` and `constant` charge a model that was silent by its own fault.
     """
     match terms.absence_policy:
         case "zero":

@@ -185,7 +185,7 @@ def answers_read(
 
 
 def stopped(what: ResolvedScope, the_round: OpenRound, reason: str) -> RoundScored | RoundRescored:
-    """The scores of a round that a lost answer stops: there is none, by the node's fault."""
+    """The scores of a round that a lost answer stops: there are none, by the node's fault."""
     entries = [
         ScoreEntry(answer.model_id, "FAILED", NODE, cruncher_id=cruncher_id, reason=as_reason(reason))
         if answer.status == "PENDING"
@@ -208,10 +208,9 @@ def void_entries(answers: Iterator[tuple[AnswerEntry, str]], reason: str) -> lis
 def of_question(
     state: ScoreState, what: ResolvedScope, data: InputResolvedData, blobs: BlobReader | None
 ) -> tuple[ResolvedScope, OpenRound]:
-    """The scope of a question as it is scored, and the one round made of all its rounds.
-
-    It counts when its truth came, and not when answers closed. A question that was scored before is corrected. Where
-    an answer is lost that others are to be merged with, `lost` says so. Raises WorldError.
+    """The scope of a question for scoring, and the one round made of all its rounds. It counts at the time of its
+    truth, and not at that of its close. A question that was scored before is corrected. If an answer that must be
+    merged with others is lost, `lost` names it. Raises WorldError.
     """
     input_id, question = what.the_input.input_id, what.the_input.question
     if question is None:

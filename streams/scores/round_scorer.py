@@ -153,7 +153,7 @@ class RoundScorer:
         if not by_node or outcome.raised or not (scored or self._can_score(asked, truth, context, before)):
             return outcome
         # The function scored another answer by the same truth, so these answers are what it could not score. They fail
-        # by their models' fault: else a model could escape a bad round by an absurd answer.
+        # by their models' fault. Otherwise a model could escape a bad round by an absurd answer.
         blamed = {
             place: (*outcome.unscored[place][:1], MODEL, outcome.unscored[place][2]) for place in by_node
         }

@@ -34,7 +34,7 @@ class Scorer:
     """Calls a contract's `score_prediction`: with an answer of its `output_type`, for a result of its `score_type`."""
 
     def __init__(self, contract: CrunchContract, *, histories: bool = False) -> None:
-        """`histories`: what is scored is all answers of a model with their times (`Questions.counts`), as it is."""
+        """`histories`: all answers of a model with their times are scored (`Questions.counts`), unchanged."""
         self._as_output = as_given if histories else validator(contract.output_type)
         self._histories = histories
         self._as_result = validator(contract.score_type)
@@ -80,7 +80,7 @@ class Scorer:
 
 
 def as_given(output: Any) -> Any:
-    """The output as it is."""
+    """Returns the output unchanged."""
     return output
 
 

@@ -53,11 +53,11 @@ class ResolvedScope(msgspec.Struct, frozen=True):
     truth: Any
     no_truth_reason: str
     counted: dict[str, Any] = {}
-    """Of a question: where the answers that count stand, as columns of RoundScoredData."""
+    """For a question: the places of the answers that count, as columns of RoundScoredData."""
     corrects: dict[str, Any] | None = None
     """Where a corrected truth scores it again: what RoundRescoredData has beside the columns."""
     stakes: dict[str, str] = {}
-    """Of a question, when it closed: model id -> decimal in text."""
+    """For a question, at its close: model id -> decimal as text."""
     lost: str = ""
     """Why nobody is scored in it: an answer that goes into the scores is lost."""
 

@@ -337,7 +337,7 @@ def draw(seed: int, rounds: int, round_seconds: float, granularity_seconds: floa
 
 
 def _rare(seed: int, seconds: float) -> Iterator[Fault]:
-    """Faults of which a run has few. They have numbers of their own, so the seeds of the others stay as they are."""
+    """Faults that a run has rarely. They have numbers of their own, so the seeds of the others stay the same."""
     rng = random.Random(f"{seed} rare")
     drawing: list[Callable[[], Fault]] = [
         lambda: Rebuilt(_at(rng, seconds), rng.choice((0.4, 3.0, 20.0))),

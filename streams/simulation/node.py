@@ -159,7 +159,7 @@ class Node:
         shared.on_send = self._on_send
         self.committed: defaultdict[str, int] = defaultdict(int)
         self.dealt: defaultdict[str, int] = defaultdict(int)
-        """Stage -> how often its delivery was begun anew."""
+        """Stage -> how often its delivery was restarted."""
         self.owners: dict[str, Process] = {}
         self.processes: list[Process] = []
         self.bugs: list[str] = []
@@ -326,7 +326,7 @@ class Node:
         await asyncio.sleep(fault.seconds)
         self.committed.clear()
         for worker in f.WORKERS:
-            if self.owners[worker].line.dead:  # else one that had crashed before is back already
+            if self.owners[worker].line.dead:  # a worker that had crashed before may be back already
                 self._own(self._spawn(worker))
 
     async def _redeliver(self, fault: f.Delivered) -> None:

@@ -35,9 +35,9 @@ def apply_contract(contract_hash: str, at: int) -> ev.ApplyContract:
 
 
 def correction_of(data: ev.CheckpointData, micro_usdc: int, parts: int) -> ev.CorrectCheckpointData:
-    """A statement that the last place of a checkpoint should have got so much of the first, or all that the first got
-    if that is less; or one of so many `parts` of it. A single model was paid so much too much. Of no models if that is
-    nothing.
+    """A statement that the last place of a checkpoint should have got this amount from the first place, or all of the
+    first place's amount if that is less; or one of this many `parts` of it. If there is a single model, it was paid
+    that much too much. The statement has no models if the amount is zero.
     """
     paid, _ = prize_amounts(data, f.CORRECTED_MAX)
     models: list[ev.ModelCorrection] = []

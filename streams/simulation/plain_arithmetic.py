@@ -26,7 +26,7 @@ class Period(msgspec.Struct):
     """What the rounds of one checkpoint period say of one model."""
 
     units: list[int] = []
-    """Of the value field: its scores, and what its absence cost."""
+    """The units of the value field: the model's scores, and the charges for its absence."""
     scored: int = 0
     failed: int = 0
     absent: int = 0

@@ -48,7 +48,8 @@ REST_SECONDS = 8.0
 RECORDS_A_SECOND_MAX = 50
 
 PUBKEY = "4Nd1mBQtrMJVYVfKf2PJy9NZUZdTAsp7D4xWLs4gDB4T"
-"""Of nobody. A contract without one, or with the placeholder, would have every checkpoint withheld."""
+"""An address that belongs to nobody. Without an address, or with the placeholder, every checkpoint would be withheld.
+"""
 
 
 def weights_of_places(entries: Entries) -> list[Fraction]:

@@ -1,8 +1,8 @@
 """The transport of a simulation: `LogIO` over a log in memory, with latency, failing sends and processes that die.
 
 Each process has its own `Line` to the shared log. A record that a line sends is in flight for a while, and records land
-in order. A line may be cut: reads and sends wait, and continue once it is mended. It may be dead: it does nothing more,
-but some records in flight may still land.
+in order. A line may be cut: reads and sends wait, and continue after it is repaired. It may be dead: it does nothing
+more, but some records in flight may still land.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Line:
         self._on_its_way: deque[_OnItsWay] = deque()
 
     async def ready(self) -> None:
-        """Wait while the line is cut. On a dead line wait for ever."""
+        """Waits while the line is cut. On a dead line it waits without end."""
         if self.dead:
             await asyncio.get_running_loop().create_future()
         if not self._open.is_set():
@@ -120,7 +120,7 @@ class Line:
             self._land()
 
     def die(self, landing: int = 0, late_seconds: float = 0.0) -> None:
-        """End the line. Of the records in flight the first `landing` still land, `late_seconds` later."""
+        """Ends the line. The first `landing` of the records in flight still arrive, `late_seconds` later."""
         self.dead = True
         self._open.set()
         late = [sent for sent in self._on_its_way if not sent.fault.fails][:landing]

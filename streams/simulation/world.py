@@ -67,7 +67,7 @@ class World:
         self.deliveries = sorted(
             self._deliveries(seconds), key=lambda delivery: (delivery.at, delivery.record.subject)
         )
-        """Of all subjects, in the order in which the records come."""
+        """The records of all subjects, in order of arrival."""
         self.models = ModelsOutside(self)
 
     def of(self, kind: type[Any]) -> Iterator[Any]:
@@ -222,7 +222,7 @@ class ModelsOutside:
         self._ticks: dict[str, bytes] = {}
 
     def info(self, model_id: str) -> ModelInfo:
-        """Who a model is."""
+        """The identity of a model."""
         return ModelInfo(model_id, model_id, f"{model_id}-1", f"{model_id}-cruncher", f"{model_id}-cruncher")
 
     def does(self, model_id: str) -> set[str]:
@@ -262,7 +262,7 @@ class ModelsOutside:
             return ModelReply(model_id, deployment, Outcome.OK)
         if "number" in does:
             return ModelReply(model_id, deployment, Outcome.OK, output={"value": None, "none": 1})
-        # Of three or more the last one answers as the first, so that there are ties.
+        # If there are three or more models, the last one answers like the first, so that there are ties.
         is_copy = model_id == self.model_ids[-1] and len(self.model_ids) > 2  # noqa: PLR2004
         answers_as = self.model_ids[0] if is_copy else model_id
         digest = hashlib.blake2b(

@@ -76,7 +76,7 @@ class PeriodSeries:
 
     @cached_property
     def ranks(self) -> Floats:
-        """(n, m): the rank of each signal among those of its model; NaN where there is none."""
+        """(n, m): the rank of each signal among those of its model; NaN if there is no signal."""
         columns = [ranked(self.signal_units[:, i], self.present[:, i]) for i in range(len(self.model_ids))]
         return np.column_stack(columns) if columns else np.empty_like(self.signal_units)
 
@@ -140,7 +140,7 @@ class PeriodSeries:
             return self.mean_signal(without)
         weights, products = self._weighted
         if without is not None:
-            # Weighted signals are not integers. So sum the others anew: a subtraction would leave a rounding error, and
+            # Weighted signals are not integers. So sum the others again: a subtraction leaves a rounding error, and
             # ranks would take it for a signal.
             weights, products = weights.copy(), products.copy()
             weights[:, without] = products[:, without] = 0.0

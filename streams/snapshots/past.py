@@ -103,7 +103,7 @@ class ModelPast(msgspec.Struct):
                 continue
             old = self.ewmas.get(window.name)
             if old is not None and old.start < max(end - window.hours * HOUR_MS, since):
-                old = None  # no value for as long as the window is, or scored under other rules: the EWMA starts anew
+                old = None  # no value for as long as the window is, or scored under other rules: the EWMA restarts
             running = ewma_after(window.alpha, None if old is None else old.running, series)
             if running is not None:
                 has_rehearsal = rehearsal or (old is not None and old.rehearsal)

@@ -65,7 +65,7 @@ class SnapshotStage(Stage[SnapshotState]):
         return Draft(events, {"scores": told.position}, self.needed(state, told))
 
     def fold(self, state: SnapshotState, told: Told) -> None:
-        """Sum the scores of open periods. Of closed ones keep what the windows need, and drop the rest."""
+        """Sums the scores of open periods. For closed ones it keeps what the windows need, and drops the rest."""
         own = state.own
         # Scores are folded from `scores`, whatever was decided. SnapshotTaken and PeriodClosed are our own decisions:
         # they are folded from what they say and not from the tallies, since an owner that resumed may lack the scores

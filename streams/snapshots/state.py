@@ -237,7 +237,7 @@ def tally_round(state: SnapshotState, data: RoundScoredData, before: Need) -> No
         for tally, units in zip(tallies, column, strict=True):
             if units is not None:
                 tally.add(field, units)
-    # Of the terms at the period's start, as in the snapshot that this tally becomes. They may end within the period.
+    # From the terms at the period's start, as in the snapshot that this tally becomes. They may end within the period.
     terms_then = terms.at(start)
     scope = scope_name(data.subject, data.scope_key) if terms_then.boards else ""
     if terms_then.newcomer_past != "nothing" and not is_ensembles:

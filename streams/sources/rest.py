@@ -32,7 +32,7 @@ from coordinator.streams.sources.waiting import (
 )
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
-"""Of an answer, without its compression. As much as the node itself takes of a request."""
+"""The largest answer, measured without its compression: as much as the node itself accepts of a request."""
 ENCODINGS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 """What is asked for and unpacked here, with zlib's name for it. httpx unpacks a part as a whole, however large."""
 NOTHING: Mapping[int, str] = MappingProxyType({})

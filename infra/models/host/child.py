@@ -76,7 +76,7 @@ class DynamicSubclassServicer:
             return dynamic_subclass_pb2.CallResponse(status=status, methodResponse=response)
 
     def Rest(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
-        """Construct the model anew ("reset")."""
+        """Constructs the model again ("reset")."""
         with _OneAtATime(self._lock, context):
             if self._recipe is None:
                 return dynamic_subclass_pb2.RestResponse(status=NOT_SET_UP)

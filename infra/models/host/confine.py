@@ -74,7 +74,9 @@ READABLE = (
     ),
     *("/etc/passwd", "/etc/group", "/etc/os-release", "/etc/alternatives", "/etc/fonts"),
 )
-"""What programs read of a machine. Of /etc only what holds no secret: a host that runs as root could read the rest."""
+"""The parts of a machine that programs read. Files of /etc with secrets are left out, since a host run as root could
+read them.
+"""
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 
 # --- seccomp: include/uapi/linux/{seccomp,filter,audit}.h ------------------------------------------------------------
@@ -126,7 +128,7 @@ REFUSED = {
     "memfd_secret": (447, 447),
 }
 IGNORED = {
-    # Of any file of the same user, also one that Landlock hides: a model could lock the node out of its own log. They
+    # They work on any file of the same user, even a hidden one: a model could lock the node out of its own log. They
     # seem to work, because `shutil.copy` and archives end where they are refused.
     "chmod": (90, None),
     "fchmod": (91, 52),

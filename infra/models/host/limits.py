@@ -51,11 +51,9 @@ def limit_resources(memory_limit_mb: int, disk_limit_mb: int = 0) -> None:
 
 
 class CallClock:
-    """Ends the process when one call runs longer than its hard limit.
-
-    The client's deadline frees the coordinator but not the model: without this a hanging model
-    would answer "busy" for ever. A Python thread looks at the clock; behind it stands a timer in C,
-    renewed at every look, for a model that never lets go of the interpreter's lock.
+    """Ends the process when one call runs longer than its hard limit. The client's deadline frees the coordinator but
+    not the model: without this limit a hanging model would answer "busy" without end. A Python thread checks the time.
+    A timer in C, renewed at each check, is the fallback for a model that never releases the interpreter's lock.
     """
 
     def __init__(self, parent_pid: int, idle_limit_seconds: float) -> None:

@@ -255,7 +255,7 @@ def fresh_copy(source: Path, target: Path) -> Path:
 
 
 def _size_of_file(path: str) -> int:
-    """Raises OSError for a pipe, a socket or a device: to read one could take for ever."""
+    """Raises OSError for a pipe, a socket or a device, because reading one could block without end."""
     status = os.lstat(path)
     if not stat.S_ISREG(status.st_mode):
         raise OSError(f"{path} is no file")

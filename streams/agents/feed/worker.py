@@ -283,7 +283,7 @@ class FeedTenure(Tenure):
         await self._finished.wait(self.owned.lost)
 
     async def _live(self) -> None:
-        """Follow the source live. A replay of a file, or up to a given time, waits here for ever."""
+        """Follows the source live. A replay of a file, or up to a given time, waits here without end."""
         if self._from_file() or self._settings.replay_until_ms is not None:
             await asyncio.Event().wait()
         watermarks = (self.feeds.own.last_at(subscription) for subscription in self.subscriptions)

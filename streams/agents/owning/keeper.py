@@ -6,8 +6,8 @@ stage, the gate closes and waits for the next assignment from the group. If the 
 session, but answers, this process is still its member, and the other owner is gone: the stage is claimed again. A
 partition that stays assigned through a rebalance keeps its claim.
 
-The group knows only that its coordinator hears this process. Where the way to the broker that leads a topic is cut, the
-stage would stay here and stand still. So a process that cannot own it ends when its group has another member.
+The group knows only that its coordinator hears this process. If the connection to the broker that leads a topic is cut,
+the stage would stay here and make no progress. So a process that cannot own it ends when its group has another member.
 """
 
 from __future__ import annotations

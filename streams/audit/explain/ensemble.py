@@ -91,17 +91,17 @@ class EnsembleFacts(ByContract, frozen=True, kw_only=True):
 
     @property
     def weights(self) -> Sequence[int | None]:
-        """The recorded weight of each model that answered; None for who is no member."""
+        """The recorded weight of each model that answered; None for a model that is no member."""
         return self.data.weights[self.place] or [None] * len(self.data.answered)
 
     @property
     def looks_back(self) -> bool:
-        """Whether past scores decide who is in it, and what they weigh."""
+        """Whether past scores decide about its members and their weights."""
         return self.past_until > 0
 
 
 class Again(msgspec.Struct, frozen=True):
-    """The ensemble, made again: what of its columns is its own."""
+    """The ensemble, computed again: its own parts of the columns."""
 
     weights: Sequence[int | None]
     output: msgspec.Raw
@@ -248,7 +248,7 @@ def _members(facts: EnsembleFacts, rule: Ensemble | None, again: Again | None, f
 
 
 def _rule(rule: Ensemble | None) -> str:
-    """Who is in the ensemble and what each weighs, in words."""
+    """The members of the ensemble and their weights, in words."""
     if rule is None:
         return "The contract's filter chooses among the models that answered, and its weights are divided by their sum"
     match rule.filter:

@@ -44,7 +44,7 @@ class ByContract(msgspec.Struct, frozen=True, kw_only=True):
 
     configured: Source | None = None
     contract_hash: str = ""
-    """Of the contract that computes it again; "" if none shall, and `contract_fault` says why."""
+    """The hash of the contract that computes it again; "" if none shall, and `contract_fault` says why."""
     contract: CrunchContract | None = None
     contract_fault: str = ""
 
@@ -70,8 +70,9 @@ class PredictionFacts(ByContract, frozen=True, kw_only=True):
     window: Mapping[str, Sequence[Seen]] = {}
     scored: Placed[RoundScored] | None = None
     question: QuestionFacts | None = None
-    """Of a posted question: all of its rounds, posts, truths and scores. Then `window`, `resolved` and `scored` are
-    empty."""
+    """For a posted question: all of its rounds, posts, truths and scores. Then `window`, `resolved` and `scored` are
+    empty.
+    """
     parts: Sequence[ScopeAnsweredData] = ()
     """All answers of the scope, for a contract that scores a round as a whole."""
     carried: CarriedFacts = NOTHING_CARRIED

@@ -246,7 +246,7 @@ def _scores(
 
 
 def _score(contract: CrunchContract, answer: Any, truth: Any, market: str, hint: str = "") -> float:
-    """One score as it would be recorded; 0 if there is none by nobody's fault.
+    """A score as it would be recorded; 0 for a `NoScore`.
 
     Raises ContractError that names the answer without a score.
     """

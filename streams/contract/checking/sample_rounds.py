@@ -106,7 +106,7 @@ def _history(answer: BaseModel) -> dict[str, Any]:
 
 
 def _question_context(contract: CrunchContract, carried: Carried, number: int, models: int) -> RoundContext:
-    """Of round `number`, in which each of so many models has a stake of 1."""
+    """The context of round `number`, in which each of this many models has a stake of 1."""
     opens_at = number * MINUTE_MS
     scope = contract.questions.scopes[0] if contract.questions else QuestionScope()
     return RoundContext(

@@ -61,7 +61,7 @@ async def candles(
                 record for record in records if record is not None and next_ms <= record.ts_event <= last_ms
             ]
             if not new_records:
-                # Wrong rows count as the answer for their minutes: otherwise these would be requested for ever.
+                # Wrong rows count as the answer for their minutes: otherwise these would be requested without end.
                 next_ms = _after_bad_rows(rows, length_ms, next_ms, last_ms, subscription)
             for record in sorted(new_records, key=lambda candle: candle.ts_event):
                 if record.ts_event >= next_ms:

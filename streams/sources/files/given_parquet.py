@@ -32,9 +32,7 @@ def parquet_rows(path: Path) -> Iterator[tuple[tuple[str, ...], list[str]]]:
                 raise OperatorError(f"{path}: the file holds no rows")
             _refuse_bomb(path, file.metadata)
             for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=names):
-                batch.validate(
-                    full=True
-                )  # else a damaged index names a word that the dictionary does not have
+                batch.validate(full=True)  # a damaged index may point outside of the dictionary
                 columns = [_texts(path, name, batch.column(name)) for name in names]
                 for cells in zip(*columns, strict=True):
                     yield tuple(names), list(cells)
