@@ -34,13 +34,20 @@ def runtime():
     ensure_runtime()
 
 
-@pytest.fixture
-def broker(tmp_path):
-    broker = EmbeddedBroker(tmp_path / "kafka")
-    broker.start()
-    broker.wait_ready(LIMIT_SECONDS)
+@pytest.fixture(scope="module")
+def one_broker(tmp_path_factory):
+    broker = EmbeddedBroker(tmp_path_factory.mktemp("broker") / "kafka")
     yield broker
     broker.stop()
+
+
+@pytest.fixture
+def broker(one_broker):
+    """It runs; one for the file, started again where a test before has ended it."""
+    if not one_broker.is_alive():
+        one_broker.start()
+        one_broker.wait_ready(LIMIT_SECONDS)
+    return one_broker
 
 
 async def produce(bootstrap, topic, values):
@@ -68,49 +75,6 @@ def resident_mb(pid):
         return next(int(line.split()[1]) for line in status if line.startswith("VmRSS")) / 1024
 
 
-async def test_what_was_acknowledged_is_there_after_kill_9_and_a_restart_on_the_same_port(broker):
-    values = [f"record {number}".encode() for number in range(500)]
-    await make_topics(broker.bootstrap, "crunch")
-    await produce(broker.bootstrap, "crunch.feeds", values)
-    before, cluster = broker.bootstrap, (broker.data_dir / "cluster_id").read_text()
-    os.kill(broker.pid, signal.SIGKILL)
-    await asyncio.to_thread(broker.kill)  # reaps it
-    assert not broker.is_alive()
-    assert broker.exit_code == -signal.SIGKILL
-    broker.start()
-    await asyncio.to_thread(broker.wait_ready, LIMIT_SECONDS)
-    assert broker.bootstrap == before
-    assert (broker.data_dir / "cluster_id").read_text() == cluster
-    assert await read(broker.bootstrap, "crunch.feeds", 0, 500) == list(enumerate(values))
-
-
-async def test_another_object_goes_on_from_the_same_directory(broker, tmp_path):
-    await make_topics(broker.bootstrap, "crunch")
-    await produce(broker.bootstrap, "crunch.inputs", [b"kept"])
-    broker.stop()
-    again = EmbeddedBroker(tmp_path / "kafka")
-    again.start()
-    try:
-        again.wait_ready(LIMIT_SECONDS)
-        assert await read(again.bootstrap, "crunch.inputs", 0, 1) == [(0, b"kept")]
-    finally:
-        again.stop()
-
-
-def test_a_cluster_id_that_begins_with_a_dash_is_an_id_and_no_option(tmp_path):
-    """Seen once in some 64 starts: Kafka's formatter took the id for an option."""
-    broker = EmbeddedBroker(tmp_path / "kafka", cluster_id="-U3OEVBNTcwNTJENDM2Qg")
-    broker.prepare()
-    assert "cluster.id=-U3OEVBNTcwNTJENDM2Qg" in (tmp_path / "kafka/log/meta.properties").read_text()
-
-
-def test_it_ends_by_itself_when_it_is_asked_and_stops_twice(broker):
-    broker.stop()
-    broker.stop()
-    assert not broker.is_alive()
-    assert broker._process.returncode == 128 + signal.SIGTERM  # it ended itself; a kill would be -9
-
-
 def open_descriptors(pid):
     """What each descriptor of a living process points at; the one closed while we look is passed over."""
     for descriptor in os.listdir(f"/proc/{pid}/fd"):
@@ -130,6 +94,45 @@ def test_it_listens_on_this_machine_only_and_stays_small(broker):
     assert listening <= {"0100007F", "0000000000000000FFFF00000100007F"}
     assert listening
     assert resident_mb(broker.pid) < 600
+
+
+async def test_what_was_acknowledged_is_there_after_kill_9_and_a_restart_on_the_same_port(broker):
+    values = [f"record {number}".encode() for number in range(500)]
+    await make_topics(broker.bootstrap, "crunch")
+    await produce(broker.bootstrap, "crunch.feeds", values)
+    before, cluster = broker.bootstrap, (broker.data_dir / "cluster_id").read_text()
+    os.kill(broker.pid, signal.SIGKILL)
+    await asyncio.to_thread(broker.kill)  # reaps it
+    assert not broker.is_alive()
+    assert broker.exit_code == -signal.SIGKILL
+    broker.start()
+    await asyncio.to_thread(broker.wait_ready, LIMIT_SECONDS)
+    assert broker.bootstrap == before
+    assert (broker.data_dir / "cluster_id").read_text() == cluster
+    assert await read(broker.bootstrap, "crunch.feeds", 0, 500) == list(enumerate(values))
+
+
+async def test_it_ends_by_itself_when_it_is_asked_and_another_object_goes_on_from_the_same_directory(broker):
+    await make_topics(broker.bootstrap, "another")
+    await produce(broker.bootstrap, "another.inputs", [b"kept"])
+    broker.stop()
+    broker.stop()
+    assert not broker.is_alive()
+    assert broker._process.returncode == 128 + signal.SIGTERM  # it ended itself; a kill would be -9
+    again = EmbeddedBroker(broker.data_dir)
+    again.start()
+    try:
+        again.wait_ready(LIMIT_SECONDS)
+        assert await read(again.bootstrap, "another.inputs", 0, 1) == [(0, b"kept")]
+    finally:
+        again.stop()
+
+
+def test_a_cluster_id_that_begins_with_a_dash_is_an_id_and_no_option(tmp_path):
+    """Seen once in some 64 starts: Kafka's formatter took the id for an option."""
+    broker = EmbeddedBroker(tmp_path / "kafka", cluster_id="-U3OEVBNTcwNTJENDM2Qg")
+    broker.prepare()
+    assert "cluster.id=-U3OEVBNTcwNTJENDM2Qg" in (tmp_path / "kafka/log/meta.properties").read_text()
 
 
 def test_a_taken_port_is_named_with_the_way_out(tmp_path):
