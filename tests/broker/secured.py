@@ -16,6 +16,7 @@ from tests.waiting import LIMIT_SECONDS
 from coordinator.infra.fetch import ensure_runtime
 from coordinator.infra.kafka.embedded import EmbeddedBroker, free_ports
 from coordinator.infra.kafka.rights import ROLES
+from coordinator.infra.kafka.runtime import load_runtime
 from coordinator.infra.kafka.security import VARIABLES
 
 PASSWORD = "not-in-any-log-7c1d"
@@ -74,22 +75,26 @@ def secured_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured
     broker.start()
     try:
         broker.wait_ready(LIMIT_SECONDS)
-        subprocess.run(
-            [
-                *broker.runtime.command("kafka.admin.ConfigCommand", "-Xmx128m"),
-                *("--bootstrap-server", f"127.0.0.1:{plain}", "--alter"),
-                *("--add-config", f"SCRAM-SHA-512=[password={PASSWORD}]"),
-                *("--entity-type", "users", "--entity-name", "node"),
-            ],
-            check=True,
-            capture_output=True,
-            timeout=LIMIT_SECONDS,
-        )
         yield Secured(
             f"127.0.0.1:{plain}", f"127.0.0.1:{tls}", f"127.0.0.1:{sasl}", authority, broker.data_dir
         )
     finally:
         broker.stop()
+
+
+def give_scram_password(secured: Secured) -> None:
+    """The user `node` logs in by SCRAM from now on. Kafka's own program for it costs as much CPU as half a broker."""
+    subprocess.run(
+        [
+            *load_runtime().command("kafka.admin.ConfigCommand", "-Xmx128m"),
+            *("--bootstrap-server", secured.plain, "--alter"),
+            *("--add-config", f"SCRAM-SHA-512=[password={PASSWORD}]"),
+            *("--entity-type", "users", "--entity-name", "node"),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=LIMIT_SECONDS,
+    )
 
 
 def coordinator(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:

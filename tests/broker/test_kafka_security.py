@@ -14,7 +14,13 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import TopicAuthorizationFailedError
 from aiokafka.protocol.admin import CreateAclsRequest
 from tests.broker.certificates import Authority
-from tests.broker.secured import PASSWORD, Secured, coordinator, secured_broker  # noqa: F401 - a fixture
+from tests.broker.secured import (
+    PASSWORD,
+    Secured,
+    coordinator,
+    give_scram_password,
+    secured_broker,  # noqa: F401 - a fixture
+)
 from tests.broker.test_witness import CRUNCH as WITNESSED
 from tests.broker.test_witness import shown, topics_of
 from tests.candles import START, candle_file
@@ -30,6 +36,11 @@ TOPIC, PREFIXED, READ, DESCRIBE, ALLOW = 2, 4, 3, 8, 3
 """As the protocol of Kafka numbers them."""
 ROUNDS = 20
 WRONG = "also-not-in-any-log-55aa"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scram(secured: Secured) -> None:
+    give_scram_password(secured)
 
 
 def test_a_whole_node_runs_over_scram_and_tls(secured: Secured, crunch_id: str, tmp_path: Path):
