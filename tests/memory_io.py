@@ -72,6 +72,8 @@ class MemoryWriter:
 class MemoryLog:
     """`LogIO` over lists. One read returns at most `batch_max` records."""
 
+    states_often = False
+
     def __init__(self, batch_max: int = 5) -> None:
         self.records: defaultdict[str, list[bytes]] = defaultdict(list)
         self.sends: Tally[str] = Tally()

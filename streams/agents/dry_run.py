@@ -23,6 +23,8 @@ IDLE_SECONDS = 0.05
 class OverlayLog:
     """A `LogIO` that only reads the log below, and keeps sends in memory; readers continue into these."""
 
+    states_often = False
+
     def __init__(self, log: LogIO) -> None:
         self._log = log
         self._ends: dict[str, int] = {}

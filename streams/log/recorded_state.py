@@ -37,6 +37,8 @@ from coordinator.streams.log.stage import AnyStage
 EVERY_BYTES_MIN = 1 << 20
 EVERY_STATES = 20
 """A state is recorded once the decisions since the last have this many times its bytes: 5 % of a topic are states."""
+OFTEN_BYTES = 3000
+"""The bytes of decisions between two states where they are recorded often."""
 WAITING_MAX = 2_000
 """The most decisions between a decision and the record of its state: some hundreds are in flight or unread."""
 _HEAD_BYTES = 100
@@ -61,8 +63,10 @@ class StateFound(msgspec.Struct, frozen=True):
     """As the record names it; "" for a state that was handed over and not read from a topic."""
 
 
-def is_due(bytes_since: int, state_bytes: int) -> bool:
+def is_due(bytes_since: int, state_bytes: int, *, often: bool = False) -> bool:
     """Whether the next state is due, given the bytes of decisions since the last state and that state's bytes."""
+    if often:
+        return bytes_since >= OFTEN_BYTES
     return bytes_since >= max(EVERY_BYTES_MIN, EVERY_STATES * state_bytes)
 
 

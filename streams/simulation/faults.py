@@ -26,17 +26,17 @@ STAGES = {
     "checkpoint": ("checkpoint",),
 }
 """Worker -> its stages, each with a consumer group of its own."""
-
-
 RULES = ("first", "absence", "score")
 """The rules that an operator may apply in mid-run; `Challenge.rules` has their contracts."""
 GARBAGE = b"garbage"
 CORRECTED_MAX = 10**6
 """In micro-USDC: all of the simulated pool."""
-
-
 GARBAGE_AMONG_COMMANDS = 0.2
 """The share of runs with garbage in the one topic into which others write, too."""
+SEND_IS_LOST = 0.3
+"""The share of runs in which a send certainly fails, and is not in the log."""
+STATES_OFTEN = 0.5
+"""The share of runs in which new owners begin at recorded states."""
 MODEL_MISBEHAVES = 0.3
 """The share of runs in which a model certainly does wrong, and is charged for it."""
 
@@ -277,6 +277,10 @@ class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     has_clock: bool
     """Whether the source can be asked for the time."""
     faults: tuple[Fault, ...]
+    states_often: bool = False
+    """Whether stages record their states every few decisions, so that a new owner begins at one. Else a run is too
+    short for any.
+    """
 
     @property
     def until_seconds(self) -> float:
@@ -332,7 +336,13 @@ def draw(seed: int, rounds: int, round_seconds: float, granularity_seconds: floa
     drawing = rng.sample(drawing, rng.choice((1, 3, len(drawing))))
     faults = tuple(rng.choice(drawing)() for _ in range(rng.choice((1, 2, 4, 8))))
     return Schedule(
-        seed, rounds, models, latency_ms, has_clock, (*faults, *_rare(seed, seconds), *_often(seed, seconds))
+        seed,
+        rounds,
+        models,
+        latency_ms,
+        has_clock,
+        (*faults, *_rare(seed, seconds), *_often(seed, rounds, seconds)),
+        states_often=random.Random(f"{seed} states").random() < STATES_OFTEN,
     )
 
 
@@ -353,7 +363,7 @@ def _rare(seed: int, seconds: float) -> Iterator[Fault]:
         yield rng.choice(drawing)()
 
 
-def _often(seed: int, seconds: float) -> Iterator[Fault]:
+def _often(seed: int, rounds: int, seconds: float) -> Iterator[Fault]:
     """Faults that a share of the runs must have."""
     often = random.Random(f"{seed} often")
     if often.random() < GARBAGE_AMONG_COMMANDS:
@@ -361,6 +371,8 @@ def _often(seed: int, seconds: float) -> Iterator[Fault]:
     if often.random() < MODEL_MISBEHAVES:
         what = often.choice(("raises", "number", "hangs"))
         yield ModelDoes(often.randrange(3), _at(often, seconds), often.choice((12.0, 45.0)), what)
+    if often.random() < SEND_IS_LOST:
+        yield SendFails(*_send(often, rounds), lands=False)
 
 
 def _at(rng: random.Random, seconds: float) -> float:

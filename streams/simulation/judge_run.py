@@ -25,6 +25,7 @@ RULES: dict[str, Rule] = {
     "only what the owner wrote counts": log_rules.only_the_owner_counts,
     "lifecycles": log_rules.lifecycles,
     "derived topics are those of an undisturbed run": log_rules.derived_topics,
+    "recorded states are what the events before them make": log_rules.states,
     "checkpoints are decided of what stands before them": log_rules.checkpoints_again,
     "the sums add up": log_rules.sums,
     "charges, means, ranks and shares are those of plain arithmetic": plain_arithmetic,

@@ -25,6 +25,7 @@ from coordinator.projections.views.checks import Checks
 from coordinator.streams import events as ev
 from coordinator.streams.audit.checkpoint import check_chain
 from coordinator.streams.audit.facts import TOPICS_READ, Chain, ChainBrokenError
+from coordinator.streams.audit.recorded_states import state_checks
 from coordinator.streams.audit.redo import redo
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract.terms import in_force
@@ -35,6 +36,7 @@ from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need, decode_append
 from coordinator.streams.log.errors import IllegalTransitionError
 from coordinator.streams.log.lifecycle import CHECKPOINT, NONE, advance
+from coordinator.streams.log.recorded_state import WrongStateError
 from coordinator.streams.log.stage import AnyStage
 from coordinator.streams.log.transitions import Rosters, transitions
 from coordinator.streams.scores.stage import ScoreStage
@@ -140,6 +142,16 @@ def derived_topics(outcome: Outcome, challenge: Challenge) -> Iterator[str]:
 
 def _beginning(records: list[bytes]) -> str:
     return b" ".join(records).decode(errors="replace")[:400]
+
+
+def states(outcome: Outcome, _challenge: Challenge) -> Iterator[str]:
+    """A state that a stage recorded is the one that its events up to there lead to."""
+    for topic, check in state_checks(CRUNCH_ID).items():
+        try:
+            for offset, record in enumerate(outcome.log[topic]):
+                check.read(offset, record)
+        except WrongStateError as error:
+            yield str(error)
 
 
 def checkpoints_again(outcome: Outcome, challenge: Challenge) -> Iterator[str]:

@@ -80,7 +80,8 @@ class Process:
 
     def __init__(self, node: Node, worker: str, number: int) -> None:
         self.node, self.worker, self.name = node, worker, f"{worker}-{number}"
-        self.line = Line(node.shared, node.world.schedule.latency_ms / 1000)
+        schedule = node.world.schedule
+        self.line = Line(node.shared, schedule.latency_ms / 1000, states_often=schedule.states_often)
         self.line.on_death = lambda: node.killed(self)
         self.dead_letters = DeadLetters(self.line, worker, node.world.wall_ms)
         self.source = Source(node.world, self.line)

@@ -1,4 +1,4 @@
-"""The money of a run by plain arithmetic: charges, means, ranks and shares, from the recorded scores alone.
+"""The money of a run by plain arithmetic: charges, sums, means, ranks and shares, from the recorded scores alone.
 
 Reads the log of a run, emits nothing. The other rules make the decisions again by the node's own functions, so a fault
 of such a function would confirm itself. Here no function of the stages, of the contract or of the audit is called: sums
@@ -33,11 +33,12 @@ class Period(msgspec.Struct):
 
 
 def plain_arithmetic(outcome: Outcome, challenge: Challenge) -> Iterator[str]:
-    """Charges, means, counts, ranks and shares of every checkpoint are what the recorded scores give."""
+    """Charges, and the sums, means, counts, ranks and shares of snapshots and checkpoints, are those of the scores."""
     told = [event.data for event in outcome.log.events("feeds") if isinstance(event, ev.CrunchConfigured)]
     rounds = [event.data for event in outcome.log.events("scores") if isinstance(event, ev.RoundScored)]
     for scored_round in rounds:
         yield from _charges(scored_round, _held(told, scored_round.point))
+    yield from _snapshots(outcome, rounds, told)
     for event in outcome.log.events("checkpoints"):
         data = getattr(event.data, "checkpoint", event.data)
         if isinstance(data, ev.CheckpointData):
@@ -72,8 +73,29 @@ def _charges(scored_round: ev.RoundScoredData, terms: ev.Terms) -> Iterator[str]
             )
 
 
+def _snapshots(
+    outcome: Outcome, rounds: Sequence[ev.RoundScoredData], told: Sequence[ev.Terms]
+) -> Iterator[str]:
+    """Each snapshot has the sums and the counts of the rounds that resolve in it. Such sums make the windows."""
+    for event in outcome.log.events("snapshots"):
+        if not isinstance(event, ev.SnapshotTaken) or event.data.corrected or event.data.joined is not None:
+            continue
+        data = event.data
+        terms = _held(told, data.period_start)
+        of_model = _models(data, terms, rounds, told).get(data.model_id, Period())
+        due = (sum(of_model.units), len(of_model.units), of_model.scored, of_model.failed, of_model.absent)
+        total = data.sums.get(terms.value_field)
+        sum_units, n = (0, 0) if total is None else (total.sum_units, total.n)
+        absent = data.absent_model_count + data.absent_node_count
+        if (sum_units, n, data.scored_count, data.failed_count, absent) != due:
+            yield f"{event.id}: sum, number, scored, failed and absent are {due}, it has {data}"
+
+
 def _models(
-    data: ev.CheckpointData, terms: ev.Terms, rounds: Sequence[ev.RoundScoredData], told: Sequence[ev.Terms]
+    data: ev.CheckpointData | ev.SnapshotTakenData,
+    terms: ev.Terms,
+    rounds: Sequence[ev.RoundScoredData],
+    told: Sequence[ev.Terms],
 ) -> dict[str, Period]:
     """model_id -> what the rounds that resolve in the period say of it. Scores of another meaning are in no sum."""
     meaning = {of.contract_hash: of.scoring_hash for of in told}

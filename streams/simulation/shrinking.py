@@ -47,6 +47,8 @@ def _smaller(schedule: Schedule) -> Iterator[Schedule]:
             yield replace(schedule, models=models)
     if schedule.latency_ms:
         yield replace(schedule, latency_ms=0.0)
+    if schedule.states_often:
+        yield replace(schedule, states_often=False)
     if not schedule.has_clock:
         yield replace(schedule, has_clock=True)
 

@@ -89,11 +89,17 @@ class Line:
     """One process's `LogIO`. `latency_seconds`: how long a send is on its way; 0: it lands at once."""
 
     def __init__(
-        self, shared: Shared, latency_seconds: float = 0.0, batch_max: int = READ_RECORDS_MAX
+        self,
+        shared: Shared,
+        latency_seconds: float = 0.0,
+        batch_max: int = READ_RECORDS_MAX,
+        *,
+        states_often: bool = False,
     ) -> None:
         self.shared = shared
         self.batch_max = batch_max
         self.latency_seconds = latency_seconds
+        self.states_often = states_often
         self.dead = False
         self.on_death: Callable[[], None] = lambda: None
         """Called when a send's fault ends the line."""

@@ -70,6 +70,11 @@ class Writer(Protocol):
 class LogIO(Protocol):
     """Makes readers and writers."""
 
+    states_often: bool
+    """Whether stages record their states every few decisions, and look for them in short topics, too: the topics of a
+    simulation are too short for any state else.
+    """
+
     async def reader(self, topic: str, offset: int, *, patient: bool = False) -> Reader:
         """A reader at `offset`. With `patient` it may return records half a second late, and many at a time.
 
@@ -165,6 +170,8 @@ def _log_failure(stopping: asyncio.Future[None]) -> None:
 
 class KafkaLog:
     """`LogIO` on a Kafka cluster."""
+
+    states_often = False
 
     def __init__(self, bootstrap: str, crunch_id: str, data_dir: Path | None = None) -> None:
         self._bootstrap = bootstrap

@@ -7,6 +7,8 @@ from coordinator.streams.log.recorded_state import StateFound, StatesRead
 
 LOOK_RECORDS = 512
 """How many records the first look reads. A topic that is not longer is read from its first record."""
+LOOK_RECORDS_OFTEN = 4
+"""As LOOK_RECORDS, where states are recorded often."""
 LOOK_GROWTH = 8
 
 
@@ -17,9 +19,10 @@ async def newest_state(io: LogIO, topic: str, end: int, form: str) -> StateFound
     the state from the end, however long the topic is. The search stops at a state of another form: an upgrade changed
     the form, older states have the old one, too, and the topic is read from its first record once.
     """
-    if end <= LOOK_RECORDS:
+    look = LOOK_RECORDS_OFTEN if io.states_often else LOOK_RECORDS
+    if end <= look:
         return None
-    states, upper, look = StatesRead(form), end, LOOK_RECORDS
+    states, upper = StatesRead(form), end
     while upper > 0 and states.newest is None and not states.others:
         lower = max(0, upper - look)
         reader = await io.reader(topic, lower)

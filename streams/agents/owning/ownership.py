@@ -188,7 +188,8 @@ class OwnedTopic:
         records = encode_decision(events, epoch=self.epoch, seq=self.seq, upto=upto, need=need)
         self._bytes_since += sum(map(len, records))
         # Before the first await: now the stage's state is the one after this decision.
-        if self._stage is not None and self._state is None and is_due(self._bytes_since, self._state_bytes):
+        due = is_due(self._bytes_since, self._state_bytes, often=self._io.states_often)
+        if self._stage is not None and self._state is None and due:
             self._state = _StateToRecord(self.seq, parts_of(self._stage.state.own), dict(upto), dict(need))
             self._bytes_since, self._state_bytes = 0, sum(map(len, self._state.parts))
         for record in records:

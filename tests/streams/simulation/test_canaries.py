@@ -18,11 +18,14 @@ from coordinator.streams.agents.owning.ownership import OwnedTopic
 from coordinator.streams.agents.owning.tenure import Tenure
 from coordinator.streams.agents.predict import worker as predict
 from coordinator.streams.checkpoints import period_ranking, ranking
+from coordinator.streams.checkpoints.corrections import Corrections
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract import emission
 from coordinator.streams.feeds.stage import FeedStage
 from coordinator.streams.inputs.stage import InputStage
-from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.counting import Counter, Decision
+from coordinator.streams.log.envelope import Append, Need
+from coordinator.streams.log.recorded_state import parts_of
 from coordinator.streams.log.stage import Draft, Told
 from coordinator.streams.scores import alone
 from coordinator.streams.scores.stage import ScoreStage
@@ -30,8 +33,9 @@ from coordinator.streams.simulation import faults as f
 from coordinator.streams.simulation.campaign import failure_of, quiet, schedule_of, tried
 from coordinator.streams.simulation.node import Node, Process
 from coordinator.streams.simulation.playing import Challenge
+from coordinator.streams.snapshots import stage as snapshot_stage
 from coordinator.streams.snapshots.stage import SnapshotStage
-from coordinator.streams.snapshots.state import Tally
+from coordinator.streams.snapshots.state import SnapshotState, Tally
 
 ROUNDS = 8
 SEEDS = range(1, 101)
@@ -318,6 +322,90 @@ class RebuiltFromAShortCopy(Node):
         await super()._rebuild(msgspec.structs.replace(fault, at=0.0))
 
 
+class _GoesOn(OwnedTopic):
+    """A send that failed is no reason to stop: the next one has the next number, and the log has a gap."""
+
+    def _sent(self, future: asyncio.Future[int]) -> None:
+        if not future.cancelled() and future.exception() is None:
+            super()._sent(future)
+
+
+class LeavesAGapInTheNumbers(Node):
+    """Its score stage goes on after a failed send."""
+
+    def score_tenure(self, process: Process) -> Tenure:
+        tenure = super().score_tenure(process)
+        tenure.owned = _GoesOn(process.line, "scores", process.name)
+        return tenure
+
+
+class _RecordsTooEarly(OwnedTopic):
+    """The state that it records is the one before the decision that it names."""
+
+    _before: tuple[bytes, ...] = ()
+
+    async def send(self, *args: Any) -> Any:
+        sent = await super().send(*args)
+        if self._state is not None and self._state.seq == self.seq and self._before:
+            self._state = self._state._replace(parts=self._before)
+        if self._stage is not None:
+            self._before = parts_of(self._stage.state.own)
+        return sent
+
+
+class RecordsAStateOneDecisionTooEarly(Node):
+    """Who takes over its snapshots begins with the sums of one decision too few."""
+
+    def aggregate_tenure(self, process: Process) -> Tenure:
+        tenure = super().aggregate_tenure(process)
+        tenure.owned = _RecordsTooEarly(process.line, "snapshots", process.name)
+        return tenure
+
+
+class _ChargesNothing(ScoreStage):
+    def decide(self, state: Any, told: Told) -> Draft | None:
+        draft = super().decide(state, told)
+        return draft and msgspec.structs.replace(
+            draft, events=[_charging_zero(event) for event in draft.events]
+        )
+
+
+def _charging_zero(event: Any) -> Any:
+    if not isinstance(event, ev.RoundScored):
+        return event
+    unscored = [
+        entry if entry.charge_units is None else msgspec.structs.replace(entry, charge_units=0)
+        for entry in event.data.unscored
+    ]
+    return msgspec.structs.replace(event, data=msgspec.structs.replace(event.data, unscored=unscored))
+
+
+class ChargesNothingAfterATakeover(Node):
+    """Whoever takes over the scores charges 0 for an absence: the path of a new owner alone is wrong."""
+
+    def score_tenure(self, process: Process) -> Tenure:
+        if process.name == "score-1":
+            return super().score_tenure(process)
+        return Tenure(process.line, _ChargesNothing(self.shelf), process.name)
+
+
+class _KnowsNothing(FeedStage):
+    def remember(self, decision: Any) -> None:
+        super().remember(decision)
+        if not isinstance(decision, Draft):
+            self.state.own.known.clear()
+
+
+class RecordsAgainAfterATakeover(Node):
+    """Whoever takes over the feed has forgotten which records there are."""
+
+    def input_tenure(self, process: Process) -> Tenure:
+        tenure = super().input_tenure(process)
+        assert isinstance(tenure, FeedTenure)
+        tenure.feeds = _KnowsNothing(self.contracts.terms_of)
+        return tenure
+
+
 DERIVED = "derived topics are those of an undisturbed run"
 PLAIN = "charges, means, ranks and shares are those of plain arithmetic"
 CANARIES: dict[type[Node], tuple[int, str]] = {
@@ -335,6 +423,10 @@ CANARIES: dict[type[Node], tuple[int, str]] = {
     OffersCreditsAgain: (38, "what a correction owes is offered once"),
     ForgetsWhatWasCarried: (52, "what a correction owes is offered once"),
     RebuiltFromAShortCopy: (3, DERIVED),
+    LeavesAGapInTheNumbers: (24, DERIVED),
+    RecordsAStateOneDecisionTooEarly: (1, "recorded states are what the events before them make"),
+    ChargesNothingAfterATakeover: (5, PLAIN),
+    RecordsAgainAfterATakeover: (3, "ids come once"),
 }
 """Each with a seed that finds it, which is tried first, and a rule that is then broken."""
 
@@ -383,6 +475,31 @@ async def _lost(*_: Any) -> None:
     pass
 
 
+def _counts_what_skips_a_number(counter: Counter, offset: int, append: Append) -> Decision | None:
+    if append.epoch == counter.epoch and append.part[0] == 1:
+        counter.seq = max(counter.seq, append.seq - 1)
+    return COUNT(counter, offset, append)
+
+
+def _counts_a_zombie(counter: Counter, offset: int, append: Append) -> Decision | None:
+    return COUNT(counter, offset, msgspec.structs.replace(append, epoch=counter.epoch))
+
+
+def _tallies_in_the_period_before(state: SnapshotState, data: ev.RoundScoredData, before: Need) -> None:
+    TALLY(state, msgspec.structs.replace(data, resolvable_at=data.resolvable_at - 1), before)
+
+
+def _statements_add_up(
+    corrections: Corrections, data: ev.CheckpointCorrectedData, *, rehearsal: bool
+) -> None:
+    before = dict(corrections.of[data.checkpoint_id].short) if data.checkpoint_id in corrections.of else {}
+    CORRECT(corrections, data, rehearsal=rehearsal)
+    short = corrections.of[data.checkpoint_id].short
+    for model_id, amount in before.items():
+        short[model_id] = short.get(model_id, 0) + amount
+
+
+COUNT, TALLY, CORRECT = Counter._count, snapshot_stage.tally_round, Corrections.correct
 ALLOCATION, MISSED, CHARGE = emission.allocation, Tally.missed, alone.charge_of
 SHARED_ROUNDS = 20
 SHARED_FAULTS: dict[str, tuple[Any, str, Any, int, str]] = {
@@ -401,6 +518,19 @@ SHARED_FAULTS: dict[str, tuple[Any, str, Any, int, str]] = {
         *(5, PLAIN),
     ),
     "absences by the node's fault are forgotten": (Tally, "missed", _forgets_what_the_node_missed, 2, PLAIN),
+    "appends behind a gap in the numbers count": (
+        *(Counter, "_count", _counts_what_skips_a_number),
+        *(30, "only what the owner wrote counts"),
+    ),
+    "a zombie's appends count": (Counter, "_count", _counts_a_zombie, 46, "only what the owner wrote counts"),
+    "a round at a snapshot's end is in the period before": (
+        *(snapshot_stage, "tally_round", _tallies_in_the_period_before),
+        *(1, PLAIN),
+    ),
+    "statements of a correction add up": (
+        *(Corrections, "correct", _statements_add_up),
+        *(22, "what a correction owes is offered once"),
+    ),
     "a dead letter is lost": (DeadLetters, "from_topic", _lost, 1, "garbage is set aside"),
 }
 """Faults of functions that the node, its checks and its verification share, so that none of these notices them: the

@@ -124,7 +124,7 @@ def test_the_rare_faults_do_not_change_the_draws_of_the_others(challenge: Challe
     rare = (f.Rebuilt, f.RulesApplied, f.Corrected)
     for seed in range(50):
         drawn = schedule_of(seed, 20, challenge).faults
-        often = tuple(f._often(seed, 20 * challenge.round_seconds))
+        often = tuple(f._often(seed, 20, 20 * challenge.round_seconds))
         assert drawn[len(drawn) - len(often) :] == often
         kinds = [isinstance(fault, rare) for fault in drawn[: len(drawn) - len(often)]]
         assert kinds == sorted(kinds)
