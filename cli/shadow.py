@@ -150,9 +150,9 @@ async def _awaited(check: Callable[[], Awaitable[None]]) -> None:
 def _order(
     settings: Settings, files: ShadowFiles, contract: str | None, bounds: Bounds, from_ms: int | None
 ) -> ShadowOrder:
-    kept = run(read_kept(settings))
-    path = with_path(settings, kept, contract).contract
-    last = boundary_of(kept)
+    contracts = run(read_kept(settings))
+    path = with_path(settings, contracts, contract).contract
+    last = boundary_of(contracts)
     if from_ms is not None and last is not None and from_ms > last:
         raise OperatorError(
             f"--from {time_text(from_ms)}: a shadow begins at the latest where the running checkpoint period ends, "

@@ -141,6 +141,8 @@ CLOCK = ROOT / "streams" / "clock.py"
 def _modules() -> Iterator[tuple[Path, str]]:
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*.py")):
+            if path.is_relative_to(ROOT / "api" / "book"):  # made: `docs/` has the same files
+                continue
             yield path, _part(path.relative_to(ROOT).parts)
 
 

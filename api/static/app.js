@@ -39,7 +39,7 @@ function keep(name, value) {
   if (value) all.set(name, value);
   else all.delete(name);
   // A time keeps its colons: people read it.
-  history.replaceState(null, "", path + (all.size ? `?${all.toString().replaceAll("%3A", ":")}` : ""));
+  history.replaceState(history.state, "", path + (all.size ? `?${all.toString().replaceAll("%3A", ":")}` : ""));
 }
 
 function goTo(asOf) {
@@ -58,10 +58,10 @@ function apply() {
   if (path !== shown) {
     view?.close();
     const make = VIEWS[route.parts[0]];
-    if (shown !== null) scrollTo(0, 0);
     view = make ? make(main, route) : null;
     if (!make) put(main, state("There is no such view", h("a", { href: "#/" }, "To the leaderboard")));
     if (shown !== null) main.focus({ preventScroll: true });
+    scrollOnceThere(leftAt);
     shown = path;
     title(route);
   } else if (!moved) view?.change("address");
@@ -73,6 +73,16 @@ function apply() {
     link.href = link.href.split("?")[0] + route.query();
   }
   showTime();
+}
+
+// Back leads to where the reader was. What a view shows comes a moment later, so the place may not be there yet.
+let leftAt = history.state?.scrolled ?? 0;
+let sought = 0;
+function scrollOnceThere(y, again = false, tries = 90) {
+  if (again && y !== sought) return;
+  sought = y;
+  scrollTo(0, y);
+  if (scrollY < y - 1 && tries) requestAnimationFrame(() => scrollOnceThere(y, true, tries - 1));
 }
 
 function title(route) {
@@ -109,6 +119,14 @@ onChange((kind, detail) => {
   if (kind === "moment") showTime();
   view?.change(kind, detail);
 });
+history.scrollRestoration = "manual";
+let noted;
+addEventListener("scroll", () => {
+  clearTimeout(noted);
+  noted = setTimeout(() => history.replaceState({ scrolled: scrollY }, ""), 150); // browsers bound how often
+});
+for (const given of ["wheel", "touchmove", "keydown"]) addEventListener(given, () => { sought = null; }, { passive: true });
+addEventListener("popstate", (event) => { leftAt = event.state?.scrolled ?? 0; }); // of a link's new entry: 0
 addEventListener("hashchange", apply);
 addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.ctrlKey || event.metaKey || event.target.matches("input, select, textarea")) return;

@@ -11,6 +11,7 @@ const nameOf = (id) => store.board?.rows.find((row) => row.model_id === id)?.mod
 
 // The models that can be chosen; `chosen` is compared now. onChoice(id or null)
 export function compareChoice(id, chosen, onChoice) {
+  if (chosen === id) chosen = null;
   const others = (store.board?.rows ?? []).filter((row) => row.model_id !== id);
   if (!others.length && !chosen) return null;
   const ids = [...new Set([...(chosen ? [chosen] : []), ...others.map((row) => row.model_id)])];
@@ -21,6 +22,7 @@ export function compareChoice(id, chosen, onChoice) {
 }
 
 export async function comparison(id, other, periods, signal) {
+  if (store.board && !store.board.rows.some((row) => row.model_id === other)) return h("div", { class: "notice bad" }, h("strong", null, "Nothing to compare with. "), `No model ${other} is known.`);
   const rows = await ask("/reports/models/global", { projectIds: [id, other].join(","), limit: 2 * periods }, signal);
   const key = store.board?.key ?? Object.keys(rows[0]?.score_metrics ?? {})[0];
   const ends = new Map();
@@ -38,7 +40,7 @@ export async function comparison(id, other, periods, signal) {
     lineChart(times, [one, two], `${windowName(key)} of ${one.name} and ${two.name} at ${times.length} period ends; the table below has the numbers`),
     h("details", null, h("summary", null, "As a table"), downloadButton(`${id}-and-${other}`, file),
       h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Both models at each period's end" }, h("table", null,
-        h("thead", null, h("tr", null, h("th", null, "Period's end (UTC)"), [one, two].map(({ name }) => h("th", { class: "number" }, name)), h("th", { class: "number" }, "Difference"))),
+        h("thead", null, h("tr", null, h("th", null, "Period's end (UTC)"), [one, two].map(({ name }) => h("th", { class: "number name" }, name)), h("th", { class: "number" }, "Difference"))),
         h("tbody", null, lines.slice(-48).reverse().map(([end, a, b]) => h("tr", null, h("td", { class: "when" }, stamp(minute(end))),
           h("td", { class: "number" }, score(a)), h("td", { class: "number" }, score(b)),
           h("td", { class: "number" }, a === null || b === null ? "–" : score(a - b)))))))));
@@ -50,7 +52,7 @@ function now(id, other) {
   if (rows.includes(undefined)) return null;
   const line = (name, values) => h("tr", null, h("th", { scope: "row" }, name), values.map((value) => h("td", { class: "number" }, value)));
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Both models now" }, h("table", null,
-    h("thead", null, h("tr", null, h("th", null, ""), rows.map((row) => h("th", { class: "number" }, row.model_name || row.model_id)))),
+    h("thead", null, h("tr", null, h("th", null, ""), rows.map((row) => h("th", { class: "number name" }, row.model_name || row.model_id)))),
     h("tbody", null,
       line("Rank", rows.map((row) => row.rank ?? "–")),
       store.board.windows.map((name, i) => line(windowName(name), rows.map((row) => score(row.scores[i])))),

@@ -24,6 +24,7 @@ export function modelView(root, route) {
   let loaded = 0;
   let table = null;
   let loadedFor;
+  let missing = false;
   const back = h("a", { href: `#/${route.query()}` }, "Leaderboard");
   const crumb = h("p", { class: "crumb" }, back, " / ", short(id, 32));
   const head = h("div");
@@ -53,9 +54,9 @@ export function modelView(root, route) {
   const showHead = () => {
     showChoice();
     const row = store.board?.rows.find((one) => one.model_id === id);
-    body.hidden = !row && !store.failed && Boolean(store.board); // of a model that is not there nothing is told
+    body.hidden = !row && !store.failed && (missing || Boolean(store.board)); // of a model that is not there nothing is told
     if (!row) {
-      put(head, store.failed ? state("That time cannot be shown", store.failed) : store.board
+      put(head, store.failed ? state("That time cannot be shown", store.failed) : store.board || missing
         ? state("No such model", `No model ${id} is known${route.asOf === null ? "" : " at that time"}.`)
         : state("Loading", "The node is asked for the model."));
       return;
@@ -93,13 +94,21 @@ export function modelView(root, route) {
     loaded = Date.now();
     const { signal } = stopped;
     if (isEnsemble) part(members, "Loading its members…", async () => ensembleRounds((await ask("/reports/ensembles", {}, signal)).filter((one) => one.ensemble_id === id), route));
-    else part(facts, "", async () => modelFacts(await ask(`/reports/models/${encodeURIComponent(id)}`, {}, signal)));
+    else part(facts, "", async () => {
+      try {
+        return modelFacts(await ask(`/reports/models/${encodeURIComponent(id)}`, {}, signal));
+      } catch (error) {
+        missing = error.status === 404; // a node without a board yet says so here alone
+        if (missing) showHead();
+        throw error;
+      }
+    });
     part(carried, "", async () => stateTable(await ask(`/reports/models/${encodeURIComponent(id)}/state`, {}, signal)));
     part(byScope, "", async () => scopesTable(await ask("/reports/models/params", { projectIds: id, limit: SCOPES_MAX }, signal), id, route));
     part(numbers, "", async () => numbersTable(await ask("/reports/snapshots", { model_id: id, limit: NUMBERS_PERIODS }, signal), id, route));
     part(chart, "Loading the scores…", async () => {
       const other = route.get("with");
-      return other ? comparison(id, other, PERIODS, signal)
+      return other && other !== id ? comparison(id, other, PERIODS, signal)
         : scoresChart(await ask("/reports/models/global", { projectIds: id, limit: PERIODS }, signal), id, route);
     });
     part(answers, "Loading the answers…", async () => {

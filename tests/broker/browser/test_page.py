@@ -238,6 +238,35 @@ def test_two_models_stand_side_by_side_and_the_address_says_which(node, open_pag
     assert "with=" not in watched.page.url
 
 
+def test_back_leads_to_where_the_reader_was(node, open_page):
+    watched = open_page(node)
+    page = watched.page
+    watched.go()
+    page.wait_for_selector(".rows .row")
+    page.evaluate("scrollTo(0, 700)")
+    page.wait_for_function("() => history.state?.scrolled === 700")
+    page.locator(".rows .row a").last.click()
+    page.wait_for_selector("dl.tiles")
+    assert page.evaluate("scrollY") == 0
+    page.go_back()
+    page.wait_for_function("() => scrollY === 700")
+    page.reload()
+    page.wait_for_function("() => scrollY === 700")
+
+
+def test_a_long_name_makes_no_page_wider_and_a_model_that_is_not_there_is_no_line(node, open_page):
+    watched = open_page(node)
+    watched.page.set_viewport_size({"width": 360, "height": 780})
+    watched.go("#/models/m0000?with=m0009")
+    watched.page.wait_for_selector("figure.chart .legend b")
+    assert watched.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    watched.go("#/models/m0000?with=nobody")
+    watched.page.wait_for_selector("text=No model nobody is known.")
+    watched.go("#/models/m0000?with=m0000")  # with itself: with none
+    watched.page.wait_for_selector("figure.chart")
+    assert watched.page.get_by_role("combobox", name="Compare with").input_value() == ""
+
+
 def test_all_rows_are_on_paper(node, open_page):
     watched = open_page(node)
     watched.go()
