@@ -187,14 +187,16 @@ def _seldom_collected() -> Iterator[None]:
 
     A round leaves no cycles, so the memory of a run is as flat as before.
     """
-    thresholds = gc.get_threshold()
-    gc.freeze()
+    thresholds, is_frozen = gc.get_threshold(), gc.get_freeze_count() > 0
+    if not is_frozen:
+        gc.freeze()
     gc.set_threshold(COLLECTED_EVERY, *thresholds[1:])
     try:
         yield
     finally:
         gc.set_threshold(*thresholds)
-        gc.unfreeze()
+        if not is_frozen:
+            gc.unfreeze()
 
 
 def _both(first: Tap | None, second: Tap) -> Tap:
