@@ -195,8 +195,9 @@ class Engine:
         for owner in self.owners:
             owner.run()
         for reader, tap in self._taps:
-            while (decision := reader.next()) is not None:
-                tap(decision)
+            while not reader.at_end:
+                if (decision := reader.step()) is not None:
+                    tap(decision)
         self._instants += 1
         if not self._keeps_log and self._instants % TRIMMED_EVERY == 0:
             self._trim()

@@ -147,17 +147,13 @@ class LogReader:
 
     @property
     def at_end(self) -> bool:
-        """Whether every record has been read."""
-        return self.counter.next_offset >= self.log.end(self.topic)
+        """Whether every record has been read. Asked of every reader at every instant, so `end` is computed here."""
+        topic, log = self.topic, self.log
+        return self.counter.next_offset >= len(log.topics.get(topic, ())) + log.bases.get(topic, 0)
 
     def next(self) -> Decision | None:
         """The next counted decision; None at the end."""
-        counter, topic, log = self.counter, self.topic, self.log
-        # Called for every reader at every instant, so that what `end` and `step` do in the usual cases stands here.
-        while (offset := counter.next_offset) < len(log.topics.get(topic, ())) + log.bases.get(topic, 0):
-            decision = self._shared.get(offset)
-            if decision is not None and counter.take(decision):
-                return decision
+        while not self.at_end:
             decision = self.step()
             if decision is not None:
                 return decision

@@ -123,8 +123,9 @@ class Owner:
         """Fold each source to its end, one source after the other."""
         readers = self.readers
         for reader in readers.values() if order is None else [readers[source] for source in order]:
-            while (decision := reader.next()) is not None:
-                self.take(decision)
+            while not reader.at_end:
+                if (decision := reader.step()) is not None:
+                    self.take(decision)
 
     def step(self, source: str) -> bool:
         """Fold one record of a source, and send what becomes due. Returns False at the end of the source."""
