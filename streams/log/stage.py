@@ -146,10 +146,9 @@ class Stage(ABC, Generic[S]):
 
     def absorb(self, decision: Decision) -> None:
         """Take one counted decision of a source: events that are not decided yet wait, all others are folded."""
-        state, upto = self.state, self.state.upto
-        drives = decision.topic in self.drivers
+        state, drives = self.state, decision.topic in self.drivers
         for told in self.unfold(decision):
-            if drives and told.position > upto[told.topic]:
+            if drives and not self.decided(told.topic, told.position):
                 self._waiting.append(told)
             else:
                 self.fold(state, told)
@@ -171,15 +170,14 @@ class Stage(ABC, Generic[S]):
     def remember(self, decision: Draft | Decision) -> None:
         """Fold a decision of the stage itself, when it is made or on resume: positions, events, and what it decided."""
         state, waiting = self.state, self._waiting
-        upto = state.upto
-        upto.update(decision.upto)
+        state.upto.update(decision.upto)
         state.need.update(decision.need)
         kinds = self.folded_kinds()
         if isinstance(decision, Draft) or decision.may_hold(*kinds):
             for event in decision.events:
                 if type(event).__name__ in kinds:
                     self.fold(state, Told(self.topic, event))
-        while waiting and waiting[0].position <= upto[waiting[0].topic]:
+        while waiting and self.decided(waiting[0].topic, waiting[0].position):
             self.fold(state, waiting.popleft())
 
     def step(self) -> Draft | None:
