@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from tests import forked
 from tests.broker.fixed_log import TopicLog, decided, pour
-from tests.broker.records import PROJECTIONS, records_of
+from tests.broker.records import records_of
 from tests.candles import MINUTE, START, candle_file
 from tests.waiting import LIMIT_SECONDS
 
@@ -36,7 +36,7 @@ from coordinator.streams.topology import TOPICS
 
 MODELS = len(read_models(example_models()))
 SECONDS_MAX = 240
-SPEED = "120"
+SPEED = "60"
 """Of a node that is only looked at: as fast as it can, it takes both cores from the commands that look."""
 
 pytestmark = pytest.mark.broker
@@ -111,11 +111,6 @@ def test_ctrl_c_ends_every_process_and_the_next_start_goes_on(tmp_path):
             "scores",
             "snapshots",
         }
-        code, out, err = ask(tmp_path, "replay", "--verify", "--json")
-        assert code == 0, out + err
-        verified = json.loads(out)
-        assert {verdict["projection"] for verdict in verified["verdicts"]} == PROJECTIONS
-        assert verified["equal"]
         code, out, err = ask(tmp_path, "replay", "--projection", "leaderboard", "--json")
         assert code == 0, err
         assert set(json.loads(out)["state_hash"]) == {"leaderboard"}
