@@ -71,7 +71,7 @@ class PoolShare(Shape):
 
 
 class PoolPayout(Shape):
-    """One pool: its part of the whole, what it leaves of itself, and who is not paid with the reason."""
+    """One pool: its part of the whole, its retained share, and the models that are not paid, with the reasons."""
 
     name: str
     share: Fraction01
@@ -136,7 +136,7 @@ class MadeGood(Shape):
 
 
 class OwedMeta(Shape):
-    """By the newest correction: what the next checkpoint carries, and who has too much, which nobody takes back."""
+    """By the latest correction: what the next checkpoint carries, and which models got too much, which they keep."""
 
     to_pay: list[ModelAmount]
     overpaid: list[ModelAmount]

@@ -80,7 +80,7 @@ class Advance(BaseModel):
 
     status: Status
     tx_hash: str | None = Field(default=None, max_length=200)
-    """The transaction of which that was seen. Left out: the one that stands here as the call comes in."""
+    """The transaction that was observed. By default the one recorded for the checkpoint when the call arrives."""
 
 
 class Release(BaseModel):
@@ -237,7 +237,7 @@ def router() -> APIRouter:
 
     @routes.post("/reports/checkpoints/{checkpoint_id}/release", response_model=Checkpoint, responses=DECIDED)
     async def release(request: Request, checkpoint_id: CheckpointId, body: Release | None = None) -> Response:
-        """Offer a withheld checkpoint after all: WITHHELD -> PENDING. It is computed anew; while any rule forbids
+        """Offer a withheld checkpoint after all: WITHHELD -> PENDING. It is computed again. While any rule forbids
         offering it, 409 names the rule.
         """
         sender = sender_of(request)

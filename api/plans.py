@@ -102,7 +102,7 @@ class PlanShown(PlanHead):
     """Why nothing was computed, where the models would have been asked otherwise."""
     periods: list[PlanPeriod]
     period_start: Zulu | None
-    """Of the period whose models follow; null where there is none."""
+    """Start of the period whose models follow; null if there is none."""
     models: list[PlanModel]
     board_at: Zulu | None
     board: list[PlanModel]

@@ -48,7 +48,7 @@ class Question(Shape):
     """What models are shown; null where it has more bytes than the API keeps (`payload_bytes`)."""
     payload_bytes: int
     blob_sha256: str | None
-    """Of a table that is kept outside of the log."""
+    """SHA-256 of a table that is stored outside of the log."""
     blob_rows: int
     scope_key: str | None
     input_id: str | None
@@ -143,7 +143,7 @@ class Posted(Shape):
     round_id: str | None
     command_ids: list[str]
     accepted: int
-    """So many items are so now: questions, truths, a table of stakes."""
+    """The number of items that are now in this state: questions, truths, a table of stakes."""
     undecided: int
     detail: str | None
     """Why something is undecided."""
@@ -156,11 +156,13 @@ class Receipt(Shape):
     model_id: Id
     cruncher_id: str
     sha256: str
-    """Of the bytes that were handed in. The recorded round's id is made of it, the command's id and the model's."""
+    """SHA-256 of the bytes that were handed in. The id of the recorded round is made from it, the command's id and the
+    model's.
+    """
     received_at: Zulu
     command_ids: list[str]
     questions: list[str]
     """Which were answered."""
     recorded: int
-    """So many of them stand in the log by now."""
+    """The number of them that are in the log by now."""
     detail: str | None

@@ -9,7 +9,7 @@ from coordinator.api.shapes import Id, Shape, Zulu
 
 
 class ShadowState(Shape):
-    """Whether a shadow was started, and of which rules. Without one all but `started` and `paid` is null."""
+    """Whether a shadow was started, and under which rules. Without one everything but `started` and `paid` is null."""
 
     started: bool
     paid: Literal[False]
@@ -24,7 +24,7 @@ class ShadowState(Shape):
 
 
 class ShadowHead(Shape):
-    """Of which rules an answer is. It is a shadow's, so nothing in it is paid."""
+    """The rules of this answer. It is a shadow's, so nothing in it is paid."""
 
     shadow: Literal[True]
     paid: Literal[False]
@@ -58,8 +58,8 @@ class ShadowModel(Shape):
 
 
 class ShadowModels(ShadowHead):
-    """The two boards need not be of the same time: `board_at` and `live_board_at` say of which. `checkpoint_end` is of
-    the newest checkpoint that both sides have decided; null where there is none.
+    """The two boards may be of different times: see `board_at` and `live_board_at`. `checkpoint_end` is the end of the
+    latest checkpoint that both sides have decided; null if there is none.
     """
 
     board_at: Zulu | None

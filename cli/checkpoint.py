@@ -110,9 +110,9 @@ def show(
 ) -> None:
     """Show a checkpoint: who is paid which share, and its way so far. The other shapes print JSON.
 
-    prizes-jsonl is a line for each paid model: timestamp (ms), model, prize (micro-USDC). What the contract's rules
-    retain stands on a line of its own, as "retained". What it carries for earlier checkpoints that were corrected comes
-    last and on top of --total-prize, each line with its "parent" and "reason".
+    prizes-jsonl is a line for each paid model: timestamp (ms), model, prize (micro-USDC). The amount that the
+    contract's rules retain has a line of its own, as "retained". Credits for earlier checkpoints that were corrected
+    come last and on top of --total-prize, each line with its "parent" and "reason".
 
     Example: [bold]coordinator checkpoint show latest --as prizes --total-prize 1000000000[/bold]
     """

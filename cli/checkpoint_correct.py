@@ -78,10 +78,11 @@ def correct(
     """Compute what an offered or paid checkpoint should have paid, show the difference, and record it.
 
     The log is run again with each record as it is known now: corrected, late ones where they were due, and yours. The
-    answers stay as they were given. Who was paid too little gets the rest with the next checkpoint that is offered, as
-    prizes of their own on top of it (`checkpoint show ID --as prizes`). Who was paid too much keeps it: that is told.
+    answers stay as they were given. A model that was paid too little gets the rest with the next checkpoint that is
+    offered, as a separate prize on top of it (`checkpoint show ID --as prizes`). A model that was paid too much keeps
+    it, which is reported.
 
-    Of several corrections of one checkpoint the newest counts, and the same one again changes nothing.
+    If a checkpoint has several corrections, the latest counts. A repeated one changes nothing.
 
     Examples: [bold]coordinator checkpoint correct ckp_1f0c --reason "a wrong close" --total-prize 1000000000[/bold],
     [bold]coordinator checkpoint correct ckp_1f0c --reason ... --total-prize 1000000000 --contract mended:RULES[/bold]

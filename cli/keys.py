@@ -38,8 +38,8 @@ def make(
 ) -> None:
     """Make a key: it is printed once, with the line to keep for it.
 
-    Put the line into the file that API_KEYS_FILE names (or into API_KEYS) and start the report worker anew. Send the
-    key as X-API-Key or as Authorization: Bearer. To take a key back, remove its line.
+    Put the line into the file that API_KEYS_FILE names (or into API_KEYS) and restart the report worker. Send the key
+    as X-API-Key or as Authorization: Bearer. To take a key back, remove its line.
 
     A key with scope submit is for a participant without a hosted model: it hands in the answers of one model.
 

@@ -54,9 +54,10 @@ def serve(
     """Serve the models of a folder to a coordinator, each in a process of its own, until Ctrl-C.
 
     A model is `DIR/<name>/main.py` with one subclass of the tracker base; `DIR/models.yaml` may name its owners.
-    Folders may come and go while it runs; changed code is deployed anew. What a model prints is in the log folder.
-    `requirements.txt` is not installed: models run in this environment. On Linux each is kept from the network, from
-    others' files and processes, and to its share of memory and disk; elsewhere serve code that you trust.
+    Folders may come and go while it runs; changed code is deployed again. The output of a model is in the log folder.
+    `requirements.txt` is not installed: models run in this environment. On Linux each is cut off from the network and
+    from others' files and processes, and limited to its share of memory and disk. On other systems, serve only code
+    that you trust.
 
     Example: [bold]coordinator models serve my-models --port 9091[/bold]
     """

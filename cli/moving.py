@@ -76,8 +76,8 @@ def import_node(
     """Make a node's data directory out of an export: `coordinator up` goes on from there.
 
     The file is hashed first: one that was cut short or altered is refused, and nothing is written. The directory
-    appears once its log was read again and is the exported one, byte for byte; else there is none. Stop the old node
-    first, for good: two nodes that go on from one log pay twice.
+    appears only after its log was read again and found equal to the exported one, byte for byte. Stop the old node
+    first, for good: two nodes that continue one log pay twice.
 
     Examples: [bold]coordinator import btc-up.node[/bold],
     [bold]coordinator import btc-up.node --into /srv/node && coordinator up --data-dir /srv/node[/bold]

@@ -37,8 +37,8 @@ def apply(
 ) -> None:
     """Put the rules of a plan in force from the end of the running checkpoint period on.
 
-    Only if what the plan was made on still holds: the log, the rules in force and their settings, the text of the new
-    ones, and that the running period has not ended since. Else it says what moved, and nothing is done: plan again.
+    It does so only if the plan's basis is unchanged: the log, the rules in force and their settings, the text of the
+    new ones, and the running period. Otherwise it names what has changed and does nothing: plan again.
 
     Example: [bold]coordinator apply node/plans/4c9912ab34cd-1764400000000.json[/bold]
     """

@@ -190,8 +190,8 @@ def _order(
 def run_shadow(kafka: KafkaOption = None, data_dir: DataDirOption = None) -> None:
     """Be the shadow's process, until `coordinator shadow stop` or SIGTERM. `start` does this for you.
 
-    For a container of its own, or a supervisor that starts it anew: it needs Kafka, and the data directory of the
-    report worker. It reads the topics, commits nothing and writes only to the folder `shadow` there.
+    For a container of its own, or a supervisor that restarts it: it needs Kafka, and the data directory of the report
+    worker. It reads the topics, commits nothing and writes only to the folder `shadow` there.
 
     Example: [bold]coordinator shadow run --data-dir node[/bold]
     """

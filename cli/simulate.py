@@ -75,7 +75,7 @@ def simulate(
     The node's own workers run over a log in memory, in virtual time: minutes pass in a fraction of a second. Processes
     are killed in the middle of a send and come back, are cut off and return as zombies, claim a topic twice, are
     delivered records again; models hang, raise, leave; the feed is away, late, corrected; the clock jumps. The node is
-    built anew from its log. The operator pays, bans, applies other rules, and corrects what was paid.
+    rebuilt from its log. The operator pays, bans, applies other rules, and corrects what was paid.
 
     After each run: every prediction ends once, the sums add up, every decision and every payout can be computed again,
     each checkpoint is offered and paid once, what a correction owes is offered once, other rules hold from the end of a

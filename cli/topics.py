@@ -36,7 +36,7 @@ from coordinator.streams.log.integrity import check_log
 from coordinator.streams.settings import Settings
 
 SESSIONS_WAITED_FOR = 2
-"""A worker that died is gone after one session, which begins anew where its Kafka does."""
+"""A worker that died is gone after one session, which begins again when its Kafka restarts."""
 app = typer.Typer(no_args_is_help=True, help="Make or look at the crunch's topics.")
 
 
@@ -51,7 +51,7 @@ def create(
 ) -> None:
     """Begin a crunch: make its topics, one partition each, kept for ever, each with its birth record.
 
-    Done again it changes nothing, and sees that they are whole: a topic that was lost is never made anew.
+    A second run changes nothing and checks that they are complete: a lost topic is never created again.
 
     Example: [bold]CRUNCH_ID=btc-up coordinator topics create --kafka kafka-1:9092 --replication 3[/bold]
     """

@@ -79,7 +79,7 @@ def verify_e2e(
     health, models, feed, input, predictions of every model, scores (again from the feed and the contract), snapshots,
     checkpoint, emission (exactly 1,000,000,000, as the ranking gives it), what the API offers for payment, and a replay
     whose state_hash equals the live one. It takes the last checkpoint, and waits for the first where there is none yet.
-    Of a withheld one all is checked but what is offered: nothing is.
+    For a withheld checkpoint everything is checked but the offer, as there is none.
 
     Examples: [bold]coordinator verify-e2e[/bold], [bold]make verify-e2e ARGS='--timeout 900'[/bold]
     """

@@ -156,8 +156,9 @@ class Settings(BaseSettings):
     api_reads: Literal["open", "keys"] = "open"
     """`open`, or `keys`: then reading needs a key too."""
     api_trusted_networks: Networks = "127.0.0.0/8,::1/128"
-    """Whose calls are not counted by the rate limit, and may read where API_READS=keys. They may settle without a key
-    only where API_SETTLE_WITHOUT_KEY says so."""
+    """Networks whose calls are not counted by the rate limit, and may read where API_READS=keys. They may settle
+    without a key only where API_SETTLE_WITHOUT_KEY says so.
+    """
     api_settle_without_key: bool = False
     """The web app sends no key: with this, whoever calls from API_TRUSTED_NETWORKS may settle. They must be private."""
     api_trusted_proxies: Networks = ""
@@ -203,7 +204,7 @@ class Settings(BaseSettings):
     price_jump_told_seconds: Number = Field(3600.0, ge=1, le=YEAR_SECONDS)
     """For how long such a price is an alert; after that somebody has looked at it, or nobody will."""
     lag_alert_records: Whole = Field(20_000, ge=1, le=10**12)
-    """So many records that wait to be folded for 30 s are an alert."""
+    """An alert is raised if this many records wait to be folded for 30 s."""
     unpaid_alert_seconds: Number = Field(172_800.0, ge=1, le=YEAR_SECONDS)
     """A checkpoint that is not paid for so long is an alert."""
 

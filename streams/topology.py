@@ -10,7 +10,7 @@ import msgspec
 
 
 class Stream(msgspec.Struct, frozen=True):
-    """One topic: one partition, one writing stage (but for those of many writers), kept for ever."""
+    """One topic: one partition, one writing stage (except for topics with many writers), never deleted."""
 
     topic: str
     writer: str

@@ -24,7 +24,7 @@ class Ewma(_Strict):
     """An exponentially weighted mean: each new value has the weight `alpha`, the mean before it 1 - alpha.
 
     It starts with the first value, and is rounded to units at each step. If there was no value for as long as its
-    window, it starts anew.
+    window, it restarts.
     """
 
     alpha: float = Field(gt=0, le=1)

@@ -73,7 +73,7 @@ INPUT_RECORDS_MAX = 50_000  # 30 days of minutes are 43,200
 
 
 class CrunchContract(BaseModel):
-    """One crunch. Unknown fields are refused: else a misspelt field would silently have its default."""
+    """One crunch. Unknown fields are refused. Otherwise a misspelt field would silently have its default."""
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, validate_default=True)
 
@@ -137,15 +137,17 @@ class CrunchContract(BaseModel):
     """The charge for a model that did not answer a round by its own fault: none, a score of 0, the worst score of the
     round, the 10th percentile of its scores, `AbsenceConstant(value=-1)`, `AbsencePercentile(percent=25)`. Or `scored`:
     the number that `score_round` returns for it, for any fault. In a round without a truth, `zero` and a constant still
-    charge who did not answer (it was asked, and is at fault); the other policies have no scores there to charge by, and
-    who answered is charged nothing."""
+    charge a model that did not answer (it was asked, and is at fault). The other policies have no scores there to
+    charge by. A model that answered is charged nothing.
+    """
     min_participation: float = Field(default=0.0, ge=0.0, le=1.0)
     """A model that is scored in less than this share of the period's rounds is not paid. All rounds whose truth becomes
     known in the period count, for every model, except those that failed by the node's fault."""
     newcomer_excuse_max: float = Field(default=0.5, ge=0.0, le=1.0)
     """For a new player, rounds do not count that were asked both before it joined and before the period began: with a
     horizon of a day, those of the day before. At most this share of the period's rounds is excused; 0: none. A further
-    model of a player who was here before is excused from no round."""
+    model of a player with an earlier model is excused from no round.
+    """
     newcomer_past: Literal["nothing", "worst", "median"] = "nothing"
     """The value of a round before a model joined, in the windows and the checkpoint period. `nothing`: its mean is that
     of its own scores. `worst` or `median`: for each round and scope, the worst or the median of the round's scores, as

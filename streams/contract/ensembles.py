@@ -50,7 +50,7 @@ class _Strict(BaseModel):
 
 
 class TopN(_Strict):
-    """Only the n members with the best mean score of the last `hours`. Of equal ones, the lower id comes first."""
+    """Only the n members with the best mean score of the last `hours`. Among equal ones, the lower id comes first."""
 
     n: int = Field(ge=1, le=10_000)
     """The number of members."""

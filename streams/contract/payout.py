@@ -47,7 +47,7 @@ class Taker(_Strict):
     """A ranked model that takes on chain what the rules do not give out, for example the operator's own benchmark."""
 
     model_id: str = Field(min_length=1)
-    """Who takes what the rules do not give out."""
+    """The recipient of the share that the rules do not give out."""
 
 
 class Pool(_Strict):
@@ -59,14 +59,15 @@ class Pool(_Strict):
     """Its share of the whole is its weight divided by the sum of all pools' weights: 1 and 1 are halves. At most 9
     decimals. In money a pool is rounded down to the unit, and what is left of all is retained."""
     key: str = ""
-    """The number that it ranks by: empty for the checkpoint's own key, else a name out of an entry's `keys` (a board, a
-    window, a summary field). Who has no such number is not in the pool."""
+    """The number that it ranks by: empty for the checkpoint's own key, or a name from an entry's `keys` (a board, a
+    window, a summary field). A model without this number is not in the pool.
+    """
     rule: Rule = top(10)
     """Which part each entry takes; see `payout_rules`. `(entries) -> parts`, numbers >= 0 that sum to at most 1."""
     above: float | None = None
-    """Only who is better than this number is paid: more than it, or less where the ranking ascends."""
+    """Only a model that is better than this number is paid: above it, or below it where the ranking ascends."""
     least_count: int = Field(default=0, ge=0)
-    """Only who has at least so many scores under this key in the period is paid."""
+    """Only a model with at least this many scores under this key in the period is paid."""
     eligible: Callable[[dict[str, Any]], str] | None = None
     """Your own condition: `(entry) -> reason` why it is not paid, empty where it may be."""
 
@@ -99,16 +100,19 @@ class Payout(_Strict):
     benchmarks: list[str] = []
     """Model ids that are ranked and never paid."""
     beat_benchmark: bool = False
-    """Only who is better than the best benchmark of the pool is paid. Without one in the pool all may be paid."""
+    """Only a model that is better than the best benchmark of the pool is paid. Without a benchmark in the pool all may
+    be paid.
+    """
     warm_up_hours: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """A player is paid in periods that end at least so long after its first round."""
     unpaid_places: Literal["passed_on", "kept"] = "passed_on"
     """Places of those who may not be paid: taken by the next one, or kept, and their share retained."""
     retained: Literal["withhold", "share_out", "prizes_only"] | Taker = "withhold"
-    """What becomes on chain, where shares must sum to exactly 1,000,000,000, of the retained share. `withhold`: the
-    checkpoint is withheld with that reason. `share_out`: who is paid gets it, in proportion. `Taker(model_id=..)`: that
-    model. `prizes_only`: nobody; the checkpoint is offered, and paid by prizes or JSON lines alone. In prizes and JSON
-    lines it is never given out."""
+    """What happens to the retained share on chain, where shares must sum to exactly 1,000,000,000. `withhold`: the
+    checkpoint is withheld with that reason. `share_out`: the paid models get it, in proportion. `Taker(model_id=..)`:
+    that model. `prizes_only`: nobody; the checkpoint is offered, and paid by prizes or JSON lines alone. In prizes and
+    JSON lines it is never given out.
+    """
 
     @field_validator("pools")
     @classmethod

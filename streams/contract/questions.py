@@ -49,7 +49,7 @@ class Questions(_Strict):
     ask_again_seconds: int = Field(default=0, ge=0, le=31_622_400)
     """How often every model is asked again while a question is open; 0: once."""
     ask_again_on_change: bool = True
-    """Every model is asked again when the payload of an open question is posted anew."""
+    """Every model is asked again when the payload of an open question is posted again with changes."""
     ask_missing_seconds: int = Field(default=60, ge=0, le=86_400)
     """How long after an asking those without a valid answer are asked again. The time doubles with each such asking, up
     to a day, so a model that was down is asked when it is back. 0: never."""

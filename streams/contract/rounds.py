@@ -35,7 +35,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     fault: str
     """The fault of a missing answer: "model" or "node"; "" if there is an answer."""
     output: Any
-    """Of the contract's `output_type`; None unless `status` is answered."""
+    """An object of the contract's `output_type`; None unless `status` is answered."""
 
 
 class RoundAnswers:
@@ -138,7 +138,7 @@ class RoundAnswers:
 
 @functools.lru_cache(maxsize=256)
 def _row_with(name: str) -> Any:
-    """A type of row of which only one number is decoded. The decoder skips the other fields without making objects."""
+    """A type of row with one number. The decoder skips the other fields without making objects."""
     return msgspec.defstruct("Row", [("field", float)], rename={"field": name}, gc=False)
 
 
@@ -227,7 +227,8 @@ class RoundScores(msgspec.Struct, frozen=True):
     """The scores, in any form in which `score_round` may return them alone."""
     failed: Mapping[str, str] = {}
     """model id -> the reason why its answer gets no score, by its model's fault. If absence_policy is "scored", the
-    number at its place in `scores` is the charge for that; else that number is ignored."""
+    number at its place in `scores` is the charge for that; otherwise that number is ignored.
+    """
     no_score: Mapping[str, str] = {}
     """model id -> the reason why it has no score, by nobody's fault (`NoScore`). Its place in `scores` is ignored."""
     states: Mapping[str, Any] = {}

@@ -21,7 +21,7 @@ class RankedEntry(Data, frozen=True):
     rounds_count: int = 0
     """All rounds of the period, without the node's faults and what a newcomer is excused: what participation is of."""
     cruncher_id: str = ""
-    """Whose model it is; empty where the orchestrator does not say."""
+    """The cruncher that the model belongs to; empty if the orchestrator does not say."""
     counts: dict[str, int] = {}
     """Board -> the period's scores in its scopes; window that is no plain mean -> its scores at the period's end."""
     first_point: int = 0
@@ -77,9 +77,9 @@ class CheckpointData(Data, frozen=True):
     rehearsal: bool
     unranked_reasons: dict[str, str] = {}
     emission_contract_hash: str = ""
-    """The contract that made the emission, where that is told: a release may need a mended one."""
+    """The contract that made the emission, if recorded. A release may have needed a corrected one."""
     payout: PayoutData | None = None
-    """Of a contract that pays by rules."""
+    """The payout of a contract that pays by rules."""
     credits: list[Credits] = []
     """One entry for each earlier checkpoint that is made good here. They are no part of the emission and its hash."""
 
@@ -112,7 +112,7 @@ class PayeesBoundData(Data, frozen=True):
 
 
 class PayeesBound(Event, frozen=True):
-    """Who is paid was written down; an edit of a wallet moves this payment no more."""
+    """The payees were recorded. A later edit of a wallet does not affect this payment."""
 
     data: PayeesBoundData
 
@@ -174,7 +174,7 @@ class ModelCorrection(Data, frozen=True):
 
 
 class CheckpointCorrectedData(Data, frozen=True):
-    """What a checkpoint should have paid. Of several corrections of one checkpoint the newest counts."""
+    """What a checkpoint should have paid. If a checkpoint has several corrections, the latest counts."""
 
     correction_id: str
     """Derived from the checkpoint, the pool and the amounts: the same statement again has the same id."""

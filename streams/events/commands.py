@@ -104,7 +104,7 @@ class ConfirmCheckpoint(Event, frozen=True):
 
 
 class AdvanceCheckpointData(Data, frozen=True):
-    """The status wanted: CLAIMABLE or PAID; and of which transaction that was seen, for the checkpoint may have another
+    """The new status, CLAIMABLE or PAID, and the transaction that was observed, because the checkpoint may have another
     one by the time this is decided.
     """
 
@@ -128,7 +128,7 @@ class BindPayeesData(Data, frozen=True):
 
 
 class BindPayees(Event, frozen=True):
-    """Please write down who is paid."""
+    """A request to record the payees."""
 
     data: BindPayeesData
 

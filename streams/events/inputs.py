@@ -50,7 +50,7 @@ class QuestionAsked(Data, frozen=True):
     resolves_by: str = ""
     resolves_at: int | None = None
     revision: int = 0
-    """Of the posted question."""
+    """The revision of the posted question."""
     blob: Blob | None = None
 
 
@@ -83,8 +83,8 @@ class InputReceived(Event, frozen=True):
 class InputResolvedData(Data, frozen=True):
     """The ground truth of one horizon, or the reason why there is none. `last`: the input is now RESOLVED.
 
-    Of a posted question: `resolvable_at` is when its truth came, `revision` is above 0 where it corrects one that was
-    resolved, and `void` says that the question counts for nobody.
+    For a posted question, `resolvable_at` is the time of its truth, `revision` is above 0 if it corrects an earlier
+    truth, and `void` means that the question counts for nobody.
     """
 
     input_id: str

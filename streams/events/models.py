@@ -1,4 +1,4 @@
-"""Events of `models`: who is registered, who left, whose failures were reported."""
+"""Events of `models`: models that were registered, that left, and whose failures were reported."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from coordinator.streams.events.base import Data, Event
 
 
 class ModelSeenData(Data, frozen=True):
-    """Who a model is."""
+    """The identity of a model."""
 
     model_id: str
     model_name: str
@@ -24,7 +24,7 @@ class ModelSeen(Event, frozen=True):
 
 
 class ModelLeftData(Data, frozen=True):
-    """Which deployment of which model stopped for good."""
+    """The model and deployment that stopped for good."""
 
     model_id: str
     deployment_id: str

@@ -1,4 +1,4 @@
-"""Events of `predictions`: who was asked, and what each said or did not say."""
+"""Events of `predictions`: the models that were asked, and their answers or why there are none."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RosterEntry(Data, frozen=True):
     model_id: str
     deployment_id: str
     cruncher_id: str = ""
-    """Whose model it is; empty where the orchestrator does not say."""
+    """The cruncher that the model belongs to; empty if the orchestrator does not say."""
 
 
 class RoundHistory(Data, frozen=True):
@@ -32,7 +32,7 @@ class RoundHistory(Data, frozen=True):
     models: list[int]
     """Indices into the roster, ascending."""
     sha256: str = ""
-    """Of its JSON; empty where nobody gets it."""
+    """SHA-256 of its JSON; empty if no model gets it."""
     reason: str = ""
     """Why it could not be made: then they get the tick of the others, and this one in the next round."""
 
@@ -43,11 +43,11 @@ class RoundPerformance(Data, frozen=True):
     snapshots_seq: int
     """The last decision of `snapshots` that closed a period and was known; -1 where none was."""
     sha256: str
-    """Of the JSON list of what each on the roster is told, in its order."""
+    """SHA-256 of the JSON list of what each model on the roster receives, in the order of the roster."""
 
 
 class RoundOpenedData(Data, frozen=True):
-    """Who is asked, before the first call. The round's id is its input's."""
+    """The models that are asked, before the first call. The round's id is its input's."""
 
     input_id: str
     roster: list[RosterEntry]
@@ -73,7 +73,7 @@ class RoundOpened(Event, frozen=True):
 class AnswerEntry(msgspec.Struct, frozen=True, gc=False):
     """One model's answer to one scope, or why there is none: what the columns of a ScopeAnswered say about it.
 
-    `output` is JSON of the contract's output type, where PENDING; `reason` and `fault` stand where not. Of a large
+    `output` is JSON of the contract's output type if PENDING; otherwise there are `reason` and `fault`. For a large
     answer `output` is null, and `blob` names its JSON.
     """
 
@@ -118,7 +118,7 @@ class ScopeAnsweredData(Data, frozen=True):
     """Plain JSON of the contract's output type; null where there is no valid answer, and where `blobs` has it."""
     exec_times_us: list[int]
     unanswered: list[Unanswered]
-    """Who has no valid answer, in the order of `models`; everybody else is PENDING."""
+    """The models without a valid answer, in the order of `models`. All others are PENDING."""
     reasons: list[str]
     deployments: list[tuple[int, str]] = []
     """(place, deployment_id) where another deployment answered than the roster names."""

@@ -27,15 +27,15 @@ class ScoreEntry(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def player(self) -> str:
-        """Whose history this belongs to: the cruncher; the model itself where no cruncher is known."""
+        """The owner of this history: the cruncher, or the model itself if no cruncher is known."""
         return self.cruncher_id or self.model_id
 
 
 class Unscored(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """[index of its model, status, fault, charge in units or null, index of its reason or null].
 
-    It has a reason here where it was PENDING and could not be scored; else its answer is what failed or did not come,
-    and `predictions` has the reason.
+    It has a reason here if it was PENDING and could not be scored. Otherwise its answer failed or did not come, and
+    `predictions` has the reason.
     """
 
     model: int
@@ -62,15 +62,16 @@ class RoundScoredData(Data, frozen=True):
     contract_hash: str
     models: list[str]
     crunchers: list[str]
-    """Whose each model is; empty where no cruncher is known."""
+    """The cruncher of each model; empty if no cruncher is known."""
     units: dict[str, list[int | None]]
     """Score field -> its units, null for a model without this number."""
     unscored: list[Unscored]
-    """Who is not SCORED, in the order of `models`; everybody else is."""
+    """The models that are not SCORED, in the order of `models`. All others are."""
     reasons: list[str]
     rounds: list[str] = []
-    """Of a posted question: where the answer of each model stands, as AnswersClosed names its rounds; of several that
-    count, the newest. Empty where it is the first round for all."""
+    """For a posted question: the round of each model's answer, as AnswersClosed names its rounds; if several count, the
+    latest. Empty where it is the first round for all.
+    """
     replaced: dict[str, list[int]] = {}
     """Round -> indices of the models with a valid answer in it that a later one replaced."""
     merged: dict[str, list[int]] = {}
@@ -154,7 +155,7 @@ class RoundRescoredData(RoundScoredData, frozen=True, kw_only=True):
     """
 
     revision: int
-    """Of the truth."""
+    """The revision of the truth."""
     first_resolvable_at: int
     """When the first truth came (ms)."""
     before: ScoreColumns
@@ -219,7 +220,7 @@ class StateCarriedData(Data, frozen=True):
     states: dict[str, msgspec.Raw]
     """model id -> its state as JSON; null where it is forgotten."""
     shared: list[msgspec.Raw] = []
-    """[the state of all], where it changed; else empty."""
+    """[the state of all], if it changed; otherwise empty."""
 
 
 class StateCarried(Event, frozen=True):
@@ -230,16 +231,16 @@ class StateCarried(Event, frozen=True):
 
 class EnsemblesScoredData(RoundScoredData, frozen=True, kw_only=True):
     """What the contract's ensembles answered in one scope of a round, and its scores: columns as RoundScored has them,
-    with an ensemble in the place of a model. Who could not be made is FAILED by the node, with the reason.
-
-    Stands behind the RoundScored of its round, in the same decision. Raises ValueError as RoundScored's.
+    with an ensemble in the place of a model. An ensemble that could not be made is FAILED by the node, with the reason.
+    This event follows the RoundScored of its round, in the same decision. Raises ValueError like RoundScored's.
     """
 
     answered: list[str]
     """The models that answered, ascending."""
     weights: list[list[int | None]]
-    """For each ensemble what each of `answered` weighs, in parts of 10**9; null for who is no member. Empty where there
-    are no weights."""
+    """For each ensemble the weight of each of `answered`, in parts of 10**9; null for a model that is no member. Empty
+    where there are no weights.
+    """
     outputs: list[msgspec.Raw]
     """For each ensemble its answer as JSON; null where it has none."""
     states: dict[str, msgspec.Raw] = {}

@@ -101,7 +101,7 @@ class SnapshotTakenData(Data, frozen=True):
     no_score_count: int = 0
     """Answers that the contract had no score for yet, by nobody's fault; in no other count."""
     cruncher_id: str = ""
-    """Whose model it is, as the newest round says; empty where the orchestrator does not say."""
+    """The cruncher that the model belongs to, by the latest round; empty if the orchestrator does not say."""
     first_point: int = 0
     """The point (ms) of the first round that any model of the same cruncher was ever asked in."""
     rounds_count: int = 0
@@ -110,7 +110,9 @@ class SnapshotTakenData(Data, frozen=True):
     excused_count: int = 0
     """Those that it missed by no fault of its own; `rounds_count` is without them."""
     coverage: Answered | None = None
-    """Of the span that the terms' coverage names, as of the period's end; null where the terms have none."""
+    """The answered rounds of the span that the terms' coverage names, at the period's end; null if the terms have no
+    coverage.
+    """
     joined: JoinedAt | None = None
     """When it joined, where newcomers have a past; null where they have none."""
     filled_count: int = 0
@@ -140,7 +142,7 @@ class SnapshotTakenData(Data, frozen=True):
 
     @property
     def player(self) -> str:
-        """Whose history this belongs to: the cruncher; the model itself where no cruncher is known."""
+        """The owner of this history: the cruncher, or the model itself if no cruncher is known."""
         return self.cruncher_id or self.model_id
 
 

@@ -47,7 +47,7 @@ class Window(Data, frozen=True):
     name: str
     hours: int
     last: int = 0
-    """Of the newest so many scores and charges within `hours`; 0: of all within them."""
+    """The window covers only this many of the latest scores and charges within `hours`; 0: all of them."""
     least: int = 0
     """With fewer scores and charges it is no number."""
     rule: Literal["mean", "sum", "ewma", "latest"] = "mean"
@@ -63,7 +63,7 @@ class Window(Data, frozen=True):
 
     @property
     def of_sums(self) -> bool:
-        """Does it follow from sums of periods? Else it needs values in their order, or other windows."""
+        """Whether it follows from sums of periods. Otherwise it needs values in their order, or other windows."""
         return not self.last and self.rule in ("mean", "sum") and not self.combines
 
     @property
@@ -114,7 +114,7 @@ class CalendarTerms(Data, frozen=True):
     weekday: int | None
     """0 is Monday; null: each day is a period."""
     minute: int
-    """Of the day, by the zone's clock."""
+    """The minute of the day, by the zone's clock."""
     unpaid_until: int
     """Periods that begin before this are not paid."""
     ends_at: int
@@ -188,7 +188,7 @@ class Terms(Data, frozen=True, dict=True, gc=True):
     newcomer_past: Literal["nothing", "worst", "median"] = "nothing"
     """What a model has for each round of before it joined."""
     input_records_max: int = 120
-    """Of so many records of a subject an input is made at most, a model's first one too."""
+    """The maximum number of records of a subject in an input, including a model's first one."""
     questions: QuestionTerms | None = None
     """Where questions are posted."""
     goes_on: bool = False
