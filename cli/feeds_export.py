@@ -7,22 +7,26 @@ by the history.
 from __future__ import annotations
 
 import csv
-import os
+import io
 from collections import Counter as Tally
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 from urllib.parse import quote
 
 from coordinator.cli.feed_log import FeedLog
+from coordinator.infra.whole_file import writing_whole
 from coordinator.streams.durations import DAY_MS
 from coordinator.streams.events import FeedRecordData, FeedRecordReceived
 from coordinator.streams.ports import Subscription
 from coordinator.streams.settings import Settings
 
 DAYS_RECORDS_MAX = 1_000_000
-Rows = dict[int, tuple[int, int, bool, dict[str, str]]]
-"""ts_event -> (revision, at, backfilled, values)"""
+Row = tuple[int, int, bool, dict[str, str]]
+"""(revision, at, backfilled, values)"""
+Rows = dict[int, Row]
+"""By ts_event."""
 
 
 async def export_days(
@@ -90,33 +94,32 @@ def _parts(counts: Tally[int]) -> Iterator[list[int]]:
 def _write(folder: Path, file_format: str, rows: Rows) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     names = sorted({name for _, _, _, values in rows.values() for name in values}, key=_place)
-    partial, final = folder / f".records.{file_format}.partial", folder / f"records.{file_format}"
     ordered = sorted(rows.items())
-    if file_format == "csv":
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
+    with writing_whole(folder / f"records.{file_format}") as file:
+        if file_format == "csv":
+            text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+            writer = csv.writer(text, lineterminator="\n")
             writer.writerow(["ts_event", "at", "revision", "backfilled", *names])
             for ts_event, (revision, at, backfilled, values) in ordered:
                 cells = [values.get(name, "") for name in names]
                 writer.writerow([ts_event, at, revision, str(backfilled).lower(), *cells])
-            file.flush()
-            os.fsync(file.fileno())
-    else:
-        import pyarrow as pa  # noqa: PLC0415
-        import pyarrow.parquet as pq  # noqa: PLC0415
+            text.detach()
+        else:
+            _write_parquet(file, names, ordered)
 
-        columns = {
-            "ts_event": pa.array([ts_event for ts_event, _ in ordered], pa.int64()),
-            "at": pa.array([row[1] for _, row in ordered], pa.int64()),
-            "revision": pa.array([row[0] for _, row in ordered], pa.int32()),
-            "backfilled": pa.array([row[2] for _, row in ordered], pa.bool_()),
-        }
-        columns |= {name: pa.array([row[3].get(name) for _, row in ordered], pa.string()) for name in names}
-        with partial.open("wb") as file_bytes:
-            pq.write_table(pa.table(columns), file_bytes, compression="zstd", write_page_checksum=True)
-            file_bytes.flush()
-            os.fsync(file_bytes.fileno())
-    partial.replace(final)
+
+def _write_parquet(file: IO[bytes], names: list[str], ordered: list[tuple[int, Row]]) -> None:
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    columns = {
+        "ts_event": pa.array([ts_event for ts_event, _ in ordered], pa.int64()),
+        "at": pa.array([row[1] for _, row in ordered], pa.int64()),
+        "revision": pa.array([row[0] for _, row in ordered], pa.int32()),
+        "backfilled": pa.array([row[2] for _, row in ordered], pa.bool_()),
+    }
+    columns |= {name: pa.array([row[3].get(name) for _, row in ordered], pa.string()) for name in names}
+    pq.write_table(pa.table(columns), file, compression="zstd", write_page_checksum=True)
 
 
 def _place(name: str) -> tuple[int, str]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from coordinator.infra.disk import FULL, DiskFullError
 from coordinator.streams.log.errors import OperatorError
 
 
@@ -19,8 +20,12 @@ def write_whole(path: Path, content: bytes) -> None:
     It is not forced to the disk: what must outlast a power cut does that itself. Raises OSError.
     """
     partial = _partial(path)
-    partial.write_bytes(content)
-    partial.replace(path)
+    try:
+        with _named(path):
+            partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -38,7 +43,7 @@ def writing_whole(path: Path) -> Iterator[IO[bytes]]:
         _remove_abandoned(left)
     partial = _partial(path)
     try:
-        with partial.open("w+b") as file:
+        with _named(path), partial.open("w+b") as file:
             # Whoever begins to write the same file before this line removes this part: then this writer fails.
             with suppress(OSError):  # a file system without locks: there nothing is ever removed
                 fcntl.flock(file, fcntl.LOCK_EX)
@@ -48,6 +53,17 @@ def writing_whole(path: Path) -> Iterator[IO[bytes]]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """A disk that is full while a file is written says no name: the operator is told that of the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL and error.filename is None:
+            raise DiskFullError(path, error.strerror or "") from error
+        raise
 
 
 def _partial(path: Path) -> Path:

@@ -7,6 +7,7 @@ are in ms, units are 10**-score_decimals. Values with fields of their own (`outp
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +16,7 @@ import msgspec
 import pyarrow as pa
 from pyarrow import parquet
 
+from coordinator.infra.whole_file import writing_whole
 from coordinator.streams.backtest.gather import asked_at
 from coordinator.streams.contract.questions import QUESTIONS
 from coordinator.streams.events import (
@@ -69,28 +71,40 @@ Row = dict[str, Any]
 
 
 class Tables:
-    """A context manager: call `take` within it; the files are complete at its end."""
+    """A context manager: call `take` within it; the files appear whole at its end, and none after an error."""
 
     def __init__(self, folder: Path, value_field: str) -> None:
         self._folder, self._value_field = folder, value_field
         self._rows: dict[str, list[Row]] = {name: [] for name in COLUMNS}
         self._rounds: dict[str, RoundOpenedData] = {}
         self._writers: dict[str, parquet.ParquetWriter] = {}
+        self._files = ExitStack()
 
     def __enter__(self) -> Self:
         self._folder.mkdir(parents=True, exist_ok=True)
-        for name, columns in COLUMNS.items():
-            self._writers[name] = parquet.ParquetWriter(
-                self._folder / f"{name}.parquet", pa.schema(list(columns.items()))
-            )
+        with ExitStack() as files:
+            for name, columns in COLUMNS.items():
+                file = files.enter_context(writing_whole(self._folder / f"{name}.parquet"))
+                self._writers[name] = parquet.ParquetWriter(file, pa.schema(list(columns.items())))
+            self._files = files.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for name, writer in self._writers.items():
-            self._flush(name)
-            writer.close()
+        with self._files as files:
+            try:
+                if kind is not None:
+                    files.__exit__(
+                        kind, error, trace
+                    )  # a part of a market's rows must not pass as all of them
+                    return
+                for name, writer in self._writers.items():
+                    self._flush(name)
+                    writer.close()
+            finally:
+                for writer in self._writers.values():
+                    writer.is_open = False  # else one that was given up writes its end once it is collected
 
     def take(self, decision: Decision) -> None:
         """Take the rows of a decision. They are written once there are enough of them, or at the end."""
