@@ -39,6 +39,11 @@ from coordinator.streams.settings import Settings, environment
 pytestmark = pytest.mark.broker
 POOL = 1_000_000_000
 PERIOD = PERIOD_ROUNDS * MINUTE
+MENDED = """
+from coordinator.infra.contracts.demo import CONTRACT as DEMO
+from coordinator.streams.contract import Aggregation
+CONTRACT = DEMO.model_copy(update={"aggregation": Aggregation(ranking_direction="asc")})
+"""
 NAMES = ("open", "high", "low", "close", "volume")
 MADE = ("feeds", "inputs", "models", "predictions", "scores", "snapshots")
 
@@ -143,7 +148,7 @@ async def checkpoints(report, worker, count):
             await asyncio.sleep(0.1)
 
 
-async def test_a_paid_checkpoint_is_corrected_and_the_next_one_carries_it_once(node, tmp_path):
+async def test_a_paid_checkpoint_is_corrected_and_the_next_one_carries_it_once(node, tmp_path, monkeypatch):
     report, settings, log, ends = node
 
     async def command(*arguments, code=0):
@@ -241,6 +246,32 @@ async def test_a_paid_checkpoint_is_corrected_and_the_next_one_carries_it_once(n
         await more_snapshots(2)
         newest = (await checkpoints(report, worker, 3))[-1]
         assert newest["meta"]["credits"] == []
+
+    # The carrier, which owes nothing itself yet, was paid by wrong rules: it is corrected as any other, twice with the
+    # same content, and its parent's credits are not carried again. A model that is gone by then would be owed alike.
+    (tmp_path / "mended_rules_of_carrier.py").write_text(MENDED)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    by_rules = ("correct", carrier["id"], "--reason", "wrong rules", "--total-prize", str(POOL), "--yes",
+                "--contract", "mended_rules_of_carrier:CONTRACT", "--json")  # fmt: skip
+    with Worker(settings, tmp_path) as worker:
+        corrected_carrier = json.loads((await coordinator(*by_rules)).stdout)
+        due = {
+            model["model_id"]: model["due"] - model["paid"]
+            for model in corrected_carrier["corrections"]
+            if model["due"] > model["paid"]
+        }
+        assert corrected_carrier["recorded"]
+        assert due
+        worker.again()
+        assert not json.loads((await coordinator(*by_rules)).stdout)["recorded"]
+        await more_snapshots(3)
+        fourth = (await checkpoints(report, worker, 4))[-1]
+        (credit,) = fourth["meta"]["credits"]
+        assert (credit["checkpoint_id"], credit["reason"]) == (carrier["id"], "wrong rules")
+        assert {prize["model_id"]: prize["amount"] for prize in credit["prizes"]} == due
+    bundle = str(tmp_path / "fourth.bundle")
+    await command("bundle", fourth["id"], "--out", bundle)
+    assert f"{sum(due.values()):,} micro-USDC on top" in (await command("verify", bundle)).stdout
 
     # A stranger judges what the carrier pays from its bundle alone, and anybody asks why a credit is what it is.
     for more in ((), ("--whole",)):

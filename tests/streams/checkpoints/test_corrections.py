@@ -157,6 +157,25 @@ def test_several_parents_are_separate_entries():
     assert carried(close(scene, 2)) == {CKP: {"gone": 100, "m2": 200}, OTHER: {"m2": 7}}
 
 
+def test_a_carrier_is_corrected_like_any_other_and_what_it_carried_stays_carried():
+    scene = paid_scene()
+    outcome(scene, correct())
+    assert carried(close(scene, 1)) == {CKP: {"gone": 100, "m2": 200}}
+    # The carrier is corrected before it is paid, and its parent once more: two that are owed at the same time.
+    assert outcome(scene, correct({"m1": (9, 0), "m2": (0, 9)}, OTHER, name="carrier")) == CORRECTS
+    assert outcome(scene, correct({"m2": (0, 230), "gone": (0, 100)}, name="parent")) == CORRECTS
+    assert carried(close(scene, 2)) == {CKP: {"m2": 30}, OTHER: {"m2": 9}}
+    # The second carrier is corrected with the words of the first: another parent, so another statement.
+    third = ids.checkpoint_id("btc-up", T0 + 2 * PERIOD, T0 + 3 * PERIOD)
+    assert outcome(scene, correct({"m1": (9, 0), "m2": (0, 9)}, third, name="third")) == CORRECTS
+    assert outcome(scene, correct({"m1": (9, 0), "m2": (0, 9)}, third, name="third again")) == (
+        "nothing",
+        200,
+    )
+    assert carried(close(scene, 3)) == {third: {"m2": 9}}
+    assert carried(close(scene, 4)) == {}
+
+
 def test_a_withheld_checkpoint_carries_nothing_until_its_release_and_another_may_carry_it_before():
     scene = paid_scene()
     outcome(scene, correct())
