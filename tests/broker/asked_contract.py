@@ -53,7 +53,7 @@ EVENTS = CrunchContract(
 
 
 GATED = EVENTS.model_copy(update={"coverage": Coverage(share=COVERED_SHARE, hours=24 * COVERED_DAYS)})
-"""The same, and who is scored in too few of the last events has no rank."""
+"""The same, and a model that is scored in too few of the last events has no rank."""
 
 
 class Rows(RootModel[list[float]]):

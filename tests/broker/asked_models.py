@@ -13,13 +13,13 @@ from typing import Any
 
 
 def linear(number: int, table: Sequence[Sequence[float]]) -> list[float]:
-    """What the tournament's model of this number says of each row: its first feature, and ever more of the others."""
+    """The answers of the tournament's model of this number: its first feature, with a growing part of the others."""
     weights = [1.0 / (1 + number), *(0.1 * number for _ in table[0][1:])]
     return [round(math.fsum(w * x for w, x in zip(weights, row, strict=True)), 6) for row in table]
 
 
 def of_tournament(models: int) -> dict[str, Callable[[Any], Any]]:
-    """model_id -> what it says of a question's data."""
+    """model_id -> its answer to a question's data."""
 
     def behaviour(number: int) -> Callable[[Any], Any]:
         return lambda data: linear(number, data["rows"])
@@ -28,7 +28,9 @@ def of_tournament(models: int) -> dict[str, Callable[[Any], Any]]:
 
 
 def of_events(_: int) -> dict[str, Callable[[Any], Any]]:
-    """The four of the played events: each question's payload has what each says, and who is down for how long."""
+    """The four models of the played events: each question's payload has the answer of each, and which is down for how
+    long.
+    """
 
     def behaviour(model_id: str) -> Callable[[Any], Any]:
         def answer(data: Any) -> Any:

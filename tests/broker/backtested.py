@@ -1,4 +1,4 @@
-"""A backtest of the example models beside a node that ran them: what either says, figure by figure."""
+"""A backtest of the example models beside a node that ran them: the results of both, figure by figure."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def backtested(settings: Settings, work_dir: Path) -> Events:
 
 
 def figures(events: Events) -> dict[str, dict[str, Any]]:
-    """table -> name of a figure -> it: every answer, score, snapshot and checkpoint."""
+    """table -> name of a figure -> the figure, for every answer, score, snapshot and checkpoint."""
     by_topic: dict[str, dict[str, Any]] = {
         name: {} for name in ("predictions", "scores", "snapshots", "checkpoints")
     }

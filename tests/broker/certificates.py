@@ -1,4 +1,4 @@
-"""An authority of the test's own, and certificates that it signs, for 127.0.0.1 unless told otherwise."""
+"""A certificate authority of the test, and certificates that it signs, for 127.0.0.1 unless another host is given."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Authority:
     def issue(
         self, name: str, password: str = "", host: str = "127.0.0.1", *, rsa_key: bool = False
     ) -> tuple[Path, Path]:
-        """(certificate file, key file); the key is encrypted where a password is given. `host`: address or name."""
+        """(certificate file, key file). The key is encrypted if a password is given. `host`: address or name."""
         key = rsa.generate_private_key(65537, 2048) if rsa_key else ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate = (

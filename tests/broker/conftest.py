@@ -36,7 +36,7 @@ STARTED_BY = "coordinator.tests.started-by"
 
 
 class NoEngineError(Exception):
-    """No container can be had, and why."""
+    """No container is available, and why."""
 
 
 def image_at_hand():
@@ -108,7 +108,7 @@ def embedded(data_dir) -> Iterator[str]:
 
 
 def wait_until_kafka_answers(bootstrap, started):
-    """The engine's own port listens before Kafka does, so only an answer counts."""
+    """The engine's own port listens before Kafka does, so only an answer of Kafka counts."""
     import asyncio
 
     from aiokafka.admin import AIOKafkaAdminClient
@@ -134,7 +134,7 @@ def wait_until_kafka_answers(bootstrap, started):
 
 @pytest.fixture(scope="session")
 def kafka_bootstrap(say_at_the_end, tmp_path_factory):
-    """`127.0.0.1:PORT` of a real Kafka, one for the whole run. Tests keep apart by `crunch_id`."""
+    """`127.0.0.1:PORT` of a real Kafka, one for the whole run. `crunch_id` keeps tests apart."""
     forced = os.environ.get("COORDINATOR_TEST_BROKER", "")
     if forced not in {"", *CHOICES}:
         pytest.fail(f"COORDINATOR_TEST_BROKER={forced}: choose one of {', '.join(CHOICES)}")
@@ -197,7 +197,7 @@ def one_for_all_processes(file: Path, start) -> Iterator[str]:
 
 @pytest.fixture
 def crunch_id(request):
-    """A crunch of this test's own: its file, its name and a count, the same in every run on a fresh broker."""
+    """A crunch of this test alone: its file, its name and a count, the same in every run on a fresh broker."""
     counts = request.config.stash.setdefault(crunches, {})
     name = crunch_name(f"{request.path.stem} {request.node.name}")
     counts[name] = counts.get(name, 0) + 1
@@ -206,7 +206,7 @@ def crunch_id(request):
 
 @pytest.fixture(autouse=True)
 def any_cluster():
-    """A process has one cluster; this one has several, test after test."""
+    """A process has one cluster. This test process has several, one after another."""
     yield
     expect_cluster("")
 
@@ -216,7 +216,7 @@ crunches = pytest.StashKey[dict[str, int]]()
 
 @pytest.fixture
 async def worker(kafka_bootstrap, crunch_id, tmp_path):
-    """A report worker of a new crunch, not started yet; killed at the end if it still runs."""
+    """A report worker of a new crunch, not started yet. It is killed at the end if it still runs."""
     await create_topics(kafka_bootstrap, crunch_id)
     report = Report(
         Settings(

@@ -1,4 +1,4 @@
-"""What the crash tests share: worker processes with a plan, a writer of the fixed log, a reader that counts."""
+"""Parts that the crash tests share: worker processes with a plan, a writer of the fixed log, a reader that counts."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ from coordinator.streams.topology import topic_name
 SESSION_SECONDS = 3.0
 HEARTBEAT_SECONDS = 0.5
 LONG_SESSION = {"SESSION_TIMEOUT_SECONDS": "6", "HEARTBEAT_SECONDS": "1"}
-"""For two members of a group: on a busy machine a short session ends by itself and changes the owner."""
+"""For two members of a group: on a busy machine a short session may end by itself and change the owner."""
 STEADY_SESSION = LONG_SESSION | {"SESSION_TIMEOUT_SECONDS": "120"}
-"""Where nobody dies, so that no session has to end: how often a topic is claimed is then the test's alone."""
+"""For tests in which nobody dies, so that no session has to end: then only the test decides how often a topic is
+claimed.
+"""
 
 WRAPPER = Path(__file__).parent / "crashing_worker.py"
 
@@ -96,7 +98,7 @@ class WorkerProcess:
         return self.log_file.read_text(errors="replace")
 
     def events(self, name: str, **fields: Any) -> list[dict[str, Any]]:
-        """The log lines of an event that have these fields."""
+        """The log lines of an event with these fields."""
         entries = []
         for line in self.output.splitlines():
             if not line.startswith("{"):
@@ -110,7 +112,7 @@ class WorkerProcess:
         return entries
 
     async def wait_event(self, name: str, count: int = 1, **fields: Any) -> dict[str, Any]:
-        """The `count`-th line of this event. Fails with the output's end if it does not come."""
+        """The `count`-th line of this event. Fails with the end of the output if it does not come."""
 
         def has_come() -> bool:
             assert self.process.poll() is None, f"{self.name} ended: {self.process.returncode}\n{self.tail()}"
@@ -120,7 +122,7 @@ class WorkerProcess:
         return self.events(name, **fields)[count - 1]
 
     async def wait_resumed(self, *topics: str) -> None:
-        """Until the stages of these topics have claimed and resumed, in whatever order."""
+        """Waits until the stages of these topics have claimed and resumed, in any order."""
         for topic in topics:
             await self.wait_event("stage_resumed", stage=topic)
 
@@ -141,13 +143,13 @@ class WorkerProcess:
         self.process.stdin.flush()
 
     async def stop(self) -> int:
-        """SIGTERM; gives the exit code."""
+        """Sends SIGTERM. Returns the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return await self.wait_end()
 
     def kill(self) -> None:
-        """SIGKILL, and no process left behind."""
+        """Sends SIGKILL, and leaves no process behind."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
@@ -253,7 +255,7 @@ class Board:
         ]
 
     async def wait_decided(self, log: FixedLog, topics: Iterable[str]) -> None:
-        """Until these topics hold as many counted decisions as expected."""
+        """Waits until these topics have as many counted decisions as expected."""
         deadline = time.monotonic() + LIMIT_SECONDS
         for topic in topics:
             while len(now := await self.events(topic)) < len(log.expected[topic]):
@@ -278,7 +280,7 @@ class Board:
             await asyncio.sleep(0.2)
 
     async def assert_equal(self, log: FixedLog, topics: Iterable[str]) -> None:
-        """The log is that of the undisturbed run: the events as bytes, decision for decision, none twice."""
+        """Checks that the log is that of the undisturbed run: the events as bytes, decision by decision, none twice."""
         for topic in topics:
             events = await self.events(topic)
             if topic == "checkpoints":  # two driving topics: their order against each other is the moment's
@@ -293,12 +295,12 @@ class Board:
             assert len(event_ids) == len(set(event_ids))
 
     async def claims(self, topic: str) -> int:
-        """How many claims counted."""
+        """The number of claims that counted."""
         await self.look(topic)
         return self.counters[topic].claims
 
     async def late_appends(self, topic: str) -> int:
-        """Appends that stand after a claim of a higher epoch than theirs: a former owner's last words."""
+        """Appends that come after a claim of a higher epoch than theirs: late sends of a former owner."""
         await self.look(topic)
         epoch, late = 0, 0
         for record in self.raw[topic]:
@@ -310,7 +312,7 @@ class Board:
 
 
 def built(decisions: list[list[bytes]]) -> int:
-    """How many checkpoints were opened or withheld, releases apart."""
+    """The number of checkpoints opened or withheld, without releases."""
     ids = [json.loads(event)["id"] for decision in decisions for event in decision]
     return sum(event_id.endswith((":opened", ":withheld")) for event_id in ids)
 

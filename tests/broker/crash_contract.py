@@ -22,7 +22,7 @@ UNSCORABLE = 0.625
 
 
 def score(prediction: Any, ground_truth: Any) -> dict[str, Any]:
-    """The default score; one value cannot be scored."""
+    """The default score. One value cannot be scored."""
     if prediction.value == UNSCORABLE:
         raise ValueError("this value cannot be scored")
     return score_prediction(prediction, ground_truth)

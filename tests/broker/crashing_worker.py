@@ -36,7 +36,7 @@ calls = count(1)
 
 
 def due(point: str, topic: str) -> bool:
-    """Is this the instant? Counts the calls that the plan is about."""
+    """Whether this is the instant. Counts the calls that the plan is about."""
     phase = phases.get(topic, "starting")
     if (PLAN.get("point"), PLAN.get("topic")) != (point, topic) or PLAN.get("phase", phase) != phase:
         return False
@@ -100,7 +100,7 @@ async def write(self: log_io.KafkaWriter, topic: str, value: bytes) -> asyncio.F
 
 
 class SlowGateway(InProcessGateway):
-    """Models that need a moment, so that a kill can come in the middle of a round."""
+    """Models that take a moment, so that a kill can come in the middle of a round."""
 
     def __init__(self, *_: Any, **__: Any) -> None:
         super().__init__(5)
@@ -144,7 +144,7 @@ model_gateway.RunnerClientGateway = (  # type: ignore[misc, assignment]
 
 
 async def flap(name: str) -> None:
-    """Join and leave the group as lines on stdin say: `join` and `leave`. Each join is a worker of its own."""
+    """Joins and leaves the group as lines on stdin say: `join` and `leave`. Each join is a separate worker."""
     stop: asyncio.Event | None = None
     running: asyncio.Task[None] | None = None
     loop = asyncio.get_running_loop()

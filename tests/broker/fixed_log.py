@@ -114,7 +114,7 @@ def terms() -> ev.Terms:
 
 
 def pour(stage: Stage, own: TopicLog, sources: Mapping[str, Sequence[bytes]]) -> None:
-    """Drive a stage over whole sources, one record of each in turn, and write what it decides."""
+    """Drives a stage over whole sources, one record of each in turn, and writes its decisions."""
     counters = {topic: counter_for(topic) for topic in stage.sources}
     for offset in range(max(len(records) for records in sources.values())):
         for topic, counter in counters.items():
@@ -127,7 +127,7 @@ def pour(stage: Stage, own: TopicLog, sources: Mapping[str, Sequence[bytes]]) ->
 
 
 def scripted(model_id: str, input_id: str, scope_key: str) -> ModelReply:
-    """What a model answers: the same for the same question."""
+    """A model's answer: the same for the same question."""
     draw = hashlib.sha256(f"{model_id}|{input_id}|{scope_key}".encode()).digest()
     value = (draw[0] - 128) / 128
     deployment = f"{model_id}-d1"
@@ -163,7 +163,7 @@ def make_feeds(rounds: int) -> TopicLog:
 
 
 def make_predictions(inputs: TopicLog) -> tuple[TopicLog, list[dict[str, int]]]:
-    """The rounds, and after each ROUNDS_A_CHUNK of them how far inputs and predictions are."""
+    """The rounds, and after each ROUNDS_A_CHUNK of them the ends of inputs and predictions."""
     predictions, stage, counter = TopicLog("predictions"), PredictionStage(), Counter("inputs")
     cuts: list[dict[str, int]] = []
     rounds = 0
@@ -208,7 +208,7 @@ def make_predictions(inputs: TopicLog) -> tuple[TopicLog, list[dict[str, int]]]:
 
 
 def make_commands(crunch_id: str) -> dict[str, list[bytes]]:
-    """Three waves: before all, once the first checkpoint is there, once the last one is."""
+    """Three waves: before everything, after the first checkpoint, after the last one."""
     period = CHECKPOINT_SECONDS * 1000
     first, second, held = (
         ids.checkpoint_id(crunch_id, start, start + period)

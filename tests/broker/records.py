@@ -1,4 +1,4 @@
-"""What a test calls its crunch, and every record of one of its topics, as it stands on the broker."""
+"""The name of a test's crunch, and every record of one of its topics, as it is on the broker."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROJECTIONS = {
     "evidence",
     "rounds",
 }
-"""Those that a report worker folds."""
+"""The topics that a report worker folds."""
 
 
 def crunch_name(text: str) -> str:
@@ -30,7 +30,7 @@ def crunch_name(text: str) -> str:
 
 
 async def records_of(bootstrap: str, crunch_id: str, topic: str) -> list[bytes]:
-    """In order, up to the end as of now."""
+    """All records in order, up to the current end."""
     reader = make_reader(bootstrap)
     await reader.start()
     try:

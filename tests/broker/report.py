@@ -54,11 +54,11 @@ class Report:
         raise AssertionError(self.log.read_text())
 
     async def wait_ill(self):
-        """What /healthz says once folding has ended for good."""
+        """The answer of /healthz after folding has ended for good."""
         return await self._wait_for("/healthz", lambda body: body.get("status") == "error" and body)
 
     async def wait_alert(self, kind, name):
-        """This alert, once it is on."""
+        """Waits until this alert is on."""
 
         def find(body):
             alerts = body["alerts"]
@@ -84,7 +84,7 @@ class Report:
 
 
 async def kill_while_folding(report: Report, draw: random.Random) -> None:
-    """SIGKILL at a drawn instant at which it folds: its positions have just moved."""
+    """Sends SIGKILL at a random instant at which it folds: its positions have just moved."""
     wanted, deadline, before = draw.randint(1, 60), time.monotonic() + LIMIT_SECONDS, -1
     async with httpx.AsyncClient(
         base_url=report.url, timeout=LIMIT_SECONDS, verify=NO_CERTIFICATES

@@ -23,13 +23,13 @@ from coordinator.streams.topology import topic_name
 
 
 def apart(coroutine):
-    """Run it in a thread of its own: this one's loop may be playwright's."""
+    """Runs it in a separate thread, because this one's loop may be playwright's."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, coroutine).result()
 
 
 class Node:
-    """The report worker, and the topics that it reads. `say` appends what the log has got since."""
+    """The report worker, and the topics that it reads. `say` appends the new records of the log."""
 
     def __init__(self, bootstrap: str, name: str, folder: Path, log) -> None:
         self.log = log
@@ -59,7 +59,7 @@ class Node:
         self.process.wait(LIMIT_SECONDS)
 
     def say(self) -> None:
-        """Send the new records, and wait until the worker has folded them."""
+        """Sends the new records, and waits until the worker has folded them."""
         apart(self._send())
         deadline = time.monotonic() + LIMIT_SECONDS
         while time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""A Kafka behind TLS, SASL and ACLs, for the tests: one broker with three doors."""
+"""A Kafka behind TLS, SASL and ACLs, for the tests: one broker with three listeners."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ USERS_OF_ROLES = [f"{OF_ROLES}-{role}" for role in ROLES]
 
 @dataclass
 class Secured:
-    """One broker with three doors."""
+    """One broker with three listeners."""
 
     plain: str
     tls: str
@@ -83,7 +83,7 @@ def secured_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured
 
 
 def give_scram_password(secured: Secured) -> None:
-    """The user `node` logs in by SCRAM from now on. Kafka's own program for it costs as much CPU as half a broker."""
+    """The user `node` logs in by SCRAM from now on. Kafka's own tool for it costs as much CPU as half a broker."""
     subprocess.run(
         [
             *load_runtime().command("kafka.admin.ConfigCommand", "-Xmx128m"),

@@ -1,4 +1,4 @@
-"""Twenty thousand calls that nobody would write, against a whole node at work: its report worker, its log, its stages."""
+"""Twenty thousand calls that nobody would write, against a whole running node: its report worker, its log, its stages."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ EXAMPLES = 60
 SEEDS_MAX = 40
 AT_A_TIME = 2
 LINKS_MIN = 10
-"""Different links that one seed walks; another walks others."""
+"""Different links that one seed follows. Another seed follows others."""
 SPEED = "60"
 PERIODS = {"SNAPSHOT_INTERVAL_SECONDS": "600", "CHECKPOINT_INTERVAL_SECONDS": "1800"}
 """A minute in a second, a checkpoint in half a minute: all goes on meanwhile, and no export outgrows the calls."""
 READY_SECONDS_MAX = 240
 
 
-def test_a_node_at_work_answers_twenty_thousand_calls_as_its_document_says(
+def test_a_running_node_answers_twenty_thousand_calls_as_its_document_says(
     kafka_bootstrap: str, crunch_id: str, tmp_path: Path
 ):
     key, entry = make_entry("fuzz", Scope.ADMIN, "s" * 43)
@@ -74,7 +74,7 @@ def test_a_node_at_work_answers_twenty_thousand_calls_as_its_document_says(
 
 
 def many_calls(api: str, key: str, tmp_path: Path) -> tuple[int, list[int]]:
-    """(calls made, links walked by each seed): one seed after the other on each core, until there are enough."""
+    """(calls made, links followed by each seed): one seed after the other on each core, until there are enough."""
 
     def run(seed: int) -> tuple[int, int, str]:
         folder = tmp_path / f"seed-{seed}"

@@ -37,7 +37,7 @@ SEED = int(os.environ.get("COORDINATOR_AS_OF_SEED", "1"))
 
 
 def staged_log(crunch_id: str) -> LogBuilder:
-    """What the stages made of a generated market, and models that come and go meanwhile."""
+    """The stages' decisions on a generated market, with models that come and go meanwhile."""
     fixed, log = fixed_log(crunch_id, 240), LogBuilder(crunch_id)
     for i, model_id in enumerate(("m-good", "m-bad", "m-late")):
         log.model(model_id, at=START_MS + i * 3_600_000)
@@ -94,11 +94,11 @@ async def assert_moments(worker, log, tmp_path, wanted: int) -> None:
 
 
 @pytest.mark.parametrize("name", LOGS)
-async def test_a_few_moments_are_what_a_replay_gives(worker, crunch_id, tmp_path, name):
+async def test_a_few_moments_equal_a_replay(worker, crunch_id, tmp_path, name):
     await assert_moments(worker, LOGS[name](crunch_id), tmp_path, 3)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LOGS)
-async def test_many_moments_are_what_a_replay_gives(worker, crunch_id, tmp_path, name):
+async def test_many_moments_equal_a_replay(worker, crunch_id, tmp_path, name):
     await assert_moments(worker, LOGS[name](crunch_id), tmp_path, MOMENTS)

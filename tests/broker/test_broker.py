@@ -43,7 +43,7 @@ def one_broker(tmp_path_factory):
 
 @pytest.fixture
 def broker(one_broker):
-    """It runs; one for the file, started again where a test before has ended it."""
+    """A running broker, one for the file. It is started again if an earlier test has ended it."""
     if not one_broker.is_alive():
         one_broker.start()
         one_broker.wait_ready(LIMIT_SECONDS)
@@ -76,7 +76,7 @@ def resident_mb(pid):
 
 
 def open_descriptors(pid):
-    """What each descriptor of a living process points at; the one closed while we look is passed over."""
+    """The targets of the file descriptors of a living process. One that is closed meanwhile is skipped."""
     for descriptor in os.listdir(f"/proc/{pid}/fd"):
         with contextlib.suppress(FileNotFoundError):
             yield os.readlink(f"/proc/{pid}/fd/{descriptor}")
@@ -96,7 +96,7 @@ def test_it_listens_on_this_machine_only_and_stays_small(broker):
     assert resident_mb(broker.pid) < 600
 
 
-async def test_what_was_acknowledged_is_there_after_kill_9_and_a_restart_on_the_same_port(broker):
+async def test_acknowledged_records_are_there_after_kill_9_and_a_restart_on_the_same_port(broker):
     values = [f"record {number}".encode() for number in range(500)]
     await make_topics(broker.bootstrap, "crunch")
     await produce(broker.bootstrap, "crunch.feeds", values)
@@ -112,7 +112,7 @@ async def test_what_was_acknowledged_is_there_after_kill_9_and_a_restart_on_the_
     assert await read(broker.bootstrap, "crunch.feeds", 0, 500) == list(enumerate(values))
 
 
-async def test_it_ends_by_itself_when_it_is_asked_and_another_object_goes_on_from_the_same_directory(broker):
+async def test_it_ends_by_itself_when_asked_and_another_object_continues_with_the_same_directory(broker):
     await make_topics(broker.bootstrap, "another")
     await produce(broker.bootstrap, "another.inputs", [b"kept"])
     broker.stop()
@@ -128,14 +128,14 @@ async def test_it_ends_by_itself_when_it_is_asked_and_another_object_goes_on_fro
         again.stop()
 
 
-def test_a_cluster_id_that_begins_with_a_dash_is_an_id_and_no_option(tmp_path):
-    """Seen once in some 64 starts: Kafka's formatter took the id for an option."""
+def test_a_cluster_id_that_begins_with_a_dash_is_not_taken_for_an_option(tmp_path):
+    """Seen once in about 64 starts: Kafka's formatter took the id for an option."""
     broker = EmbeddedBroker(tmp_path / "kafka", cluster_id="-U3OEVBNTcwNTJENDM2Qg")
     broker.prepare()
     assert "cluster.id=-U3OEVBNTcwNTJENDM2Qg" in (tmp_path / "kafka/log/meta.properties").read_text()
 
 
-def test_a_taken_port_is_named_with_the_way_out(tmp_path):
+def test_a_taken_port_is_named_with_the_remedy(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -144,7 +144,7 @@ def test_a_taken_port_is_named_with_the_way_out(tmp_path):
             EmbeddedBroker(tmp_path, port).start()
 
 
-def test_a_broker_that_cannot_start_says_what_kafka_said(tmp_path):
+def test_a_broker_that_cannot_start_reports_kafkas_error(tmp_path):
     broker = EmbeddedBroker(tmp_path / "kafka")
     broker.prepare()
     properties = tmp_path / "kafka" / "log" / "meta.properties"
@@ -155,7 +155,7 @@ def test_a_broker_that_cannot_start_says_what_kafka_said(tmp_path):
 
 
 def test_the_broker_dies_with_its_parent(tmp_path):
-    """A supervisor that is killed with -9 leaves no broker on its data directory."""
+    """A supervisor that is killed with -9 must not leave a broker on its data directory."""
     script = (
         "import sys, pathlib, coordinator.infra.kafka.embedded as b\n"
         "broker = b.EmbeddedBroker(pathlib.Path(sys.argv[1])); broker.start(); broker.wait_ready(300)\n"
@@ -182,7 +182,9 @@ def state_of(pid):
         return "Z"
 
 
-async def test_topics_are_made_and_born_once_with_one_partition_and_kept_for_ever(kafka_bootstrap, crunch_id):
+async def test_topics_are_created_once_with_a_birth_record_and_one_partition_and_never_deleted(
+    kafka_bootstrap, crunch_id
+):
     born = await create_topics(kafka_bootstrap, crunch_id)
     await produce(kafka_bootstrap, f"{crunch_id}.feeds", [b"one"])
     assert await create_topics(kafka_bootstrap, crunch_id) == born
@@ -192,7 +194,7 @@ async def test_topics_are_made_and_born_once_with_one_partition_and_kept_for_eve
     assert {status.topic: status.end_offset for status in statuses} == dict.fromkeys(TOPICS, 1) | {"feeds": 2}
 
 
-async def test_topics_that_are_missing_are_listed_as_such(kafka_bootstrap, crunch_id):
+async def test_missing_topics_are_listed_as_such(kafka_bootstrap, crunch_id):
     assert {status.partitions for status in await list_topics(kafka_bootstrap, crunch_id)} == {0}
 
 
@@ -219,10 +221,10 @@ async def test_a_topic_that_would_lose_or_split_events_is_refused(
     assert complaint in listed["scores"][0]
 
 
-async def test_a_topic_that_the_first_look_did_not_see_is_looked_at_before_it_is_used(
+async def test_a_topic_missing_in_the_first_metadata_is_checked_before_it_is_used(
     kafka_bootstrap, crunch_id, monkeypatch
 ):
-    """A broker's metadata may be older than a topic that somebody has just made."""
+    """A broker's metadata may be older than a topic that somebody has just created."""
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka_bootstrap)
     await admin.start()
     await admin.create_topics([NewTopic(f"{crunch_id}.scores", 1, 1, topic_configs={"retention.ms": "1000"})])
@@ -242,12 +244,12 @@ async def test_a_topic_that_the_first_look_did_not_see_is_looked_at_before_it_is
 
 
 @pytest.mark.parametrize("bad", ["", "a b", "a/b", "x" * 201])
-async def test_a_crunch_id_that_cannot_name_topics_is_refused_before_anything_is_asked(bad):
+async def test_a_crunch_id_that_cannot_name_topics_is_refused_before_any_request(bad):
     with pytest.raises(OperatorError, match="CRUNCH_ID"):
         await create_topics("127.0.0.1:1", bad)
 
 
-async def test_topics_do_not_come_into_being_by_a_typing_error(kafka_bootstrap, crunch_id):
+async def test_a_typing_error_creates_no_topics(kafka_bootstrap, crunch_id):
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka_bootstrap)
     await admin.start()
     try:
@@ -278,21 +280,21 @@ async def test_a_range_beyond_the_topic_is_an_error_and_not_a_long_wait(kafka_bo
         await read(kafka_bootstrap, f"{crunch_id}.feeds", 0, 5)
 
 
-async def test_an_append_of_several_megabytes_travels(kafka_bootstrap, crunch_id):
+async def test_an_append_of_several_megabytes_is_sent_and_read(kafka_bootstrap, crunch_id):
     large = os.urandom(6 * 1024 * 1024)
     await make_topics(kafka_bootstrap, crunch_id)
     await produce(kafka_bootstrap, f"{crunch_id}.scores", [large])
     assert await read(kafka_bootstrap, f"{crunch_id}.scores", 0, 1) == [(0, large)]
 
 
-async def test_no_kafka_at_the_address_is_said_within_the_bound(monkeypatch):
+async def test_a_missing_kafka_is_reported_within_the_time_limit(monkeypatch):
     monkeypatch.setattr("coordinator.infra.kafka.topics.CONNECT_SECONDS_MAX", 1.0)
     port = free_ports(1)[0]
     with pytest.raises(WorldError, match=f"127.0.0.1:{port} did not answer"):
         await create_topics(f"127.0.0.1:{port}", "crunch")
 
 
-def test_a_data_directory_is_one_crunchs_and_one_process_at_a_time(tmp_path):
+def test_a_data_directory_belongs_to_one_crunch_and_one_process_at_a_time(tmp_path):
     held = claim_data_dir(tmp_path / "d", "alpha")
     with pytest.raises(OperatorError, match=rf"in use by process {os.getpid()} of crunch alpha"):
         claim_data_dir(tmp_path / "d", "alpha")

@@ -1,4 +1,4 @@
-"""The broker is killed with -9 and comes back: the workers go on by themselves, and nothing is lost or doubled."""
+"""The broker is killed with -9 and comes back: the workers continue by themselves, and nothing is lost or repeated."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def follow_into_an_outage(broker: EmbeddedBroker, crunch_id: str) -> None:
 
 @pytest.mark.parametrize("away_seconds", [3, pytest.param(35, marks=pytest.mark.slow)])
 async def test_workers_outlive_the_broker(tmp_path, away_seconds):
-    """The idempotent producer tries a send for as long as it takes, so an outage costs no claim."""
+    """The idempotent producer retries a send for as long as it takes, so an outage costs no claim."""
     ensure_runtime()
     crunch_id = "outage"
     log, commands = fixed_log(crunch_id, 180), make_commands(crunch_id)
@@ -72,7 +72,7 @@ async def test_workers_outlive_the_broker(tmp_path, away_seconds):
         broker.stop()
 
 
-async def test_a_worker_without_its_topics_says_what_to_do(kafka_bootstrap, tmp_path):
+async def test_a_worker_without_its_topics_tells_what_to_do(kafka_bootstrap, tmp_path):
     worker = WorkerProcess("score", kafka_bootstrap, "no-such-crunch", tmp_path)
     try:
         assert await worker.wait_end() == 2

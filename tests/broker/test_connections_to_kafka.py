@@ -32,8 +32,8 @@ async def test_every_connection_is_probed_while_its_other_end_is_silent(kafka_bo
         await client.close()
 
 
-async def test_a_host_that_says_nothing_is_given_up_and_not_asked_again_for_a_while(monkeypatch):
-    """aiokafka opens one connection at a time: each attempt at a lost host would hold up those to the others."""
+async def test_a_silent_host_is_given_up_and_not_tried_again_for_a_while(monkeypatch):
+    """aiokafka opens one connection at a time, so each attempt at a lost host would delay those to the others."""
     monkeypatch.setattr(guard, "OPEN_SECONDS_MAX", 0.2)
     monkeypatch.setattr(guard, "LOST_SECONDS", 3600.0)
     taken = 0

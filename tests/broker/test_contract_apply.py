@@ -43,9 +43,7 @@ async def settings(kafka_bootstrap, crunch_id, tmp_path, monkeypatch):
     )  # fmt: skip
 
 
-async def test_a_host_without_the_text_and_without_an_archive_finds_the_contract_in_the_log(
-    settings, tmp_path
-):
+async def test_a_host_without_source_and_archive_finds_the_contract_in_the_log(settings, tmp_path):
     command = NodeContracts(settings).apply_proposed(1, None)
     applied = command.data.contract_hash
     port = KafkaCommandPort(settings.kafka_bootstrap, settings.crunch_id)
@@ -60,7 +58,9 @@ async def test_a_host_without_the_text_and_without_an_archive_finds_the_contract
     assert list(ArchiveFolder(other.data_dir).hashes()) == [applied]
 
 
-async def test_a_text_does_nothing_until_it_is_applied_and_holds_from_the_next_period_on(settings, tmp_path):
+async def test_a_source_has_no_effect_until_it_is_applied_and_is_in_force_from_the_next_period_on(
+    settings, tmp_path
+):
     env = {**os.environ, **environment(settings)}
 
     async def coordinator(*words):
@@ -117,13 +117,13 @@ async def test_a_text_does_nothing_until_it_is_applied_and_holds_from_the_next_p
         feed.wait(LIMIT_SECONDS)
 
 
-async def test_a_restart_under_another_a_broken_or_a_missing_text_switches_nothing(settings, tmp_path):
-    """What stands in the log is the contract that was applied, and time goes on, whatever happens to the text."""
+async def test_a_restart_under_another_a_broken_or_a_missing_source_changes_nothing(settings, tmp_path):
+    """The log has the applied contract, and time goes on, whatever happens to the source."""
     env = {**os.environ, **environment(settings)}
     out = tmp_path / "feed.log"
 
     async def told():
-        """(the contracts that the log has told, how many ticks)"""
+        """(the contracts in the log, the number of ticks)"""
         hashes, ticks = set(), 0
         async with FollowedTopic(settings.kafka_bootstrap, settings.crunch_id, "feeds") as feeds:
             async for decision in feeds.decisions():
@@ -133,7 +133,7 @@ async def test_a_restart_under_another_a_broken_or_a_missing_text_switches_nothi
         return hashes, ticks
 
     async def runs(change, says):
-        """Start the feed worker, change the text under it, and see that it goes on; then end it."""
+        """Starts the feed worker, changes the source, checks that the worker continues, then ends it."""
         begin = len(out.read_bytes()) if out.exists() else 0
         _, before = await told()
         with out.open("ab") as log:
@@ -166,8 +166,8 @@ async def test_a_restart_under_another_a_broken_or_a_missing_text_switches_nothi
     ] == [*first]
 
 
-async def test_other_settings_at_a_restart_switch_nothing_until_they_are_applied(settings, tmp_path):
-    """The intervals and the feed are part of the rules: kept, said, and applied on request, as the text is."""
+async def test_other_settings_at_a_restart_change_nothing_until_they_are_applied(settings, tmp_path):
+    """The intervals and the feed are part of the rules: stored, reported, and applied on request, like the source."""
     env = {**os.environ, **environment(settings)}
     others = {
         "CHECKPOINT_INTERVAL_SECONDS": "43200", "SNAPSHOT_INTERVAL_SECONDS": "1800", "FEED_SUBJECTS": "BTCUSDT,ETHUSDT",
@@ -175,7 +175,7 @@ async def test_other_settings_at_a_restart_switch_nothing_until_they_are_applied
     out = tmp_path / "feed.log"
 
     async def told():
-        """(the terms, the subjects of the records, how many ticks)"""
+        """(the terms, the subjects of the records, the number of ticks)"""
         terms, subjects, ticks = [], [], 0
         async with FollowedTopic(settings.kafka_bootstrap, settings.crunch_id, "feeds") as feeds:
             async for decision in feeds.decisions():

@@ -71,7 +71,7 @@ def corrected_log() -> tuple[MemoryLog, list[int]]:
 
 
 def applied() -> ApplyContract:
-    """The command that has the contract itself, which a bundle carries."""
+    """The command with the contract itself, which a bundle contains."""
     contract = load_contract(CONTRACT)
     data = ApplyContractData(
         contract_hash=contract_hash(contract), path=CONTRACT, archive=pack(contract, CONTRACT)
@@ -81,7 +81,7 @@ def applied() -> ApplyContract:
 
 @pytest.fixture
 async def node(kafka_bootstrap, crunch_id, tmp_path, monkeypatch):
-    """(report, settings, log, ends): all that was fed and scored is there, of the snapshots the first period."""
+    """(report, settings, log, ends): everything that was fed and scored is there, and the first period's snapshots."""
     await create_topics(kafka_bootstrap, crunch_id)
     log, ends = corrected_log()
     # The topics have births of their own; everything behind the engine's is as it is.
@@ -110,7 +110,7 @@ async def node(kafka_bootstrap, crunch_id, tmp_path, monkeypatch):
 
 
 class Worker:
-    """The checkpoint worker, which is killed and begun anew."""
+    """The checkpoint worker, which is killed and restarted."""
 
     def __init__(self, settings, tmp_path):
         self.settings, self.path, self.process = settings, tmp_path / "checkpoint.log", None
@@ -137,7 +137,7 @@ class Worker:
 
 
 async def checkpoints(report, worker, count):
-    """The newest `count` checkpoints, oldest first, once there are so many."""
+    """The latest `count` checkpoints, oldest first, when there are that many."""
     async with limit():
         while True:
             with contextlib.suppress(httpx.TransportError):  # it starts

@@ -53,7 +53,7 @@ DECIDED_BY = {"score": ("scores", "snapshots"), "checkpoint": ("checkpoints",)}
 
 
 def plans(kills: int, seed: int) -> dict[str, list[Plan]]:
-    """Each worker's plans, one for each of its lives."""
+    """The plans of each worker, one for each of its lives."""
     draw = random.Random(seed)
     drawn_plans: dict[str, list[Plan]] = {"score": [], "checkpoint": []}
     for number in range(kills):
@@ -63,7 +63,7 @@ def plans(kills: int, seed: int) -> dict[str, list[Plan]]:
 
 
 async def live_and_die(field: Board, log: FixedLog, name: str, lives: list[Plan]) -> WorkerProcess:
-    """Start a worker with each plan in turn, with work for it to be killed at; the last life has none."""
+    """Starts the worker with each plan in turn, with work to be killed at. The last life has no plan."""
     for plan in lives:
         await field.feed(log)  # what came while it was dead: work for its catch-up
         worker, before = field.start(name, plan), -1
@@ -85,7 +85,7 @@ async def live_and_die(field: Board, log: FixedLog, name: str, lives: list[Plan]
 
 
 async def report_lives(field: Board, kills: int, seed: int) -> Report:
-    """The report worker, killed while it folds what the others write; its last life goes on."""
+    """The report worker, killed while it folds the others' records. Its last life continues."""
     draw = random.Random(seed)
     report = Report(
         settings(field.crunch_id).changed(
@@ -150,7 +150,7 @@ async def test_inputs_of_ticks_that_come_in_bursts_are_the_same_after_every_kill
 
 
 def input_decisions(log: MemoryLog) -> list[list[AnyEvent]]:
-    """What the undisturbed stage makes of these feeds."""
+    """The undisturbed stage's decisions on these feeds."""
     log_undisturbed = undisturbed(log, new_input_stage)
     return [decision.events for decision in log_undisturbed.decisions("inputs") if decision.events]
 

@@ -24,13 +24,13 @@ def test_thirty_faults_are_drilled():
 
 
 @pytest.mark.parametrize("drill", QUICK, ids=lambda drill: drill.name)
-def test_a_quick_drill_goes_as_it_must(drill):
+def test_a_quick_drill_has_the_expected_course(drill):
     outcome = run_drill(drill, print, [])
     assert (outcome.faults, outcome.raised, outcome.lost) == ((), (drill.alert,), ())
     assert outcome.acknowledged_records > 0
 
 
-def test_a_drill_that_this_machine_cannot_make_says_why_and_counts_as_not_done():
+def test_a_drill_that_this_machine_cannot_run_gives_the_reason_and_counts_as_not_done():
     drill = msgspec.structs.replace(QUICK[0], cannot=lambda: "nothing here slows a disk down")
     outcome = run_drill(drill, print, [])
     assert (outcome.not_run, outcome.raised, outcome.ok) == ("nothing here slows a disk down", (), False)
@@ -40,7 +40,7 @@ def test_a_drill_that_this_machine_cannot_make_says_why_and_counts_as_not_done()
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [drill.name for drill in DRILLS.values() if not drill.quick])
-def test_a_drill_goes_as_it_must(name):
+def test_a_drill_has_the_expected_course(name):
     outcome = run_drill(DRILLS[name], print, [])
     if outcome.not_run:
         pytest.skip(outcome.not_run)

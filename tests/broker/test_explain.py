@@ -1,4 +1,4 @@
-"""Explanations from a real Kafka: the API and the command give the same, every step agrees, and nothing hidden is told."""
+"""Explanations from a real Kafka: the API and the command agree, every step agrees, and nothing hidden is shown."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ CONTRACT = CrunchContract(score_prediction=score, crunch_pubkey="1" * 32)
 """
 
 
-def test_a_contract_that_hangs_is_said_in_the_same_words_by_the_command_and_the_api(
+def test_a_contract_that_hangs_is_reported_in_the_same_words_by_the_command_and_the_api(
     kafka_bootstrap, crunch_id, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])

@@ -64,7 +64,7 @@ def facts(records_: list[ev.FeedRecordReceived]) -> list[tuple[int, int, str]]:
     )
 
 
-async def test_a_backfill_killed_with_its_worker_goes_on_and_ends_exact(
+async def test_a_backfill_killed_with_its_worker_continues_and_is_complete(
     kafka_bootstrap: str, crunch_id: str, tmp_path: Path
 ) -> None:
     exchange = LocalExchange()
@@ -161,7 +161,7 @@ async def test_without_a_worker_the_records_wait_in_the_log_and_the_command_says
                 await asyncio.sleep(0.1)
 
 
-async def test_a_corrected_file_imported_again_is_a_correction_and_is_told(
+async def test_a_corrected_file_imported_again_is_a_correction_and_is_reported(
     kafka_bootstrap: str, crunch_id: str, tmp_path: Path
 ) -> None:
     def file(name: str, *, changed: int | None = None) -> str:

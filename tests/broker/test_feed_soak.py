@@ -35,7 +35,7 @@ def resident_mb(worker: WorkerProcess) -> float:
 
 
 @pytest.mark.parametrize("count", [30_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
-async def test_the_log_holds_every_recorded_fact_once(
+async def test_the_log_has_every_recorded_fact_once(
     kafka_bootstrap: str, crunch_id: str, tmp_path: Path, count: int
 ) -> None:
     path = tmp_path / "messages.jsonl"

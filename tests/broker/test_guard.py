@@ -93,7 +93,7 @@ class Node:
                 process.wait(LIMIT_SECONDS)
 
     def get(self, path):
-        """None while the report worker does not answer yet, or says that it starts."""
+        """None while the report worker does not answer yet, or answers that it is starting."""
         try:
             answer = self.report.get(path)
         except httpx.TransportError:
@@ -101,7 +101,7 @@ class Node:
         return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer.json()
 
     async def until(self, what, seconds=LIMIT_SECONDS):
-        """The first true answer of `what`; nothing in time shows what the node said."""
+        """The first true result of `what`. On a timeout it fails with the node's state."""
         async with asyncio.timeout(seconds):
             while True:
                 answer = await asyncio.to_thread(what)
@@ -166,7 +166,7 @@ def lose_a_prediction(builder):
     builder.append("predictions", *builder._answers("inp/BTCUSDT/9", "60s", T0, {"m1": 0.5}))
 
 
-async def test_a_broken_log_is_said_withheld_and_told_until_the_operator_releases(node):
+async def test_a_broken_log_is_reported_and_withheld_until_the_operator_releases(node):
     node.close_a_period()
     await node.write()
     node.start()
@@ -206,7 +206,7 @@ async def test_a_broken_log_is_said_withheld_and_told_until_the_operator_release
 
 
 def rewards_that_do_not_sum(node):
-    """An older owner offered a checkpoint of before T0 that pays too little."""
+    """An older owner offered a checkpoint from before T0 that pays too little."""
     data = checkpoint_data(node.settings.crunch_id, T0 - PERIOD)
     emission = data.emission | {"cruncher_rewards": [{"cruncher_index": 0, "reward_pct": 999_999_999}]}
     author = Author(node.log, "checkpoints")

@@ -47,7 +47,7 @@ MAY_WRITE = {stream.topic: {stream.writer} for stream in STREAMS} | {
 
 
 async def run_script(script: str, bootstrap: str) -> None:
-    """What `kafka-acls.sh` does with each line: it is in none of the jars that the node brings."""
+    """Does what `kafka-acls.sh` does with each line. That script is in none of the jars that the node brings."""
     parser = argparse.ArgumentParser()
     for name in ("bootstrap-server", "allow-principal"):
         parser.add_argument(f"--{name}", required=True)
@@ -75,7 +75,7 @@ async def run_script(script: str, bootstrap: str) -> None:
 
 
 def key_of(role: str, secured: Secured) -> dict[str, str]:
-    """What a role's process has in its environment."""
+    """The environment of a role's process."""
     return {
         "KAFKA_BOOTSTRAP": secured.sasl,
         "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
@@ -86,7 +86,7 @@ def key_of(role: str, secured: Secured) -> dict[str, str]:
     }
 
 
-async def test_each_worker_has_the_rights_that_it_needs_and_a_stolen_key_no_more(
+async def test_each_worker_has_the_rights_that_it_needs_and_a_stolen_key_has_no_more(
     secured: Secured, tmp_path: Path, monkeypatch
 ):
     done = coordinator("topics", "rights", cwd=tmp_path, CRUNCH_ID=OF_ROLES)
@@ -138,7 +138,7 @@ async def test_each_worker_has_the_rights_that_it_needs_and_a_stolen_key_no_more
 
 
 async def hold_to_its_rights(role: str, secured: Secured) -> None:
-    """Whoever has this role's key tries to write each topic, and to see and write those of the neighbour."""
+    """The owner of this role's key tries to write each topic, and to see and write those of another crunch."""
     options = {
         "bootstrap_servers": secured.sasl,
         "security_protocol": "SASL_SSL",

@@ -1,4 +1,4 @@
-"""A Kafka behind TLS and SASL, for real: a whole node runs on it, and what is wrong is said as what it is."""
+"""A Kafka behind TLS and SASL: a whole node runs on it, and each error is reported as what it is."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_whole_node_runs_over_scram_and_tls(secured: Secured, crunch_id: str, 
         ("plain", {}, "KAFKA_SECURITY_PROTOCOL"),
     ],
 )
-def test_what_is_wrong_with_the_user_or_the_authority_is_said(
+def test_an_error_of_user_or_authority_is_reported(
     secured: Secured,
     crunch_id: str,
     tmp_path: Path,
@@ -109,7 +109,9 @@ def test_what_is_wrong_with_the_user_or_the_authority_is_said(
     assert WRONG not in done.stderr
 
 
-def test_a_client_certificate_opens_the_door_that_wants_one(secured: Secured, crunch_id: str, tmp_path: Path):
+def test_a_client_certificate_is_accepted_by_the_listener_that_requires_one(
+    secured: Secured, crunch_id: str, tmp_path: Path
+):
     certificate, key = secured.authority.issue("operator", password="opens the key")
     asked = {
         "KAFKA_BOOTSTRAP": secured.tls,
@@ -127,7 +129,7 @@ def test_a_client_certificate_opens_the_door_that_wants_one(secured: Secured, cr
     assert opened.returncode == 0, opened.stderr
 
 
-def test_plain_text_to_a_door_with_tls_says_so(secured: Secured, crunch_id: str, tmp_path: Path):
+def test_plain_text_to_a_tls_listener_is_reported(secured: Secured, crunch_id: str, tmp_path: Path):
     done = coordinator("topics", "list", cwd=tmp_path, KAFKA_BOOTSTRAP=secured.tls, CRUNCH_ID=crunch_id)
     assert done.returncode == 3
     assert "KAFKA_SECURITY_PROTOCOL" in done.stderr
@@ -179,10 +181,8 @@ def test_a_broker_of_our_own_speaks_plain_text_and_up_says_so(tmp_path: Path):
     assert "--kafka HOST:PORT" in done.stderr
 
 
-async def test_a_witness_that_may_read_the_topics_and_nothing_else_judges_and_signs(
-    secured: Secured, tmp_path: Path
-):
-    """Rights to read and describe the topics of the crunch: in no group, and no topic can be written to."""
+async def test_a_witness_that_may_only_read_the_topics_checks_and_signs(secured: Secured, tmp_path: Path):
+    """Rights to read and describe the topics of the crunch: in no group, and without writing to any topic."""
     log = whole_log()
     node = await shown(tmp_path / "served", log)
 

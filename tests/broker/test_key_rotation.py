@@ -1,4 +1,4 @@
-"""The key is rotated on a real Kafka by a real checkpoint worker, and whoever is killed in between leaves all whole."""
+"""The key is rotated on a real Kafka by a real checkpoint worker. A kill at any moment leaves everything consistent."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def test_the_key_is_rotated_twice_and_its_files_are_the_owner_s_alone(sett
                 assert not any(secret in record for secret in secrets)
 
 
-async def test_whoever_is_killed_before_or_behind_the_command_leaves_one_rotation(
+async def test_a_kill_before_or_after_the_command_leaves_one_rotation(
     settings, worker, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(rotating, "DECIDED_SECONDS_MAX", 1.0)
@@ -119,6 +119,6 @@ async def test_whoever_is_killed_before_or_behind_the_command_leaves_one_rotatio
     assert await successors_of(settings) == {rotated["old_key"]: rotated["new_key"]}
 
 
-async def test_a_kafka_that_is_not_there_is_said(settings, tmp_path):
+async def test_a_missing_kafka_is_reported(settings, tmp_path):
     with pytest.raises(WorldError, match=r"did not answer|does not answer"):
         await rotating.rotate(settings.changed(kafka_bootstrap="127.0.0.1:1"), None, 1, lambda _: None)

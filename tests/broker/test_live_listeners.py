@@ -1,4 +1,4 @@
-"""Live listeners of a real report worker: killed and back again, five hundred at a time, and one that never reads."""
+"""Live listeners of a real report worker: killed and restarted, five hundred at a time, and one that never reads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def node(kafka_bootstrap, crunch_id, tmp_path):
 
 
 def hear(node, last_id=None, until=lambda messages: messages[-1][0] == "beat"):
-    """What a listener is told, up to where `until` holds: [(event, data, id)]."""
+    """The messages to a listener, until `until` holds: [(event, data, id)]."""
     messages = []
     headers = {"Last-Event-ID": last_id} if last_id else {}
     with (
@@ -46,7 +46,7 @@ def hear(node, last_id=None, until=lambda messages: messages[-1][0] == "beat"):
     raise AssertionError(f"the stream ended early: {[event for event, _, _ in messages]}")
 
 
-def test_an_id_outlives_kill_9_and_nothing_is_missed_or_told_twice(node):
+def test_an_id_survives_kill_9_and_nothing_is_missed_or_sent_twice(node):
     first = hear(node)
     checkpoint = next(data for event, data, _ in first if event == "checkpoint")
     assert checkpoint["status"] == "CLAIMABLE" or checkpoint["status"] == "PAID"
@@ -77,7 +77,7 @@ def resident_mb(pid: int) -> float:
 
 
 class Ear(asyncio.Protocol):
-    """One raw connection, and the end of what came on it."""
+    """One raw connection, and the end of what it received."""
 
     def __init__(self, request: bytes) -> None:
         self.request, self.heard, self.ended = request, b"", False
@@ -94,7 +94,7 @@ class Ear(asyncio.Protocol):
 
 
 @pytest.mark.slow
-async def test_five_hundred_hear_a_score_and_the_board_is_served_meanwhile(node):
+async def test_five_hundred_listeners_get_a_score_and_the_board_is_served_meanwhile(node):
     request = f"GET /reports/live HTTP/1.1\r\nHost: {node.url[7:]}\r\n\r\n".encode()
     host, port = node.settings.api_host, node.settings.api_port
     before = resident_mb(node.process.pid)

@@ -18,7 +18,7 @@ from coordinator.streams.topology import TOPICS, topic_name
 pytestmark = pytest.mark.broker
 
 
-async def test_the_topics_are_archived_as_they_stand_on_the_broker(kafka_bootstrap, crunch_id, tmp_path):
+async def test_the_topics_are_archived_as_they_are_on_the_broker(kafka_bootstrap, crunch_id, tmp_path):
     log = paid_log()
     await make_topics(kafka_bootstrap, crunch_id)
     producer = make_producer(kafka_bootstrap)

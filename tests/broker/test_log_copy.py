@@ -76,7 +76,7 @@ async def restored(bootstrap, crunch_id, copy, store=None, **options):
     return await read_backup(bootstrap, crunch_id, io.BytesIO(copy), silent, store or Shelf(), **options)
 
 
-async def test_a_restored_log_is_the_same_bytes_at_the_same_offsets(kafka_bootstrap, crunch_id):
+async def test_a_restored_log_has_the_same_bytes_at_the_same_offsets(kafka_bootstrap, crunch_id):
     await filled(kafka_bootstrap, crunch_id)
     copy, tail = await backup_of(kafka_bootstrap, crunch_id)
     store = Shelf()
@@ -96,7 +96,7 @@ async def test_a_restored_log_is_the_same_bytes_at_the_same_offsets(kafka_bootst
     }
 
 
-async def test_one_lost_topic_comes_back_from_a_copy_beside_those_that_stayed(kafka_bootstrap, crunch_id):
+async def test_a_lost_topic_is_restored_from_a_copy_beside_the_existing_ones(kafka_bootstrap, crunch_id):
     await filled(kafka_bootstrap, crunch_id)
     copy, _ = await backup_of(kafka_bootstrap, crunch_id)
     was = await contents(kafka_bootstrap, crunch_id)
@@ -108,7 +108,7 @@ async def test_one_lost_topic_comes_back_from_a_copy_beside_those_that_stayed(ka
     assert await create_topics(kafka_bootstrap, crunch_id) == f"of-{crunch_id}"
 
 
-async def test_what_cannot_be_restored_is_refused(kafka_bootstrap, crunch_id):
+async def test_an_impossible_restore_is_refused(kafka_bootstrap, crunch_id):
     await filled(kafka_bootstrap, crunch_id)
     copy, _ = await backup_of(kafka_bootstrap, crunch_id)
     await create_topics(kafka_bootstrap, f"{crunch_id}-f")
@@ -128,7 +128,7 @@ async def test_what_cannot_be_restored_is_refused(kafka_bootstrap, crunch_id):
         await restored(kafka_bootstrap, f"{crunch_id}-e", altered, other_crunch=True)
 
 
-async def test_nothing_is_restored_under_workers_that_run(kafka_bootstrap, crunch_id):
+async def test_nothing_is_restored_while_workers_run(kafka_bootstrap, crunch_id):
     await filled(kafka_bootstrap, crunch_id)
     copy, _ = await backup_of(kafka_bootstrap, crunch_id)
     was = await contents(kafka_bootstrap, crunch_id)
@@ -146,7 +146,7 @@ async def test_nothing_is_restored_under_workers_that_run(kafka_bootstrap, crunc
     assert await contents(kafka_bootstrap, crunch_id) == was
 
 
-def test_ends_are_taken_of_a_topic_before_those_that_it_was_made_of():
+def test_the_end_of_a_topic_is_read_before_those_of_its_sources():
     order = {topic: at for at, topic in enumerate(DOWNSTREAM_FIRST)}
     assert set(order) == set(TOPICS)
     wrong = [

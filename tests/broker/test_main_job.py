@@ -1,4 +1,4 @@
-"""The main job, end to end: candles in, every score and every share computed a second time by other code."""
+"""The main job, end to end: candles in, and every score and every share computed a second time by other code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MODELS = len(read_models(example_models()))
 
 
 @pytest.mark.parametrize(("hours", "period_hours"), [(2, 1), pytest.param(72, 6, marks=pytest.mark.slow)])
-async def test_every_score_and_every_share_is_what_the_file_says(
+async def test_every_score_and_every_share_follows_from_the_file(
     kafka_bootstrap: str, crunch_id: str, tmp_path: Path, hours: int, period_hours: int
 ):
     period_seconds = period_hours * 3_600

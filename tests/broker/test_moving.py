@@ -1,4 +1,4 @@
-"""A node that moves, as its operator does it: exported while it runs and at rest, imported, and up again."""
+"""A node is moved as its operator does it: exported while it runs and at rest, imported, and started again."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def assert_no_secret(path):
 
 
 @pytest.mark.slow  # two nodes, and eight commands that each start and stop a Kafka
-def test_a_node_moves_and_goes_on_where_it_was(tmp_path):
+def test_a_moved_node_continues_where_it_was(tmp_path):
     candles = candle_file(tmp_path)
     node = up(tmp_path, "--candles", candles, "--speed", SPEED)
     try:

@@ -1,4 +1,4 @@
-"""A process watches its own log on a real Kafka: what would delete facts is found while they are still there."""
+"""A process watches its own log on a real Kafka: a setting that would delete facts is found while they still exist."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def set_by_somebody(bootstrap, name, **settings):
         await admin.close()
 
 
-async def test_a_setting_that_would_delete_the_past_of_a_running_node_stops_it_and_can_be_put_back(
+async def test_a_setting_that_would_delete_the_past_stops_a_running_node_and_can_be_reset(
     kafka_bootstrap, crunch_id, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(own_log, "LOOK_SECONDS", 0.05)

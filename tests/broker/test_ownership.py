@@ -31,14 +31,14 @@ STAGES = ("scores", "snapshots", "checkpoints")
 
 
 def scores_of(chunk: dict[str, list[bytes]]) -> int:
-    """How many decisions the score stage makes of a first chunk."""
+    """The number of the score stage's decisions on a first chunk."""
     scores = TopicLog("scores")
     pour(ScoreStage(fixed_shelf()), scores, chunk)
     return scores.seq
 
 
 async def test_a_failed_send_costs_a_claim_and_nothing_else(kafka_bootstrap, crunch_id, tmp_path):
-    """The score stage's very last send fails, so no later record wakes it; the checkpoint stage's was delivered."""
+    """The score stage's very last send fails, so no later record wakes it. The checkpoint stage's send was delivered."""
     log, commands = fixed_log(crunch_id, 120), make_commands(crunch_id)
     live = len(log.expected["scores"]) - scores_of(log.chunk(0))
     async with board(kafka_bootstrap, crunch_id, tmp_path) as field:
@@ -63,7 +63,7 @@ async def test_a_failed_send_costs_a_claim_and_nothing_else(kafka_bootstrap, cru
         assert [await score.stop(), await checkpoint.stop()] == [0, 0]
 
 
-async def test_an_owner_stopped_in_mid_decision_comes_back_to_a_closed_gate(
+async def test_an_owner_paused_in_the_middle_of_a_decision_comes_back_to_a_closed_gate(
     kafka_bootstrap, crunch_id, tmp_path
 ):
     log = fixed_log(crunch_id, 180)
@@ -97,8 +97,8 @@ async def test_an_owner_stopped_in_mid_decision_comes_back_to_a_closed_gate(
         assert [await zombie.stop(), await standby.stop()] == [0, 0]
 
 
-async def test_a_worker_ends_when_told_though_its_group_cannot_settle(kafka_bootstrap, crunch_id, tmp_path):
-    """A member that stands still holds up the group for its session, and with it the farewell of every other."""
+async def test_a_worker_ends_when_told_although_its_group_cannot_settle(kafka_bootstrap, crunch_id, tmp_path):
+    """A paused member blocks the group for its session, and with it the leaving of every other member."""
     session = {"SESSION_TIMEOUT_SECONDS": "600", "HEARTBEAT_SECONDS": "1"}
     async with board(kafka_bootstrap, crunch_id, tmp_path) as field:
         still = field.start("score", **session)
@@ -156,7 +156,9 @@ async def test_of_two_claimants_of_one_epoch_exactly_one_owns(kafka_bootstrap, c
 
 @pytest.mark.parametrize("rebalances", [6, pytest.param(20, marks=pytest.mark.slow)])
 async def test_rebalances_change_owners_and_nothing_else(kafka_bootstrap, crunch_id, tmp_path, rebalances):
-    """Six are three changes of owner: to the other, back, and to the other again. Twenty are more of the same."""
+    """Six rebalances are three changes of owner: to the other, back, and to the other again. Twenty are more of the
+    same.
+    """
     log = fixed_log(crunch_id)
     async with board(kafka_bootstrap, crunch_id, tmp_path) as field:
         await field.feed(log)
@@ -194,7 +196,7 @@ async def test_rebalances_change_owners_and_nothing_else(kafka_bootstrap, crunch
 
 
 async def progress(field, log):
-    """The next chunk of the log makes decisions."""
+    """The next chunk of the log leads to decisions."""
     before = len(await field.events("scores"))
     assert await field.feed(log) or field.next_chunk == len(log.cuts)
     deadline = time.monotonic() + LIMIT_SECONDS
@@ -205,8 +207,8 @@ async def progress(field, log):
         await asyncio.sleep(0.05)
 
 
-async def test_a_round_that_is_larger_than_a_record_goes_through(kafka_bootstrap, crunch_id):
-    """13 MB in one decision, more than a record may hold, behind a small one and before another."""
+async def test_a_round_that_is_larger_than_a_record_is_decided(kafka_bootstrap, crunch_id):
+    """13 MB in one decision, more than a record may contain, after a small one and before another."""
     await create_topics(kafka_bootstrap, crunch_id)
     io = KafkaLog(kafka_bootstrap, crunch_id)
     note = {"note": "".join(random.Random(7).choices("abcdefghijklmnopqrstuvwxyz", k=65_000))}
@@ -226,7 +228,7 @@ async def test_a_round_that_is_larger_than_a_record_goes_through(kafka_bootstrap
     assert [len(decision.events) for decision in decisions] == [1, len(events_of_round), 1]
 
 
-async def test_a_new_owner_begins_at_the_state_that_the_one_before_recorded(
+async def test_a_new_owner_begins_at_the_state_that_the_previous_one_recorded(
     kafka_bootstrap, crunch_id, monkeypatch
 ):
     monkeypatch.setattr(recorded_state, "EVERY_BYTES_MIN", 3000)

@@ -1,4 +1,4 @@
-"""Records that no stage should meet: skipped alike, set aside, or reason to stop and say so."""
+"""Records that no stage should meet: skipped by all alike, made dead letters, or a reason to stop and report it."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def dead_letters(field: Board) -> list[DeadLettered]:
     return [decode_event(record) for record in field.raw["dead-letters"][1:]]  # behind the birth
 
 
-async def test_garbage_among_the_commands_is_set_aside_and_the_worker_goes_on(
+async def test_garbage_among_the_commands_becomes_dead_letters_and_the_worker_continues(
     kafka_bootstrap, crunch_id, tmp_path
 ):
     commands = make_commands(crunch_id)
@@ -119,7 +119,7 @@ async def test_garbage_among_the_commands_is_set_aside_and_the_worker_goes_on(
         assert "then send it again" in (await dead_letters(field))[-1].data.reason
 
 
-async def test_a_topic_made_anew_stops_the_stage_that_needs_its_past(kafka_bootstrap, crunch_id, tmp_path):
+async def test_a_recreated_topic_stops_the_stage_that_needs_its_past(kafka_bootstrap, crunch_id, tmp_path):
     log = fixed_log(crunch_id, 90)
     async with board(kafka_bootstrap, crunch_id, tmp_path) as field:
         await field.feed_all(log)

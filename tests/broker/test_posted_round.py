@@ -36,10 +36,10 @@ FEATURES = {
 }
 TARGET = dict(zip(ROWS, [0.5, 0.25, 1.0, 0.0, 0.75, 0.6], strict=True))
 SAID = dict(zip(ROWS, [0.5123, 0.2123, 0.9123, 0.0123, 0.8123, 0.7123], strict=True))
-"""What the participant without a hosted model hands in: the order of what came."""
+"""The answers of the participant without a hosted model: the order of arrival."""
 STAKES = {"201": "100", "202": "40", "203": "25", "900": "10"}
 OPEN_SECONDS = 3600
-"""It is closed by hand, once everybody has answered."""
+"""A question that is closed by hand after everybody has answered."""
 MODEL_OF = {"201": "cheap_and_good", "202": "first_feature", "203": "mean_of_features"}
 
 
@@ -69,7 +69,7 @@ class Node:
         return self.log.read_text()[-3000:]
 
     def get(self, path: str) -> Any:
-        """None while the API does not answer, or not with that."""
+        """None while the API does not answer, or not with that status."""
         try:
             answer = httpx.get(self.url + path, timeout=LIMIT_SECONDS, verify=NO_CERTIFICATES)
         except httpx.TransportError:

@@ -1,4 +1,4 @@
-"""A small HTTP server on a real socket that speaks JSON-RPC as a test tells it, well or badly."""
+"""A small HTTP server on a real socket that speaks JSON-RPC as a test tells it, correctly or not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Answer = Callable[[dict[str, Any]], "bytes | tuple[Any, ...] | float | None"]
 
 
 class RpcServer:
-    """`calls` are the requests so far; `answers` are taken one by one, the last one stays."""
+    """`calls` are the requests so far. `answers` are taken one by one, and the last one is repeated."""
 
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []

@@ -33,7 +33,7 @@ from coordinator.streams.settings import Settings
 PERIOD = 6 * HOUR
 FINAL_SECONDS = 20.0
 LANDS_WITHIN = 30.0
-"""Seconds after which a transaction that was sent and has not landed never will."""
+"""Seconds after which a sent transaction that has not landed never will."""
 
 
 class Crashes:
@@ -58,7 +58,7 @@ def run(coroutine):
 
 
 class View:
-    """What a reader of `checkpoints` has folded: the real rules of counting and of the lifecycle."""
+    """The state of a reader of `checkpoints`, by the real rules of counting and of the lifecycle."""
 
     def __init__(self, log: MemoryLog) -> None:
         self.log, self.counter, self.settlements = log, Counter("checkpoints"), Settlements()
@@ -146,7 +146,7 @@ class World:
         self.chain.send(tx_hash, PUBKEY, the_id, fails=fails)
 
     def send(self, tx_hash: str, the_id: str, fails: bool) -> None:
-        """Send a signed transaction: it lands now, later or never, and the sender may not hear of it."""
+        """Sends a signed transaction: it lands now, later or never, and the sender may not get the answer."""
         self.crashes.maybe()
         fate = self.rng.random() if self.faults else 1.0
         if fate < 0.15:  # never lands, and nobody says so
@@ -188,7 +188,7 @@ class World:
         run(self.port().send(event))
 
     def check_offers(self) -> None:
-        """No checkpoint came back to PENDING by a look at a chain that held another settlement of it."""
+        """Checks that no checkpoint returned to PENDING by a look at a chain that had another settlement of it."""
         for the_id, at in self.view.offered_again:
             under_way = [
                 tx_hash
@@ -202,7 +202,7 @@ class World:
     # --- processes -----------------------------------------------------------------------------------
 
     def stage_step(self) -> None:
-        """The stage's owner takes one record, or is started; it is killed after some sends."""
+        """The stage's owner reads one record, or is started. It is killed after some sends."""
         try:
             if self.owner is None:
                 sends = self.rng.randint(1, 12) if self.crashes.share else None
@@ -219,7 +219,7 @@ class World:
             self.crashes.count += 1
 
     def resume(self, owner: Owner) -> None:
-        """As the tenure does: all that is decided is folded first, of both sources."""
+        """As the tenure does: everything decided is folded first, from both sources."""
         for source in owner.stage.drivers:
             reader = owner.readers[source]
             while not reader.at_end and reader.counter.next_offset <= owner.stage.upto[source][0]:
@@ -229,7 +229,7 @@ class World:
         owner.pump()
 
     def watch(self) -> None:
-        """One look of the chain watch; its own state of the node may be behind."""
+        """One look of the chain watch. Its own state of the node may be behind."""
         if self.watcher is None:
             projector = SimpleNamespace(
                 settings=Settings(settle_rehearsals=True), caught_up=lambda: True,
@@ -255,7 +255,7 @@ class World:
             raise WorldError("no answer") from error
 
     def operate(self) -> None:
-        """The operator looks at one checkpoint that can be settled, and does the next thing."""
+        """The operator looks at one checkpoint that can be settled, and takes the next step."""
         rows = [row for row in self.view.newest() if row.status != "PAID"]
         if not rows:
             return
@@ -286,7 +286,7 @@ class World:
         return tx_hash
 
     def tool(self, row) -> None:
-        """Record the hash here, then send what is recorded here: whatever dies between, it is one transaction."""
+        """Records the hash here, then sends what is recorded here: whatever dies in between, it is one transaction."""
         the_id = row.checkpoint.checkpoint_id
         if row.status == "PENDING":
             tx_hash = self.sign(the_id)
@@ -296,7 +296,7 @@ class World:
             self.send(row.tx_hash, the_id, self.signed[row.tx_hash][1])
 
     def web(self, row) -> None:
-        """Send, then confirm; a new attempt only by a look that is later than the last one could land."""
+        """Sends, then confirms. A new attempt follows only after a look later than the last one could land."""
         the_id = row.checkpoint.checkpoint_id
         if row.status == "SUBMITTED" and not self.signed[row.tx_hash][1] and self.rng.random() < 0.5:
             self.command(
@@ -333,7 +333,7 @@ class World:
     # --- time ----------------------------------------------------------------------------------------
 
     def step(self) -> None:
-        """One random thing."""
+        """Does one random thing."""
         self.land()
         self.now += self.rng.uniform(0, 4)
         what = self.rng.random()
@@ -349,7 +349,7 @@ class World:
             self.close_a_period()
 
     def settle(self, steps_max: int = 3000) -> bool:
-        """No faults and no crashes any more: true when every checkpoint came to PAID."""
+        """No more faults and crashes: true when every checkpoint is PAID."""
         self.crashes.share, self.faults = 0.0, False
         if self.owner is not None:
             self.owner.budget.left = None

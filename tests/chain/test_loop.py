@@ -31,7 +31,7 @@ FAILED = FINAL | {"err": {"InstructionError": [0, {"Custom": 6001}]}}
 
 @pytest.fixture
 def scene(tmp_path):
-    """A log with one offered checkpoint folded, and a port that keeps what is sent."""
+    """A log with one offered checkpoint, folded, and a port that stores what is sent."""
     log, sent = a_log(), []
     read = open_read_models(tmp_path, "cluster", log.crunch_id)
     projector = Projector(Settings(data_dir=tmp_path, settle_rehearsals=True), read)
@@ -60,7 +60,7 @@ def submit(scene):
     fold_into(scene.projector.folder, scene.log)
 
 
-async def test_over_the_wire_a_final_failure_is_taken_back_and_shown(scene):
+async def test_a_final_failure_is_taken_back_and_shown_over_the_wire(scene):
     submit(scene)
     async with rpc_server(result({"value": [FAILED]}), result([])) as server:
         watch = loop(scene, SolanaChain(server.url))
@@ -86,7 +86,7 @@ async def test_over_the_wire_a_final_failure_is_taken_back_and_shown(scene):
 FAILED_TEXT = '{"InstructionError":[0,{"Custom":6001}]}'
 
 
-async def test_a_final_success_moves_nothing_until_the_operator_says_what_it_means(scene):
+async def test_a_final_success_changes_nothing_until_the_operator_declares_its_meaning(scene):
     submit(scene)
     async with rpc_server(result({"value": [FINAL]}), result([])) as server:
         watch = loop(scene, SolanaChain(server.url))
@@ -96,7 +96,7 @@ async def test_a_final_success_moves_nothing_until_the_operator_says_what_it_mea
     assert watch.checked_at == scene.clock.now
 
 
-async def test_a_chain_that_does_not_answer_gives_an_alert_and_no_command(scene):
+async def test_a_chain_that_does_not_answer_causes_an_alert_and_no_command(scene):
     submit(scene)
     async with rpc_server(error(-32602, "no")) as server:
         watch = loop(scene, SolanaChain(server.url))
@@ -110,7 +110,7 @@ async def test_a_chain_that_does_not_answer_gives_an_alert_and_no_command(scene)
     assert "secret-key" not in alert.text
 
 
-async def test_a_wish_is_sent_once_and_again_after_a_minute(scene):
+async def test_a_command_is_sent_once_and_again_after_a_minute(scene):
     chain = FakeChain(lambda: scene.clock.now / 1000)
     chain.send(TX_HASH, PUBKEY, scene.the_id)
     watch = loop(scene, chain)
@@ -123,14 +123,14 @@ async def test_a_wish_is_sent_once_and_again_after_a_minute(scene):
     assert scene.sent[0].id == scene.sent[1].id
 
 
-async def test_nothing_is_looked_at_before_the_log_is_folded(scene):
+async def test_the_chain_is_not_queried_before_the_log_is_folded(scene):
     scene.projector._ends["checkpoints"] = 10**6
     watch = loop(scene, FakeChain(lambda: 0.0))
     await watch.look()
     assert (watch.looks, watch.checked_at) == (0, None)
 
 
-def test_the_fake_chain_outlives_its_process(tmp_path):
+def test_the_fake_chain_survives_its_process(tmp_path):
     path = tmp_path / "chain.json"
     FakeChain(lambda: 1.0, path=path).send(TX_HASH, PUBKEY, "ckp_1")
     again = FakeChain(lambda: 2.0, path=path)
@@ -158,9 +158,7 @@ def test_a_wrong_webhook_stops_the_start(scene):
         make_monitor(scene.projector, scene.port)
 
 
-async def test_a_settlement_that_the_chain_shows_is_bound_to_who_was_paid_before_it_is_confirmed(
-    scene, tmp_path
-):
+async def test_the_payees_of_a_settlement_on_the_chain_are_bound_before_it_is_confirmed(scene, tmp_path):
     wallets = tmp_path / "wallets.csv"
     wallets.write_text(f"model_id,wallet\nm2,{PUBKEY}\n")
     scene.projector.settings = Settings(data_dir=tmp_path, wallets_file=str(wallets))
@@ -173,7 +171,7 @@ async def test_a_settlement_that_the_chain_shows_is_bound_to_who_was_paid_before
     assert isinstance(confirmed, ConfirmCheckpoint)
 
 
-async def test_a_wrong_file_of_wallets_does_not_hide_what_the_chain_shows(scene, tmp_path):
+async def test_a_wrong_file_of_wallets_does_not_hide_the_state_of_the_chain(scene, tmp_path):
     (tmp_path / "wallets.csv").write_text("model_id,wallet\nm2,paypal\n")
     scene.projector.settings = Settings(data_dir=tmp_path, wallets_file=str(tmp_path / "wallets.csv"))
     chain = FakeChain(lambda: scene.clock.now / 1000)

@@ -1,4 +1,6 @@
-"""Thousands of random crashes between a checkpoint's opening and its payment: one settlement each, and none forgotten."""
+"""Thousands of random crashes between the opening and the payment of checkpoints: each is settled once, and none is
+forgotten.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ def live_settlements(world):
 
 
 @pytest.mark.parametrize("many", [2_000, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_thousands_of_random_crashes_never_give_two_settlements_and_forget_none(many):
+def test_thousands_of_random_crashes_never_cause_two_settlements_and_forget_none(many):
     crashes = worlds = failed = offered = 0
     while crashes < many:
         world = World(worlds, crash_share=0.12)
@@ -49,7 +51,7 @@ def test_without_a_crash_or_a_fault_every_checkpoint_is_paid_at_once(seed):
     assert set(live_settlements(world).values()) == {1}
 
 
-def test_the_world_sees_a_second_settlement_where_there_is_one():
+def test_the_world_notices_a_second_settlement():
     world = World(0, crash_share=0.0)
     world.accept(transaction_hash("1"), "ckp", fails=False)
     world.accept(transaction_hash("2"), "ckp", fails=True)
@@ -58,7 +60,7 @@ def test_the_world_sees_a_second_settlement_where_there_is_one():
 
 
 def test_an_operator_who_does_not_wait_for_a_look_at_the_chain_does_settle_twice():
-    """What the rule is for: with it left out the same world finds a second settlement."""
+    """This is the purpose of the rule: without it the same world finds a second settlement."""
 
     def impatient() -> None:
         for seed in range(1, 300, 3):  # web

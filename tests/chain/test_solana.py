@@ -1,4 +1,4 @@
-"""The Solana adapter against a real HTTP server: what nodes answer, nulls, errors, slowness, garbage."""
+"""The Solana adapter against a real HTTP server: regular answers, nulls, errors, slowness, garbage."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def listed(*answers, since=0):
         (status(status={"Ok": None}, unheard_of=1), TxState.FINALIZED),
     ],
 )
-async def test_what_a_node_says_of_a_transaction(value, state):
+async def test_the_answers_of_a_node_about_a_transaction_are_read(value, state):
     state_of, server = await ask(statuses(value))
     assert state_of["a"].state is state
     assert server.calls[0]["method"] == "getSignatureStatuses"
@@ -69,7 +69,7 @@ async def test_what_a_node_says_of_a_transaction(value, state):
         assert "6001" in state_of["a"].error
 
 
-async def test_many_hashes_are_asked_in_bounded_calls_and_each_gets_its_own_answer():
+async def test_many_hashes_are_requested_in_bounded_calls_and_each_gets_its_own_answer():
     hashes = [f"h{n}" for n in range(SIGNATURES_PER_CALL + 1)]
     state_of, server = await ask(
         statuses(*[None] * SIGNATURES_PER_CALL), statuses(status()), hashes=[*hashes, "h0"]
@@ -88,13 +88,13 @@ async def test_many_hashes_are_asked_in_bounded_calls_and_each_gets_its_own_answ
         lambda _call: None,  # hangs up
     ],
 )
-async def test_what_passes_is_asked_again(passing):
+async def test_a_temporary_error_is_retried(passing):
     state_of, server = await ask(passing, statuses(status()))
     assert state_of["a"].state is TxState.FINALIZED
     assert len(server.calls) == 2
 
 
-async def test_a_call_without_an_answer_in_time_is_made_again():
+async def test_a_call_without_an_answer_in_time_is_repeated():
     state_of, server = await ask(lambda _call: 5.0, statuses(status()), seconds=0.2, attempts=100)
     assert state_of["a"].state is TxState.FINALIZED
     assert len(server.calls) >= 2
@@ -125,7 +125,7 @@ async def test_a_call_without_an_answer_in_time_is_made_again():
         (lambda _call: (200, b"no gzip at all", "Content-Encoding: gzip"), 3),
     ],
 )
-async def test_what_is_no_answer_is_an_error_and_never_a_status(broken, tries):
+async def test_an_invalid_answer_is_an_error_and_never_a_status(broken, tries):
     with pytest.raises(WorldError) as raised:
         _, server = await ask(broken)
     assert "secret-key" not in str(raised.value)
@@ -138,7 +138,7 @@ async def test_what_is_no_answer_is_an_error_and_never_a_status(broken, tries):
         assert set(server.paths) == {"/secret-key"}
 
 
-async def test_a_server_that_drips_is_bounded_by_the_whole_call():
+async def test_a_server_that_answers_byte_by_byte_is_bounded_by_the_limit_of_the_whole_call():
     with pytest.raises(WorldError, match="no answer within"):
         await ask(lambda _call: 5.0, seconds=0.1, attempts=2)
 
@@ -157,7 +157,7 @@ async def test_transactions_that_touched_the_crunch_are_listed_and_attributed_to
     assert server.calls[0]["params"] == ["crunch", {"limit": PAGE, "commitment": "confirmed"}]
 
 
-async def test_a_long_list_is_read_page_by_page_and_one_without_an_end_is_an_error():
+async def test_a_long_list_is_read_page_by_page_and_an_endless_one_is_an_error():
     full = [signature(f"s{n}") for n in range(PAGE)]
     transactions, server = await listed(result(full), result([signature("last")]))
     assert len(transactions) == PAGE + 1
@@ -167,6 +167,6 @@ async def test_a_long_list_is_read_page_by_page_and_one_without_an_end_is_an_err
 
 
 @pytest.mark.parametrize("url", ["", "ftp://x", "localhost:8899", "file:///etc/passwd", "http://"])
-def test_a_url_that_is_none_is_refused_without_being_repeated(url):
+def test_an_invalid_url_is_refused_without_being_repeated(url):
     with pytest.raises(OperatorError, match="SOLANA_RPC_URL"):
         SolanaChain(url)

@@ -1,4 +1,6 @@
-"""What a look at the chain means: every status here against what the chain says, and what must never be said."""
+"""The meaning of a look at the chain: every status here against the state of the chain, and commands that must never be
+sent.
+"""
 
 from __future__ import annotations
 
@@ -35,12 +37,12 @@ def concerns(verdict):
 
 @pytest.mark.parametrize("tx", [TxState.UNKNOWN, TxState.SEEN])
 @pytest.mark.parametrize("status", ["PENDING", "SUBMITTED", "CLAIMABLE", "WITHHELD"])
-def test_what_the_chain_does_not_finally_say_changes_nothing(status, tx):
+def test_a_state_that_is_not_final_changes_nothing(status, tx):
     verdict = look(ours(status), tx=tx)
     assert (verdict.wishes, verdict.concerns) == ([], [])
 
 
-def test_a_final_transaction_alone_claims_nothing_unless_the_operator_says_what_it_means():
+def test_a_final_transaction_alone_claims_nothing_unless_the_operator_declares_its_meaning():
     assert wishes(look(ours("SUBMITTED"), tx=TxState.FINALIZED)) == []
     verdict = look(ours("SUBMITTED"), tx=TxState.FINALIZED, finalized_is_claimable=True)
     assert wishes(verdict) == [("advance", "CLAIMABLE", "")]
@@ -61,7 +63,7 @@ def test_later_states_are_those_of_the_checkpoint_on_chain(status, state, expect
     assert wishes(look(ours(status), chain(state=state), tx=TxState.FINALIZED)) == expected
 
 
-def test_another_checkpoints_state_moves_nothing():
+def test_another_checkpoints_state_changes_nothing():
     assert wishes(look(ours("SUBMITTED"), chain(B, ChainState.PAID, "c2"), tx=TxState.FINALIZED)) == []
 
 
@@ -75,19 +77,19 @@ def test_a_finally_failed_transaction_is_taken_back():
     assert wishes(look(ours("SUBMITTED"), tx=TxState.FAILED)) == [("fail", A, "")]
 
 
-def test_a_failed_one_beside_a_live_one_is_replaced_and_never_offered_between():
+def test_a_failed_transaction_beside_a_live_one_is_replaced_and_never_offered_in_between():
     verdict = look(ours("SUBMITTED"), chain(A, ChainState.FAILED), chain(B), tx=TxState.FAILED)
     assert wishes(verdict) == [("fail", A, B)]
 
 
-def test_a_failed_one_stays_where_it_is_while_an_unknown_transaction_may_settle_it():
+def test_a_failed_transaction_stays_while_an_unknown_one_may_settle_the_checkpoint():
     verdict = look(ours("SUBMITTED"), chain(C, checkpoint_id=""), tx=TxState.FAILED)
     assert (wishes(verdict), concerns(verdict)) == ([], ["maybe_settled"])
     told = look(ours("SUBMITTED"), chain(C, checkpoint_id=""), tx=TxState.FAILED, known_hashes=[C])
     assert wishes(told) == [("fail", A, "")]
 
 
-def test_an_unknown_transaction_over_an_offered_checkpoint_is_a_concern_not_a_confirm():
+def test_an_unknown_transaction_over_an_offered_checkpoint_is_a_concern_and_no_confirm():
     verdict = look(ours("PENDING"), chain(C, checkpoint_id=""))
     assert (wishes(verdict), concerns(verdict)) == ([], ["maybe_settled"])
 
@@ -100,12 +102,12 @@ def test_an_unknown_transaction_over_an_offered_checkpoint_is_a_concern_not_a_co
         (ours("CLAIMABLE"), [], TxState.FAILED, "claimable_but_failed"),
     ],
 )
-def test_what_no_command_can_mend_is_said(row, on_chain, tx, name):
+def test_a_state_that_no_command_can_repair_is_reported(row, on_chain, tx, name):
     verdict = look(row, *on_chain, tx=tx)
     assert (wishes(verdict), concerns(verdict)) == ([], [name])
 
 
-def test_a_wish_is_a_command_whose_id_is_its_content():
+def test_a_command_has_an_id_made_from_its_content():
     wish = look(ours("SUBMITTED"), chain(B), tx=TxState.FAILED).wishes[0]
     command = wish.command(5)
     assert isinstance(command, FailCheckpointSubmission)

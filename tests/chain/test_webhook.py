@@ -1,4 +1,6 @@
-"""Alerts are told once, again after hours, and when they are over; posts are bounded, retried, signed, and leak nothing."""
+"""Alerts are sent once, again after hours, and when they end. Posts are bounded, retried, signed, and contain no
+secret.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ def told(notices):
     return [(notice.state, notice.name) for notice in notices]
 
 
-def test_an_alert_is_told_when_it_begins_again_after_six_hours_and_when_it_is_over():
+def test_an_alert_is_sent_when_it_begins_again_after_six_hours_and_when_it_ends():
     alerts = Alerts("btc-up")
     assert told(alerts.update([BROKEN], 0)) == [("firing", "rewards")]
     assert told(alerts.update([Alert("invariant", "rewards", "another text")], HOUR)) == []
@@ -90,7 +92,7 @@ async def test_without_a_secret_nothing_is_signed():
     assert not any(name.startswith("webhook-") for name in server.headers[0])
 
 
-async def test_what_fails_is_tried_again_then_counted_and_the_next_one_still_goes():
+async def test_a_failed_post_is_retried_then_counted_and_the_next_one_is_still_sent():
     first, second = Alerts("btc-up").update([BROKEN, Alert("lag", "report", "behind")], 0)
     with structlog.testing.capture_logs() as logs:
         async with rpc_server(
@@ -104,7 +106,7 @@ async def test_what_fails_is_tried_again_then_counted_and_the_next_one_still_goe
     assert any(line["event"] == "webhook_failed" for line in logs)
 
 
-def test_too_many_waiting_are_dropped_and_said():
+def test_excess_waiting_alerts_are_dropped_and_reported():
     hook = Webhook("http://127.0.0.1:1/x", wall_ms=wall_ms)
     (notice,) = Alerts("btc-up").update([BROKEN], 0)
     for _ in range(WAITING_MAX + 3):
@@ -117,12 +119,12 @@ def test_too_many_waiting_are_dropped_and_said():
     ["", "ftp://a/b", "file:///etc/passwd", "hooks.example", "http://169.254.169.254/latest", "http://[fe80::1]/",
      "http://[::ffff:169.254.169.254]/"],
 )  # fmt: skip
-def test_a_url_that_must_not_be_posted_to_is_refused(url):
+def test_a_forbidden_url_is_refused(url):
     with pytest.raises(OperatorError, match="WEBHOOK_URL"):
         Webhook(url, wall_ms=wall_ms)
 
 
-async def test_a_name_that_leads_to_a_link_local_address_is_not_posted_to(monkeypatch):
+async def test_a_name_that_resolves_to_a_link_local_address_is_not_posted_to(monkeypatch):
     async with rpc_server(ok) as server:
         hook = Webhook(server.url.replace("127.0.0.1", "localhost"), wall_ms=wall_ms, attempts=1)
         loop = asyncio.get_running_loop()
@@ -141,8 +143,8 @@ async def test_a_name_that_leads_to_a_link_local_address_is_not_posted_to(monkey
         assert server.calls == []
 
 
-async def test_discord_reads_content_and_slack_text_and_what_does_not_arrive_is_said():
-    """Discord answers 400 to a post without `content`: alerts went nowhere, and nothing said so."""
+async def test_discord_reads_content_and_slack_text_and_a_failed_delivery_is_reported():
+    """Discord answers 400 to a post without `content`: alerts were lost without a report."""
     (notice,) = Alerts("btc-up").update([BROKEN], 5)
 
     def discord(call):
@@ -156,7 +158,7 @@ async def test_discord_reads_content_and_slack_text_and_what_does_not_arrive_is_
     assert body["text"] == "they do not sum"
 
 
-async def test_a_failure_of_delivery_is_kept_until_a_post_arrives():
+async def test_a_failed_delivery_is_shown_until_a_post_arrives():
     first, second = Alerts("btc-up").update([BROKEN, Alert("lag", "report", "behind")], 0)
     async with rpc_server(lambda _: (400, b"")) as server:
         hook = await deliver(server, first, attempts=1)

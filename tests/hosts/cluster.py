@@ -43,17 +43,17 @@ TOPIC_OF_WORKER = {"feed": "feeds", "predict": "predictions", "score": "scores",
 TAKEOVER_SECONDS_MAX = 15.0
 """The promise: half again as long as SESSION_TIMEOUT_SECONDS is unless it is set."""
 REPLAY_HOURS = 48
-"""Longer than a test takes."""
+"""Longer than any test takes."""
 SNAPSHOT_SECONDS = 600
 INPUTS_MIN = 100
-"""A test that saw fewer has not seen a load."""
+"""With fewer rounds a test has not seen any load."""
 REPLAY_SPEED = 100
 WAIT_SECONDS_MAX = 240.0
 CLUSTER_ID = "aG9zdHMtdW5kZXItdGVzdA"
 
 
 class Outcome(NamedTuple):
-    """One fault: how long until another owner's claim counted, and until the next decision counted."""
+    """One fault: the time until another owner's claim counted, and until the next decision counted."""
 
     fault: str
     claim_seconds: float | None
@@ -82,7 +82,7 @@ class Watch(Board):
                     await self.open()
 
     def leader(self, topic: str) -> int:
-        """The node id of the broker that leads the topic that was looked at last."""
+        """The node id of the broker that led the last checked topic."""
         partition = TopicPartition(topic_name(self.crunch_id, topic), PARTITION)
         node_id: int = self._reader._client.cluster.leader_for_partition(partition)
         return node_id
@@ -143,7 +143,7 @@ class Cluster:
         return self.folder / f"{name}.log"
 
     def environment(self, name: str) -> dict[str, str]:
-        """What processes of that host have; each has a data directory of its own."""
+        """The environment of processes on that host. Each has a data directory of its own."""
         return {
             **os.environ,
             "CRUNCH_ID": CRUNCH,
@@ -202,7 +202,7 @@ class Cluster:
         return BROKERS[self.watch.leader(topic) - 1]
 
     async def takeover(self, fault: str, topic: str, break_it: Callable[[], None]) -> Outcome:
-        """Break something; give how long the topic stood still."""
+        """Causes a fault. Returns how long the topic stood still."""
         epoch, count = await self._place(topic)
         began = time.monotonic()
         break_it()
@@ -227,7 +227,7 @@ class Cluster:
         return self.watch.counters[topic].claims, len(decisions)
 
     async def decided(self, topic: str, count: int) -> None:
-        """Until so many more decisions counted."""
+        """Waits until this many more decisions counted."""
         (_, before), began = await self._place(topic), time.monotonic()
         while (await self._place(topic))[1] < before + count:
             assert time.monotonic() - began < WAIT_SECONDS_MAX, self.tails()

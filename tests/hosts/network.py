@@ -29,7 +29,7 @@ OWN_NUMBER = 250
 
 
 def why_no_hosts() -> str:
-    """Why no namespaces can be had here; "" if they can."""
+    """Why no namespaces are available here; "" if they are."""
     if os.geteuid() != 0:
         return "only root makes network namespaces"
     if not TUN.exists():
@@ -76,7 +76,7 @@ class Network:
         self._connect(OWN_NUMBER, theirs, (), ours)
 
     def _connect(self, number: int, far: str, at: Sequence[str], near: str) -> None:
-        """Plug the far end of a cable into the bridge, and give its near end the address."""
+        """Plugs the far end of a cable into the bridge, and gives its near end the address."""
         self._ip("link", "set", far, "netns", self._namespace("switch"))
         switch = ("-n", self._namespace("switch"))
         self._ip(*switch, "link", "set", far, "master", "bridge")
@@ -132,7 +132,7 @@ class Network:
         return done.returncode, done.stdout.decode(errors="replace")
 
     def cut(self, *names: str) -> None:
-        """Pull the cables: what is sent is lost, and nobody is told."""
+        """Pulls the cables: everything sent is lost, and nobody is notified."""
         self._set(names, "down")
 
     def mend(self, *names: str) -> None:
@@ -145,7 +145,7 @@ class Network:
             self._ip("-n", self._namespace("switch"), "link", "set", cable, state)
 
     def lose(self, name: str) -> None:
-        """The host is gone in an instant: its cable first, then every process on it. It says no word of farewell."""
+        """The host is gone in an instant: its cable first, then every process on it, without any goodbye message."""
         self.cut(name)
         for pid in self._pids(name):
             with suppress(ProcessLookupError):

@@ -79,14 +79,14 @@ class FarModels:
         self.network.close()
 
     async def play(self, count: int) -> list[tuple[str, str, str]]:
-        """Play so many rounds; gives (model, fault, reason) of each answer that is missing."""
+        """Plays this many rounds. Returns (model, fault, reason) of each missing answer."""
         before = len(self.scene.missed())
         await play(self.scene, self._rounds, count, ROUND_MS)
         self._rounds += count
         return self.scene.missed()[before:]
 
     async def answers_again(self) -> float:
-        """Play rounds until the good models answer; gives after how many seconds they did."""
+        """Plays rounds until the good models answer. Returns the seconds that it took."""
         began = time.monotonic()
         async with limit():
             while {model for model, _, _ in await self.play(1)} & set(GOOD):
@@ -108,7 +108,7 @@ def blamed(missed: list[tuple[str, str, str]]) -> set[str]:
     return {model for model, fault, _ in missed if fault == "model"}
 
 
-async def test_a_host_of_models_that_is_far_away_answers_and_its_slow_model_pays_alone(far):
+async def test_a_far_model_host_answers_and_only_its_slow_model_is_charged(far):
     for delay_ms in (0, 50, 200):
         far.network.carry(["models"], Manner(delay_ms=delay_ms, jitter_ms=delay_ms / 4))
         missed = await far.play(2)
@@ -133,7 +133,7 @@ async def test_models_whose_host_is_cut_off_are_not_blamed_and_answer_when_it_is
     assert blamed(await far.play(1)) == {"slow"}
 
 
-async def test_what_a_model_was_sent_before_its_host_was_cut_off_is_not_its_fault(far):
+async def test_answers_to_calls_sent_before_the_host_was_cut_off_are_not_the_models_fault(far):
     playing = asyncio.create_task(far.play(1))
     await asyncio.sleep(1)  # the good ones have answered, and the slow one has the call
     far.network.cut("models")
@@ -142,7 +142,7 @@ async def test_what_a_model_was_sent_before_its_host_was_cut_off_is_not_its_faul
 
 
 @pytest.mark.parametrize("way", ["out", "back"])
-async def test_a_cable_that_carries_one_way_alone_is_not_the_models_fault(far, way):
+async def test_a_cable_that_carries_only_one_way_is_not_the_models_fault(far, way):
     lost = {"out": (Manner(lost_share=1), Manner()), "back": (Manner(), Manner(lost_share=1))}
     far.network.carry(["models"], *lost[way])
     assert not blamed(await far.play(3))

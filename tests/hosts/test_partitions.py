@@ -15,7 +15,7 @@ PARTED_SECONDS_MAX = 1.5 * 10.0
 ONE_WAY = {"sends": (NOTHING, Manner()), "receives": (Manner(), NOTHING)}
 
 
-async def test_an_owner_whose_wire_carries_one_way_alone_is_taken_over(cluster):
+async def test_an_owner_whose_wire_carries_only_one_way_is_taken_over(cluster):
     await cluster.decided("checkpoints", 2)
     taken_over = []
     for way, (out, back) in ONE_WAY.items():
@@ -32,7 +32,7 @@ async def test_an_owner_whose_wire_carries_one_way_alone_is_taken_over(cluster):
 
 
 async def test_an_owner_that_cannot_reach_the_leader_of_its_topic_leaves_the_stage_to_its_standby(cluster):
-    """Its group may hear it: then its session does not end, and it has to give up by itself."""
+    """Its group may still hear it. Then its session does not end, and it has to give up by itself."""
     await cluster.decided("checkpoints", 2)
     owner, leader = await cluster.owner("score"), await cluster.leader("scores")
     parted = Manner(never_to_or_from=[cluster.network.address(leader)])

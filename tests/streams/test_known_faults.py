@@ -63,7 +63,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
         "broker/test_crash_equivalence.py::test_killed_stages_leave_the_log_of_an_undisturbed_run",
     ),
     "W9 a fresh database could not be set up": (
-        "broker/test_main_job.py::test_every_score_and_every_share_is_what_the_file_says",
+        "broker/test_main_job.py::test_every_score_and_every_share_follows_from_the_file",
         "projections/test_replay_equality.py::test_a_store_of_another_cluster_is_rebuilt",
         "projections/test_replay_equality.py::test_a_damaged_store_is_rebuilt",
     ),

@@ -24,7 +24,7 @@ AXE_SHA256 = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
 
 @pytest.fixture(scope="module")
 def browser():
-    """One headless Chromium a file: while playwright runs, no other event loop can run in this thread."""
+    """One headless Chromium per file: while playwright runs, no other event loop can run in this thread."""
     path = os.environ.get("COORDINATOR_CHROMIUM") or shutil.which("chromium")
     if path is None:
         missing("there is no chromium: apt-get install chromium, or name one by COORDINATOR_CHROMIUM")
@@ -65,7 +65,7 @@ def crowd(kafka_bootstrap, request, tmp_path_factory):
 
 
 class Watched:
-    """A page and all it said and asked for. What went wrong fails the test that looks away."""
+    """A page with all its messages and requests. An error in them fails the test at its end."""
 
     def __init__(self, page, url) -> None:
         self.page, self.url = page, url
@@ -84,13 +84,13 @@ class Watched:
         self.page.goto(f"{self.url}/{where}")
 
     def names(self) -> list[str]:
-        """The models in sight, from the top."""
+        """The visible models, from the top."""
         return self.page.locator(".rows .model a").all_inner_texts()
 
 
 @pytest.fixture
 def open_page(browser):
-    """`open_page(node, width=..., scheme=...)` gives a Watched page; at the end none may have complained."""
+    """`open_page(node, width=..., scheme=...)` returns a Watched page. At the end none may have had an error."""
     contexts, pages = [], []
 
     def make(node, *, width=1280, height=900, scheme="light"):

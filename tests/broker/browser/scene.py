@@ -27,7 +27,7 @@ def name_of(i: int) -> str:
 
 
 def skill(i: int, hour: float) -> float:
-    """What model i scores around an hour: better ones have low numbers, and all drift."""
+    """The score of model i around an hour: better ones have low numbers, and all drift."""
     return round(0.35 - 0.7 * ((i * 37) % 101) / 101 + 0.12 * math.sin(hour / 5 + i) - i / 4000, 9)
 
 
@@ -61,7 +61,7 @@ def rich_log(models: int = 40, hours: int = 30, rounds_an_hour: int = 4) -> LogB
 
 
 def add_round(log: LogBuilder, names: list[str], minute: int, *, tick: bool = False, lift: str = "") -> None:
-    """One round; `lift` names a model that now scores best of all."""
+    """One round. `lift` names a model that now scores best of all."""
     answers: dict[str, float | str] = {}
     for i, model_id in enumerate(names):
         if i == 8 or (i == 3 and minute % 45 == 0):
@@ -104,7 +104,7 @@ def add_snapshots(log: LogBuilder, names: list[str], hour: int, rounds: int) -> 
 
 
 def correct_first(log: LogBuilder, names: list[str]) -> ev.Credits:
-    """The first checkpoint is corrected; what the second one carries for it."""
+    """Corrects the first checkpoint. Returns what the second one carries for it."""
     first = ids.checkpoint_id(log.crunch_id, START_MS, START_MS + 6 * HOUR_MS)
     models = [
         ev.ModelCorrection(model_id=names[0], paid=9_000, due=8_000),
@@ -124,7 +124,7 @@ def correct_first(log: LogBuilder, names: list[str]) -> ev.Credits:
 
 
 def add_checkpoint(log: LogBuilder, names: list[str], hour: int) -> None:
-    """Periods of six hours: the first is paid, the second on its way, the third withheld, the rest offered."""
+    """Periods of six hours: the first is paid, the second under way, the third withheld, the rest offered."""
     order = sorted((i for i in range(len(names)) if i != 8), key=lambda i: -skill(i, hour + 3))
     tiers = [350_000_000] + [100_000_000] * 4 + [50_000_000] * 5
     shares = {names[i]: tiers[place] if place < len(tiers) else 0 for place, i in enumerate(order)}
@@ -158,7 +158,7 @@ def add_checkpoint(log: LogBuilder, names: list[str], hour: int) -> None:
 
 
 def submit(log: LogBuilder, checkpoint_id: str, at: int) -> None:
-    """What the checkpoint stage decides for a confirm."""
+    """The decision of the checkpoint stage on a confirm."""
     data = ev.CheckpointSubmittedData(checkpoint_id=checkpoint_id, tx_hash=TX_HASH, command_id="c")
     log.append("checkpoints", ev.CheckpointSubmitted(id=f"{checkpoint_id}/sent", at=at, data=data))
 

@@ -1,4 +1,4 @@
-"""Every view under axe-core: no serious violation, light and dark, on a phone and on a desk."""
+"""Every view under axe-core: no serious violation, light and dark, on a phone and on a desktop."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ CUT = """() => [...document.querySelectorAll("nav a, .time-row > *, .tools > *, 
 }).map((one) => one.outerHTML.slice(0, 120))"""
 
 
-def test_on_a_phone_the_head_and_its_links_are_whole_also_of_the_past_and_with_rounds(node, open_page):
+def test_on_a_phone_the_head_and_its_links_are_complete_also_in_the_past_and_with_rounds(node, open_page):
     watched = open_page(node, width=360)
     for where in ("#/rounds", "#/checks", "#/", "#/?as_of=2023-03-10T01:00:00Z"):
         watched.go(where)
@@ -97,7 +97,7 @@ def test_on_a_phone_the_head_and_its_links_are_whole_also_of_the_past_and_with_r
     assert search.evaluate("one => one.scrollWidth <= one.clientWidth")
 
 
-def test_of_a_model_that_is_not_there_nothing_is_told(node, open_page):
+def test_for_an_unknown_model_nothing_is_shown(node, open_page):
     watched = open_page(node, width=360)
     watched.go("#/models/nobody")
     watched.page.get_by_text("No such model").wait_for()
@@ -108,7 +108,7 @@ def test_of_a_model_that_is_not_there_nothing_is_told(node, open_page):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [360, 1280])
-def test_nothing_stands_out_sideways(node, open_page, width):
+def test_nothing_overflows_sideways(node, open_page, width):
     watched = open_page(node, width=width)
     for where, ready in VIEWS.items():
         watched.go(where)

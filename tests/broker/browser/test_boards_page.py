@@ -1,4 +1,4 @@
-"""One board of several: chosen on the page, kept in the address, live and as of the past."""
+"""One board of several: chosen on the page, kept in the address, live and in the past."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCOPES = [
 
 @pytest.fixture(scope="module")
 def two_scopes(kafka_bootstrap, tmp_path_factory):
-    """Two hours of three models in two scopes, which order them otherwise; the second hour turns ether around."""
+    """Two hours of three models in two scopes with different orders. The second hour reverses the order of ether."""
     log = LogBuilder()
     log.terms(scopes=SCOPES, subjects=["BTCUSDT", "ETHUSDT"])
     for model_id in ("a", "b", "c"):
@@ -38,7 +38,7 @@ def two_scopes(kafka_bootstrap, tmp_path_factory):
     served.stop()
 
 
-def test_the_board_of_one_scope_stands_in_the_address_and_moves_through_time(two_scopes, open_page):
+def test_the_board_of_one_scope_is_in_the_address_and_moves_through_time(two_scopes, open_page):
     watched = open_page(two_scopes)
     watched.go()
     watched.page.wait_for_selector(".rows .row")
@@ -66,7 +66,7 @@ def test_the_board_of_one_scope_stands_in_the_address_and_moves_through_time(two
     assert "as_of=" in watched.page.url
 
 
-def test_another_number_ranks_and_the_way_back_is_the_contract_s(two_scopes, open_page):
+def test_another_number_can_rank_and_the_contracts_ranking_can_be_restored(two_scopes, open_page):
     watched = open_page(two_scopes)
     watched.go("#/?by=score_anchor")
     watched.page.wait_for_selector(".rows .row")
@@ -80,7 +80,7 @@ def test_another_number_ranks_and_the_way_back_is_the_contract_s(two_scopes, ope
     )
 
 
-def test_a_board_that_is_not_there_says_so(two_scopes, open_page):
+def test_an_unknown_board_is_reported(two_scopes, open_page):
     watched = open_page(two_scopes)
     watched.go("#/?scope=DOGE/60s")
     watched.page.wait_for_selector(".state >> text=There is no board of that scope")

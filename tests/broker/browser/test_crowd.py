@@ -1,4 +1,4 @@
-"""A thousand models: only the rows in sight exist, and scrolling through all of them stays smooth."""
+"""A thousand models: only the visible rows exist, and scrolling through all of them stays smooth."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SCROLL = """async () => {
     return frames;
 }"""
 FRAME_MS_P95_MAX = 34
-"""Two frames at 60 Hz: what the eye takes for smooth."""
+"""Two frames at 60 Hz, which still look smooth."""
 
 
-def test_a_thousand_rows_scroll_smoothly_and_only_those_in_sight_exist(crowd, open_page):
+def test_a_thousand_rows_scroll_smoothly_and_only_visible_ones_exist(crowd, open_page):
     watched = open_page(crowd)
     watched.go()
     watched.page.wait_for_selector(".rows .row")

@@ -1,4 +1,6 @@
-"""A bundle judged in the browser: it says what `judge_bundle` says, of untouched bundles and of altered ones."""
+"""A bundle checked in the browser: the page has the results of `judge_bundle`, for unaltered bundles and for altered
+ones.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ COUNT = 3 * len(MUTATIONS)
 
 @pytest.fixture(scope="module")
 def rotated(tmp_path_factory):
-    """A bundle of a tree that holds the rotation of the key."""
+    """A bundle of a tree that contains the rotation of the key."""
     folder = tmp_path_factory.mktemp("rotated")
     with_keys(folder, NEW)
     return members_of(bundle_of(folder, rotated_log(), 1))
@@ -43,7 +45,7 @@ def rotated(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def aged(tmp_path_factory):
-    """A bundle of an old node, which does not hold the whole log."""
+    """A bundle of an old node, without the whole log."""
     members = members_of(bundle_of(tmp_path_factory.mktemp("aged"), aged_log()))
     assert b'"cut":{' in members["manifest.json"]
     return members
@@ -78,7 +80,7 @@ def judged(page, path: Path) -> list[list]:
     return page.evaluate(JUDGE, base64.b64encode(path.read_bytes()).decode())
 
 
-def test_an_untouched_bundle_holds_and_the_scores_are_left_to_the_command(page, honest, tmp_path):  # noqa: F811
+def test_an_unaltered_bundle_passes_and_the_scores_are_left_to_the_command(page, honest, tmp_path):  # noqa: F811
     members, _ = honest
     lines = judged(page, written(tmp_path / "b", members))
     assert [step for step, good, _ in lines if good] == [
@@ -98,7 +100,7 @@ def test_large_answers_are_members_whose_names_are_their_hashes(page, honest, tm
     assert name in words
 
 
-def test_a_bundle_that_begins_later_and_one_of_questions_hold_and_what_stands_before_cannot_be_altered(
+def test_a_bundle_that_begins_later_and_one_of_questions_pass_and_their_earlier_parts_cannot_be_altered(
     page, aged, questioned, tmp_path
 ):
     assert all(good is not False for _, good, _ in judged(page, written(tmp_path / "b", questioned)))
@@ -134,7 +136,7 @@ def test_every_alteration_that_the_command_finds_without_the_contract_is_found_h
     assert missed == []
 
 
-def test_after_a_rotation_the_new_key_is_the_one_and_the_old_one_is_not(page, rotated, tmp_path):
+def test_after_a_rotation_the_new_key_is_accepted_and_the_old_one_is_not(page, rotated, tmp_path):
     members = rotated
     assert all(good is not False for _, good, _ in judged(page, written(tmp_path / "b", members)))
     stolen = signed_note(Note.parse(members["note"]).checkpoint, OLD)
@@ -154,7 +156,7 @@ def test_after_a_rotation_the_new_key_is_the_one_and_the_old_one_is_not(page, ro
         (b"x" * 5000, "no ZIP"),
     ],
 )
-def test_what_is_no_bundle_is_said(page, tmp_path, content: bytes, why: str):
+def test_an_invalid_bundle_is_reported(page, tmp_path, content: bytes, why: str):
     path = tmp_path / "b"
     path.write_bytes(content)
     ((step, good, words),) = judged(page, path)

@@ -1,4 +1,4 @@
-"""A click on a prediction, a period or a share leads to its explanation, on a log that the stages made."""
+"""A click on a prediction, a period or a share opens its explanation, on a log that the stages made."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def node(kafka_bootstrap, tmp_path_factory):
 
 
 def look(watched, name):
-    """Keep a picture where COORDINATOR_PICTURES says."""
+    """Saves a screenshot where COORDINATOR_PICTURES says."""
     if folder := os.environ.get("COORDINATOR_PICTURES"):
         watched.page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
@@ -90,7 +90,7 @@ def test_the_evidence_of_a_copy_is_explained(node, open_page):
     look(watched, "copies")
 
 
-def test_what_is_unknown_says_what_ids_look_like(node, open_page):
+def test_an_unknown_id_is_answered_with_the_format_of_ids(node, open_page):
     watched = open_page(node)
     watched.go("#/explain/predictions/17")
     watched.page.wait_for_selector("text=an id is inp/SUBJECT/POINT_MS/SCOPE/MODEL")

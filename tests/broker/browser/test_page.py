@@ -1,4 +1,4 @@
-"""The built-in page as people use it: it follows the node by itself, shows any past moment, and asks nobody else."""
+"""The built-in page in use: it follows the node by itself, shows any past moment, and contacts nobody else."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_it_loads_from_one_place_and_shows_the_board_at_once(node, open_page):
     assert paint > 0
 
 
-def test_the_policy_lets_nothing_inline_run(node, open_page):
+def test_the_policy_prevents_inline_code(node, open_page):
     watched = open_page(node)
     answer = watched.page.goto(node.url)
     assert answer.headers["content-security-policy"].startswith("default-src 'self';")
@@ -42,7 +42,7 @@ def test_the_policy_lets_nothing_inline_run(node, open_page):
     watched.wrong.clear()
 
 
-def test_a_score_that_arrives_changes_the_board_by_itself(node, open_page):
+def test_a_score_that_arrives_changes_the_board_without_a_reload(node, open_page):
     watched = open_page(node)
     watched.go()
     watched.page.wait_for_selector(".live[data-state=live]")
@@ -59,7 +59,7 @@ def test_a_score_that_arrives_changes_the_board_by_itself(node, open_page):
     assert watched.page.locator(".head .soft").first.inner_text() != before
 
 
-def test_a_model_says_what_it_missed_and_why(node, open_page):
+def test_a_model_shows_what_it_missed_and_why(node, open_page):
     watched = open_page(node)
     watched.go("#/models/m0003")
     watched.page.wait_for_selector("svg.lines path")
@@ -89,7 +89,7 @@ def test_a_model_says_what_it_missed_and_why(node, open_page):
     )
 
 
-def test_a_name_is_text_whatever_it_holds(node, open_page):
+def test_a_name_is_text_whatever_it_contains(node, open_page):
     watched = open_page(node, width=360)
     watched.go()
     watched.page.wait_for_selector(".rows .row")
@@ -105,7 +105,7 @@ def test_a_name_is_text_whatever_it_holds(node, open_page):
     assert wide <= 0
 
 
-def test_feeds_show_their_holes(node, open_page):
+def test_feeds_show_their_gaps(node, open_page):
     watched = open_page(node)
     watched.go("#/feeds")
     card = watched.page.locator(".card")
@@ -131,7 +131,7 @@ def test_the_timeline_moves_when_a_checkpoint_is_confirmed(node, open_page):
     assert TX_HASH in watched.page.locator("main").inner_text()
 
 
-def test_a_withheld_checkpoint_says_why_and_offers_nothing_to_sign(node, open_page):
+def test_a_withheld_checkpoint_shows_the_reason_and_offers_nothing_to_sign(node, open_page):
     watched = open_page(node)
     watched.go("#/checkpoints")
     watched.page.locator("tbody tr", has_text="withheld").locator("a").click()
@@ -141,7 +141,7 @@ def test_a_withheld_checkpoint_says_why_and_offers_nothing_to_sign(node, open_pa
     assert watched.page.locator("a", has_text="CLI format").count() == 0
 
 
-def test_a_correction_and_the_checkpoint_that_carries_it_lead_to_each_other(node, open_page):
+def test_a_correction_and_the_checkpoint_that_carries_it_link_to_each_other(node, open_page):
     watched = open_page(node)
     watched.go("#/checkpoints")
     watched.page.locator("tbody tr", has_text="claimable").last.locator("a").click()
@@ -157,7 +157,7 @@ def test_a_correction_and_the_checkpoint_that_carries_it_lead_to_each_other(node
     assert "The next checkpoint carries" not in text
 
 
-def test_the_keyboard_is_enough(node, open_page):
+def test_the_page_can_be_used_with_the_keyboard_alone(node, open_page):
     watched = open_page(node)
     watched.go()
     watched.page.wait_for_selector(".rows .row")
@@ -183,7 +183,7 @@ def test_the_keyboard_is_enough(node, open_page):
 
 
 @pytest.mark.slow
-def test_a_node_that_went_away_is_said_and_found_again(node, open_page):
+def test_a_node_that_is_away_is_reported_and_found_again(node, open_page):
     watched = open_page(node)
     watched.go()
     watched.page.wait_for_selector(".live[data-state=live]")
@@ -196,7 +196,7 @@ def test_a_node_that_went_away_is_said_and_found_again(node, open_page):
     watched.wrong.clear()  # the browser itself says that the connection was refused
 
 
-def test_a_search_stands_in_the_address_and_what_is_seen_is_downloaded(node, open_page):
+def test_a_search_is_in_the_address_and_the_visible_rows_are_downloaded(node, open_page):
     watched = open_page(node)
     watched.go()
     watched.page.wait_for_selector(".rows .row")
@@ -217,7 +217,7 @@ def test_a_search_stands_in_the_address_and_what_is_seen_is_downloaded(node, ope
     assert not any(name.startswith(("=", "+", "-", "@")) for name in names)
 
 
-def test_two_models_stand_side_by_side_and_the_address_says_which(node, open_page):
+def test_two_models_are_shown_side_by_side_and_the_address_names_them(node, open_page):
     watched = open_page(node)
     watched.go("#/models/m0003")
     watched.page.get_by_label("Compare with").select_option("m0005")
@@ -238,7 +238,7 @@ def test_two_models_stand_side_by_side_and_the_address_says_which(node, open_pag
     assert "with=" not in watched.page.url
 
 
-def test_back_leads_to_where_the_reader_was(node, open_page):
+def test_back_returns_to_the_readers_previous_view(node, open_page):
     watched = open_page(node)
     page = watched.page
     watched.go()
@@ -254,7 +254,7 @@ def test_back_leads_to_where_the_reader_was(node, open_page):
     page.wait_for_function("() => scrollY === 700")
 
 
-def test_a_long_name_makes_no_page_wider_and_a_model_that_is_not_there_is_no_line(node, open_page):
+def test_a_long_name_does_not_widen_the_page_and_an_unknown_model_has_no_row(node, open_page):
     watched = open_page(node)
     watched.page.set_viewport_size({"width": 360, "height": 780})
     watched.go("#/models/m0000?with=m0009")
@@ -267,7 +267,7 @@ def test_a_long_name_makes_no_page_wider_and_a_model_that_is_not_there_is_no_lin
     assert watched.page.get_by_role("combobox", name="Compare with").input_value() == ""
 
 
-def test_all_rows_are_on_paper(node, open_page):
+def test_all_rows_are_printed(node, open_page):
     watched = open_page(node)
     watched.go()
     watched.page.wait_for_selector(".rows .row")

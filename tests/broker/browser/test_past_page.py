@@ -23,7 +23,7 @@ def order_at(node, page, at_ms):
     return [row["model_name"].strip() for row in rows[:5]]
 
 
-def test_the_slider_shows_an_earlier_order_and_leads_back(node, open_page):
+def test_the_slider_shows_an_earlier_order_and_returns(node, open_page):
     watched = open_page(node)
     watched.go()
     watched.page.wait_for_selector(".rows .row")
