@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.outside_tools import missing, npm_file
 from tests.streams.engine.test_correct import corrected_log
 from tests.streams.golden_samples import SAMPLES
+from tests.waiting import LIMIT_SECONDS
 
 from coordinator.api.alert_guide import GUIDES
 from coordinator.api.invariant_shapes import AlertKind
@@ -122,7 +123,7 @@ def promtool(*arguments: str, text: str = "") -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=LIMIT_SECONDS,
     )
     return done.stdout + done.stderr if done.returncode else ""
 

@@ -19,7 +19,7 @@ from coordinator.streams.settings import Settings
 FOLD_SECONDS_MAX = 300.0
 MORE_MINUTES = 30
 MORE_SECONDS_MAX = 60.0
-UP_SECONDS_MAX = 120.0
+UP_SECONDS_MAX = 300.0
 
 
 def start_report(world: World, settings: Settings) -> tuple[Child, Settings]:

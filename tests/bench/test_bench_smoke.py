@@ -12,7 +12,7 @@ import pytest
 pytestmark = pytest.mark.broker
 
 RUN = Path(__file__).parent / "run.py"
-SECONDS_MAX = 180
+SECONDS_MAX = 900
 # `start`, `node` and `rest` are what tests/broker/test_up.py does anyway, and `memory` is five more processes.
 NAMES = (
     "scoring",

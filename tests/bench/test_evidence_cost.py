@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SECONDS_MAX = 180
+SECONDS_MAX = 900
 ROUNDS, MODELS, AFTER = 70, 2, 10
 
 

@@ -14,7 +14,7 @@ import pytest
 
 pytestmark = pytest.mark.broker
 
-SECONDS_MAX = 180
+SECONDS_MAX = 900
 SIZES = MODELS, ROWS, FEATURES, ROUNDS = 4, 600, 60, 1
 
 

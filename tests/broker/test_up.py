@@ -35,7 +35,7 @@ from coordinator.streams.snapshots.stage import SnapshotStage
 from coordinator.streams.topology import TOPICS
 
 MODELS = len(read_models(example_models()))
-SECONDS_MAX = 240
+SECONDS_MAX = 900
 SPEED = "60"
 """Of a node that is only looked at: as fast as it can, it takes both cores from the commands that look."""
 

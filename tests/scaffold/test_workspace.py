@@ -15,7 +15,7 @@ from coordinator.scaffolds.render import packs, render
 
 START = "2023-03-01T00:00:00Z"
 END = "2023-03-01T00:20:00Z"
-SECONDS_MAX = 240
+SECONDS_MAX = 900
 PLAIN_PYTEST = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 """A participant has pytest and none of the plugins of this environment, which take longer to import than the tests to run."""
 

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from tests.waiting import until
+from tests.waiting import limit, until
 
 from coordinator.streams.log.errors import NoHistoryError, OperatorError
 from coordinator.streams.ports import FeedRecord, Subscription
@@ -32,7 +32,7 @@ async def first(source: Any, count: int) -> list[FeedRecord]:
     records: list[FeedRecord] = []
     stream = source.stream([OF])
     try:
-        async with asyncio.timeout(20):
+        async with limit():
             while len(records) < count:
                 records.append(await anext(stream))
     finally:
@@ -53,7 +53,7 @@ async def test_a_file_is_followed_line_by_line(tmp_path: Path) -> None:
     path.write_text(lines(*STAKES[:2]) + json.dumps(STAKES[2])[:10])
     source = source_by_name("questions", {"path": str(path)})
     stream = source.stream([OF])
-    async with asyncio.timeout(20):
+    async with limit():
         assert posts([await anext(stream) for _ in range(2)]) == STAKES[:2]
         with path.open("a") as file:
             file.write(json.dumps(STAKES[2])[10:] + "\n")
@@ -68,7 +68,7 @@ async def test_a_folder_is_followed_file_by_file(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no post\n")
     source = source_by_name("questions", {"path": str(tmp_path)})
     stream = source.stream([OF])
-    async with asyncio.timeout(20):
+    async with limit():
         assert posts([await anext(stream) for _ in range(2)]) == STAKES[:2]
         (tmp_path / "b.jsonl").write_text(lines(STAKES[2]))
         assert posts([await anext(stream)]) == STAKES[2:3]
@@ -181,7 +181,7 @@ async def test_an_endpoint_is_polled_with_a_cursor() -> None:
     with endpoint(answers) as (url, asked):
         source = source_by_name("questions", {"url": url, "token": "secret", "poll_seconds": "0.05"})
         stream = source.stream([OF])
-        async with asyncio.timeout(20):
+        async with limit():
             assert posts([await anext(stream) for _ in range(3)]) == STAKES[:3]
             answers["3"] = {"posts": STAKES[3:4], "cursor": "4"}
             assert posts([await anext(stream)]) == STAKES[3:4]
@@ -204,7 +204,7 @@ async def test_a_page_that_is_too_large_is_not_read_and_the_next_one_is(
         server = rest.Rest("questions", base, Patience(refused_seconds=0.02))
         source = QuestionsSource(None, server, f"/{route}", poll_seconds=0.01)
         stream = source.stream([OF])
-        async with asyncio.timeout(20):
+        async with limit():
             coming = asyncio.ensure_future(anext(stream))
             await until(lambda: len(asked) > 1)
             assert source.health.state == "refused"
