@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import pytest
 
+from coordinator.cli.checkpoint_output import _check_in_force
 from coordinator.cli.contract_kept import _on_disk, _rows
 from coordinator.cli.contract_reading import Applied, Kept, refusal
 from coordinator.streams import events as ev
@@ -75,3 +80,21 @@ def test_a_refusal_is_found_by_the_position_of_its_command():
         {"origin": "commands", "position": "12 contract bbbb", "reason": WHY},
     ]
     assert [refusal(letters, offset) for offset in (12, 120, 13)] == [WHY, "another", ""]
+
+
+@pytest.mark.parametrize(
+    ("fault", "proposed", "says"),
+    [
+        (OperatorError("it cannot be loaded"), "", "it cannot be loaded"),
+        (None, NEW, f"new_rules:CONTRACT is contract {NEW[:12]}, and the log has {OLD[:12]}"),
+        (None, OLD, ""),
+    ],
+    ids=["that cannot be loaded", "of other rules", "in force"],
+)
+def test_a_dry_run_takes_no_contract_that_the_log_does_not_pay_by(fault, proposed, says):
+    """It passed over an unknown one without a word, and showed what the kept one would pay."""
+    contracts = SimpleNamespace(fault=fault, proposed=proposed)
+    terms = configured(OLD).data
+    read = SimpleNamespace(terms=SimpleNamespace(in_order=[terms], by_hash={OLD: terms}))
+    with pytest.raises(OperatorError, match=re.escape(says)) if says else nullcontext():
+        _check_in_force("new_rules:CONTRACT", contracts, read)
