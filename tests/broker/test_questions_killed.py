@@ -31,7 +31,7 @@ LIVES = {
     ],
     "checkpoint": [Plan("take", "checkpoints", "", 4), Plan("claimed", "checkpoints")],
 }
-"""Worker -> how each of its lives ends; then comes one that goes on."""
+"""Worker -> how each of its lives ends. After them comes a life that is not killed."""
 CHUNKS = 8
 
 
@@ -84,7 +84,7 @@ async def live_and_die(field: Board, feed: Callable[[], object], contract: str, 
     field.start(name, CONTRACT=contract)
 
 
-async def test_killed_workers_leave_what_the_oracle_says(kafka_bootstrap, crunch_id, tmp_path):
+async def test_killed_workers_leave_what_the_oracle_computes(kafka_bootstrap, crunch_id, tmp_path):
     engine = events(crunch_id, 40)
     expected = {topic: decided(engine.log[topic], topic) for topic in ("scores", "snapshots", "checkpoints")}
     waiting = chunks(engine)

@@ -37,7 +37,7 @@ LIVES = {
     "score": [Plan("before-send", "scores", "", 3), Plan("durable-send", "snapshots", "", 9)],
     "checkpoint": [Plan("take", "checkpoints", "", 20), Plan("claimed", "checkpoints")],
 }
-"""Worker -> how each of its lives ends; then comes one that goes on."""
+"""Worker -> how each of its lives ends. After them comes a life that is not killed."""
 FIRST, SECOND = ({worker: [lives[i]] for worker, lives in LIVES.items()} for i in (0, 1))
 """For a small run of either kind one of them: together they have each once."""
 IN_A_ROUND = [Plan("call", "predictions", count=8), Plan("before-send", "predictions", "", 6)]
@@ -82,7 +82,7 @@ class WholeNode:
     async def run(
         self, lives: Mapping[str, list[Plan]], seconds_max: float, *, report_kills: int = 1
     ) -> None:
-        """Until the whole file is decided, each worker having died as planned."""
+        """Waits until the whole file is decided and each worker has died as planned."""
         self.report.start()
         ends_at = time.monotonic() + seconds_max
         await asyncio.gather(
@@ -119,14 +119,14 @@ class WholeNode:
         return "\n".join(f"{worker.name}: {worker.tail()[-1500:]}" for worker in self.field.workers[-4:])
 
     async def events(self) -> dict[str, list[ev.AnyEvent]]:
-        """The counted events of each topic that is decided."""
+        """The counted events of each topic of a stage."""
         return {
             topic: [event for decision in await self.field.look(topic) for event in decision.events]
             for topic in ("feeds", "predictions", "scores", "snapshots", "checkpoints")
         }
 
     def read(self, path: str) -> Any:
-        """What a route answers once everything is folded."""
+        """The answer of a route after everything is folded."""
         self.report.wait_caught_up(1)
         answer = self.report.get(path)
         assert answer.is_success, answer.text

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.broker
 GATED = RULES.replace("score_prediction=score,", "score_prediction=score, min_participation=0.5,")
 
 
-async def test_a_plan_is_applied_only_while_what_it_was_made_on_holds(settings, tmp_path):  # noqa: F811
+async def test_a_plan_is_applied_only_while_its_basis_is_unchanged(settings, tmp_path):  # noqa: F811
     env = {**os.environ, **environment(settings)}
 
     async def coordinator(*words):
@@ -70,7 +70,7 @@ async def test_a_plan_is_applied_only_while_what_it_was_made_on_holds(settings, 
         feed.wait(LIMIT_SECONDS)
 
 
-async def test_what_was_applied_since_a_plan_was_made_moves_it_and_the_growing_log_does_not(
+async def test_a_change_applied_since_a_plan_was_made_invalidates_it_and_the_growing_log_does_not(
     settings,  # noqa: F811
     tmp_path,
 ):

@@ -43,7 +43,9 @@ def hash_of(n: int) -> str:
 
 
 def sources() -> MemoryLog:
-    """Snapshots of four rehearsed periods of three models, and who they are: for real, the demo's address is nobody's."""
+    """Snapshots of three models in four rehearsed periods, because the demo's address belongs to nobody and cannot be
+    paid.
+    """
     log = MemoryLog()
     snapshots, models = Author(log, "snapshots"), Author(log, "models")
     for name, wallet in (("a", PUBKEY), ("b", PUBKEY), ("c", "")):
@@ -79,7 +81,7 @@ async def produce(bootstrap, crunch_id, log):
 
 @pytest.fixture
 async def node(kafka_bootstrap, crunch_id, tmp_path):
-    """(two reports, settings): the topics filled, the checkpoint worker and both API processes running."""
+    """(two reports, settings): the topics are filled, and the checkpoint worker and both API processes run."""
     await create_topics(kafka_bootstrap, crunch_id)
     await produce(kafka_bootstrap, crunch_id, sources())
     ports = free_ports(2)
@@ -120,7 +122,7 @@ async def opened(report) -> bool:
         return False
 
 
-async def test_of_two_confirms_at_once_one_wins_and_the_other_hears_409(node):
+async def test_of_two_simultaneous_confirms_one_wins_and_the_other_gets_409(node):
     reports, _ = node
     ids = [checkpoint["id"] for checkpoint in reports[0].get("/reports/checkpoints").json()]
     hashes = map(hash_of, itertools.count())
@@ -154,7 +156,7 @@ async def test_of_two_confirms_at_once_one_wins_and_the_other_hears_409(node):
         assert (await confirm(reports[1], ids[0], again[0].json()["tx_hash"])).status_code == 409
 
 
-async def test_the_command_line_does_what_the_api_does(node, monkeypatch, tmp_path):
+async def test_the_command_line_does_the_same_as_the_api(node, monkeypatch, tmp_path):
     (report, _), settings = node
     monkeypatch.setattr(checkpoint_log, "DECIDED_SECONDS_MAX", LIMIT_SECONDS)  # of a machine that may be slow
     for name, value in environment(settings).items():

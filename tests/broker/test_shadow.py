@@ -63,7 +63,7 @@ def engine_log(contract):
 
 @pytest.fixture
 async def node(kafka_bootstrap, crunch_id, tmp_path, monkeypatch):
-    """(report, settings, environment, the log, its ends): the topics hold nothing yet."""
+    """(report, settings, environment, the log, its ends): the topics are empty yet."""
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     (tmp_path / "live_rules_of_shadow.py").write_text(OLD)
     (tmp_path / "new_rules_of_shadow.py").write_text(NEW)
@@ -90,7 +90,7 @@ async def node(kafka_bootstrap, crunch_id, tmp_path, monkeypatch):
 
 
 class Runner:
-    """The shadow's process, which is killed and begun anew."""
+    """The shadow's process, which is killed and restarted."""
 
     def __init__(self, env, tmp_path):
         self.env, self.cwd, self.path, self.process = env, tmp_path, tmp_path / "shadow.log", None

@@ -1,4 +1,4 @@
-"""What stands still on a real Kafka: who works, and a log that the disk altered under a node that runs."""
+"""Standstills on a real Kafka: which workers run, and a log that the disk altered under a running node."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from coordinator.streams.topology import TOPICS, topic_name
 pytestmark = pytest.mark.broker
 
 
-async def test_the_broker_says_who_works(kafka_bootstrap, crunch_id):
+async def test_the_broker_lists_the_running_workers(kafka_bootstrap, crunch_id):
     await create_topics(kafka_bootstrap, crunch_id)
     topic = topic_name(crunch_id, "inputs")
     workers = [
@@ -55,7 +55,7 @@ async def test_the_broker_says_who_works(kafka_bootstrap, crunch_id):
     assert set(nobody(await stage_members(kafka_bootstrap, crunch_id))) == set(WORKER_OF)
 
 
-async def test_a_broker_that_is_not_there_is_the_world_s_fault():
+async def test_a_missing_broker_is_an_outside_failure():
     with pytest.raises(WorldError, match=r"does not say which workers run: .*(refused|Connect call failed)"):
         await stage_members(f"127.0.0.1:{free_ports(1)[0]}", "btc-up")
 
@@ -112,7 +112,7 @@ AT = {
 leader's epoch (12 to 15) of a batch: with another one there every record is read as it was written."""
 
 
-async def test_whatever_byte_of_a_batch_is_altered_is_found_by_who_reads_on(tmp_path, monkeypatch):
+async def test_any_altered_byte_of_a_batch_is_found_by_a_reader(tmp_path, monkeypatch):
     monkeypatch.setattr(scrub_module, "STALL_SECONDS_MAX", 3)
     with embedded(tmp_path / "kafka") as bootstrap:
         assert await stage_members(bootstrap, "no-group-ever") == dict.fromkeys(WORKER_OF, 0)
@@ -130,7 +130,7 @@ async def test_whatever_byte_of_a_batch_is_altered_is_found_by_who_reads_on(tmp_
             assert f"topic altered.{topic} cannot be read at offset 4 " in scrub.damage.get(topic, ""), what
 
 
-async def test_a_blob_that_is_lost_is_told_with_where_the_log_names_it_until_it_is_back(tmp_path):
+async def test_a_lost_blob_is_reported_with_its_place_in_the_log_until_it_is_back(tmp_path):
     contents = [b"an answer", b"another", b"a third one"]
     store = BlobFolder(tmp_path / "blobs")
     answered = SAMPLES["ScopeAnswered"]
@@ -163,7 +163,7 @@ async def test_a_blob_that_is_lost_is_told_with_where_the_log_names_it_until_it_
 
 
 @pytest.mark.slow
-async def test_a_byte_that_flips_under_a_running_node_is_told_with_topic_and_offset(tmp_path):
+async def test_a_byte_that_flips_under_a_running_node_is_reported_with_topic_and_offset(tmp_path):
     log = fixed_log("flipped", 60)
     with embedded(tmp_path / "kafka") as bootstrap:
         async with board(bootstrap, "flipped", tmp_path) as field:

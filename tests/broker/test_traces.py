@@ -1,4 +1,4 @@
-"""A real node with OpenTelemetry's standard variables sends its spans to a real collector's door, over OTLP/HTTP."""
+"""A real node with OpenTelemetry's standard variables sends its spans to a real collector, over OTLP/HTTP."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_round_is_one_trace_from_the_feed_record_to_the_board(kafka_bootstrap,
     assert KEY not in done.stdout + done.stderr
 
 
-def test_a_protocol_that_the_node_does_not_speak_is_said_at_the_start(kafka_bootstrap, crunch_id, tmp_path):
+def test_an_unsupported_protocol_is_refused_at_the_start(kafka_bootstrap, crunch_id, tmp_path):
     done = up(tmp_path, crunch_id, kafka_bootstrap, OTEL_TRACES_EXPORTER="zipkin")
     assert done.returncode == 2
     assert "OTEL_TRACES_EXPORTER=zipkin" in done.stderr

@@ -51,7 +51,7 @@ async def delete_topics(field: Board) -> None:
         await admin.close()
 
 
-async def test_what_is_done_to_a_crunch_does_not_touch_its_neighbour_on_the_cluster(
+async def test_an_operation_on_a_crunch_does_not_affect_another_one_on_the_cluster(
     kafka_bootstrap, crunch_id, tmp_path
 ):
     names = {"harmed": crunch_id, "calm": f"{crunch_id}-2"}

@@ -95,7 +95,7 @@ def until_it_says(process, words):
     pytest.fail(f"it ended without saying {words!r}:\n{''.join(lines)}")
 
 
-def test_ctrl_c_ends_every_process_and_the_next_start_goes_on(tmp_path):
+def test_ctrl_c_ends_every_process_and_the_next_start_continues(tmp_path):
     candles = candle_file(tmp_path)
     node = up(tmp_path, "--candles", candles, "--speed", SPEED)
     try:

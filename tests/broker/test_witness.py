@@ -1,4 +1,4 @@
-"""A witness over the topics of a real Kafka: the node is asked for its note alone, and writes nothing of the log."""
+"""A witness over the topics of a real Kafka: it asks the node for its note alone, and writes nothing to the log."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ UNITS = b'"units":{"value":[1000000000', b'"units":{"value":[1500000000'
 
 
 class Shown(Node):
-    """A node whose answers are hidden for long, and that gives out no bundle."""
+    """A node whose answers are hidden for long, and that offers no bundle."""
 
     def __init__(self, folder, log):
         folder.mkdir()
@@ -49,7 +49,7 @@ async def shown(folder, log):
 
 @asynccontextmanager
 async def topics_of(bootstrap, log):
-    """The topics as the log in memory has them: no birth record, so that every offset is the same."""
+    """The topics of the log in memory, without birth records, so that every offset is the same."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     names = [topic_name(CRUNCH, topic) for topic in TOPICS]
@@ -124,9 +124,7 @@ def with_one_score_altered():
     return MemoryLog(topics)
 
 
-async def test_topics_that_hold_are_cosigned_before_their_bundle_is_given_out(
-    kafka_bootstrap, tmp_path, hook
-):
+async def test_valid_topics_are_cosigned_before_their_bundle_is_available(kafka_bootstrap, tmp_path, hook):
     node, folder = await shown(tmp_path / "served", whole_log()), tmp_path / "witness"
     async with topics_of(kafka_bootstrap, whole_log()):
         before = await ends(kafka_bootstrap)
@@ -147,8 +145,10 @@ async def test_topics_that_hold_are_cosigned_before_their_bundle_is_given_out(
     assert hook == []
 
 
-async def test_the_first_difference_is_said_and_posted_and_nothing_is_signed(kafka_bootstrap, tmp_path, hook):
-    """The node works by an altered log and signs it: its tree is right, a score in it is not."""
+async def test_the_first_difference_is_reported_and_posted_and_nothing_is_signed(
+    kafka_bootstrap, tmp_path, hook
+):
+    """The node uses and signs an altered log: its tree is valid, but a score in it is wrong."""
     altered = with_one_score_altered()
     node = await shown(tmp_path / "served", altered)
     async with topics_of(kafka_bootstrap, altered):
@@ -161,8 +161,8 @@ async def test_the_first_difference_is_said_and_posted_and_nothing_is_signed(kaf
     assert not list((tmp_path / "witness/notes").iterdir())
 
 
-async def test_topics_that_are_not_what_the_node_signed_are_found(kafka_bootstrap, tmp_path, hook):
-    """It shows everybody an honest tree, and the topics say something else, or end too early."""
+async def test_topics_that_differ_from_what_the_node_signed_are_found(kafka_bootstrap, tmp_path, hook):
+    """It shows everybody an honest tree, and the topics have other content, or end too early."""
     node, folder = await shown(tmp_path / "served", whole_log()), tmp_path / "witness"
     async with topics_of(kafka_bootstrap, with_one_score_altered()):
         code, output = await look(node, kafka_bootstrap, folder)

@@ -88,17 +88,17 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("answer", ACCEPTED.values(), ids=ACCEPTED)
-def test_is_accepted(answer, contract):
+def test_a_valid_answer_is_accepted(answer, contract):
     assert check_output(answer, contract.output_type, contract.output_max_bytes)[1] == ""
 
 
 @pytest.mark.parametrize("answer", REFUSED.values(), ids=REFUSED)
-def test_is_refused(answer, contract):
+def test_an_invalid_answer_is_refused(answer, contract):
     plain, reason = check_output(answer, contract.output_type, contract.output_max_bytes)
     assert (plain, reason[:10]) == (None, "BAD_OUTPUT")
 
 
-def test_the_largest_answer_has_room(contract):
+def test_the_largest_answer_is_within_the_limit(contract):
     most = answer(*[norm(-9999.123456789, 9999.123456789, 999999.123456789)] * 3)
     assert check_output(most, contract.output_type, contract.output_max_bytes)[1] == ""
 
@@ -165,13 +165,13 @@ def test_an_honest_model_earns_more_than(game, means):
     assert means["honest"] > means[game] + 0.001
 
 
-def test_silence_earns_what_the_worst_has(contract):
+def test_silence_earns_the_worst_score_of_the_round(contract):
     assert contract.absence_policy == "zero"
     assert contract.min_participation == 0.5
     assert min(scores(contract, {"good": gauss(0, 5), "bad": gauss(0, 9999)}, [1.0] * STEPS).values()) == 0
 
 
-def test_the_deadline_leaves_little_of_the_future_to_look_at_and_rounds_do_not_overlap(contract):
+def test_the_deadline_leaves_little_of_the_future_visible_and_rounds_do_not_overlap(contract):
     (schedule,) = contract.schedules()
     assert contract.deadline_seconds <= schedule.scope.step_seconds / 10
     assert schedule.interval_seconds >= schedule.scope.horizon_seconds

@@ -1,4 +1,4 @@
-"""What a rendered node says about its containers: the engine is not asked here, `tests/containers` runs them."""
+"""The container files of a rendered node. No engine is used here; `tests/containers` runs them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_every_worker_has_a_container_of_its_own(compose):
 
 
 @pytest.mark.parametrize("name", sorted(OURS))
-def test_our_containers_are_no_root_write_nowhere_but_in_their_volume_and_have_no_rights(compose, name):
+def test_our_containers_are_not_root_write_only_to_their_volume_and_have_no_privileges(compose, name):
     service = compose["services"][name]
     assert service["user"] == "10001:10001"
     assert service["read_only"] is True
@@ -54,7 +54,7 @@ def test_our_containers_are_no_root_write_nowhere_but_in_their_volume_and_have_n
     assert service["security_opt"] == ["no-new-privileges:true"]
 
 
-def test_nothing_is_published_but_on_this_machine(compose):
+def test_ports_are_published_on_this_machine_alone(compose):
     ports = [port for service in compose["services"].values() for port in service.get("ports", [])]
     assert len(ports) == 5
     assert all(port.startswith("127.0.0.1:") for port in ports)
@@ -87,7 +87,7 @@ def test_the_brokers_settings_are_those_of_the_embedded_one(compose, name, broke
     assert {key: variables.get(f"KAFKA_{key.replace('.', '_').upper()}") for key in wanted} == wanted
 
 
-def test_every_service_that_stays_comes_back_and_says_how_it_is(compose):
+def test_every_permanent_service_restarts_and_has_a_health_check(compose):
     staying = {
         name: options
         for name, options in compose["services"].items()
@@ -117,14 +117,14 @@ def test_the_health_checks_need_bash_and_coreutils_only(compose):
     assert not re.search(r"curl|wget|nc |kafka-topics", text)
 
 
-def test_the_settings_can_be_read_and_wait_for_as_many_models_as_there_are(workspace):
+def test_the_settings_are_readable_and_wait_for_the_number_of_models(workspace):
     settings = read_settings(read_dotenv(workspace.node / ".env", {}))
     assert settings.replay_models_min == len(list((workspace.challenge / "examples").glob("*/main.py"))) == 7
     assert settings.settle_rehearsals
     assert settings.feed_subjects == ("BTCUSDT",)
 
 
-def test_every_setting_that_is_named_in_env_is_one_that_something_reads(workspace):
+def test_every_setting_named_in_env_is_read_by_something(workspace):
     text = (workspace.node / ".env").read_text()
     named = set(re.findall(r"^#?([A-Z][A-Z_]+)=", text, re.MULTILINE))
     read = {name.upper() for name in Settings.model_fields}
@@ -141,7 +141,7 @@ def test_the_image_gets_no_settings_and_no_keys(workspace):
     assert "." not in copied
 
 
-def test_each_target_that_help_names_is_there(workspace):
+def test_each_target_that_help_names_exists(workspace):
     text = (workspace.node / "Makefile").read_text()
     named = set(re.findall(r'@echo "make ([a-z0-9-]+)', text))
     assert {
@@ -170,7 +170,7 @@ def test_the_runbook_names_only_commands_that_exist(workspace):
         assert done.returncode == 0, command
 
 
-def test_a_cluster_id_is_as_kafka_wants_it_and_the_same_for_a_name(tmp_path):
+def test_a_cluster_id_has_kafkas_format_and_is_the_same_for_a_name(tmp_path):
     def cluster_id(slug, place):
         node = render(slug, "realtime", tmp_path / place, version="1").node
         return re.search(r'CLUSTER_ID: "(.+)"', (node / "compose.yaml").read_text())[1]

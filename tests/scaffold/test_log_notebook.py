@@ -1,4 +1,4 @@
-"""The notebook of a node's folder, run cell by cell over an export; and what an export's log gives as rows."""
+"""The notebook of a node's folder, run cell by cell over an export; and the rows of an export's log."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_the_rows_are_the_events_that_count(topics, tmp_path):
         next(log.rows("RoundScored", "nowhere"))
 
 
-def test_it_is_read_where_none_of_a_nodes_libraries_is_installed(topics, tmp_path):
+def test_it_can_be_read_without_any_of_a_nodes_libraries(topics, tmp_path):
     path = export_of(topics, tmp_path / "busy.node")
     script = (
         f"import sys\nsys.modules.update(dict.fromkeys({only_for_a_node()!r}))\n"

@@ -1,4 +1,4 @@
-"""What a node's folder says where the environment says nothing: `.env`, and what was rendered."""
+"""The settings of a node's folder where the environment has none: `.env`, and the rendered files."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ LINES = {
 
 
 @pytest.mark.parametrize(("text", "values"), LINES.items(), ids=[repr(text) for text in LINES])
-def test_a_dotenv_file(text, values, tmp_path):
+def test_a_dotenv_file_is_read_as_the_table_says(text, values, tmp_path):
     (tmp_path / ".env").write_bytes(text.encode())
     assert read_dotenv(tmp_path / ".env", ENVIRON) == values
 
@@ -111,7 +111,7 @@ def test_docker_compose_reads_the_same(tmp_path):
         max_size=60,
     )
 )
-def test_whatever_we_read_docker_compose_reads_so(tmp_path_factory, values):
+def test_docker_compose_reads_every_line_as_we_do(tmp_path_factory, values):
     read = {}
     for number, (form, value) in enumerate(values):
         try:
@@ -138,14 +138,14 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("text", "words"), BROKEN.items(), ids=[repr(text) for text in BROKEN])
-def test_a_line_that_is_none_is_named(text, words, tmp_path):
+def test_an_invalid_line_is_named(text, words, tmp_path):
     (tmp_path / ".env").write_text(text)
     with pytest.raises(OperatorError, match=words):
         read_dotenv(tmp_path / ".env", ENVIRON)
 
 
 @pytest.mark.parametrize("raw", [b"\xff\xfe=1", b"A=" + b"x" * FILE_BYTES_MAX], ids=["no text", "too long"])
-def test_a_file_that_is_no_settings_is_refused(raw, tmp_path):
+def test_a_file_without_settings_is_refused(raw, tmp_path):
     (tmp_path / ".env").write_bytes(raw)
     with pytest.raises(OperatorError, match=r"\.env"):
         read_dotenv(tmp_path / ".env", ENVIRON)
@@ -159,13 +159,13 @@ def test_a_file_that_is_no_settings_is_refused(raw, tmp_path):
         max_size=10,
     )
 )
-def test_what_is_written_plainly_is_read_as_written(tmp_path_factory, values):
+def test_plain_values_are_read_unchanged(tmp_path_factory, values):
     path = tmp_path_factory.mktemp("env") / ".env"
     path.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
     assert read_dotenv(path, {}) == values
 
 
-def test_the_environment_wins_over_the_file_and_the_file_over_the_scaffold(tmp_path):
+def test_the_environment_takes_precedence_over_the_file_and_the_file_over_the_scaffold(tmp_path):
     node = render("a-b", "realtime", tmp_path, version="1").node
     (node / ".env").write_text("FEED_SUBJECTS=ETHUSDT\nAPI_PORT=8123\nCRUNCH_ID=from-file\n")
     environ = {"API_PORT": "8456"}
@@ -182,7 +182,7 @@ def test_the_environment_wins_over_the_file_and_the_file_over_the_scaffold(tmp_p
     assert environ["PYTHONPATH"] == str(tmp_path / "a-b/crunch-a-b")
 
 
-def test_a_module_path_that_is_there_stays_and_a_second_time_changes_nothing(tmp_path):
+def test_an_existing_module_path_stays_and_a_second_time_changes_nothing(tmp_path):
     node = render("a", "realtime", tmp_path, version="1").node
     environ = {"PYTHONPATH": "/elsewhere"}
     take_over_settings(environ, node)
@@ -192,8 +192,8 @@ def test_a_module_path_that_is_there_stays_and_a_second_time_changes_nothing(tmp
     assert environ["PYTHONPATH"].split(os.pathsep) == [str(tmp_path / "a/crunch-a"), "/elsewhere"]
 
 
-def test_where_the_challenge_is_installed_the_folder_beside_is_not_needed(tmp_path):
-    """A container has the node's folder alone."""
+def test_if_the_challenge_is_installed_the_folder_beside_it_is_not_needed(tmp_path):
+    """A container has only the node's folder."""
     workspace = render("a", "realtime", tmp_path, version="1")
     alone = tmp_path / "srv"
     workspace.node.rename(alone)
@@ -208,7 +208,7 @@ def test_where_the_challenge_is_installed_the_folder_beside_is_not_needed(tmp_pa
     }
 
 
-def test_a_folder_that_says_nothing_changes_nothing(tmp_path):
+def test_a_folder_without_settings_changes_nothing(tmp_path):
     environ: dict[str, str] = {}
     take_over_settings(environ, tmp_path)
     assert environ == {}

@@ -1,4 +1,4 @@
-"""`coordinator init`, `demo` and `packs`: what is made, and that a refusal leaves nothing behind."""
+"""`coordinator init`, `demo` and `packs`: what they create, and that a refusal leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_workspace_holds_the_nodes_folder_and_the_participants_package(workspa
     assert len(read_models(workspace.challenge / "examples")) >= 3
 
 
-def test_nothing_in_it_is_left_to_fill_in_or_points_back_to_our_own_package(workspace):
+def test_nothing_in_it_is_left_to_fill_in_or_refers_to_our_own_package(workspace):
     for name in files_in(workspace.root):
         text = (workspace.root / name).read_text()
         if "observe/dashboards" not in name:  # Grafana writes {{label}}
@@ -82,7 +82,7 @@ def test_nothing_in_it_is_left_to_fill_in_or_points_back_to_our_own_package(work
 
 
 def test_the_participants_package_is_the_code_of_the_example_challenge(workspace):
-    """One place only: what `coordinator up` runs without a workspace is what a workspace begins with."""
+    """In one place only: `coordinator up` without a workspace runs the code that a workspace begins with."""
     origin = ROOT / "scaffolds" / "challenge"
     for path in origin.rglob("*.py"):
         inside = path.relative_to(origin)
@@ -138,7 +138,7 @@ def test_it_needs_no_git_and_no_settings_of_the_user(tmp_path):
     assert (tmp_path / "a/crunch-node-a/runtime_definitions/contracts.py").is_file()
 
 
-def test_init_says_what_it_made_and_what_to_do_next(tmp_path):
+def test_init_prints_what_it_made_and_what_to_do_next(tmp_path):
     done = coordinator(tmp_path, "init", "my-challenge", "--output", "deep/er")
     assert done.returncode == 0, done.stderr
     assert f"deep/er/my-challenge/{NODE}  the node" in done.stdout
@@ -147,7 +147,7 @@ def test_init_says_what_it_made_and_what_to_do_next(tmp_path):
     assert [path.name for path in (tmp_path / "deep/er").iterdir()] == ["my-challenge"]
 
 
-def test_the_line_to_copy_is_one_that_a_shell_reads_as_meant(tmp_path):
+def test_the_line_to_copy_is_correct_for_a_shell(tmp_path):
     done = coordinator(tmp_path, "init", "my-challenge", "--output", "sp ace/$x")
     assert f"next:  cd 'sp ace/$x/my-challenge/{NODE}'\n" in done.stdout
 
@@ -159,7 +159,7 @@ def test_the_demo_is_btc_up_with_the_realtime_pack(tmp_path):
     assert len(read_models(tmp_path / "btc-up/crunch-btc-up/examples")) == 7
 
 
-def test_packs_lists_what_there_is(tmp_path):
+def test_packs_lists_all_packs(tmp_path):
     output = coordinator(tmp_path, "packs").stdout
     assert "realtime Which way" in " ".join(output.split())
     assert output.count("(the default)") == 1
@@ -194,7 +194,7 @@ NOT_SLUGS = [
 
 
 @pytest.mark.parametrize("slug", SLUGS, ids=[repr(slug[:12]) for slug in SLUGS])
-def test_a_slug(slug, tmp_path):
+def test_a_slug_is_made_from_the_name(slug, tmp_path):
     workspace = render(slug, "realtime", tmp_path, version="1")
     assert (workspace.challenge / package_name(slug) / "tracker.py").is_file()
     assert package_name(slug).isidentifier()
@@ -251,7 +251,7 @@ def test_from_the_command_line_a_refusal_is_one_line_too(tmp_path):
     assert everything_in(tmp_path) == []
 
 
-def test_with_force_what_was_there_is_put_aside_and_not_lost(tmp_path):
+def test_with_force_existing_files_are_moved_aside_and_not_lost(tmp_path):
     for n in (1, 2):
         (tmp_path / "there").mkdir(exist_ok=True)
         (tmp_path / "there/mine.txt").write_text(f"work {n}")
@@ -263,7 +263,7 @@ def test_with_force_what_was_there_is_put_aside_and_not_lost(tmp_path):
         assert (tmp_path / "there/crunch-node-there/runtime_definitions/contracts.py").is_file()
 
 
-def test_a_rendering_that_fails_half_way_leaves_what_was_there(tmp_path, monkeypatch):
+def test_a_rendering_that_fails_half_way_leaves_the_existing_files(tmp_path, monkeypatch):
     (tmp_path / "old").mkdir()
     (tmp_path / "old/mine.txt").write_text("work")
 

@@ -37,7 +37,7 @@ def played(
     target: list[float | None] | None = None,
     **stakes: float,
 ) -> dict[str, tuple[float, float] | str]:
-    """One round by the node's scorer: model -> (score, what its stake won), or why it has none."""
+    """One round by the node's scorer: model -> (score, gain of its stake), or why it has none."""
     models = sorted(answers_by_model)
     asked = Asked(
         models,
@@ -66,7 +66,7 @@ def played(
 
 
 @pytest.mark.parametrize("answer", [answer(GOOD), answer([0, 0, 0, 0, 1]), answer([0.5], [17])])
-def test_is_accepted(answer, contract):
+def test_a_valid_answer_is_accepted(answer, contract):
     assert check_output(answer, contract.output_type, contract.output_max_bytes)[1] == ""
 
 
@@ -84,7 +84,7 @@ def test_is_accepted(answer, contract):
         GOOD,
     ],
 )
-def test_is_refused(answer, contract):
+def test_an_invalid_answer_is_refused(answer, contract):
     assert check_output(answer, contract.output_type, contract.output_max_bytes)[1].startswith("BAD_OUTPUT")
 
 
@@ -93,7 +93,7 @@ def test_a_stake_wins_or_burns_the_clipped_score(contract):
     assert results == {"a": (1.0, 10.0), "b": (-1.0, -25.0), "c": (1.0, 0.0)}
 
 
-def test_rows_are_paired_by_id_and_not_by_place(contract):
+def test_rows_are_matched_by_id_and_not_by_position(contract):
     turned = answer(GOOD[::-1], ROWS[::-1])
     assert played(contract, {"a": turned}, a=8.0) == {"a": (1.0, 2.0)}
 
@@ -107,7 +107,7 @@ def test_only_the_order_counts(contract):
     assert results["a"] == results["b"]
 
 
-def test_an_answer_without_a_row_or_an_opinion_fails_and_burns_nobody_else(contract):
+def test_an_answer_without_a_row_or_an_opinion_fails_and_affects_nobody_else(contract):
     answers_by_model = {"few": answer(GOOD[:4], ROWS[:4]), "flat": answer([0.5] * 5), "good": answer(GOOD)}
     results = played(contract, answers_by_model, few=1.0, flat=1.0, good=4.0)
     assert "1 rows are missing, 'r5'" in str(results["few"])
@@ -115,12 +115,12 @@ def test_an_answer_without_a_row_or_an_opinion_fails_and_burns_nobody_else(contr
     assert results["good"] == (1.0, 1.0)
 
 
-def test_a_row_whose_target_nobody_knows_does_not_count(contract):
+def test_a_row_without_a_target_does_not_count(contract):
     answers_by_model = {"a": answer([0.1, 0.2, 0.9, 0.4, 0.5])}
     assert played(contract, answers_by_model, [0.0, 0.25, None, 0.75, 1.0], a=4.0) == {"a": (1.0, 1.0)}
 
 
-def test_pay_is_by_sums_of_what_was_won(contract):
+def test_payment_is_by_sums_of_gains(contract):
     (pool,) = contract.payout.pools
     assert pool.above == 0
     assert contract.aggregation.value_field == "payout"
@@ -129,7 +129,7 @@ def test_pay_is_by_sums_of_what_was_won(contract):
 
 
 def handed_in(contract: Any, rows: str) -> Any:
-    """The answer of a participant's file, as the page for participants says to write it."""
+    """The answer of a participant's file, written as the page for participants says."""
 
     def check_of(_asked: AskedQuestion) -> Any:
         return lambda output: check_output(output, contract.output_type, contract.output_max_bytes)

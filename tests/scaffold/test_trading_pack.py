@@ -22,7 +22,7 @@ MINUTE = 60_000
 UNIT = 1e-9
 FEE, STAKE, CARRY_A_MINUTE = 0.0011, 10_000.0, 0.1095 / 365 / 1440
 FLAT = (100.0,) * 11
-"""A price that stands still for ten minutes."""
+"""A price that does not move for ten minutes."""
 RISE = tuple(100.0 + i for i in range(11))
 AWAY, BY_NODE = "ABSENT", "ABSENT by the node"
 
@@ -34,7 +34,7 @@ def contract(tmp_path_factory):
 
 
 class Session:
-    """Rounds of a minute by the node's scorer, each with the state that the one before left."""
+    """Rounds of a minute by the node's scorer, each with the state after the previous one."""
 
     def __init__(self, contract: Any) -> None:
         self.contract, self.scorer, self.carried = contract, RoundScorer(contract), Carried()
@@ -42,7 +42,7 @@ class Session:
         self.costs: dict[str, list[float | None]] = {}
 
     def play(self, signals: Mapping[str, Sequence[float | str]], prices: Sequence[float]) -> Session:
-        """What each model says in each minute: a signal, or that it is away."""
+        """Each model's signal in each minute, or that it is away."""
         for i, (before, after) in enumerate(itertools.pairwise(prices)):
             self._round(i, {model: each[i] for model, each in signals.items()}, before, after)
         return self
@@ -86,12 +86,12 @@ class Session:
         return json.loads(bytes(self.carried.states[model]))
 
     def total(self, model: str) -> float:
-        """What the board adds up: scores, and what was charged for silence."""
+        """The sum on the board: scores and charges for absence."""
         return math.fsum(amount for amount in (*self.scores[model], *self.costs[model]) if amount is not None)
 
 
 @pytest.mark.parametrize("signal", [0.0, -1.0, 1, 0.123456])
-def test_is_accepted(signal, contract):
+def test_a_valid_answer_is_accepted(signal, contract):
     assert check_output({"signal": signal}, contract.output_type, 1000)[1] == ""
 
 
@@ -107,11 +107,11 @@ def test_is_accepted(signal, contract):
         0.5,
     ],
 )
-def test_is_refused(answer, contract):
+def test_an_invalid_answer_is_refused(answer, contract):
     assert check_output(answer, contract.output_type, 1000)[1].startswith("BAD_OUTPUT")
 
 
-def test_scores_and_what_silence_costs_add_up_to_the_net_profit(contract):
+def test_scores_and_charges_of_absence_add_up_to_the_net_profit(contract):
     rng = random.Random(1)
     prices = [100.0]
     for _ in range(200):
@@ -125,7 +125,7 @@ def test_scores_and_what_silence_costs_add_up_to_the_net_profit(contract):
 
 
 @pytest.mark.parametrize("away", [AWAY, BY_NODE])
-def test_silence_keeps_the_position_whoever_is_to_blame(away, contract):
+def test_silence_keeps_the_position_whoever_is_at_fault(away, contract):
     signals = {"silent": [0.5, *[away] * 9], "speaking": [0.5] * 10}
     session = Session(contract).play(signals, RISE)
     assert session.account("silent") == session.account("speaking")
@@ -140,7 +140,7 @@ def test_a_loss_cannot_be_escaped_by_silence(contract):
     assert session.total("gone") < session.total("out") < 0
 
 
-def test_who_never_traded_has_no_score_and_pays_nothing(contract):
+def test_a_model_that_never_traded_has_no_score_and_pays_nothing(contract):
     session = Session(contract).play({"flat": [0.0] * 10, "away": [AWAY] * 10, "in": [0.1] * 10}, FLAT)
     assert session.scores["flat"] == session.scores["away"] == [None] * 10
     assert session.total("flat") == session.total("away") == 0
@@ -148,7 +148,7 @@ def test_who_never_traded_has_no_score_and_pays_nothing(contract):
     assert None not in session.scores["in"]
 
 
-def test_once_in_to_be_flat_is_a_score_of_nothing(contract):
+def test_after_a_trade_a_flat_position_scores_zero(contract):
     session = Session(contract).play({"a": [1.0, *[0.0] * 9]}, FLAT)
     assert session.scores["a"][2:] == [0.0] * 8
 
@@ -163,7 +163,7 @@ GAMES = {
 
 @pytest.mark.parametrize("game", GAMES)
 def test_no_way_of_trading_saves_the_fee(game, contract):
-    """Where the price stands still, what is lost is exactly what was traded times the fee, and the carry."""
+    """If the price does not move, the loss is exactly the traded amount times the fee, and the carry."""
     session = Session(contract).play({"a": GAMES[game]}, FLAT)
     signals = [0.0, *GAMES[game]]
     traded = sum(abs(after - before) for before, after in itertools.pairwise(signals)) * STAKE
@@ -177,12 +177,12 @@ def test_a_gain_is_not_compounded(contract):
     assert session.scores["again"][2] == pytest.approx(STAKE * (1 - FEE - CARRY_A_MINUTE), abs=1e-6)
 
 
-def test_who_comes_or_goes_changes_nobodys_score(contract):
+def test_models_that_join_or_leave_change_nobody_elses_score(contract):
     with_others = Session(contract).play({"a": [0.5] * 10, "b": [-1.0] * 10, "c": [AWAY] * 10}, RISE)
     assert Session(contract).play({"a": [0.5] * 10}, RISE).scores["a"] == with_others.scores["a"]
 
 
-def test_only_a_profit_is_paid_and_where_nobody_made_one_nobody_is(contract):
+def test_only_a_profit_is_paid_and_without_any_profit_nobody_is(contract):
     (pool,) = contract.payout.pools
     assert pool.above == 0
     assert {window.rule for window in contract.aggregation.windows} == {"sum"}

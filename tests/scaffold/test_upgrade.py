@@ -1,4 +1,6 @@
-"""A workspace of an older version and this one: what the operator changed stays, whatever ends the upgrade."""
+"""A workspace of an older version is upgraded to this one: the operator's changes stay, whatever interrupts the
+upgrade.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +93,9 @@ def tree(folder: Path, *without: str) -> dict[str, tuple[bytes, int]]:
     }
 
 
-def test_each_file_becomes_what_it_must_and_nothing_of_the_operator_is_lost(workspace, rendered, rendering):
+def test_each_file_gets_its_expected_state_and_nothing_of_the_operator_is_lost(
+    workspace, rendered, rendering
+):
     older_workspace(workspace)
     was = tree(workspace)
     outcome = upgrade.upgrade(workspace, version="0.1.0")
@@ -115,7 +119,7 @@ def test_each_file_becomes_what_it_must_and_nothing_of_the_operator_is_lost(work
     assert (again.changes, again.resumed, again.from_version) == ([], [], "0.1.0")
 
 
-def test_the_way_back_is_to_copy_what_was_there_before(workspace, rendering):
+def test_copying_back_the_old_files_undoes_an_upgrade(workspace, rendering):
     older_workspace(workspace)
     was = tree(workspace)
     upgrade.upgrade(workspace, version="0.1.0")
@@ -127,7 +131,7 @@ def test_the_way_back_is_to_copy_what_was_there_before(workspace, rendering):
     assert set(back) - set(was) == {f"{NODE}/pytest.ini", f"{ENV}.new"}
 
 
-def test_a_dry_run_says_the_same_and_writes_nothing(workspace, rendering):
+def test_a_dry_run_reports_the_same_and_writes_nothing(workspace, rendering):
     older_workspace(workspace)
     was = tree(workspace)
     outcome = upgrade.upgrade(workspace, version="0.1.0", dry_run=True)
@@ -172,7 +176,7 @@ def test_every_case_of_three_files(old, mine, new, expected):
     assert [change.action for change in changes_of(files(old), files(mine), files(new))] == expected
 
 
-def test_a_part_that_was_removed_does_not_come_back(workspace, rendering):
+def test_a_removed_part_does_not_come_back(workspace, rendering):
     older(workspace, f"{CHALLENGE}/README.md", lambda _: None)
     shutil.rmtree(workspace / CHALLENGE)
     (change,) = upgrade.upgrade(workspace, version="0.1.0").changes
@@ -180,7 +184,7 @@ def test_a_part_that_was_removed_does_not_come_back(workspace, rendering):
     assert not (workspace / CHALLENGE).exists()
 
 
-def test_what_is_no_workspace_or_lacks_its_pristine_is_refused(workspace, tmp_path, rendering):
+def test_a_folder_that_is_no_workspace_or_lacks_its_pristine_copy_is_refused(workspace, tmp_path, rendering):
     with pytest.raises(RenderError, match="is no workspace"):
         upgrade.upgrade(tmp_path, version="0.1.0")
     shutil.rmtree(workspace / PRISTINE)
@@ -240,7 +244,7 @@ def test_an_upgrade_killed_at_any_write_is_completed_by_the_next_one(workspace, 
     assert count > resumed > len(ACTIONS)
 
 
-def test_what_was_edited_between_a_kill_and_the_next_upgrade_stays(workspace, rendering, tmp_path):
+def test_edits_between_a_kill_and_the_next_upgrade_stay(workspace, rendering, tmp_path):
     older_workspace(workspace)
     for count in range(100, 100_000, 5):
         broken = shutil.copytree(workspace, tmp_path / "broken")

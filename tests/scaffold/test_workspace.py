@@ -39,7 +39,7 @@ def test_a_rendered_workspace_passes_its_own_tests(pack, tmp_path):
     assert done.stdout.count(" passed") == 2
 
 
-def test_its_tests_fail_where_the_scoring_is_no_longer_what_they_say(tmp_path):
+def test_its_tests_fail_if_the_scoring_differs_from_what_they_say(tmp_path):
     workspace = render("a-b", "realtime", tmp_path, version="1")
     scoring = workspace.challenge / "crunch_a_b/scoring.py"
     scoring.write_text(scoring.read_text().replace("- clipped * clipped", "- clipped"))
