@@ -5,6 +5,8 @@ from __future__ import annotations
 import linecache
 import os
 import re
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +17,7 @@ from rich.text import Text
 from coordinator.cli import contract_fields, contract_kept, contract_rules
 from coordinator.cli.lazy_groups import one_line
 from coordinator.cli.shared import JsonOption, print_json
-from coordinator.cli.terminal import Console
+from coordinator.cli.terminal import Console, progress_bar
 from coordinator.infra.contracts.trial import tried
 from coordinator.streams.contract.checking.findings import Finding, State
 from coordinator.streams.settings import Settings, read_settings
@@ -62,9 +64,13 @@ def check(
     settings = read_settings(os.environ, contract=contract)
     if contract is None and not os.environ.get("CONTRACT"):
         typer.echo(f"this is no node's folder, and CONTRACT is not set: {BUILT_IN}", err=as_json)
-    findings = [
-        finding for path in settings.contract.split(",") for finding in examined(path.strip(), settings)
-    ]
+    calls = count(1)
+    with progress_bar("calls of the contract") as on_progress:
+        findings = [
+            finding
+            for path in settings.contract.split(",")
+            for finding in examined(path.strip(), settings, lambda: on_progress(next(calls), 0))
+        ]
     faults = sum(finding.state == "fault" for finding in findings)
     if as_json:
         print_json({"contract": settings.contract, "faults": faults, "findings": findings})
@@ -73,9 +79,9 @@ def check(
     raise typer.Exit(EXIT_FAULT if faults else 0)
 
 
-def examined(path: str, settings: Settings) -> list[Finding]:
+def examined(path: str, settings: Settings, on_call: Callable[[], None] = lambda: None) -> list[Finding]:
     """The findings on one contract, `module:attribute`; one that does not load is a finding too."""
-    findings = tried(path, settings)
+    findings = tried(path, settings, on_call)
     return [*findings[:1], _feed(settings), *findings[1:]] if len(findings) > 1 else findings
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from coordinator.infra.disk import FULL, DiskFullError
+from coordinator.infra.disk import FULL
 from coordinator.streams.log.errors import OperatorError
 
 
@@ -62,7 +62,7 @@ def _named(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in FULL and error.filename is None:
-            raise DiskFullError(path, error.strerror or "") from error
+            error.filename = str(path)
         raise
 
 

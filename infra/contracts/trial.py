@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -116,9 +116,11 @@ class Trial(msgspec.Struct):
     broke: str = ""
 
 
-def tried(path: str, settings: Settings) -> list[Finding]:
-    """Every finding on the contract at `module:attribute`. That it does not load is a finding, too."""
-    first = _run(path, settings, other=False)
+def tried(path: str, settings: Settings, on_call: Callable[[], None] = lambda: None) -> list[Finding]:
+    """Every finding on the contract at `module:attribute`. That it does not load is a finding, too. `on_call`: called
+    with each call of the contract that begins, of some hundred.
+    """
+    first = _run(path, settings, on_call, other=False)
     if first.broke or not first.loaded:
         end = [Finding("ends", State.FAULT, first.broke)] if first.broke else []
         return first.findings + end
@@ -127,7 +129,7 @@ def tried(path: str, settings: Settings) -> list[Finding]:
             *first.findings,
             Finding("the same twice", State.UNKNOWN, "not reached, because an earlier check found a fault"),
         ]
-    compared = list(_compared(first, _run(path, settings, other=True)))
+    compared = list(_compared(first, _run(path, settings, on_call, other=True)))
     if any(
         "score_prediction" in finding.says or "score_round" in finding.says
         for finding in compared
@@ -200,7 +202,7 @@ def _difference(name: str, here: list[str], there: list[str]) -> str:
     return ""
 
 
-def _run(path: str, settings: Settings, *, other: bool) -> Trial:
+def _run(path: str, settings: Settings, on_call: Callable[[], None], *, other: bool) -> Trial:
     here = [str(Path(folder).absolute()) for folder in sys.path if folder]
     if not (Path.cwd() / "streams").is_dir():
         here.insert(0, str(Path.cwd()))  # as `load_contract` does: the second process runs in another folder
@@ -220,13 +222,13 @@ def _run(path: str, settings: Settings, *, other: bool) -> Trial:
             start_new_session=True,
         )
         try:
-            return _listen(child, task)
+            return _listen(child, task, on_call)
         finally:
             child.kill()
             child.wait()
 
 
-def _listen(child: subprocess.Popen[bytes], task: Task) -> Trial:
+def _listen(child: subprocess.Popen[bytes], task: Task, on_call: Callable[[], None]) -> Trial:
     """Write the task to a child and read its reports until it ends, or until it reports nothing for too long."""
     trial, doing = Trial(), LOADED
     if child.stdin is None or child.stdout is None:
@@ -244,6 +246,7 @@ def _listen(child: subprocess.Popen[bytes], task: Task) -> Trial:
         report = msgspec.json.decode(line, type=Report)
         if report.doing:
             doing = report.doing
+            on_call()
             trial.results.setdefault(doing, [])
         if report.result:
             trial.results[doing].append(report.result)
