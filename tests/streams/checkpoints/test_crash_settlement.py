@@ -55,6 +55,8 @@ class Places:
 class Life:
     """`LogIO` of one process over the log. After its kill nothing reaches the log or comes from it."""
 
+    states_often = False
+
     def __init__(self, log: memory_io.MemoryLog, places: Places) -> None:
         self.log, self.places, self.dead = log, places, False
 
