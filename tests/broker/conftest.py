@@ -30,9 +30,9 @@ from coordinator.streams.settings import Settings
 IMAGE = "apache/kafka:4.1.0"
 CHOICES = ("embedded", "testcontainers")
 
-
 STARTED_BY = "coordinator.tests.started-by"
 """The label of a container: HOST/PID of the process that started it and ends it."""
+KAFKA_LOG = "/kafka-log"
 
 
 class NoEngineError(Exception):
@@ -83,11 +83,14 @@ def container() -> Iterator[str]:
     from testcontainers.core.container import DockerContainer
 
     port = free_ports(1)[0]
-    kafka = DockerContainer(IMAGE).with_kwargs(labels={STARTED_BY: f"{socket.gethostname()}/{os.getpid()}"})
+    # Its log is in memory, as the tests' own files: while a new .venv is written to the disk, Kafka on the same disk
+    # gave no answer for more than 20 s.
+    kafka = DockerContainer(IMAGE).with_tmpfs_mount(KAFKA_LOG)
+    kafka.with_kwargs(labels={STARTED_BY: f"{socket.gethostname()}/{os.getpid()}"})
     kafka.ports["9092/tcp"] = ("127.0.0.1", port)  # with_bind_ports would listen on every address
     # As the embedded broker's Java: by itself the image compiles for a server that runs for weeks, half as much CPU again.
-    java = {"KAFKA_JVM_PERFORMANCE_OPTS": " ".join(JAVA_OPTIONS)}
-    for name, value in {**container_environment(port=port), **java}.items():
+    more = {"KAFKA_JVM_PERFORMANCE_OPTS": " ".join(JAVA_OPTIONS), "KAFKA_LOG_DIRS": KAFKA_LOG}
+    for name, value in {**container_environment(port=port), **more}.items():
         kafka = kafka.with_env(name, value)
     with kafka:
         bootstrap = f"127.0.0.1:{port}"
