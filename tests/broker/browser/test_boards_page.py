@@ -70,8 +70,11 @@ def test_another_number_can_rank_and_the_contracts_ranking_can_be_restored(two_s
     watched = open_page(two_scopes)
     watched.go("#/?by=score_anchor")
     watched.page.wait_for_selector(".rows .row")
-    assert "ranked by Anchor" in watched.page.locator(".head .soft").first.inner_text()
-    assert watched.page.get_by_label("Board", exact=True).locator("option:checked").inner_text() == "Anchor"
+    watched.page.wait_for_selector(".head .soft >> text=ranked by Anchor")
+    # The names of the boards come by a request of their own.
+    watched.page.wait_for_function(
+        "() => document.querySelector('[aria-label=Board]').selectedOptions[0]?.innerText === 'Anchor'"
+    )
     watched.page.get_by_role("link", name="Leaderboard").click()
     watched.page.wait_for_selector("[role=columnheader].trend")
     assert "by=" not in watched.page.url
