@@ -6,9 +6,11 @@ What a run to its end leaves is in `test_main_job.py`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,7 +24,7 @@ from tests.candles import MINUTE, START, candle_file
 from tests.waiting import LIMIT_SECONDS
 
 from coordinator.cli.shared import DEMO_CONTRACT
-from coordinator.cli.up_plan import example_models
+from coordinator.cli.up_plan import HOST, KAFKA_PORT, example_models
 from coordinator.infra.contracts.loading import load_contracts
 from coordinator.infra.kafka.embedded import EmbeddedBroker, free_ports
 from coordinator.infra.models.host.model_folder import read_models
@@ -59,14 +61,28 @@ def command(*arguments):
     return [sys.executable, "-Im", "coordinator.cli.main", *map(str, arguments)]
 
 
+@pytest.fixture(autouse=True)
+def usual_port_taken():
+    """Here Kafka's usual port is taken, so that a node chooses a port of its own. While its Kafka is killed, the node of
+    a test beside this one would take the usual port.
+    """
+    with socket.socket() as holder:
+        with contextlib.suppress(OSError):  # a node beside has it
+            holder.bind((HOST, KAFKA_PORT))
+            holder.listen()
+        yield
+
+
 def up(folder, *arguments, **variables):
-    (port,) = free_ports(1)
+    port, models_port = free_ports(2)
     return subprocess.Popen(
         command("up", "--data-dir", folder / "node", "--port", port, *arguments),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=run_environment() | {"API_SETTLE_WITHOUT_KEY": "true"} | variables,
+        env=run_environment()
+        | {"API_SETTLE_WITHOUT_KEY": "true", "MODEL_RUNNER_NODE_PORT": str(models_port)}
+        | variables,
         cwd=folder,
     )
 
