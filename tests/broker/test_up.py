@@ -64,12 +64,11 @@ def command(*arguments):
 @pytest.fixture(autouse=True)
 def usual_port_taken():
     """Here Kafka's usual port is taken, so that a node chooses a port of its own. While its Kafka is killed, the node of
-    a test beside this one would take the usual port.
+    a test beside this one would take the usual port. Nothing listens there: commands look at that port too.
     """
     with socket.socket() as holder:
         with contextlib.suppress(OSError):  # a node beside has it
             holder.bind((HOST, KAFKA_PORT))
-            holder.listen()
         yield
 
 
