@@ -39,7 +39,8 @@ async def kill_and_replace(harmed: Board, log: FixedLog) -> None:
     async with limit():
         while await harmed.claims("scores") <= claims:
             await asyncio.sleep(0.1)
-    harmed.start("score", **LONG_SESSION)
+    # Until then it looks at the topics: deleted at that moment, they are a broker's silence to it, and not lost.
+    await harmed.start("score", **LONG_SESSION).wait_event("worker_started")
 
 
 async def delete_topics(field: Board) -> None:
