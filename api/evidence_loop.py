@@ -73,8 +73,9 @@ class EvidenceLoop:
         store.begin_cut(self._evidence.horizon({topic: run.end + 1 for topic, run in last.runs.items()}))
         assert store.horizon is not None  # noqa: S101 - it was just written
         cutting = Cutting(store.database, store.horizon, self._evidence)
-        while cutting.step():
+        more = True
+        while more:
+            more = cutting.step()
             store.horizon = cutting.horizon
             await asyncio.sleep(0)
-        store.horizon = cutting.horizon
         self._let_go = last.number

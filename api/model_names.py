@@ -28,15 +28,19 @@ NO_MODEL: dict[int | str, dict[str, Any]] = {404: {"description": "No such model
 def existing_model(read: Readable, model_id: str) -> ModelRow:
     """The model, or ensemble. Raises HTTPException 404 for one that was never seen, or that no contract had."""
     row = read.models.get(model_id)
-    declared = {
-        ensemble_id(ensemble.name)
-        for terms in read.leaderboard.terms.in_order
-        for ensemble in terms.ensembles
-    }
-    if row == ModelRow(model_id=model_id) or (row.ensemble and model_id not in declared):
+    if row == ModelRow(model_id=model_id) or (row.ensemble and not _is_declared(read, model_id)):
         there_are = what_exists(model_id, (row.model_id for row in read.models.all()))
         raise HTTPException(404, f"there is no model {model_id!r}; {there_are} (GET /reports/models)")
     return row
+
+
+def _is_declared(read: Readable, ensemble: str) -> bool:
+    """Whether a contract of the log has an ensemble of this id."""
+    return any(
+        ensemble_id(declared.name) == ensemble
+        for terms in read.leaderboard.terms.in_order
+        for declared in terms.ensembles
+    )
 
 
 def what_exists(wanted: str, names: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ import typer
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.terminal import progress_bar
 from coordinator.infra.evidence.bundling import KafkaSource
-from coordinator.streams.log.errors import OperatorError
+from coordinator.infra.whole_file import check_has_folder
 from coordinator.streams.settings import Settings
 
 OutOption = Annotated[
@@ -25,8 +25,7 @@ def source_for(out: Path, data_dir: Path | None, kafka: str | None) -> Iterator[
     """The node's settings and its log, with a bar while it is read. Raises OperatorError where `out` has no folder, and
     what `node_log` raises.
     """
-    if not out.absolute().parent.is_dir():
-        raise OperatorError(f"there is no folder {out.absolute().parent}")
+    check_has_folder(out)
     settings, _ = node_log(data_dir, kafka)
     with progress_bar("records") as on_read:
         yield settings, KafkaSource(settings.kafka_bootstrap, settings.crunch_id, on_read)

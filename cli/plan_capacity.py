@@ -9,7 +9,7 @@ import msgspec
 import typer
 from rich.table import Table
 
-from coordinator.cli.capacity import BASE_MB, MODEL_MB, Costs, Needs, Plan, measure, need
+from coordinator.cli.capacity import BASE_MB, LEAF_BYTES, MODEL_MB, Costs, Needs, Plan, measure, need
 from coordinator.cli.shared import DEMO_CONTRACT
 from coordinator.cli.terminal import Console
 from coordinator.infra.contracts.loading import load_contracts
@@ -88,7 +88,9 @@ def _show(plan: Plan, needs: Needs, costs: Costs) -> None:
     )
     table.add_row("disk of the read models", _bytes(needs.view_bytes), "less with PAST_DAYS")
     table.add_row(
-        "disk of the evidence tree", _bytes(needs.evidence_bytes), "66 bytes an append, kept for ever"
+        "disk of the evidence tree",
+        _bytes(needs.evidence_bytes),
+        f"{LEAF_BYTES:.0f} bytes an append, kept for ever",
     )
     table.add_row(
         "memory",

@@ -21,6 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from coordinator.infra.whole_file import check_has_folder
 from coordinator.streams.log.errors import OperatorError
 
 PACKAGE = "coordinator-node"
@@ -55,10 +56,7 @@ def write_image_files(folder: Path) -> Path:
 
 
 def _make(folder: Path) -> None:
-    if not folder.absolute().parent.is_dir():
-        raise OperatorError(
-            f"there is no folder {folder.absolute().parent}: make it first, or name another one"
-        )
+    check_has_folder(folder, ": make it first, or name another one")
     folder.mkdir(exist_ok=True)
     others = sorted(path.name for path in folder.iterdir() if path.name not in WRITTEN)
     if others:

@@ -28,6 +28,13 @@ def write_whole(path: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
+def check_has_folder(path: Path, advice: str = "") -> None:
+    """Raises OperatorError, which ends with the advice, if the folder in which `path` is to be made is not there."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise OperatorError(f"there is no folder {folder}{advice}")
+
+
 @contextmanager
 def writing_whole(path: Path) -> Iterator[IO[bytes]]:
     """A large file to write and read in pieces. It appears at `path` once all of it is on disk, or not at all.
@@ -35,8 +42,7 @@ def writing_whole(path: Path) -> Iterator[IO[bytes]]:
     What an earlier writer of the same file left that was killed is removed: each writer holds a lock on its own part.
     Raises OperatorError (there is no such folder, or `path` is one), OSError.
     """
-    if not path.absolute().parent.is_dir():
-        raise OperatorError(f"there is no folder {path.absolute().parent}")
+    check_has_folder(path)
     if path.is_dir():
         raise OperatorError(f"{path} is a folder: name a file")
     for left in path.parent.glob(f"{glob.escape(path.name)}.[0-9]*.partial"):

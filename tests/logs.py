@@ -486,6 +486,13 @@ def of_events(state_hashes: Mapping[str, str]) -> dict[str, str]:
     return {name: state_hash for name, state_hash in state_hashes.items() if name != "evidence"}
 
 
+def not_folded(folder: Folder, log: LogBuilder) -> list[str]:
+    """The topic of each record that is not folded yet, a topic as often as it has such records."""
+    return [
+        topic for topic, reader in folder.readers.items() for _ in log.records[topic][reader.next_offset :]
+    ]
+
+
 def fold_into(
     folder: Folder, log: LogBuilder, order: Sequence[str] | None = None, commit_every: int = 7
 ) -> None:
@@ -494,7 +501,7 @@ def fold_into(
     """
     places = {topic: reader.next_offset for topic, reader in folder.readers.items()}
     if order is None:
-        order = [topic for topic in places for _ in log.records[topic][places[topic] :]]
+        order = not_folded(folder, log)
     for i, topic in enumerate(order, start=1):
         folder.fold(topic, places[topic], log.records[topic][places[topic]])
         places[topic] += 1

@@ -92,19 +92,17 @@ class Tables:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._files as files:
-            try:
-                if kind is not None:
-                    files.__exit__(
-                        kind, error, trace
-                    )  # a part of a market's rows must not pass as all of them
-                    return
+        try:
+            if error is not None:  # a part of a market's rows must not pass as all of them
+                self._files.__exit__(kind, error, trace)
+                return
+            with self._files:
                 for name, writer in self._writers.items():
                     self._flush(name)
                     writer.close()
-            finally:
-                for writer in self._writers.values():
-                    writer.is_open = False  # else one that was given up writes its end once it is collected
+        finally:
+            for writer in self._writers.values():
+                writer.is_open = False  # otherwise an abandoned one writes its end when it is collected
 
     def take(self, decision: Decision) -> None:
         """Take the rows of a decision. They are written once there are enough of them, or at the end."""

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from tests.explained import MemoryAppends
 from tests.infra.evidence.bundles import MemorySource, checkpoints_of, whole_log
 from tests.infra.evidence.questioned import questioned_log
-from tests.logs import fold_into
+from tests.logs import fold_into, not_folded
 
 from coordinator.api import evidence, proofs
 from coordinator.api.app import BesideReadModels, create_app
@@ -348,11 +348,7 @@ async def test_a_node_that_lets_rows_go_as_it_reads_and_is_started_again_makes_t
     while True:
         read = open_read_models(settings.data_dir, "cluster", "btc-up")
         folder = Projector(settings, read).folder
-        left = [
-            topic
-            for topic, reader in folder.readers.items()
-            for _ in log.records[topic][reader.next_offset :]
-        ]
+        left = not_folded(folder, log)
         if not left:
             break
         rng.shuffle(left)

@@ -12,7 +12,8 @@ pytestmark = NEEDS_HOSTS
 NOTHING = Manner(lost_share=1)
 PARTED_SECONDS_MAX = 1.5 * 10.0
 """So long an owner tries to claim its stage again, while its group hears it: one and a half sessions."""
-ONE_WAY = {"sends": (NOTHING, Manner()), "receives": (Manner(), NOTHING)}
+ONE_WAY = {"receives": (NOTHING, Manner()), "sends": (Manner(), NOTHING)}
+"""What a host still does -> (its wire's way out, its way back)"""
 
 
 async def test_an_owner_whose_wire_carries_only_one_way_is_taken_over(cluster):
@@ -20,7 +21,7 @@ async def test_an_owner_whose_wire_carries_only_one_way_is_taken_over(cluster):
     taken_over = []
     for way, (out, back) in ONE_WAY.items():
         owner = await cluster.owner("score")
-        fault = f"the host of the score worker only {'receives' if way == 'sends' else 'sends'}"
+        fault = f"the host of the score worker only {way}"
         outcome = await cluster.takeover(
             fault, "scores", lambda host=owner, out=out, back=back: cluster.network.carry([host], out, back)
         )
@@ -53,7 +54,7 @@ async def test_a_broker_that_only_receives_or_only_sends_is_replaced_as_leader(c
     outcomes = []
     for way, (out, back) in ONE_WAY.items():
         leader = await cluster.leader("scores")
-        fault = f"the host of {leader}, a leader, only {'receives' if way == 'sends' else 'sends'}"
+        fault = f"the host of {leader}, a leader, only {way}"
         outcomes.append(
             await cluster.takeover(
                 fault,

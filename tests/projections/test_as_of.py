@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.logs import HOUR_MS, MINUTE_MS, START_MS, LogBuilder, busy_log, fold_into, folded
+from tests.logs import HOUR_MS, MINUTE_MS, START_MS, LogBuilder, busy_log, fold_into, folded, not_folded
 from tests.posted import add_questions
 
 from coordinator.projections.folding.as_of import (
@@ -298,7 +298,7 @@ def test_a_kill_between_commits_leaves_the_past_right(tmp_path):
             }
         )
         folder = Folder(read.all())
-        left = [t for t, reader in folder.readers.items() for _ in log.records[t][reader.next_offset :]]
+        left = not_folded(folder, log)
         if life < 39:
             rng.shuffle(left)
             left = left[:20]

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rocksdict import Options, Rdict
 from tests.broker.fixed_log import fixed_log
-from tests.logs import busy_log, fold_into, folded
+from tests.logs import busy_log, fold_into, folded, not_folded
 from tests.posted import add_questions
 
 from coordinator.projections.folding.decisions import Folder
@@ -105,11 +105,7 @@ def test_a_kill_between_commits_loses_and_repeats_nothing(log, once, tmp_path, s
     while True:
         projections = open_projections(tmp_path, "cluster", log.crunch_id)
         folder = Folder(projections)
-        left = [
-            topic
-            for topic, reader in folder.readers.items()
-            for _ in log.records[topic][reader.next_offset :]
-        ]
+        left = not_folded(folder, log)
         if not left:
             break
         rng.shuffle(left)
