@@ -8,6 +8,7 @@ of the test run has one parent. The parent and all its forks end when that proce
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -48,9 +49,12 @@ class ForkedProcess:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Send a signal if the fork is alive."""
+        """Send a signal if the fork is alive. One that has just ended, which the parent has not reported yet, is passed
+        over, as `subprocess.Popen` does.
+        """
         if self.returncode is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         """Send SIGTERM if the fork is alive."""
