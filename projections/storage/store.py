@@ -46,6 +46,7 @@ from coordinator.streams.log.errors import OperatorError
 CACHE_BYTES = 8 * 1024 * 1024
 WRITE_BUFFERS_BYTES = 16 * 1024 * 1024
 WRITE_BUFFER_BYTES = 4 * 1024 * 1024
+OWN_LOG_BYTES = 128 * 1024
 DELETIONS = (4096, 1024, 0.25)
 """A file is compacted if 1,024 of 4,096 entries in a row are deletions, or a quarter of all."""
 _META = b"m"
@@ -369,7 +370,10 @@ def _options() -> Options:
     options.set_max_write_buffer_number(2)
     options.set_write_buffer_manager(_buffers)
     options.set_max_open_files(64)
+    # Its own log of what it does has no bound else, and every ten minutes gets counts that nobody reads.
     options.set_keep_log_file_num(2)
+    options.set_max_log_file_size(OWN_LOG_BYTES)
+    options.set_stats_dump_period_sec(0)
     options.set_max_background_jobs(2)
     # A cut of the past must give its space back: files full of deletions are compacted, in the background.
     options.add_compact_on_deletion_collector_factory(*DELETIONS)

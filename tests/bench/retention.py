@@ -1,18 +1,22 @@
 """How large the stores of the read models are after each simulated week, with and without PAST_DAYS.
 
 `python -m tests.bench.retention --models 7 --days 70 --past-days 14 --minutes 10`: a log of the engine's events is
-made round by round and folded; the stores are cut as the report worker cuts them. Prints bytes a store, and rows. The
+made round by round and folded; the stores are cut as the report worker cuts them. Prints bytes a store, and rows.
+`--questions 12 --payload-bytes 200` adds a round of posted questions a day, each with its truth an hour later. The
 store of the evidence tree is left out: its rows leave with each checkpoint that is noted, and this log has none.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import tempfile
 from collections import Counter
 from pathlib import Path
+from string import ascii_lowercase
 
 from tests.logs import HOUR_MS, MINUTE_MS, START_MS, LogBuilder
+from tests.posted import Posted
 
 from coordinator.projections.folding.decisions import Folder
 from coordinator.projections.folding.past_cutter import PastCutter
@@ -37,6 +41,21 @@ def one_day(log: LogBuilder, day: int, models: list[str], minutes: int) -> None:
             log.scored_until(end)
             for model_id in models:
                 log.snapshot(model_id, START_MS + end - HOUR_MS, START_MS + end)
+
+
+def asked(
+    posted: Posted, day: int, models: list[str], questions: int, payload_bytes: int, rng: random.Random
+) -> None:
+    """A day's round of posted questions. Their text is random letters: it compresses as badly as any text does."""
+    opens, round_id = day * DAY_MS, f"day-{day}"
+    for question_id in (f"q{number}" for number in range(questions)):
+        payload = {"title": "".join(rng.choices(ascii_lowercase, k=payload_bytes))}
+        closes = opens + HOUR_MS
+        posted.post(round_id, question_id, at=opens, opens=opens, closes=closes, payload=payload)
+        posted.ask(round_id, question_id, {model_id: rng.random() for model_id in models})
+        posted.close(round_id, question_id, closes)
+        scores = {model_id: rng.random() for model_id in models}
+        posted.resolve(round_id, question_id, closes + HOUR_MS, {"outcome": 1}, scores)
 
 
 def fold(folder: Folder, log: LogBuilder, done: Counter[str]) -> None:
@@ -66,6 +85,8 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=70)
     parser.add_argument("--past-days", type=int, default=14)
     parser.add_argument("--minutes", type=int, default=10)
+    parser.add_argument("--questions", type=int, default=0)
+    parser.add_argument("--payload-bytes", type=int, default=200)
     options = parser.parse_args()
     models = [f"model-{number}" for number in range(options.models)]
     with tempfile.TemporaryDirectory() as folder_path:
@@ -76,8 +97,10 @@ def main() -> None:
         read = open_read_models(Path(folder_path), "cluster", log.crunch_id)
         folder = Folder([projection for projection in read.all() if projection is not read.evidence])
         cutter, done = PastCutter(read, options.past_days), Counter[str]()
+        posted, rng = Posted(log), random.Random(1)  # noqa: S311 - text of a bench
         for day in range(options.days):
             one_day(log, day, models, options.minutes)
+            asked(posted, day, models, options.questions, options.payload_bytes, rng)
             fold(folder, log, done)
             while cutter.step():
                 pass

@@ -142,3 +142,14 @@ def test_a_damaged_write_ahead_log_loses_whole_commits_or_all_but_never_rows_alo
     again = Store.open(killed, WHOSE)
     assert sum(1 for _ in again.scan(b"A")) == 100 * again.positions.get("scores", Need()).offset
     again.close()
+
+
+def test_what_rocksdb_writes_of_itself_is_bounded(tmp_path):
+    """By default it dumps counts into one growing file every ten minutes: half a megabyte a store and day."""
+    store = Store.open(tmp_path / "board", Identity("cluster", "btc-up", 1))
+    (options,) = store.path.glob("OPTIONS-*")
+    in_force = dict(line.strip().split("=", 1) for line in options.read_text().splitlines() if "=" in line)
+    assert in_force["stats_dump_period_sec"] == "0"
+    assert 0 < int(in_force["max_log_file_size"]) <= 256 * 1024
+    assert in_force["keep_log_file_num"] == "2"
+    store.close()
