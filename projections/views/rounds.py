@@ -9,8 +9,8 @@
     C round_id                         how many stand where                  from `inputs`
     L at round_id question_id          a truth that corrects another         from `inputs`
 
-No row leaves (PAST_DAYS): however old a question is, a late truth changes its rows, and the sum of a changed row that had
-left could not be told. docs/how-to/past.md says what a question costs.
+No row leaves (PAST_DAYS): however old a question is, a late truth changes its rows, and the sum of a changed row that
+had left could not be told. docs/how-to/past.md says what a question costs.
 
 Answers are not here: `question_answers.py` reads them from the read model of predictions, which hides what could still
 be copied.

@@ -97,7 +97,7 @@ def main() -> None:
         read = open_read_models(Path(folder_path), "cluster", log.crunch_id)
         folder = Folder([projection for projection in read.all() if projection is not read.evidence])
         cutter, done = PastCutter(read, options.past_days), Counter[str]()
-        posted, rng = Posted(log), random.Random(1)  # noqa: S311 - text of a bench
+        posted, rng = Posted(log), random.Random(1)
         for day in range(options.days):
             one_day(log, day, models, options.minutes)
             asked(posted, day, models, options.questions, options.payload_bytes, rng)
