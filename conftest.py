@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gc
 import os
+import runpy
 import shutil
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import execnet.gateway_io
 import pytest
 import structlog
 from hypothesis import settings
@@ -114,6 +116,35 @@ def pytest_xdist_auto_num_workers() -> int:
     more, two cores were idle for 40 % of a run.
     """
     return (os.cpu_count() or 1) + 2
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """The processes of the run are forks of one that has collected (`tests/forking_collection.py`)."""
+    # A file of tests cannot be imported before pytest collects.
+    parent = runpy.run_path(str(ROOT / "tests/forked.py"))["ForkingParent"](
+        ROOT / "tests/forking_collection.py", ["--", *config.args]
+    )
+
+    class ForkedIO(execnet.gateway_io.Popen2IOMaster):
+        """What execnet starts a Python by, with a fork in place of it."""
+
+        def __init__(self, args: list[str], execmodel: Any) -> None:
+            (reading, to_stdin), (from_stdout, writing) = os.pipe(), os.pipe()
+            request = {
+                "name": "pytest",
+                "code": args[-1],
+                "environ": dict(os.environ),
+                "cwd": str(Path.cwd()),
+            }
+            self.popen = parent.fork(request, (reading, writing, 2))
+            os.close(reading)
+            os.close(writing)
+            execnet.gateway_io.Popen2IO.__init__(
+                self, os.fdopen(to_stdin, "wb"), os.fdopen(from_stdout, "rb"), execmodel
+            )
+
+    execnet.gateway_io.Popen2IOMaster = ForkedIO
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

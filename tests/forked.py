@@ -73,7 +73,7 @@ class ForkedProcess:
 class ForkingParent:
     """The process that has imported, and the thread that reads its messages about forks."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: Path = PARENT, arguments: Sequence[str] = ()) -> None:
         self._asking = threading.Lock()
         self._starting: deque[tuple[ForkedProcess, threading.Event]] = deque()
         self._forked: dict[int, ForkedProcess] = {}
@@ -82,8 +82,8 @@ class ForkingParent:
         with theirs:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-Iu", str(PARENT)),
-                    *("--fork-channel", str(theirs.fileno()), "--fork-answers", str(answers)),
+                    *(sys.executable, "-Iu", str(program)),
+                    *("--fork-channel", str(theirs.fileno()), "--fork-answers", str(answers), *arguments),
                 ],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), answers),

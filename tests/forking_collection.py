@@ -1,0 +1,24 @@
+"""The process that the processes of a test run are forked from: it has collected the tests, and so imported all of them.
+
+pytest-xdist would start each process anew: each imports all files of tests and what they test, and in a fresh checkout
+rewrites their asserts besides. A fork collects once more, but finds the modules imported.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import pytest
+
+from coordinator.infra.processes.forking import forked
+
+if __name__ == "__main__":
+    options = ["--collect-only", "-qq", "-n", "0", *sys.argv[sys.argv.index("--") + 1 :]]
+    with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
+        pytest.main(options)  # the forks say what cannot be collected: they try it again
+    if (fork := forked(sys.argv)) is not None:
+        sys.argv = ["-c"]
+        exec(fork[0]["code"], {"__name__": "__main__"})  # noqa: S102 - the line that execnet gives to `python -c`
