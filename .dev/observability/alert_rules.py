@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
+from coordinator.api.alert_entry import AlertGuide
 from coordinator.api.alert_guide import GUIDES
-from coordinator.api.node_alerts import AlertGuide
 
 HEAD = "# Made from api/alert_guide.py by `make observability`; edit that.\n"
 RUNBOOK = "docs/runbook"

@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
+from coordinator.api.alert_entry import AlertGuide
 from coordinator.api.alert_guide import GUIDES
-from coordinator.api.node_alerts import AlertGuide
 
-WHEN = {"page": "at once, also at night", "ticket": "on the next working day"}
+WHEN = {"page": "at once, even at night", "ticket": "on the next working day"}
 BEFORE = """## Before you type
 
-Type commands in the node's folder, where `.env` is. Of a node that `coordinator up` runs, say its directory, too:
-`--data-dir DIR`. In containers type `docker compose run --rm tools` in place of the word `coordinator`.
+Type commands in the node's folder, where `.env` is. If `coordinator up` runs the node, add its data directory to each
+command: `--data-dir DIR`. In containers type `docker compose run --rm tools` in place of the word `coordinator`.
 
 | to | `coordinator up` | containers |
 |---|---|---|
 | see all alerts | `coordinator status --data-dir DIR` | `make status` |
 | read a worker's log | `DIR/logs/NAME.log` | `make logs SERVICE=NAME` |
-| restart a worker | `kill PID`, by the number in `DIR/node.json`: it comes up again | `docker compose restart NAME` |
-| stop the node | Ctrl-C | `docker compose stop feed predict score checkpoint report`: Kafka goes on |
-| start it | `coordinator up --data-dir DIR` | `make deploy` |
+| restart a worker | `kill PID`, from `DIR/node.json`: it is started again | `docker compose restart NAME` |
+| stop the node | Ctrl-C | `docker compose stop feed predict score checkpoint report` (not Kafka) |
+| start the node | `coordinator up --data-dir DIR` | `make deploy` |
 | restore | `coordinator topics restore FILE --data-dir DIR` | `docker compose run --rm -T tools topics restore <FILE` |
 
-The workers are `feed`, `predict`, `score`, `checkpoint` and `report`. Each may be killed at any moment: nothing is
-lost. A restore needs a node that is stopped.
+The workers are `feed`, `predict`, `score`, `checkpoint` and `report`. You may kill each of them at any moment: nothing
+is lost. Stop the node before you restore a backup.
 
 ## Delete a topic
 
-Only if a page here says so, and only with a backup at hand. `CRUNCH` is your CRUNCH_ID.
+Delete a topic only if a page here says so, and only with a backup at hand. `CRUNCH` stands for your CRUNCH_ID.
 
-- Of a node with a Kafka of its own (`coordinator up`): stop the node, and move the folder `kafka/log/CRUNCH.TOPIC-0`
-  of its data directory to another place. A restore fills the topic again.
-- Of any other Kafka: stop the workers, then with Kafka's tools
+- The node runs its own Kafka (`coordinator up`): stop the node, and move the folder `kafka/log/CRUNCH.TOPIC-0` out of
+  its data directory. A restore fills the topic again.
+- Any other Kafka: stop the workers, then use Kafka's tools:
   `kafka-topics.sh --bootstrap-server HOST:PORT --delete --topic CRUNCH.TOPIC`.
 
-A restore leaves a topic alone that is whole. With an old backup of a busy topic it names the topics that lost records.
+A restore does not touch a topic that is complete. If the backup is older than the last records of a topic, the restore
+names the topics that lost records.
 
 ## Every alert"""
 
@@ -44,15 +45,15 @@ def pages() -> dict[str, str]:
 
 def _page(name: str, guide: AlertGuide) -> str:
     if "coordinator_alerts" in guide.expr:
-        seen = f"The node tells it: kind `{name}` in `/healthz`, on the page and in the webhook."
+        seen = f"The node reports this alert itself: kind `{name}` in `/healthz`, on the page and in the webhook."
     else:
-        seen = "Prometheus tells it, from the node's figures."
+        seen = "Prometheus raises this alert, from the node's metrics."
     parts = {
         "What is at risk": [guide.risk],
         "Look": [f"    {command}" for command in guide.look],
         "End it": [f"{number}. {step}" for number, step in enumerate(guide.end, start=1)],
         "How to see that it is over": [guide.over],
-        "Its rule": [f"    {guide.expr}", "", f"for {guide.wait}."],
+        "The Prometheus rule": [f"    {guide.expr}", "", f"It must hold for {guide.wait}."],
     }
     lines = [f"# {guide.title}", "", guide.means, "", f"Act {WHEN[guide.severity]}. {seen}", ""]
     lines += ["[Where to type, where logs are, how to restart a worker](index.md#before-you-type).", ""]
@@ -71,8 +72,8 @@ def _index() -> str:
             "",
             "# Runbook",
             "",
-            "For an operator woken at night: what each alert means, and what ends it.",
-            "`page`: act at once. `ticket`: on the next working day.",
+            "For an operator who is woken at night: what each alert means, and what ends it.",
+            "`page` means: act at once. `ticket` means: act on the next working day.",
             "",
             BEFORE,
             "",
