@@ -24,6 +24,7 @@ class MemoryReader:
         self._log = log
         self._topic = topic
         self.position = offset
+        self.first_end = len(log.records[topic])
         self.closed = False
 
     async def read(self, until: int | None = None) -> list[tuple[int, bytes]]:

@@ -52,6 +52,7 @@ class OverlayReader:
 
     def __init__(self, below: Reader, sent: list[bytes], below_end: int, offset: int) -> None:
         self._below, self._sent, self._below_end, self._position = below, sent, below_end, offset
+        self.first_end = below_end + len(sent)
 
     async def read(self, until: int | None = None) -> list[tuple[int, bytes]]:
         """See `Reader`."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import faust
 import structlog
+from aiokafka.errors import KafkaError
 
 from coordinator.infra.blobs.configured import is_shared, store_of
 from coordinator.infra.contracts.in_force import NodeContracts
@@ -39,7 +40,7 @@ from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.events import Terms
 from coordinator.streams.feeds.clock_witness import Witness
 from coordinator.streams.inputs.stage import InputStage
-from coordinator.streams.log.errors import OperatorError, WorldError
+from coordinator.streams.log.errors import OperatorError, WorldError, text_of
 from coordinator.streams.ports import FeedSource
 from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.settings import Settings
@@ -50,6 +51,9 @@ from coordinator.streams.topology import topic_name
 
 ALIVE_SECONDS = 2.0
 """How often it is checked that Faust's apps still run."""
+READY_SECONDS = 10.0
+"""How often a standby uses the connections that it keeps; and how long after its start it opens them, because who is
+alone has its stages by then."""
 
 log = structlog.get_logger()
 
@@ -65,7 +69,12 @@ class Worker:
         self.shelf = self.contracts.shelf
         self.dead_letters = DeadLetters(self.io, name)
         self.apps: list[faust.App] = []
-        self.tasks: list[Coroutine[Any, Any, None]] = [self.dead_letters.run(), self.io.watch()]
+        self.keepers: list[Keeper] = []
+        self.tasks: list[Coroutine[Any, Any, None]] = [
+            self.dead_letters.run(),
+            self.io.watch(),
+            self._keep_ready(),
+        ]
         self.closing: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
     def keep(self, stage_name: str, driver: str, new_tenure: Callable[[], Tenure]) -> None:
@@ -83,7 +92,18 @@ class Worker:
         self.apps.append(
             stage_app(self.settings, stage_name, driver, keeper, self.dead_letters.say_log_fault)
         )
+        self.keepers.append(keeper)
         self.tasks.append(keeper.run())
+
+    async def _keep_ready(self) -> None:
+        """Keep connections open while a stage is another process's: its claim must not wait until they are."""
+        while True:
+            await asyncio.sleep(READY_SECONDS)
+            if any(keeper.stands_by for keeper in self.keepers):
+                try:
+                    await self.io.keep_ready()
+                except (KafkaError, OSError, WorldError) as error:
+                    log.info("not_ready", reason=text_of(error))
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT, or until a task ends with an exception."""

@@ -191,6 +191,7 @@ class LineReader:
     def __init__(self, line: Line, topic: str, offset: int, *, patient: bool = False) -> None:
         self._line, self._topic, self.position = line, topic, offset
         self._patient = patient
+        self.first_end = line.shared.log.end(topic)
         self.closed = False
 
     async def read(self, until: int | None = None) -> list[tuple[int, bytes]]:

@@ -41,7 +41,7 @@ async def test_a_standby_takes_over_within_few_round_trips(tmp_path: Path):
         await until(lambda: "ready" in log_of_broker.read_text(), 0.2, log_of_broker.read_text)
         await create_topics(f"{address}:9092", CRUNCH)
         io = KafkaLog(f"{address}:9092", CRUNCH)
-        await (await io.reader("inputs", 0)).close()  # as a standby that has run for a while
+        await io.keep_ready()  # as a standby that has run for a while
         network.carry(["broker-1"], Manner(delay_ms=1000 * ROUND_TRIP_SECONDS / 2))
         began, starting = time.monotonic(), KafkaLog(f"{address}:9092", CRUNCH)
         await starting.connect()

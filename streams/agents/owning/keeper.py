@@ -91,6 +91,11 @@ class Keeper:
         """Whether the gate lets records through."""
         return self._open.done()
 
+    @property
+    def stands_by(self) -> bool:
+        """Whether the group has not assigned the stage to this process."""
+        return not self._assigned
+
     async def deliver(self, records: Sequence[tuple[int, bytes]]) -> None:
         """Hand records of the driving topic, (offset, value) in order, to the tenure; wait until there is one.
 
@@ -180,7 +185,17 @@ class Keeper:
                 async with asyncio.timeout(self._look_seconds):
                     await self._changed.wait()
                 return
-            group = await self._group()
+            # Far from the broker the answer takes six round trips, and the stage may be ours meanwhile.
+            asking = asyncio.create_task(self._group())
+            changed = asyncio.create_task(self._wait_changed())
+            try:
+                await _first_of(asking, changed)
+                if changed.done():
+                    return
+                group = asking.result()
+            finally:
+                asking.cancel()
+                changed.cancel()
             orphaned = orphaned + 1 if group is not None and not group.holds else 0
         raise StalledError(
             f"{self.name}: its group is stable, but has assigned the partition to none of its members"

@@ -23,6 +23,7 @@ from coordinator.infra.kafka.clients import (
     stop_reader,
 )
 from coordinator.infra.log.own import OwnLog
+from coordinator.streams.agents.owning.ready_clients import ReadyClients
 from coordinator.streams.log.errors import CorruptTopicError, TruncatedTopicError, WorldError
 from coordinator.streams.topology import TOPICS, topic_name
 
@@ -41,6 +42,9 @@ log = structlog.get_logger()
 
 class Reader(Protocol):
     """Reads one topic from an offset on."""
+
+    first_end: int
+    """The offset after the topic's last record, as of the opening of this reader: to ask again is a round trip."""
 
     async def read(self, until: int | None = None) -> list[tuple[int, bytes]]:
         """The next records as (offset, value).
@@ -91,9 +95,12 @@ class KafkaReader:
     `prober` is a consumer that all readers share to ask for ends.
     """
 
-    def __init__(self, consumer: AIOKafkaConsumer, prober: AIOKafkaConsumer, topic: str, offset: int) -> None:
+    def __init__(
+        self, consumer: AIOKafkaConsumer, prober: AIOKafkaConsumer, topic: str, offset: int, end: int
+    ) -> None:
         self._consumer = consumer
         self._prober = prober
+        self.first_end = end
         self._partition = TopicPartition(topic, PARTITION)
         self._topic = topic
         self._position = offset
@@ -177,6 +184,8 @@ class KafkaLog:
         self._bootstrap = bootstrap
         self._crunch_id = crunch_id
         self._own = OwnLog(bootstrap, crunch_id, data_dir)
+        self._partitions = [TopicPartition(topic_name(crunch_id, topic), PARTITION) for topic in TOPICS]
+        self._ready = ReadyClients(bootstrap, self._partitions, TAIL_WAIT_MS)
         self._checking = asyncio.Lock()
         self._prober: AIOKafkaConsumer | None = None
         self._starting = asyncio.Lock()
@@ -187,9 +196,7 @@ class KafkaLog:
                 prober = make_reader(self._bootstrap)
                 try:
                     await prober.start()
-                    prober.assign(
-                        [TopicPartition(topic_name(self._crunch_id, topic), PARTITION) for topic in TOPICS]
-                    )
+                    prober.assign(self._partitions)
                 except BaseException:
                     await stop_reader(prober)
                     raise
@@ -211,8 +218,15 @@ class KafkaLog:
         await self.connect()
         await self._own.watch()
 
+    async def keep_ready(self) -> None:
+        """For a standby: open what a takeover will use, and keep it open. Call it now and then while waiting."""
+        await self.connect()
+        await (await self._shared_prober()).end_offsets(self._partitions)
+        await self._ready.fill()
+
     async def close(self) -> None:
-        """Stop the consumer that the readers share."""
+        """Stop the consumer that the readers share, and what is kept ready."""
+        await self._ready.close()
         if self._prober is not None:
             await stop_reader(self._prober)
             self._prober = None
@@ -221,10 +235,12 @@ class KafkaLog:
         """See `LogIO`."""
         await self.connect()
         name = topic_name(self._crunch_id, topic)
-        consumer = make_reader(self._bootstrap, wait_ms=TAIL_WAIT_MS, patient=patient)
+        ready = None if patient else self._ready.take_reader()
+        consumer = ready or make_reader(self._bootstrap, wait_ms=TAIL_WAIT_MS, patient=patient)
         partition = TopicPartition(name, PARTITION)
         try:
-            await consumer.start()
+            if ready is None:
+                await consumer.start()
             begins, ends = await offsets_of(consumer, [partition])
             begin, end = begins[partition], ends[partition]
             if not begin <= offset <= end:
@@ -236,11 +252,13 @@ class KafkaLog:
         except BaseException:
             await stop_reader(consumer)
             raise
-        return KafkaReader(consumer, prober, name, offset)
+        return KafkaReader(consumer, prober, name, offset, end)
 
     async def writer(self) -> KafkaWriter:
         """See `LogIO`."""
         await self.connect()
+        if (ready := self._ready.take_writer()) is not None:
+            return KafkaWriter(ready, self._crunch_id)
         producer = make_producer(self._bootstrap)
         try:
             await producer.start()

@@ -129,14 +129,14 @@ class OwnedTopic:
         self._tail = reader = await self._io.reader(self.topic, 0)
         if stage is not None:
             self._stage, self._form = stage, form_of(stage)
-            recorded = await newest_state(self._io, self.topic, await reader.end(), self._form)
+            recorded = await newest_state(self._io, self.topic, reader.first_end, self._form)
             if recorded is not None:
                 take(stage, recorded)
                 start, self._state_bytes = recorded.after, sum(map(len, recorded.parts))
                 self._counter, self.read_from = Counter(self.topic, start), start.offset
                 await reader.close()
                 self._tail = reader = await self._io.reader(self.topic, start.offset)
-        await self._fold(await reader.end(), remember)
+        await self._fold(reader.first_end, remember)
 
     async def _fold(self, end: int, remember: Callable[[Decision], None]) -> None:
         if self._tail is None:

@@ -85,7 +85,7 @@ class Tenure:
         need = self.stage.need[source]
         self._readers[source] = reader = await self._io.reader(source, need.offset)
         self._counters[source] = counter_for(source, need)
-        ends[source] = await reader.end()
+        ends[source] = reader.first_end
 
     async def resumed_memory(self) -> None:
         """Called when the stage's memory is folded, and the sources are not yet: they are opened meanwhile. For

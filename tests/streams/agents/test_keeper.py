@@ -292,6 +292,23 @@ async def test_a_partition_that_the_settled_group_assigned_to_nobody_ends_the_pr
     assert list(coming) == []
 
 
+async def test_a_standby_takes_the_stage_while_it_still_waits_for_what_it_asked_its_group(io, new_tenure):
+    """Far from the broker the answer takes six round trips."""
+    asked = asyncio.Event()
+
+    async def no_answer() -> SettledGroup | None:
+        asked.set()
+        return await asyncio.Future()
+
+    keeper = Keeper("aggregate", new_tenure, SILENT_SECONDS, ask_group=no_answer, look_seconds=0.01)
+    running = asyncio.create_task(keeper.run())
+    await in_time(asked.wait())
+    keeper.assigned(ours=True)
+    await until(lambda: keeper.is_open)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_a_standby_waits_without_limit_and_follows_the_groups_next_decision(io, new_tenure):
     looks = []
 
