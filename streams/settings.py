@@ -211,7 +211,7 @@ class Settings(BaseSettings):
     session_timeout_seconds: Number = Field(10.0, ge=1, le=1_800)
     """A worker that Kafka has not heard from for so long is gone, and its standby takes over."""
     heartbeat_seconds: Number = Field(1.0, ge=0.1, le=600)
-    """How often a worker tells Kafka that it lives, and a standby hears that the stage is its own; less than the session
+    """How often a worker tells Kafka that it lives, and a standby hears that it has the stage; less than the session
     timeout, better a fifth of it."""
 
     def __init__(self, **values: Any) -> None:

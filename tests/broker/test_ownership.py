@@ -10,6 +10,7 @@ import time
 from collections import Counter as Tally
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 from tests.broker.crash import LONG_SESSION, STEADY_SESSION, Plan, board
 from tests.broker.fixed_log import TopicLog, fixed_log, fixed_shelf, make_commands, pour
 from tests.given import decision
@@ -17,8 +18,9 @@ from tests.streams.agents.echo import EchoStage
 from tests.streams.build import T0, answers, scored_until
 from tests.waiting import LIMIT_SECONDS, in_time, limit
 
+from coordinator.infra.kafka.clients import make_reader
 from coordinator.infra.kafka.topics import create_topics
-from coordinator.streams.agents.owning import newest_state
+from coordinator.streams.agents.owning import log_io, newest_state
 from coordinator.streams.agents.owning.log_io import KafkaLog, KafkaWriter
 from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic, pump
 from coordinator.streams.log import recorded_state
@@ -228,7 +230,7 @@ async def test_a_round_that_is_larger_than_a_record_is_decided(kafka_bootstrap, 
     assert [len(decision.events) for decision in decisions] == [1, len(events_of_round), 1]
 
 
-async def test_a_new_owner_begins_at_the_state_that_the_previous_one_recorded(
+async def test_a_standby_begins_at_the_state_that_its_predecessor_recorded_and_with_its_ready_clients(
     kafka_bootstrap, crunch_id, monkeypatch
 ):
     monkeypatch.setattr(recorded_state, "EVERY_BYTES_MIN", 3000)
@@ -249,6 +251,15 @@ async def test_a_new_owner_begins_at_the_state_that_the_previous_one_recorded(
     await reader.close()
     await owned.close()
 
+    await io.keep_ready()  # twice, as a standby does
+    await io.keep_ready()
+
+    def only_the_watch(*_: object, patient: bool = False, **__: object) -> AIOKafkaConsumer:
+        assert patient, "a claim opened a reader in place of one that was ready"
+        return make_reader(kafka_bootstrap, patient=True)
+
+    monkeypatch.setattr(log_io, "make_reader", only_the_watch)
+    monkeypatch.setattr(log_io, "make_producer", lambda _: pytest.fail("a producer was ready"))
     after = EchoStage()
     again = OwnedTopic(io, "snapshots", "the next")
     await again.claim(after.remember, after)
