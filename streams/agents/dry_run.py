@@ -34,7 +34,7 @@ class OverlayLog:
         """See `LogIO`."""
         below = await self._log.reader(topic, min(offset, self._ends.get(topic, offset)), patient=patient)
         if topic not in self._ends:
-            self._ends[topic] = await below.end()
+            self._ends[topic] = below.first_end
         return OverlayReader(below, self.sent[topic], self._ends[topic], offset)
 
     async def writer(self) -> OverlayWriter:

@@ -88,7 +88,7 @@ class CommandsRead:
     async def start(cls, io: LogIO, need: Need) -> CommandsRead:
         """Begin at this position."""
         reader = await io.reader("commands", need.offset)
-        return cls(reader, need, await reader.end())
+        return cls(reader, need, reader.first_end)
 
     async def read(self, until: int | None) -> list[Decision | None]:
         """The next records: a decision each, None for one that is no event. See `Reader.read` for `until`."""

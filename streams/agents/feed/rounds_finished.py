@@ -45,7 +45,7 @@ class RoundsFinished:
             return
         self.follows = True
         probe = await self._io.reader("predictions", 0)
-        end = await probe.end()
+        end = probe.first_end
         await probe.close()
         self._reader = await self._io.reader("predictions", max(0, end - RECORDS_LOOKED_AT))
         async for offset, record in records_until(self._reader, end):
@@ -54,7 +54,7 @@ class RoundsFinished:
         first = max(0, self._decided[0] - RECORDS_LOOKED_AT)
         inputs, counter = await self._io.reader("inputs", first), TailCounter("inputs")
         try:
-            async for offset, record in records_until(inputs, await inputs.end()):
+            async for offset, record in records_until(inputs, inputs.first_end):
                 decision = counter.read(offset, record)
                 if decision is not None and (index := newest_input(decision.events)) is not None:
                     self.expect((decision.offset, index))

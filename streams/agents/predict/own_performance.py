@@ -28,7 +28,7 @@ class OwnPerformance:
         async with self._reading:
             if self._reader is None:
                 probe = await self._io.reader("snapshots", 0)
-                end = await probe.end()
+                end = probe.first_end
                 await probe.close()
                 self._reader = await self._io.reader("snapshots", max(0, end - RECORDS_LOOKED_AT))
             async for offset, record in records_until(self._reader, await self._reader.end()):
