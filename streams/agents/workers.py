@@ -99,11 +99,13 @@ class Worker:
         """Keep connections open while a stage is another process's: its claim must not wait until they are."""
         while True:
             await asyncio.sleep(READY_SECONDS)
-            if any(keeper.stands_by for keeper in self.keepers):
-                try:
-                    await self.io.keep_ready()
-                except (KafkaError, OSError, WorldError) as error:
-                    log.info("not_ready", reason=text_of(error))
+            if not any(keeper.stands_by for keeper in self.keepers):
+                await self.io.end_ready()
+                continue
+            try:
+                await self.io.keep_ready()
+            except (KafkaError, OSError, WorldError) as error:
+                log.info("not_ready", reason=text_of(error))
 
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT, or until a task ends with an exception."""

@@ -224,9 +224,13 @@ class KafkaLog:
         await (await self._shared_prober()).end_offsets(self._partitions)
         await self._ready.fill()
 
+    async def end_ready(self) -> None:
+        """Stop what is kept ready and was not used."""
+        await self._ready.close()
+
     async def close(self) -> None:
         """Stop the consumer that the readers share, and what is kept ready."""
-        await self._ready.close()
+        await self.end_ready()
         if self._prober is not None:
             await stop_reader(self._prober)
             self._prober = None

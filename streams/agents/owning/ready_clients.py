@@ -44,14 +44,15 @@ class ReadyClients:
 
         A client that does not answer is dropped, and replaced at the next call.
         """
-        readers, writers = list(self._readers), list(self._writers)
-        readers += [
-            make_reader(self._bootstrap, wait_ms=self._wait_ms) for _ in range(READERS - len(readers))
+        new_readers = [
+            make_reader(self._bootstrap, wait_ms=self._wait_ms) for _ in range(READERS - len(self._readers))
         ]
-        writers += [make_producer(self._bootstrap) for _ in range(WRITERS - len(writers))]
+        new_writers = [make_producer(self._bootstrap) for _ in range(WRITERS - len(self._writers))]
         await together(
-            *(self._use(self._readers, reader, self._ask_ends) for reader in readers),
-            *(self._use(self._writers, writer, self._reach_leaders) for writer in writers),
+            *(self._use(self._readers, reader, self._ask_ends) for reader in self._readers),
+            *(self._use(self._writers, writer, self._reach_leaders) for writer in self._writers),
+            *(self._use(self._readers, reader, self._ask_ends, is_new=True) for reader in new_readers),
+            *(self._use(self._writers, writer, self._reach_leaders, is_new=True) for writer in new_writers),
         )
 
     def take_reader(self) -> AIOKafkaConsumer | None:
@@ -70,9 +71,15 @@ class ReadyClients:
             await writer.stop()
 
     async def _use(
-        self, ready: list[Client], client: Client, ask: Callable[[Client], Awaitable[None]]
+        self,
+        ready: list[Client],
+        client: Client,
+        ask: Callable[[Client], Awaitable[None]],
+        *,
+        is_new: bool = False,
     ) -> None:
-        is_new = client not in ready
+        if not is_new and client not in ready:
+            return  # taken just now
         try:
             async with asyncio.timeout(ASK_SECONDS_MAX):
                 if is_new:
