@@ -1,7 +1,7 @@
 """Workers far from the brokers: wires that are slow or lose packets.
 
 Nothing is lost, nothing counts twice, decisions go on, and a host that is lost meanwhile is taken over in the time that
-it has with fast wires and the round trips of a takeover. How much later scores come is printed, and stands in
+it has with fast wires; with those of 200 ms, in that time and the round trips of a takeover. How much later scores come is printed, and stands in
 `docs/how-to/scale.md`.
 """
 
@@ -31,6 +31,8 @@ SLOW = {
     "50 to 70 ms": Manner(delay_ms=50, jitter_ms=20),
     "200 to 250 ms": Manner(delay_ms=200, jitter_ms=50),
 }
+MORE_SECONDS = {"50 to 70 ms": 0.0, "200 to 250 ms": ROUND_TRIPS_MAX * 2 * 0.25}
+"""What a takeover may need beyond TAKEOVER_SECONDS_MAX: nothing where the hosts are in one part of the world."""
 
 
 async def print_latency(cluster: Cluster, wires: str) -> None:
@@ -62,8 +64,7 @@ async def test_workers_far_from_the_brokers_are_later_and_lose_nothing(cluster, 
     await print_latency(cluster, f"of all workers {delay} each way")
     taken_over = [await lose(cluster, role, f"wires of {delay}") for role in ("score", "predict")]
     await hold_whole(cluster)
-    round_trip_seconds_max = 2 * (SLOW[delay].delay_ms + SLOW[delay].jitter_ms) / 1000
-    assert max(taken_over) <= TAKEOVER_SECONDS_MAX + ROUND_TRIPS_MAX * round_trip_seconds_max
+    assert max(taken_over) <= TAKEOVER_SECONDS_MAX + MORE_SECONDS[delay]
 
 
 @pytest.mark.parametrize("lost_share", LOST_SHARES)
