@@ -31,7 +31,7 @@ from coordinator.infra.log.whole import read_whole
 from coordinator.projections.views.checkpoints import WITHHELD, CheckpointRow
 from coordinator.streams.checkpoints.corrections import correction_id
 from coordinator.streams.checkpoints.offering import REASON_CHARS
-from coordinator.streams.checkpoints.prizes import TOTAL_PRIZE_MAX
+from coordinator.streams.checkpoints.prizes import TOTAL_PRIZE_MAX, shares_of
 from coordinator.streams.contract.term_settings import settings_of, with_term_settings
 from coordinator.streams.contract.terms import in_force, make_terms
 from coordinator.streams.engine.amended import RecordUse
@@ -100,6 +100,7 @@ def correct(
         reason=reason,
         contract_hash=by_hash,
         records_sha256=sha256,
+        shares=shares_of(row.checkpoint),
     )
     if not as_json:
         print_recomputed(result, row)

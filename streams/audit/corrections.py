@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter as Count
+from collections.abc import Mapping
 from itertools import zip_longest
 
 from coordinator.streams.audit.differences import difference
@@ -27,20 +28,22 @@ def check_credits(chain: Chain, checkpoint: CheckpointData) -> str:
     """
     newest: dict[str, CheckpointCorrectedData] = {}
     carried: Count[tuple[str, str]] = Count()
+    offered: dict[str, CheckpointData] = {}
     expected: list[Credits] = []
     # In the order of the log: a checkpoint owes what was stated before it, minus what was carried before it.
     for event in chain.corrections:
         if isinstance(event, CheckpointCorrected):
-            _check_statement(chain, event.data)
+            _check_statement(offered, event.data)
             newest[event.data.checkpoint_id] = event.data
             continue
         if event.data.checkpoint_id == checkpoint.checkpoint_id:
             expected = [
                 credit
                 for parent, correction in sorted(newest.items())
-                if chain.checkpoints[parent].rehearsal == checkpoint.rehearsal
+                if offered[parent].rehearsal == checkpoint.rehearsal
                 and (credit := _owed(correction, carried)).prizes
             ]
+        offered[event.data.checkpoint_id] = event.data
         for credit in event.data.credits:
             for model_id, amount in credit.prizes.items():
                 carried[credit.checkpoint_id, model_id] += amount
@@ -69,16 +72,21 @@ def _owed(correction: CheckpointCorrectedData, carried: Count[tuple[str, str]]) 
     )
 
 
-def _check_statement(chain: Chain, data: CheckpointCorrectedData) -> None:
-    """Checks that a correction's id follows from its content, and that the paid amounts are those of the checkpoint."""
+def _check_statement(offered: Mapping[str, CheckpointData], data: CheckpointCorrectedData) -> None:
+    """Checks that a correction's id follows from its content, that the paid amounts are those of the checkpoint, and
+    that all that is due is no more than the pool.
+    """
     name = data.correction_id
     amounts = "".join(f"\n{model.model_id} {model.paid} {model.due}" for model in data.models)
     content = f"{data.checkpoint_id}\n{data.total_prize}{amounts}"
     if name != f"correction/{hashlib.sha256(content.encode()).hexdigest()[:24]}":
         broken("emission", f"{name} is not the id of what it says of {data.checkpoint_id}")
-    parent = chain.checkpoints.get(data.checkpoint_id)
+    parent = offered.get(data.checkpoint_id)
     if parent is None:
-        broken("emission", f"{name} corrects {data.checkpoint_id}, which was never offered")
+        broken("emission", f"{name} corrects {data.checkpoint_id}, which was not offered before")
+    ids = [model.model_id for model in data.models]
+    if data.total_prize <= 0 or ids != sorted(set(ids)) or any(model.due < 0 for model in data.models):
+        broken("emission", f"{name}: its pool, its models or what was due to them cannot be")
     paid = dict(prize_amounts(parent, data.total_prize)[0])
     for model in data.models:
         if model.paid != paid.get(model.model_id, 0):
@@ -87,3 +95,9 @@ def _check_statement(chain: Chain, data: CheckpointCorrectedData) -> None:
                 f"{name}: it says that {model.model_id} was paid {model.paid}, {data.checkpoint_id} gives "
                 f"{paid.get(model.model_id, 0)} of {data.total_prize}",
             )
+    due = sum((paid | {model.model_id: model.due for model in data.models}).values())
+    if due > data.total_prize:
+        broken(
+            "emission",
+            f"{name}: with it {due} are due of {data.checkpoint_id}, whose pool was {data.total_prize}",
+        )

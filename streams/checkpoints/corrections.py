@@ -6,7 +6,11 @@ result (`CorrectCheckpoint`), and the checkpoint stage records it (`CheckpointCo
 these events, and from the credits of the checkpoints that are offered. Pure.
 
 - A correction states what each model was paid and what it was due. The newest statement about a checkpoint counts; the
-  same statement again changes nothing. The stage does not compute it again, since it does not read the feed.
+  same statement again changes nothing.
+- What was paid is compared. The command brings the shares of its checkpoint, the stage keeps a hash of them, and the
+  amounts follow from them and from the pool. So nobody can owe a model what it was paid already.
+- What was due is the operator's word, as the size of the pool is: the stage does not read the feed, and an emission
+  says nothing of money. Only all that is due together cannot be more than the pool.
 - A model is owed what it was due, minus what it was paid, minus what later checkpoints have carried for it. The next
   checkpoint that is offered carries all that is owed (`CheckpointData.credits`), and what it carries counts as given.
   So nothing is offered twice, however often a correction is stated, and whichever process is killed in between.
@@ -29,7 +33,7 @@ from collections.abc import Sequence
 import msgspec
 
 from coordinator.streams.checkpoints.offering import REASON_CHARS
-from coordinator.streams.checkpoints.prizes import TOTAL_PRIZE_MAX
+from coordinator.streams.checkpoints.prizes import TOTAL_PRIZE_MAX, amounts_of, shares_sha256
 from coordinator.streams.contract.emission import ENTRIES_MAX
 from coordinator.streams.events import (
     CheckpointCorrectedData,
@@ -37,9 +41,12 @@ from coordinator.streams.events import (
     Credits,
     ModelCorrection,
 )
+from coordinator.streams.log.envelope import PART_BYTES_MAX
 from coordinator.streams.log.ids import content_id
 
 NAME_CHARS_MAX = 200
+MODELS_BYTES_MAX = PART_BYTES_MAX
+"""Of the models in JSON: the event of the correction must fit into a few records."""
 
 
 class Corrected(msgspec.Struct):
@@ -124,8 +131,11 @@ def correction_id(checkpoint_id: str, total_prize: int, models: Sequence[ModelCo
     return content_id("correction", checkpoint_id, str(total_prize), *amounts)
 
 
-def correction_fault(data: CorrectCheckpointData) -> str:
-    """Why a command is no valid correction; "" if it is valid. It bounds what the log would store for good."""
+def correction_fault(data: CorrectCheckpointData, paid_sha256: str) -> str:
+    """Why a command is no valid correction; "" if it is valid. It bounds what the log would store for good.
+
+    `paid_sha256` is over the shares that its checkpoint paid out.
+    """
     ids = [model.model_id for model in data.models]
     if not data.reason.strip() or len(data.reason) > REASON_CHARS:
         return f"a correction needs a reason, of at most {REASON_CHARS} characters"
@@ -141,10 +151,15 @@ def correction_fault(data: CorrectCheckpointData) -> str:
         return f"a model_id is empty, longer than {NAME_CHARS_MAX} characters, or not printable"
     if any(model.paid < 0 or model.due < 0 or model.paid == model.due for model in data.models):
         return "an amount is below 0, or was right"
-    for name, total in (
-        ("paid", sum(model.paid for model in data.models)),
-        ("due", sum(model.due for model in data.models)),
-    ):
-        if total > data.total_prize:
-            return f"what was {name} sums to {total}, more than the pool of {data.total_prize}"
+    if len(msgspec.json.encode(data.models)) > MODELS_BYTES_MAX:
+        return f"its models have more than {MODELS_BYTES_MAX} bytes"
+    if data.shares is None or shares_sha256(data.shares) != paid_sha256:
+        return "it does not bring the shares of its checkpoint: `coordinator checkpoint correct` does"
+    paid = dict(amounts_of(data.shares, data.total_prize)[0])
+    for model in data.models:
+        if model.paid != paid.get(model.model_id, 0):
+            return f"{model.model_id} was paid {paid.get(model.model_id, 0)} and not {model.paid}"
+    due = sum((paid | {model.model_id: model.due for model in data.models}).values())
+    if due > data.total_prize:
+        return f"what is due to all sums to {due}, more than the pool of {data.total_prize}"
     return ""

@@ -15,6 +15,7 @@ import msgspec
 
 from coordinator.streams.addresses import is_tx_hash, wallet_fault
 from coordinator.streams.checkpoints.corrections import Corrections, correction_fault, correction_id
+from coordinator.streams.checkpoints.prizes import shares_of, shares_sha256
 from coordinator.streams.checkpoints.state import CheckpointState
 from coordinator.streams.events import (
     AdvanceCheckpoint,
@@ -91,6 +92,8 @@ class Settlements(msgspec.Struct):
                 self._advanced(data.checkpoint_id, event)
             case CheckpointPaid(data=data):
                 state = self._advanced(data.checkpoint_id, event)
+                if state.data is not None:
+                    state.shares_sha256 = shares_sha256(shares_of(state.data))
                 state.data, state.payees = None, {}
             case CheckpointCorrected(data=data):
                 self.corrections.correct(data, rehearsal=self.states[data.checkpoint_id].rehearsal)
@@ -287,16 +290,20 @@ class Settlements(msgspec.Struct):
         if state.status == "WITHHELD":
             what = "it is withheld, so nothing was promised yet: release it, and correct what it then offers"
             yield self._refused(event, data.checkpoint_id, what, state.status, 409)
-        elif fault := correction_fault(data):
+        elif fault := correction_fault(data, self._paid_sha256(state)):
             yield self._refused(event, data.checkpoint_id, fault, state.status, 422)
         else:
             the_id = correction_id(data.checkpoint_id, data.total_prize, data.models)
             fields = msgspec.structs.asdict(data)
+            del fields["shares"]  # its checkpoint has them
             yield CheckpointCorrected(
                 id=f"{the_id}:{event.id}",
                 at=event.at,
                 data=CheckpointCorrectedData(**fields, correction_id=the_id, command_id=event.id),
             )
+
+    def _paid_sha256(self, state: CheckpointState) -> str:
+        return state.shares_sha256 if state.data is None else shares_sha256(shares_of(state.data))
 
     def _fail(self, event: FailCheckpointSubmission, state: CheckpointState) -> Iterator[AnyEvent]:
         """Record that the chain finally failed the transaction: SUBMITTED becomes PENDING, and may be paid again.

@@ -22,6 +22,8 @@ class CheckpointState(msgspec.Struct):
     rehearsal: bool = False
     status: str = lifecycle.NONE
     tx_hash: str = ""
+    shares_sha256: str = ""
+    """Over what it paid out (`prizes.py`), once it is PAID: a correction is still compared with it. "" before."""
     payees: dict[str, str] = {}
     """model_id -> wallet, as bound while it was offered; empty once it is PAID."""
     refused_hashes: dict[str, None] = {}

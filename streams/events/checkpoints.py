@@ -173,6 +173,17 @@ class ModelCorrection(Data, frozen=True):
     due: int
 
 
+class CheckpointShares(Data, frozen=True):
+    """What a checkpoint pays out, as far as the amounts of money follow from it."""
+
+    model_ids: list[str]
+    """By place in the ranking."""
+    rewards: list[tuple[int, int]]
+    """(place, frac64) by place; empty where `pools` pay."""
+    pools: list[PoolPaid] = []
+    """Of a contract that pays by rules."""
+
+
 class CheckpointCorrectedData(Data, frozen=True):
     """What a checkpoint should have paid. If a checkpoint has several corrections, the latest counts."""
 

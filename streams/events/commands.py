@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from coordinator.streams.events.base import Data, Event
-from coordinator.streams.events.checkpoints import EvidenceKeyData, ModelCorrection
+from coordinator.streams.events.checkpoints import CheckpointShares, EvidenceKeyData, ModelCorrection
 from coordinator.streams.events.feeds import Blob, PostedQuestion, StakesPostedData
 
 
@@ -185,6 +185,8 @@ class CorrectCheckpointData(Data, frozen=True):
     reason: str
     contract_hash: str = ""
     records_sha256: str = ""
+    shares: CheckpointShares | None = None
+    """What the checkpoint pays out, as it was offered. The stage keeps a hash of it, and takes `paid` from it."""
 
 
 class CorrectCheckpoint(Event, frozen=True):

@@ -21,6 +21,7 @@ import msgspec
 from coordinator.streams.events import (
     AnyEvent,
     ApplyContract,
+    CorrectCheckpoint,
     Event,
     PostQuestions,
     PostStakes,
@@ -38,7 +39,15 @@ EVENT_PARTS_MAX = 3
 HEAD_CHARS = 1000
 OUTSIDE_BYTES_MAX = 64 * 1024
 """The size of a command or a dead letter, apart from LARGE_COMMANDS."""
-LARGE_COMMANDS = (ApplyContract, RecordFeed, PostQuestions, ResolveQuestions, PostStakes, SubmitAnswers)
+LARGE_COMMANDS = (
+    ApplyContract,
+    CorrectCheckpoint,
+    RecordFeed,
+    PostQuestions,
+    ResolveQuestions,
+    PostStakes,
+    SubmitAnswers,
+)
 """They bring archives or tables, and may fill a Kafka record. The stages that decide them say how much they take."""
 OUTSIDE_ID_CHARS_MAX = 200
 OUTSIDE_AT_MS_MAX = 253_402_300_799_000  # 9999-12-31T23:59:59Z

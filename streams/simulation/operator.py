@@ -15,7 +15,7 @@ from typing import Any
 import base58
 
 from coordinator.streams import events as ev
-from coordinator.streams.checkpoints.prizes import prize_amounts
+from coordinator.streams.checkpoints.prizes import prize_amounts, shares_of
 from coordinator.streams.log.counting import Counter
 from coordinator.streams.log.envelope import encode_event
 from coordinator.streams.simulation import faults as f
@@ -54,6 +54,7 @@ def correction_of(data: ev.CheckpointData, micro_usdc: int, parts: int) -> ev.Co
         total_prize=f.CORRECTED_MAX,
         models=sorted(models, key=lambda model: model.model_id) if moved else [],
         reason="simulated",
+        shares=shares_of(data),
     )
 
 

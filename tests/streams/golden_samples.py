@@ -581,6 +581,11 @@ _EVENTS: list[ev.AnyEvent] = [
             reason="a candle was wrong",
             contract_hash=HASH,
             records_sha256="ab" * 32,
+            shares=ev.CheckpointShares(
+                model_ids=["m1"],
+                rewards=[(0, 1_000_000_000)],
+                pools=[ev.PoolPaid(name="1h", weight=1, paid=[(0, 1, 3)], retained_parts=7)],
+            ),
         ),
     ),
     ev.EvidenceKeyRotated(

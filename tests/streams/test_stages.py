@@ -33,6 +33,7 @@ from tests.streams.build import (
 from tests.streams.inputs import test_questions
 
 from coordinator.streams import events as ev
+from coordinator.streams.checkpoints.prizes import prize_amounts, shares_of
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.events import RosterEntry
@@ -154,13 +155,20 @@ def withheld() -> MemoryLog:
 def corrected() -> MemoryLog:
     """Checkpoints of a day, and two corrections of the first before the next one is built."""
     log = snapshots_of_a_day()
+    opened = undisturbed(log, paying).events("checkpoints")
+    parent = next(event.data for event in opened if isinstance(event, ev.CheckpointOpened))
+    (first, paid), *_ = prize_amounts(parent, 10)[0]
     commands = Author(log, "commands")
     for due in (3, 5):
         data = ev.CorrectCheckpointData(
             checkpoint_id=test_crash_chain.CKP,
             total_prize=10,
-            models=[ev.ModelCorrection(model_id="a", paid=0, due=due)],
+            models=[
+                ev.ModelCorrection(model_id="absent", paid=0, due=due),
+                ev.ModelCorrection(model_id=first, paid=paid, due=paid - due),
+            ],
             reason="a wrong close",
+            shares=shares_of(parent),
         )
         commands.write(ev.CorrectCheckpoint(id=f"correct/{due}", at=T0, data=data))
     return log

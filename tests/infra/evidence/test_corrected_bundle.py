@@ -16,7 +16,7 @@ from tests.streams.engine.test_questions_again import post, resolve
 from tests.streams.engine.test_questions_played import DAY, HOUR, MINUTE
 
 from coordinator.infra.contracts.archive import unpack
-from coordinator.streams.checkpoints.prizes import prize_amounts
+from coordinator.streams.checkpoints.prizes import prize_amounts, shares_of
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine import Engine, Functions
 from coordinator.streams.engine.memory_log import MemoryLog
@@ -55,6 +55,7 @@ def log() -> MemoryLog:
                 total_prize=POOL,
                 models=result.corrections,
                 reason="a wrong close",
+                shares=shares_of(parent),
             )
             engine.command(CorrectCheckpoint(id="correct", at=at, data=correct))
     return engine.log
@@ -123,6 +124,7 @@ def quiet_log() -> MemoryLog:
                     if paid[name] != due[name]
                 ],
                 reason="it was the other outcome",
+                shares=shares_of(parent),
             )
             engine.command(CorrectCheckpoint(id="correct", at=at, data=correct))
     return engine.log

@@ -7,11 +7,12 @@ import pytest
 from tests.given import decision
 from tests.streams.build import PUBKEY, T0, checkpoint_data
 from tests.streams.checkpoints.test_checkpoint_commands import history, stage
-from tests.streams.checkpoints.test_corrections import CKP, PERIOD, POOL, close, correct, outcome
+from tests.streams.checkpoints.test_corrections import CKP, PERIOD, POOL, close, correct, from_m1, outcome
 
 from coordinator.streams import events as ev
 from coordinator.streams.audit.corrections import check_credits
 from coordinator.streams.audit.facts import Chain, ChainBrokenError
+from coordinator.streams.checkpoints.corrections import correction_id
 from coordinator.streams.contract import CrunchContract
 
 
@@ -20,8 +21,7 @@ def told():
     past = history("PAID")
     scene = stage(*past, contract=CrunchContract(crunch_pubkey=PUBKEY))
     events = list(past)
-    amounts = {"m1": (POOL, POOL - 300), "m2": (0, 200)}
-    for step in (correct(amounts), 1, correct(amounts | {"m2": (0, 250)}, name="second"), 2):
+    for step in (correct(from_m1(m2=200)), 1, correct(from_m1(m2=250), name="second"), 2):
         if isinstance(step, int):
             close(scene, step)
         else:
@@ -79,15 +79,36 @@ def test_an_alteration_is_found(kind, number, fields, what):
     assert broken.value.step == "emission"
 
 
-def test_an_invented_payment_is_found():
-    """Someone who can write the topic claims that m1 was paid less than its checkpoint gave."""
-    scene = stage(*history("PAID"), contract=CrunchContract(crunch_pubkey=PUBKEY))
-    outcome(scene, correct({"m1": (5, POOL)}))
-    with pytest.raises(ChainBrokenError, match="was paid 5"):
+@pytest.mark.parametrize(
+    ("models", "what"),
+    [
+        ({"m1": (5, POOL)}, "m1 was paid 5"),
+        ({"m2": (0, 7)}, "1000000007 are due"),
+        ({"m1": (POOL, -1), "m2": (0, 1)}, "cannot be"),
+    ],
+    ids=["paid less than it was", "more due than the pool", "below nothing"],
+)
+@pytest.mark.parametrize("carried", [True, False])
+def test_a_false_correction_that_stands_in_the_log_is_found(models, what, carried):
+    """A stage that compared nothing recorded it. Each checkpoint's verification finds it, whether one carries it or not."""
+    models = correct(models).data.models
+    the_id = correction_id(CKP, POOL, models)
+    data = ev.CheckpointCorrectedData(
+        correction_id=the_id, checkpoint_id=CKP, total_prize=POOL, models=models, reason="x", command_id="c"
+    )
+    later = [ev.CheckpointOpened(id="o", at=T0, data=checkpoint_data(start=T0 + PERIOD))]
+    with pytest.raises(ChainBrokenError, match=what):
         verdicts(
             [
                 *history("PAID"),
-                *scene.made,
-                ev.CheckpointOpened(id="o", at=T0, data=checkpoint_data(start=T0 + PERIOD)),
+                ev.CheckpointCorrected(id="false", at=T0, data=data),
+                *(later if carried else []),
             ]
         )
+
+
+def test_a_correction_of_a_checkpoint_that_was_only_withheld_is_found():
+    events = told()
+    withheld = history("WITHHELD")
+    with pytest.raises(ChainBrokenError, match="not offered before"):
+        verdicts([*withheld, events[4]])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given as any_of
 from hypothesis import settings
 from hypothesis import strategies as st
-from tests.streams.build import HOUR, PUBKEY, T0, TX_B, period_closed, snapshot
+from tests.streams.build import HOUR, PUBKEY, T0, TX_B, checkpoint_data, period_closed, snapshot
 from tests.streams.checkpoints.test_checkpoint_commands import (
     CKP,
     NO,
@@ -25,6 +25,7 @@ from tests.streams.checkpoints.test_checkpoint_commands import (
 
 from coordinator.streams import events as ev
 from coordinator.streams.checkpoints.corrections import correction_id
+from coordinator.streams.checkpoints.prizes import prize_amounts, shares_of
 from coordinator.streams.contract import FRAC64_ONE, CrunchContract
 from coordinator.streams.log import ids
 
@@ -34,16 +35,36 @@ WRONG = {"m1": (POOL, POOL - 300), "m2": (0, 200), "gone": (0, 100)}
 """model_id -> (paid, due)"""
 CORRECTS = ("CheckpointCorrected", 200)
 LIVE = CrunchContract(crunch_pubkey=PUBKEY)
+TWO = [
+    msgspec.structs.replace(checkpoint_data().ranking[0], model_id=model_id, rank=rank)
+    for rank, model_id in enumerate("ab", start=1)
+]
+M1_PAID_ALL = shares_of(checkpoint_data())
 HERS = "So11111111111111111111111111111111111111112"
 
 
-def correct(amounts=WRONG, checkpoint_id=CKP, *, reason="a candle was wrong", total=POOL, name="correct"):
+def from_m1(**due):
+    """m1, whom a checkpoint of these tests pays all of the pool, should have left these amounts to others."""
+    return {"m1": (POOL, POOL - sum(due.values()))} | {
+        model_id: (0, amount) for model_id, amount in due.items()
+    }
+
+
+def correct(
+    amounts=WRONG,
+    checkpoint_id=CKP,
+    *,
+    reason="a candle was wrong",
+    total=POOL,
+    name="correct",
+    shares=M1_PAID_ALL,
+):
     models = [
         ev.ModelCorrection(model_id=model_id, paid=paid, due=due)
         for model_id, (paid, due) in sorted(amounts.items())
     ]
     data = ev.CorrectCheckpointData(
-        checkpoint_id=checkpoint_id, total_prize=total, models=models, reason=reason
+        checkpoint_id=checkpoint_id, total_prize=total, models=models, reason=reason, shares=shares
     )
     return ev.CorrectCheckpoint(id=name, at=T0 + 2, data=data)
 
@@ -126,7 +147,7 @@ def test_corrections_of_the_same_parent_and_content_are_one_whatever_their_text(
 def test_an_old_command_repeated_after_a_newer_correction_does_not_bring_the_old_one_back():
     scene = paid_scene()
     assert outcome(scene, correct()) == CORRECTS
-    assert outcome(scene, correct({"m2": (0, 50)}, name="newer")) == CORRECTS
+    assert outcome(scene, correct(from_m1(m2=50), name="newer")) == CORRECTS
     assert outcome(scene, correct()) == ("nothing", 200)  # its client did not learn that it was recorded
     assert carried(close(scene, 1)) == {CKP: {"m2": 50}}
 
@@ -135,7 +156,7 @@ def test_a_correction_of_a_correction_pays_the_rest_and_takes_nothing_back():
     scene = paid_scene()
     outcome(scene, correct())
     assert carried(close(scene, 1)) == {CKP: {"gone": 100, "m2": 200}}
-    more = {"m1": (POOL, POOL - 300), "m2": (0, 250), "gone": (0, 50)}
+    more = from_m1(m2=250, gone=50)
     assert outcome(scene, correct(more, name="second")) == CORRECTS
     assert carried(close(scene, 2)) == {CKP: {"m2": 50}}  # `gone` has 50 too much and keeps them
     assert outcome(scene, correct(name="back")) == CORRECTS  # the first statement again
@@ -153,7 +174,7 @@ def test_a_wrong_correction_is_withdrawn_before_a_checkpoint_carries_it():
 def test_several_parents_are_separate_entries():
     scene = stage(*history("PAID"), *history("SUBMITTED", start=T0 + PERIOD, tx_hash="x"), contract=LIVE)
     outcome(scene, correct())
-    outcome(scene, correct({"m2": (0, 7)}, OTHER, name="other"))
+    outcome(scene, correct(from_m1(m2=7), OTHER, name="other"))
     assert carried(close(scene, 2)) == {CKP: {"gone": 100, "m2": 200}, OTHER: {"m2": 7}}
 
 
@@ -162,18 +183,25 @@ def test_a_carrier_is_corrected_like_any_other_and_what_it_carried_stays_carried
     outcome(scene, correct())
     assert carried(close(scene, 1)) == {CKP: {"gone": 100, "m2": 200}}
     # The carrier is corrected before it is paid, and its parent once more: two that are owed at the same time.
-    assert outcome(scene, correct({"m1": (9, 0), "m2": (0, 9)}, OTHER, name="carrier")) == CORRECTS
-    assert outcome(scene, correct({"m2": (0, 230), "gone": (0, 100)}, name="parent")) == CORRECTS
+    assert outcome(scene, swapped(scene, OTHER, "carrier")) == CORRECTS
+    assert outcome(scene, correct(from_m1(m2=230, gone=100), name="parent")) == CORRECTS
     assert carried(close(scene, 2)) == {CKP: {"m2": 30}, OTHER: {"m2": 9}}
     # The second carrier is corrected with the words of the first: another parent, so another statement.
     third = ids.checkpoint_id("btc-up", T0 + 2 * PERIOD, T0 + 3 * PERIOD)
-    assert outcome(scene, correct({"m1": (9, 0), "m2": (0, 9)}, third, name="third")) == CORRECTS
-    assert outcome(scene, correct({"m1": (9, 0), "m2": (0, 9)}, third, name="third again")) == (
-        "nothing",
-        200,
-    )
+    command = swapped(scene, third, "third")
+    assert outcome(scene, command) == CORRECTS
+    again = msgspec.structs.replace(command, id="third again")
+    assert outcome(scene, again) == ("nothing", 200)
     assert carried(close(scene, 3)) == {third: {"m2": 9}}
     assert carried(close(scene, 4)) == {}
+
+
+def swapped(scene, checkpoint_id, name):
+    """m2 should have had 9 of what the checkpoint, whose scene is still open, pays m1."""
+    data = scene.stage.settlements.states[checkpoint_id].data
+    paid = dict(prize_amounts(data, POOL)[0])
+    amounts = {"m1": (paid["m1"], paid["m1"] - 9), "m2": (paid["m2"], paid["m2"] + 9)}
+    return correct(amounts, checkpoint_id, name=name, shares=shares_of(data))
 
 
 def test_a_withheld_checkpoint_carries_nothing_until_its_release_and_another_may_carry_it_before():
@@ -255,13 +283,20 @@ def test_a_correction_changes_no_status_and_its_parent_continues():
         (correct({"": (0, 5)}), "model_id"),
         (correct({"x" * 201: (0, 5)}), "model_id"),
         (correct({"a\x00": (0, 5)}), "model_id"),
-        (correct({"m1": (0, POOL), "m2": (0, 1)}), "more than the pool"),
-        (correct({"m1": (POOL, 0), "m2": (1, 0)}), "more than the pool"),
+        (correct({"m2": (0, 1)}), "due to all sums to 1000000001, more than the pool"),
+        (correct({"m1": (0, POOL)}), "m1 was paid 1000000000 and not 0"),
+        (correct({"m1": (POOL - 1, POOL)}), "m1 was paid 1000000000 and not 999999999"),
+        (correct({"m1": (POOL, POOL - 1), "m2": (1, 2)}), "m2 was paid 0 and not 1"),
+        (correct(total=POOL + 1), "m1 was paid 1000000001"),
+        (correct(shares=None), "does not bring the shares"),
+        (correct(shares=shares_of(checkpoint_data(ranking=TWO))), "does not bring the shares"),
         (correct({f"m{n}": (0, 1) for n in range(65_537)}), "more than 65536"),
     ],
 )
-def test_an_invalid_correction_is_refused(command, what):
-    scene = paid_scene()
+@pytest.mark.parametrize("status", ["PENDING", "PAID"])
+def test_an_invalid_correction_is_refused(command, what, status):
+    """Whoever may write commands cannot make credits that nobody is owed, neither before nor after the payment."""
+    scene = paid_scene(status)
     assert outcome(scene, command) == ("refused", 422)
     assert what in scene.only(ev.CommandRefused).data.reason
 
@@ -283,22 +318,23 @@ def test_a_correction_of_an_unknown_checkpoint_is_refused():
         st.one_of(
             st.just("close"),
             st.just("hold"),
-            st.dictionaries(
-                st.sampled_from("abc"),
-                st.tuples(st.integers(0, 50), st.integers(0, 50)).filter(lambda pair: pair[0] != pair[1]),
-                max_size=3,
-            ),
+            st.tuples(*[st.integers(0, 50)] * 3).filter(lambda due: sum(due) <= 100),
         ),
         max_size=12,
     )
 )
 def test_no_model_gets_more_than_its_largest_statement_and_in_the_end_all_is_carried(steps):
     """For any order of statements, withholdings and checkpoints."""
-    scene = paid_scene()
+    shares = (600_000_000, 400_000_000)
+    rewards = [{"cruncher_index": place, "reward_pct": share} for place, share in enumerate(shares)]
+    emission = checkpoint_data().emission | {"cruncher_rewards": rewards}
+    parent = checkpoint_data(ranking=TWO, emission=emission)
+    opened, *later = history("PAID")
+    scene = stage(msgspec.structs.replace(opened, data=parent), *later, contract=LIVE)
+    paid = {"a": 60, "b": 40, "c": 0}
     got: dict[str, int] = {}
     most: dict[str, int] = {}
     newest: dict[str, tuple[int, int]] = {}
-    paid: dict[str, int] = {}
     number = 0
 
     def closed():
@@ -318,12 +354,12 @@ def test_no_model_gets_more_than_its_largest_statement_and_in_the_end_all_is_car
             data = ev.WithholdCheckpointData(reason="look", period_at=T0 + (number + 1) * PERIOD)
             scene.when("commands", ev.WithholdCheckpoint(id=f"hold{step}", at=T0, data=data))
         else:
-            # Paid amounts are facts, so they are the same in each statement.
-            amounts = {
-                model_id: (paid.setdefault(model_id, before), due) for model_id, (before, due) in what.items()
-            }
-            amounts = {model_id: pair for model_id, pair in amounts.items() if pair[0] != pair[1]}
-            if outcome(scene, correct(amounts, name=f"c{step}"))[0] == "CheckpointCorrected":
+            statement = dict(zip("abc", zip(paid.values(), what, strict=True), strict=True))
+            amounts = {model_id: pair for model_id, pair in statement.items() if pair[0] != pair[1]}
+            if (
+                outcome(scene, correct(amounts, name=f"c{step}", total=100, shares=shares_of(parent)))[0]
+                == "CheckpointCorrected"
+            ):
                 newest = amounts
                 for model_id, (before, due) in amounts.items():
                     most[model_id] = max(most.get(model_id, 0), due - before)

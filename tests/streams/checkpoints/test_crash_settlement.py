@@ -120,6 +120,14 @@ def again(command: ev.Event) -> ev.Event:
     return msgspec.structs.replace(command, id=f"{command.id}-again")
 
 
+def correct_by(micro_usdc: int, name: str) -> ev.CorrectCheckpoint:
+    """b should have had so much of what the first checkpoint paid a."""
+    rewards = [(0, 625_000_000), (1, 375_000_000)]
+    (_, a), (_, b) = rewards
+    amounts = {"a": (a, a - micro_usdc), "b": (b, b + micro_usdc)}
+    return correct(amounts, name=name, shares=ev.CheckpointShares(model_ids=["a", "b"], rewards=rewards))
+
+
 def script() -> list[tuple[str, list[ev.Event]]]:
     """(topic, events) in the order in which they arrive from outside."""
     hold = ev.WithholdCheckpoint(
@@ -142,14 +150,14 @@ def script() -> list[tuple[str, list[ev.Event]]]:
         advance("CLAIMABLE"),  # of the failed transaction: refused
         advance("CLAIMABLE", tx_hash=TX_B),
         advance("PAID", tx_hash=TX_B),
-        correct({"a": (900, 700), "b": (100, 300)}),
-        correct({"a": (900, 650), "b": (100, 350)}, name="corrected-again"),
+        correct_by(200, "corrected"),
+        correct_by(250, "corrected-again"),
     ):
         steps += [("commands", [command]), ("commands", [again(command)])]
     steps.append(
         ("snapshots", [snapshot("b", T0 + 3 * PERIOD, 1), period_closed(T0 + 3 * PERIOD, T0 + 4 * PERIOD)])
     )
-    late = correct({"a": (900, 500), "b": (100, 500)}, name="corrected-late")
+    late = correct_by(400, "corrected-late")
     steps += [("commands", [late]), ("commands", [again(late)])]
     steps.append(
         ("snapshots", [snapshot("b", T0 + 4 * PERIOD, 1), period_closed(T0 + 4 * PERIOD, T0 + 5 * PERIOD)])

@@ -18,6 +18,7 @@ from tests.streams.engine.test_plan import (
     terms_of,
 )
 
+from coordinator.streams.checkpoints.prizes import shares_of
 from coordinator.streams.contract import CrunchContract, ScheduledPrediction
 from coordinator.streams.engine import Engine, Functions
 from coordinator.streams.engine.amended import AmendedFeed, RecordUse
@@ -344,6 +345,7 @@ def corrected_log():
                 total_prize=POOL,
                 models=result.corrections,
                 reason="a wrong close",
+                shares=shares_of(parent),
             )
             engine.command(CorrectCheckpoint(id="correct", at=at, data=data))
     return engine.log

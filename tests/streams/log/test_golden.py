@@ -27,6 +27,7 @@ SHAPES: dict[str, int] = {
     "CheckpointOpened.v1": 2,
     "CheckpointWithheld.v1": 2,
     "CrunchConfigured.v1": 2,
+    "CorrectCheckpoint.v1": 2,
     "InputReceived.v1": 2,
     "EnsemblesScored.v1": 2,
     "InputResolved.v1": 2,
