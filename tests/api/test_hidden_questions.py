@@ -213,33 +213,36 @@ def handed_in(question_ids=("q1",), at=OPEN_AT + 5 * MINUTE_MS, value=b'{"value"
     return ev.SubmitAnswers(id=f"cmd/hand-in/{number}", at=at, data=data)
 
 
-@pytest.mark.parametrize(
-    ("output_type", "command"),
-    [
-        (Quoting, handed_in()),
-        (Failing, handed_in()),
-        (InferenceOutput, handed_in(value=b'{"value": "0.31415927?"}')),
-        (InferenceOutput, handed_in(value=b'{"value": [0.31415927]}')),
-        (InferenceOutput, handed_in(("q1", "q1"))),
-        (InferenceOutput, handed_in(("q1", "q9"))),
-        (InferenceOutput, handed_in(at=CLOSES + 1)),
-    ],
-    ids=[
-        "its author quotes",
-        "its author fails",
-        "no number",
-        "a list",
-        "twice",
-        "unknown",
-        "late",
-    ],
-)
-async def test_a_refusal_of_a_handed_in_answer_does_not_reveal_it(
-    api, log, monkeypatch, output_type, command
-):
+REFUSED = {
+    "its author quotes": (Quoting, handed_in(number=1)),
+    "its author fails": (Failing, handed_in(number=2)),
+    "no number": (InferenceOutput, handed_in(value=b'{"value": "0.31415927?"}', number=3)),
+    "a list": (InferenceOutput, handed_in(value=b'{"value": [0.31415927]}', number=4)),
+    "twice": (InferenceOutput, handed_in(("q1", "q1"), number=5)),
+    "unknown": (InferenceOutput, handed_in(("q1", "q9"), number=6)),
+    "late": (InferenceOutput, handed_in(at=CLOSES + 1, number=7)),
+}
+
+
+async def test_a_refusal_of_a_handed_in_answer_does_not_reveal_it(api, log):
     """It is not in the worker's log, nor in the dead letter, which alerts, /reports/commands and `dead-letters list`
     show.
     """
+    letters = {why: await refused(output_type, command) for why, (output_type, command) in REFUSED.items()}
+    for of_command in letters.values():
+        for letter in of_command:
+            log.append("dead-letters", letter)
+            await take(api, log, "dead-letters")
+    bodies = await every_body(api, NAMES | {"{command_id}": REFUSED["late"][1].id})
+    for why, (_, command) in REFUSED.items():
+        path = "/reports/commands/" + command.id
+        bodies[path] = (await api.client.get(path)).content
+        assert letters[why][0].data.reason.encode() in bodies[path], why
+    assert {path for path, body in bodies.items() if b"0.31415927" in body} == set()
+
+
+async def refused(output_type, command):
+    """The dead letters of a refused command. What the worker logs does not contain its answer."""
     stage = PredictionStage()
     for told in stage.unfold(decision("inputs", 5, [asked(1, OPEN_AT, closes_at=CLOSES)])):
         stage.fold(stage.state, told)
@@ -252,7 +255,8 @@ async def test_a_refusal_of_a_handed_in_answer_does_not_reveal_it(
         return False
 
     waiting = Submissions(stage, lambda _: asks(output_type=output_type), keep)
-    waiting.take(decision("commands", 1, [command]))
+    number = int(command.id.rpartition("/")[2])  # each command has an offset of its own
+    waiting.take(decision("commands", number, [command]))
     with capture_logs() as logs:
         told = await waiting.next(is_behind, max(command.at, OPEN_AT), 1)
     assert told.event.rounds == []
@@ -260,49 +264,37 @@ async def test_a_refusal_of_a_handed_in_answer_does_not_reveal_it(
     assert [line["event"] for line in logs] == ["answer_refused"] * len(letters)
     assert "0.314" not in repr(logs)
     assert b"0.314" not in b"".join(map(msgspec.json.encode, letters))
-    for letter in letters:
-        log.append("dead-letters", letter)
-        await take(api, log, "dead-letters")
-    bodies = await every_body(api, NAMES | {"{command_id}": command.id})
-    assert letters[0].data.reason.encode() in bodies["/reports/commands/" + command.id]
-    assert {path for path, body in bodies.items() if b"0.31415927" in body} == set()
+    return letters
 
 
-@pytest.mark.parametrize(
-    ("output_type", "reply"),
-    [
-        (Quoting, ModelReply("quoter", "q-d", Outcome.OK, output={"value": 0.27182818})),
-        (Failing, ModelReply("quoter", "q-d", Outcome.OK, output={"value": 0.27182818})),
-        (
-            InferenceOutput,
-            ModelReply("quoter", "q-d", Outcome.MODEL_FAILED, "model", detail="ValueError: not 0.27182818"),
-        ),
-        (
-            InferenceOutput,
-            ModelReply(
-                "quoter", "q-d", Outcome.BAD_OUTPUT, "model", detail="the key '0.27182818' stands twice"
-            ),
-        ),
-        (
-            InferenceOutput,
-            ModelReply("quoter", "q-d", Outcome.TOO_BIG, "model", detail="0.27182818 is too long"),
-        ),
-    ],
-    ids=["its author quotes", "its author fails", "the model raises", "no JSON", "too big"],
-)
-async def test_a_failure_that_quotes_an_answer_is_shown_after_the_close(api, log, output_type, reply):
+FAILED = {
+    "author-quotes": (Quoting, Outcome.OK, {"output": {"value": 0.27182818}}),
+    "author-fails": (Failing, Outcome.OK, {"output": {"value": 0.27182818}}),
+    "raises": (InferenceOutput, Outcome.MODEL_FAILED, {"detail": "ValueError: not 0.27182818"}),
+    "no-json": (InferenceOutput, Outcome.BAD_OUTPUT, {"detail": "the key '0.27182818' stands twice"}),
+    "too-big": (InferenceOutput, Outcome.TOO_BIG, {"detail": "0.27182818 is too long"}),
+}
+"""Model -> how it is judged. Each reason in the log contains the answer."""
+
+
+async def test_a_failure_that_quotes_an_answer_is_shown_after_the_close(api, log):
     """And the explanation of a round without an answer does not reveal the answer in another round."""
     at, later = OPEN_AT + 4 * MINUTE_MS, OPEN_AT + 5 * MINUTE_MS
-    opened = round_opened("~3", ["quoter"], at, closes_at=CLOSES)
-    entries = judge(opened, {"quoter": reply}, output_type, 1000)
-    assert "0.27182818" in entries[0].reason  # the log has it, as it has the answers
-    log.model("quoter")
-    await take(api, log, "models")
+    opened = round_opened("~3", sorted(FAILED), at, closes_at=CLOSES)
+    entries = []
+    for model_id in sorted(FAILED):
+        output_type, outcome, of_reply = FAILED[model_id]
+        reply = ModelReply(model_id, "q-d", outcome, None if outcome is Outcome.OK else "model", **of_reply)
+        alone = round_opened("~3", [model_id], at, closes_at=CLOSES)
+        entries += judge(alone, {model_id: reply}, output_type, 1000)
+        assert "0.27182818" in entries[-1].reason  # the log has it, as it has the answers
+        log.model(model_id)
+        await take(api, log, "models")
     hash_then = log.contract_at(OPEN_AT)
     for asking, (when, events) in enumerate(
         [
             (at, [opened, *in_events(opened, {SCOPE: entries}, at)]),
-            (later, the_round("~4", {"quoter": 0.57721566}, later, closes_at=CLOSES)),
+            (later, the_round("~4", dict.fromkeys(FAILED, 0.57721566), later, closes_at=CLOSES)),
         ],
         3,
     ):
@@ -314,10 +306,14 @@ async def test_a_failure_that_quotes_an_answer_is_shown_after_the_close(api, log
         log.append("predictions", msgspec.structs.replace(events[0], data=data), *events[1:])
         await take(api, log, "predictions")
 
+    explained = [f"/reports/explain/predictions/{Q}~3/{SCOPE}/{model_id}" for model_id in FAILED]
+
     async def telling(**params):
-        names = NAMES | {"{prediction_id}": f"{Q}~3/{SCOPE}/quoter"}
+        names = NAMES | {"{prediction_id}": f"{Q}~3/{SCOPE}/raises"}
         bodies = await every_body(api, names, **params)
-        assert b"FAILED" in bodies[f"/reports/explain/predictions/{Q}~3/{SCOPE}/quoter"]
+        for path in explained:
+            bodies[path] = (await api.client.get(path, params=params or None)).content
+            assert b"FAILED" in bodies[path], path
         told = {
             secret: {path for path, body in bodies.items() if secret in body}
             for secret in (b"0.27182818", b"0.57721566")
@@ -329,9 +325,8 @@ async def test_a_failure_that_quotes_an_answer_is_shown_after_the_close(api, log
         assert await telling(**params) == (set(), set())
     await close(api, log)
     quoted, answered = await telling(start=START_MS)
-    explained = f"/reports/explain/predictions/{Q}~3/{SCOPE}/quoter"
-    assert quoted >= {"/reports/predictions", "/reports/predictions.csv", explained}
-    assert answered >= {"/reports/predictions", "/reports/rounds/r1/questions/q1", explained}
+    assert quoted >= {"/reports/predictions", "/reports/predictions.csv", *explained}
+    assert answered >= {"/reports/predictions", "/reports/rounds/r1/questions/q1", *explained}
     log.tick(OPEN_AT + 2 * HOUR_MS)
     await take(api, log, "feeds")
     assert await telling(**past) == (set(), set())
