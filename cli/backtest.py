@@ -54,7 +54,7 @@ def backtest(
     feed: Annotated[
         str | None,
         typer.Option(
-            help="A source whose history is asked, as `feeds list` names it.",
+            help="A source to fetch history from, as `feeds list` names it.",
             show_default=False,
             autocompletion=one_of(known_sources),
         ),
@@ -72,7 +72,10 @@ def backtest(
     columns: Annotated[str | None, COLUMNS] = None,
     stamp: Annotated[str | None, STAMP] = None,
     deadlines: Annotated[
-        bool, typer.Option("--deadlines", help="An answer later than the node would wait is none.")
+        bool,
+        typer.Option(
+            "--deadlines", help="Treat an answer that is later than the node would wait as missing."
+        ),
     ] = False,
     report: Annotated[
         Path | None,
@@ -84,11 +87,12 @@ def backtest(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Play models through a market of the past, by the node's own stages: scores, board and payout to the unit.
+    """Play models through a past market with the node's own stages: scores, leaderboard and exact payout.
 
-    Each model runs in a process of its own and is asked as the node asks it, with the very bytes. What it raises, how
-    it hangs, what it says wrong counts as it would there. Its time is measured and told; it costs nothing unless
-    `--deadlines` is given, since this machine is not the node's. Without a market named, 30 made-up days are played.
+    Each model runs in a separate process and is asked as the node asks it, with the same bytes. Errors, hangs and
+    invalid answers count as on the node. The time of each answer is measured and shown. Late answers cost nothing
+    unless you give `--deadlines`, because this machine is not the node's. If you name no market, 30 generated days
+    are played.
 
     Examples:
       [bold]coordinator backtest my-models/trend --candles btc.csv.gz[/bold]

@@ -24,18 +24,22 @@ def bundle(
         bool,
         typer.Option(
             "--whole",
-            help="The log from its first append on, so that nothing is taken on trust: each payout in it is judged.",
+            help=(
+                "Include the log from its first append, so that nothing is taken on trust: every payout in "
+                "it is checked."
+            ),
         ),
     ] = False,
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write all that a checkpoint depends on into one file: `coordinator verify FILE` judges it without this node.
+    """Write everything that a checkpoint depends on into one file: `coordinator verify FILE` checks it without this
+    node.
 
-    The log up to the checkpoint, append by append, the contracts in it, the tree's hashes, the signed note, and what is
-    paid. It begins where the period's windows look back to; --whole begins with the first append. The file is written
-    completely or not at all.
+    The file holds the log up to the checkpoint, append by append, its contracts, the tree's hashes, the signed note,
+    and the payout. The log in it begins with the oldest record that the period's windows need; with --whole it begins
+    with the first append. The file is written completely or not at all.
 
     Example: [bold]coordinator bundle ckp_1f0c5d2e --out june.bundle --data-dir node[/bold]
     """

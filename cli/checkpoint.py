@@ -59,7 +59,7 @@ OneCheckpoint = Annotated[str, typer.Argument(metavar="ID", help="The id, or its
 
 @app.command("list")
 def list_(
-    status: Annotated[Status | None, typer.Option(help="Only those that stand there.")] = None,
+    status: Annotated[Status | None, typer.Option(help="Only checkpoints with this status.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, newest first.")] = 50,
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
@@ -98,7 +98,7 @@ def show(
     checkpoint_id: CheckpointId,
     shape: Annotated[
         Shape,
-        typer.Option("--as", help="The whole checkpoint, or one of the shapes that payment tools read."),
+        typer.Option("--as", help="The whole checkpoint, or one of the formats that payment tools read."),
     ] = "checkpoint",
     total_prize: Annotated[
         int | None,
@@ -108,7 +108,7 @@ def show(
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a checkpoint: who is paid which share, and its way so far. The other shapes print JSON.
+    """Show a checkpoint: who is paid which share, and its status changes so far. The other formats print JSON.
 
     prizes-jsonl is a line for each paid model: timestamp (ms), model, prize (micro-USDC). The amount that the
     contract's rules retain has a line of its own, as "retained". Credits for earlier checkpoints that were corrected
@@ -142,7 +142,7 @@ def confirm(
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Record the transaction that pays: PENDING -> SUBMITTED. The same one again changes nothing.
+    """Record the transaction that pays: PENDING -> SUBMITTED. Repeating the same one changes nothing.
 
     Refused (exit code 1): another transaction, one that was used before, a checkpoint that is not PENDING.
 
@@ -166,15 +166,17 @@ def advance(
     tx_hash: Annotated[
         str | None,
         typer.Option(
-            help="The transaction of which that was seen; refused if another one pays by now. "
-            "Default: the one that stands there now."
+            help=(
+                "The transaction for which you saw this; refused if the checkpoint now has another one. "
+                "Default: the recorded one."
+            )
         ),
     ] = None,
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Move one step on: SUBMITTED -> CLAIMABLE -> PAID. Where it stands there already nothing changes.
+    """Move a checkpoint one step on: SUBMITTED -> CLAIMABLE -> PAID. If it has that status already, nothing changes.
 
     Example: [bold]coordinator checkpoint advance ckp_1f0c CLAIMABLE[/bold]
     """
@@ -223,7 +225,7 @@ def dry_run(
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what the running period would pay if it ended now, right behind the last scored round.
+    """Show what the running period would pay if it ended now, right after the last scored round.
 
     The real stages run over the log in memory; nothing is written. It reads all snapshots: an old node takes a while.
 
@@ -251,19 +253,19 @@ def wallets(
         str | None,
         typer.Option(
             metavar="CHECKPOINT",
-            help="Pay this offered checkpoint by the wallets as they are now, also where others were bound to it.",
+            help="Bind this offered checkpoint to the current wallets, even if other wallets were bound to it.",
         ),
     ] = None,
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check the file of wallets, and show for every model that was ever seen where it would be paid.
+    """Check the file of wallets, and show the wallet of every model that was ever seen.
 
     The file is CSV with the heading `model_id,wallet`, a model once, a wallet base58 of 32 bytes; # begins a comment.
-    What stands there wins over what the orchestrator tells. Exit code 2: the file is wrong; 1: a model has no wallet.
-    A checkpoint that is offered is bound to the wallets of that moment: a later edit moves no payment of it, unless you
-    say so with --bind before anything is submitted.
+    The file takes precedence over the orchestrator. Exit code 2: the file is wrong; 1: a model has no wallet. When a
+    checkpoint is offered, it is bound to the wallets of that moment. A later edit does not move its payments, unless
+    you use --bind before anything is submitted.
 
     Example: [bold]coordinator checkpoint wallets wallets.csv[/bold]
     """

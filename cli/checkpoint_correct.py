@@ -52,19 +52,24 @@ def correct(
     reason: Annotated[str, typer.Option(help="What was wrong, for everybody to read.")],
     total_prize: Annotated[
         int,
-        typer.Option(min=1, max=TOTAL_PRIZE_MAX, help="What it paid out in all, in whole micro-USDC."),
+        typer.Option(
+            min=1, max=TOTAL_PRIZE_MAX, help="The total that the checkpoint paid, in whole micro-USDC."
+        ),
     ],
     records: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Records as they should have been, where the log does not have them: what `feeds import` reads.",
+            help=(
+                "Records as they should have been, if the log does not have them, in a file that `feeds "
+                "import` reads."
+            ),
             show_default=False,
         ),
     ] = None,
     subject: Annotated[
         str | None,
-        typer.Option(help="Of --records, where the file does not say it.", show_default=False),
+        typer.Option(help="The subject of --records, if the file does not name it.", show_default=False),
     ] = None,
     contract: Annotated[
         str | None,
@@ -77,10 +82,10 @@ def correct(
 ) -> None:
     """Compute what an offered or paid checkpoint should have paid, show the difference, and record it.
 
-    The log is run again with each record as it is known now: corrected, late ones where they were due, and yours. The
-    answers stay as they were given. A model that was paid too little gets the rest with the next checkpoint that is
-    offered, as a separate prize on top of it (`checkpoint show ID --as prizes`). A model that was paid too much keeps
-    it, which is reported.
+    The log is run again with every record as it is known now: corrected records, late records at the time when they
+    were due, and yours. Recorded answers stay as they were given. A model that was paid too little gets the rest with
+    the next checkpoint that is offered, as a separate prize on top of it (`checkpoint show ID --as prizes`). A model
+    that was paid too much keeps it, which is reported.
 
     If a checkpoint has several corrections, the latest counts. A repeated one changes nothing.
 

@@ -46,17 +46,17 @@ def check(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run every callable of a contract on sample data, and look for what makes no challenge of it.
+    """Run every function of a contract on sample data, and look for faults that would spoil the challenge.
 
     Faults: a callable that raises, takes other arguments or gives another type; a score that is the same whatever was
-    answered or whatever happened, or that rewards size; a horizon or an interval shorter than the feed's granularity; a
-    scope without a feed; a field that does not exist; a ranking key that no snapshot will have; a deadline that is no
-    shorter than the horizon; chance, the clock, memory, files, the network or anything else by which a function is not
-    the same twice, tried in two processes of their own. An error in your file is shown with its line. What could not be
-    looked at has a "?".
+    answered or whatever happened, or that rewards size; a horizon or an interval shorter than the feed's granularity;
+    a scope without a feed; a field that does not exist; a ranking key that no snapshot will have; a deadline that is
+    no shorter than the horizon; chance, the clock, memory, files, the network or anything else by which a function is
+    not the same twice, tried in two processes of their own. An error in your file is shown with its line. A check
+    that could not be made shows a "?".
 
-    Settings such as FEED_SUBJECTS and FEED_GRANULARITY count, from the environment or from `.env` here. The exit code
-    is 1 when there is a fault.
+    Settings such as FEED_SUBJECTS and FEED_GRANULARITY are taken from the environment or from `.env` here. The exit
+    code is 1 when there is a fault.
 
     Examples: [bold]coordinator contract check[/bold],
     [bold]coordinator contract check runtime_definitions.contracts:CONTRACT --json[/bold]

@@ -58,7 +58,7 @@ def fields(
         bool, typer.Option("--markdown", help="All as one page of Markdown, for a docs folder.")
     ] = False,
 ) -> None:
-    """List what a contract can say: each field with its type, its default and what it means.
+    """List the fields of a contract: each with its type, its default and its meaning.
 
     With NAME: that field and the fields of the object it is made of, in full; of a callable its signature, what it is
     given and what it may give, and the default's own.

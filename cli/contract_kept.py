@@ -49,7 +49,7 @@ HashArgument = Annotated[str, typer.Argument(metavar="HASH", help="The hash, or 
 
 
 def list_(kafka: KafkaOption = None, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
-    """List the contracts that were applied, oldest first: since when each holds, and which one does now.
+    """List the applied contracts, oldest first: from when each applies, and which one is in force now.
 
     Example: [bold]coordinator contract list[/bold]
     """
@@ -125,7 +125,7 @@ def diff(
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show in what two contracts differ: in what they mean, then in their text. Exit code 1 when they mean another.
+    """Show how two contracts differ: first in meaning, then in text. Exit code 1 if the meaning differs.
 
     Example: [bold]coordinator contract diff[/bold], [bold]coordinator contract diff 4c99 a010[/bold]
     """
@@ -165,11 +165,11 @@ def apply(
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Go by the contract on disk from the next checkpoint period on.
+    """Put the contract on disk in force from the next checkpoint period on.
 
-    It is checked, what changes is shown, then it asks. Until it is applied a text does nothing, however often the node
-    starts. What was asked before is scored by the contract that it was asked under. To take a change back, apply the
-    old text again. On a node that is not running it is applied at the next start.
+    The command checks the contract, shows what changes, and asks. A text that is not applied does nothing, however
+    often the node starts. A question that was asked before is scored by the contract under which it was asked. To
+    take a change back, apply the old text again. On a stopped node it is applied at the next start.
 
     Settings that are part of the rules are applied with it where the environment or `.env` sets them: FEED_SOURCE,
     FEED_KIND, FEED_GRANULARITY and FEED_SUBJECTS hold at once, SNAPSHOT_INTERVAL_SECONDS, CHECKPOINT_INTERVAL_SECONDS

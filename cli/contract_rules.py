@@ -41,10 +41,10 @@ def rules(
     ] = None,
     format_: Annotated[Format, typer.Option("--format", help="Markdown, or a page of HTML.")] = Format.MD,
 ) -> None:
-    """Write the rules for participants, made of the contract: what is asked, scored, ranked and paid.
+    """Write the rules for participants, generated from the contract: what is asked, scored, ranked and paid.
 
-    Since they are made of the contract, the text says what the node does. Functions of your own stand in it as they are
-    run. Subjects and intervals are those of the settings, from the environment or `.env` here. The page of a running
+    Because the text is generated, it says exactly what the node does. Functions of your own appear in it as they are
+    run. Subjects and intervals come from the settings, in the environment or in `.env` here. The page of a running
     node shows the rules in force at `/rules`.
 
     Examples: [bold]coordinator contract rules[/bold],

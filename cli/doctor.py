@@ -39,7 +39,7 @@ MARKS = {
 
 SkipOption = Annotated[
     list[str] | None,
-    typer.Option("--skip", help="Leave a check out; may be given several times.", show_default=False),
+    typer.Option("--skip", help="Leave out this check; may be repeated.", show_default=False),
 ]
 SecondsOption = Annotated[
     float,
@@ -56,11 +56,12 @@ def preflight(
     kafka: KafkaOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look before you start: Docker, compose, ports, memory, disk, files, contract, models, clock, feed, Kafka, topics.
+    """Check before a start: Docker, compose, ports, memory, disk, files, contract, models, clock, feed, Kafka,
+    topics.
 
-    Run it in the node's folder. Each check says what it saw and, where something is wrong, what to do. What cannot be
-    looked at counts as wrong. The exit code is 1 when anything is, 2 for a setting that cannot be. Kafka is only looked
-    at where one is named (KAFKA_BOOTSTRAP or --kafka): the others are started with the node.
+    Run it in the node's folder. Each check says what it found and, if something is wrong, what to do. A check that
+    cannot be made counts as wrong. The exit code is 1 if anything is wrong, and 2 for an invalid setting. Kafka is
+    checked only if you name one (KAFKA_BOOTSTRAP or --kafka); otherwise it is started with the node.
 
     Examples: [bold]coordinator preflight[/bold],
     [bold]coordinator preflight --skip docker --skip compose[/bold] (for `coordinator up`)
@@ -85,10 +86,10 @@ def doctor(
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at a node that runs: Docker, disk, contract, clock, feed, Kafka and its topics, each stage, the API.
+    """Check a running node: Docker, disk, contract, clock, feed, Kafka and its topics, each stage, the API.
 
-    Each check says what it saw and, where something is wrong, what to do. What cannot be looked at counts as wrong.
-    The exit code is 1 when anything is.
+    Each check says what it found and, if something is wrong, what to do. A check that cannot be made counts as wrong.
+    The exit code is 1 if anything is wrong.
 
     Examples: [bold]coordinator doctor --data-dir node --skip docker[/bold], [bold]coordinator doctor --json[/bold]
     """

@@ -35,18 +35,18 @@ def drill(
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="Name every fault, and break nothing.")] = False,
     all_: Annotated[bool, typer.Option("--all", help="Every fault, one after another.")] = False,
-    jobs: Annotated[int, typer.Option(min=1, max=8, help="So many scratch nodes side by side.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, max=8, help="How many scratch nodes to run in parallel.")] = 1,
     as_markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the table of the documentation.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Break a scratch node on purpose: see the alert come, do what its runbook says, and see it end.
+    """Break a scratch node on purpose: wait for the alert, do what its runbook page says, and see the alert end.
 
-    The scratch node is a real one in a temporary folder: its own Kafka, workers, models and market. Yours is not
-    touched. Each drill waits until the node is well, breaks one thing, waits for exactly the alert that it must raise,
-    does what the runbook's page of that alert says, waits until no alert is on, and compares every record that was
-    acknowledged before.
+    The scratch node is a real node in a temporary folder, with its own Kafka, workers, models and market. Your node
+    is not touched. Each drill waits until the node is well, breaks one thing, waits for exactly the alert that it
+    must raise, does what the runbook's page of that alert says, waits until no alert is on, and compares every record
+    that was acknowledged before.
 
     A drill takes one to three minutes. Each result is printed when it is there, with --json as a line of its own.
     Ctrl-C and SIGTERM end the scratch nodes.

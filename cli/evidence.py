@@ -24,13 +24,13 @@ def _group() -> None:
 def rotate_key(
     kafka: KafkaOption = None, data_dir: DataDirOption = None, as_json: JsonOption = False
 ) -> None:
-    """Make a new key and let it sign the notes about the log from now on.
+    """Make a new key, which signs the notes about the log from now on.
 
     The rotation is an event in the log, signed by both keys. So whoever trusts the old key follows to the new one by
-    `coordinator verify`, with the same policy file. Notes of before stay as they are. The old key signs nothing more.
+    `coordinator verify`, with the same policy file. Earlier notes stay as they are. The old key signs nothing more.
 
-    Run it where the report worker's data directory is; back up the new file. Did the old key leak? Then also tell
-    everybody who verifies to put the new public key in its place: README, A stranger's verdict.
+    Run it where the report worker's data directory is; back up the new file. If the old key leaked, also tell
+    everybody who verifies to use the new public key instead of the old one (docs/how-to/verify.md).
 
     Example: [bold]coordinator evidence rotate-key --data-dir node[/bold]
     """

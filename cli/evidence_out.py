@@ -16,7 +16,7 @@ from coordinator.infra.whole_file import check_has_folder
 from coordinator.streams.settings import Settings
 
 OutOption = Annotated[
-    Path, typer.Option("--out", metavar="FILE", help="The file to write, over one that is there.")
+    Path, typer.Option("--out", metavar="FILE", help="The file to write; an existing file is replaced.")
 ]
 
 

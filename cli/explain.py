@@ -82,12 +82,12 @@ def explain(
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Explain a figure: every recorded event that it rests on, and each step of arithmetic with its numbers.
+    """Explain a figure: every recorded event that it depends on, and each step of the arithmetic with its numbers.
 
-    Each step is made again by the node's own functions, and compared with what is recorded; exit 1 where one differs.
-    The contract's functions run in a process of their own; where they do not end within 10 s, or end it, the figure is
-    explained as it is recorded, with exit code 2.
-    An answer that is still hidden is not explained before its time. For a whole checkpoint, use
+    The node's own functions repeat each step, and the result is compared with what is recorded; exit code 1 if one
+    differs. The contract's functions run in a separate process. If they do not end within 10 s, or crash it, the
+    figure is explained as it is recorded, with exit code 2. An answer that is still hidden is not explained until it
+    is public. For a whole checkpoint, use
     [bold]coordinator verify-e2e[/bold].
 
     Examples: [bold]coordinator explain inp/BTCUSDT/1677628800000/60s/7[/bold],

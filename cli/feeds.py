@@ -74,8 +74,8 @@ def probe(
 ) -> None:
     """Connect to a source and show the first records it delivers, or the exact reason why it does not.
 
-    The live stream is asked for as long as `--seconds` says; where it stays silent, the last hour of history is
-    asked, so that a quiet market and a dead connection can be told apart. Options come from FEED_OPT_*.
+    The command listens to the live stream for `--seconds`. If it stays silent, it fetches the last hour of history,
+    to tell a quiet market from a dead connection. Options come from FEED_OPT_*.
 
     Example: [bold]coordinator feeds probe binance BTCUSDT --kind tick[/bold]
     """

@@ -75,10 +75,11 @@ def backfill(
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask a source's history for the records that the feed lacks, and put them into the log, marked as backfilled.
+    """Fetch the records that the feed lacks from a source's history, and put them into the log, marked as backfilled.
 
-    The running feed worker records them, each once: stopped and run again, it goes on where it was, and days that the
-    log holds already are not asked for. They complete what waits for them and never open a question about the past.
+    The running feed worker records each of them once. If you stop the command and run it again, it continues, and
+    does not ask for days that the log already holds. The records complete what waits for them, and never open a
+    question about the past.
 
     Example: [bold]coordinator feeds backfill binance BTCUSDT candle 1m --from 2026-11-01T00:00:00Z[/bold]
     """
@@ -143,7 +144,7 @@ def import_(
         Path, typer.Argument(metavar="FILE", help="A file, or a folder of files, as `export` writes.")
     ],
     source: Annotated[
-        str | None, typer.Option(help="Where the file does not say it.", show_default=False)
+        str | None, typer.Option(help="Needed if the file does not name it.", show_default=False)
     ] = None,
     subject: Annotated[str | None, typer.Option(help="The same.", show_default=False)] = None,
     kind: Annotated[str | None, typer.Option(help="The same.", show_default=False)] = None,
@@ -154,7 +155,7 @@ def import_(
         bool, typer.Option("--any-price", help="Prices may be zero or negative, as those of power are.")
     ] = False,
     skip_bad_rows: Annotated[
-        bool, typer.Option("--skip-bad-rows", help="Leave out rows that are no records, and take the others.")
+        bool, typer.Option("--skip-bad-rows", help="Skip invalid rows and import the others.")
     ] = False,
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
@@ -162,13 +163,13 @@ def import_(
 ) -> None:
     """Put the records of CSV, JSON-lines or Parquet files, also gzipped or zipped, into the log, marked as backfilled.
 
-    Read are dumps with and without a header (Binance, Kraken, tardis), Polygon, Yahoo, CryptoDataDownload, and
-    whatever names its columns in a usual way; each time by its own unit (s, ms, us, ns) or as ISO 8601 with a zone.
-    Rows may be in any order.
+    It reads dumps with and without a header (Binance, Kraken, tardis), files of Polygon, Yahoo and
+    CryptoDataDownload, and any file with the usual column names. Times may be in s, ms, us or ns, or ISO 8601 with a
+    zone. Rows may be in any order.
 
-    All files are looked through before the first record is given: where a row cannot be a fact, its file, line and
-    time are named, and nothing was changed. What the feed holds already is left out, so an import can be repeated; a
-    candle that it holds with other values is a correction (the next revision), and counted.
+    All files are checked before the first record is sent. If a row is invalid, its file, line and time are named, and
+    nothing is changed. Records that the feed already holds are skipped, so you can repeat an import. A candle that
+    the feed holds with other values becomes a correction (the next revision), and is counted.
 
     Examples: [bold]coordinator feeds import exported/[/bold],
     [bold]coordinator feeds import btc.csv.gz --source binance --subject BTCUSDT --kind candle --granularity 1m[/bold],
@@ -278,8 +279,8 @@ def export(
 ) -> None:
     """Write the records of a feed into files, one a day: OUT/source=../subject=../kind=../granularity=../date=../.
 
-    Each file is written whole or not at all; of a corrected record the last revision stands in it. Values are text with
-    the digits that were quoted. The folders are what pandas, pyarrow, DuckDB and Spark read as partitions.
+    Each file is written completely or not at all. Of a corrected record it holds the last revision. Values are text
+    with the digits as quoted. pandas, pyarrow, DuckDB and Spark read the folders as partitions.
 
     Example: [bold]coordinator feeds export binance BTCUSDT candle 1m --out data --format csv[/bold]
     """

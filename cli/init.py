@@ -20,7 +20,8 @@ OutputOption = Annotated[
     Path, typer.Option("--output", "-o", help="Folder that the workspace is made in.", show_default="here")
 ]
 ForceOption = Annotated[
-    bool, typer.Option("--force", help="Where NAME exists already, rename that to NAME.old-1 and go on.")
+    bool,
+    typer.Option("--force", help="If NAME exists already, rename the old one to NAME.old-1 and continue."),
 ]
 
 
@@ -39,8 +40,8 @@ def init(
     """Make a workspace for a challenge of your own: the node's folder and the participants' package.
 
     NAME/crunch-node-NAME holds the contract, the settings and the deployment; NAME/crunch-NAME is the Python package
-    that participants install. Nothing is fetched. A name that cannot be, or a folder that exists, is refused with exit
-    code 1, and then nothing has been written.
+    that participants install. Nothing is fetched. An invalid name, or a folder that exists already, is refused with
+    exit code 1, and nothing is written.
 
     Examples: [bold]coordinator init my-challenge[/bold],
     [bold]coordinator init eth-minutes --pack realtime --output ~/crunches[/bold]

@@ -25,7 +25,7 @@ def make(
         str,
         typer.Argument(
             metavar="SCOPE",
-            help="read, settle or admin, each includes the former; or submit.",
+            help="read, settle or admin (each includes the ones before it), or submit.",
             autocompletion=one_of(lambda: SCOPES),
         ),
     ],
@@ -36,10 +36,10 @@ def make(
     cruncher: Annotated[str | None, typer.Option(help="For submit: the id of the model's cruncher.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a key: it is printed once, with the line to keep for it.
+    """Make an API key. It is printed once, with the line to store for it.
 
     Put the line into the file that API_KEYS_FILE names (or into API_KEYS) and restart the report worker. Send the key
-    as X-API-Key or as Authorization: Bearer. To take a key back, remove its line.
+    as X-API-Key or as Authorization: Bearer. To revoke a key, remove its line.
 
     A key with scope submit is for a participant without a hosted model: it hands in the answers of one model.
 

@@ -44,8 +44,8 @@ def archive(
 ) -> None:
     """Copy the log of closed periods into files, one for each checkpoint that is paid. The topics stay as they are.
 
-    Every record as it is, with a chain over the files and the node's signed note of the tree: an archive proves itself.
-    Files that are there are judged and passed over, so the command goes on where it stopped.
+    Every record is copied unchanged. The files are chained by hashes and hold the node's signed note of the tree, so
+    an archive proves itself. Existing files are checked and skipped, so the command continues where it stopped.
 
     Example: [bold]coordinator log archive --until 2026-11-01T00:00:00Z --to archive --data-dir node[/bold]
     """
@@ -84,7 +84,7 @@ def restore(
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Judge the files of an archive, and make one backup of them, as `topics backup` makes it.
+    """Check the files of an archive, and make one backup from them, like one of `topics backup`.
 
     `topics restore` puts it into a new data directory, `backtest --log` plays it. A file that is missing, cut or
     altered is named, and nothing is written.

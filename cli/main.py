@@ -27,7 +27,7 @@ COMMANDS = {
     ),
     "upgrade": (
         "upgrade:upgrade",
-        "Bring a workspace that an older version made to this one, with all that you changed in it.",
+        "Bring a workspace that an older version made to this version, and keep all that you changed in it.",
     ),
     "up": (
         "up:up",
@@ -41,13 +41,16 @@ COMMANDS = {
     "preflight": (
         "doctor:preflight",
         (
-            "Look before you start: Docker, compose, ports, memory, disk, files, contract, models, clock, feed, "
-            "Kafka, topics."
+            "Check before a start: Docker, compose, ports, memory, disk, files, contract, models, "
+            "clock, feed, Kafka, topics."
         ),
     ),
     "doctor": (
         "doctor:doctor",
-        "Look at a node that runs: Docker, disk, contract, clock, feed, Kafka and its topics, each stage, the API.",
+        (
+            "Check a running node: Docker, disk, contract, clock, feed, Kafka and its topics, each stage, "
+            "the API."
+        ),
     ),
     "plan-capacity": (
         "plan_capacity:plan_capacity",
@@ -59,7 +62,10 @@ COMMANDS = {
     ),
     "plan": (
         "rules_plan:app",
-        "Show what other rules would have made of what is recorded: scores, ranks, shares, and who would fall out.",
+        (
+            "Show what other rules would have made of the recorded past: scores, ranks, shares, and who "
+            "would no longer be paid."
+        ),
     ),
     "apply": (
         "rules_apply:apply",
@@ -68,15 +74,24 @@ COMMANDS = {
     "shadow": ("shadow:app", "Other rules beside the live ones, on the live log: never paid."),
     "explain": (
         "explain:explain",
-        "Explain a figure: every recorded event that it rests on, and each step of arithmetic with its numbers.",
+        (
+            "Explain a figure: every recorded event that it depends on, and each step of the arithmetic "
+            "with its numbers."
+        ),
     ),
     "simulate": (
         "simulate:simulate",
-        "Run the whole node in memory, without Kafka, under faults drawn from a seed; then check that all holds.",
+        (
+            "Run the whole node in memory, without Kafka, with faults drawn from a seed; then check that "
+            "every promise holds."
+        ),
     ),
     "drill": (
         "drill:drill",
-        "Break a scratch node on purpose: see the alert come, do what its runbook says, and see it end.",
+        (
+            "Break a scratch node on purpose: wait for the alert, do what its runbook page says, and see "
+            "the alert end."
+        ),
     ),
     "topology": (
         "topology:topology",
@@ -84,19 +99,28 @@ COMMANDS = {
     ),
     "verify-e2e": (
         "verify_e2e:verify_e2e",
-        "Follow a running node from outside, and compute again what it says: exit 1 names the step that does not hold.",
+        (
+            "Check a running node from outside and compute its figures again; exit code 1 names the step "
+            "that does not hold."
+        ),
     ),
     "bundle": (
         "bundle:bundle",
-        "Write all that a checkpoint depends on into one file: `coordinator verify FILE` judges it without this node.",
+        (
+            "Write everything that a checkpoint depends on into one file: `coordinator verify FILE` checks "
+            "it without this node."
+        ),
     ),
     "export": (
         "moving:export_node",
-        "Write the whole node into one file: its log, its contracts, its settings. No key and no password is in it.",
+        (
+            "Write the whole node into one file: its log, contracts and settings. The file holds no key "
+            "and no password."
+        ),
     ),
     "import": (
         "moving:import_node",
-        "Make a node's data directory out of an export: `coordinator up` goes on from there.",
+        "Make a node's data directory from an export: `coordinator up` continues from there.",
     ),
     "prove": (
         "prove:prove",
@@ -104,11 +128,17 @@ COMMANDS = {
     ),
     "verify": (
         "verify:verify",
-        "Judge a bundle without its node: is the payout right, and if not, at which step and figure? Exit 1: not.",
+        (
+            "Check a bundle without its node: is the payout right? If not (exit code 1), the step and the "
+            "figure are named."
+        ),
     ),
     "witness": (
         "witness:witness",
-        "Watch a node: its newest note is cosigned if every payout in the log, computed again, holds.",
+        (
+            "Watch a node: compute every payout in its log again, and cosign its newest note if all of "
+            "them hold."
+        ),
     ),
     "evidence": ("evidence:app", "The key that signs the notes about the log."),
     "deploy-files": (
@@ -129,7 +159,10 @@ COMMANDS = {
     "models": ("models:app", "Run models on this machine."),
     "backtest": (
         "backtest:backtest",
-        "Play models through a market of the past, by the node's own stages: scores, board and payout to the unit.",
+        (
+            "Play models through a past market with the node's own stages: scores, leaderboard and exact "
+            "payout."
+        ),
     ),
     "checkpoint": ("checkpoint:app", "Look at checkpoints, and bring them to PAID."),
 }

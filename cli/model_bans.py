@@ -39,10 +39,10 @@ def ban(
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a model off the roster, until it is readmitted, whatever the orchestrator says of it.
+    """Take a model off the roster until it is readmitted, whatever the orchestrator reports.
 
-    It is asked no more from the next round on; what it earned before stays. The ban is an event in the log. A model
-    that has left can be banned too: it stays off when it comes back.
+    From the next round on it is no longer asked. It keeps what it earned before. The ban is an event in the log. A
+    model that has left can be banned too: it stays off when it comes back.
 
     Example: [bold]coordinator models ban 17 --reason "copies model 3"[/bold]
     """

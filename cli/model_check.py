@@ -65,10 +65,11 @@ def check(
 ) -> None:
     """Try a model as the node would run it, before you submit it.
 
-    It runs in a process of its own: Setup, then ticks with real candles and a prediction for each scope of the
-    challenge. Checked are the class, the methods, the answers' type, fields, size and finiteness, the time and the
-    memory. The first fault ends the check with exit code 1, its reason, and what the model itself printed. A model
-    without a fault is then scored over the same candles by the node's own rules; `coordinator backtest` shows more.
+    The model runs in a separate process: Setup, then ticks with candles and a prediction for each scope of the
+    challenge. The command checks the class, the methods, the answers' type, fields, size and finiteness, the time and
+    the memory. The first fault ends the check with exit code 1, and shows the reason and the model's own output. A
+    model without a fault is then scored over the same candles by the node's own rules; `coordinator backtest` shows
+    more.
 
     Examples:
       [bold]coordinator models check my-models/trend[/bold]

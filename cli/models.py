@@ -33,20 +33,20 @@ def serve(
         typer.Option(
             min=0,
             max=PORT_MAX,
-            help="Port of GET /models, for the web app's Models page; 0 takes any free one.",
+            help="Port of GET /models, for the web app's Models page; 0 means any free port.",
         ),
     ] = 8001,
     no_http: Annotated[bool, typer.Option("--no-http", help="Serve no GET /models.")] = False,
     listen: Annotated[
         str,
         typer.Option(
-            help="Address for coordinators, calls and GET /models. They carry no key: only a network that is yours."
+            help="Address to listen on. Requests carry no key, so use only a network that you control."
         ),
     ] = "127.0.0.1",
     announce: Annotated[
         str | None,
         typer.Option(
-            help="Address or name that coordinators are told for each model.", show_default="that of --listen"
+            help="Address or name under which coordinators reach each model.", show_default="that of --listen"
         ),
     ] = None,
     log_dir: Annotated[Path | None, typer.Option(help="Models' logs; default <data dir>/models.")] = None,

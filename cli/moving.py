@@ -39,11 +39,11 @@ FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The file tha
 def export_node(
     file: FileArgument, kafka: KafkaOption = None, data_dir: DataDirOption = None, as_json: JsonOption = False
 ) -> None:
-    """Write the whole node into one file: its log, its contracts, its settings. No key and no password is in it.
+    """Write the whole node into one file: its log, contracts and settings. The file holds no key and no password.
 
-    The node may run or not. Run it in the node's folder, as `up`: settings are those of the environment and `.env`. The
-    file is written completely or not at all. A table or answer that is lost is named and left out, and the command ends
-    with 1. What the file lacks on purpose, secrets and files of this machine, is listed by name.
+    The node may be running or stopped. Type this in the node's folder, as for `up`: settings come from the
+    environment and `.env`. The file is written completely or not at all. A lost table or answer is named and left
+    out, and the exit code is then 1. Secrets and files of this machine are left out on purpose, and listed by name.
 
     Example: [bold]coordinator export btc-up.node --data-dir node[/bold]
     """
@@ -73,11 +73,11 @@ def import_node(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a node's data directory out of an export: `coordinator up` goes on from there.
+    """Make a node's data directory from an export: `coordinator up` continues from there.
 
-    The file is hashed first: one that was cut short or altered is refused, and nothing is written. The directory
-    appears only after its log was read again and found equal to the exported one, byte for byte. Stop the old node
-    first, for good: two nodes that continue one log pay twice.
+    The file's hash is checked first: a file that was cut short or altered is refused, and nothing is written. The
+    directory appears only after its log was read again and equals the exported one, byte for byte. First stop the old
+    node for good: two nodes that continue one log offer the same payments twice.
 
     Examples: [bold]coordinator import btc-up.node[/bold],
     [bold]coordinator import btc-up.node --into /srv/node && coordinator up --data-dir /srv/node[/bold]

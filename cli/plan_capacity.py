@@ -19,7 +19,9 @@ from coordinator.streams.settings import read_settings
 
 def plan_capacity(
     models: Annotated[int, typer.Option(min=1, max=100_000, help="How many models are asked.")],
-    days: Annotated[float, typer.Option(min=0.01, max=36_600, help="How long the log is to grow.")] = 365,
+    days: Annotated[
+        float, typer.Option(min=0.01, max=36_600, help="How many days of log to plan for.")
+    ] = 365,
     scopes: Annotated[
         int | None,
         typer.Option(
@@ -48,9 +50,10 @@ def plan_capacity(
 ) -> None:
     """Say what disk, memory, cores and broker settings a challenge needs, from what its contract costs here.
 
-    The contract is played for a few seconds with stub models, and its costs are measured: bytes of each topic, of the
-    read models and of the evidence tree, CPU of deciding and scoring. The memory of the workers and the cost of calling
-    a model are figures of `make bench`; a model of yours that computes for long needs its own cores on top.
+    The command runs the contract for a few seconds with stub models and measures its costs: the size of each topic,
+    of the read models and of the evidence tree, and the CPU for deciding and scoring. The workers' memory and the
+    cost of calling a model are figures from `make bench`. Models that compute for long need cores of their own on
+    top.
     """
     settings = read_settings(os.environ)
     path = contract or os.environ.get("CONTRACT") or DEMO_CONTRACT

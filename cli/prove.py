@@ -22,7 +22,7 @@ def prove(
 ) -> None:
     """Write a text that proves one prediction: `coordinator verify FILE` checks it with the node's public key.
 
-    It holds the appends that tell of its round, with their places in the tree, and the note that commits to them.
+    It holds the appends about the prediction's round, their places in the tree, and the note that commits to them.
 
     Example: [bold]coordinator prove inp/BTCUSDT/1677628800000/60s/7 --out proof.txt --data-dir node[/bold]
     """

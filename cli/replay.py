@@ -43,14 +43,14 @@ def replay(
         typer.Option(
             "--archive",
             metavar="DIR",
-            help="Out of the files of `log archive` instead of a Kafka.",
+            help="Read the files of `log archive` instead of a Kafka.",
             show_default=False,
         ),
     ] = None,
     verify: Annotated[
         bool,
         typer.Option(
-            "--verify", help="Compare with the living stores of --data-dir; exit 1 on a difference."
+            "--verify", help="Compare with the node's own stores in --data-dir; exit code 1 if they differ."
         ),
     ] = False,
     kafka: KafkaOption = None,
@@ -59,7 +59,7 @@ def replay(
 ) -> None:
     """Rebuild the read models from the first event on; print events, events/s and each state_hash.
 
-    Nothing that runs is touched: the rebuilt stores are passing ones. The same log gives the same hashes.
+    The running node is not touched: the rebuilt stores are temporary. The same log gives the same hashes.
 
     Examples: [bold]coordinator replay --data-dir node[/bold],
     [bold]coordinator replay --projection leaderboard --until 2023-03-10T00:00:00Z[/bold],

@@ -47,7 +47,8 @@ State = Literal["upcoming", "open", "closed", "resolved", "void"]
 FileArgument = Annotated[str, typer.Argument(metavar="FILE", help="The file, or `-` for standard input.")]
 RoundArgument = Annotated[str, typer.Argument(metavar="ROUND", help="The round's id.")]
 Questions = Annotated[
-    list[str] | None, typer.Argument(metavar="QUESTION...", help="Which questions; none: all of the round.")
+    list[str] | None,
+    typer.Argument(metavar="QUESTION...", help="Which questions. Default: all of the round."),
 ]
 TIME = "ISO 8601 with a zone, or ms; for questions that say none."
 
@@ -57,7 +58,7 @@ def post(
     file: FileArgument,
     round_id: Annotated[
         str | None,
-        typer.Option("--round", help="The round's id. Default: what the file says, else its name."),
+        typer.Option("--round", help="The round's id. Default: the one in the file, else the file's name."),
     ] = None,
     question: Annotated[str | None, typer.Option(help="The id of the question of a table.")] = None,
     opens: Annotated[str | None, typer.Option(help=f"When it opens: {TIME} Default: now.")] = None,
@@ -70,13 +71,13 @@ def post(
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Post a round of questions, or more of them to a round that is there.
+    """Post a round of questions, or add questions to an existing round.
 
-    A file holds `{"round_id", "closes_at", "questions": [{"question_id", "payload", "tags", ..}]}`, a list or lines of
-    questions, or a table: with a column `question_id` a question a row, else one question whose payload is the table,
-    or, above 256 kB, which models get as a DataFrame, the argument `table` of their tick.
-    All of it is checked before any is sent. The same again changes nothing; an open question that differs is a new
-    revision, and is asked again.
+    A file holds `{"round_id", "closes_at", "questions": [{"question_id", "payload", "tags", ..}]}`, a list or lines
+    of questions, or a table: with a column `question_id` a question a row, else one question whose payload is the
+    table, or, above 256 kB, which models get as a DataFrame, the argument `table` of their tick. Everything is
+    checked before anything is sent. Posting the same file again changes nothing. An open question that differs
+    becomes a new revision, and is asked again.
 
     Example: [bold]coordinator rounds post week-12.parquet --closes 2026-12-07T18:00:00Z[/bold]
     """
@@ -109,13 +110,13 @@ def post(
 
 @app.command("list")
 def list_(
-    state: Annotated[State | None, typer.Option(help="Only rounds that stand there.")] = None,
+    state: Annotated[State | None, typer.Option(help="Only rounds in this state.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, the newest first.")] = 50,
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List rounds, the newest posted first, and how many of their questions stand where.
+    """List rounds, the newest first, with the number of questions in each state.
 
     Example: [bold]coordinator rounds list --state open[/bold]
     """
@@ -145,7 +146,7 @@ def show(
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a round: its questions, where each stands, and their truths. With QUESTION: all that is known of one.
+    """Show a round: its questions, their states and their truths. With QUESTION: everything that is known about one.
 
     Example: [bold]coordinator rounds show week-12[/bold]
     """
@@ -190,7 +191,7 @@ def close(
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take no more answers, although the time is not over.
+    """Close a round early: no more answers are taken.
 
     Example: [bold]coordinator rounds close week-12[/bold]
     """
@@ -213,7 +214,7 @@ def void(
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Count questions for nobody: no one is scored in them. It cannot be taken back.
+    """Void questions: nobody is scored in them. This cannot be undone.
 
     Example: [bold]coordinator rounds void week-12 q7 --reason "it was annulled"[/bold]
     """
@@ -235,13 +236,16 @@ def resolve(
     file: FileArgument,
     question: Annotated[str | None, typer.Option(help="The file is the truth of this one question.")] = None,
     again: Annotated[
-        bool, typer.Option(help="Score them again, also by the same truth: after a lost blob is back.")
+        bool,
+        typer.Option(
+            help="Score the questions again even if the truth is the same, for example after a lost blob is back."
+        ),
     ] = False,
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what came of questions, by their ids. Another truth than the one before is a correction.
+    """Give the truths of questions, by their ids. A truth that differs from the one before is a correction.
 
     A file holds an object `{question id: truth}`, lines or a table with `question_id` and `truth`, or the truth's
     fields as columns. It need not name all of the round.

@@ -29,7 +29,7 @@ from coordinator.streams.topology import topic_name
 
 
 def apply(
-    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A file that `coordinator plan` kept.")],
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A file that `coordinator plan` saved.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,

@@ -97,13 +97,16 @@ def plan(
         str | None, typer.Option(help="Default: the newest closed snapshot.", show_default=False)
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where to keep it. Default: DATA_DIR/plans.", show_default=False)
+        Path | None, typer.Option(help="Where to save the plan. Default: DATA_DIR/plans.", show_default=False)
     ] = None,
     report: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR|FILE",
-            help="Also write it as one page that needs no network: index.html in this folder, or a file .html.",
+            help=(
+                "Also write the plan as one page that needs no network: index.html in this folder, or this "
+                ".html file."
+            ),
             show_default=False,
         ),
     ] = None,
@@ -111,11 +114,12 @@ def plan(
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what other rules would have made of what is recorded: scores, ranks, shares, and who would fall out.
+    """Show what other rules would have made of the recorded past: scores, ranks, shares, and who would no longer be
+    paid.
 
-    Nothing is changed: the recorded feed and answers are run through the new rules, in memory. A plan is kept;
-    [bold]coordinator apply[/bold] puts it in force. Rules that would have asked something else of the models are told
-    and not computed, since nobody knows what they would have answered.
+    Nothing is changed: the recorded feed and answers are run through the new rules, in memory. The plan is saved;
+    [bold]coordinator apply[/bold] puts it in force. Rules that would have asked the models something else are listed
+    but not computed, because nobody knows what the models would have answered.
 
     Exit code: 0 no difference, 2 a difference, 1 an error.
 

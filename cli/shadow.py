@@ -89,23 +89,24 @@ def start_shadow(
         bool,
         typer.Option(
             "--process/--no-process",
-            help="Start its process here, or leave that to you (`coordinator shadow run`).",
+            help="Start the shadow's process here, or start it yourself (`coordinator shadow run`).",
         ),
     ] = True,
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Decide by other rules beside the live ones, from what is recorded on and as the log grows. Nothing of it is paid.
+    """Run other rules beside the live ones, over the recorded log and then as it grows. A shadow is never paid.
 
-    It is a `coordinator plan` that goes on: the live feed and answers are run through the other rules, in a process of
-    its own that only reads the topics and yields to the node's. The report worker shows what it decides at
-    /reports/shadow/leaderboard, /reports/shadow/models and /reports/shadow/checkpoints, beside what is live. If it
-    fails, or diverges by as much as you say here, that is an alert as any other (/reports/invariants, the webhook).
+    It is a `coordinator plan` that keeps running: the live feed and answers are run through the other rules, in a
+    separate process that only reads the topics and runs at a lower priority than the node. The report worker shows
+    the shadow's results at /reports/shadow/leaderboard, /reports/shadow/models and /reports/shadow/checkpoints,
+    beside the live results. If the shadow fails, or its results differ by as much as you set here, that is an alert
+    like any other (/reports/invariants, the webhook).
 
-    The text of the contract is kept: later changes of the file do nothing to a shadow that runs. Started again with the
-    same rules, it goes on where it was. Rules that ask the models something else cannot be shadowed: nobody knows what
-    they would have answered. There is one shadow at a time.
+    The shadow keeps a copy of the contract, so later changes to the file do not affect it. Started again with the
+    same rules, it continues where it stopped. Rules that ask the models something else cannot be shadowed, because
+    nobody knows what the models would have answered. There is one shadow at a time.
 
     Examples: [bold]coordinator shadow start --contract new_rules:CONTRACT --alert-rank-moves 3[/bold],
     [bold]coordinator shadow start --contract new_rules:CONTRACT --alert-share-difference 5[/bold]
@@ -188,9 +189,9 @@ def _order(
 
 @app.command("run")
 def run_shadow(kafka: KafkaOption = None, data_dir: DataDirOption = None) -> None:
-    """Be the shadow's process, until `coordinator shadow stop` or SIGTERM. `start` does this for you.
+    """Run the shadow's process until `coordinator shadow stop` or SIGTERM. `shadow start` does this for you.
 
-    For a container of its own, or a supervisor that restarts it: it needs Kafka, and the data directory of the report
+    Use it in a container or under a supervisor that restarts it. It needs Kafka and the data directory of the report
     worker. It reads the topics, commits nothing and writes only to the folder `shadow` there.
 
     Example: [bold]coordinator shadow run --data-dir node[/bold]
@@ -213,7 +214,7 @@ async def _run(files: ShadowFiles, data_dir: Path | None, kafka: str | None) -> 
 
 @app.command("stop")
 def stop_shadow(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
-    """End the shadow. What it decided stays, also at /reports/shadow; `start` goes on with it.
+    """Stop the shadow. Its results are kept and stay at /reports/shadow; `shadow start` continues from them.
 
     Example: [bold]coordinator shadow stop[/bold]
     """
@@ -240,9 +241,10 @@ def stop_shadow(data_dir: DataDirOption = None, as_json: JsonOption = False) -> 
 
 @app.command("status")
 def shadow_status(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
-    """Say what the shadow decides, how far it is, whether it failed, and whether it diverges. Reads files alone.
+    """Show the shadow's rules, how far it is, whether it failed, and whether it diverges. It only reads files.
 
-    Exit code: 0 it runs or was stopped, 1 it failed or its process is gone. Ask it on the host where the process runs.
+    Exit code: 0 if it runs or was stopped, 1 if it failed or its process is gone. Run this on the host where the
+    process runs.
 
     Example: [bold]coordinator shadow status[/bold]
     """

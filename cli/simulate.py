@@ -47,7 +47,7 @@ def simulate(
     schedule: Annotated[
         Path | None,
         typer.Option(
-            help="A file of faults, as a failing run leaves one: play it again.", show_default=False
+            help="Run the faults in this file again; a failing run leaves such a file.", show_default=False
         ),
     ] = None,
     rounds: Annotated[
@@ -57,32 +57,34 @@ def simulate(
         str | None,
         typer.Option(
             metavar="MODULE:NAME",
-            help="Whose rules are played. Default: a small challenge of its own.",
+            help="The contract to run. Default: a small built-in challenge.",
             show_default=False,
         ),
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, max=64, help="Processes side by side. Default: one a core.", show_default=False),
+        typer.Option(min=1, max=64, help="Processes in parallel. Default: one per core.", show_default=False),
     ] = None,
     out: Annotated[
-        Path, typer.Option(file_okay=False, help="The folder for the small case of a failing seed.")
+        Path, typer.Option(file_okay=False, help="The folder for the reduced case of a failing seed.")
     ] = Path(),
     as_json: JsonOption = False,
 ) -> None:
-    """Run the whole node in memory, without Kafka, under faults drawn from a seed; then check that all holds.
+    """Run the whole node in memory, without Kafka, with faults drawn from a seed; then check that every promise
+    holds.
 
-    The node's own workers run over a log in memory, in virtual time: minutes pass in a fraction of a second. Processes
-    are killed in the middle of a send and come back, are cut off and return as zombies, claim a topic twice, are
-    delivered records again; models hang, raise, leave; the feed is away, late, corrected; the clock jumps. The node is
-    rebuilt from its log. The operator pays, bans, applies other rules, and corrects what was paid.
+    The node's own workers run over a log in memory, in virtual time: minutes pass in a fraction of a second.
+    Processes are killed in the middle of a send and come back, are cut off and wake up after their replacement
+    (zombies), claim a topic twice, and get records twice. Models hang, raise or leave. The feed is down, late or
+    corrected. The clock jumps. The node is rebuilt from its log. The operator pays, bans, applies other rules, and
+    corrects what was paid.
 
     After each run: every prediction ends once, the sums add up, every decision and every payout can be computed again,
     each checkpoint is offered and paid once, what a correction owes is offered once, other rules hold from the end of a
     period, nobody pays for another's fault, and the node has come to rest. The same seed and version give the same log,
     byte for byte.
 
-    A seed that fails is made small (fewer faults, rounds, models), printed as a list, and kept as a file.
+    A failing seed is reduced (fewer faults, rounds and models), printed as a list, and saved as a file.
 
     Exit code: 0 all held, 1 something did not.
 

@@ -38,7 +38,8 @@ def status(
 ) -> None:
     """Show how far every stage is, what is in the topics, and the last checkpoint.
 
-    Lag counts records; what decides nothing is in it until the stage says so, at the latest every 1,000 records.
+    Lag counts records. It includes records that need no decision until the stage confirms them, which it does at
+    least every 1,000 records.
 
     Example: [bold]coordinator status --data-dir node --json[/bold]
     """

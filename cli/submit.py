@@ -36,8 +36,9 @@ def submit(
     """Hand in answers to the open questions of a round; the last ones before the close count.
 
     The file is JSON, JSON lines, CSV or Parquet: an object `{question id: answer}`, lines or a table with
-    `question_id`, or the answer to one question. The key stands in COORDINATOR_KEY, and says for which model they are.
-    One wrong answer refuses all, with its row and the reason. Keep the receipt: its hash is that of your file.
+    `question_id`, or the answer to one question. Put your key into COORDINATOR_KEY; it says for which model the
+    answers are. If one answer is invalid, all are refused, and its row and the reason are shown. Keep the receipt: it
+    holds the hash of your file.
 
     Example: [bold]COORDINATOR_KEY=... coordinator submit week-12 answers.csv --node http://node.example:8000[/bold]
     """

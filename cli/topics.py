@@ -69,7 +69,8 @@ def list_(
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the topics with their offsets, the missing ones too, and every setting that is not ours.
+    """Print the topics with their offsets, also missing ones, and every setting that differs from what the node
+    needs.
 
     Example: [bold]coordinator topics list --json[/bold]
     """
@@ -107,7 +108,7 @@ def rights(
 ) -> None:
     """Print a script that gives each worker its rights on a Kafka with ACLs, and no more than it needs.
 
-    It prints and changes nothing. Read it, then let somebody run it who may change the cluster's ACLs.
+    The command only prints the script. Read it, then let somebody run it who may change the cluster's ACLs.
 
     Example: [bold]coordinator topics rights --kafka kafka-1:9092 --user report=api-7 > rights.sh[/bold]
     """
@@ -141,11 +142,11 @@ def mend(
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
     replication: Annotated[
-        int, typer.Option(min=1, max=9, help="Copies of each topic, as it was made with.")
+        int, typer.Option(min=1, max=9, help="Copies of each topic, as given when it was created.")
     ] = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Put the topics' settings back: kept for ever, never compacted. Then see that the topics are whole.
+    """Restore the topics' settings (kept for ever, never compacted), then check that the topics are complete.
 
     Example: [bold]coordinator topics mend --data-dir node[/bold]
     """
@@ -166,9 +167,10 @@ def backup(
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy every record of every topic into one file, while the node runs, and the tables and answers beside them.
+    """Copy every record of every topic, with the tables and answers kept beside the log, into one file while the node
+    runs.
 
-    One that is lost is named and left out, and the command ends with 1: the file is whole but for it.
+    A lost table or answer is named and left out, and the exit code is then 1. Everything else is in the file.
 
     Example: [bold]coordinator topics backup btc-up.backup[/bold]
     """
@@ -215,9 +217,9 @@ def restore(
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put a backup back, each record at the offset that it had: into topics that are lost, or hold only their birth.
+    """Restore a backup into topics that are lost or hold only their birth record; each record gets its old offset.
 
-    Stop the node first. With --data-dir of a stopped node, or of a new directory, it goes into the Kafka there.
+    Stop the node first. With --data-dir (a stopped node's, or a new directory) the records go into the Kafka there.
 
     Example: [bold]coordinator topics restore btc-up.backup --data-dir node[/bold]
     """

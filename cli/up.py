@@ -28,18 +28,26 @@ def up(
             help="Where topics, stores and logs are kept. Default: DATA_DIR, else coordinator-data."
         ),
     ] = None,
-    speed: Annotated[str, typer.Option(help="Replay N times faster than life, or `max`.")] = "max",
+    speed: Annotated[
+        str, typer.Option(help="Replay at N times real time, or `max`: as fast as possible.")
+    ] = "max",
     from_: Annotated[
         str | None, typer.Option("--from", help="Replay from this time on.", show_default=False)
     ] = None,
     until: Annotated[
         str | None,
-        typer.Option(help="Replay up to this time, then end once all is scored.", show_default=False),
+        typer.Option(
+            help="Replay up to this time, then stop as soon as everything is scored.", show_default=False
+        ),
     ] = None,
     for_seconds: Annotated[
         float | None,
         typer.Option(
-            "--for", min=0, max=YEAR_SECONDS, help="End after so many seconds of running.", show_default=False
+            "--for",
+            min=0,
+            max=YEAR_SECONDS,
+            help="Stop after running for this many seconds.",
+            show_default=False,
         ),
     ] = None,
     port: Annotated[
@@ -81,7 +89,7 @@ def up(
         typer.Option(help="Kind of its records, as `feeds list` names it. Default: FEED_KIND, else candle."),
     ] = None,
     granularity: Annotated[
-        str | None, typer.Option(help="How far apart they are. Default: FEED_GRANULARITY, else 1m.")
+        str | None, typer.Option(help="The interval between records. Default: FEED_GRANULARITY, else 1m.")
     ] = None,
     candles: Annotated[
         Path | None,
@@ -94,14 +102,15 @@ def up(
     columns: Annotated[str | None, COLUMNS] = None,
     stamp: Annotated[str | None, STAMP] = None,
     summary: Annotated[
-        Path | None, typer.Option(help="Write what the run came to into this JSON file.", show_default=False)
+        Path | None,
+        typer.Option(help="Write a summary of the run's results to this JSON file.", show_default=False),
     ] = None,
 ) -> None:
     """Start Kafka, the models, the five workers and the page here, and keep them running until Ctrl-C.
 
     Without options it replays the last three days of BTCUSDT from Binance's public history as fast as it can, then
-    goes on live; without a network it uses a generated market and says so. Times are ISO 8601 with a zone, or epoch
-    ms. Ctrl-C ends everything; started again with the same --data-dir, it goes on where it was.
+    continues live; without a network it uses a generated market and says so. Times are ISO 8601 with a zone, or epoch
+    ms. Ctrl-C stops everything. Started again with the same --data-dir, it continues where it stopped.
 
     In the node's folder of a workspace that [bold]coordinator init[/bold] made, it runs that challenge: its contract,
     its models, and the settings of `.env` there.

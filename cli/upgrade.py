@@ -29,12 +29,13 @@ def upgrade(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring a workspace that an older version made to this one, with all that you changed in it.
+    """Bring a workspace that an older version made to this version, and keep all that you changed in it.
 
-    A file that you did not change becomes the new one. Where both changed it, the two are merged line by line (by git,
-    if it is there; no repository is needed). Lines that both changed are marked in the file, and listed; what cannot be
-    merged stays, and the new file is beside it as NAME.new. Exit code 1: there is something to look at. What was
-    replaced is in `.scaffold/before`. A contract on disk is only a proposal: the node goes on with the applied one.
+    A file that you did not change is replaced by the new one. If both you and the new version changed a file, the two
+    are merged line by line (by git, if it is installed; no repository is needed). Lines that both changed are marked
+    in the file, and the file is listed. A file that cannot be merged stays as it is, and the new one is put beside it
+    as NAME.new. Exit code 1 means that there is something for you to look at. Replaced files are kept in
+    `.scaffold/before`. A contract on disk is only a proposal: the node continues with the applied one.
 
     Examples: [bold]coordinator upgrade --dry-run[/bold], [bold]coordinator upgrade ~/crunches/btc-up[/bold]
     """

@@ -44,20 +44,21 @@ def verify(
     policy: Annotated[
         Path | None,
         typer.Option(
-            help="A file with a public key a line: all of them must have signed.", show_default=False
+            help="A file with one public key per line. All of these keys must have signed.",
+            show_default=False,
         ),
     ] = None,
     earlier: Annotated[
         Path | None,
         typer.Option(
-            metavar="NOTE", help="A note of before, which the log must go on from.", show_default=False
+            metavar="NOTE", help="An earlier note. The log must continue from it.", show_default=False
         ),
     ] = None,
     note: Annotated[
         Path | None,
         typer.Option(
             metavar="NOTE",
-            help="The same note with more signatures, as a witness keeps it.",
+            help="The same note with more signatures, as a witness saves it.",
             show_default=False,
         ),
     ] = None,
@@ -65,28 +66,26 @@ def verify(
         str,
         typer.Option(
             metavar="MODEL",
-            help="Also list every round of the period and what this model said in it.",
+            help="Also list every round of the period and this model's answer in it.",
             show_default=False,
         ),
     ] = "",
     minutes: Annotated[
         float,
-        typer.Option(
-            min=0.01, max=YEAR_SECONDS / 60, help="The most that computing everything again may take."
-        ),
+        typer.Option(min=0.01, max=YEAR_SECONDS / 60, help="Time limit for computing everything again."),
     ] = 30.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge a bundle without its node: is the payout right, and if not, at which step and figure? Exit 1: not.
+    """Check a bundle without its node: is the payout right? If not (exit code 1), the step and the figure are named.
 
     Everything is computed again: truths from records, scores from answers and truth by the contract in the bundle,
     snapshots, ranking, emission. The contract's code runs in a process without network and files. In a bundle of the
-    whole log every earlier payout is judged too, oldest first; a shorter one says where it begins.
+    whole log every earlier payout is checked too, oldest first. A shorter bundle says where it begins.
 
     Exit codes: 0 all is equal; 4 all holds, but figures differ by one unit of rounding, as another processor's exp
     gives it: the last line says how many, how close the ranking is, and whom it favours; 1 something is different.
 
-    With --model it says what one model did in the period: these are all its rounds and all its answers.
+    With --model it also lists all rounds of the period and all answers of one model.
 
     Example: [bold]coordinator verify june.bundle --policy keys.txt --earlier may.note[/bold]
     """

@@ -59,7 +59,7 @@ def verify_e2e(
         typer.Option(
             min=1,
             max=YEAR_SECONDS,
-            help="Seconds to wait for a node that is not so far yet. Computing again has no limit.",
+            help="Seconds to wait for a node that has no checkpoint yet. Computing again has no time limit.",
         ),
     ] = 300.0,
     checkpoint: Annotated[
@@ -74,12 +74,12 @@ def verify_e2e(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Follow a running node from outside, and compute again what it says: exit 1 names the step that does not hold.
+    """Check a running node from outside and compute its figures again; exit code 1 names the step that does not hold.
 
     health, models, feed, input, predictions of every model, scores (again from the feed and the contract), snapshots,
-    checkpoint, emission (exactly 1,000,000,000, as the ranking gives it), what the API offers for payment, and a replay
-    whose state_hash equals the live one. It takes the last checkpoint, and waits for the first where there is none yet.
-    For a withheld checkpoint everything is checked but the offer, as there is none.
+    checkpoint, emission (exactly 1,000,000,000, as the ranking gives it), what the API offers for payment, and a
+    replay whose state_hash equals the live one. It checks the last checkpoint, and waits for the first one if there
+    is none yet. A withheld checkpoint has no offer, so for it everything but the offer is checked.
 
     Examples: [bold]coordinator verify-e2e[/bold], [bold]make verify-e2e ARGS='--timeout 900'[/bold]
     """

@@ -29,7 +29,7 @@ EXIT_BROKEN = 1
 def witness(
     node: Annotated[str, typer.Argument(metavar="URL", help="The node's address: http://127.0.0.1:8000.")],
     folder: Annotated[
-        Path, typer.Option("--folder", help="Where this witness keeps its key and what it signed.")
+        Path, typer.Option("--folder", help="The folder for this witness's key and for what it signed.")
     ],
     name: Annotated[
         str, typer.Option(help="The name that it signs with, for example a domain of yours: no spaces, no +.")
@@ -37,7 +37,10 @@ def witness(
     policy: Annotated[
         Path | None,
         typer.Option(
-            help="The node's public keys, one a line; left out, the key of the first look counts from then on.",
+            help=(
+                "A file with the node's public keys, one per line. Default: the key that the node shows "
+                "first is trusted from then on."
+            ),
             show_default=False,
         ),
     ] = None,
@@ -45,8 +48,10 @@ def witness(
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="Read the log from the topics there, not from the node: all that is asked of it then is its note. "
-            "Rights to read are enough. TLS and SASL: KAFKA_SECURITY_PROTOCOL.",
+            help=(
+                "Read the log from these topics, and ask the node only for its note. Rights to read are "
+                "enough. TLS and SASL: KAFKA_SECURITY_PROTOCOL."
+            ),
             show_default=False,
         ),
     ] = None,
@@ -54,29 +59,31 @@ def witness(
         bool,
         typer.Option(
             "--exact",
-            help="Sign nothing if a figure differs by one unit of rounding; else that is signed, and said.",
+            help=(
+                "Sign nothing if a figure differs by one unit of rounding. Without it, such a note is "
+                "signed and the difference is reported."
+            ),
         ),
     ] = False,
-    once: Annotated[bool, typer.Option("--once", help="Look once, then end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Check once, then end.")] = False,
     every: Annotated[
-        float, typer.Option(metavar="SECONDS", min=1, max=YEAR_SECONDS, help="How often it looks.")
+        float, typer.Option(metavar="SECONDS", min=1, max=YEAR_SECONDS, help="How often to check.")
     ] = 60.0,
     minutes: Annotated[
         float,
-        typer.Option(
-            min=0.01, max=YEAR_SECONDS / 60, help="The most that computing one bundle again may take."
-        ),
+        typer.Option(min=0.01, max=YEAR_SECONDS / 60, help="Time limit for computing one bundle again."),
     ] = 30.0,
 ) -> None:
-    """Watch a node: its newest note is cosigned if every payout in the log, computed again, holds.
+    """Watch a node: compute every payout in its log again, and cosign its newest note if all of them hold.
 
-    A note that it missed is judged with the next one, because that one's bundle holds the whole log. It needs no Kafka
-    and no credentials, only the node's address; with --kafka it computes from the topics themselves. A note must go on
-    from the last one signed here, so a past that was rewritten is found. At the first difference nothing is signed: it
-    says which step and figure, keeps the bundle, posts an alert to WEBHOOK_URL if that is set, and ends with code 1.
+    A note that the witness missed is checked with the next one, because the next bundle holds the whole log. It needs
+    no Kafka and no credentials, only the node's address; with --kafka it computes from the topics themselves. A note
+    must go on from the last one signed here, so a past that was rewritten is found. At the first difference the
+    witness signs nothing. It names the step and the figure, keeps the bundle, posts an alert to WEBHOOK_URL if that
+    is set, and ends with exit code 1.
 
-    One unit of rounding, as another processor's exp gives it, is signed: a node and its witness need not have the same
-    processor. With --exact it is a difference like any other.
+    A difference of one unit of rounding is still signed, because `exp` may differ by that much on another processor.
+    With --exact such a difference counts like any other.
 
     Whoever judges a bundle may ask for its signature too: coordinator verify FILE --policy KEYS --note NOTE
 

@@ -30,7 +30,7 @@ def worker(
 ) -> None:
     """Run one worker until SIGTERM, with settings from the environment.
 
-    Start the topics first (`coordinator topics create`). A second instance of the same worker is a hot standby.
+    Create the topics first (`coordinator topics create`). A second instance of the same worker is a hot standby.
 
     Example: [bold]KAFKA_BOOTSTRAP=kafka-1:9092 CRUNCH_ID=btc-up coordinator worker score[/bold]
     """
