@@ -188,6 +188,8 @@ class Chain:
         self._joined: dict[str, list[tuple[int, int]]] = defaultdict(list)
         """Player -> (resolvable_at, point) of its rounds whose point is before those of all rounds resolved earlier."""
         self.checkpoints: dict[str, CheckpointData] = {}
+        self.withheld: dict[str, CheckpointData] = {}
+        """Each as it was withheld; `checkpoints` has the released one, if it was released since."""
         self.corrections: list[CheckpointCorrected | CheckpointOpened] = []
         """All corrections, and the checkpoints that were offered, in order."""
         for topic in TOPICS_READ:
@@ -300,7 +302,8 @@ class Chain:
                     self.checkpoints[data.checkpoint_id] = data
                     self.corrections.append(event)
                 case CheckpointWithheld(data=withheld):
-                    self.checkpoints[withheld.checkpoint.checkpoint_id] = withheld.checkpoint
+                    the_id = withheld.checkpoint.checkpoint_id
+                    self.checkpoints[the_id] = self.withheld[the_id] = withheld.checkpoint
                 case _:
                     pass
 

@@ -11,6 +11,7 @@ from typing import Any
 from coordinator.streams.audit.corrections import check_credits
 from coordinator.streams.audit.differences import difference, short
 from coordinator.streams.audit.facts import Chain, broken
+from coordinator.streams.audit.released import check_release
 from coordinator.streams.audit.snapshots import snapshots_of
 from coordinator.streams.checkpoints.offering import build_emission, retained_frac64
 from coordinator.streams.checkpoints.period_ranking import PeriodTotals, ranked_entries
@@ -60,6 +61,7 @@ def check_emission(chain: Chain, checkpoint: CheckpointData, contracts: Contract
 
     The shares must sum to exactly FRAC64_ONE, less what the payout retains.
     """
+    check_release(chain, checkpoint)
     emission, name = checkpoint.emission, checkpoint.checkpoint_id
     rewards = emission["cruncher_rewards"]
     total_frac64 = sum(reward["reward_pct"] for reward in rewards)

@@ -29,6 +29,7 @@ from coordinator.streams.contract.emission import PARTS, allocate
 from coordinator.streams.contract.payout_rules import Rule, as_written, top
 from coordinator.streams.events import PoolPaid
 from coordinator.streams.log.finite import plain
+from coordinator.streams.log.reasons import as_reason
 
 __all__ = ["Payout", "Pool", "Taker", "pools_paid"]
 
@@ -64,7 +65,7 @@ class Pool(_Strict):
     """
     rule: Rule = top(10)
     """Which part each entry takes; see `payout_rules`. `(entries) -> parts`, numbers >= 0 that sum to at most 1."""
-    above: float | None = None
+    above: float | None = Field(default=None, allow_inf_nan=False)
     """Only a model that is better than this number is paid: above it, or below it where the ranking ascends."""
     least_count: int = Field(default=0, ge=0)
     """Only a model with at least this many scores under this key in the period is paid."""
@@ -202,7 +203,7 @@ def _why_not(payout: Payout, pool: Pool, placed: Sequence[Placed], direction: st
         elif entry["hours_here"] < payout.warm_up_hours:
             reasons[i] = f"in its first {payout.warm_up_hours:g} hours"
         elif pool.eligible is not None and (reason := str(pool.eligible(dict(entry)) or "")):
-            reasons[i] = reason[:REASON_CHARS]
+            reasons[i] = as_reason(reason, REASON_CHARS)
         elif payout.best_model_only and entry["player"] in players:
             reasons[i] = "another model of its player is better"
         else:

@@ -6,6 +6,7 @@ import math
 from fractions import Fraction
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given as property_of
 from hypothesis import settings
@@ -249,6 +250,22 @@ some_rules = st.sampled_from(
     [top(1), top(4), top(10, alpha=-3), top(7, over="present"), in_proportion(), in_proportion(power=2, part_min=0.1),
      in_proportion(above_place=3, power=3), by_percentile(), by_percentile(power=1), by_softmax(beta=3)]
 )  # fmt: skip
+
+
+def test_a_reason_of_the_authors_own_can_be_recorded_whatever_is_in_it():
+    """A lone surrogate would stop the stage: no JSON writer takes it."""
+    payout = Payout(pools=[Pool(name="all", eligible=lambda _: "no\ud800\x1b[2J")])
+    (pool,) = pools_paid(payout, entries(2.0), "desc")
+    assert pool.unpaid == {"no??[2J": [0]}
+    assert msgspec.json.encode(pool)
+
+
+@pytest.mark.parametrize("above", [math.nan, math.inf])
+def test_a_pool_that_no_number_is_above_is_refused(above):
+    with pytest.raises(ValidationError, match="finite"):
+        Pool(name="all", above=above)
+
+
 some_pools = st.lists(
     st.builds(
         Pool,
