@@ -47,24 +47,35 @@ def apply(
     running = node is None or settings.kafka_bootstrap == node.bootstrap or kafka is not None
     settings, contracts = _held(file, settings)
     refuse_faults(settings)
+    shown = boundary_of(contracts)
     if not as_json:
         typer.echo(
             f"{file.made_on.contract_hash[:12]} -> {file.contract_hash[:12]}, {file.contract}, "
-            f"from {time_text(boundary_of(contracts))} on"
+            f"from {time_text(shown)} on"
         )
     if not yes:
         if not sys.stdin.isatty():
             raise OperatorError("nobody can be asked here: say --yes")
         typer.confirm("apply it?", abort=True)
         settings, contracts = _held(file, settings)  # the answer may have taken hours
+        shown = boundary_of(contracts)
     holds = run(put_in_force(settings, contracts, running=running))
     if as_json:
-        print_json({"applied": True, "contract": file.contract_hash, "effective_from": holds})
+        print_json(
+            {"applied": True, "contract": file.contract_hash, "planned_from": shown, "effective_from": holds}
+        )
     else:
         since = (
             "the node takes it up when it starts" if holds is None else f"it holds from {time_text(holds)} on"
         )
-        typer.echo(f"contract {file.contract_hash[:12]} is applied and kept; {since}")
+        typer.echo(f"contract {file.contract_hash[:12]} is applied and kept; {since}{later(shown, holds)}")
+
+
+def later(shown: int | None, holds: int | None) -> str:
+    """What to say where the rules hold from another time (ms) than was shown; "" where they do not."""
+    if shown is None or holds is None or holds == shown:
+        return ""
+    return f", and not from {time_text(shown)} on: that period ended before the node decided"
 
 
 def _held(file: PlanFile, settings: Settings) -> tuple[Settings, Kept]:

@@ -44,7 +44,7 @@ from coordinator.streams.contract.emission import FRAC64_PER_PERCENT
 from coordinator.streams.contract.term_settings import settings_of, with_term_settings
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine.asked_inputs import asked_otherwise
-from coordinator.streams.engine.divergence import Bounds, divergence
+from coordinator.streams.engine.divergence import Bounds, divergence, lags
 from coordinator.streams.engine.rerun import begin_of_last, recorded_terms, refuse_between
 from coordinator.streams.engine.shadow import ShadowRules
 from coordinator.streams.log.errors import OperatorError
@@ -255,9 +255,16 @@ def shadow_status(data_dir: DataDirOption = None, as_json: JsonOption = False) -
         raise OperatorError(NO_SHADOW)
     fault = why_ill(order, told, wall_ms(), has_process=files.is_held())
     diverges = divergence(result.new, result.live, order.bounds) if result is not None else ""
+    uncompared = lags(result.new, result.live, order.bounds) if result is not None else ""
     if as_json:
         print_json(
-            _told(order) | {"status": msgspec.to_builtins(told), "fault": fault, "divergence": diverges}
+            _told(order)
+            | {
+                "status": msgspec.to_builtins(told),
+                "fault": fault,
+                "divergence": diverges,
+                "lags": uncompared,
+            }
         )
     else:
         typer.echo(
@@ -269,6 +276,8 @@ def shadow_status(data_dir: DataDirOption = None, as_json: JsonOption = False) -
         typer.echo(fault or ("stopped" if order.stopped else (told and told.waiting) or "it runs"))
         if diverges:
             typer.echo(f"it diverges: {diverges}")
+        if uncompared:
+            typer.echo(uncompared)
     raise typer.Exit(1 if fault else 0)
 
 

@@ -52,6 +52,19 @@ def divergence(new: Side, live: Side, bounds: Bounds) -> str:
     return "; ".join(texts)
 
 
+def lags(new: Side, live: Side, bounds: Bounds) -> str:
+    """Why `divergence` says nothing of places now, in words; "" if it compares them, or was not asked to.
+
+    A shadow that catches up has an older board than the live one, and two boards of different times differ anyway.
+    """
+    if bounds.rank_moves is None or live.board_end is None or new.board_end == live.board_end:
+        return ""
+    return (
+        "places are not compared, and nothing is told of them, until the shadow has decided the live board's period, "
+        f"which ends at {live.board_end} (ms)"
+    )
+
+
 def newest_of_both(new: Side, live: Side) -> tuple[PeriodDecided, PeriodDecided] | None:
     """(the shadow's, the live one) of the newest live checkpoint period that the shadow has decided, too.
 

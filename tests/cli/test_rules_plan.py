@@ -7,6 +7,7 @@ import os
 import pytest
 from tests import forked
 
+from coordinator.cli.rules_apply import later
 from coordinator.cli.rules_plan import with_sets
 from coordinator.infra.plan_files import read_plan
 from coordinator.streams.contract import CrunchContract
@@ -78,3 +79,12 @@ def test_what_cannot_be_run_ends_with_1_since_2_means_a_difference(words, tmp_pa
     done = forked.run(["plan", *words], env={**os.environ}, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr
+
+
+def test_rules_that_hold_later_than_was_shown_are_said_to():
+    """The period ended between the last look and the decision of the node."""
+    assert (
+        later(0, 3_600_000)
+        == ", and not from 1970-01-01 00:00:00Z on: that period ended before the node decided"
+    )
+    assert [later(None, 1), later(1, None), later(1, 1)] == ["", "", ""]

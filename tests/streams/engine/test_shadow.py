@@ -21,7 +21,7 @@ from tests.streams.engine.test_plan import (
 )
 
 from coordinator.streams.contract import Aggregation, Coverage, CrunchContract, Ensemble
-from coordinator.streams.engine.divergence import Bounds, divergence
+from coordinator.streams.engine.divergence import Bounds, divergence, lags
 from coordinator.streams.engine.engine import StaleStateError
 from coordinator.streams.engine.plan import Standing
 from coordinator.streams.engine.rerun import begin_of_last, recorded_terms
@@ -221,6 +221,17 @@ def test_a_model_that_falls_off_the_board_has_moved_behind_its_end():
     )
     new.board_end = 2000  # another time: nothing is compared
     assert divergence(new, live, Bounds(rank_moves=1)) == ""
+
+
+def test_a_shadow_that_lags_says_that_places_are_not_compared_meanwhile():
+    live, new = side({"one": 9}), side({"one": None})
+    assert lags(new, live, Bounds(rank_moves=1)) == ""
+    live.board_end = 2000
+    assert "not compared" in lags(new, live, Bounds(rank_moves=1))
+    assert "2000 (ms)" in lags(new, live, Bounds(rank_moves=1))
+    assert lags(new, live, Bounds(share_frac64=1)) == ""  # nobody asked for places
+    live.board_end = None  # no board yet
+    assert lags(new, live, Bounds(rank_moves=1)) == ""
 
 
 def test_a_checkpoint_in_which_the_shadow_pays_nobody_is_a_divergence():
