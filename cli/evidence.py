@@ -30,7 +30,7 @@ def rotate_key(
     `coordinator verify`, with the same policy file. Earlier notes stay as they are. The old key signs nothing more.
 
     Run it where the report worker's data directory is; back up the new file. If the old key leaked, also tell
-    everybody who verifies to use the new public key instead of the old one (docs/how-to/verify.md).
+    everybody who verifies to use the new public key instead of the old one (docs/how-to/evidence.md).
 
     Example: [bold]coordinator evidence rotate-key --data-dir node[/bold]
     """

@@ -59,7 +59,7 @@ log = structlog.get_logger()
 
 
 class Worker:
-    """One process: its stages, each with a Faust app and a keeper, and the tasks beside them."""
+    """One process: its stages, each with a Faust app and a keeper, and its background tasks."""
 
     def __init__(self, settings: Settings, name: str) -> None:
         self.settings = settings

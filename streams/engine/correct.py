@@ -67,7 +67,7 @@ class ModelDifference(msgspec.Struct, frozen=True):
 
 
 class Recomputed(msgspec.Struct, frozen=True):
-    """A checkpoint beside what it should have been."""
+    """A checkpoint, compared with what it should have been."""
 
     checkpoint_id: str
     total_prize: int
@@ -133,11 +133,11 @@ def recompute(
     progress: Callable[[int], None] = lambda _: None,
     runs: Runs | None = None,
 ) -> Recomputed:
-    """The checkpoint `parent` beside what it should have been, in whole micro-USDC of a pool of `total_prize`.
-
-    The operator's `records` win over those of the log. `rules` hold from the start of the parent's period on; by
-    default the recorded rules hold. Raises OperatorError where the result cannot be known (the rules ask the models
-    something else, rounds are missing, the log ends too early) or might not be offered. Raises what a stage raises.
+    """The checkpoint `parent`, compared with what it should have been, in whole micro-USDC of a pool of
+    `total_prize`. The operator's `records` take precedence over those of the log. `rules` hold from the start of the
+    parent's period on; by default the recorded rules hold. Raises OperatorError where the result cannot be known (the
+    rules ask the models something else, rounds are missing, the log ends too early) or might not be offered. Raises
+    what a stage raises.
 
     `runs` has states of the feed as it came, and gets the one at the start of the period. With a record before the
     period that is another one now, the run begins at the first event and leaves no state.

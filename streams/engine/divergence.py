@@ -9,7 +9,7 @@ from coordinator.streams.engine.shadow import NO_CHECKPOINT, PeriodDecided, Side
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """How large a divergence must be for the operator to be told. None: never told."""
+    """How large a divergence must be to raise an alert. None: no alert."""
 
     rank_moves: int | None = None
     """In places on the board."""

@@ -55,8 +55,8 @@ Tap = Callable[[Decision], None]
 
 
 class Output(NamedTuple):
-    """What becomes of the decisions: each counted one is told to the tap of its topic, once the instant's work is done;
-    and all are in the engine's log, unless it is not kept.
+    """Where the decisions go: each counted decision is passed to the tap of its topic once the work of that instant
+    is done. All of them are in the engine's log, unless the log is not kept.
     """
 
     taps: Mapping[str, Tap] = MappingProxyType({})
@@ -158,8 +158,8 @@ class Engine:
         return [Subscription(feed.source, subject, feed.kind, feed.granularity) for subject in subjects]
 
     def configure(self, terms: Terms) -> None:
-        """Put terms into the log. The first terms hold at once, later ones from the next checkpoint boundary on. Raises
-        OperatorError for terms whose scores cannot stand beside the recorded ones.
+        """Put terms into the log. The first terms apply at once, later ones from the next checkpoint boundary. Raises
+        OperatorError if scores under the terms cannot be compared with the recorded ones.
         """
         self.tell(self.feeds.configure(terms, max(self.feeds.own.clock, 0)))
 

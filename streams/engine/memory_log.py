@@ -119,7 +119,7 @@ class MemoryLog:
             del shared[oldest]
 
     def share(self, decision: Decision) -> None:
-        """Let the readers that stand right before a decision take it without decoding its records."""
+        """Let the readers that are just before a decision take it without decoding its records."""
         topic = decision.topic
         shared = self.shared(topic)
         shared[decision.first_offset] = decision

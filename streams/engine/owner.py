@@ -29,7 +29,7 @@ from coordinator.streams.log.stage import AnyStage, Draft
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """The state of an owner, with which another can go on under the same claim and with the next number."""
+    """The saved state of an owner, from which another can continue under the same claim and with the next number."""
 
     form: str
     epoch: int
@@ -148,7 +148,7 @@ class Owner:
             self._send(draft)
 
     def put(self, draft: Draft | None) -> bool:
-        """Send a draft that the stage made of a call from outside. Returns whether there was one."""
+        """Send the draft that the stage made from a call from outside. Returns False if it made none."""
         if draft is not None:
             self.stage.remember(draft)
             self._send(draft)

@@ -43,7 +43,7 @@ class RecordedScores:
 
     @property
     def need(self) -> Need:
-        """From where on the rounds stand that were not given yet."""
+        """The position of the first round that was not returned yet."""
         return min((before for _, before in self._found.values()), default=self._after, key=_offset)
 
     def of(self, resolved: InputResolvedData, scope_key: str) -> RoundScoredData | None:

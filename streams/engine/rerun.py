@@ -72,7 +72,7 @@ class RecordedCrunch(NamedTuple):
 
 
 class NewRules(NamedTuple):
-    """Rules in place of recorded ones."""
+    """Rules that replace recorded ones."""
 
     terms: Terms
     contract: CrunchContract
@@ -83,9 +83,9 @@ class NewRules(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """What is otherwise than it was recorded. `terms` hold from `from_ms` on (a boundary, see `refuse_between`) in
-    place of all recorded terms of that time or later. `amended` gives the events that stand in for those of a decision
-    of the feed.
+    """What differs from the recorded log. `terms` hold from `from_ms` on (a boundary, see `refuse_between`) in place
+    of all recorded terms of that time or later. `amended` gives the events that stand in for those of a decision of
+    the feed.
     """
 
     terms: Terms | None = None
@@ -94,8 +94,9 @@ class Changes(NamedTuple):
 
 
 class TakenOver(NamedTuple):
-    """What a run takes over in place of deciding it: the state of an earlier run, from which it goes on, and recorded
-    scores of rounds that need not be scored again. `answers` are those of the log, from that state on, unless given.
+    """What a run reuses instead of deciding it again: the state of an earlier run, from which it continues, and
+    recorded scores of rounds that need not be scored again. By default `answers` are those of the log from that state
+    on.
     """
 
     run: KeptRun | None = None
@@ -117,7 +118,7 @@ AS_RECORDED, NOTHING_TAKEN, UNWATCHED = Changes(), TakenOver(), Watching()
 
 
 def recorded_answers(log: MemoryLog, earlier_run: KeptRun | None = None) -> RecordedAnswers:
-    """The answers of a log, from where a run goes on."""
+    """The answers of a log, from the position where a run continues."""
     if earlier_run is None:
         return RecordedAnswers(log.walk("predictions"))
     rounds = msgspec.json.decode(earlier_run.rounds, type=RecordedRounds)
@@ -185,8 +186,8 @@ def rerun(
 ) -> Engine:
     """The engine after the log's feed up to `until_ms` (exclusive; None: all of it). Raises what a stage raises.
 
-    Up to the time of the changes the run is that of the recorded rules, unless the feed is amended before it. `keep` is
-    told its state there.
+    Up to the time of the changes the run follows the recorded rules, unless the feed is amended before it. `keep`
+    gets the state at that time.
     """
     log, terms, from_ms, earlier_run = crunch.log, changes.terms, changes.from_ms, taken_over.run
     models = taken_over.answers or recorded_answers(log, earlier_run)
@@ -259,7 +260,7 @@ class RetoldFeed:
     """Replaces, decision by decision, all terms that hold from `from_ms` on by `terms`."""
 
     def __init__(self, terms: Terms, from_ms: int, *, told: bool = False) -> None:
-        """`told`: whether an earlier decision, before a restart, has told the terms already."""
+        """`told`: whether a decision before a restart has recorded the terms already."""
         self._terms, self._from, self.told = terms, from_ms, told
 
     def events(self, decision: Decision) -> list[AnyEvent]:
@@ -280,5 +281,7 @@ def _is_replaced(event: AnyEvent, from_ms: int) -> bool:
 
 
 def _is_due(event: AnyEvent, from_ms: int) -> bool:
-    """Whether the new terms must be told with this event: it is the first of their time, or told the replaced terms."""
+    """Whether the new terms must be recorded with this event: it is the first one of their time, or it held the
+    replaced terms.
+    """
     return event.at >= from_ms or _is_replaced(event, from_ms)

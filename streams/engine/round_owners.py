@@ -91,7 +91,7 @@ class RoundsOwner(Owner):
         """
 
     def go_on(self, owner_state: Kept) -> None:
-        """As every owner does; of `snapshots` the log holds what was needed, and no more."""
+        """Continue as every owner does. Of `snapshots` the log holds only what was needed."""
         super().go_on(owner_state)
         self.snapshots_needed = self.log.bases.get("snapshots", 0)
 
@@ -179,7 +179,7 @@ class RoundsOwner(Owner):
         return history, FirstTick(payload, {roster[i].model_id for i in history.models})
 
     def _last_period(self, method: CallMethod) -> LastPeriod | None:
-        """The last closed period, as `snapshots` stands; None where models are not told of it."""
+        """The last closed period according to `snapshots`; None if the contract does not tell models about it."""
         first = max(self._snapshots_read, self.log.bases.get("snapshots", 0))
         self._snapshots_read = self.log.end("snapshots")
         for offset in range(first, self._snapshots_read):

@@ -85,7 +85,7 @@ class CheckpointDecided(msgspec.Struct, frozen=True):
 
 
 class Side(msgspec.Struct, kw_only=True):
-    """What one side decided last. `terms` are the newest that it told; `snapshots` are its models' snapshots of the
+    """What one side decided last. `terms` are its newest recorded terms; `snapshots` are its models' snapshots of the
     period that ends at `board_end` (ms).
     """
 

@@ -61,7 +61,7 @@ class Decision:
         bodies: tuple[msgspec.Raw, ...] | None,
         events: list[AnyEvent] | None = None,
     ) -> None:
-        """One of `bodies` and `events` is enough; the other is made of it at its first use."""
+        """Either `bodies` or `events` is enough; the other is computed from it at its first use."""
         self.topic = topic
         self.first_offset = first_offset
         self.offset = offset
@@ -107,7 +107,7 @@ class Decision:
         return any(f'"{kind}"'.encode() in bytes(body) for body in self._bodies for kind in kinds)
 
     def with_events(self, events: list[AnyEvent]) -> Decision:
-        """The same decision, with these events in place of its own."""
+        """The same decision with these events instead of its own."""
         return Decision(
             *(self.topic, self.first_offset, self.offset, self.seq, self.before, self.upto, self.need),
             self._bodies,
@@ -129,8 +129,8 @@ def whole_record(decision: Decision) -> bytes:
 
 
 def canonical_records(decision: Decision) -> list[bytes]:
-    """The appends of a decision as recorded, but for their epochs, which are 0, also inside `need`: what was decided,
-    and not who wrote it.
+    """The appends of a decision as recorded, with every epoch set to 0, also inside `need`. They show what was
+    decided, not who wrote it.
     """
     need = {source: Need(place.offset, 0, place.seq) for source, place in decision.need.items()}
     upto = dict(decision.upto)
@@ -195,8 +195,8 @@ class Counter:
         return self._count(offset, append)
 
     def take(self, decision: Decision) -> bool:
-        """Pass over a decision that was counted from the very place where this counter stands, without its records.
-        False, and nothing is passed over, where it stands elsewhere.
+        """Skip a decision that was counted from exactly this counter's position, without reading its records. Returns
+        False, and skips nothing, if the counter is at another position.
         """
         before = decision.before
         if (

@@ -1,8 +1,8 @@
 """The lifecycles as tables: (status, event) -> next status.
 
-An illegal move raises IllegalTransitionError, which names the event and the status, and changes nothing. A prediction's
-moves are found by `transitions.py` in events that hold a whole round; their ids end in the names used here. The README
-draws its diagram of the statuses from these tables.
+An illegal move raises IllegalTransitionError, which names the event and the status, and changes nothing. A
+prediction's moves are found by `transitions.py` in events that hold a whole round; their ids end in the names used
+here. `docs/explanation/architecture.md` lists the same moves.
 """
 
 from __future__ import annotations

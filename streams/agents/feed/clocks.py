@@ -16,7 +16,8 @@ UPTIME = Path("/proc/uptime")
 
 
 class Clocks(msgspec.Struct, frozen=True):
-    """`wall_ms` may be wrong, `uptime_ms` only counts; both in ms. `witness` judges the wall clock by what it is told.
+    """`wall_ms` may be wrong, and `uptime_ms` only counts up; both are in ms. `witness` judges the wall clock by the
+    times that sources report.
 
     `ask_time` asks a source's own clock or an NTP server for the time in ms, every `ask_seconds`; None: nobody is
     asked.

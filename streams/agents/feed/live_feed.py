@@ -154,7 +154,9 @@ class LiveFeed:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _write_all(self, held: list[FeedRecord]) -> None:
-        """Write the held live records and what history answered, in order of time; then the gaps and the tick."""
+        """Write the buffered live records and the records from history in order of time, then the gaps and the
+        tick.
+        """
         answers: dict[Subscription, Answer] = {}
         if self._asking is not None and self._asking.done():
             answers, self._asking = self._asking.result(), None

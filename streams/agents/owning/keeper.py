@@ -44,8 +44,8 @@ log = structlog.get_logger()
 
 
 class StalledError(CoordinatorError):
-    """This process cannot go on with the stage: Faust's consumer died silently, its group assigned the partition to no
-    member, or the way to the topic's broker is cut. The process must be restarted.
+    """This process cannot run the stage any longer: Faust's consumer died silently, its group assigned the partition
+    to no member, or the connection to the topic's broker is cut. The process must be restarted.
     """
 
 

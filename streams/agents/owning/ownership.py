@@ -79,7 +79,9 @@ class OwnedTopic:
         self._state: _StateToRecord | None = None  # to be recorded once its decision is read back
 
     async def prepare(self, remember: Callable[[Decision], None], stage: AnyStage | None = None) -> None:
-        """Do of `claim` what needs no turn: read the topic up to its end of now, and connect. `claim` goes on there."""
+        """Do the part of `claim` that a standby can do ahead: read the topic to its present end, and connect. `claim`
+        continues from there.
+        """
         await together(self._read_up(remember, stage), self._open_writer())
 
     async def claim(self, remember: Callable[[Decision], None], stage: AnyStage | None = None) -> None:

@@ -104,7 +104,9 @@ class Askers:
 
 
 class Asking:
-    """The calls of one round. It is `over` once every model is done or given up, and all answers were taken."""
+    """The calls of one round. The round is `over` once every model has finished or timed out, and all answers were
+    taken.
+    """
 
     def __init__(
         self,
@@ -152,7 +154,7 @@ class Asking:
 
     @property
     def over(self) -> bool:
-        """Whether every model is done or given up, and all answers were returned by `next`."""
+        """Whether every model has finished or timed out, and `next` has returned all answers."""
         return not self._waiting and not self._answers
 
     async def next(self, is_superseded: Callable[[], Awaitable[bool]]) -> Replies:

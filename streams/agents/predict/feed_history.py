@@ -21,7 +21,7 @@ class FeedHistory:
         self._history = History()
 
     def learn(self, decision: Decision) -> None:
-        """Take in the decision of `inputs` whose inputs are asked next: it says which records they are made of."""
+        """Read the decision of `inputs` whose inputs are asked next: it says which records they consist of."""
         self._history.learn(decision)
 
     async def windows(self, history: InputHistory, point: int) -> Windows:
