@@ -35,7 +35,7 @@ from coordinator.streams.sources.generated import generated_candles
 MINUTE = 60_000
 HOUR = 60 * MINUTE
 START = 1_700_000_040_000
-LENGTH_MS = 3 * HOUR
+LENGTH_MS = 2 * HOUR
 SETTINGS = Settings(feed_source="generated", feed_subjects=("BTCUSDT", "ETHUSDT"), crunch_id="test")
 SUBSCRIPTIONS = [Subscription("generated", subject, "candle", "1m") for subject in SETTINGS.feed_subjects]
 MARKET = {
@@ -179,7 +179,7 @@ def _idle_readers_look_once_a_second(monkeypatch):
 @pytest.fixture(scope="module")
 def calm() -> Rounds:
     rounds = Rounds(replayed())
-    assert len(rounds.inputs) > 340
+    assert len(rounds.inputs) > 220
     assert all(isinstance(truth, dict) for truth in rounds.truths.values())
     return rounds
 
@@ -205,7 +205,7 @@ def test_an_hours_outage_costs_its_own_rounds_and_no_other(calm):
     """Rounds opened before it wait for history and get their truth. Rounds after it use the records that history
     delivered.
     """
-    away = (START + 90 * MINUTE + 7_000, START + 150 * MINUTE + 20_000)
+    away = (START + 30 * MINUTE + 7_000, START + 90 * MINUTE + 20_000)
     decisions = feeds_of(lived(Exchange(3, away=[away])))
     rounds = Rounds(decisions)
     equal_where_opened(calm, rounds)
@@ -238,7 +238,7 @@ def test_an_hours_outage_costs_its_own_rounds_and_no_other(calm):
 
 def test_a_message_that_the_stream_lost_is_fetched_from_history(calm):
     """No connection was lost, so only the gap between two candles shows it."""
-    lost = frozenset({START + 31 * MINUTE, START + 100 * MINUTE})
+    lost = frozenset({START + 31 * MINUTE, START + 70 * MINUTE})
     rounds = Rounds(feeds_of(lived(Exchange(5, lost=lost))))
     for key, truth in rounds.truths.items():
         assert calm.truths[key] == truth
@@ -247,7 +247,7 @@ def test_a_message_that_the_stream_lost_is_fetched_from_history(calm):
 
 
 def test_a_worker_that_loses_its_log_during_a_backfill_begins_again_and_has_each_candle_once(calm):
-    away = (START + 60 * MINUTE, START + 120 * MINUTE)
+    away = (START + 30 * MINUTE, START + 90 * MINUTE)
     log = MemoryLog(batch_max=1000)
     rng = random.Random(4)
     after = {"left": 0}
