@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 
+from coordinator.infra.processes.repeated_lines import RepeatedLines
 from coordinator.streams.log.trace_ids import checkpoint_trace, round_trace
 
 
@@ -20,6 +21,21 @@ class _JsonLine(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return str(structlog.processors.JSONRenderer()(None, "", dict(line)))
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    """Writes them to stdout, a repeated one a few times. `logging.shutdown` closes it, and it says what it left out."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stdout)
+        self._repeated = RepeatedLines()
+        self.addFilter(self._repeated)
+        self.setFormatter(_JsonLine())
+
+    def close(self) -> None:
+        if counts := self._repeated.counts():
+            structlog.get_logger().warning("lines_left_out", lines=counts)
+        super().close()
 
 
 def _add_trace_id(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -38,9 +54,8 @@ def name_crunch(crunch_id: str) -> None:
 
 
 def set_up_logging(worker: str) -> None:
-    """JSON lines on stdout for this process; other libraries' messages from WARNING on."""
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_JsonLine())
+    """JSON lines on stdout for this process; other libraries' messages from WARNING on, repeated ones counted."""
+    handler = _Lines()
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     structlog.configure(
         processors=[
