@@ -26,9 +26,10 @@ from coordinator.infra.kafka.runtime import (
     load_runtime,
     silent,
 )
-from coordinator.infra.processes.data_dir import exclusive
+from coordinator.infra.processes.data_dir import exclusive, remove_left
 from coordinator.streams.log.errors import CoordinatorError, OperatorError, WorldError
 
+SCRATCH = "learn-"
 AOT_WRITE_SECONDS_MAX = 120.0
 AOT_CACHES_KEPT = 4  # one for each environment in use; 65 MB each
 
@@ -44,6 +45,7 @@ def ensure_runtime(progress: FetchProgress = silent) -> None:
         return
     aot_cache = aot_cache_path(runtime.java, runtime.jars)
     with exclusive(cache_dir() / "aot.lock"):
+        remove_left(cache_dir(), f"{SCRATCH}*")
         if aot_cache.is_file():
             return
         progress("trying the broker once, to start faster from now on", 0, 0)
@@ -55,7 +57,7 @@ def ensure_runtime(progress: FetchProgress = silent) -> None:
 
 def _learn(aot_cache: Path) -> None:
     aot_cache.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="learn-", dir=cache_dir()) as scratch:
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=cache_dir()) as scratch:
         partial = Path(scratch) / "aot"
         broker = EmbeddedBroker(Path(scratch) / "broker")
         broker.start(java_options=(f"-XX:AOTCacheOutput={partial}",))

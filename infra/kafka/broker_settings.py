@@ -38,8 +38,6 @@ FOOTPRINT: Mapping[str, str] = {
     "background.threads": "2",
     "num.recovery.threads.per.data.dir": "2",
     "log.cleaner.dedupe.buffer.size": str(2 * 1024 * 1024),
-    # The controller keeps a buffer of this size, 8 MB by default. Metadata of nine topics are some kB.
-    "internal.metadata.max.batch.size.in.bytes": str(1024 * 1024),
     # Allocated once when a broker takes its groups over, 5 MB by default: a soft limit, larger records are read too.
     "offsets.load.buffer.size": str(512 * 1024),
     "share.coordinator.load.buffer.size": str(512 * 1024),

@@ -28,11 +28,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Protocol
 
-from coordinator.infra.processes.data_dir import exclusive
+from coordinator.infra.processes.data_dir import exclusive, remove_left
 from coordinator.streams.log.errors import OperatorError, WorldError
 
 KAFKA_VERSION = "4.1.0"
 JARS_LOCK = "kafka_jars.lock"
+SCRATCH = "fetch-"
 FETCHED_AT_ONCE = 8
 KAFKA_JARS_BYTES = 45_000_000  # about; for the progress bar only
 JAVA_MAJOR_MIN = 17
@@ -177,7 +178,8 @@ def _java_major(program: Path) -> int:
 
 def _fetch_jars(libs: Path, progress: FetchProgress) -> None:
     libs.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="fetch-", dir=libs.parent) as scratch:
+    remove_left(libs.parent, f"{SCRATCH}*")
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=libs.parent) as scratch:
         partial = Path(scratch) / "libs"
         partial.mkdir()
         try:

@@ -15,6 +15,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -118,6 +119,12 @@ def exclusive(path: Path) -> Iterator[None]:
     with path.open("a") as lock_file:
         fcntl.flock(lock_file, fcntl.LOCK_EX)
         yield
+
+
+def remove_left(folder: Path, pattern: str) -> None:
+    """Remove the folders that a killed process has left there. For whoever holds the lock that their makers hold."""
+    for left in folder.glob(pattern):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _wait_for_command(lock_file: IO[str], data_dir: Path, on_wait: Callable[[str], None]) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from threading import Event, Thread
 
 import pytest
 
+from coordinator.infra import fetch
+from coordinator.infra.kafka import runtime
 from coordinator.infra.processes import data_dir
 from coordinator.infra.processes.data_dir import FILE_SYSTEMS, claim_data_dir
 from coordinator.streams.log.errors import OperatorError
@@ -68,3 +71,21 @@ def test_a_command_does_not_wait_for_another(tmp_path):
         pytest.raises(OperatorError, match="a command that ends by itself"),
     ):
         claim_data_dir(tmp_path, "btc-up", for_command=True)
+
+
+def test_what_a_killed_set_up_left_in_the_cache_is_removed_by_the_next(tmp_path, monkeypatch):
+    """Both hold the lock of the folder that they work in: what lies there when another has it, nobody uses."""
+    jars, aot = tmp_path / f"kafka-{runtime.KAFKA_VERSION}", tmp_path / "there.aot"
+    for left in (tmp_path / "learn-abc" / "broker", jars / "fetch-abc" / "libs"):
+        left.mkdir(parents=True)
+    aot.touch()
+    java = runtime.Java(Path("java"), runtime.JAVA_MAJOR_WITH_AOT)
+    monkeypatch.setattr(fetch, "cache_dir", lambda: tmp_path)
+    monkeypatch.setattr(fetch, "load_runtime", lambda _: runtime.KafkaRuntime(java, (), None, None))
+    monkeypatch.setattr(fetch, "aot_cache_path", lambda *_: aot)
+    fetch.ensure_runtime()
+    monkeypatch.setattr(runtime, "_fetch_all", lambda *_: None)
+    runtime._fetch_jars(jars / "libs", runtime.silent)
+    assert sorted(path.name for path in (*tmp_path.iterdir(), *jars.iterdir())) == sorted(
+        ["aot.lock", "there.aot", jars.name, "libs"]
+    )
