@@ -101,8 +101,8 @@ SURROUNDINGS_ALERTS: dict[AlertKind, AlertGuide] = {
                 "score the round again with `coordinator rounds resolve ROUND FILE --again`."
             ),
             (
-                "Nobody has the blob: it stays lost, and the alert stays on. Silence the alert in your "
-                "Alertmanager by its text."
+                'Nobody has the blob: run `coordinator log give-up SHA256 --reason "WHAT HAPPENED"`. It ends '
+                "the alert. What the loss stopped stays stopped."
             ),
         ),
         over="The node checks all blobs again and again, after the log, at the rate SCRUB_MB_PER_MINUTE. "

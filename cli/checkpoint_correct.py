@@ -95,6 +95,8 @@ def correct(
     reason = as_reason(reason, REASON_CHARS)
     if not reason.strip():
         raise OperatorError("--reason is empty: say what was wrong")
+    if records is not None:
+        given_files(records)  # one that is not there is told before the log is read
     settings, _ = node_log(data_dir, kafka)
     row = run(_found(settings, checkpoint_id))
     result, by_hash, sha256 = _recomputed(settings, row, total_prize, records, subject, contract)

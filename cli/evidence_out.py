@@ -12,7 +12,7 @@ import typer
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.terminal import progress_bar
 from coordinator.infra.evidence.bundling import KafkaSource
-from coordinator.infra.whole_file import check_has_folder
+from coordinator.infra.whole_file import check_to_write
 from coordinator.streams.settings import Settings
 
 OutOption = Annotated[
@@ -22,10 +22,10 @@ OutOption = Annotated[
 
 @contextmanager
 def source_for(out: Path, data_dir: Path | None, kafka: str | None) -> Iterator[tuple[Settings, KafkaSource]]:
-    """The node's settings and its log, with a bar while it is read. Raises OperatorError where `out` has no folder, and
-    what `node_log` raises.
+    """The node's settings and its log, with a bar while it is read. Raises OperatorError where `out` cannot be
+    written, and what `node_log` raises.
     """
-    check_has_folder(out)
+    check_to_write(out)
     settings, _ = node_log(data_dir, kafka)
     with progress_bar("records") as on_read:
         yield settings, KafkaSource(settings.kafka_bootstrap, settings.crunch_id, on_read)

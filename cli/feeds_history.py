@@ -32,6 +32,7 @@ from coordinator.cli.shared import (
 from coordinator.cli.terminal import progress_bar
 from coordinator.cli.up_plan import BAD_ROWS_SHOWN
 from coordinator.infra.log.commands import KafkaCommandPort
+from coordinator.infra.whole_file import check_to_make
 from coordinator.streams.clock import wall_ms
 from coordinator.streams.durations import DAY_MS, FAR_MS
 from coordinator.streams.feeds.state import subscription_of
@@ -287,6 +288,7 @@ def export(
     start, end = 0 if from_ is None else parse_time(from_), FAR_MS if to is None else parse_time(to)
     if start >= end:
         raise OperatorError(f"--from {from_} is not before --to {to}")
+    check_to_make(out)
     subscription = Subscription(source, subject, kind, granularity)
     settings, _ = node_log(data_dir, kafka)
     with progress_bar("log") as advance:

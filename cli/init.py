@@ -11,10 +11,10 @@ import typer
 
 from coordinator.cli.shared import JsonOption, one_of, print_json
 from coordinator.scaffolds.render import DEFAULT_PACK, RenderError, Workspace, packs, render
+from coordinator.streams.log.errors import OperatorError
 
 DEMO_NAME = "btc-up"
 DEMO_PACK = "realtime"
-EXIT_REFUSED = 1
 
 OutputOption = Annotated[
     Path, typer.Option("--output", "-o", help="Folder that the workspace is made in.", show_default="here")
@@ -40,8 +40,8 @@ def init(
     """Make a workspace for a challenge of your own: the node's folder and the participants' package.
 
     NAME/crunch-node-NAME holds the contract, the settings and the deployment; NAME/crunch-NAME is the Python package
-    that participants install. Nothing is fetched. An invalid name, or a folder that exists already, is refused with
-    exit code 1, and nothing is written.
+    that participants install. Nothing is fetched. An invalid name, or a folder that exists already, is refused, and
+    nothing is written.
 
     Examples: [bold]coordinator init my-challenge[/bold],
     [bold]coordinator init eth-minutes --pack realtime --output ~/crunches[/bold]
@@ -78,8 +78,7 @@ def _make(name: str, pack: str, output: Path, *, force: bool, as_json: bool) -> 
     try:
         workspace = render(name, pack, output, version=version("coordinator-node"), force=force)
     except RenderError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(EXIT_REFUSED) from error
+        raise OperatorError(str(error)) from error
     if as_json:
         print_json(
             {

@@ -1,6 +1,6 @@
 """`coordinator log cat`: a topic's records, each prediction's transitions, or the recorded states, as JSON lines.
 
-`archive` and `restore` are in `log_archive.py`.
+`archive` and `restore` are in `log_archive.py`, `give-up` is in `lost_blob.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import msgspec
 import typer
 
 from coordinator.cli.log_archive import archive, restore
+from coordinator.cli.lost_blob import give_up
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import DataDirOption, KafkaOption, one_of, run
 from coordinator.infra.kafka.clients import read_range
@@ -27,6 +28,7 @@ from coordinator.streams.topology import BY_TOPIC, TOPICS, topic_name
 app = typer.Typer(no_args_is_help=True, help="Read the log itself; copy its closed periods into files.")
 app.command("archive")(archive)
 app.command("restore")(restore)
+app.command("give-up")(give_up)
 HEAD_BYTES = 200
 OFFSET_MAX = 2**63 - 1
 

@@ -23,6 +23,7 @@ from coordinator.infra.blobs.configured import store_of
 from coordinator.infra.log.archive_restoring import write_restored
 from coordinator.infra.log.archiving import Archived, OnProgress, write_archive
 from coordinator.infra.log.copy import KafkaRecords
+from coordinator.infra.whole_file import check_to_make, check_to_write
 from coordinator.streams.log.errors import OperatorError
 
 
@@ -50,13 +51,12 @@ def archive(
     Example: [bold]coordinator log archive --until 2026-11-01T00:00:00Z --to archive --data-dir node[/bold]
     """
     wanted: str | int = until if until.startswith("ckp_") else parse_time(until)
+    check_to_make(to)
     settings, _ = node_log(data_dir, kafka)
     if not settings.data_dir.is_dir():
         raise OperatorError(
             f"there is no data directory {settings.data_dir}, and the key that signs is in it"
         )
-    if to.exists() and not to.is_dir():
-        raise OperatorError(f"{to} is no folder: name one with --to")
     to.mkdir(parents=True, exist_ok=True)
 
     async def write(on_progress: OnProgress) -> Archived:
@@ -91,6 +91,7 @@ def restore(
 
     Example: [bold]coordinator log restore archive --to earlier.backup[/bold]
     """
+    check_to_write(to)
     with progress_bar("files") as on_progress:
         tail = write_restored(folder, to, on_progress)
     text = f"{to}: {tail.records:,} records, {tail.blobs:,} of them blobs, sha256 {tail.sha256}"

@@ -29,7 +29,7 @@ from coordinator.infra.fetch import ensure_runtime, progress_bars
 from coordinator.infra.moving.export_file import SETTINGS, ExportFile, Manifest
 from coordinator.infra.moving.exporting import write_export
 from coordinator.infra.moving.importing import fill, new_data_dir
-from coordinator.infra.whole_file import check_has_folder
+from coordinator.infra.whole_file import check_to_write
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import read_settings
 
@@ -47,7 +47,7 @@ def export_node(
 
     Example: [bold]coordinator export btc-up.node --data-dir node[/bold]
     """
-    check_has_folder(file)
+    check_to_write(file)
     settings, _ = node_log(data_dir, kafka)
     with progress_bar("records") as on_progress:
         manifest = run(write_export(settings, os.environ, file, on_progress))

@@ -41,6 +41,7 @@ from coordinator.infra.kept_runs import KeptRuns
 from coordinator.infra.log.own import log_identity
 from coordinator.infra.log.whole import read_whole
 from coordinator.infra.plan_files import MadeOn, PlanFile, plan_path, write_plan
+from coordinator.infra.whole_file import check_to_make
 from coordinator.streams.clock import wall_ms
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.term_settings import settings_of, with_term_settings
@@ -170,6 +171,8 @@ def _planned(
 ) -> tuple[PlanFile, Path]:
     from_ms = None if from_ is None else parse_time(from_)
     until_ms = None if until is None else parse_time(until)
+    if out is not None:
+        check_to_make(out.absolute().parent)
     settings, _ = node_log(data_dir, kafka)
     named = with_path(settings, run(read_kept(settings)), contract).contract
     began = time.monotonic()

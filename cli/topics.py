@@ -30,7 +30,8 @@ from coordinator.infra.log.copy import read_backup, write_backup
 from coordinator.infra.log.copy_file import Tail
 from coordinator.infra.log.memory import LogMemoryFile
 from coordinator.infra.log.positions import reading
-from coordinator.infra.whole_file import writing_whole
+from coordinator.infra.operator_files import check_file
+from coordinator.infra.whole_file import check_to_write, writing_whole
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.integrity import check_log
 from coordinator.streams.settings import Settings
@@ -174,12 +175,14 @@ def backup(
 
     Example: [bold]coordinator topics backup btc-up.backup[/bold]
     """
+    if file is not None:
+        check_to_write(file)
+    elif as_json:
+        raise OperatorError("--json needs a FILE: standard output is the backup")
+    elif sys.stdout.isatty():
+        raise OperatorError("name a file, or send standard output into one")
     settings, _ = node_log(data_dir, kafka)
     blobs = store_of(settings)
-    if file is None and as_json:
-        raise OperatorError("--json needs a FILE: standard output is the backup")
-    if file is None and sys.stdout.isatty():
-        raise OperatorError("name a file, or send standard output into one")
     with progress_bar("records") as on_progress:
         if file is None:
             tail = run(
@@ -223,9 +226,9 @@ def restore(
 
     Example: [bold]coordinator topics restore btc-up.backup --data-dir node[/bold]
     """
+    if file is not None:
+        check_file("FILE", file)
     settings, node = node_log(data_dir, kafka, checked=False, anew=True)
-    if file is not None and not file.is_file():
-        raise OperatorError(f"there is no file {file}")
     source = sys.stdin.buffer if file is None else file.open("rb")
     with source, progress_bar("records") as on_progress:
         tail = run(

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.shared import COLUMNS, STAMP, one_of, parse_speed, parse_time
+from coordinator.infra.whole_file import check_to_write
 from coordinator.streams.durations import YEAR_SECONDS
 from coordinator.streams.log.errors import OperatorError
 
@@ -129,8 +130,8 @@ def up(
     }
     if times["from"] is not None and times["until"] is not None and times["from"] >= times["until"]:
         raise OperatorError(f"--from {from_} is not before --until {until}")
-    if summary is not None and not summary.absolute().parent.is_dir():
-        raise OperatorError(f"--summary {summary}: there is no directory {summary.absolute().parent}")
+    if summary is not None:
+        check_to_write(summary)
 
     from coordinator.cli.node import run_node  # noqa: PLC0415
     from coordinator.cli.up_plan import UpOptions, make_plan  # noqa: PLC0415

@@ -29,10 +29,33 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def check_has_folder(path: Path, advice: str = "") -> None:
-    """Raises OperatorError, which ends with the advice, if the folder in which `path` is to be made is not there."""
+    """Raises OperatorError, which ends with the advice, if the folder in which `path` is to be made is not there or
+    takes nothing.
+    """
     folder = path.absolute().parent
     if not folder.is_dir():
         raise OperatorError(f"there is no folder {folder}{advice}")
+    _check_writable(folder)
+
+
+def check_to_write(path: Path) -> None:
+    """Can a file be written there? A command asks before it does the work that it is for. Raises OperatorError."""
+    check_has_folder(path)
+    if path.is_dir():
+        raise OperatorError(f"{path} is a folder: name a file")
+
+
+def check_to_make(folder: Path) -> None:
+    """Is it a folder that takes files, or can it be made? Raises OperatorError."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise OperatorError(f"{there} is no folder: name another one")
+    _check_writable(there)
+
+
+def _check_writable(folder: Path) -> None:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OperatorError(f"{folder} cannot be written by this user, or is read-only")
 
 
 @contextmanager
@@ -42,9 +65,7 @@ def writing_whole(path: Path) -> Iterator[IO[bytes]]:
     What an earlier writer of the same file left that was killed is removed: each writer holds a lock on its own part.
     Raises OperatorError (there is no such folder, or `path` is one), OSError.
     """
-    check_has_folder(path)
-    if path.is_dir():
-        raise OperatorError(f"{path} is a folder: name a file")
+    check_to_write(path)
     for left in path.parent.glob(f"{glob.escape(path.name)}.[0-9]*.partial"):
         _remove_abandoned(left)
     partial = _partial(path)

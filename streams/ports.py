@@ -214,6 +214,10 @@ class BlobLook(Protocol):
         """Raises BlobLostError for one that is missing or altered; WorldError where the store is out of reach."""
         ...
 
+    def given_up(self, sha256: str) -> str:
+        """Why the operator looks for it no more; "" if nobody said so. Raises WorldError."""
+        ...
+
 
 class Blobs(BlobReader, Protocol):
     """The store of them."""

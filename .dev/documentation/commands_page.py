@@ -22,7 +22,7 @@ HEAD = f"""\
 | exit code | means |
 |---|---|
 | 0 | done |
-| 1 | a difference or a fault was found, or a name was refused |
+| 1 | a difference or a fault was found, or the node refused a command |
 | 2 | yours to mend; the message says what |
 | 3 | the world did not answer: a broker, a source, a full disk |
 | 70 | of `worker` alone: the log or the world does not let it go on, or a fault of ours; its last line says which |

@@ -10,6 +10,8 @@ from coordinator.streams.log.errors import BlobLostError, OperatorError
 
 BYTES_MAX = 512_000_000
 """The largest size of one blob."""
+GIVEN_UP = "given-up"
+"""Below a store: a file for each blob that the operator gave up, named by its SHA-256, with the reason."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -27,6 +29,13 @@ def check_name(blob: Blob) -> str:
     if blob.bytes > BYTES_MAX:
         raise BlobLostError(f"blob {blob.sha256} has {blob.bytes} bytes, and {BYTES_MAX} are the most")
     return blob.sha256
+
+
+def place_of_note(sha256: str) -> str:
+    """Where in a store the note stands that a blob is given up. Raises OperatorError for what is no SHA-256."""
+    if not _SHA256.fullmatch(sha256):
+        raise OperatorError(f"{sha256[:70]!r} is no SHA-256: the alert's text has it, 64 hex digits")
+    return f"{GIVEN_UP}/{sha256}"
 
 
 def checked(blob: Blob, content: bytes) -> bytes:

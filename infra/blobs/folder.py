@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
-from coordinator.infra.blobs.content import check_name, checked, name_of
+from coordinator.infra.blobs.content import check_name, checked, name_of, place_of_note
 from coordinator.streams.events import Blob
 from coordinator.streams.log.errors import BlobLostError, OperatorError
 
@@ -31,10 +32,7 @@ class BlobFolder:
         Raises OperatorError for too many bytes and for a folder that cannot be written.
         """
         sha256 = name_of(content)
-        try:
-            self._write(self.folder / sha256, content)
-        except OSError as error:
-            raise OperatorError(f"{self.folder} cannot be written: {error.strerror or error}") from error
+        self._kept(self.folder / sha256, content)
         return sha256
 
     def read(self, blob: Blob) -> bytes:
@@ -53,10 +51,31 @@ class BlobFolder:
         """Read it, and keep nothing. Raises as `read`."""
         self.read(blob)
 
+    def give_up(self, sha256: str, reason: str) -> None:
+        """Note that nobody has this blob any more. Raises OperatorError, also where the store has it."""
+        note = self.folder / place_of_note(sha256)
+        with suppress(OSError):
+            if name_of((self.folder / sha256).read_bytes()) == sha256:
+                raise OperatorError(f"{self.folder / sha256} is there and whole: nothing is lost")
+        self._kept(note, reason.encode())
+
+    def given_up(self, sha256: str) -> str:
+        """The reason that `give_up` noted, or ""."""
+        try:
+            return (self.folder / place_of_note(sha256)).read_text("utf-8", "replace").strip()
+        except (OSError, OperatorError):
+            return ""
+
+    def _kept(self, path: Path, content: bytes) -> None:
+        try:
+            self._write(path, content)
+        except OSError as error:
+            raise OperatorError(f"{self.folder} cannot be written: {error.strerror or error}") from error
+
     def _write(self, path: Path, content: bytes) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         # A name of its own for each writer: two threads of one process may keep the same bytes.
-        number, partial = tempfile.mkstemp(prefix=f"{path.name[:12]}.", suffix=".partial", dir=self.folder)
+        number, partial = tempfile.mkstemp(prefix=f"{path.name[:12]}.", suffix=".partial", dir=path.parent)
         try:
             with os.fdopen(number, "wb") as file:
                 file.write(content)
@@ -66,7 +85,7 @@ class BlobFolder:
         except BaseException:
             Path(partial).unlink(missing_ok=True)
             raise
-        folder = os.open(self.folder, os.O_RDONLY)
+        folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:

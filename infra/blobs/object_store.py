@@ -7,11 +7,12 @@ and hash with what the log says. Credentials come from where the store's own lib
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import stamina
 
-from coordinator.infra.blobs.content import check_name, check_size, checked, name_of
+from coordinator.infra.blobs.content import check_name, check_size, checked, name_of, place_of_note
 from coordinator.streams.events import Blob
 from coordinator.streams.log.errors import BlobLostError, OperatorError, WorldError
 
@@ -41,12 +42,7 @@ class ObjectStore:
         that an altered one is repaired. Raises OperatorError (too many bytes, refused), WorldError.
         """
         sha256 = name_of(content)
-        try:
-            self._tried(lambda: self._files.pipe_file(self._path(sha256), content))
-        except PermissionError as error:
-            raise OperatorError(
-                f"BLOBS_URL: the {self._scheme} store takes nothing: {_said(error)}"
-            ) from error
+        self._kept(sha256, content)
         return sha256
 
     def read(self, blob: Blob) -> bytes:
@@ -64,6 +60,30 @@ class ObjectStore:
         size_bytes = self._of(blob, self._files.size)
         if size_bytes is not None:  # some kinds of store do not tell it
             check_size(blob, size_bytes)
+
+    def give_up(self, sha256: str, reason: str) -> None:
+        """Note that nobody has this blob any more. Raises OperatorError, also where the store has it; WorldError."""
+        note = place_of_note(sha256)
+        with suppress(FileNotFoundError, PermissionError):
+            if name_of(bytes(self._tried(lambda: self._files.cat_file(self._path(sha256))))) == sha256:
+                raise OperatorError(f"the {self._scheme} store has {sha256}, whole: nothing is lost")
+        self._kept(note, reason.encode())
+
+    def given_up(self, sha256: str) -> str:
+        """The reason that `give_up` noted, or "". Raises WorldError."""
+        try:
+            note = self._path(place_of_note(sha256))
+            return bytes(self._tried(lambda: self._files.cat_file(note))).decode("utf-8", "replace").strip()
+        except (FileNotFoundError, PermissionError, OperatorError):
+            return ""
+
+    def _kept(self, name: str, content: bytes) -> None:
+        try:
+            self._tried(lambda: self._files.pipe_file(self._path(name), content))
+        except PermissionError as error:
+            raise OperatorError(
+                f"BLOBS_URL: the {self._scheme} store takes nothing: {_said(error)}"
+            ) from error
 
     def _of(self, blob: Blob, ask: Callable[[str], _Done]) -> _Done:
         name = check_name(blob)

@@ -59,7 +59,8 @@ log = structlog.get_logger()
 class LogScrub:
     """`damage`: topic -> the damage that its last reading found. A topic not in it was intact, or was not read yet.
 
-    `lost`: SHA-256 of a blob -> what is wrong with it, and where the log names it.
+    `lost`: SHA-256 of a blob -> what is wrong with it, and where the log names it. `given_up`: those of which the
+    operator has said that nobody has them (`log give-up`).
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class LogScrub:
         self._blobs = blobs
         self.damage: dict[str, str] = {}
         self.lost: dict[str, str] = {}
+        self.given_up: set[str] = set()
         self.passes = 0
 
     async def run(self) -> None:
@@ -110,6 +112,12 @@ class LogScrub:
             try:
                 await asyncio.to_thread(blobs.look, blob)
             except BlobLostError as error:
+                if reason := await asyncio.to_thread(blobs.given_up, sha256):
+                    if sha256 not in self.given_up:
+                        log.warning("blob_given_up", where=where, sha256=sha256, reason=reason)
+                    self.given_up.add(sha256)
+                    self.lost.pop(sha256, None)
+                    continue
                 if sha256 not in self.lost:
                     log.error("blob_lost", where=where, reason=str(error))  # noqa: TRY400 - for the operator
                 self.lost[sha256] = f"{error}; {where} names it"

@@ -19,15 +19,18 @@ from tests.infra.test_blobs import blob_of
 from tests.logs import LogBuilder
 from tests.streams.golden_samples import SAMPLES
 from tests.waiting import LIMIT_SECONDS
+from typer.testing import CliRunner
 
 from coordinator.cli import checkup_node
 from coordinator.cli.checkup import State
+from coordinator.cli.main import app
 from coordinator.infra.blobs.folder import BlobFolder
 from coordinator.infra.kafka.embedded import free_ports
 from coordinator.infra.kafka.groups import WORKER_OF, nobody, stage_members
 from coordinator.infra.kafka.topics import create_topics
 from coordinator.infra.log import scrub as scrub_module
 from coordinator.infra.log.scrub import LogScrub
+from coordinator.infra.processes.data_dir import MARKER
 from coordinator.projections.folding.replay import replay_async
 from coordinator.streams.log.errors import CorruptTopicError, WorldError
 from coordinator.streams.settings import Settings
@@ -156,10 +159,21 @@ async def test_a_lost_blob_is_reported_with_its_place_in_the_log_until_it_is_bac
                 in (scrub.lost[missing.name])
             )
             assert "is altered" in scrub.lost[altered.name]
+            await asyncio.to_thread(run_give_up, tmp_path, missing.name)
+            await scrub.read_all()
+            assert set(scrub.lost) == {altered.name}
             for content in contents:
                 store.put(content)
             await scrub.read_all()
             assert (scrub.lost, scrub.damage, there.exists()) == ({}, {}, True)
+
+
+def run_give_up(data_dir: Path, sha256: str) -> None:
+    """As the runbook of the alert says."""
+    (data_dir / MARKER).write_text("{}")
+    arguments = ["log", "give-up", sha256, "--reason", "no backup"]
+    result = CliRunner().invoke(app, arguments, env={"DATA_DIR": str(data_dir)}, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
 
 
 @pytest.mark.slow

@@ -119,7 +119,7 @@ def test_a_kafka_that_does_not_answer_is_one_line_and_exit_code_3(coordinator, c
         (["up", "--feed", "oracle"], "--feed oracle is unknown"),
         (["up", "--kafka", "localhost"], "give HOST:PORT"),
         (["up", "--models", "none"], "models folder none does not exist"),
-        (["up", "--summary", "none/x.json"], "there is no directory"),
+        (["up", "--summary", "none/x.json"], "there is no folder"),
         (["replay", "--until", "5", "--verify"], "leave --until out"),
         (["replay", "--until", "soon"], "is no time"),
         (["models", "serve", "none"], "models folder none does not exist"),

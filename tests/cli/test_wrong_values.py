@@ -110,6 +110,31 @@ def test_a_file_where_a_folder_is_to_be_made_is_named(refused, tmp_path):
     assert "cannot be used: File exists" in refused("backtest", "model", *window, "--report", "report")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("export gone/a.node", "there is no folder"),
+        ("export .", "is a folder: name a file"),
+        ("bundle latest --out gone/a", "there is no folder"),
+        ("bundle latest --out .", "is a folder: name a file"),
+        ("prove inp/x/1/60s/m --out .", "is a folder: name a file"),
+        ("topics backup gone/a", "there is no folder"),
+        ("topics backup .", "is a folder: name a file"),
+        ("topics restore gone", "there is no such file"),
+        ("log archive --until 1700000000000 --to file", "file is no folder"),
+        ("log restore file --to gone/a", "there is no folder"),
+        ("feeds export binance BTCUSDT candle 1m --out file/data", "file is no folder"),
+        ("checkpoint correct ckp_1 --reason x --total-prize 1 --records gone", "there is no such file"),
+        ("up --summary gone/run.json", "there is no folder"),
+        ("init x-y --pack gone", "there is no pack 'gone'"),
+    ],
+)
+def test_what_cannot_be_written_or_read_is_told_before_a_node_is_asked(refused, tmp_path, arguments, says):
+    """Nothing listens here: a command that asked Kafka first would say so, with 3."""
+    (tmp_path / "file").write_text("mine")
+    assert says in refused(*arguments.split())
+
+
 MODEL = """
 from coordinator.scaffolds.challenge.tracker import TrackerBase
 

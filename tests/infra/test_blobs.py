@@ -11,6 +11,7 @@ import pytest
 
 from coordinator.infra.blobs import content as blobs
 from coordinator.infra.blobs.folder import BlobFolder
+from coordinator.infra.blobs.object_store import ObjectStore
 from coordinator.streams.events import Blob
 from coordinator.streams.log.errors import BlobLostError, OperatorError
 
@@ -89,3 +90,17 @@ def test_several_writers_of_the_same_bytes_leave_one_complete_file(tmp_path: Pat
     for thread in threads:
         thread.join()
     assert [path.read_bytes() for path in (tmp_path / "blobs").iterdir()] == [CONTENT]
+
+
+def test_a_blob_that_nobody_has_is_given_up_with_its_reason(tmp_path: Path):
+    """In a folder, and behind a URL. One that is there is not lost, and what is no SHA-256 names none."""
+    lost, there = (hashlib.sha256(content).hexdigest() for content in (b"lost", CONTENT))
+    for store in (BlobFolder(tmp_path / "blobs"), ObjectStore(f"memory://{tmp_path.name}/given-up")):
+        store.put(CONTENT)
+        assert store.given_up(lost) == ""
+        store.give_up(lost, "the disk of May")
+        assert (store.given_up(lost), store.given_up(there)) == ("the disk of May", "")
+        with pytest.raises(OperatorError, match="nothing is lost"):
+            store.give_up(there, "gone")
+        with pytest.raises(OperatorError, match="is no SHA-256"):
+            store.give_up("../" + lost[3:], "gone")

@@ -228,7 +228,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("arguments", "words"), REFUSED.values(), ids=REFUSED)
-def test_a_refusal_is_one_line_with_exit_code_1_and_nothing_is_written(
+def test_a_refusal_is_one_line_with_exit_code_2_and_nothing_is_written(
     arguments, words, tmp_path, monkeypatch
 ):
     (tmp_path / "there").mkdir()
@@ -238,7 +238,7 @@ def test_a_refusal_is_one_line_with_exit_code_1_and_nothing_is_written(
     before = everything_in(tmp_path)
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert words in done.stderr
     assert (done.stdout, done.stderr.count("\n"), done.stderr[:7]) == ("", 1, "error: ")
     assert everything_in(tmp_path) == before
@@ -246,7 +246,7 @@ def test_a_refusal_is_one_line_with_exit_code_1_and_nothing_is_written(
 
 def test_from_the_command_line_a_refusal_is_one_line_too(tmp_path):
     done = coordinator(tmp_path, "init", "../x")
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: the name '../x' must be lower-case")
     assert everything_in(tmp_path) == []
 
