@@ -24,6 +24,7 @@ from coordinator.infra.log import archiving
 from coordinator.infra.log.archive_file import files_in
 from coordinator.infra.log.archive_restoring import write_restored
 from coordinator.infra.log.copy_file import read_topics
+from coordinator.infra.moving.export_file import SETTINGS, writing_export
 from coordinator.infra.whole_file import write_whole
 from coordinator.streams.backtest.parquet_files import Tables
 from coordinator.streams.engine import MemoryLog
@@ -89,6 +90,13 @@ def tables(_work, to):
                 opened.take(decision)
 
 
+def export(_work, to):
+    with writing_export(to / "a.node") as written:
+        with written.adding_log() as log_file:
+            log_file.write(os.urandom(50_000))
+        written.put(SETTINGS, b"CRUNCH_ID=btc-up\n")
+
+
 def whole(_work, to):
     write_whole(to / "a file", b"1" * 10_000)
 
@@ -97,6 +105,7 @@ WRITERS = {
     "bundle": bundle,
     "log archive": archive,
     "log restore": restore,
+    "export": export,
     "prove": proof,
     "feeds export, csv": feed("csv"),
     "feeds export, parquet": feed("parquet"),
