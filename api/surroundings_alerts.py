@@ -1,4 +1,9 @@
-"""The node's alerts whose cause is around it: feeds, disk, blobs, Kafka, chain, webhook, clock, models. Pure data."""
+"""The node's alerts whose cause is around it: feeds, disk, blobs, Kafka, chain, webhook, clock, models. Pure data.
+
+Of the commands of the machine, `df -h`, `dmesg` and `iostat -x 2 3` (sysstat 12.6.1) were tried as they stand, and
+`docker compose run --rm tools` by the tests of the containers. Not tried: `iotop`, `smartctl`, `systemctl` (no machine
+with systemd was there), `docker compose restart`, `stop` and `logs`.
+"""
 
 from __future__ import annotations
 
