@@ -246,5 +246,6 @@ NODE_ALERTS: dict[AlertKind, AlertGuide] = {
         ),
         wait="5m",
     ),
-} | SURROUNDINGS_ALERTS
+    **SURROUNDINGS_ALERTS,
+}
 """Kind of alert -> its entry in the guide."""
