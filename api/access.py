@@ -141,7 +141,7 @@ def key_of(headers: Headers) -> str | None:
 
 
 class Access:
-    """The layer. `refused` is told the reason of every call that is turned away."""
+    """The layer. `refused` gets the reason of every refused call."""
 
     def __init__(self, app: ASGIApp, rules: Rules, refused: Refused) -> None:
         self._app, self._rules, self._refused = app, rules, refused

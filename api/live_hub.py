@@ -124,5 +124,5 @@ class Hub:
 
     @property
     def ended(self) -> bool:
-        """Whether there will be no more turns: the projector stops."""
+        """Whether the projector has stopped, so that there will be no more turns."""
         return self._task is None or self._task.done()

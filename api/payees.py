@@ -112,7 +112,7 @@ def in_parts(payees: Mapping[str, str]) -> Iterator[dict[str, str]]:
 
 
 def bind_payees(row: CheckpointRow, payees: dict[str, str], at: int, *, replaces: bool = False) -> BindPayees:
-    """The command. Its id is made of its content, so that sending the same binding twice is one command."""
+    """The command. Its id is derived from its content, so the same binding sent twice is one command."""
     the_id = row.checkpoint.checkpoint_id
     pairs = [f"{model_id}={wallet}" for model_id, wallet in sorted(payees.items())]
     return BindPayees(

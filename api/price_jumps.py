@@ -38,7 +38,7 @@ class Jump(msgspec.Struct, frozen=True):
 
 
 class PriceJumps:
-    """One for each monitor. A jump is told for `told_ms` of the wall's clock after it was first seen."""
+    """One for each monitor. A jump is reported for `told_ms` of wall-clock time after it was first seen."""
 
     def __init__(self, told_ms: int) -> None:
         self._told_ms = told_ms

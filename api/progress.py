@@ -1,7 +1,7 @@
 """What stands still: stages, subjects, models. One judgement for the alerts, /healthz, the page and `doctor`.
 
-Pure: positions of the log and the broker's word come in, alerts go out. What is told is told only
-once it has lasted, since a worker that is started again is away for some seconds.
+Pure: positions of the log and the broker's word come in, alerts go out. A problem is reported only once it has lasted
+for some time, because a worker that restarts is away for some seconds.
 """
 
 from __future__ import annotations
@@ -177,8 +177,8 @@ def overdue(snapshots: Snapshots, decided_offset: int, first_tick: int, clock: i
 def silent_subjects(
     rows: Iterable[FeedRow], subjects: Iterable[str], clock: int, silent_ms: int
 ) -> Iterator[Alert]:
-    """Subjects of which nothing comes while something comes of others, or of all together where nothing comes at all:
-    the clock goes on for a while without any. Questions come when they are posted.
+    """Subjects that are silent while others send records, or all subjects if none sends any: the clock continues for
+    a while without records. Questions are left out, because they come only when they are posted.
     """
     last: dict[str, int] = {}
     patience: dict[str, int] = {}
@@ -246,7 +246,9 @@ def letter_flood(letters: Sequence[tuple[int, str]], now: int) -> Iterator[Alert
 
 
 def wrong_clock(states: Iterable[StateRow], event_clock: int, now: int, ahead_ms_max: int) -> Iterator[Alert]:
-    """What the feed worker says of its machine's clock; and our own clock beside the log's time."""
+    """What the feed worker reports about its machine's clock, and how this machine's clock compares with the log's
+    time.
+    """
     for state in states:
         if state.source == CLOCK and state.state != ClockState.RIGHT:
             yield Alert("clock", state.state, f"{state.reason}; the feed's time waits or is late for it")

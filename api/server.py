@@ -153,7 +153,7 @@ class _Answering:
         self.sweeping = asyncio.create_task(self._connections.sweep())
 
     def stop(self) -> None:
-        """Take no more calls; those under way have `SHUTDOWN_SECONDS_MAX`."""
+        """Accept no more calls; those in flight have `SHUTDOWN_SECONDS_MAX` to finish."""
         self._server.should_exit = True
 
 

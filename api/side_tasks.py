@@ -1,4 +1,4 @@
-"""Tasks beside the main work, each supervised alone: one that fails is said and begun again, no other falls with it.
+"""Background tasks, each supervised by itself: one that fails is reported and restarted, and the others continue.
 
 What fails is an alert until it has worked for a while. The pauses between tries double up to PAUSE_SECONDS_MAX.
 """

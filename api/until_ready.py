@@ -1,4 +1,4 @@
-"""What the API's port answers until the node can: 503 with the reason, at once.
+"""What the API's port answers until the node is ready: 503 with the reason, at once.
 
 The report worker takes its port first and may then wait a minute for Kafka. A caller (a health check, a
 page) is told so meanwhile, and does not hang.

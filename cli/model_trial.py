@@ -86,7 +86,7 @@ class ModelTrial:
         self._now = "its process starts"
 
     async def run(self, on_round: Callable[[int, int], None]) -> Trial:
-        """The verdict; `on_round` is told (rounds finished, rounds)."""
+        """The verdict; `on_round` gets (rounds finished, rounds)."""
         reason = ""
         child: Child | None = None
         forks = child_server()

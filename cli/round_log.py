@@ -43,7 +43,7 @@ class RoundsLog(FoldedLog):
         self.rounds, self._letters = self._opened(Rounds), self._opened(DeadLetters)
 
     def named(self, round_id: str, question_ids: Sequence[str], states: set[str]) -> list[str]:
-        """These questions of a round, or where none is named all that stand there. Raises OperatorError."""
+        """These questions of a round, or all of its questions if none is named. Raises OperatorError."""
         if self.rounds.round(round_id) is None:
             round_ids = [row.round_id for row, _ in zip(self.rounds.rounds(), range(5), strict=False)]
             raise OperatorError(

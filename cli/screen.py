@@ -49,7 +49,7 @@ class Screen:
         self._scored = False
 
     def restart_clock(self) -> None:
-        """Seconds are told from here on: the set-up is over."""
+        """Count seconds from here on: the set-up is over."""
         self._began = monotonic()
 
     def say(self, line: str) -> None:
@@ -57,7 +57,7 @@ class Screen:
         self.console.print(one_line(line), highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Take the table's last state for the final one; lines go on below it."""
+        """Leave the table in its last state; further lines follow below it."""
         if self._live is not None:
             self._live.stop()
             self._live = None

@@ -176,7 +176,7 @@ def write_node_file(data_dir: Path, node: NodeFile) -> None:
 
 
 def node_of(settings: Settings) -> NodeFile:
-    """What an `up` with these settings would leave, but for its processes."""
+    """What an `up` with these settings would leave behind, without its processes."""
     return NodeFile(
         bootstrap=settings.kafka_bootstrap,
         api=f"http://{settings.api_host}:{settings.api_port}",

@@ -41,7 +41,7 @@ class Console(rich.console.Console):
                 yield Segment(printable(segment.text, lines=True), segment.style)
 
     def print_rows(self, table: Table, nothing: str) -> None:
-        """Print a table, or in place of one without rows the sentence that says why there are none."""
+        """Print a table; if it has no rows, print the sentence that says why."""
         self.print(table if table.rows else Text(nothing))
 
     def _fitting(self, table: Table, options: rich.console.ConsoleOptions) -> Any:

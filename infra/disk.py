@@ -1,4 +1,4 @@
-"""A disk that takes nothing more, told apart from every other fault: the operator makes room, and nothing is lost.
+"""Tells a full disk from every other fault: the operator frees some space, and nothing is lost.
 
 Two ways to know it: the system's word in an error, and a look at the file system, since whoever fails for want of room
 often cannot write down why (its log lies on the same disk).
@@ -37,14 +37,14 @@ def says_full(text: str) -> bool:
 
 
 def full_disk_of(error: BaseException) -> DiskFullError | None:
-    """The error to raise in place of an OSError that means it; None for any other error."""
+    """The error to raise instead of an OSError that means a full disk; None for any other error."""
     if not isinstance(error, OSError) or error.errno not in FULL:
         return None
     return DiskFullError(error.filename or "a file that was written", error.strerror or "")
 
 
 def wrong_place_of(error: OSError) -> OperatorError | None:
-    """The error to raise in place of an OSError that means a place where nothing can be written or read by us; None for
+    """The error to raise instead of an OSError that means a place where this process cannot write or read; None for
     any other error.
     """
     if error.errno not in WRONG_PLACES or error.filename is None:

@@ -66,7 +66,9 @@ def _make(folder: Path) -> None:
 
 
 def requirements(own: Distribution) -> list[str]:
-    """What a container needs beside our wheel: our own and a node's requirements, but for the embedded broker's."""
+    """What a container needs besides our wheel: our requirements and a node's, without those of the embedded
+    broker.
+    """
     needed = [
         requirement.partition(";")[0].strip()
         for requirement in own.requires or []

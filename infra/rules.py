@@ -55,7 +55,7 @@ def rules_in_force(settings: Settings, terms: Terms, seconds_max: float = SECOND
 
 
 def circumstances(crunch_id: str, terms: Terms) -> Circumstances:
-    """What the log says beside the contract."""
+    """What the log says in addition to the contract."""
     return Circumstances(
         crunch_id=crunch_id,
         subjects=tuple(terms.subjects),

@@ -95,7 +95,7 @@ class ShadowFiles:
         return stat.st_ino, stat.st_mtime_ns
 
     def kept(self, log: str) -> bytes | None:
-        """What it goes on from, if it was kept of this very log (`OwnLog.identity`)."""
+        """The saved state to continue from, if it was saved for this log (`OwnLog.identity`)."""
         try:
             identity, _, content = (self.folder / "state").read_bytes().partition(b"\n")
         except FileNotFoundError:
@@ -116,7 +116,7 @@ class ShadowFiles:
         self._write("result.json", result)
 
     def put_kept(self, log: str, state_bytes: bytes) -> None:
-        """Write down what to go on from: positions in this very log."""
+        """Save the state to continue from: positions in this log."""
         write_whole(self.folder / "state", log.encode() + b"\n" + state_bytes)
 
     @contextmanager

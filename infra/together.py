@@ -1,4 +1,4 @@
-"""Waits for several things at the same time, and leaves none of them behind."""
+"""Waits for several tasks at the same time, and leaves none of them running."""
 
 from __future__ import annotations
 

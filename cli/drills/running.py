@@ -39,7 +39,7 @@ class Watch:
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         self._ended.set()
         self._thread.join()
 
@@ -64,9 +64,8 @@ class Watch:
 
 
 def run_drill(drill: Drill, say: Say, under_way: list[ScratchNode]) -> Outcome:
-    """Run it in a temporary folder. What goes otherwise than it must stands in the outcome.
-
-    Its node is in `under_way` meanwhile.
+    """Run the drill in a temporary folder. The outcome lists whatever did not go as it must. While the drill runs,
+    its node is in `under_way`.
     """
     if reason := drill.cannot():
         return _not_run(drill, reason)

@@ -54,8 +54,8 @@ class ObjectStore:
         return checked(blob, bytes(content))
 
     def look(self, blob: Blob) -> None:
-        """Ask for its size alone: such a store compares checksums by itself, and whoever reads an object pays for it.
-        Raises as `read`.
+        """Ask only for the blob's size: an object store compares checksums by itself, and reading an object costs
+        money. Raises as `read`.
         """
         size_bytes = self._of(blob, self._files.size)
         if size_bytes is not None:  # some kinds of store do not tell it

@@ -67,7 +67,7 @@ OnRead = Callable[[int, int], None]
 
 
 class NotInLogError(OperatorError):
-    """The topics do not hold the checkpoint, or not all that it was made of."""
+    """The topics do not hold the checkpoint, or lack records from which it was computed."""
 
 
 class LogSource(Protocol):

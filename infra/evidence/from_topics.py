@@ -26,7 +26,9 @@ from coordinator.streams.signing.note_keys import NoteError, SignerKey
 
 
 class FromTopics:
-    """`settings` say where Kafka is. `reading` is entered for each bundle and gives what is told of the progress."""
+    """`settings` say where Kafka is. `reading` is entered for each bundle and gives the function that gets the
+    progress.
+    """
 
     def __init__(self, settings: Settings, reading: Callable[[], AbstractContextManager[OnRead]]) -> None:
         self._settings = settings

@@ -101,7 +101,7 @@ async def create_topics(
 
 
 def new_birth(before: str = "", copy_of: str = "") -> Birth:
-    """A birth with the time of now and a random id, for whoever creates topics."""
+    """A birth with the present time and a random id, for code that creates topics."""
     return Birth(secrets.token_hex(16), wall_ms(), before, copy_of)
 
 

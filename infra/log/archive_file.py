@@ -76,7 +76,9 @@ def files_in(folder: Path) -> list[Path]:
 
 
 class Judge:
-    """Reads the files of an archive one after another, and sees that each goes on where the one before it ended."""
+    """Reads the files of an archive one after another, and checks that each continues where the one before it
+    ended.
+    """
 
     def __init__(self) -> None:
         self.head: PeriodHead | None = None

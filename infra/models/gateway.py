@@ -74,7 +74,7 @@ class _WithTable(NamedTuple):
     request: CallRequest
 
     def is_of(self, method: str, positional: Sequence[Any]) -> bool:
-        """Whether it was made of the same values. To compare what is large would cost more than to send it."""
+        """Whether it was made from the same values. Comparing large values would cost more than sending them."""
         same = len(positional) == len(self.positional) and all(
             value is other or (isinstance(value, str | int | float) and value == other)
             for value, other in zip(positional, self.positional, strict=True)

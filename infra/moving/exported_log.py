@@ -60,7 +60,7 @@ class ExportedLog:
                 }
 
     def kinds(self) -> dict[str, int]:
-        """Kind -> how many events of it count, of all topics."""
+        """Kind -> the number of counted events of this kind, over all topics."""
         counts: Counter[str] = Counter()
         for topic in TOPICS:
             for decision in self._decisions(topic):

@@ -1,4 +1,4 @@
-"""A process whose event loop hangs ends itself, so that whoever keeps it starts it again.
+"""A process whose event loop hangs ends itself, so that its supervisor restarts it.
 
 Touches the health file every two seconds from the loop (a container's health check and `up` look at its age), and
 watches the loop from a thread: a deadlock, a call that never returns. A health check alone restarts nothing.

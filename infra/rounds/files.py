@@ -43,7 +43,9 @@ class Table(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def rows(self) -> list[list[Any]]:
-        """The cells, made when they are asked for: a table that is kept beside the log has millions, and needs none."""
+        """The cells, computed on demand: a table that is kept beside the log has millions of cells, and none are
+        needed.
+        """
         return self.read_rows()
 
     def objects(self) -> list[dict[str, Any]]:

@@ -49,7 +49,9 @@ OpensAtOf = Callable[[str, str], int | None]
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):
-    """What was said beside the file; times in ms. `opens_at` is when it is posted, unless something says otherwise."""
+    """What was given in addition to the file; times in ms. `opens_at` is the time of the post, unless something says
+    otherwise.
+    """
 
     now: int
     round_id: str = ""

@@ -42,13 +42,13 @@ def posting(round_id: str, questions: Sequence[PostedQuestion]) -> CommandsOf:
 
 
 def closing(round_id: str, question_ids: list[str]) -> CommandsOf:
-    """Take no more answers to them; none named: there is nothing to do."""
+    """The command that closes these questions to answers; no command if no question is named."""
     data = CloseQuestionsData(round_id=round_id, question_ids=question_ids)
     return lambda at: [CloseQuestions(id=_id(data, at), at=at, data=data)] if question_ids else []
 
 
 def voiding(round_id: str, reason: str, question_ids: list[str]) -> CommandsOf:
-    """Count them for nobody; none named: there is nothing to do."""
+    """The command that voids these questions; no command if no question is named."""
     data = VoidQuestionsData(round_id=round_id, reason=reason, question_ids=question_ids)
     return lambda at: [VoidQuestions(id=_id(data, at), at=at, data=data)] if question_ids else []
 

@@ -25,7 +25,9 @@ class Kept(msgspec.Struct, frozen=True):
     content: bytes
 
     def payload(self) -> dict[str, Any]:
-        """What the question says of it. The models get the table itself beside this, as the keyword `table`."""
+        """What the question's payload says about the table. Models also get the table itself, as the keyword
+        `table`.
+        """
         blob = self.blob
         return {
             "table": {

@@ -34,7 +34,7 @@ def carried_facts(
     scored: Sequence[Placed[Any]],
     model_id: str,
 ) -> CarriedFacts:
-    """The facts for a round and scope whose scores stand in `scored`. `placed` has the decisions that hold them."""
+    """The facts for a round and scope whose scores are in `scored`. `placed` has the decisions that hold them."""
     if not scored:
         return CarriedFacts()
     own = scored[0].event.data

@@ -49,8 +49,8 @@ ROUNDS_MAX = 1_000
 
 
 def places_of(read: Readable, input_id: str, scope_key: str, *, hidden: bool) -> dict[str, list[int]]:
-    """Topic -> the offsets of what is told of a question: of all of its rounds, or while answers are hidden of the one
-    with this id alone.
+    """Topic -> the offsets of the records about a question: about all of its rounds or, while answers are hidden,
+    only about the one with this id.
     """
     predictions, first = read.predictions, ids.question_of(input_id)
     told = told_at(predictions, first, scope_key)
@@ -82,8 +82,8 @@ def question_facts(
     *,
     hidden: bool,
 ) -> QuestionFacts:
-    """The facts of a question, of the events that were read of it; while answers are hidden, what was posted alone.
-    Raises WorldError, LogError.
+    """The facts of a question, from the events that were read; while answers are hidden, only what was posted. Raises
+    WorldError, LogError.
     """
     first = ids.question_of(input_id)
     place = _place(first)

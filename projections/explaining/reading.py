@@ -54,7 +54,7 @@ def read_placed(appends: ReadAppends, wanted: Wanted) -> list[Placed[Event]]:
 
 
 def terms_told(terms: TermsRows, contract_hash: str) -> list[int]:
-    """The offset at which the terms of a contract stand first; empty if they do not stand there."""
+    """The first offset that holds the terms of a contract; empty if the topic does not hold them."""
     return terms.told_at(contract_hash)[:1]
 
 
@@ -131,7 +131,9 @@ def records_between(
 def truth_window(
     read: Readable, terms: Terms | None, subject: str, since: int, resolved: Placed[InputResolved]
 ) -> dict[str, list[Seen]]:
-    """Subject -> the records that a truth was made of: from the last with at <= `since` (ms) to its horizon's end."""
+    """Subject -> the records from which a truth was computed: from the last one with at <= `since` (ms) to its
+    horizon's end.
+    """
     feeds_read = resolved.upto.get("feeds", (EVERYTHING, 0))[0]
     return {
         member: records_between(

@@ -93,8 +93,8 @@ class Projection(ABC):
         return row_key[:1] in cls.explained
 
     def is_over(self, row_key: bytes, row: bytes, horizon: Horizon) -> bool:
-        """Whether a row of `leaving`, last written before the horizon, is needed no more: neither by an answer about
-        the horizon or later, nor by a fold, which must never look for it again.
+        """Whether a row of `leaving`, last written before the horizon, is no longer needed: no answer about the
+        horizon or later uses it, and no fold will look for it again.
         """
         del row_key, row, horizon
         return True
@@ -177,7 +177,7 @@ class TermsRows:
         self.by_hash[terms.contract_hash] = terms
 
     def told_at(self, contract_hash: str) -> list[int]:
-        """The offsets, in the topic of these rows, of the decisions that told the terms of a contract."""
+        """The offsets, in the topic of these rows, of the decisions that recorded the terms of a contract."""
         return [
             offset
             for name, row in self._store.scan(b"T")

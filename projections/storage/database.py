@@ -29,7 +29,7 @@ class StoreDamagedError(CoordinatorError):
 
 
 def judged(path: Path, error: Exception) -> Exception:
-    """The error to raise in place of RocksDB's."""
+    """The error to raise instead of RocksDB's."""
     text = " ".join(str(error).split())
     if any(words in text for words in LOCKED):
         return OperatorError(f"{path} is open in another process: stop it first ({text})")

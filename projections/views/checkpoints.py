@@ -253,9 +253,8 @@ class Checkpoints(Projection):
     def newest(
         self, status: str | None = None, *, after: tuple[int, str] | None = None
     ) -> Iterator[CheckpointRow]:
-        """Checkpoints by period end, newest first; of one status where given.
-
-        `after` is (period end, checkpoint id) of one of them: the list goes on behind it.
+        """Checkpoints by period end, newest first; only those of one status, if given. `after` is (period end,
+        checkpoint id) of one of them: the list continues after it.
         """
         last = None if after is None else b"E" + key(*after)
         newest = b"E" + key(self._newest_end + 1)

@@ -73,7 +73,7 @@ class DeadLetters(Projection):
         return letters
 
     def get(self, letter_id: str) -> tuple[str, int, DeadLetteredData] | None:
-        """(id, time in ms, letter) of one letter; None if there is none of this id."""
+        """(id, time in ms, letter) of one letter; None if no letter has this id."""
         at = self.store.get(b"L" + key(letter_id))
         raw = self.store.get(b"D" + at + key(letter_id)) if at else None
         return _letter_decoder.decode(raw) if raw else None

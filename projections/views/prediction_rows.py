@@ -154,7 +154,7 @@ class InputRow(msgspec.Struct, kw_only=True):
     """A posted question takes no more answers."""
 
     def takes_answers(self, scope_key: str, resolved_until: int) -> bool:
-        """Whether a scope of it may still be answered, so that answers could be copied. `resolved_until`: ms.
+        """Whether a scope of the round may still be answered, so that answers could be copied. `resolved_until`: ms.
 
         A posted question may be closed early, and its time to close may be moved: it is answered until it is closed.
         """
@@ -163,7 +163,7 @@ class InputRow(msgspec.Struct, kw_only=True):
         return str(horizon) not in self.truths and (is_open or resolvable_at >= resolved_until)
 
     def close(self, at: int) -> None:
-        """A posted question takes no more answers from `at` (ms) on."""
+        """From `at` (ms) on, a posted question takes no more answers."""
         self.is_closed = True
         self.scopes = {key: (horizon, step, at) for key, (horizon, step, _) in self.scopes.items()}
 
@@ -225,7 +225,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def place(self) -> tuple[int, str, str, str]:
-        """Where it stands in the list of all, newest round first."""
+        """Its place in the list of all predictions, newest round first."""
         return (self.opened_at, self.input_id, self.scope_key, self.model_id)
 
 

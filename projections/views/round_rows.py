@@ -109,7 +109,7 @@ class QuestionRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RoundRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A round, joined: how many of its questions stand where. `opens_at` is that of the first question to open,
+    """A round with the number of its questions in each state. `opens_at` is that of the first question to open,
     `closes_at` that of the last to close.
     """
 
@@ -122,7 +122,9 @@ class RoundRow(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def state(self) -> QuestionState:
-        """One word for all of it: open while one question is, then closed while one has no truth."""
+        """One state for the whole round: open while one question is open, then closed while one question has no
+        truth.
+        """
         for state in ("open", "closed", "upcoming", "resolved"):
             if self.counts[state]:
                 return state
@@ -149,7 +151,7 @@ def posted_row(posted_at: int, question: PostedQuestion, revision: int) -> Poste
 
 
 def state_counts(posted: PostedCounts, asked: dict[str, int]) -> dict[QuestionState, int]:
-    """How many questions of a round stand where. `asked` counts those that `inputs` knows, by their state.
+    """The number of a round's questions in each state. `asked` counts those that `inputs` knows, by their state.
 
     A question that is taken back before it opened may be in `feeds` alone.
     """

@@ -1,4 +1,4 @@
-"""The live board of one scope alone, and the names of all boards. Reads the sums of `leaderboard.py`.
+"""The live board of a single scope, and the names of all boards. Reads the sums of `leaderboard.py`.
 
 A scope has no ranks: the contract ranks by windows over all scopes, or by its boards. So the rows stand in order, and
 `rank` is null.

@@ -17,7 +17,7 @@ _decoder = msgspec.msgpack.Decoder(dict[str, dict[str, int | None]])
 def scope_windows(
     leaderboard: Leaderboard, model_id: str, subject: str, scope_key: str
 ) -> dict[str, int | None] | None:
-    """A model's windows in one scope at the end of the board; None if no score of it is in any."""
+    """A model's windows in one scope at the end of the board; None if no window has a score of the model."""
     terms = leaderboard.terms_now
     if terms is None:
         return None

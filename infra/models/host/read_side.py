@@ -63,7 +63,7 @@ class _OwnHostsOnly:
 
 
 class ReadSide:
-    """A server of its own beside the websocket."""
+    """A separate server beside the websocket."""
 
     def __init__(self, host: ModelHost, crunch_id: str, address: str, port: int) -> None:
         """Binds at once. Raises OperatorError when the port is taken."""
