@@ -51,16 +51,16 @@ from coordinator.api import (
 from coordinator.api.access import Access, Rules, read_rules
 from coordinator.api.as_of import AsOf
 from coordinator.api.commands import Sender
-from coordinator.api.head import Head
+from coordinator.api.head_requests import HeadRequests
 from coordinator.api.leaderboard import LeaderboardRoute
 from coordinator.api.live_hub import Hub
 from coordinator.api.monitor import Monitor
 from coordinator.api.openapi import describe_access
 from coordinator.api.own_routes import OwnRoutes, mount_own_routes
 from coordinator.api.prometheus import Measured, Metrics
-from coordinator.infra.blobs.configured import store_of
+from coordinator.infra.blobs.store_by_settings import store_of
 from coordinator.infra.connections import connections_max
-from coordinator.infra.evidence.kept_bundles import KeptBundles, own_bundles
+from coordinator.infra.evidence.bundle_cache import BundleCache, own_bundles
 from coordinator.infra.rounds.checking import Checking
 from coordinator.infra.rules import rules_in_force
 from coordinator.infra.wallets_file import WalletsFile
@@ -74,7 +74,7 @@ class BesideReadModels(NamedTuple):
     given is made from the settings, and reads Kafka.
     """
 
-    bundles: KeptBundles | None = None
+    bundles: BundleCache | None = None
     """The evidence of checkpoints."""
     explainer: Explainer | None = None
     """How a figure came about."""
@@ -161,7 +161,7 @@ def create_app(
     mount_own_routes(app, own_routes)
     problems.install(app)
     app.add_middleware(AsOf, read=read)  # inside the door: a refused call reads no past
-    app.add_middleware(Head)
+    app.add_middleware(HeadRequests)
     app.add_middleware(door)
     app.add_middleware(Measured, metrics)  # outside of the door: refused calls are counted too
     describe_access(app)

@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coordinator.api.positions import ContradictionError, headers_of, parse_position, position_text
 from coordinator.api.problems import problem
-from coordinator.api.read_models import HELD_FROM, LIVE, READ, WINDOW, Looked
+from coordinator.api.read_models import HELD_FROM, LIVE, READ, WINDOW, TrackedReadModels
 from coordinator.api.times import parse_ms, zulu
 from coordinator.projections.folding.as_of import (
     Cut,
@@ -166,12 +166,12 @@ class AsOf:
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})
 
     async def _now(self, scope: Scope, receive: Receive, send: Send) -> None:
-        read: Looked | PastReadModels
+        read: TrackedReadModels | PastReadModels
         if IN_A_THREAD.fullmatch(scope["path"]):
             ends = folded_until(self._live)
             read = PastReadModels(self._live, {topic: Cut(end) for topic, end in ends.items()})
         else:
-            read = Looked(self._live)
+            read = TrackedReadModels(self._live)
         window: list[str] = []
         held_ms = _held_ms(self._live)
         scope.update({READ: read, LIVE: self._live, WINDOW: window, HELD_FROM: held_ms})
@@ -269,7 +269,7 @@ def _cache_key(question: Question, cuts: Cuts, topics: frozenset[str]) -> tuple[
     return question.path, question.query, position_text({topic: cuts[topic] for topic in topics})
 
 
-def _headers(read: Looked | PastReadModels, moment_text: str) -> list[tuple[bytes, bytes]]:
+def _headers(read: TrackedReadModels | PastReadModels, moment_text: str) -> list[tuple[bytes, bytes]]:
     return headers_of(read.used(), read.cuts_read(), moment_text)
 
 

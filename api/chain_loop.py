@@ -23,7 +23,7 @@ from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.folding.projector import Projector
 from coordinator.projections.views.checkpoints import CheckpointRow
 from coordinator.streams.addresses import is_pubkey
-from coordinator.streams.checkpoints.chain_watch import Concern, Watched, Wish, judge
+from coordinator.streams.checkpoints.chain_watch import Concern, WantedCommand, Watched, judge
 from coordinator.streams.log.errors import WorldError
 from coordinator.streams.ports import ChainCheckpoint, ChainPort, TxState, TxStatus
 from coordinator.streams.settings import Settings
@@ -56,7 +56,7 @@ class ChainLoop:
         self._settings = projector.settings
         self._wallets = WalletsFile(self._settings.wallets_file)
         self._now_ms = now_ms
-        self._sent: dict[Wish, int] = {}
+        self._sent: dict[WantedCommand, int] = {}
         self._read_at = -1
         self._open: list[CheckpointRow] = []
         self._hashes: frozenset[str] = frozenset()
@@ -95,7 +95,7 @@ class ChainLoop:
         if self._settles_on is not None:
             await self._settle(self._settles_on, open_rows, statuses, began)
         concerns: list[Concern] = []
-        wishes = 0
+        wanted_count = 0
         for crunch, some in _by_crunch(open_rows).items():
             on_chain = await self._on_chain(crunch, some)
             watched = [_watched(row) for row in some]
@@ -107,10 +107,10 @@ class ChainLoop:
                 finalized_is_claimable=self._settings.solana_finalized_is_claimable,
             )
             concerns += verdict.concerns
-            for wish in verdict.wishes:
-                wishes += 1
-                await self._send(wish, began)
-        if not wishes:
+            for wanted in verdict.wanted_commands:
+                wanted_count += 1
+                await self._send(wanted, began)
+        if not wanted_count:
             self.checked_at = began
         self.concerns = concerns
         self.transactions = [
@@ -150,18 +150,18 @@ class ChainLoop:
     def _minds(self, row: CheckpointRow) -> bool:
         return row.checkpoint.rehearsal or self._settles_on is None
 
-    async def _send(self, wish: Wish, now: int) -> None:
-        last = self._sent.get(wish)
+    async def _send(self, wanted: WantedCommand, now: int) -> None:
+        last = self._sent.get(wanted)
         if last is not None and now - last < RESEND_MS:
             return
         self._sent = {command_key: at for command_key, at in self._sent.items() if now - at < RESEND_MS}
-        if wish.kind == "confirm":
+        if wanted.kind == "confirm":
             read = self._projector.read.checkpoints
-            await bind_before_confirm(self._port, read.get(wish.checkpoint_id), read, self._wallets, now)
-        offset = await self._port.send(wish.command(now))
-        self._sent[wish] = now
+            await bind_before_confirm(self._port, read.get(wanted.checkpoint_id), read, self._wallets, now)
+        offset = await self._port.send(wanted.command(now))
+        self._sent[wanted] = now
         _log.info(
-            "chain_command", **{k: v for k, v in msgspec.structs.asdict(wish).items() if v}, offset=offset
+            "chain_command", **{k: v for k, v in msgspec.structs.asdict(wanted).items() if v}, offset=offset
         )
 
     async def _settle(
@@ -175,7 +175,7 @@ class ChainLoop:
             if row.status == "PENDING":
                 tries = sum(status == "SUBMITTED" for status, _ in row.moves)
                 await self._send(
-                    Wish(
+                    WantedCommand(
                         kind="confirm",
                         checkpoint_id=the_id,
                         tx_hash=transaction_hash("fake", the_id, str(tries)),

@@ -17,7 +17,7 @@ from coordinator.api.book import WHERE, is_built
 from coordinator.api.openapi import ALWAYS
 from coordinator.api.plain_page import plain_page
 from coordinator.api.queries import our_router
-from coordinator.streams.contract.rules.shown import as_prose
+from coordinator.streams.contract.rules.rendering import as_prose
 
 _ALSO = """<h1>Routes</h1>
 <p>Every route may also answer with these; errors are problem details (RFC 9457) with a <code>detail</code>.</p>"""

@@ -24,7 +24,7 @@ from coordinator.api.queries import our_router
 from coordinator.api.responses import shaped
 from coordinator.api.shapes import Shape, Zulu
 from coordinator.api.times import zulu
-from coordinator.infra.evidence.kept_bundles import KeptBundles
+from coordinator.infra.evidence.bundle_cache import BundleCache
 from coordinator.infra.evidence.tree_files import LATEST, TreeFiles
 from coordinator.projections.views.hidden_answers import hidden_until
 from coordinator.streams.evidence.extent import Batch
@@ -106,7 +106,7 @@ def router() -> APIRouter:
         """All that the checkpoint depends on in one file, for `coordinator verify FILE`: the log from where its period
         looks back to. The first to ask for it waits until it is made; one is made at a time.
         """
-        bundles: KeptBundles = request.app.state.bundles
+        bundles: BundleCache = request.app.state.bundles
         batch = _batch_of(kept_tree(request), checkpoint_id)
         if (at := _hidden_until(request, batch)) is not None:
             raise HTTPException(

@@ -12,7 +12,7 @@ import asyncio
 
 import structlog
 
-from coordinator.infra.evidence.key import signing_keys
+from coordinator.infra.evidence.signing_keys import signing_keys
 from coordinator.infra.evidence.tree_files import TreeFiles
 from coordinator.projections.storage.past_cut import Cutting
 from coordinator.projections.views.evidence import Evidence

@@ -25,7 +25,7 @@ from coordinator.api.turns import Turns
 from coordinator.infra.explaining import Explaining
 from coordinator.infra.log.appends import KafkaAppends
 from coordinator.projections.explaining.explainer import COMPARED_ROUNDS, Explainer
-from coordinator.projections.explaining.finding import ID_CHARS_MAX, UnknownFigureError
+from coordinator.projections.explaining.typed_ids import ID_CHARS_MAX, UnknownFigureError
 from coordinator.streams.audit.copy_rules import CopyRules
 from coordinator.streams.audit.explain.steps import Explanation
 from coordinator.streams.log.errors import LogError, WorldError

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-from coordinator.api.live_state import LiveState, Since
+from coordinator.api.live_state import LiveState, OwedChanges
 from coordinator.api.side_tasks import SideTask
 from coordinator.projections.folding.projector import Projector
 
@@ -108,7 +108,7 @@ class Hub:
         if this_turn is not None and not this_turn.done():
             this_turn.set_result(None)
 
-    def since(self, reached: Mapping[str, int] | None) -> Since:
+    def since(self, reached: Mapping[str, int] | None) -> OwedChanges:
         """What a new listener is owed that has everything up to `reached`; None: it has nothing yet."""
         if self._projector.positions() != self.state.positions:
             self.state.turn(self._projector.positions())

@@ -31,7 +31,7 @@ Rows = dict[str, tuple[int, dict[str, Any]]]
 """key -> (turn in which the row last changed, row)"""
 
 
-class Since(msgspec.Struct, frozen=True):
+class OwedChanges(msgspec.Struct, frozen=True):
     """What a listener is owed: all changes after `turn`, and in addition what changed before `turn`.
 
     `board`, `feeds`: whether it is owed the whole board, all feeds. `checkpoints`: the ids of checkpoints it is owed;
@@ -109,9 +109,9 @@ class LiveState:
             del self._gone[model_id]
         self._board = _stamped(self._board, rows, self.number)
 
-    def since(self, sent: Mapping[str, int] | None) -> Since:
+    def since(self, sent: Mapping[str, int] | None) -> OwedChanges:
         """What a listener is owed that was sent everything before these offsets; None: nothing yet."""
-        everything = Since(self.number, board=True, feeds=True, checkpoints=None)
+        everything = OwedChanges(self.number, board=True, feeds=True, checkpoints=None)
         if sent is None:
             return everything
         now = self.positions
@@ -123,19 +123,19 @@ class LiveState:
         # Positions only grow, so the turns whose positions the listener has are the first ones.
         turns_sent = bisect_right(self._turns, False, key=lambda turn: not reached(turn[1], sent))
         if turns_sent:
-            return Since(self._turns[turns_sent - 1][0])
+            return OwedChanges(self._turns[turns_sent - 1][0])
         changed = self._read.checkpoints.changed_since(sent.get("checkpoints", 0))
         if changed is None:
             reason = "the id is older than the stored changes of checkpoints: all is sent again"
             return msgspec.structs.replace(everything, reason=reason)
-        return Since(
+        return OwedChanges(
             self.number,
             board=any(sent.get(topic, 0) < now.get(topic, 0) for topic in BOARD_TOPICS),
             feeds=sent.get("feeds", 0) < now.get("feeds", 0),
             checkpoints=changed,
         )
 
-    def first_message(self, owed: Since, hello: Mapping[str, Any]) -> bytes:
+    def first_message(self, owed: OwedChanges, hello: Mapping[str, Any]) -> bytes:
         """A listener's first message: the `state` event, then what it is owed."""
         parts = [message("state", {**hello, "reset": owed.reason})]
         if owed.board and self._head[1]:

@@ -17,7 +17,7 @@ from coordinator.api.responses import ROWS_MAX, Ensembles, Span, project_ids, sh
 from coordinator.api.snapshots import snapshots_page
 from coordinator.api.times import naive
 from coordinator.projections.folding.as_of import Readable
-from coordinator.projections.folding.read_limit import Look
+from coordinator.projections.folding.read_limit import ReadBudget
 from coordinator.streams.events import SnapshotTakenData
 from coordinator.streams.scores.units import to_float, to_floats
 
@@ -60,7 +60,7 @@ def router() -> APIRouter:
         if include_ensembles:
             rows_max = LOOK_MAX  # how many there are is not known here
         looked = read.snapshots.newest(
-            when.start, when.end, ids, look=Look(LOOK_MAX), ensembles=include_ensembles
+            when.start, when.end, ids, look=ReadBudget(LOOK_MAX), ensembles=include_ensembles
         )
         for _, snapshot in islice(looked, LOOK_MAX):
             newest.setdefault(snapshot.model_id, snapshot)

@@ -16,7 +16,7 @@ from coordinator.api.read_models import Reading
 from coordinator.api.responses import ROWS_MAX, Ensembles, Span, project_ids, shaped, span
 from coordinator.api.snapshots import snapshots_page
 from coordinator.api.times import naive
-from coordinator.projections.folding.read_limit import Look
+from coordinator.projections.folding.read_limit import ReadBudget
 from coordinator.projections.views.board_rows import Board, BoardRow
 from coordinator.projections.views.model_rows import ModelRow
 from coordinator.streams.events import Terms
@@ -97,7 +97,7 @@ def router() -> APIRouter:
         terms = read.leaderboard.terms
         rows = []
         after = place_of(cursor, tuple[int, str, str, str])
-        look = Look(PERIODS_LOOKED_MAX)
+        look = ReadBudget(PERIODS_LOOKED_MAX)
         history = read.leaderboard.history(
             when.start, when.end, ids, after=after, look=look, ensembles=include_ensembles
         )

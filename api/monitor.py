@@ -50,7 +50,7 @@ REASON_CHARS_MAX = 400
 _log = structlog.get_logger()
 
 
-class Standing(msgspec.Struct, frozen=True):
+class CheckpointStanding(msgspec.Struct, frozen=True):
     """What an alert needs of a checkpoint."""
 
     checkpoint_id: str
@@ -97,7 +97,7 @@ class Monitor:
         self._holes: dict[str, int] = {}
         self._clock: tuple[int, int] = (-1, 0)
         self._lagging_since: int | None = None
-        self._standing: tuple[int, list[Standing]] = (-1, [])
+        self._standing: tuple[int, list[CheckpointStanding]] = (-1, [])
         self._withheld: set[tuple[str, int]] = set()
         self._progress = Progress()
         self._price_jumps = PriceJumps(int(self._settings.price_jump_told_seconds * 1000))
@@ -389,8 +389,8 @@ class Monitor:
                 )
 
 
-def _standing(row: CheckpointRow) -> Standing:
-    return Standing(
+def _standing(row: CheckpointRow) -> CheckpointStanding:
+    return CheckpointStanding(
         row.checkpoint.checkpoint_id, row.status, row.created_at, row.checkpoint.rehearsal, row.reason
     )
 

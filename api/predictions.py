@@ -18,9 +18,9 @@ from coordinator.api.responses import ROWS_MAX, Span, project_ids, shaped, span
 from coordinator.api.times import naive
 from coordinator.api.turns import Turns
 from coordinator.projections.folding.as_of import Readable
-from coordinator.projections.folding.read_limit import Look
+from coordinator.projections.folding.read_limit import ReadBudget
 from coordinator.projections.views.prediction_rows import Prediction
-from coordinator.projections.views.spread import spread
+from coordinator.projections.views.spread_rounds import spread
 from coordinator.streams.log.ids import prediction_id
 from coordinator.streams.scores.units import to_float
 
@@ -88,7 +88,7 @@ class Question(msgspec.Struct, frozen=True):
 
 def _answer(request: Request, read: Readable, asked: Question) -> Response:
     when, limit = asked.when, asked.limit
-    look = Look(LOOKS_MAX)
+    look = ReadBudget(LOOKS_MAX)
     rounds = read.predictions.newest(
         when.start, when.end, asked.ids, asked.status, after=asked.after, look=look
     )

@@ -18,7 +18,7 @@ from coordinator.infra.webhook import Alert
 from coordinator.projections.views.all_views import ReadModels
 from coordinator.projections.views.feeds import FeedRow, StateRow
 from coordinator.projections.views.snapshots import Snapshots
-from coordinator.projections.views.spread import is_rehearsing
+from coordinator.projections.views.spread_rounds import is_rehearsing
 from coordinator.streams.contract.terms import in_force
 from coordinator.streams.feeds.clock_witness import CLOCK, ClockState
 from coordinator.streams.feeds.listening import DEGRADED
@@ -42,7 +42,7 @@ WORKER_OF_TOPIC = {"inputs": "feed", "predictions": "predict", "scores": "score"
 }
 
 
-class Standing:
+class Standstill:
     """Since when each thing stands still. `now` is the wall's clock in ms."""
 
     def __init__(self) -> None:
@@ -62,9 +62,9 @@ class Progress:
     """One for each monitor."""
 
     def __init__(self) -> None:
-        self._stages, self._workers = Standing(), Standing()
-        self._away, self._periods, self._kafka = Standing(), Standing(), Standing()
-        self._unanswered = Standing()
+        self._stages, self._workers = Standstill(), Standstill()
+        self._away, self._periods, self._kafka = Standstill(), Standstill(), Standstill()
+        self._unanswered = Standstill()
         self._answers = (-1, 0)
 
     def stages(

@@ -22,8 +22,8 @@ from coordinator.api.times import zulu
 from coordinator.api.turns import Turns
 from coordinator.infra.evidence.proving import TELLING, proof_from
 from coordinator.infra.evidence.tree_files import TreeFiles
-from coordinator.projections.explaining.finding import UnknownFigureError, parts_of
-from coordinator.projections.explaining.reading import ReadAppends
+from coordinator.projections.explaining.log_reading import ReadAppends
+from coordinator.projections.explaining.typed_ids import UnknownFigureError, parts_of
 from coordinator.projections.views.all_views import ReadModels
 from coordinator.projections.views.prediction_places import told_at
 from coordinator.projections.views.predictions import Predictions

@@ -29,7 +29,7 @@ WINDOW = "coordinator.window"
 """A list of the window that was meant, where it is another than the one that was asked for."""
 
 
-class Looked:
+class TrackedReadModels:
     """The living read models, remembering which of them an answer was made from."""
 
     __slots__ = ("_read", "_used")

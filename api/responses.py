@@ -19,7 +19,7 @@ from coordinator.api.read_models import HELD_FROM, LIVE, WINDOW
 from coordinator.api.times import MOMENT_SCHEMA, parse_ms, zulu
 from coordinator.projections.folding.past_held import past_cut
 from coordinator.projections.views.all_views import ReadModels
-from coordinator.projections.views.spread import is_rehearsing
+from coordinator.projections.views.spread_rounds import is_rehearsing
 from coordinator.streams.setting_checks import FAR_FUTURE_MS
 
 _encoder = msgspec.json.Encoder()

@@ -26,8 +26,8 @@ from coordinator.api.responses import shaped
 from coordinator.api.round_posts import BODY, DECIDED, RoundId, in_turn
 from coordinator.api.times import zulu
 from coordinator.api.turns import Turns
-from coordinator.infra.blobs.aside import beside_the_log
-from coordinator.infra.rounds.answers import Asked
+from coordinator.infra.blobs.answer_blobs import beside_the_log
+from coordinator.infra.rounds.answers import AnswerableQuestion
 from coordinator.infra.rounds.checking import AT_ONCE, HandIn
 from coordinator.infra.rounds.files import FileRefusedError
 from coordinator.infra.rounds.sending import submitting
@@ -70,7 +70,9 @@ def router() -> APIRouter:
         if read.rounds.round(round_id) is None:
             raise HTTPException(404, f"no round {round_id!r} was posted")
         asked = {
-            question.question_id: Asked(question.question_id, question.asked.scope_key, row.contract_hash)
+            question.question_id: AnswerableQuestion(
+                question.question_id, question.asked.scope_key, row.contract_hash
+            )
             for question in read.rounds.questions(round_id)
             if question.state == "open" and question.asked is not None and not question.posted.is_closed
             if (row := read.predictions.input(question.asked.input_id)) is not None

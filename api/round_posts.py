@@ -25,9 +25,15 @@ from coordinator.api.responses import shaped
 from coordinator.api.times import parse_ms
 from coordinator.api.turns import Turns
 from coordinator.infra.rounds.files import FileRefusedError, read_content
-from coordinator.infra.rounds.posts_in_file import Given, beside_the_log, questions_of, stakes_of, truths_of
+from coordinator.infra.rounds.posts_in_file import (
+    PostOptions,
+    beside_the_log,
+    questions_of,
+    stakes_of,
+    truths_of,
+)
 from coordinator.infra.rounds.sending import CommandsOf, closing, posting, resolving, staking, voiding
-from coordinator.infra.rounds.tables import Kept
+from coordinator.infra.rounds.tables import TableBlob
 from coordinator.projections.views.round_work import RoundWork, effects_of
 from coordinator.streams.events import Event
 from coordinator.streams.log.errors import OperatorError, OutcomeUnknownError, WorldError
@@ -68,7 +74,7 @@ def router() -> APIRouter:
     routes = our_router()
     turns = Turns("round posts")
 
-    def keep(table: Kept, blobs: Blobs) -> None:
+    def keep(table: TableBlob, blobs: Blobs) -> None:
         try:
             blobs.put(table.content)
         except OperatorError as error:
@@ -95,7 +101,7 @@ def router() -> APIRouter:
         sender = sender_of(request)
         read, blobs = sender.projector.read, request.app.state.blobs
         at = sender.now_ms()
-        beside = Given(
+        beside = PostOptions(
             now=at,
             round_id=round_id,
             question_id=question_id,
@@ -107,7 +113,7 @@ def router() -> APIRouter:
         def work(content: Any) -> Any:
             content = beside_the_log(content)
             posted = questions_of(content, beside, parse_ms, read.rounds.opens_at)
-            if isinstance(content, Kept):
+            if isinstance(content, TableBlob):
                 keep(content, blobs)
             return posted
 

@@ -23,7 +23,7 @@ from coordinator.api.times import naive, zulu, zulu_or_none
 from coordinator.api.turns import Turns
 from coordinator.projections.folding.as_of import Readable
 from coordinator.projections.folding.past_held import held_from, past_cut
-from coordinator.projections.folding.read_limit import Look
+from coordinator.projections.folding.read_limit import ReadBudget
 from coordinator.projections.views.prediction_rows import Prediction
 from coordinator.projections.views.question_answers import answers_of, have_left, number_in, said_in
 from coordinator.projections.views.round_rows import AskedRow, QuestionRow, RoundRow
@@ -57,7 +57,7 @@ def router() -> APIRouter:
         """Rounds of posted questions, the newest posted first, of one state where given: how many questions stand
         where.
         """
-        look = Look(LOOKS_MAX)
+        look = ReadBudget(LOOKS_MAX)
         rows = read.rounds.rounds(state, after=place_of(cursor, tuple[int, str]), look=look)
         page = list(islice(rows, limit + 1))
         last = (page[limit - 1].posted_at, page[limit - 1].round_id) if len(page) > limit else look.stopped_at
@@ -137,7 +137,7 @@ def router() -> APIRouter:
 
 
 def _overview(read: Readable, wanted: set[str], limit: int) -> Response:
-    look = Look(LOOKS_MAX)
+    look = ReadBudget(LOOKS_MAX)
     rows = (
         row
         for row in read.rounds.newest(look)

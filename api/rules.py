@@ -18,7 +18,7 @@ from coordinator.api.queries import our_router
 from coordinator.api.read_models import Reading
 from coordinator.api.times import zulu
 from coordinator.streams.contract.rules import as_html
-from coordinator.streams.contract.rules.words import Section
+from coordinator.streams.contract.rules.text_parts import Section
 from coordinator.streams.events import Terms
 from coordinator.streams.log.errors import WorldError
 

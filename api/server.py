@@ -27,7 +27,7 @@ from coordinator.api.own_routes import OwnRoutes, load_own_routes
 from coordinator.api.until_ready import Door
 from coordinator.infra.connections import BACKLOG, Connections, ask_for_files, connections_max
 from coordinator.infra.log.commands import KafkaCommandPort
-from coordinator.infra.log.own import OwnLog
+from coordinator.infra.log.own_log import OwnLog
 from coordinator.infra.processes.ending import end_when_told
 from coordinator.infra.processes.loop_watch import watch_loop
 from coordinator.infra.processes.sockets import listen

@@ -35,14 +35,14 @@ from coordinator.projections.views.board_rows import Board, BoardRow
 from coordinator.projections.views.checkpoints import WITHHELD, CheckpointRow
 from coordinator.projections.views.model_rows import RUNNING
 from coordinator.streams.engine.divergence import newest_of_both
-from coordinator.streams.engine.plan import Standing
+from coordinator.streams.engine.plan import ModelStanding
 from coordinator.streams.engine.shadow import (
     CHECKPOINTS_MAX,
     NO_CHECKPOINT,
     PERIODS_MAX,
     CheckpointDecided,
     PeriodDecided,
-    Side,
+    SideDecisions,
 )
 from coordinator.streams.events import Terms
 from coordinator.streams.scores.units import to_float
@@ -64,7 +64,7 @@ AS_LIVE: dict[int | str, dict[str, Any]] = {**NONE_STARTED, 200: {"headers": SAY
 ID_PREFIX = "shadow_"
 """Before the id of a shadow's checkpoint, which is else that of the live one of its period: nobody can confirm it."""
 NEVER_PAID = "decided by a shadow: never offered, never paid"
-NOBODY = Standing()
+NOBODY = ModelStanding()
 
 
 @cache
@@ -193,7 +193,7 @@ def _head(loop: ShadowLoop, seen: ShadowSeen, result: ShadowResult | None) -> di
     }
 
 
-def _board(side: Side, read: Readable) -> Board | None:
+def _board(side: SideDecisions, read: Readable) -> Board | None:
     terms, until = side.board_terms(), side.board_end
     if terms is None or until is None:
         return None
@@ -247,7 +247,7 @@ def _named(model_id: str, read: Readable) -> dict[str, str]:
     }
 
 
-def _score(standing: Standing, terms: Terms | None) -> float | None:
+def _score(standing: ModelStanding, terms: Terms | None) -> float | None:
     return None if standing.units is None or terms is None else to_float(standing.units, terms.score_decimals)
 
 
@@ -294,7 +294,7 @@ def _period(start: int, end: int, result: ShadowResult) -> dict[str, Any]:
     }
 
 
-def _of_period(side: Side, start: int, end: int) -> tuple[Mapping[str, Standing], str]:
+def _of_period(side: SideDecisions, start: int, end: int) -> tuple[Mapping[str, ModelStanding], str]:
     for period in side.periods:
         if (period.start, period.end) == (start, end):
             return period.models, period.note

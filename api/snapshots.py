@@ -17,7 +17,7 @@ from coordinator.api.read_models import Reading
 from coordinator.api.responses import Ensembles, Span, shaped, span
 from coordinator.api.times import naive, zulu
 from coordinator.projections.folding.as_of import Readable
-from coordinator.projections.folding.read_limit import Look
+from coordinator.projections.folding.read_limit import ReadBudget
 from coordinator.streams.events import SnapshotTakenData
 from coordinator.streams.scores.units import to_float, to_floats
 
@@ -62,7 +62,7 @@ def snapshots_page(
 
     For some models only, a limited number of snapshots is looked at, so the page may hold fewer than `limit`.
     """
-    look = Look(SNAPSHOTS_LOOKED_MAX)
+    look = ReadBudget(SNAPSHOTS_LOOKED_MAX)
     rows = read.snapshots.newest(
         when.start, when.end, ids, after=place_of(cursor, Place), look=look, ensembles=ensembles
     )

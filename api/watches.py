@@ -11,7 +11,7 @@ from coordinator.api.commands import CommandPort
 from coordinator.api.evidence_loop import EvidenceLoop
 from coordinator.api.payees import PayeesLoop
 from coordinator.api.shadow_loop import ShadowLoop
-from coordinator.infra.blobs.configured import store_of
+from coordinator.infra.blobs.store_by_settings import store_of
 from coordinator.infra.chain.fake import FakeChain
 from coordinator.infra.kafka.groups import stage_members
 from coordinator.infra.log.scrub import LogScrub

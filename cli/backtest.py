@@ -23,8 +23,8 @@ from coordinator.cli.shared import (
 )
 from coordinator.cli.terminal import Console, progress_bar
 from coordinator.infra.contracts.loading import load_contracts
-from coordinator.streams.backtest.door import PAGE
-from coordinator.streams.backtest.door import backtest as play
+from coordinator.streams.backtest.entry_point import PAGE
+from coordinator.streams.backtest.entry_point import backtest as play
 from coordinator.streams.backtest.run import ModelResult, Result
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import read_settings

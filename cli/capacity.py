@@ -80,7 +80,7 @@ class Plan(msgspec.Struct, frozen=True):
     replication: int = 1
 
 
-class Needs(msgspec.Struct, frozen=True):
+class CapacityNeeds(msgspec.Struct, frozen=True):
     """What that needs. Bytes are of the whole time."""
 
     predictions: int
@@ -134,7 +134,7 @@ def measure(contract: CrunchContract, models: tuple[int, int] = MODELS_MEASURED)
     )
 
 
-def need(costs: Costs, plan: Plan) -> Needs:
+def need(costs: Costs, plan: Plan) -> CapacityNeeds:
     """What a plan needs by these costs."""
     seconds = plan.days * DAY_SECONDS
     rounds = seconds / plan.interval_seconds * plan.scopes
@@ -150,7 +150,7 @@ def need(costs: Costs, plan: Plan) -> Needs:
     predictions_a_second = plan.models * plan.scopes / plan.interval_seconds
     cores = predictions_a_second * (CALL_SECONDS + costs.prediction_cpu_seconds)
     cores += plan.scopes / plan.interval_seconds * ROUND_SECONDS
-    return Needs(
+    return CapacityNeeds(
         round(rounds * plan.models),
         topic_bytes,
         round(rounds * (costs.view_round_bytes + costs.view_prediction_bytes * plan.models)),

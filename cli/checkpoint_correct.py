@@ -21,20 +21,20 @@ from coordinator.cli.checkpoint_output import share_text
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import DataDirOption, JsonOption, KafkaOption, print_json, run
 from coordinator.cli.terminal import Console, counted, progress_bar
-from coordinator.infra.blobs.configured import store_of
-from coordinator.infra.contracts.in_force import NodeContracts
+from coordinator.infra.blobs.store_by_settings import store_of
 from coordinator.infra.contracts.loading import load_contract
 from coordinator.infra.contracts.meaning import contract_hash, scoring_hash
-from coordinator.infra.kept_runs import KeptRuns
-from coordinator.infra.log.own import log_identity
-from coordinator.infra.log.whole import read_whole
+from coordinator.infra.contracts.node_contracts import NodeContracts
+from coordinator.infra.log.own_log import log_identity
+from coordinator.infra.log.whole_topics import read_whole
+from coordinator.infra.saved_runs import SavedRuns
 from coordinator.projections.views.checkpoints import WITHHELD, CheckpointRow
 from coordinator.streams.checkpoints.corrections import correction_id
 from coordinator.streams.checkpoints.offering import REASON_CHARS
 from coordinator.streams.checkpoints.prizes import TOTAL_PRIZE_MAX, shares_of
 from coordinator.streams.contract.term_settings import settings_of, with_term_settings
 from coordinator.streams.contract.terms import in_force, make_terms
-from coordinator.streams.engine.amended import RecordUse
+from coordinator.streams.engine.amended_feed import RecordUse
 from coordinator.streams.engine.correct import Recomputed, recompute
 from coordinator.streams.engine.rerun import NewRules, RecordedCrunch, recorded_terms
 from coordinator.streams.events import CorrectCheckpoint, CorrectCheckpointData, Terms
@@ -42,7 +42,7 @@ from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.reasons import as_reason
 from coordinator.streams.ports import FeedRecord
 from coordinator.streams.settings import Settings
-from coordinator.streams.sources.files.given_files import given_files, given_records
+from coordinator.streams.sources.files.file_records import given_files, given_records
 
 TOPICS_READ = ("feeds", "inputs", "predictions")
 
@@ -170,7 +170,7 @@ def _recomputed(
     records_given, sha256 = ([], "") if records is None else _given(records, subject, held)
     rules = None if contract is None else _rules(settings, contract, held)
     shelf = NodeContracts(settings).shelf
-    runs = KeptRuns(settings.data_dir, run(log_identity(settings.kafka_bootstrap, settings.crunch_id)))
+    runs = SavedRuns(settings.data_dir, run(log_identity(settings.kafka_bootstrap, settings.crunch_id)))
     with progress_bar("records run again") as on_progress:
         result = recompute(
             RecordedCrunch(log, shelf, settings.crunch_id),

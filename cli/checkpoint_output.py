@@ -27,7 +27,7 @@ from coordinator.api.times import zulu
 from coordinator.cli.checkpoint_log import CheckpointsLog, RefusedError
 from coordinator.cli.shared import DEMO_CONTRACT
 from coordinator.cli.terminal import Console
-from coordinator.infra.contracts.in_force import NodeContracts
+from coordinator.infra.contracts.node_contracts import NodeContracts
 from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.views.checkpoints import WITHHELD, CheckpointRow, Checkpoints
 from coordinator.streams.agents.dry_run import dry_run

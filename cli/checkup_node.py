@@ -16,7 +16,7 @@ from coordinator.api.progress import stands_still
 from coordinator.api.times import zulu
 from coordinator.cli.checkup import Finding, State
 from coordinator.cli.contract import examined
-from coordinator.cli.contract_kept import applied_and_disk
+from coordinator.cli.contract_shelf import applied_and_disk
 from coordinator.cli.feeds import probe_source
 from coordinator.cli.model_check import make_ticks
 from coordinator.cli.model_trial import ModelTrial

@@ -14,7 +14,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from coordinator.cli import contract_fields, contract_kept, contract_rules
+from coordinator.cli import contract_fields, contract_rules, contract_shelf
 from coordinator.cli.lazy_groups import one_line
 from coordinator.cli.shared import JsonOption, print_json
 from coordinator.cli.terminal import Console, progress_bar
@@ -32,10 +32,10 @@ MARKS = {"ok": ("ok", "green"), "fault": ("FAULT", "bold red"), "unknown": ("?",
 
 app.command("fields")(contract_fields.fields)
 app.command("rules")(contract_rules.rules)
-app.command("list")(contract_kept.list_)
-app.command("show")(contract_kept.show)
-app.command("diff")(contract_kept.diff)
-app.command("apply")(contract_kept.apply)
+app.command("list")(contract_shelf.list_)
+app.command("show")(contract_shelf.show)
+app.command("diff")(contract_shelf.diff)
+app.command("apply")(contract_shelf.apply)
 
 
 @app.command("check")

@@ -32,7 +32,7 @@ class Applied:
 
 
 @dataclasses.dataclass
-class Kept:
+class LoggedContracts:
     """What the log says of contracts. `clock` is the time of the newest record of `feeds`, -1 without one, in ms."""
 
     applied: list[Applied]
@@ -77,7 +77,7 @@ class Kept:
         return next(iter(contracts.values()))
 
 
-async def read_kept(settings: Settings) -> Kept:
+async def read_kept(settings: Settings) -> LoggedContracts:
     """Read the topics, which the caller has checked to be the node's. Raises WorldError, OperatorError (no topics)."""
     where = settings.kafka_bootstrap, settings.crunch_id
     commands, terms, clock = await read_applied(*where), await read_terms(*where), -1
@@ -91,7 +91,7 @@ async def read_kept(settings: Settings) -> Kept:
             decision = counter.read(offset, record)
             if decision is not None:
                 clock = max([clock, *(event.at for event in decision.events)])
-    return Kept(applied, terms, clock, end)
+    return LoggedContracts(applied, terms, clock, end)
 
 
 def refusal(letters: list[dict[str, Any]], offset: int) -> str:

@@ -15,9 +15,9 @@ from rich.table import Table
 
 from coordinator.cli.drills.catalog import DRILLS
 from coordinator.cli.drills.drill import Drill, Outcome
-from coordinator.cli.drills.running import run_drill, throw_away
+from coordinator.cli.drills.drill_report import HEAD_LINES, line, listed, row
+from coordinator.cli.drills.drill_run import run_drill, throw_away
 from coordinator.cli.drills.scratch import ScratchNode
-from coordinator.cli.drills.shown import HEAD_LINES, line, listed, row
 from coordinator.cli.lazy_groups import EXIT_DIFFERENT
 from coordinator.cli.shared import JsonOption, one_of, print_json, quiet_libraries
 from coordinator.cli.terminal import Console

@@ -27,9 +27,9 @@ from coordinator.cli.shared import (
 from coordinator.cli.terminal import Console
 from coordinator.infra.explaining import Explaining
 from coordinator.infra.log.appends import KafkaAppends
-from coordinator.infra.log.own import log_identity
-from coordinator.projections.explaining.beside import read_beside
+from coordinator.infra.log.own_log import log_identity
 from coordinator.projections.explaining.explainer import Explainer
+from coordinator.projections.explaining.open_stores import read_beside
 from coordinator.projections.folding.as_of import (
     PastReadModels,
     Readable,

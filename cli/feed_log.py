@@ -16,7 +16,7 @@ from decimal import Decimal
 import msgspec
 
 from coordinator.infra.log.commands import KafkaCommandPort
-from coordinator.infra.log.followed import FollowedTopic, OnProgress
+from coordinator.infra.log.followed_topic import FollowedTopic, OnProgress
 from coordinator.streams.clock import wall_ms
 from coordinator.streams.events import (
     FeedRecordData,

@@ -41,9 +41,15 @@ from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import Subscription
 from coordinator.streams.settings import Settings
 from coordinator.streams.sources.catalog import known_sources, source_by_name
-from coordinator.streams.sources.files.given_files import BadRow, GivenFile, Whose, given_files, keep_first
-from coordinator.streams.sources.files.given_order import Account
-from coordinator.streams.sources.files.given_rows import Reading, make_reading
+from coordinator.streams.sources.files.file_order import Account
+from coordinator.streams.sources.files.file_records import (
+    BadRow,
+    GivenFile,
+    SubscriptionFinder,
+    given_files,
+    keep_first,
+)
+from coordinator.streams.sources.files.file_rows import Reading, make_reading
 from coordinator.streams.sources.options import options_from
 
 Source = Annotated[
@@ -210,7 +216,7 @@ def _looked_through(
     with progress_bar("files checked") as advance:
         for number, path in enumerate(files, start=1):
             bad: list[BadRow] = []
-            file = GivenFile(path, Whose(path, defaults), reading)
+            file = GivenFile(path, SubscriptionFinder(path, defaults), reading)
             file.look(keep_first(bad, BAD_ROWS_SHOWN))
             for row in bad:
                 typer.echo(f"refused: {row.said(str(path))}", err=True)

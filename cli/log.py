@@ -76,12 +76,17 @@ def cat(
     if states and transitions:
         raise OperatorError("give --transitions or --states, not both")
     settings, _ = node_log(data_dir, kafka)
-    lines = _Moves(topic) if transitions else _States() if states else _Records()
+    lines = _TransitionLines(topic) if transitions else _States() if states else _Records()
     run(_cat(settings.kafka_bootstrap, settings.crunch_id, topic, lines, start, limit))
 
 
 async def _cat(
-    bootstrap: str, crunch_id: str, topic: str, lines: _Records | _Moves | _States, start: int, limit: int
+    bootstrap: str,
+    crunch_id: str,
+    topic: str,
+    lines: _Records | _TransitionLines | _States,
+    start: int,
+    limit: int,
 ) -> None:
     written = 0
     async with reading(bootstrap) as consumer:
@@ -112,7 +117,7 @@ class _Records:
             yield msgspec.json.encode({"offset": offset, "unreadable": head})
 
 
-class _Moves:
+class _TransitionLines:
     """The moves of predictions, of counted decisions alone."""
 
     from_first = True  # whether a record counts depends on every record before it

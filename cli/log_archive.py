@@ -19,7 +19,7 @@ from coordinator.cli.shared import (
     time_text,
 )
 from coordinator.cli.terminal import progress_bar
-from coordinator.infra.blobs.configured import store_of
+from coordinator.infra.blobs.store_by_settings import store_of
 from coordinator.infra.log.archive_restoring import write_restored
 from coordinator.infra.log.archiving import Archived, OnProgress, write_archive
 from coordinator.infra.log.copy import KafkaRecords

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.shared import DataDirOption, JsonOption, node_settings, print_done, time_text
-from coordinator.infra.blobs.configured import is_shared, store_of
+from coordinator.infra.blobs.store_by_settings import is_shared, store_of
 from coordinator.infra.processes.data_dir import MARKER
 from coordinator.streams.clock import wall_ms
 from coordinator.streams.log.errors import OperatorError

@@ -112,14 +112,14 @@ COMMANDS = {
         ),
     ),
     "export": (
-        "moving:export_node",
+        "export_import:export_node",
         (
             "Write the whole node into one file: its log, contracts and settings. The file holds no key "
             "and no password."
         ),
     ),
     "import": (
-        "moving:import_node",
+        "export_import:import_node",
         "Make a node's data directory from an export: `coordinator up` continues from there.",
     ),
     "prove": (

@@ -2,7 +2,7 @@
 
 A node's address says nothing once the node has stopped: somebody else may listen there. So a command on a stopped
 node's directory takes the directory's lock and starts its Kafka on a free port; on any other it sees first that the
-topics are this crunch's and whole (`infra/log/own.py`).
+topics are this crunch's and whole (`infra/log/own_log.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import typer
 from coordinator.cli.lazy_groups import command_ends
 from coordinator.cli.shared import NodeFile, node_settings, run
 from coordinator.infra.kafka.embedded import EmbeddedBroker
-from coordinator.infra.log.own import OwnLog
+from coordinator.infra.log.own_log import OwnLog
 from coordinator.infra.processes.data_dir import claim_data_dir, holder_of
 from coordinator.streams.log.errors import OperatorError, WorldError
 from coordinator.streams.settings import Settings, read_settings

@@ -9,7 +9,7 @@ import msgspec
 import typer
 from rich.table import Table
 
-from coordinator.cli.capacity import BASE_MB, LEAF_BYTES, MODEL_MB, Costs, Needs, Plan, measure, need
+from coordinator.cli.capacity import BASE_MB, LEAF_BYTES, MODEL_MB, CapacityNeeds, Costs, Plan, measure, need
 from coordinator.cli.shared import DEMO_CONTRACT
 from coordinator.cli.terminal import Console
 from coordinator.infra.contracts.loading import load_contracts
@@ -76,7 +76,7 @@ def plan_capacity(
     _show(plan, needs, costs)
 
 
-def _show(plan: Plan, needs: Needs, costs: Costs) -> None:
+def _show(plan: Plan, needs: CapacityNeeds, costs: Costs) -> None:
     console = Console()
     console.print(
         f"{plan.models:,} models, {plan.scopes} scopes every {plan.interval_seconds} s, {plan.days:g} days: "

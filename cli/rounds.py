@@ -24,12 +24,18 @@ from coordinator.cli.shared import (
     print_json,
 )
 from coordinator.cli.terminal import Console
-from coordinator.infra.blobs.configured import is_shared, store_of
+from coordinator.infra.blobs.store_by_settings import is_shared, store_of
 from coordinator.infra.processes.data_dir import MARKER
 from coordinator.infra.rounds.files import BYTES_MAX, read_content
-from coordinator.infra.rounds.posts_in_file import Given, beside_the_log, questions_of, stakes_of, truths_of
+from coordinator.infra.rounds.posts_in_file import (
+    PostOptions,
+    beside_the_log,
+    questions_of,
+    stakes_of,
+    truths_of,
+)
 from coordinator.infra.rounds.sending import closing, posting, resolving, staking, voiding
-from coordinator.infra.rounds.tables import Kept
+from coordinator.infra.rounds.tables import TableBlob
 from coordinator.streams.clock import wall_ms
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
@@ -85,7 +91,7 @@ def post(
     opens_at, closes_at, resolves_at = (
         None if text is None else parse_time(text) for text in (opens, closes, resolves)
     )
-    beside = Given(
+    beside = PostOptions(
         now=wall_ms(),
         round_id=round_id or _name_of(file, content),
         question_id=question or "",
@@ -99,7 +105,7 @@ def post(
 
     async def ask(log: RoundsLog) -> int:
         _, questions = questions_of(content, beside, parse_time, log.rounds.opens_at)
-        if isinstance(content, Kept):
+        if isinstance(content, TableBlob):
             _keep(log.settings, content)
         return await log.decide(posting(name, questions))
 
@@ -301,7 +307,7 @@ def _ask(data_dir: Path | None, kafka: str | None, ask: Callable[[RoundsLog], Aw
     return ask_log(RoundsLog, data_dir, kafka, ask)
 
 
-def _keep(settings: Settings, table: Kept) -> None:
+def _keep(settings: Settings, table: TableBlob) -> None:
     """Put a table where the node's predict worker reads it. Raises OperatorError."""
     if not is_shared(settings) and not (settings.data_dir / MARKER).is_file():
         raise OperatorError(

@@ -13,8 +13,8 @@ from typing import Annotated
 
 import typer
 
-from coordinator.cli.contract_kept import boundary_of, put_in_force, refuse_faults, with_held_settings
-from coordinator.cli.contract_reading import Kept, read_kept
+from coordinator.cli.contract_reading import LoggedContracts, read_kept
+from coordinator.cli.contract_shelf import boundary_of, put_in_force, refuse_faults, with_held_settings
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import DataDirOption, JsonOption, KafkaOption, print_json, run, time_text
 from coordinator.infra.contracts.loading import load_contract
@@ -78,7 +78,7 @@ def later(shown: int | None, holds: int | None) -> str:
     return f", and not from {time_text(shown)} on: that period ended before the node decided"
 
 
-def _held(file: PlanFile, settings: Settings) -> tuple[Settings, Kept]:
+def _held(file: PlanFile, settings: Settings) -> tuple[Settings, LoggedContracts]:
     """The settings to apply the plan with, and what the log says of contracts. Raises OperatorError for a plan that no
     longer holds.
     """
@@ -89,7 +89,7 @@ def _held(file: PlanFile, settings: Settings) -> tuple[Settings, Kept]:
     return settings, contracts
 
 
-def what_moved(file: PlanFile, settings: Settings, contracts: Kept) -> list[str]:
+def what_moved(file: PlanFile, settings: Settings, contracts: LoggedContracts) -> list[str]:
     """In words, what is no longer as it was when the plan was made; all but the log itself."""
     made_on, moved = file.made_on, []
     if file.values_set:

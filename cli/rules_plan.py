@@ -18,8 +18,8 @@ from pydantic import ValidationError
 from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
-from coordinator.cli.contract_kept import with_path
 from coordinator.cli.contract_reading import read_kept
+from coordinator.cli.contract_shelf import with_path
 from coordinator.cli.lazy_groups import ended
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.rules_shown import print_plan
@@ -33,14 +33,14 @@ from coordinator.cli.shared import (
     run,
 )
 from coordinator.cli.terminal import counted, progress_bar
-from coordinator.infra.blobs.configured import store_of
-from coordinator.infra.contracts.in_force import NodeContracts
+from coordinator.infra.blobs.store_by_settings import store_of
 from coordinator.infra.contracts.loading import load_contract, wrong_fields
 from coordinator.infra.contracts.meaning import contract_hash, scoring_hash
-from coordinator.infra.kept_runs import KeptRuns
-from coordinator.infra.log.own import log_identity
-from coordinator.infra.log.whole import read_whole
-from coordinator.infra.plan_files import MadeOn, PlanFile, plan_path, write_plan
+from coordinator.infra.contracts.node_contracts import NodeContracts
+from coordinator.infra.log.own_log import log_identity
+from coordinator.infra.log.whole_topics import read_whole
+from coordinator.infra.plan_files import PlanBasis, PlanFile, plan_path, write_plan
+from coordinator.infra.saved_runs import SavedRuns
 from coordinator.infra.whole_file import check_to_make
 from coordinator.streams.clock import wall_ms
 from coordinator.streams.contract import CrunchContract
@@ -188,7 +188,7 @@ def _planned(
     new_hash = contract_hash(new)
     terms = make_terms(new, new_hash, settings, 0, scoring_hash=scoring_hash(new))
     shelf = NodeContracts(settings).shelf
-    runs = KeptRuns(settings.data_dir, run(log_identity(settings.kafka_bootstrap, settings.crunch_id)))
+    runs = SavedRuns(settings.data_dir, run(log_identity(settings.kafka_bootstrap, settings.crunch_id)))
     with progress_bar("records run through the new rules") as on_progress:
         result = plan_rules(
             RecordedCrunch(log, shelf, settings.crunch_id),
@@ -254,12 +254,12 @@ def _changed(holder: Any, name: str, value: Any, text: str) -> Any:
     return type(holder)(**{key: getattr(holder, key) for key in holder.model_fields_set} | {name: value})
 
 
-def made_on(crunch_id: str, log: MemoryLog, told: Sequence[Terms]) -> MadeOn:
+def made_on(crunch_id: str, log: MemoryLog, told: Sequence[Terms]) -> PlanBasis:
     """What of the log a plan rests on."""
     end = log.end("feeds")
     newest = log.record("feeds", end - 1) if end else b""
     clock = max((event.at for decision in log.decisions("feeds") for event in decision.events), default=0)
-    return MadeOn(
+    return PlanBasis(
         crunch_id=crunch_id,
         contract_hash=told[-1].contract_hash,
         settings=settings_of(told[-1]),

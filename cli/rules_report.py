@@ -25,7 +25,7 @@ from coordinator.streams.backtest.html_page import (
     time_of,
     whole_page,
 )
-from coordinator.streams.engine.plan import ModelChange, PeriodChange, RulesPlan, Standing
+from coordinator.streams.engine.plan import ModelChange, ModelStanding, PeriodChange, RulesPlan
 from coordinator.streams.log.errors import OperatorError
 
 PERIODS_SHOWN = 50
@@ -139,7 +139,7 @@ def _numbers(names: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
     return f'<div class="numbers">{table(names, rows)}</div>'
 
 
-def _why(standing: Standing) -> str:
+def _why(standing: ModelStanding) -> str:
     return standing.unranked_reason if standing.rank is None else ""
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from coordinator.infra.log.own import log_identity
+from coordinator.infra.log.own_log import log_identity
 from coordinator.infra.log.positions import PipelineWatch, reading
 from coordinator.projections.folding.replay import replay_async
 from coordinator.projections.views.all_views import ReadModels, open_projections

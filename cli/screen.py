@@ -29,7 +29,7 @@ MODELS_SHOWN = 10
 ASK_SECONDS_MAX = 2.0
 
 
-class News(msgspec.Struct):
+class LatestAnswers(msgspec.Struct):
     """What the API said last; what it did not say keeps its last value."""
 
     board: list[dict[str, Any]] = []
@@ -68,7 +68,7 @@ class Screen:
         from coordinator.streams.net.outbound import http_client  # noqa: PLC0415
 
         address = f"http://{settings.api_host}:{settings.api_port}"
-        news = News()
+        news = LatestAnswers()
         if self.console.is_terminal:
             self._live = Live(console=self.console, auto_refresh=False, transient=False)
             self._live.start()
@@ -85,7 +85,7 @@ class Screen:
                     self.say(status_line(news, children))
                 await asyncio.sleep(REFRESH_SECONDS)
 
-    def _first_score(self, news: News) -> bool:
+    def _first_score(self, news: LatestAnswers) -> bool:
         """True once: when there are more scores than an earlier run had left."""
         scored = news.summary.get("predictions", {}).get("scored")
         if scored is None or self._scored:
@@ -95,7 +95,7 @@ class Screen:
         self._scored = scored > self._scored_before
         return self._scored
 
-    async def _ask(self, api: Any, news: News) -> None:
+    async def _ask(self, api: Any, news: LatestAnswers) -> None:
         import httpx  # noqa: PLC0415
 
         for path, field in (
@@ -112,12 +112,12 @@ class Screen:
                 setattr(news, field, body)
 
 
-def event_time(news: News) -> str:
+def event_time(news: LatestAnswers) -> str:
     """The board's event time for people, `-` before there is one."""
     return str(news.board[0].get("created_at", "-")).split(".")[0].replace("T", " ") if news.board else "-"
 
 
-def board_title(news: News) -> str:
+def board_title(news: LatestAnswers) -> str:
     """The time of the board and, if a key of the snapshot summary ranks it, the period of that snapshot."""
     title = f"leaderboard at {event_time(news)}"
     as_of = news.board[0].get("ranked_as_of") if news.board else None
@@ -127,7 +127,7 @@ def board_title(news: News) -> str:
     return f"{title}, ranked by {key} of the period that ended {as_of.split('.')[0].replace('T', ' ')}"
 
 
-def counts(news: News) -> str:
+def counts(news: LatestAnswers) -> str:
     """Rounds and predictions by status, in one line."""
     inputs, predictions = news.summary.get("inputs", {}), news.summary.get("predictions", {})
     parts = [f"rounds {inputs.get('received', 0):,}"]
@@ -138,7 +138,7 @@ def counts(news: News) -> str:
     return "  ".join(parts)
 
 
-def checkpoint_text(news: News) -> str:
+def checkpoint_text(news: LatestAnswers) -> str:
     """The last checkpoint and its status."""
     checkpoint = news.checkpoint
     return (
@@ -148,7 +148,7 @@ def checkpoint_text(news: News) -> str:
     )
 
 
-def status_line(news: News, children: Mapping[str, ChildState]) -> str:
+def status_line(news: LatestAnswers, children: Mapping[str, ChildState]) -> str:
     """Everything that matters, as one plain line."""
     best = news.board[0] if news.board else None
     leader = ""
@@ -161,7 +161,7 @@ def status_line(news: News, children: Mapping[str, ChildState]) -> str:
     )
 
 
-def picture(news: News, children: Mapping[str, ChildState], address: str) -> Group:
+def picture(news: LatestAnswers, children: Mapping[str, ChildState], address: str) -> Group:
     """The whole screen."""
     windows = list(news.board[0].get("score_metrics", {})) if news.board else []
     table = Table("rank", "model", "cruncher", *windows, "scored", title=board_title(news))

@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from coordinator.cli.contract_kept import boundary_of, with_path
 from coordinator.cli.contract_reading import read_kept
+from coordinator.cli.contract_shelf import boundary_of, with_path
 from coordinator.cli.own_kafka import running_log
 from coordinator.cli.shadow_run import ShadowProcess
 from coordinator.cli.shadow_spawn import spawn_shadow
@@ -32,10 +32,10 @@ from coordinator.cli.shared import (
 )
 from coordinator.cli.terminal import progress_bar
 from coordinator.infra.contracts.archive import pack
-from coordinator.infra.contracts.in_force import NodeContracts
 from coordinator.infra.contracts.loading import load_contract
 from coordinator.infra.contracts.meaning import contract_hash, scoring_hash
-from coordinator.infra.log.whole import read_whole
+from coordinator.infra.contracts.node_contracts import NodeContracts
+from coordinator.infra.log.whole_topics import read_whole
 from coordinator.infra.processes.ending import end_when_told
 from coordinator.infra.processes.json_logs import set_up_logging
 from coordinator.infra.shadow_files import ShadowFiles, ShadowOrder, ShadowStatus, why_ill

@@ -15,12 +15,12 @@ from pathlib import Path
 import structlog
 
 from coordinator.cli.shared import node_settings
-from coordinator.infra.blobs.configured import store_of
+from coordinator.infra.blobs.store_by_settings import store_of
 from coordinator.infra.contracts.archive import unpack
-from coordinator.infra.contracts.in_force import NodeContracts
-from coordinator.infra.kept_runs import KeptRuns
-from coordinator.infra.log.followed import FollowedTopic
-from coordinator.infra.log.own import OwnLog
+from coordinator.infra.contracts.node_contracts import NodeContracts
+from coordinator.infra.log.followed_topic import FollowedTopic
+from coordinator.infra.log.own_log import OwnLog
+from coordinator.infra.saved_runs import SavedRuns
 from coordinator.infra.shadow_files import ShadowFiles, ShadowOrder, ShadowResult, ShadowStatus
 from coordinator.streams.clock import wall_ms
 from coordinator.streams.contract import CrunchContract
@@ -131,7 +131,7 @@ class ShadowProcess:
             return new if contract_hash == key else contracts.shelf(contract_hash)
 
         state = self._files.kept(self._log)
-        run = None if state else KeptRuns(self._data, self._log).before(rules.from_ms)
+        run = None if state else SavedRuns(self._data, self._log).before(rules.from_ms)
         try:
             shadow = Shadow(rules, contract_of, state if run is None else begun_with(rules, run), blobs)
         except StaleStateError as error:

@@ -50,7 +50,7 @@ def _feed(settings: Settings, environ: Mapping[str, str], source: str) -> None:
 
     if settings.feed_candles_file:
         from coordinator.streams.sources.files.candles import path_for  # noqa: PLC0415
-        from coordinator.streams.sources.files.given_columns import parse_mapping  # noqa: PLC0415
+        from coordinator.streams.sources.files.file_columns import parse_mapping  # noqa: PLC0415
 
         parse_mapping(settings.feed_columns, "FEED_COLUMNS")
         for subject in settings.feed_subjects:

@@ -22,7 +22,7 @@ from coordinator.cli.shared import (
     write_node_file,
 )
 from coordinator.cli.terminal import Console, progress_bar
-from coordinator.infra.blobs.configured import store_of
+from coordinator.infra.blobs.store_by_settings import store_of
 from coordinator.infra.kafka.rights import ROLES, rights_of, rights_script
 from coordinator.infra.kafka.topics import create_topics, list_topics, mend_settings
 from coordinator.infra.log.cluster_state import look_at_log

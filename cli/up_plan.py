@@ -180,8 +180,8 @@ def looked_through(settings: Settings) -> list[str]:
     """What the file of candles will come to, in lines for people. Raises OperatorError for one that cannot be used."""
     from coordinator.streams.ports import Subscription  # noqa: PLC0415
     from coordinator.streams.sources.files.candles import candle_file, path_for, two_subjects  # noqa: PLC0415
-    from coordinator.streams.sources.files.given_files import BadRow, keep_first  # noqa: PLC0415
-    from coordinator.streams.sources.files.given_rows import make_reading  # noqa: PLC0415
+    from coordinator.streams.sources.files.file_records import BadRow, keep_first  # noqa: PLC0415
+    from coordinator.streams.sources.files.file_rows import make_reading  # noqa: PLC0415
 
     reading = make_reading(settings.feed_columns, settings.feed_stamp, any_price=settings.feed_any_price)
     remarks: list[str] = []

@@ -19,8 +19,8 @@ from rich.text import Text
 from coordinator.cli.shared import JsonOption, print_json, time_text
 from coordinator.cli.terminal import Console
 from coordinator.infra.evidence.bundle_file import BundleFile
-from coordinator.infra.evidence.key import known_keys
 from coordinator.infra.evidence.recompute import ROUNDING
+from coordinator.infra.evidence.signing_keys import known_keys
 from coordinator.infra.evidence.verdict import verdict
 from coordinator.streams.audit.facts import ChainBrokenError, broken
 from coordinator.streams.durations import YEAR_SECONDS

@@ -27,8 +27,8 @@ from coordinator.cli.shared import (
 )
 from coordinator.cli.terminal import Console
 from coordinator.cli.verify_log import found_in, read_chain, topics_of
-from coordinator.infra.blobs.configured import store_of
-from coordinator.infra.contracts.in_force import NodeContracts
+from coordinator.infra.blobs.store_by_settings import store_of
+from coordinator.infra.contracts.node_contracts import NodeContracts
 from coordinator.projections.folding.replay import replay_async
 from coordinator.streams.audit.checkpoint import check_log
 from coordinator.streams.audit.facts import AuditBlobs, ChainBrokenError

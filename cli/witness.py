@@ -13,7 +13,7 @@ from rich.text import Text
 from coordinator.cli.shared import parse_address, run
 from coordinator.cli.terminal import Console, progress_bar
 from coordinator.infra.evidence.from_topics import FromTopics
-from coordinator.infra.evidence.key import kept_key, known_keys
+from coordinator.infra.evidence.signing_keys import kept_key, known_keys
 from coordinator.infra.evidence.witness import NOTES, REFUSED, Witness
 from coordinator.infra.webhook import Alert, Alerts, Webhook
 from coordinator.streams.audit.facts import ChainBrokenError

@@ -13,10 +13,10 @@ from contextlib import suppress
 import msgspec
 
 from coordinator.infra.author_process import ANSWER_SECONDS_MAX, AuthorProcess, UnansweredError, serve
-from coordinator.infra.blobs.configured import store_of
-from coordinator.infra.contracts.in_force import NodeContracts
-from coordinator.streams.audit.explain.again import Facts, explain_again, explain_recorded
+from coordinator.infra.blobs.store_by_settings import store_of
+from coordinator.infra.contracts.node_contracts import NodeContracts
 from coordinator.streams.audit.explain.copies import CopyFacts
+from coordinator.streams.audit.explain.recomputing import Facts, explain_again, explain_recorded
 from coordinator.streams.audit.explain.steps import Explanation
 from coordinator.streams.log.errors import CoordinatorError
 from coordinator.streams.settings import Settings

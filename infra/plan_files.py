@@ -19,7 +19,7 @@ FOLDER = "plans"
 PLAN_BYTES_MAX = 256 * 1024 * 1024
 
 
-class MadeOn(msgspec.Struct, frozen=True, kw_only=True):
+class PlanBasis(msgspec.Struct, frozen=True, kw_only=True):
     """What a plan rests on: apply asks whether it still holds."""
 
     crunch_id: str
@@ -40,7 +40,7 @@ class PlanFile(msgspec.Struct, frozen=True, kw_only=True):
 
     format: int = 1
     made_at_ms: int
-    made_on: MadeOn
+    made_on: PlanBasis
     contract: str
     contract_hash: str
     values_set: dict[str, Any]

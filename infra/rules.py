@@ -13,9 +13,9 @@ import sys
 
 import msgspec
 
-from coordinator.infra.contracts.in_force import NodeContracts
+from coordinator.infra.contracts.node_contracts import NodeContracts
 from coordinator.streams.contract.rules import Circumstances, rules_of
-from coordinator.streams.contract.rules.words import Section
+from coordinator.streams.contract.rules.text_parts import Section
 from coordinator.streams.events import Terms
 from coordinator.streams.log.errors import OperatorError, WorldError
 from coordinator.streams.settings import Settings
@@ -23,7 +23,7 @@ from coordinator.streams.settings import Settings
 SECONDS_MAX = 60.0
 
 
-class Made(msgspec.Struct):
+class ChildReply(msgspec.Struct):
     """What the child says: the sections, or why there are none."""
 
     sections: list[Section] = []
@@ -44,7 +44,7 @@ def rules_in_force(settings: Settings, terms: Terms, seconds_max: float = SECOND
             timeout=seconds_max,
             check=False,
         )
-        result = msgspec.json.decode(done.stdout, type=Made)
+        result = msgspec.json.decode(done.stdout, type=ChildReply)
     except subprocess.TimeoutExpired as error:
         raise WorldError(f"the contract's code did not end within {seconds_max:g} s") from error
     except msgspec.DecodeError as error:
@@ -73,9 +73,9 @@ def main() -> None:
     settings, terms = pickle.loads(sys.stdin.buffer.read())  # noqa: S301 - of the process that started this one
     try:
         contract = NodeContracts(settings).shelf(terms.contract_hash)
-        result = Made(rules_of(contract, circumstances(settings.crunch_id, terms)))
+        result = ChildReply(rules_of(contract, circumstances(settings.crunch_id, terms)))
     except (OperatorError, WorldError) as error:
-        result = Made(fault=str(error))
+        result = ChildReply(fault=str(error))
     answer.write(msgspec.json.encode(result))
     answer.close()
 

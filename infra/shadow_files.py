@@ -18,7 +18,7 @@ import msgspec
 from coordinator.infra.contracts.archive import ArchiveFolder
 from coordinator.infra.whole_file import write_whole
 from coordinator.streams.engine.divergence import Bounds
-from coordinator.streams.engine.shadow import ShadowRules, Side
+from coordinator.streams.engine.shadow import ShadowRules, SideDecisions
 from coordinator.streams.log.errors import OperatorError
 
 FOLDER = "shadow"
@@ -62,8 +62,8 @@ class ShadowResult(msgspec.Struct, frozen=True, kw_only=True):
 
     key: str
     clock: int
-    new: Side
-    live: Side
+    new: SideDecisions
+    live: SideDecisions
 
 
 class ShadowFiles:

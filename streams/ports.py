@@ -102,7 +102,7 @@ class FeedSource(Protocol):
 
 
 class AppliedContracts(Protocol):
-    """The contracts that the feed worker applies (`infra/contracts/in_force.py`)."""
+    """The contracts that the feed worker applies (`infra/contracts/node_contracts.py`)."""
 
     def apply_proposed(self, at: int, told: TermSettings | None) -> ApplyContract:
         """The command that applies the first contract of a new crunch; `at` in ms. Raises OperatorError."""

@@ -8,7 +8,7 @@ from coordinator.infra.contracts.loading import ContractShelf
 from coordinator.projections.explaining.explainer import Explainer
 from coordinator.projections.folding.decisions import Folder
 from coordinator.projections.views.all_views import open_read_models
-from coordinator.streams.audit.explain.again import explain_again
+from coordinator.streams.audit.explain.recomputing import explain_again
 from coordinator.streams.engine import MemoryLog
 
 

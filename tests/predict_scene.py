@@ -10,7 +10,7 @@ from tests.fakes import FakeGateway
 from tests.memory_io import MemoryLog
 from tests.waiting import limit
 
-from coordinator.infra.models.in_hand import InHand
+from coordinator.infra.models.crash_notes import CrashNotes
 from coordinator.streams import events as ev
 from coordinator.streams.agents.owning.tenure import OnGarbage, Tenure
 from coordinator.streams.agents.predict.models_asked import ModelsAsked
@@ -40,7 +40,7 @@ class Scene:
         self.noticed: list[ModelNotice] = []
         self.now = 0.0
         self.tenure: PredictTenure | None = None
-        self.in_hand: InHand | None = None
+        self.in_hand: CrashNotes | None = None
         self.blobs: Blobs | None = None
         self.on_garbage: OnGarbage | None = None
         self._seq = 0

@@ -10,8 +10,8 @@ from tests.streams.build import snapshot
 from coordinator.api.shadow_loop import ShadowLoop
 from coordinator.infra.shadow_files import ShadowFiles, ShadowOrder, ShadowResult, ShadowStatus
 from coordinator.streams.engine.divergence import Bounds
-from coordinator.streams.engine.plan import Standing
-from coordinator.streams.engine.shadow import CheckpointDecided, PeriodDecided, ShadowRules, Side
+from coordinator.streams.engine.plan import ModelStanding
+from coordinator.streams.engine.shadow import CheckpointDecided, PeriodDecided, ShadowRules, SideDecisions
 
 HOUR = 3_600_000
 END = START_MS + 6 * HOUR
@@ -28,13 +28,13 @@ def order_of(bounds: Bounds = BOUNDS, **changes) -> ShadowOrder:
     return ShadowOrder(**(values | changes))
 
 
-def side(units: dict[str, int | None], shares: dict[str, int], *, withheld: bool = False) -> Side:
+def side(units: dict[str, int | None], shares: dict[str, int], *, withheld: bool = False) -> SideDecisions:
     """A board by these units of 10**-6, and a checkpoint of these shares in billionths."""
     models = {
-        model_id: Standing(place, units[model_id], share)
+        model_id: ModelStanding(place, units[model_id], share)
         for place, (model_id, share) in enumerate(shares.items(), start=1)
     }
-    return Side(
+    return SideDecisions(
         terms=[make_terms(effective_from=START_MS, ranking_key="day", score_decimals=6)],
         snapshots={
             model_id: snapshot(model_id, START_MS, 0, n=0, end=END, windows_units={"day": value}).data

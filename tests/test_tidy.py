@@ -129,7 +129,7 @@ SHARED_NAMES = {
 VAGUE_NAMES = {"one", "said", "known", "given", "found", "kept", "made"}
 PARAMETERS_MAX = 7
 MORE_PARAMETERS = {
-    "streams/backtest/door.py:backtest": "participants call it with the few options that they want, by their names",
+    "streams/backtest/entry_point.py:backtest": "participants call it with the few options that they want, by their names",
     "streams/log/counting.py:Decision": "made for each decision that is read or taken: a part of it would cost as much",
 }
 """Functions with more than PARAMETERS_MAX parameters, and why an object with a name of its own is not better."""

@@ -72,7 +72,7 @@ class Module:
             self.effects.append(statement)
 
 
-class Reach:
+class ReachedCode:
     """What was reached until now.
 
     `code`: `module:name` -> digests of its statements; `ours`: key of ours -> version; `installed`: distribution ->

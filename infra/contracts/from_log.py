@@ -6,7 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 from coordinator.infra.kafka.clients import read_range
-from coordinator.infra.log.followed import FollowedTopic
+from coordinator.infra.log.followed_topic import FollowedTopic
 from coordinator.infra.log.positions import offsets, reading
 from coordinator.streams.events import ApplyContract, CrunchConfigured
 from coordinator.streams.log.plain_topics import PlainCounter

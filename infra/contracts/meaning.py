@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel
 
-from coordinator.infra.contracts.code import Module, Reach, Text, digest_of, shape
+from coordinator.infra.contracts.code import Module, ReachedCode, Text, digest_of, shape
 from coordinator.infra.contracts.sources import (
     Sources,
     distribution_of,
@@ -126,7 +126,7 @@ class _Reader:
     def __init__(self, contract: CrunchContract) -> None:
         self._contract = contract
         self._sources = sources_of_contract(contract)
-        self._reach = Reach(self._sources, self._text_of)
+        self._reach = ReachedCode(self._sources, self._text_of)
         self._field = ""
         self._within: list[int] = []
 

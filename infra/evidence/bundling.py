@@ -18,13 +18,13 @@ from typing import Protocol
 
 import msgspec
 
-from coordinator.infra.blobs.configured import store_of
+from coordinator.infra.blobs.store_by_settings import store_of
 from coordinator.infra.contracts.archive import read_archive
 from coordinator.infra.evidence.bundle_file import adding, put, put_blob, writing
-from coordinator.infra.evidence.key import signing_keys
+from coordinator.infra.evidence.signing_keys import signing_keys
 from coordinator.infra.evidence.tree_files import TreeFiles
 from coordinator.infra.log.positions import offsets, reading
-from coordinator.infra.log.whole import whole_topic
+from coordinator.infra.log.whole_topics import whole_topic
 from coordinator.streams.contract.terms import TermsInForce
 from coordinator.streams.events import (
     ApplyContract,
@@ -45,7 +45,7 @@ from coordinator.streams.evidence.bundle import (
     frames_of,
 )
 from coordinator.streams.evidence.bundle_judging import CHECKPOINT, EMISSION, built_in
-from coordinator.streams.evidence.cut import RULES, Cut, Earlier, Plan, tiles_after
+from coordinator.streams.evidence.cut import RULES, Cut, EarlierAppend, Plan, tiles_after
 from coordinator.streams.evidence.extent import Batch
 from coordinator.streams.evidence.leaves import LEAF_TOPICS
 from coordinator.streams.evidence.merkle import Subtrees
@@ -169,7 +169,7 @@ class _LogMembers:
         """`batches`: that of the checkpoint and all before it, the oldest first."""
         self._log, self._batches, self._plan, self._subtrees = log, batches, plan, subtrees
         self._begins: dict[str, int] = {}
-        self._earlier: dict[str, list[Earlier]] = {}
+        self._earlier: dict[str, list[EarlierAppend]] = {}
         self.appends = 0
         self.applied: list[ApplyContractData] = []
         self.large: dict[str, Blob] = {}
@@ -206,7 +206,7 @@ class _LogMembers:
             return False
         if topic != "commands" and decision.offset <= self._plan.batch.runs[topic].end:
             self._earlier.setdefault(topic, []).extend(
-                Earlier.of(self._subtrees, index, self._batches[-1].size)
+                EarlierAppend.of(self._subtrees, index, self._batches[-1].size)
                 for index in self._log.leaves_of(decision, self._batches)
             )
         else:

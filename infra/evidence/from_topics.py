@@ -14,9 +14,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from coordinator.infra.blobs.configured import store_of
+from coordinator.infra.blobs.store_by_settings import store_of
 from coordinator.infra.evidence.bundling import KafkaSource, NotInLogError, OnRead, write_bundle
-from coordinator.infra.evidence.key import origin_of
+from coordinator.infra.evidence.signing_keys import origin_of
 from coordinator.streams.audit.facts import broken
 from coordinator.streams.evidence.bundle_judging import ORIGIN
 from coordinator.streams.evidence.notes import Note

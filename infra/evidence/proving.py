@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from coordinator.infra.evidence.bundling import LogSource
-from coordinator.infra.evidence.key import signing_keys
+from coordinator.infra.evidence.signing_keys import signing_keys
 from coordinator.infra.evidence.tree_files import TreeFiles
 from coordinator.infra.whole_file import write_whole
 from coordinator.streams.evidence.extent import Batch
@@ -25,7 +25,7 @@ from coordinator.streams.settings import Settings
 from coordinator.streams.signing.note_keys import NoteError
 
 TELLING = ("inputs", "predictions", "scores")
-Told = list[Decision]
+TellingDecisions = list[Decision]
 """The decisions about a prediction, and those that rotate the key."""
 
 
@@ -36,34 +36,34 @@ async def write_proof(settings: Settings, source: LogSource, prediction_id: str,
     """
     if not settings.data_dir.is_dir():
         raise OperatorError(f"there is no data directory {settings.data_dir}, and the notes are in it")
-    rows, told = RowsInMemory(), Told()
+    rows, telling = RowsInMemory(), TellingDecisions()
     for topic in LEAF_TOPICS:
         async for decision in source.decisions(topic):
             row = rows.add(decision)
             tells = topic in TELLING and any(is_about(prediction_id, name) for name in row.names)
             if tells or (topic == "checkpoints" and row.ends):  # or it rotates the key
-                told.append(decision)
+                telling.append(decision)
     files = TreeFiles(settings.data_dir, signing_keys(settings))
     while (pending := files.next(rows)) is not None:
         files.keep(*pending)
-    if (content := proof_from(files, told, prediction_id)) is not None:
+    if (content := proof_from(files, telling, prediction_id)) is not None:
         write_whole(path, content)
-        return len(told)
-    if not any(decision.topic in TELLING for decision in told):
+        return len(telling)
+    if not any(decision.topic in TELLING for decision in telling):
         raise OperatorError(f"the topics know nothing of prediction {prediction_id}")
     raise OperatorError(
         f"no checkpoint holds the score of {prediction_id} yet: the next one that pays for it will"
     )
 
 
-def proof_from(files: TreeFiles, told: Told, prediction_id: str) -> bytes | None:
+def proof_from(files: TreeFiles, telling: TellingDecisions, prediction_id: str) -> bytes | None:
     """The proof in the newest tree, which holds all that earlier ones hold; None if it does not prove the prediction
     yet. Raises LogError if a decision is not in the tree though others behind it are.
     """
     batches = list(files.batches())[::-1]
     if not batches:
         return None
-    content = joined(_proofs(files, batches, told))
+    content = joined(_proofs(files, batches, telling))
     try:
         proved(content, [files.signer(batches[-1]).verifier], prediction_id)
     except NoteError:
@@ -71,10 +71,10 @@ def proof_from(files: TreeFiles, told: Told, prediction_id: str) -> bytes | None
     return content
 
 
-def _proofs(files: TreeFiles, batches: list[Batch], told: Told) -> Iterator[Proof]:
+def _proofs(files: TreeFiles, batches: list[Batch], telling: TellingDecisions) -> Iterator[Proof]:
     last = batches[-1]
     subtrees, note = subtrees_of(files.tile, last.size), files.note(last)
-    for decision in told:
+    for decision in telling:
         batch = next((batch for batch in batches if decision.offset <= batch.runs[decision.topic].end), None)
         if batch is None:
             continue

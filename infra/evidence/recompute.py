@@ -56,7 +56,7 @@ ROUNDING = "rounding"
 """The last step, if figures differ by one unit of rounding and by no more."""
 
 
-class Line(msgspec.Struct, omit_defaults=True):
+class ChildLine(msgspec.Struct, omit_defaults=True):
     """One line of the child: how it is confined, or a step with what was checked, or the reason why a step failed."""
 
     confined: str | None = None
@@ -65,7 +65,7 @@ class Line(msgspec.Struct, omit_defaults=True):
     broken: str = ""
 
 
-_decoder = msgspec.json.Decoder(Line)
+_decoder = msgspec.json.Decoder(ChildLine)
 
 
 def recompute(bundle: Path, seconds_max: float) -> Iterator[tuple[str, str]]:
@@ -195,7 +195,7 @@ def _unpacked(archives: dict[str, bytes], wanted: str) -> CrunchContract | None:
     return contract
 
 
-async def _audit(bundle: BundleFile, manifest: Manifest, out: _Out) -> None:
+async def _audit(bundle: BundleFile, manifest: Manifest, out: _ChildOutput) -> None:
     log = _BundleLog(bundle, manifest.cut)
     chain = Chain()
     for decision in log.read("checkpoints"):
@@ -217,12 +217,12 @@ async def _audit(bundle: BundleFile, manifest: Manifest, out: _Out) -> None:
     checkpoint = chain.checkpoints[manifest.checkpoint_id]
     check = check_whole_log if whole else check_log
     async for step, result in check(log, chain, checkpoint, contracts, manifest.crunch_id):
-        out.say(Line(step=step, said=result))
+        out.say(ChildLine(step=step, said=result))
     if rounded := chain.roundings.said(checkpoint):
-        out.say(Line(step=ROUNDING, said=rounded))
+        out.say(ChildLine(step=ROUNDING, said=rounded))
 
 
-class _Out:
+class _ChildOutput:
     """The child's output: the original standard output. The author's `print` goes to nowhere from now on."""
 
     def __init__(self) -> None:
@@ -231,7 +231,7 @@ class _Out:
         os.dup2(nothing, 1)
         os.close(nothing)
 
-    def say(self, line: Line) -> None:
+    def say(self, line: ChildLine) -> None:
         """One line."""
         self._file.write(msgspec.json.encode(line) + b"\n")
 
@@ -252,17 +252,19 @@ def _keep_in(bundle: Path) -> str:
 
 def main(path: Path) -> None:
     """The child."""
-    out = _Out()
+    out = _ChildOutput()
     bundle = BundleFile(path)
-    out.say(Line(confined=_keep_in(path)))
+    out.say(ChildLine(confined=_keep_in(path)))
     try:
         asyncio.run(_audit(bundle, decode_manifest(bundle.read(MANIFEST)), out))
     except ChainBrokenError as error:
-        out.say(Line(step=error.step, broken=error.reason))
+        out.say(ChildLine(step=error.step, broken=error.reason))
     except MemoryError:
-        out.say(Line(step=CONTRACT_STEP, broken=f"it needs more than {MEMORY_BYTES_MAX} bytes of memory"))
+        out.say(
+            ChildLine(step=CONTRACT_STEP, broken=f"it needs more than {MEMORY_BYTES_MAX} bytes of memory")
+        )
     except CoordinatorError as error:
-        out.say(Line(step=CONTRACT_STEP, broken=str(error)))
+        out.say(ChildLine(step=CONTRACT_STEP, broken=str(error)))
 
 
 if __name__ == "__main__":

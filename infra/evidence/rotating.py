@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from coordinator.infra.evidence.key import signing_keys
-from coordinator.infra.log.followed import CommandedTopic
+from coordinator.infra.evidence.signing_keys import signing_keys
+from coordinator.infra.log.followed_topic import CommandedTopic
 from coordinator.streams.events import CommandRefused, Event, EvidenceKeyRotated, RotateEvidenceKey
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.errors import CoordinatorError, OperatorError

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from coordinator.infra.evidence.key import FOLDER, Keys, publish
+from coordinator.infra.evidence.signing_keys import FOLDER, Keys, publish
 from coordinator.infra.whole_file import write_whole
 from coordinator.streams.evidence.extent import Batch, LeafRows, entries_of, next_batch
 from coordinator.streams.evidence.merkle import root

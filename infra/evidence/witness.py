@@ -41,7 +41,7 @@ NODE_KEY, LATEST, NOTES, REFUSED = "node.pub", "latest", "notes", "refused.bundl
 OnStep = Callable[[str, str], None]
 
 
-class Noted(msgspec.Struct, frozen=True):
+class ListedNote(msgspec.Struct, frozen=True):
     """What is read of a note in the node's list."""
 
     checkpoint_ids: list[str]
@@ -54,7 +54,7 @@ class Listed(msgspec.Struct, frozen=True):
     """What is read of `GET /reports/evidence`."""
 
     public_key: str
-    notes: list[Noted]
+    notes: list[ListedNote]
 
 
 class Witness:
@@ -81,7 +81,7 @@ class Witness:
         self._topics = topics
         (folder / NOTES).mkdir(parents=True, exist_ok=True)
 
-    async def look(self, now_seconds: int, seconds_max: float, on_step: OnStep) -> Noted | None:
+    async def look(self, now_seconds: int, seconds_max: float, on_step: OnStep) -> ListedNote | None:
         """Signs the node's latest note. None if there is no new note, or its bundle is not available yet. `now_seconds`
         (POSIX) is the time in the cosignature. Raises ChainBrokenError with the first step that fails; then nothing is
         signed. WorldError: the node does not answer. OperatorError: it is no node, or has another key than before to

@@ -18,7 +18,7 @@ from typing import Protocol
 
 import msgspec
 
-from coordinator.infra.evidence.key import signing_keys
+from coordinator.infra.evidence.signing_keys import signing_keys
 from coordinator.infra.evidence.tree_files import TreeFiles
 from coordinator.infra.log.archive_file import FORMAT, Entry, Judge, PeriodHead, encode, file_name, files_in
 from coordinator.infra.log.copy_file import Copied, CopiedBlob, Tail, framed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordinator.infra.log.followed import CommandedTopic
+from coordinator.infra.log.followed_topic import CommandedTopic
 from coordinator.streams.events import ModelSeen
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.models.state import ModelsState

@@ -99,7 +99,7 @@ class LogScrub:
                         log.exception("topic_damaged", topic=error.topic, offset=error.offset)
                     self.damage[topic] = str(error)
                 except TruncatedTopicError:
-                    pass  # the log's watch (`own.py`) names the topic and ends this process
+                    pass  # the log's watch (`own_log.py`) names the topic and ends this process
                 else:
                     self.damage.pop(topic, None)
         if self._blobs is not None:

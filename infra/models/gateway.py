@@ -25,7 +25,7 @@ import grpc
 import msgspec
 from model_runner_client.grpc.generated.dynamic_subclass_pb2 import CallRequest
 
-from coordinator.infra.models.announced import NOT_CONNECTED, AnnouncedModels
+from coordinator.infra.models.announced_models import NOT_CONNECTED, AnnouncedModels
 from coordinator.infra.models.host import variants
 from coordinator.infra.models.orchestrator import Answering, take_over
 from coordinator.infra.models.outcomes import (

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from coordinator.infra.blobs.configured import store_of
+from coordinator.infra.blobs.store_by_settings import store_of
 from coordinator.infra.contracts.from_log import read_applied
 from coordinator.infra.log.cluster_state import look_at_log
 from coordinator.infra.log.copy import OnProgress, write_backup

@@ -117,7 +117,7 @@ class LoggedProcess:
         self._log_bytes_max = log_bytes_max
         self._process: asyncio.subprocess.Process | Forked | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._said: _Said | None = None
+        self._said: _OutputPipe | None = None
         self._last_line = ""
 
     @property
@@ -159,7 +159,7 @@ class LoggedProcess:
         finally:
             os.close(write_end)
             os.close(stdin)
-        self._said = _Said(read_end, RotatedLog(self.log_file, self._log_bytes_max), self._heard)
+        self._said = _OutputPipe(read_end, RotatedLog(self.log_file, self._log_bytes_max), self._heard)
         if self._gate is not None and gate_fd is not None:
             self._opening = asyncio.create_task(_open_gate(self._gate, gate_fd))
 
@@ -222,7 +222,7 @@ async def _open_gate(gate: Callable[[], Awaitable[bytes]], stdin_fd: int) -> Non
             stdin.write(line)
 
 
-class _Said:
+class _OutputPipe:
     """The reading end of a child's output: into the log as it comes, by line to `heard`."""
 
     def __init__(self, fd: int, log: RotatedLog, heard: OnLine) -> None:

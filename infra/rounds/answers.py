@@ -22,7 +22,7 @@ from coordinator.streams.events import SubmittedAnswer
 from coordinator.streams.feeds.post_checks import QUESTIONS_MAX
 
 
-class Asked(msgspec.Struct, frozen=True):
+class AnswerableQuestion(msgspec.Struct, frozen=True):
     """A question that takes answers now."""
 
     question_id: str
@@ -36,7 +36,10 @@ Check = Callable[[Any], tuple[Any, str]]
 
 
 def answers_of(
-    content: Any, asked: Mapping[str, Asked], check_of: Callable[[Asked], Check], question_id: str = ""
+    content: Any,
+    asked: Mapping[str, AnswerableQuestion],
+    check_of: Callable[[AnswerableQuestion], Check],
+    question_id: str = "",
 ) -> list[SubmittedAnswer]:
     """The answers, in the order in which they stand. Raises FileRefusedError, which names the question and row."""
     pairs = _pairs(content, list(asked), question_id)

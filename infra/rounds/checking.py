@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from coordinator.infra.author_process import ANSWER_SECONDS_MAX, AuthorProcess, UnansweredError, serve
-from coordinator.infra.contracts.in_force import NodeContracts
-from coordinator.infra.rounds.answers import Asked, answers_of
+from coordinator.infra.contracts.node_contracts import NodeContracts
+from coordinator.infra.rounds.answers import AnswerableQuestion, answers_of
 from coordinator.infra.rounds.files import FileRefusedError, read_content
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.contract import Contracts
@@ -33,7 +33,7 @@ class HandIn(NamedTuple):
     """A file as its bytes, the questions that take answers, and the one that it is of ("" if it names them)."""
 
     body: bytes
-    asked: Mapping[str, Asked]
+    asked: Mapping[str, AnswerableQuestion]
     question_id: str
 
 
@@ -50,7 +50,7 @@ def checked_here(hand_in: HandIn, contracts: Contracts) -> list[SubmittedAnswer]
     that cannot be read.
     """
 
-    def check(asked: Asked) -> Callable[[Any], tuple[Any, str]]:
+    def check(asked: AnswerableQuestion) -> Callable[[Any], tuple[Any, str]]:
         contract = contracts(asked.contract_hash)
         return lambda output: check_output(output, contract.output_type, contract.output_max_bytes)
 

@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 
 from coordinator.infra.rounds.files import FileRefusedError, Table
-from coordinator.infra.rounds.tables import Kept, kept
+from coordinator.infra.rounds.tables import TableBlob, kept
 from coordinator.streams.events import PostedQuestion
 from coordinator.streams.feeds.post_checks import PAYLOAD_BYTES_MAX, QUESTIONS_MAX, STAKE_MAX, TAGS_MAX
 from coordinator.streams.log.errors import OperatorError
@@ -48,7 +48,7 @@ OpensAtOf = Callable[[str, str], int | None]
 """(round id, question id) -> when a question that was posted before opens; None for a new one."""
 
 
-class Given(msgspec.Struct, frozen=True, kw_only=True):
+class PostOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What was given in addition to the file; times in ms. `opens_at` is the time of the post, unless something says
     otherwise.
     """
@@ -64,7 +64,7 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
 
 def questions_of(
     content: Any,
-    beside: Given,
+    beside: PostOptions,
     parse_time: ParseTime,
     opens_at_of: OpensAtOf = lambda _round, _question: None,
 ) -> tuple[str, list[PostedQuestion]]:
@@ -75,7 +75,7 @@ def questions_of(
     """
     round_id, times = beside.round_id, {name: getattr(beside, name) for name in _TIMES}
     blob = None
-    if isinstance(content, Kept):
+    if isinstance(content, TableBlob):
         blob, entries = content.blob, _one_of(content.payload(), beside)
     elif isinstance(content, Table):
         entries = _of_table(content, beside)
@@ -109,7 +109,10 @@ def questions_of(
 
 
 def beside_the_log(content: Any) -> Any:
-    """What was read, or `Kept` for a table that is one question and larger than a payload. Raises FileRefusedError."""
+    """What was read, or a `TableBlob` if it is the table of one question and larger than a payload.
+
+    Raises FileRefusedError.
+    """
     if not isinstance(content, Table) or "question_id" in content.columns:
         return content
     cells_are_few = content.row_count * len(content.columns) * CELL_BYTES_MIN <= PAYLOAD_BYTES_MAX
@@ -118,11 +121,11 @@ def beside_the_log(content: Any) -> Any:
     return kept(content)
 
 
-def _one_of(payload: Any, beside: Given) -> list[dict[str, Any]]:
+def _one_of(payload: Any, beside: PostOptions) -> list[dict[str, Any]]:
     return [{"question_id": beside.question_id or TABLE, "payload": payload}]
 
 
-def _of_table(table: Table, beside: Given) -> list[dict[str, Any]]:
+def _of_table(table: Table, beside: PostOptions) -> list[dict[str, Any]]:
     if "question_id" not in table.columns:
         return _one_of({"columns": _columns(table)}, beside)
     entries = []
@@ -140,7 +143,7 @@ def _question(
     entry: Any,
     number: int,
     times: Mapping[str, int | None],
-    beside: Given,
+    beside: PostOptions,
     parse_time: ParseTime,
     opens_at_of: Callable[[str], int | None],
 ) -> PostedQuestion:

@@ -18,7 +18,7 @@ from coordinator.streams.ports import TABLE_BYTES_MAX
 MEDIA_TYPE = "application/vnd.apache.parquet"
 
 
-class Kept(msgspec.Struct, frozen=True):
+class TableBlob(msgspec.Struct, frozen=True):
     """A table as a blob. `put` its content into the store before a question names it."""
 
     blob: Blob
@@ -39,7 +39,7 @@ class Kept(msgspec.Struct, frozen=True):
         }
 
 
-def kept(table: Table) -> Kept:
+def kept(table: Table) -> TableBlob:
     """The table as a blob. Raises FileRefusedError for one that Parquet cannot hold or a model's host does not take."""
     import pyarrow as pa  # noqa: PLC0415 - 100 ms, and most tables are small
     import pyarrow.parquet as pq  # noqa: PLC0415
@@ -58,7 +58,7 @@ def kept(table: Table) -> Kept:
         columns=[(field.name, str(field.type)) for field in schema],
         rows=table.row_count,
     )
-    return Kept(blob, content)
+    return TableBlob(blob, content)
 
 
 def _written(table: Table) -> bytes:

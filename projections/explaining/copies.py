@@ -11,8 +11,8 @@ from itertools import islice
 import msgspec
 import numpy as np
 
-from coordinator.projections.explaining.finding import UnknownFigureError, shown
-from coordinator.projections.explaining.reading import ReadAppends, parts_of_scope, read_placed
+from coordinator.projections.explaining.log_reading import ReadAppends, parts_of_scope, read_placed
+from coordinator.projections.explaining.typed_ids import UnknownFigureError, shown
 from coordinator.projections.folding.as_of import Readable
 from coordinator.projections.views.agreement import (
     NUMBERS_PER_ANSWER_MAX,
@@ -24,7 +24,7 @@ from coordinator.projections.views.prediction_places import told_at
 from coordinator.streams.audit.copies import find_copies
 from coordinator.streams.audit.copy_rules import CopyRules
 from coordinator.streams.audit.explain.copies import ComparedRound, CopyFacts
-from coordinator.streams.audit.explain.decided import AnsweredRound
+from coordinator.streams.audit.explain.rescoring import AnsweredRound
 from coordinator.streams.audit.explain.steps import LISTED_MAX, Source, of_kind
 from coordinator.streams.events import AnswerEntry, RoundOpened, ScopeAnswered
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from coordinator.projections.explaining.finding import UnknownFigureError, shown
-from coordinator.projections.explaining.question import places_of, question_facts
-from coordinator.projections.explaining.reading import (
+from coordinator.projections.explaining.log_reading import (
     ReadAppends,
     only_of,
     parts_of_scope,
@@ -19,12 +17,14 @@ from coordinator.projections.explaining.reading import (
     terms_told,
     truth_window,
 )
+from coordinator.projections.explaining.question import places_of, question_facts
 from coordinator.projections.explaining.snapshot import ROUNDS_MAX
+from coordinator.projections.explaining.typed_ids import UnknownFigureError, shown
 from coordinator.projections.folding.as_of import Readable
 from coordinator.projections.folding.past_held import check_rows_held, missing_before
 from coordinator.projections.views.prediction_places import scored_at, told_at
-from coordinator.streams.audit.explain.decided import AnsweredRound
 from coordinator.streams.audit.explain.ensemble import EnsembleFacts
+from coordinator.streams.audit.explain.rescoring import AnsweredRound
 from coordinator.streams.audit.explain.steps import Placed, of_kind
 from coordinator.streams.contract.terms import TermsInForce, in_force
 from coordinator.streams.durations import HOUR_MS

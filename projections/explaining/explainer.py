@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from coordinator.projections.explaining.finding import parts_of
+from coordinator.projections.explaining.log_reading import ReadAppends
 from coordinator.projections.explaining.place import place_facts, scope_facts
 from coordinator.projections.explaining.prediction import prediction_facts
-from coordinator.projections.explaining.reading import ReadAppends
 from coordinator.projections.explaining.share import share_facts
 from coordinator.projections.explaining.snapshot import snapshot_facts
+from coordinator.projections.explaining.typed_ids import parts_of
 from coordinator.projections.folding.as_of import Readable
 from coordinator.streams.audit.copy_rules import RULES, CopyRules
-from coordinator.streams.audit.explain.again import Facts
+from coordinator.streams.audit.explain.recomputing import Facts
 from coordinator.streams.audit.explain.steps import Explanation
 from coordinator.streams.contract.terms import in_force
 from coordinator.streams.durations import FAR_MS

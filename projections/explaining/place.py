@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 
-from coordinator.projections.explaining.finding import UnknownFigureError, shown
-from coordinator.projections.explaining.reading import (
+from coordinator.projections.explaining.log_reading import (
     ReadAppends,
     read_placed,
     snapshot_source,
@@ -17,6 +16,7 @@ from coordinator.projections.explaining.reading import (
     terms_told,
 )
 from coordinator.projections.explaining.snapshot import ROUNDS_MAX, SNAPSHOTS_MAX, rounds_counted
+from coordinator.projections.explaining.typed_ids import UnknownFigureError, shown
 from coordinator.projections.folding.as_of import Readable
 from coordinator.projections.folding.past_held import check_rows_held, missing_before
 from coordinator.projections.views.prediction_places import scored_at

@@ -10,11 +10,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from coordinator.projections.explaining.carried import carried_facts
+from coordinator.projections.explaining.carried_state import carried_facts
 from coordinator.projections.explaining.ensemble import ensemble_facts
-from coordinator.projections.explaining.finding import UnknownFigureError, shown
-from coordinator.projections.explaining.question import ROUNDS_MAX, places_of, question_facts
-from coordinator.projections.explaining.reading import (
+from coordinator.projections.explaining.log_reading import (
     EVERYTHING,
     WINDOW_RECORDS_MAX,
     ReadAppends,
@@ -27,13 +25,15 @@ from coordinator.projections.explaining.reading import (
     terms_told,
     truth_window,
 )
+from coordinator.projections.explaining.question import ROUNDS_MAX, places_of, question_facts
+from coordinator.projections.explaining.typed_ids import UnknownFigureError, shown
 from coordinator.projections.folding.as_of import Readable
 from coordinator.projections.folding.past_held import check_rows_held
 from coordinator.projections.views.prediction_places import told_at
 from coordinator.streams.audit.explain.ensemble import EnsembleFacts
-from coordinator.streams.audit.explain.gathered import PredictionFacts
+from coordinator.streams.audit.explain.figure_facts import PredictionFacts
 from coordinator.streams.audit.explain.steps import Placed, of_kind
-from coordinator.streams.audit.facts import Seen
+from coordinator.streams.audit.facts import SeenRecord
 from coordinator.streams.contract.terms import in_force
 from coordinator.streams.events import (
     NO_OUTPUT,
@@ -124,7 +124,7 @@ def prediction_facts(
         ),
         None,
     )
-    window: dict[str, list[Seen]] = {}
+    window: dict[str, list[SeenRecord]] = {}
     if resolved is not None and resolved.event.data.truth is not None:
         window = truth_window(read, terms, received.event.data.subject, point, resolved)
         if any(len(records) >= WINDOW_RECORDS_MAX for records in window.values()):

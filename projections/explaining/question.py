@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from coordinator.projections.explaining.carried import carried_facts
-from coordinator.projections.explaining.reading import (
+from coordinator.projections.explaining.carried_state import carried_facts
+from coordinator.projections.explaining.log_reading import (
     EVERYTHING,
     WINDOW_RECORDS_MAX,
     ReadAppends,
@@ -22,10 +22,10 @@ from coordinator.projections.folding.projection import key
 from coordinator.projections.views.prediction_places import told_at
 from coordinator.projections.views.question_answers import askings_of
 from coordinator.projections.views.rounds import Rounds
-from coordinator.streams.audit.explain.decided import AnsweredRound
 from coordinator.streams.audit.explain.question import QuestionFacts
+from coordinator.streams.audit.explain.rescoring import AnsweredRound
 from coordinator.streams.audit.explain.steps import Placed, of_kind
-from coordinator.streams.audit.facts import Seen
+from coordinator.streams.audit.facts import SeenRecord
 from coordinator.streams.contract.terms import in_force
 from coordinator.streams.events import (
     AnswersClosed,
@@ -152,7 +152,7 @@ def _offset(placed: Placed[Any]) -> int:
 
 def _window(
     read: Readable, received: Placed[InputReceived], resolved: Sequence[Placed[InputResolved]]
-) -> list[Seen]:
+) -> list[SeenRecord]:
     """The records of the feed that the truth is made of, where the feed resolves the question."""
     asked = received.event.data.question
     if asked is None or not asked.resolves_by or asked.resolves_at is None or not resolved:

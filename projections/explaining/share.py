@@ -5,8 +5,7 @@ Reads the rows of `checkpoints` and `snapshots`, and the decisions that they nam
 
 from __future__ import annotations
 
-from coordinator.projections.explaining.finding import ID_CHARS_MAX, UnknownFigureError, checkpoint_of, shown
-from coordinator.projections.explaining.reading import (
+from coordinator.projections.explaining.log_reading import (
     ReadAppends,
     closing_source,
     read_placed,
@@ -14,9 +13,15 @@ from coordinator.projections.explaining.reading import (
     terms_source,
     terms_told,
 )
+from coordinator.projections.explaining.typed_ids import (
+    ID_CHARS_MAX,
+    UnknownFigureError,
+    checkpoint_of,
+    shown,
+)
 from coordinator.projections.folding.as_of import Readable
 from coordinator.projections.folding.past_held import check_rows_held
-from coordinator.streams.audit.explain.gathered import ShareFacts
+from coordinator.streams.audit.explain.figure_facts import ShareFacts
 from coordinator.streams.contract.terms import TermsInForce
 from coordinator.streams.events import CheckpointData, Terms
 from coordinator.streams.log.errors import LogError

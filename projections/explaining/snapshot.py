@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from coordinator.projections.explaining.finding import UnknownFigureError, shown
-from coordinator.projections.explaining.reading import (
+from coordinator.projections.explaining.log_reading import (
     ReadAppends,
     closing_source,
     read_placed,
@@ -17,10 +16,11 @@ from coordinator.projections.explaining.reading import (
     terms_source,
     terms_told,
 )
+from coordinator.projections.explaining.typed_ids import UnknownFigureError, shown
 from coordinator.projections.folding.as_of import Readable
 from coordinator.projections.folding.past_held import check_rows_held, held_from, missing_before
 from coordinator.projections.views.prediction_places import scored_at
-from coordinator.streams.audit.explain.gathered import SnapshotFacts
+from coordinator.streams.audit.explain.figure_facts import SnapshotFacts
 from coordinator.streams.audit.explain.steps import Placed, Source, moment, of_kind
 from coordinator.streams.contract.terms import TermsInForce
 from coordinator.streams.durations import HOUR_MS

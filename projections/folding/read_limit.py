@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 
-class Look:
+class ReadBudget:
     """A budget of `reads_max` reads.
 
     When it is used up, `stopped_at` is the last place that was read: the next question continues after it.

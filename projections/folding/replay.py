@@ -19,7 +19,7 @@ import msgspec
 from coordinator.infra.kafka.clients import fetched, make_reader, stop_reader
 from coordinator.infra.log.archive_file import Judge, files_in
 from coordinator.infra.log.copy_file import Copied
-from coordinator.infra.log.own import log_identity
+from coordinator.infra.log.own_log import log_identity
 from coordinator.projections.folding.decisions import Folder
 from coordinator.projections.folding.projector import assign_from
 from coordinator.projections.storage.database import StoreDamagedError

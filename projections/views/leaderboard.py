@@ -18,7 +18,7 @@ from typing import ClassVar
 import msgspec
 
 from coordinator.projections.folding.projection import Projection, TermsRows, eight, encode_row, key
-from coordinator.projections.folding.read_limit import Look
+from coordinator.projections.folding.read_limit import ReadBudget
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.storage.store import Store
 from coordinator.projections.views.board_places import board_places
@@ -324,7 +324,7 @@ class Leaderboard(Projection):
         model_ids: set[str] | None,
         *,
         after: tuple[int, str, str, str] | None = None,
-        look: Look | None = None,
+        look: ReadBudget | None = None,
         ensembles: bool = True,
     ) -> Iterator[HistoryRow]:
         """The windows of each scope at the period ends in [start, until] (ms), the newest first.

@@ -33,10 +33,11 @@ from typing import ClassVar
 import msgspec
 
 from coordinator.projections.folding.projection import Projection, TermsRows, eight, encode_row, key
-from coordinator.projections.folding.read_limit import Look
+from coordinator.projections.folding.read_limit import ReadBudget
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.storage.past_cut import Horizon
 from coordinator.projections.storage.store import Store
+from coordinator.projections.views.ended_rounds import is_round_over
 from coordinator.projections.views.ensemble_rows import (
     EnsembleRow,
     keep_ensembles,
@@ -54,7 +55,6 @@ from coordinator.projections.views.prediction_rows import (
     large_of,
     totals_of,
 )
-from coordinator.projections.views.rounds_over import is_round_over
 from coordinator.streams.events import (
     NO_OUTPUT,
     AnswerEntry,
@@ -239,7 +239,7 @@ class Predictions(Projection):
         status: str | None = None,
         *,
         after: tuple[int, str, str, str] | None = None,
-        look: Look | None = None,
+        look: ReadBudget | None = None,
     ) -> Iterator[Prediction]:
         """Predictions of rounds opened in [start, until] (ms), newest round first. Take as many as wanted.
 

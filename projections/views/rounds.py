@@ -25,7 +25,7 @@ from typing import ClassVar
 import msgspec
 
 from coordinator.projections.folding.projection import Projection, eight, encode_row, key
-from coordinator.projections.folding.read_limit import Look
+from coordinator.projections.folding.read_limit import ReadBudget
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.views.round_rows import (
     AskedRow,
@@ -159,16 +159,16 @@ class Rounds(Projection):
         match event:
             case InputReceived(data=data) if data.question is not None:
                 question = data.question
-                with _Asked(self, batch, question.round_id, question.question_id) as row:
+                with _QuestionCounts(self, batch, question.round_id, question.question_id) as row:
                     row.askings = max(row.askings, question.asking)
                     if data.input_id == question.input_id:
                         row.input_id, row.opened_at = question.input_id, event.at
                         row.scope_key = data.scopes[0].scope_key if data.scopes else ""
             case InputClosed(data=data) if place := place_of(data.input_id):
-                with _Asked(self, batch, *place) as row:
+                with _QuestionCounts(self, batch, *place) as row:
                     row.closed_at = event.at
             case InputResolved(data=data) if place := place_of(data.input_id):
-                with _Asked(self, batch, *place) as row:
+                with _QuestionCounts(self, batch, *place) as row:
                     row.input_id = row.input_id or data.input_id
                     if row.resolved_at is not None:
                         batch.put(b"L" + key(event.at, *place), eight(row.resolved_at))
@@ -182,7 +182,7 @@ class Rounds(Projection):
                         None,
                     )
             case TruthRefused(data=data) if place := place_of(data.input_id):
-                with _Asked(self, batch, *place) as row:
+                with _QuestionCounts(self, batch, *place) as row:
                     row.refused = data.reason
             case _:
                 pass
@@ -214,7 +214,11 @@ class Rounds(Projection):
         )
 
     def rounds(
-        self, state: str | None = None, *, after: tuple[int, str] | None = None, look: Look | None = None
+        self,
+        state: str | None = None,
+        *,
+        after: tuple[int, str] | None = None,
+        look: ReadBudget | None = None,
     ) -> Iterator[RoundRow]:
         """Rounds, the newest posted first; of one state where given. `after` is (posted at, id) of one of them."""
         last = None if after is None else b"N" + key(*after)
@@ -250,7 +254,7 @@ class Rounds(Projection):
             if name != last:
                 yield self._joined(round_id, name[len(prefix) : -1].decode(), raw)
 
-    def newest(self, look: Look | None = None) -> Iterator[QuestionRow]:
+    def newest(self, look: ReadBudget | None = None) -> Iterator[QuestionRow]:
         """Questions of all rounds, the newest posted first."""
         for name, _ in self.store.scan(b"E", backwards=True):
             round_id, question_id = name[9:-1].decode().split("\x00")
@@ -284,7 +288,7 @@ class Rounds(Projection):
         )
 
 
-class _Asked:
+class _QuestionCounts:
     """`with _Asked(..) as row`: a question's row of `inputs`, put back with the counts of its round."""
 
     def __init__(self, rounds: Rounds, batch: Batch, round_id: str, question_id: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from coordinator.projections.folding.projection import Projection, TermsRows, eight, encode_row, key
-from coordinator.projections.folding.read_limit import Look
+from coordinator.projections.folding.read_limit import ReadBudget
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.storage.store import Store
 from coordinator.streams.contract.terms import in_force
@@ -103,7 +103,7 @@ class Snapshots(Projection):
         model_ids: set[str] | None = None,
         *,
         after: tuple[int, str] | None = None,
-        look: Look | None = None,
+        look: ReadBudget | None = None,
         ensembles: bool = True,
     ) -> Iterator[tuple[int, SnapshotTakenData]]:
         """(at, snapshot) of the snapshots with a period end in [start, until] (ms), the newest first.
@@ -133,7 +133,7 @@ class Snapshots(Projection):
         until: int,
         model_ids: set[str],
         after: tuple[int, str] | None,
-        look: Look | None,
+        look: ReadBudget | None,
     ) -> Iterator[tuple[int, SnapshotTakenData]]:
         ids_descending = sorted(model_ids, reverse=True)
         end = self._end_before((until if after is None else min(until, after[0])) + 1)

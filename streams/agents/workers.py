@@ -17,10 +17,10 @@ import faust
 import structlog
 from aiokafka.errors import KafkaError
 
-from coordinator.infra.blobs.configured import is_shared, store_of
-from coordinator.infra.contracts.in_force import NodeContracts
+from coordinator.infra.blobs.store_by_settings import is_shared, store_of
+from coordinator.infra.contracts.node_contracts import NodeContracts
 from coordinator.infra.kafka.groups import settled_group
-from coordinator.infra.models.in_hand import InHand
+from coordinator.infra.models.crash_notes import CrashNotes
 from coordinator.infra.ntp import ntp_time_ms
 from coordinator.infra.operator_files import check_files
 from coordinator.infra.processes.ending import end_when_told
@@ -230,7 +230,7 @@ def _predict(worker: Worker) -> None:
         ),
         call_seconds_max=settings.model_runner_timeout_seconds,
     )
-    asked = ModelsAsked(gateway, in_hand=InHand(settings.data_dir / "predict.in-hand"))
+    asked = ModelsAsked(gateway, in_hand=CrashNotes(settings.data_dir / "predict.in-hand"))
     blobs = store_of(settings)
 
     async def start_gateway() -> None:

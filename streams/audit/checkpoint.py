@@ -24,9 +24,9 @@ from coordinator.streams.audit.feed import check_records, check_stakes
 from coordinator.streams.audit.redo import Redo, Scope, Topics
 from coordinator.streams.audit.rosters import check_rosters
 from coordinator.streams.audit.scores import check_feed, check_inputs, check_predictions, check_scores
+from coordinator.streams.audit.sent_to_models import check_told
 from coordinator.streams.audit.snapshots import check_snapshots
 from coordinator.streams.audit.sums import check_checkpoint, check_emission
-from coordinator.streams.audit.told import check_told
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.events import CheckpointData, CheckpointOpened

@@ -48,7 +48,7 @@ from coordinator.streams.events import (
     StateCarried,
     StateCarriedData,
 )
-from coordinator.streams.feeds.posted import content_hash
+from coordinator.streams.feeds.posted_questions import content_hash
 from coordinator.streams.large_answers import LOST, read_blob, whole
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.errors import BlobLostError
@@ -115,7 +115,7 @@ class AuditBlobs:
             broken("scores", f"{error}: the scores of its round cannot be computed again")
 
 
-class Seen(msgspec.Struct, frozen=True):
+class SeenRecord(msgspec.Struct, frozen=True):
     """A feed record, and its offset: decisions made from later offsets know it."""
 
     at: int
@@ -148,7 +148,7 @@ class Chain:
         self.roundings = Roundings()
         """What was computed again and differs by one unit of rounding."""
         self.terms = TermsInForce()
-        self.records: dict[str, list[Seen]] = defaultdict(list)
+        self.records: dict[str, list[SeenRecord]] = defaultdict(list)
         self.inputs: dict[str, InputReceivedData] = {}
         self.resolved: dict[tuple[str, int], tuple[InputResolved, int]] = {}
         self.rosters: dict[str, RoundOpened] = {}
@@ -253,7 +253,7 @@ class Chain:
                 case CrunchConfigured():
                     self.terms.add(event)
                 case FeedRecordReceived(data=data):
-                    self.records[data.subject].append(Seen(event.at, decision.offset, event))
+                    self.records[data.subject].append(SeenRecord(event.at, decision.offset, event))
                 case FeedGapFound(data=data):
                     self.gaps[data.subject].append(data)
                 case StakesPosted(data=stakes):

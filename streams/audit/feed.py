@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from coordinator.streams.audit.facts import Asked, Chain, Seen, broken
+from coordinator.streams.audit.facts import Asked, Chain, SeenRecord, broken
 from coordinator.streams.granularity import cadence_ms
 from coordinator.streams.log import ids
 
@@ -45,7 +45,7 @@ def check_stakes(chain: Chain) -> str:
     return f", {len(posted)} tables of stakes" if posted else ""
 
 
-def _check_ids(seen: Sequence[Seen]) -> None:
+def _check_ids(seen: Sequence[SeenRecord]) -> None:
     ids_seen: set[str] = set()
     for record in seen:
         data = record.event.data
@@ -65,7 +65,7 @@ def _check_ids(seen: Sequence[Seen]) -> None:
             )
 
 
-def _check_cadence(chain: Chain, subject: str, seen: Sequence[Seen]) -> None:
+def _check_cadence(chain: Chain, subject: str, seen: Sequence[SeenRecord]) -> None:
     """Each missing candle must be in a FeedGapFound, whether or not that gap was closed since."""
     if not seen:
         return
@@ -81,6 +81,6 @@ def _check_cadence(chain: Chain, subject: str, seen: Sequence[Seen]) -> None:
                 broken("feed", f"{subject} lacks the record of {at}, and no FeedGapFound says so")
 
 
-def _is_of(record: Seen, source: str, kind: str, granularity: str) -> bool:
+def _is_of(record: SeenRecord, source: str, kind: str, granularity: str) -> bool:
     data = record.event.data
     return (data.source, data.kind, data.granularity) == (source, kind, granularity)

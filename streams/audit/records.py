@@ -9,11 +9,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
-from coordinator.streams.audit.facts import Chain, Seen
+from coordinator.streams.audit.facts import Chain, SeenRecord
 from coordinator.streams.events import Terms
 
 
-def truth_window(seen: Sequence[Seen], point: int, end: int) -> list[Seen]:
+def truth_window(seen: Sequence[SeenRecord], point: int, end: int) -> list[SeenRecord]:
     """The last record with at <= point, and all later ones up to `end`."""
     first = bisect_right(seen, point, key=lambda record: record.at) - 1
     last = bisect_right(seen, end, key=lambda record: record.at)
@@ -30,7 +30,7 @@ class KnownRecords:
 
     def __init__(self, chain: Chain, subject: str, terms: Terms) -> None:
         feed = terms.feed
-        revisions: dict[int, list[Seen]] = {}
+        revisions: dict[int, list[SeenRecord]] = {}
         for seen in chain.records[subject]:
             data = seen.event.data
             if (data.source, data.kind, data.granularity) == (feed.source, feed.kind, feed.granularity):
@@ -40,11 +40,11 @@ class KnownRecords:
         )
         self._revised = [several for several in revisions.values() if len(several) > 1]
 
-    def at_offset(self, offset: int) -> list[Seen]:
+    def at_offset(self, offset: int) -> list[SeenRecord]:
         """All that are known at an offset of `feeds`, in order of `at`: of each event time the latest revision."""
         return self._in_order(self._single, offset)
 
-    def window(self, point: int, end: int, offset: int) -> list[Seen]:
+    def window(self, point: int, end: int, offset: int) -> list[SeenRecord]:
         """What `truth_window` gives of all that are known at an offset of `feeds`."""
         first = bisect_right(self._single, point, key=lambda seen: seen.at)
         last = bisect_right(self._single, end, key=lambda seen: seen.at)
@@ -53,7 +53,7 @@ class KnownRecords:
             first -= 1
         return truth_window(self._in_order(self._single[max(first - 1, 0) : last], offset), point, end)
 
-    def _in_order(self, single: Iterable[Seen], offset: int) -> list[Seen]:
+    def _in_order(self, single: Iterable[SeenRecord], offset: int) -> list[SeenRecord]:
         # (the record that counts, the first one of its event time, which decides between two with the same `at`)
         latest = [(seen, seen) for seen in single if seen.offset <= offset]
         for several in self._revised:

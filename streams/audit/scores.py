@@ -13,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from coordinator.streams.audit.differences import difference
-from coordinator.streams.audit.facts import Asked, Chain, Seen, broken
+from coordinator.streams.audit.facts import Asked, Chain, SeenRecord, broken
 from coordinator.streams.audit.records import FeedRecords
 from coordinator.streams.audit.whole_rounds import RoundAgain, any_answer_scores, check_carried, round_again
 from coordinator.streams.contract import CrunchContract, NoScore
@@ -69,7 +69,7 @@ def check_feed(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) -> s
     return f"{len(used)} records, {len(truths)} truths computed again"
 
 
-def raw_inputs(contract: CrunchContract, seen: Sequence[Seen]) -> list[Any]:
+def raw_inputs(contract: CrunchContract, seen: Sequence[SeenRecord]) -> list[Any]:
     """The records as the contract's functions get them."""
     return [
         contract.raw_input_type.model_validate(msgspec.structs.asdict(record.event.data) | {"at": record.at})
@@ -77,7 +77,7 @@ def raw_inputs(contract: CrunchContract, seen: Sequence[Seen]) -> list[Any]:
     ]
 
 
-def truth_again(contract: CrunchContract, window: Sequence[Seen]) -> dict[str, Any]:
+def truth_again(contract: CrunchContract, window: Sequence[SeenRecord]) -> dict[str, Any]:
     """The ground truth of the records of a window, as it is recorded. Raises what the author's functions raise."""
     typed = contract.ground_truth_type.model_validate(
         contract.resolve_ground_truth(raw_inputs(contract, window))

@@ -16,7 +16,7 @@ from coordinator.streams.audit.differences import difference
 from coordinator.streams.audit.facts import Asked, Chain, broken
 from coordinator.streams.audit.newcomers import NONE, Newcomers
 from coordinator.streams.audit.participation import Answerable, corrected_in, participation, with_first_scores
-from coordinator.streams.audit.restated import RestatedAgain, compare_restated
+from coordinator.streams.audit.restated_periods import RestatedAgain, compare_restated
 from coordinator.streams.audit.windows import board_again, covered_again, periods_of, windows_again
 from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.events import (
@@ -149,7 +149,7 @@ class SnapshotsAgain:
                     sums.add(terms.value_field, value, sign)
             if value is None:
                 continue
-            if corrects:  # `restated.py` has what depends on the order of values
+            if corrects:  # `restated_periods.py` has what depends on the order of values
                 _add(sums.corrected.setdefault(first_start, [0, 0, 0]), value, 1, scored, sign=sign)
             else:
                 sums.series.append((place, value, bool(scored)))

@@ -15,8 +15,8 @@ from coordinator.streams.feeds.order import merge_by_time
 from coordinator.streams.ports import FeedRecord, FeedSource, Subscription, subscriptions_of
 from coordinator.streams.settings import Settings
 from coordinator.streams.sources.files.candles import iter_candles, path_for
-from coordinator.streams.sources.files.given_rows import make_reading
-from coordinator.streams.sources.sound import record_fault
+from coordinator.streams.sources.files.file_rows import make_reading
+from coordinator.streams.sources.record_faults import record_fault
 
 OnRefused = Callable[[str], None]
 """Called with the reason for each row or record that is refused."""

@@ -24,8 +24,8 @@ from typing import NamedTuple
 import msgspec
 
 from coordinator.infra.models.host.model_folder import ModelEntry
-from coordinator.infra.models.piped import BadModelError, GoneError, PipedModel, encoded
 from coordinator.infra.models.piped_child import Answer, Answered, Question
+from coordinator.infra.models.piped_model import BadModelError, GoneError, PipedModel, encoded
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.engine.models import Pending, judged
 from coordinator.streams.events import InputReceivedData, RosterEntry, RoundOpened

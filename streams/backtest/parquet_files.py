@@ -17,7 +17,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from coordinator.infra.whole_file import writing_whole
-from coordinator.streams.backtest.gather import asked_at
+from coordinator.streams.backtest.outcome_sums import asked_at
 from coordinator.streams.contract.questions import QUESTIONS
 from coordinator.streams.events import (
     RoundOpened,

@@ -75,7 +75,7 @@ class RecordedLog:
                 yield Draft(decision.events, {}, {})
 
 
-class Beside:
+class JoinedModels:
     """The models of a log and those of a backtest as one port. Every round asks both.
 
     Raises OperatorError if a model of the backtest has the id of a model of the log.

@@ -13,7 +13,6 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from coordinator.streams.backtest.gather import BINS, Sum
 from coordinator.streams.backtest.html_page import (
     COLORS,
     HEIGHT_PX,
@@ -24,6 +23,7 @@ from coordinator.streams.backtest.html_page import (
     time_of,
     whole_page,
 )
+from coordinator.streams.backtest.outcome_sums import BINS, Sum
 from coordinator.streams.backtest.run import ModelResult, Result
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import msgspec
 
 from coordinator.infra.models.host.model_folder import ModelEntry
-from coordinator.streams.backtest.gather import Gathered, OfModel
 from coordinator.streams.backtest.model_processes import ProcessLimits, ProcessModels
-from coordinator.streams.backtest.recorded_market import Beside, RecordedLog
+from coordinator.streams.backtest.outcome_sums import ModelSums, OutcomeSums
+from coordinator.streams.backtest.recorded_market import JoinedModels, RecordedLog
 from coordinator.streams.checkpoints.ranking import rank_snapshots
 from coordinator.streams.contract import FRAC64_ONE, CrunchContract
 from coordinator.streams.contract.terms import make_terms
@@ -67,7 +67,7 @@ class ModelResult(msgspec.Struct, frozen=True):
     mean_units: float | None
     share: int
     """Its share in frac64, summed over all checkpoints and the running period."""
-    of: OfModel
+    of: ModelSums
     p50_us: int
     p95_us: int
     max_us: int
@@ -146,10 +146,10 @@ def run_backtest(
         if plan.log is None
         else plan.log.terms
     )
-    gathered = Gathered(terms.value_field)
+    gathered = OutcomeSums(terms.value_field)
     engine = Engine(
         (lambda _: plan.contract) if plan.log is None else plan.log.contracts,
-        models if plan.log is None else Beside(plan.log.answers, models),
+        models if plan.log is None else JoinedModels(plan.log.answers, models),
         crunch_id=plan.settings.crunch_id if plan.log is None else plan.log.crunch_id,
         output=Output(
             {topic: _both(gathered.taps.get(topic), on_decision) for topic in TOLD}, keeps_log=False
@@ -211,7 +211,7 @@ def _both(first: Tap | None, second: Tap) -> Tap:
 
 
 def _result(
-    plan: Plan, terms: Terms, models: ProcessModels, gathered: Gathered, ending: Ending | None
+    plan: Plan, terms: Terms, models: ProcessModels, gathered: OutcomeSums, ending: Ending | None
 ) -> Result:
     aggregation = plan.contract.aggregation
     key, direction = aggregation.ranking_key, aggregation.ranking_direction.value
@@ -257,7 +257,7 @@ def _percentile(times: Sequence[int], percent: int) -> int:
     return times[min(len(times) * percent // 100, len(times) - 1)] if times else 0
 
 
-def _shares(gathered: Gathered, ending: Ending | None) -> dict[str, int]:
+def _shares(gathered: OutcomeSums, ending: Ending | None) -> dict[str, int]:
     """Model -> its frac64, summed over all checkpoints and the running period."""
     running = [ending.checkpoint] if ending and ending.checkpoint else []
     shares: dict[str, int] = {}

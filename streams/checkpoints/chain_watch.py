@@ -46,7 +46,7 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True):
     tx_hash: str = ""
 
 
-class Wish(msgspec.Struct, frozen=True, kw_only=True):
+class WantedCommand(msgspec.Struct, frozen=True, kw_only=True):
     """A command that should be sent. `kind`: confirm, advance or fail."""
 
     kind: str
@@ -57,7 +57,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     replaced_by: str = ""
 
     def command(self, at: int) -> Event:
-        """The command. Its id is made of the wish alone, so that a wish that is sent twice has one effect."""
+        """The command. Its id is made of these fields alone, so that sending it twice has one effect."""
         the_id = content_id(
             "chain", self.kind, self.checkpoint_id, self.tx_hash, self.status, self.replaced_by
         )
@@ -86,10 +86,10 @@ class Concern(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
-class Look(msgspec.Struct, frozen=True):
+class ChainComparison(msgspec.Struct, frozen=True):
     """The result of one comparison."""
 
-    wishes: list[Wish]
+    wanted_commands: list[WantedCommand]
     concerns: list[Concern]
 
 
@@ -100,7 +100,7 @@ def judge(
     on_chain: Sequence[ChainCheckpoint],
     *,
     finalized_is_claimable: bool = False,
-) -> Look:
+) -> ChainComparison:
     """Compare each checkpoint with the chain.
 
     `watched`: the checkpoints that are not PAID. `known_hashes`: the transaction hashes of all our checkpoints, also
@@ -113,7 +113,7 @@ def judge(
     unknown_hashes = sorted(
         done.tx_hash for done in live if not done.checkpoint_id and done.tx_hash not in known_hashes
     )
-    look = Look([], [])
+    comparison = ChainComparison([], [])
     for checkpoint in watched:
         settlements = sorted(
             (done for done in live if done.checkpoint_id == checkpoint.checkpoint_id),
@@ -122,38 +122,43 @@ def judge(
         if len(settlements) > 1:
             hashes = ", ".join(done.tx_hash for done in settlements)
             text = f"the chain holds {len(settlements)} settlements: {hashes}"
-            _add_concern(look, "settled_twice", checkpoint, text)
+            _add_concern(comparison, "settled_twice", checkpoint, text)
         if checkpoint.status == "WITHHELD" and settlements:
             text = f"it is withheld here, but {settlements[0].tx_hash} settles it on chain"
-            _add_concern(look, "withheld_but_settled", checkpoint, text)
+            _add_concern(comparison, "withheld_but_settled", checkpoint, text)
         elif checkpoint.status == "PENDING":
-            _pending(look, checkpoint, settlements, unknown_hashes)
+            _pending(comparison, checkpoint, settlements, unknown_hashes)
         elif checkpoint.status == "SUBMITTED":
             status = statuses.get(checkpoint.tx_hash, _UNKNOWN)
-            _submitted(look, checkpoint, status, settlements, unknown_hashes, finalized_is_claimable)
+            _submitted(comparison, checkpoint, status, settlements, unknown_hashes, finalized_is_claimable)
         elif checkpoint.status == "CLAIMABLE":
-            _claimable(look, checkpoint, statuses.get(checkpoint.tx_hash, _UNKNOWN), settlements)
-    return look
+            _claimable(comparison, checkpoint, statuses.get(checkpoint.tx_hash, _UNKNOWN), settlements)
+    return comparison
 
 
-def _add_concern(look: Look, name: str, checkpoint: Watched, text: str) -> None:
-    look.concerns.append(Concern(name=name, checkpoint_id=checkpoint.checkpoint_id, text=text))
+def _add_concern(comparison: ChainComparison, name: str, checkpoint: Watched, text: str) -> None:
+    comparison.concerns.append(Concern(name=name, checkpoint_id=checkpoint.checkpoint_id, text=text))
 
 
 def _pending(
-    look: Look, checkpoint: Watched, settlements: list[ChainCheckpoint], unknown_hashes: list[str]
+    comparison: ChainComparison,
+    checkpoint: Watched,
+    settlements: list[ChainCheckpoint],
+    unknown_hashes: list[str],
 ) -> None:
     if settlements:
-        look.wishes.append(
-            Wish(kind="confirm", checkpoint_id=checkpoint.checkpoint_id, tx_hash=settlements[0].tx_hash)
+        comparison.wanted_commands.append(
+            WantedCommand(
+                kind="confirm", checkpoint_id=checkpoint.checkpoint_id, tx_hash=settlements[0].tx_hash
+            )
         )
     elif unknown_hashes:
         text = f"{_few(unknown_hashes)} on the crunch may settle it, with its confirm lost: look before you settle it"
-        _add_concern(look, "maybe_settled", checkpoint, text)
+        _add_concern(comparison, "maybe_settled", checkpoint, text)
 
 
 def _submitted(
-    look: Look,
+    comparison: ChainComparison,
     checkpoint: Watched,
     status: TxStatus,
     settlements: list[ChainCheckpoint],
@@ -167,10 +172,10 @@ def _submitted(
                 f"{checkpoint.tx_hash} failed, but {_few(unknown_hashes)} may settle it: "
                 "not offered again until that is clear"
             )
-            _add_concern(look, "maybe_settled", checkpoint, text)
+            _add_concern(comparison, "maybe_settled", checkpoint, text)
             return
-        look.wishes.append(
-            Wish(
+        comparison.wanted_commands.append(
+            WantedCommand(
                 kind="fail",
                 checkpoint_id=checkpoint.checkpoint_id,
                 tx_hash=checkpoint.tx_hash,
@@ -182,19 +187,21 @@ def _submitted(
     if _seen_as(checkpoint, settlements, ADVANCED) or (
         finalized_is_claimable and status.state is TxState.FINALIZED
     ):
-        look.wishes.append(_advance(checkpoint, "CLAIMABLE"))
+        comparison.wanted_commands.append(_advance(checkpoint, "CLAIMABLE"))
 
 
-def _claimable(look: Look, checkpoint: Watched, status: TxStatus, settlements: list[ChainCheckpoint]) -> None:
+def _claimable(
+    comparison: ChainComparison, checkpoint: Watched, status: TxStatus, settlements: list[ChainCheckpoint]
+) -> None:
     if status.state is TxState.FAILED:
         text = f"CLAIMABLE here, but the chain finally failed {checkpoint.tx_hash}: {status.error}"
-        _add_concern(look, "claimable_but_failed", checkpoint, text)
+        _add_concern(comparison, "claimable_but_failed", checkpoint, text)
     elif _seen_as(checkpoint, settlements, (ChainState.PAID,)):
-        look.wishes.append(_advance(checkpoint, "PAID"))
+        comparison.wanted_commands.append(_advance(checkpoint, "PAID"))
 
 
-def _advance(checkpoint: Watched, status: str) -> Wish:
-    return Wish(
+def _advance(checkpoint: Watched, status: str) -> WantedCommand:
+    return WantedCommand(
         kind="advance", checkpoint_id=checkpoint.checkpoint_id, status=status, tx_hash=checkpoint.tx_hash
     )
 

@@ -43,7 +43,7 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.log import ids
 from coordinator.streams.log.envelope import Need
-from coordinator.streams.log.stage import Draft, Stage, State, Told
+from coordinator.streams.log.stage import Draft, PlacedEvent, Stage, State
 from coordinator.streams.topology import BY_TOPIC
 
 OTHERS_COMMANDS = frozenset(BY_TOPIC["commands"].events) - COMMANDS - {"RotateEvidenceKey"}
@@ -101,10 +101,10 @@ class CheckpointStage(Stage[CheckpointsState]):
         """Every checkpoint with its status."""
         return self.state.own.settlements
 
-    def decide(self, state: CheckpointsState, told: Told) -> Draft | None:
+    def decide(self, state: CheckpointsState, placed: PlacedEvent) -> Draft | None:
         """PeriodClosed builds checkpoints, a command changes one. New terms are repeated in this topic."""
         events: list[AnyEvent]
-        match told.event:
+        match placed.event:
             case CrunchConfigured() as configured:
                 events = [configured]
             case PeriodClosed(data=data) as closed:
@@ -112,25 +112,25 @@ class CheckpointStage(Stage[CheckpointsState]):
                 # The end of a checkpoint period is decided even if nobody is ranked, so that the stage shows progress.
                 if not events and not state.own.terms.ends_checkpoint_period(data.from_ms, data.until_ms):
                     return None
-            case command if told.topic == "commands":
+            case command if placed.topic == "commands":
                 events = list(self._command(state, command))
             case _:
                 return None
-        return Draft(events, {told.topic: told.position}, self.needed(state, told))
+        return Draft(events, {placed.topic: placed.position}, self.needed(state, placed))
 
-    def fold(self, state: CheckpointsState, told: Told) -> None:
+    def fold(self, state: CheckpointsState, placed: PlacedEvent) -> None:
         """Own events change statuses. Snapshots are kept until their period is built, a withhold until it is used."""
         own = state.own
-        match told.event:
+        match placed.event:
             case CrunchConfigured() as configured:
-                if told.topic == self.topic:
+                if placed.topic == self.topic:
                     own.terms.add(configured)
             case EvidenceKeyRotated(data=data):
                 own.key_successors[data.old_key] = data.new_key
             case SnapshotTaken(data=data):
                 start, end = own.terms.checkpoint_period(data.period_start)
                 if end > own.settlements.built_until:
-                    state.totals.setdefault(start, PeriodTotals(start, end, told.before)).add(data)
+                    state.totals.setdefault(start, PeriodTotals(start, end, placed.before)).add(data)
             case PeriodClosed(data=data):
                 for totals in state.totals.values():
                     totals.closed(data)
@@ -144,9 +144,9 @@ class CheckpointStage(Stage[CheckpointsState]):
                         if not _used_up(own, offset, command)
                     }
             case WithholdCheckpoint() as command:
-                if not _used_up(own, told.position[0], command):
-                    state.withholds[told.position[0]] = command
-            case event if told.topic == self.topic:
+                if not _used_up(own, placed.position[0], command):
+                    state.withholds[placed.position[0]] = command
+            case event if placed.topic == self.topic:
                 built_until = own.settlements.built_until
                 own.settlements.evolve(event)
                 if (
@@ -156,13 +156,13 @@ class CheckpointStage(Stage[CheckpointsState]):
             case _:
                 pass
 
-    def needed(self, state: CheckpointsState, told: Told) -> dict[str, Need]:
+    def needed(self, state: CheckpointsState, placed: PlacedEvent) -> dict[str, Need]:
         """The position of the first snapshot of a running period, or of the first command that waits to withhold."""
-        if told.topic == "snapshots":
-            closing = told.event.data.until_ms if isinstance(told.event, PeriodClosed) else -1
+        if placed.topic == "snapshots":
+            closing = placed.event.data.until_ms if isinstance(placed.event, PeriodClosed) else -1
             running = [totals.before for totals in state.totals.values() if totals.end > closing]
-            return {"snapshots": min([*running, told.before], key=lambda need: need.offset)}
-        return {"commands": Need(min([*state.withholds, told.position[0]]))}
+            return {"snapshots": min([*running, placed.before], key=lambda need: need.offset)}
+        return {"commands": Need(min([*state.withholds, placed.position[0]]))}
 
     # --- building ----------------------------------------------------------------------------------
 

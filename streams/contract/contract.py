@@ -22,7 +22,7 @@ from coordinator.streams.contract.call_method import PREDICT_NAMES, CallMethod
 from coordinator.streams.contract.coverage import Coverage
 from coordinator.streams.contract.emission import FRAC64_ONE
 from coordinator.streams.contract.ensembles import ENSEMBLES_MAX, Ensemble
-from coordinator.streams.contract.in_vain import set_in_vain
+from coordinator.streams.contract.ineffective_fields import set_in_vain
 from coordinator.streams.contract.payout import Payout
 from coordinator.streams.contract.periods import Calendar
 from coordinator.streams.contract.questions import Questions, QuestionScope

@@ -4,9 +4,9 @@ money.
 Reads `feeds`, `inputs` and `predictions` of a log in memory, and emits nothing. The operator sends the result as a
 correction (`streams/checkpoints/corrections.py`).
 
-The log is run again from its feed (`rerun.py`), with each record as it should have come (`amended.py`) and with the
-recorded answers. So only the truths change, and what follows from them: scores, windows, ranking and shares. A model is
-not asked again, because its answer depends on what it was shown at the time. A round that was not asked then is not
+The log is run again from its feed (`rerun.py`), with the recorded answers and with each record as it should have come
+(`amended_feed.py`). So only the truths change, and what follows from them: scores, windows, ranking and shares. A model
+is not asked again, because its answer depends on what it was shown at the time. A round that was not asked then is not
 asked now. Pure.
 """
 
@@ -21,16 +21,16 @@ from coordinator.streams.checkpoints.prizes import prize_amounts
 from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.contract.emission import emission_sha256
 from coordinator.streams.contract.terms import in_force
-from coordinator.streams.engine.amended import AmendedFeed, RecordUse
+from coordinator.streams.engine.amended_feed import AmendedFeed, RecordUse
 from coordinator.streams.engine.asked_inputs import asked_otherwise
 from coordinator.streams.engine.memory_log import LogReader, MemoryLog
-from coordinator.streams.engine.plan import Standing, standings
+from coordinator.streams.engine.plan import ModelStanding, standings
 from coordinator.streams.engine.rerun import (
     Changes,
-    KeptRun,
     NewRules,
     RecordedCrunch,
     Runs,
+    SavedRun,
     TakenOver,
     Watching,
     recorded_terms,
@@ -60,8 +60,8 @@ class ModelDifference(msgspec.Struct, frozen=True):
     """
 
     model_id: str
-    old: Standing
-    new: Standing
+    old: ModelStanding
+    new: ModelStanding
     paid: int
     due: int
 
@@ -170,7 +170,7 @@ def recompute(
     due_amounts = {} if due is None else dict(prize_amounts(due, total_prize)[0])
     old, _ = standings((parent, ""))
     new, _ = standings(None if due is None else (due, ""))
-    absent = Standing(unranked_reason="not in it")
+    absent = ModelStanding(unranked_reason="not in it")
     return Recomputed(
         checkpoint_id=parent.checkpoint_id,
         total_prize=total_prize,
@@ -190,7 +190,7 @@ def recompute(
     )
 
 
-def _unchanged(log: MemoryLog, feed: AmendedFeed, earlier_run: KeptRun) -> bool:
+def _unchanged(log: MemoryLog, feed: AmendedFeed, earlier_run: SavedRun) -> bool:
     """Whether the feed came as it should have up to where the run ended. `feed` has then amended it up to there."""
     for decision in log.walk("feeds"):
         if decision.first_offset >= earlier_run.feeds.offset:
@@ -215,8 +215,8 @@ def _run(
     feed: AmendedFeed,
     rules: NewRules | None,
     progress: Callable[[int], None],
-    earlier_run: KeptRun | None,
-    keep: Callable[[KeptRun], None] | None,
+    earlier_run: SavedRun | None,
+    keep: Callable[[SavedRun], None] | None,
 ) -> None:
     as_it_came = True
 
@@ -226,7 +226,7 @@ def _run(
         as_it_came = as_it_came and stand_ins == events
         return stand_ins
 
-    def kept_if_unchanged(run: KeptRun) -> None:
+    def kept_if_unchanged(run: SavedRun) -> None:
         if keep is not None and as_it_came:
             keep(run)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from coordinator.streams.engine.plan import Standing
-from coordinator.streams.engine.shadow import NO_CHECKPOINT, PeriodDecided, Side
+from coordinator.streams.engine.plan import ModelStanding
+from coordinator.streams.engine.shadow import NO_CHECKPOINT, PeriodDecided, SideDecisions
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,7 +17,7 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """In billionths of a checkpoint's emission."""
 
 
-def divergence(new: Side, live: Side, bounds: Bounds) -> str:
+def divergence(new: SideDecisions, live: SideDecisions, bounds: Bounds) -> str:
     """How the newest board and the newest checkpoint of both sides differ, in words; "" if by less than the bounds.
 
     Only the model with the largest difference is named. A model without a rank counts as one place behind the last.
@@ -52,7 +52,7 @@ def divergence(new: Side, live: Side, bounds: Bounds) -> str:
     return "; ".join(texts)
 
 
-def lags(new: Side, live: Side, bounds: Bounds) -> str:
+def lags(new: SideDecisions, live: SideDecisions, bounds: Bounds) -> str:
     """Why `divergence` says nothing of places now, in words; "" if it compares them, or was not asked to.
 
     A shadow that catches up has an older board than the live one, and two boards of different times differ anyway.
@@ -65,7 +65,7 @@ def lags(new: Side, live: Side, bounds: Bounds) -> str:
     )
 
 
-def newest_of_both(new: Side, live: Side) -> tuple[PeriodDecided, PeriodDecided] | None:
+def newest_of_both(new: SideDecisions, live: SideDecisions) -> tuple[PeriodDecided, PeriodDecided] | None:
     """(the shadow's, the live one) of the newest live checkpoint period that the shadow has decided, too.
 
     The shadow's is a checkpoint of the same period, or says that the shadow has none. Periods that only overlap,
@@ -85,8 +85,8 @@ def newest_of_both(new: Side, live: Side) -> tuple[PeriodDecided, PeriodDecided]
 
 
 def _share(decided: PeriodDecided, model_id: str) -> int:
-    return decided.models.get(model_id, Standing()).share_frac64
+    return decided.models.get(model_id, ModelStanding()).share_frac64
 
 
-def _place(standing: Standing) -> str:
+def _place(standing: ModelStanding) -> str:
     return "unranked" if standing.rank is None else f"number {standing.rank}"

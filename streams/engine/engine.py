@@ -28,7 +28,7 @@ from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.engine.memory_log import LogReader, MemoryLog
 from coordinator.streams.engine.models import Models, NoModels
-from coordinator.streams.engine.owner import Kept, Owner
+from coordinator.streams.engine.owner import Owner, SavedOwner
 from coordinator.streams.engine.period_end import Ending, SeenSnapshotStage, end_now
 from coordinator.streams.engine.round_owners import ModelsOwner, RoundsOwner
 from coordinator.streams.events import ApplyContract, Event, Terms
@@ -73,14 +73,14 @@ class Recorded(NamedTuple):
 WRITTEN, NOTHING_RECORDED = Output(), Recorded()
 
 
-class KeptEngine(msgspec.Struct, frozen=True):
+class SavedEngine(msgspec.Struct, frozen=True):
     """An engine's state: the state of each owner (by topic), and the records that they still need.
 
     `bases` is topic -> the offset of the first of these records; `latest` is that of `SeenSnapshotStage`.
     """
 
     crunch_id: str
-    owners: dict[str, Kept]
+    owners: dict[str, SavedOwner]
     bases: dict[str, int]
     topics: dict[str, list[bytes]]
     latest: int
@@ -221,7 +221,7 @@ class Engine:
         """The engine's state as bytes, for `state_bytes=`. Raises LogError while something waits to be decided."""
         needs = self._needs()
         return msgspec.msgpack.encode(
-            KeptEngine(
+            SavedEngine(
                 self.crunch_id,
                 {owner.stage.topic: owner.keep() for owner in self.owners},
                 needs,
@@ -235,7 +235,7 @@ class Engine:
 
     def _go_on(self, state_bytes: bytes) -> None:
         try:
-            state = msgspec.msgpack.decode(state_bytes, type=KeptEngine)
+            state = msgspec.msgpack.decode(state_bytes, type=SavedEngine)
         except msgspec.DecodeError as error:
             raise StaleStateError(f"the kept state cannot be read: {error}") from error
         forms = {owner.stage.topic: form_of(owner.stage) for owner in self.owners}

@@ -2,7 +2,7 @@
 
 An owner claims the topic, folds its own counted decisions with `remember`, folds each source from the stage's `need`
 on, decides nothing at or before `upto`, and numbers what it sends. It may begin with a state that was recorded in its
-topic, or with one that an engine kept (`Kept`); both are caches.
+topic, or with one that an engine kept (`SavedOwner`); both are caches.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from coordinator.streams.log.errors import LogError
 from coordinator.streams.log.stage import AnyStage, Draft
 
 
-class Kept(msgspec.Struct, frozen=True):
+class SavedOwner(msgspec.Struct, frozen=True):
     """The saved state of an owner, from which another can continue under the same claim and with the next number."""
 
     form: str
@@ -70,7 +70,7 @@ class Owner:
         self.epoch, self.seq = epoch, counter.seq
         self._open()
 
-    def go_on(self, owner_state: Kept) -> None:
+    def go_on(self, owner_state: SavedOwner) -> None:
         """Go on with the state of another owner, under its claim. The log must have the sources from its needs on."""
         recorded_state.take(
             self.stage,
@@ -79,11 +79,11 @@ class Owner:
         self.epoch, self.seq = owner_state.epoch, owner_state.seq
         self._open()
 
-    def keep(self) -> Kept:
+    def keep(self) -> SavedOwner:
         """The state of this owner. Raises LogError while something waits to be decided."""
         if self.stage.waits() or not all(reader.at_end for reader in self.readers.values()):
             raise LogError(f"{self.stage.topic} is not at rest: something waits to be decided")
-        return Kept(
+        return SavedOwner(
             recorded_state.form_of(self.stage),
             self.epoch,
             self.seq,

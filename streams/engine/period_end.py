@@ -32,7 +32,7 @@ from coordinator.streams.events import (
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need, encode_event
 from coordinator.streams.log.errors import WorldError
-from coordinator.streams.log.stage import AnyStage, Told
+from coordinator.streams.log.stage import AnyStage, PlacedEvent
 from coordinator.streams.snapshots.stage import SnapshotStage
 from coordinator.streams.snapshots.state import SnapshotState
 
@@ -72,13 +72,13 @@ class _EndingStage(CheckpointStage):
     boundary, so the real stage has no such rule.
     """
 
-    def fold(self, state: CheckpointsState, told: Told) -> None:
+    def fold(self, state: CheckpointsState, placed: PlacedEvent) -> None:
         """Fold as the stage does, then move the end of the running period."""
-        super().fold(state, told)
-        if told.topic == self.topic and isinstance(told.event, CrunchConfigured):
+        super().fold(state, placed)
+        if placed.topic == self.topic and isinstance(placed.event, CrunchConfigured):
             for totals in state.totals.values():
-                if totals.start < told.event.data.effective_from < totals.end:
-                    totals.end = told.event.data.effective_from
+                if totals.start < placed.event.data.effective_from < totals.end:
+                    totals.end = placed.event.data.effective_from
 
 
 def end_now(
@@ -96,7 +96,7 @@ def end_now(
     if until <= 0:
         raise WorldError("nothing has been scored yet")
     same_terms_from_now = msgspec.structs.replace(snapshots.own.terms.at(until), effective_from=until)
-    told = [
+    last_events = [
         CrunchConfigured(id=f"{NAME}/terms", at=until, data=same_terms_from_now),
         ScoredUntil(id=f"{NAME}/{until}", at=until, data=ScoredUntilData(until=until, rehearsal=False)),
     ]
@@ -104,7 +104,7 @@ def end_now(
     aggregate.state = deepcopy(snapshots)
     payment = _EndingStage(crunch_id, contracts)
     payment.state = deepcopy(checkpoints)
-    snapshot_events = list(_decided(aggregate, told))
+    snapshot_events = list(_decided(aggregate, last_events))
     taken = [event.data for event in snapshot_events if isinstance(event, SnapshotTaken)]
     for event in _decided(payment, snapshot_events):
         if isinstance(event, CheckpointOpened) and event.data.period_end == until:

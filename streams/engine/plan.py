@@ -59,7 +59,7 @@ Change = Literal["none", "board", "payout", "inputs"]
 Period = tuple[int, int]
 
 
-class Standing(msgspec.Struct, frozen=True):
+class ModelStanding(msgspec.Struct, frozen=True):
     """One model on one side. `units` is its key in 10**-score_decimals of that side's terms; None if it has none."""
 
     rank: int | None = None
@@ -72,8 +72,8 @@ class ModelChange(msgspec.Struct, frozen=True):
     """One model on both sides."""
 
     model_id: str
-    old: Standing
-    new: Standing
+    old: ModelStanding
+    new: ModelStanding
 
     @property
     def differs(self) -> bool:
@@ -317,11 +317,11 @@ def _boards(terms: Terms) -> object:
 
 
 def _board_change(old: Outcome, held: Terms, new: Outcome, terms: Terms) -> list[ModelChange]:
-    return _side_by_side(_board(old, held), _board(new, terms), Standing())
+    return _side_by_side(_board(old, held), _board(new, terms), ModelStanding())
 
 
 def _side_by_side(
-    old: Mapping[str, Standing], new: Mapping[str, Standing], absent: Standing
+    old: Mapping[str, ModelStanding], new: Mapping[str, ModelStanding], absent: ModelStanding
 ) -> list[ModelChange]:
     """Every model of either side, in the order of the new side. `absent` stands for a model that a side lacks."""
     return [
@@ -330,16 +330,16 @@ def _side_by_side(
     ]
 
 
-def _board(side: Outcome, terms: Terms) -> dict[str, Standing]:
+def _board(side: Outcome, terms: Terms) -> dict[str, ModelStanding]:
     ranked, unranked = rank_snapshots(side.snapshots.values(), terms)
-    standings = {model_id: Standing(place, value) for place, model_id, value in ranked}
-    return standings | {model_id: Standing() for model_id in unranked}
+    standings = {model_id: ModelStanding(place, value) for place, model_id, value in ranked}
+    return standings | {model_id: ModelStanding() for model_id in unranked}
 
 
 def _period_change(period: Period, old: Outcome, new: Outcome) -> PeriodChange:
     before, old_note = standings(old.checkpoints.get(period))
     after, new_note = standings(new.checkpoints.get(period))
-    models = _side_by_side(before, after, Standing(unranked_reason="not in it"))
+    models = _side_by_side(before, after, ModelStanding(unranked_reason="not in it"))
     differs = (
         any(model.paid_differs for model in models)
         or old_note != new_note
@@ -352,7 +352,7 @@ def _paid(checkpoint: tuple[CheckpointData, str] | None) -> object:
     return None if checkpoint is None else (checkpoint[0].emission, checkpoint[0].payout)
 
 
-def standings(checkpoint: tuple[CheckpointData, str] | None) -> tuple[dict[str, Standing], str]:
+def standings(checkpoint: tuple[CheckpointData, str] | None) -> tuple[dict[str, ModelStanding], str]:
     """(model_id -> its standing, the best first and the unranked last; why nothing is offered, or "")."""
     if checkpoint is None:
         return {}, "no checkpoint"
@@ -360,10 +360,10 @@ def standings(checkpoint: tuple[CheckpointData, str] | None) -> tuple[dict[str, 
     # `cruncher_index` is the place in the ranking. A place without a reward is paid nothing.
     shares = {reward["cruncher_index"]: reward["reward_pct"] for reward in data.emission["cruncher_rewards"]}
     standings = {
-        entry.model_id: Standing(entry.rank, entry.key_units, shares.get(i, 0))
+        entry.model_id: ModelStanding(entry.rank, entry.key_units, shares.get(i, 0))
         for i, entry in enumerate(data.ranking)
     }
     return standings | {
-        model_id: Standing(unranked_reason=data.unranked_reasons.get(model_id, "no reason is told"))
+        model_id: ModelStanding(unranked_reason=data.unranked_reasons.get(model_id, "no reason is told"))
         for model_id in data.unranked
     }, note

@@ -33,7 +33,7 @@ from coordinator.streams.log.stage import Draft
 RERUN_TERMS = "rerun/terms"
 
 
-class KeptRun(msgspec.Struct, frozen=True):
+class SavedRun(msgspec.Struct, frozen=True):
     """A run of the recorded rules up to a time: the engine's state, and where to read on in each topic.
 
     `rounds` is JSON of RecordedRounds, `clock` the event time (ms) of the last decision of the feed. It is a cache: a
@@ -54,11 +54,11 @@ class KeptRun(msgspec.Struct, frozen=True):
 class Runs(Protocol):
     """Keeps the states of runs of one log, and gives them back."""
 
-    def before(self, until_ms: int) -> KeptRun | None:
+    def before(self, until_ms: int) -> SavedRun | None:
         """The latest state from before `until_ms`, if there is one."""
         ...
 
-    def put(self, run: KeptRun) -> None:
+    def put(self, run: SavedRun) -> None:
         """Keep a state."""
         ...
 
@@ -99,7 +99,7 @@ class TakenOver(NamedTuple):
     on.
     """
 
-    run: KeptRun | None = None
+    run: SavedRun | None = None
     answers: RecordedAnswers | None = None
     scores: RecordedScores | None = None
 
@@ -117,7 +117,7 @@ class Watching(NamedTuple):
 AS_RECORDED, NOTHING_TAKEN, UNWATCHED = Changes(), TakenOver(), Watching()
 
 
-def recorded_answers(log: MemoryLog, earlier_run: KeptRun | None = None) -> RecordedAnswers:
+def recorded_answers(log: MemoryLog, earlier_run: SavedRun | None = None) -> RecordedAnswers:
     """The answers of a log, from the position where a run continues."""
     if earlier_run is None:
         return RecordedAnswers(log.walk("predictions"))
@@ -129,9 +129,9 @@ def recorded_answers(log: MemoryLog, earlier_run: KeptRun | None = None) -> Reco
 
 def _kept(
     engine: Engine, ahead: Decision, answers: RecordedAnswers, scores: RecordedScores | None, clock: int
-) -> KeptRun:
+) -> SavedRun:
     """The state before a decision of the feed."""
-    return KeptRun(
+    return SavedRun(
         engine=engine.keep(),
         feeds=ahead.before,
         predictions=answers.after,
@@ -182,7 +182,7 @@ def rerun(
     until_ms: int | None = None,
     taken_over: TakenOver = NOTHING_TAKEN,
     watching: Watching = UNWATCHED,
-    keep: Callable[[KeptRun], None] | None = None,
+    keep: Callable[[SavedRun], None] | None = None,
 ) -> Engine:
     """The engine after the log's feed up to `until_ms` (exclusive; None: all of it). Raises what a stage raises.
 

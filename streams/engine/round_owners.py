@@ -18,7 +18,7 @@ from coordinator.streams.contract import CallMethod
 from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.engine.memory_log import LogReader, MemoryLog
 from coordinator.streams.engine.models import Models, Pending
-from coordinator.streams.engine.owner import Kept, Owner
+from coordinator.streams.engine.owner import Owner, SavedOwner
 from coordinator.streams.events import (
     InputClosed,
     InputReceived,
@@ -33,13 +33,13 @@ from coordinator.streams.inputs.ground_truth import TypedRecords
 from coordinator.streams.large_answers import read_answers
 from coordinator.streams.log.counting import Decision, TailCounter
 from coordinator.streams.log.errors import LogError
-from coordinator.streams.log.stage import Told
+from coordinator.streams.log.stage import PlacedEvent
 from coordinator.streams.models.stage import ModelStage
 from coordinator.streams.ports import BlobReader
 from coordinator.streams.predictions.calls import NONE, Calls, FirstTick
 from coordinator.streams.predictions.performance import LastPeriod
 from coordinator.streams.predictions.questions import judged, to_ask
-from coordinator.streams.predictions.stage import Answered, Asked, PredictionStage, Submitted
+from coordinator.streams.predictions.stage import Answered, PredictionStage, RoundAsked, Submitted
 
 
 class ModelsOwner(Owner):
@@ -90,7 +90,7 @@ class RoundsOwner(Owner):
         read.
         """
 
-    def go_on(self, owner_state: Kept) -> None:
+    def go_on(self, owner_state: SavedOwner) -> None:
         """Continue as every owner does. Of `snapshots` the log holds only what was needed."""
         super().go_on(owner_state)
         self.snapshots_needed = self.log.bases.get("snapshots", 0)
@@ -99,22 +99,22 @@ class RoundsOwner(Owner):
         """Ask the models for each input that is not decided yet. Raises LogError for a round that was left open."""
         self.collect()
         self._history.learn(decision)
-        for told in self.stage.unfold(decision):
-            if self.stage.decided(told.topic, told.position):
+        for placed in self.stage.unfold(decision):
+            if self.stage.decided(placed.topic, placed.position):
                 continue
-            if isinstance(told.event, InputReceived):
+            if isinstance(placed.event, InputReceived):
                 self.collect()
-                self._round(told.event.data, told)
-            elif isinstance(told.event, InputResolved):
+                self._round(placed.event.data, placed)
+            elif isinstance(placed.event, InputResolved):
                 # So a truth is scored at the instant at which it is known, also that of a round that just opened.
-                if self._pending is not None and told.event.data.input_id == self._pending[0]:
+                if self._pending is not None and placed.event.data.input_id == self._pending[0]:
                     self.collect()
-            elif isinstance(told.event, InputClosed):
+            elif isinstance(placed.event, InputClosed):
                 self.collect()
-                if not self.put(self.stage.decide(self.stage.state, told)):
-                    self.stage.fold(self.stage.state, told)
-            elif isinstance(told.event, SubmitAnswers):
-                self._submitted(told.event, told)
+                if not self.put(self.stage.decide(self.stage.state, placed)):
+                    self.stage.fold(self.stage.state, placed)
+            elif isinstance(placed.event, SubmitAnswers):
+                self._submitted(placed.event, placed)
 
     def collect(self) -> None:
         """Wait for the answers to the last round, if nobody has, and record them."""
@@ -122,9 +122,9 @@ class RoundsOwner(Owner):
             (input_id, wait, clock), self._pending = self._pending, None
             self.put(self.stage.hear(Answered(input_id, wait(), clock)))
 
-    def _round(self, data: InputReceivedData, told: Told) -> None:
+    def _round(self, data: InputReceivedData, placed: PlacedEvent) -> None:
         stage, state = self.stage, self.stage.state
-        stage.fold(state, told)
+        stage.fold(state, placed)
         if state.is_answered(data.input_id):
             return
         if state.open_round(data.input_id) is not None:
@@ -138,7 +138,7 @@ class RoundsOwner(Owner):
         last = self._last_period(contract.call_method)
         if last is not None:
             performance, each = last.told(roster, self._contracts)
-        self.put(stage.hear(Asked(data, roster, clock, self._seen.seq, history, performance)))
+        self.put(stage.hear(RoundAsked(data, roster, clock, self._seen.seq, history, performance)))
         opened = state.own.rounds[data.input_id].opened
         answers = self._models.answers(opened, data, contract, Calls(data, contract, first, each))
         if not callable(answers):
@@ -148,7 +148,7 @@ class RoundsOwner(Owner):
         if last is not None:
             self.collect()  # what models are told of their performance depends on how far periods are closed
 
-    def _submitted(self, command: SubmitAnswers, told: Told) -> None:
+    def _submitted(self, command: SubmitAnswers, placed: PlacedEvent) -> None:
         """Record answers that are handed in. What is refused is kept in `refused`, by the command's id."""
         state, clock = self.stage.state, self._clock()
         command, lost = read_answers(command, self._blobs)
@@ -157,7 +157,7 @@ class RoundsOwner(Owner):
         )
         if refused:
             self.refused[command.id] = refused
-        self.put(self.stage.decide(state, msgspec.structs.replace(told, event=Submitted(rounds, at))))
+        self.put(self.stage.decide(state, msgspec.structs.replace(placed, event=Submitted(rounds, at))))
 
     def _first_tick(
         self, data: InputReceivedData, roster: Sequence[RosterEntry]

@@ -25,8 +25,8 @@ from coordinator.streams.contract.terms import in_force
 from coordinator.streams.engine.asked_inputs import question
 from coordinator.streams.engine.engine import Engine, Output, Recorded, StaleStateError
 from coordinator.streams.engine.models import RecordedAnswers, RecordedRounds
-from coordinator.streams.engine.plan import Standing, standings
-from coordinator.streams.engine.rerun import KeptRun, RetoldFeed
+from coordinator.streams.engine.plan import ModelStanding, standings
+from coordinator.streams.engine.rerun import RetoldFeed, SavedRun
 from coordinator.streams.events import (
     AnyEvent,
     CheckpointData,
@@ -72,7 +72,7 @@ class PeriodDecided(msgspec.Struct, frozen=True):
 
     start: int
     end: int
-    models: dict[str, Standing]
+    models: dict[str, ModelStanding]
     note: str
 
 
@@ -84,7 +84,7 @@ class CheckpointDecided(msgspec.Struct, frozen=True):
     note: str
 
 
-class Side(msgspec.Struct, kw_only=True):
+class SideDecisions(msgspec.Struct, kw_only=True):
     """What one side decided last. `terms` are its newest recorded terms; `snapshots` are its models' snapshots of the
     period that ends at `board_end` (ms).
     """
@@ -138,14 +138,14 @@ class Side(msgspec.Struct, kw_only=True):
             return None
         return in_force(self.terms).at(self.board_end - 1)
 
-    def board(self) -> dict[str, Standing]:
+    def board(self) -> dict[str, ModelStanding]:
         """model_id -> its place on the board, best first; the models without a rank come last."""
         terms = self.board_terms()
         if terms is None:
             return {}
         ranked, unranked = rank_snapshots(self.snapshots.values(), terms)
-        board = {model_id: Standing(place, units) for place, model_id, units in ranked}
-        return board | {model_id: Standing() for model_id in unranked}
+        board = {model_id: ModelStanding(place, units) for place, model_id, units in ranked}
+        return board | {model_id: ModelStanding() for model_id in unranked}
 
 
 class AskedInput(msgspec.Struct, frozen=True):
@@ -157,7 +157,7 @@ class AskedInput(msgspec.Struct, frozen=True):
     feed: Position
 
 
-class KeptShadow(msgspec.Struct, frozen=True):
+class SavedShadow(msgspec.Struct, frozen=True):
     """A shadow's whole state. `needs` is topic -> where to read on; `rounds` is JSON."""
 
     key: str
@@ -168,16 +168,16 @@ class KeptShadow(msgspec.Struct, frozen=True):
     rounds: bytes
     asked: dict[str, AskedInput]
     covered: Position
-    new: Side
-    live: Side
+    new: SideDecisions
+    live: SideDecisions
     begun: int = 0
     """The offset in `feeds` at which a plan's run was taken up: inputs that were decided before it are decided."""
 
 
-def begun_with(rules: ShadowRules, run: KeptRun) -> bytes:
+def begun_with(rules: ShadowRules, run: SavedRun) -> bytes:
     """The state of a shadow before its rules begin, from a run of the recorded rules up to then."""
     return msgspec.msgpack.encode(
-        KeptShadow(
+        SavedShadow(
             key=rules.key,
             engine=run.engine,
             needs=dict.fromkeys(TOPICS_READ, Need()) | {"feeds": run.feeds, "predictions": run.predictions},
@@ -186,7 +186,7 @@ def begun_with(rules: ShadowRules, run: KeptRun) -> bytes:
             rounds=run.rounds,
             asked={},
             covered=NOTHING_DECIDED,
-            new=Side(terms=run.told, snapshots={}),
+            new=SideDecisions(terms=run.told, snapshots={}),
             live=_empty_side(),
             begun=run.feeds.offset,
         )
@@ -305,7 +305,7 @@ class Shadow:
     def keep(self) -> bytes:
         """The state as bytes, to resume from. Raises LogError while something waits to be decided."""
         return msgspec.msgpack.encode(
-            KeptShadow(
+            SavedShadow(
                 key=self.rules.key,
                 engine=self._engine.keep(),
                 needs=self.needs,
@@ -321,13 +321,13 @@ class Shadow:
         )
 
 
-def _empty_side() -> Side:
-    return Side(terms=[], snapshots={})
+def _empty_side() -> SideDecisions:
+    return SideDecisions(terms=[], snapshots={})
 
 
-def _read(state_bytes: bytes, rules: ShadowRules) -> KeptShadow:
+def _read(state_bytes: bytes, rules: ShadowRules) -> SavedShadow:
     try:
-        state = msgspec.msgpack.decode(state_bytes, type=KeptShadow)
+        state = msgspec.msgpack.decode(state_bytes, type=SavedShadow)
     except msgspec.DecodeError as error:
         raise StaleStateError(f"what the shadow kept cannot be read: {error}") from error
     if state.key != rules.key:

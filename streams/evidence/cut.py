@@ -29,7 +29,7 @@ RULES = "CrunchConfigured"
 _TRAIL = {"starts", "totals", "before"}
 
 
-class Earlier(msgspec.Struct, frozen=True, array_like=True):
+class EarlierAppend(msgspec.Struct, frozen=True, array_like=True):
     """An append from before a cut: [index of its leaf, the hashes that lead from it to the root, 32 bytes each]."""
 
     index: int
@@ -53,7 +53,7 @@ class Cut(msgspec.Struct, frozen=True):
     """All appends after this batch are in the bundle."""
     begins: dict[str, int]
     """Topic -> the number of the first decision from which on none is missing."""
-    earlier: dict[str, list[Earlier]]
+    earlier: dict[str, list[EarlierAppend]]
     """Topic -> each of its appends in the bundle that are not after the batch, in order."""
 
     def complete_from(self, topic: str) -> int:

@@ -13,7 +13,7 @@ from typing import IO, Protocol, TypeVar
 
 from coordinator.streams.audit.facts import broken
 from coordinator.streams.evidence.bundle import BundleRefusedError
-from coordinator.streams.evidence.cut import Cut, Earlier, tiles_after
+from coordinator.streams.evidence.cut import Cut, EarlierAppend, tiles_after
 from coordinator.streams.evidence.extent import Run
 from coordinator.streams.evidence.merkle import HASH_BYTES, Subtrees, folded, leaf_hash, root
 from coordinator.streams.evidence.notes import Checkpoint
@@ -105,7 +105,7 @@ def _tile(members: Members, level: int, index: int, size: int, tiles: dict[str, 
 
 
 def commitments(
-    earlier: list[Earlier], runs: list[Run], tree: Checkpoint, leaf: Callable[[int], bytes]
+    earlier: list[EarlierAppend], runs: list[Run], tree: Checkpoint, leaf: Callable[[int], bytes]
 ) -> list[Commitment]:
     """The leaves of a topic that must be in the bundle, in order."""
     before = [

@@ -12,7 +12,7 @@ from coordinator.streams.contract.questions import scope_of
 from coordinator.streams.durations import YEAR_MS
 from coordinator.streams.events import Blob, PostedQuestion, Terms
 from coordinator.streams.feeds.clock_witness import AGE_SHARE_MAX
-from coordinator.streams.feeds.posted import KnownQuestion, asked_as, content_hash
+from coordinator.streams.feeds.posted_questions import KnownQuestion, asked_as, content_hash
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.ports import TABLE_BYTES_MAX
 

@@ -49,7 +49,13 @@ from coordinator.streams.feeds.post_checks import (
     stakes_fault,
     truth_fault,
 )
-from coordinator.streams.feeds.posted import KnownQuestion, PastQuestion, Posted, content_hash, key_of
+from coordinator.streams.feeds.posted_questions import (
+    KnownQuestion,
+    PastQuestion,
+    Posted,
+    content_hash,
+    key_of,
+)
 from coordinator.streams.log.reasons import as_reason
 from coordinator.streams.ports import FeedRecord
 

@@ -6,8 +6,8 @@ past, contracts to apply, and posts: questions, truths, stakes). Emits `feeds`.
 A record that arrives from the stream and from history is one event, because both have the same id. A corrected record
 has a higher revision, which is assigned here if the source does not number revisions. A record that arrives after a
 later record of its subscription is marked `backfilled`; all others are in order. A record that is so late that it may
-be a repeat is refused (`known.py`). Ticks never go back, and say whether their time is live or replayed. Another feed
-or other subjects hold at once, all other terms from the next checkpoint boundary.
+be a repeat is refused (`record_memory.py`). Ticks never go back, and say whether their time is live or replayed.
+Another feed or other subjects hold at once, all other terms from the next checkpoint boundary.
 
 The time of an operator's post is that of its command, but not before the clock, and not far ahead of it. A source's
 post has its own time, and is known by its text, so that a source may deliver it again (`posts.py`).
@@ -35,14 +35,14 @@ from coordinator.streams.events import (
     Terms,
     VoidQuestions,
 )
-from coordinator.streams.feeds.given import given_fault
-from coordinator.streams.feeds.made import new_closings, new_gaps, new_records, new_terms
+from coordinator.streams.feeds.delivered_records import given_fault
+from coordinator.streams.feeds.new_facts import new_closings, new_gaps, new_records, new_terms
 from coordinator.streams.feeds.posts import KIND, PostCommand, decide_post, posted_by_source
 from coordinator.streams.feeds.state import FeedMemory, GapClosing, GapSaid
 from coordinator.streams.log import ids
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.reasons import as_reason
-from coordinator.streams.log.stage import Draft, Stage, State, Told
+from coordinator.streams.log.stage import Draft, PlacedEvent, Stage, State
 from coordinator.streams.ports import FeedRecord, Subscription
 
 GONE = "history has no such record"
@@ -65,7 +65,7 @@ class Offered(msgspec.Struct, frozen=True):
     states: Sequence[tuple[str, str, str]] = ()
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class WantedTerms(msgspec.Struct, frozen=True):
     """The terms that the node shall have from now on; `at` is the time of the event, in ms."""
 
     terms: Terms
@@ -108,32 +108,32 @@ class FeedStage(Stage[FeedState]):
         """The feed's state."""
         return self.state.own
 
-    def decide(self, state: FeedState, told: Told) -> Draft | None:
+    def decide(self, state: FeedState, placed: PlacedEvent) -> Draft | None:
         """The draft for what the outside delivered, or for a command.
 
         A command that concerns another stage makes an empty draft, which records that it was read. Raises OperatorError
         for impossible terms.
         """
-        match told.event:
+        match placed.event:
             case Offered() as offered:
                 events = _events_of(state.own, offered)
-            case Wanted(terms=terms, at=at):
+            case WantedTerms(terms=terms, at=at):
                 events = new_terms(state.own, terms, at)
             case command:
                 events, _ = self._command(state.own, command)
-                return Draft(events, {told.topic: told.position}, self.needed(state, told))
+                return Draft(events, {placed.topic: placed.position}, self.needed(state, placed))
         return Draft(events, {}, {}) if events else None
 
-    def fold(self, state: FeedState, told: Told) -> None:
+    def fold(self, state: FeedState, placed: PlacedEvent) -> None:
         """Fold the stage's own events. Commands leave nothing in the state."""
-        if told.topic == self.topic:
-            state.own.evolve(told.event)
+        if placed.topic == self.topic:
+            state.own.evolve(placed.event)
 
     # --- commands ----------------------------------------------------------------------------------
 
-    def blocked(self, state: FeedState, told: Told) -> bool:
+    def blocked(self, state: FeedState, placed: PlacedEvent) -> bool:
         """A post waits for the first terms, by which it is judged."""
-        return isinstance(told.event, PostCommand) and not state.own.terms
+        return isinstance(placed.event, PostCommand) and not state.own.terms
 
     def due(self) -> int | None:
         """The offset of the command decided next; None if none waits, or if it is held up."""
@@ -172,7 +172,7 @@ class FeedStage(Stage[FeedState]):
 
         Raises OperatorError, see `new_terms`.
         """
-        return self.hear(Wanted(terms, at))
+        return self.hear(WantedTerms(terms, at))
 
     def replayed(
         self, at: int, subscriptions: Sequence[Subscription], records: Sequence[FeedRecord]

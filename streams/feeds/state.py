@@ -1,6 +1,6 @@
 """The feed's state: terms, known records, gaps, the state of its sources, and the time.
 
-A value, folded from the feed's own events. Its size is bounded (`known.py`, `gaps.py`).
+A value, folded from the feed's own events. Its size is bounded (`record_memory.py`, `gaps.py`).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from coordinator.streams.events import (
     StakesPosted,
 )
 from coordinator.streams.feeds.gaps import Wholeness
-from coordinator.streams.feeds.known import Known, known_of
-from coordinator.streams.feeds.posted import Posted
+from coordinator.streams.feeds.posted_questions import Posted
+from coordinator.streams.feeds.record_memory import RecordMemory, known_of
 from coordinator.streams.ports import FeedRecord, Subscription
 
 GapSaid = tuple[Subscription, int, int, str]
@@ -47,7 +47,7 @@ class FeedMemory(msgspec.Struct):
     lived: bool = False
     """Whether any tick was of live time, not replayed."""
     terms: TermsInForce = msgspec.field(default_factory=TermsInForce)
-    known: dict[str, Known] = {}
+    known: dict[str, RecordMemory] = {}
     """A subscription's `key_of` -> its known records."""
     states: dict[str, tuple[str, str, str]] = {}
     """source -> (state, reason, id of the event) as last recorded."""
@@ -83,14 +83,14 @@ class FeedMemory(msgspec.Struct):
             case _:
                 pass
 
-    def _get_or_add(self, data: FeedRecordData | FeedGapData | FeedGapClosedData) -> Known:
+    def _get_or_add(self, data: FeedRecordData | FeedGapData | FeedGapClosedData) -> RecordMemory:
         key = key_of(data)
         known_records = self.known.get(key)
         if known_records is None:
             known_records = self.known[key] = known_of(subscription_of(data))
         return known_records
 
-    def of(self, subscription: Subscription) -> Known:
+    def of(self, subscription: Subscription) -> RecordMemory:
         """A subscription's known records. The caller must not change them."""
         return self.known.get(key_of(subscription)) or known_of(subscription)
 

@@ -127,7 +127,7 @@ class TypedRecords:
             self._made.clear()
 
 
-class Side(NamedTuple):
+class SubjectRecords(NamedTuple):
     """One subject: its records in order of `at`, and what is missing among them."""
 
     subject: str
@@ -146,7 +146,12 @@ class WindowEnded(NamedTuple):
 
 
 def resolve(
-    horizon: OpenHorizon, sides: Sequence[Side], terms: Terms, typed: TypedRecords, clock: int, now: int
+    horizon: OpenHorizon,
+    sides: Sequence[SubjectRecords],
+    terms: Terms,
+    typed: TypedRecords,
+    clock: int,
+    now: int,
 ) -> WindowEnded | None:
     """The truth of one horizon, or the reason why it has none; None while its window is open.
 
@@ -168,7 +173,7 @@ def resolve(
 
 
 def _of_subject(
-    horizon: OpenHorizon, side: Side, terms: Terms, typed: TypedRecords, clock: int
+    horizon: OpenHorizon, side: SubjectRecords, terms: Terms, typed: TypedRecords, clock: int
 ) -> WindowEnded | None:
     """The truth of one subject's window, or the reason why it has none; None while records may still come."""
     records, holes = side.records, side.holes

@@ -28,7 +28,7 @@ class Span(msgspec.Struct, frozen=True):
         return self.from_ms < until_ms and from_ms < self.until_ms
 
 
-class Lack(msgspec.Struct, frozen=True):
+class MissingRecords(msgspec.Struct, frozen=True):
     """The missing records of a window, as text, and whether none of them will come any more."""
 
     text: str
@@ -70,7 +70,7 @@ class Holes(msgspec.Struct):
 
     def in_window(
         self, ats: Sequence[int], from_ms: int, until_ms: int, cadence_ms: int | None
-    ) -> Lack | None:
+    ) -> MissingRecords | None:
         """The records that are missing in a window; None if none is.
 
         `ats` are the times of its records, the first at or before the point `from_ms` of the input. The window ends
@@ -79,7 +79,7 @@ class Holes(msgspec.Struct):
         if cadence_ms is None:
             any_open = any(span.meets(ats[0], until_ms) for span in self.open)
             if any_open or any(span.meets(ats[0], until_ms) for span in self.lasting):
-                return Lack("a stretch of the feed is", not any_open)
+                return MissingRecords("a stretch of the feed is", not any_open)
             return None
         # The first record may be older than one cadence before the point. What is missing between it and the newest
         # record that was due at the point is not part of the window.
@@ -92,7 +92,7 @@ class Holes(msgspec.Struct):
             return None
         count = sum(run.count for run in runs)
         lasting = all(self._covers(run) for run in runs)
-        return Lack(f"{count} of {count + len(ats) - 1} records are", lasting)
+        return MissingRecords(f"{count} of {count + len(ats) - 1} records are", lasting)
 
     def _covers(self, run: Run) -> bool:
         """Whether lasting holes cover every record of a run."""

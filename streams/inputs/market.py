@@ -30,7 +30,7 @@ from coordinator.streams.log.envelope import Need
 NO_HOLES = Holes()
 
 
-class Kept(msgspec.Struct):
+class FeedRetention(msgspec.Struct):
     """What to keep of a feed for its next inputs."""
 
     records: int = 0
@@ -178,7 +178,9 @@ class Market(msgspec.Struct):
                 case FeedGapData() as data:
                     strip.holes.found(data, arrival.before)
 
-    def trim(self, entries: Mapping[tuple[Feed, str], int], feeds: Mapping[str, Kept], clock: int) -> None:
+    def trim(
+        self, entries: Mapping[tuple[Feed, str], int], feeds: Mapping[str, FeedRetention], clock: int
+    ) -> None:
         """Drop everything that neither the next inputs nor an open truth of these feeds need.
 
         `entries`: (feed, subject) -> the oldest point, in ms, of its open truths. `feeds`: feed key -> what to keep
@@ -192,7 +194,7 @@ class Market(msgspec.Struct):
             strip.holes.trim(strip.records[0].at if strip.records else clock)
 
     def needed(
-        self, entries: Mapping[tuple[Feed, str], int], feeds: Mapping[str, Kept], clock: int
+        self, entries: Mapping[tuple[Feed, str], int], feeds: Mapping[str, FeedRetention], clock: int
     ) -> Need | None:
         """The oldest position in `feeds` of what `trim` would keep; None if it keeps nothing."""
         oldest: Need | None = None
@@ -203,7 +205,7 @@ class Market(msgspec.Struct):
         return oldest
 
     def _kept(
-        self, entries: Mapping[tuple[Feed, str], int], feeds: Mapping[str, Kept], clock: int
+        self, entries: Mapping[tuple[Feed, str], int], feeds: Mapping[str, FeedRetention], clock: int
     ) -> Iterator[tuple[Strip, int]]:
         """(strip, index of the first record to keep) for each strip to keep."""
         for strip in self.strips.values():

@@ -1,6 +1,6 @@
 """Opens the points that are due: compares a subject's records and the clock with the grid of its scopes.
 
-Pure. Takes the state as it will be after the append (`Then`), returns the inputs that open and the points that are
+Pure. Takes the state as it will be after the append (`NextState`), returns the inputs that open and the points that are
 skipped. It notes both in `Then.handled`, so that no point is handled twice.
 """
 
@@ -27,7 +27,7 @@ from coordinator.streams.inputs.feed_windows import input_of
 from coordinator.streams.inputs.grid import grid_ceil, skip
 from coordinator.streams.inputs.ground_truth import Record, TypedRecords, count_until, is_whole
 from coordinator.streams.inputs.market import Market
-from coordinator.streams.inputs.state import Then
+from coordinator.streams.inputs.state import NextState
 from coordinator.streams.log import ids
 
 
@@ -38,7 +38,7 @@ class Opened(NamedTuple):
     skipped: list[SkippedPoints]
 
 
-def open_points(ahead: Then, typed: TypedRecords) -> Opened:
+def open_points(ahead: NextState, typed: TypedRecords) -> Opened:
     """Handle every point that is due. The inputs are in order of point and subject."""
     opened = Opened([], [])
     for start, until, terms in ahead.terms.spans():
@@ -54,7 +54,7 @@ def open_points(ahead: Then, typed: TypedRecords) -> Opened:
 
 
 def _due_points(
-    ahead: Then, terms: Terms, start: int, until: int, skipped: list[SkippedPoints]
+    ahead: NextState, terms: Terms, start: int, until: int, skipped: list[SkippedPoints]
 ) -> dict[tuple[int, str], list[Scope]]:
     """(point, subject) -> the scopes that ask there, under the terms that hold from `start` until `until` (ms).
 
@@ -91,7 +91,7 @@ def _due_points(
     return due
 
 
-def _handle(ahead: Then, scope: Scope, point: int) -> None:
+def _handle(ahead: NextState, scope: Scope, point: int) -> None:
     ahead.handled.setdefault(scope.subject, {})[scope.scope_key] = point
 
 
@@ -101,7 +101,7 @@ def _opening(records: list[Record], point: int) -> Record:
 
 
 def _input(
-    point: int, subject: str, scopes: list[Scope], terms: Terms, ahead: Then, typed: TypedRecords
+    point: int, subject: str, scopes: list[Scope], terms: Terms, ahead: NextState, typed: TypedRecords
 ) -> InputReceived | str:
     """The input of a point, or the reason why the contract could not make one."""
     strips = {member: ahead.market.records(terms.feed, member) for member in scopes[0].members}

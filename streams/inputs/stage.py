@@ -25,7 +25,13 @@ import msgspec
 from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.events import AnyEvent, InputReceived, InputResolved, InputsUntil, InputsUntilData
 from coordinator.streams.inputs.grid import grid_ceil
-from coordinator.streams.inputs.ground_truth import Side, TypedRecords, WindowEnded, resolve, resolved
+from coordinator.streams.inputs.ground_truth import (
+    SubjectRecords,
+    TypedRecords,
+    WindowEnded,
+    resolve,
+    resolved,
+)
 from coordinator.streams.inputs.market import Market
 from coordinator.streams.inputs.open_horizons import OpenHorizon, horizons
 from coordinator.streams.inputs.opening import gaps_seen, open_points
@@ -33,8 +39,8 @@ from coordinator.streams.inputs.question_asking import Asking, resolved_by_feed
 from coordinator.streams.inputs.questions import Question
 from coordinator.streams.inputs.state import (
     Append,
+    NextState,
     OwnInputs,
-    Then,
     append_of,
     needed_before,
     of_feeds,
@@ -43,7 +49,7 @@ from coordinator.streams.inputs.state import (
 )
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need
-from coordinator.streams.log.stage import Draft, Stage, State, Told
+from coordinator.streams.log.stage import Draft, PlacedEvent, Stage, State
 
 
 class InputState(State):
@@ -73,52 +79,52 @@ class InputStage(Stage[InputState]):
         super().__init__(InputState())
         self._typed = TypedRecords(contracts)
 
-    def unfold(self, decision: Decision) -> Iterator[Told]:
+    def unfold(self, decision: Decision) -> Iterator[PlacedEvent]:
         """An append of the feed is decided as a whole. One without events, which only records a position, is
         skipped.
         """
         if not decision.events:
             return
         position = (decision.offset, len(decision.events) - 1)
-        yield Told("feeds", append_of(decision), position, decision.before, decision.after())
+        yield PlacedEvent("feeds", append_of(decision), position, decision.before, decision.after())
 
-    def decide(self, state: InputState, told: Told) -> Draft | None:
+    def decide(self, state: InputState, placed: PlacedEvent) -> Draft | None:
         """The new terms, the inputs that open, the truths that are due, and up to when all truths are known."""
-        append: Append = told.event
+        append: Append = placed.event
         ahead = then(state.own, state.market, append)
         events: list[AnyEvent] = [*append.configured]
         if ahead.terms:
             events += self._made(append, ahead)
         if not events:
             return None
-        need = ahead.needed() or told.after
+        need = ahead.needed() or placed.after
         if any(isinstance(event, InputReceived) and event.data.history for event in events):
             # The predict worker reads the records of a first tick from `need` on. This append may hold many records
             # after the point, which would move `need` past them, so it stays where it was before the append.
-            before = needed_before(state.own, state.market) or told.before
+            before = needed_before(state.own, state.market) or placed.before
             need = min(before, need, key=lambda position: position.offset)
-        return Draft(events, {"feeds": told.position}, {"feeds": need})
+        return Draft(events, {"feeds": placed.position}, {"feeds": need})
 
-    def fold(self, state: InputState, told: Told) -> None:
+    def fold(self, state: InputState, placed: PlacedEvent) -> None:
         """Fold an own event, or an append that is decided: take in its records, drop what is no longer needed."""
         own, market = state.own, state.market
-        if told.topic == self.topic:
-            own.evolve(told.event, deciding=state.upto["feeds"][0])
+        if placed.topic == self.topic:
+            own.evolve(placed.event, deciding=state.upto["feeds"][0])
             return
-        market.take(of_feeds(told.event, own.feeds))
-        if told.position < state.upto["feeds"]:
+        market.take(of_feeds(placed.event, own.feeds))
+        if placed.position < state.upto["feeds"]:
             return  # a new owner reads what was kept: a part of it does not say what else is needed
         kept_of_feed = records_kept(own.feeds, own.terms, own.until)
         market.trim(own.entries(), kept_of_feed, own.clock)
         self._typed.forget(market.count())
 
-    def needed(self, state: InputState, told: Told) -> dict[str, Need]:
+    def needed(self, state: InputState, placed: PlacedEvent) -> dict[str, Need]:
         """The position of the oldest record or hole that is kept after the append is folded."""
-        return {"feeds": then(state.own, state.market, told.event).needed() or told.after}
+        return {"feeds": then(state.own, state.market, placed.event).needed() or placed.after}
 
     # --- what an append makes ----------------------------------------------------------------------
 
-    def _made(self, append: Append, ahead: Then) -> Iterator[AnyEvent]:
+    def _made(self, append: Append, ahead: NextState) -> Iterator[AnyEvent]:
         opened = open_points(ahead, self._typed)
         for event in opened.inputs:
             yield event
@@ -140,7 +146,7 @@ class InputStage(Stage[InputState]):
                 ),
             )
 
-    def _of_questions(self, append: Append, ahead: Then) -> Iterator[AnyEvent]:
+    def _of_questions(self, append: Append, ahead: NextState) -> Iterator[AnyEvent]:
         """What posts make, and what is due of questions. `ahead.questions` has the questions as they are afterwards."""
         if not append.posts and ahead.now < ahead.questions.due_at:
             return
@@ -163,7 +169,7 @@ class InputStage(Stage[InputState]):
 
         yield from asking.events(append.posts, ahead.clock, ahead.now, truth)
 
-    def _resolved(self, ahead: Then, opened: list[OpenHorizon]) -> Iterator[InputResolved]:
+    def _resolved(self, ahead: NextState, opened: list[OpenHorizon]) -> Iterator[InputResolved]:
         """The truths that are due, also of the horizons that just opened. `ahead.open` has the others afterwards."""
         changes = [start for start, _, _ in ahead.terms.spans()[1:] if start <= ahead.now]
         changed_at = max(changes, default=-1)
@@ -184,7 +190,7 @@ class InputStage(Stage[InputState]):
             )
             yield resolved(horizon, window, last=last)
 
-    def _truth(self, ahead: Then, horizon: OpenHorizon) -> WindowEnded | None:
+    def _truth(self, ahead: NextState, horizon: OpenHorizon) -> WindowEnded | None:
         """The truth of a horizon, or why it has none; None while it is open."""
         terms = ahead.terms.at(horizon.point)
         change = ahead.terms.feed_change(horizon.point, horizon.subject, ahead.now)
@@ -192,7 +198,7 @@ class InputStage(Stage[InputState]):
             return None
         feed, market = terms.feed, ahead.market
         sides = [
-            Side(
+            SubjectRecords(
                 subject,
                 market.records(feed, subject),
                 market.holes(feed, subject),
@@ -207,7 +213,7 @@ class InputStage(Stage[InputState]):
         return window
 
 
-def _watermark(ahead: Then) -> int:
+def _watermark(ahead: NextState) -> int:
     """The time (ms) before which every truth is known, and no more input will have a truth."""
     earliest = ahead.open.earliest()
     times = [ahead.clock] if earliest is None else [ahead.clock, earliest]

@@ -21,7 +21,7 @@ from coordinator.streams.events import (
     InputsUntil,
     Terms,
 )
-from coordinator.streams.inputs.market import Arrival, Kept, Market, arrivals
+from coordinator.streams.inputs.market import Arrival, FeedRetention, Market, arrivals
 from coordinator.streams.inputs.open_horizons import OpenHorizons, horizons
 from coordinator.streams.inputs.question_asking import POST_FACTS, PostFact
 from coordinator.streams.inputs.questions import Questions
@@ -105,7 +105,7 @@ class OwnInputs(msgspec.Struct):
         points[scope_key] = max(point, points.get(scope_key, point))
 
 
-class Then(msgspec.Struct):
+class NextState(msgspec.Struct):
     """The state as it will be after an append is folded. The append is decided by it; the state itself does not
     change.
     """
@@ -135,12 +135,12 @@ def needed_before(own: OwnInputs, market: Market) -> Need | None:
     return _oldest_kept(own, market)
 
 
-def _oldest_kept(state: OwnInputs | Then, market: Market) -> Need | None:
+def _oldest_kept(state: OwnInputs | NextState, market: Market) -> Need | None:
     kept_of_feed = records_kept(in_use(state.feeds, state.terms, state.until), state.terms, state.until)
     return market.needed(entries(state.open, state.questions, state.terms), kept_of_feed, state.clock)
 
 
-def then(own: OwnInputs, market: Market, append: Append) -> Then:
+def then(own: OwnInputs, market: Market, append: Append) -> NextState:
     """The state after an append is folded, before any input opens or any truth resolves by it."""
     terms, feeds = own.terms, own.feeds
     if append.configured:
@@ -150,7 +150,7 @@ def then(own: OwnInputs, market: Market, append: Append) -> Then:
             feeds.setdefault(event.data.feed.key, append.offset)
     after = market.after(of_feeds(append, feeds))
     clock = max([own.clock, *(tick.at for tick in append.ticks)])
-    return Then(
+    return NextState(
         terms,
         feeds,
         after,
@@ -186,9 +186,9 @@ def in_use(feeds: Mapping[str, int], terms: TermsInForce, until: int) -> dict[st
     return {feed: since for feed, since in feeds.items() if feed in used}
 
 
-def records_kept(feeds: Iterable[str], terms: TermsInForce, until: int) -> dict[str, Kept]:
+def records_kept(feeds: Iterable[str], terms: TermsInForce, until: int) -> dict[str, FeedRetention]:
     """Feed key -> what to keep of the feed for the next inputs, under all terms that are still needed."""
-    kept_of_feed = {feed: Kept() for feed in feeds}
+    kept_of_feed = {feed: FeedRetention() for feed in feeds}
     for terms_then in _needed(terms, until):
         feed_kept = kept_of_feed.get(terms_then.feed.key)
         if feed_kept is None:

@@ -1,8 +1,8 @@
 """What every stage is: two pure functions over a state that is a value. No I/O, no clock.
 
-- `decide(state, told)` returns what one event makes: a draft, or None if it makes nothing. It changes nothing: called
+- `decide(state, placed)` returns what one event makes: a draft, or None if it makes nothing. It changes nothing: called
   twice, or with a copy of the state, it returns the same.
-- `fold(state, told)` takes one event into the state: an event of the stage itself when it is made or read again, an
+- `fold(state, placed)` takes one event into the state: an event of the stage itself when it is made or read again, an
   event of a source when it is decided. Nothing else changes the state or removes anything from it.
 
 The state is plain data: it can be copied, compared, and written as JSON. It holds dicts and lists, whose order is part
@@ -44,7 +44,7 @@ class Draft(msgspec.Struct, frozen=True):
     need: Mapping[str, Need]
 
 
-class Told(msgspec.Struct, frozen=True):
+class PlacedEvent(msgspec.Struct, frozen=True):
     """One event with its place: its topic, its position there, and where a reader must begin to get it or what follows.
 
     Decisions are read whole. So `before` is the start of the event's decision, and `after` is its end for the last
@@ -88,32 +88,34 @@ class Stage(ABC, Generic[S]):
         state.upto = dict.fromkeys(self.drivers, NOTHING_DECIDED)
         state.need = {source: Need() for source in self.sources}
         self.state = state
-        self._waiting: deque[Told] = deque()
+        self._waiting: deque[PlacedEvent] = deque()
 
     # --- what a stage brings -----------------------------------------------------------------------
 
     @abstractmethod
-    def decide(self, state: S, told: Told) -> Draft | None:
+    def decide(self, state: S, placed: PlacedEvent) -> Draft | None:
         """The draft that the event makes, or None. Pure."""
 
     @abstractmethod
-    def fold(self, state: S, told: Told) -> None:
+    def fold(self, state: S, placed: PlacedEvent) -> None:
         """Take the event into the state. It may change only the state, and depend only on its arguments."""
 
-    def blocked(self, state: S, told: Told) -> bool:  # noqa: ARG002 - most stages wait for nothing
+    def blocked(self, state: S, placed: PlacedEvent) -> bool:  # noqa: ARG002 - most stages wait for nothing
         """Whether this driving event must wait for more of a source that does not drive."""
         return False
 
-    def needed(self, state: S, told: Told) -> dict[str, Need]:  # noqa: ARG002 - a stage that keeps nothing
+    def needed(self, state: S, placed: PlacedEvent) -> dict[str, Need]:  # noqa: ARG002 - a stage that keeps nothing
         """From where the state needs each source once this event, which makes nothing, is decided."""
-        return {told.topic: told.after}
+        return {placed.topic: placed.after}
 
-    def unfold(self, decision: Decision) -> Iterator[Told]:
+    def unfold(self, decision: Decision) -> Iterator[PlacedEvent]:
         """The events of a source's decision, each as it is decided and folded."""
         topic, offset, before, events = decision.topic, decision.offset, decision.before, decision.events
         last = len(events) - 1
         for index, event in enumerate(events):
-            yield Told(topic, event, (offset, index), before, decision.after() if index == last else before)
+            yield PlacedEvent(
+                topic, event, (offset, index), before, decision.after() if index == last else before
+            )
 
     def folded_kinds(self) -> tuple[str, ...]:
         """The kinds of own events that the state now asks for: `memory`, or more where only some terms need them."""
@@ -142,27 +144,27 @@ class Stage(ABC, Generic[S]):
 
     def hear(self, event: Any) -> Draft | None:
         """The draft for a call from outside, or None. A call waits for nothing; it is folded by the events it makes."""
-        return self.decide(self.state, Told("", event))
+        return self.decide(self.state, PlacedEvent("", event))
 
     def absorb(self, decision: Decision) -> None:
         """Take one counted decision of a source: events that are not decided yet wait, all others are folded."""
         state, drives = self.state, decision.topic in self.drivers
-        for told in self.unfold(decision):
-            if drives and not self.decided(told.topic, told.position):
-                self._waiting.append(told)
+        for placed in self.unfold(decision):
+            if drives and not self.decided(placed.topic, placed.position):
+                self._waiting.append(placed)
             else:
-                self.fold(state, told)
+                self.fold(state, placed)
 
     def next_draft(self) -> Draft | None:
         """The next draft to write, not folded yet; events before it that make nothing are. None: nothing is due."""
         state, waiting = self.state, self._waiting
         while waiting and not self.blocked(state, waiting[0]):
-            told = waiting[0]
-            draft = self.decide(state, told)
+            placed = waiting[0]
+            draft = self.decide(state, placed)
             if draft is not None:
                 return draft
-            if told.position[0] - state.upto[told.topic][0] >= EMPTY_DECISION_EVERY:
-                return Draft([], {told.topic: told.position}, self.needed(state, told))
+            if placed.position[0] - state.upto[placed.topic][0] >= EMPTY_DECISION_EVERY:
+                return Draft([], {placed.topic: placed.position}, self.needed(state, placed))
             # Skipped without a write: `upto` stays, so a new owner skips the same events again.
             self.fold(state, waiting.popleft())
         return None
@@ -176,7 +178,7 @@ class Stage(ABC, Generic[S]):
         if isinstance(decision, Draft) or decision.may_hold(*kinds):
             for event in decision.events:
                 if type(event).__name__ in kinds:
-                    self.fold(state, Told(self.topic, event))
+                    self.fold(state, PlacedEvent(self.topic, event))
         while waiting and self.decided(waiting[0].topic, waiting[0].position):
             self.fold(state, waiting.popleft())
 

@@ -30,7 +30,7 @@ from coordinator.streams.events import (
 from coordinator.streams.log import ids
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.reasons import as_name, as_reason
-from coordinator.streams.log.stage import Draft, Stage, State, Told
+from coordinator.streams.log.stage import Draft, PlacedEvent, Stage, State
 from coordinator.streams.models.state import ModelsState
 from coordinator.streams.ports import ModelNotice
 
@@ -65,12 +65,12 @@ class ModelStage(Stage[ModelsStageState]):
         """The models as they stand."""
         return self.state.own
 
-    def decide(self, state: ModelsStageState, told: Told) -> Draft | None:
+    def decide(self, state: ModelsStageState, placed: PlacedEvent) -> Draft | None:
         """What the gateway noticed, or what a command makes, at the command's own time. A ban of a banned model changes
         nothing, nor does a command about something else: the draft is empty then, and says that the command was read.
         """
         events: list[AnyEvent] = []
-        match told.event:
+        match placed.event:
             case Noticed() as noticed:
                 events = _told(state.own, noticed)
                 return Draft(events, {}, {}) if events else None
@@ -83,12 +83,12 @@ class ModelStage(Stage[ModelsStageState]):
                 events.append(ModelReadmitted(id=the_id, at=asked.at, data=lift))
             case _:
                 pass
-        return Draft(events, {told.topic: told.position}, self.needed(state, told))
+        return Draft(events, {placed.topic: placed.position}, self.needed(state, placed))
 
-    def fold(self, state: ModelsStageState, told: Told) -> None:
+    def fold(self, state: ModelsStageState, placed: PlacedEvent) -> None:
         """The stage's own events. Nothing of a command is kept after it is decided."""
-        if told.topic == self.topic:
-            state.own.evolve(told.event)
+        if placed.topic == self.topic:
+            state.own.evolve(placed.event)
 
     def offer(self, notices: Sequence[ModelNotice], at: int) -> Draft | None:
         """The draft for what the gateway noticed, or None when it tells nothing new."""

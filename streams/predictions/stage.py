@@ -40,7 +40,7 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.log import ids
 from coordinator.streams.log.envelope import Need, Position
-from coordinator.streams.log.stage import Draft, Stage, State, Told
+from coordinator.streams.log.stage import Draft, PlacedEvent, Stage, State
 from coordinator.streams.predictions.columns import in_events
 from coordinator.streams.predictions.first_ticks import FirstTicks
 from coordinator.streams.predictions.questions import (
@@ -125,7 +125,7 @@ class PredictionState(State):
         return len(self.arrived) >= ARRIVED_MAX
 
 
-class Asked(msgspec.Struct, frozen=True):
+class RoundAsked(msgspec.Struct, frozen=True):
     """The models of the roster are about to be asked.
 
     `clock`: event time in ms. `models_seq`: the last decision of `models` that the roster is made from.
@@ -185,13 +185,13 @@ class PredictionStage(Stage[PredictionState]):
     def __init__(self) -> None:
         super().__init__(PredictionState())
 
-    def decide(self, state: PredictionState, told: Told) -> Draft | None:
+    def decide(self, state: PredictionState, placed: PlacedEvent) -> Draft | None:
         """Open a round, or record a part of its answers, or the rest of them. An input alone decides nothing.
 
         Raises RuntimeError for answers to a round that is not open, or of models whose answers are recorded already.
         """
-        match told.event:
-            case Asked() as asked:
+        match placed.event:
+            case RoundAsked() as asked:
                 return Draft(
                     [_opened(asked)], {}, {}
                 )  # without `upto`: after a crash the next owner meets this input again
@@ -227,28 +227,28 @@ class PredictionStage(Stage[PredictionState]):
                 question = state.own.questions.get(data.input_id)
                 if question is None or has_open_round(state, data.input_id):
                     return None
-                moved = {} if state.arrived else {told.topic: told.position}
+                moved = {} if state.arrived else {placed.topic: placed.position}
                 return Draft(
                     [answers_closed(data.input_id, question, at)],
                     moved,
-                    dict.fromkeys(moved, told.before),
+                    dict.fromkeys(moved, placed.before),
                 )
             case Submitted(rounds=rounds, clock=clock):
                 events = [event for open_round in rounds for event in submitted_events(open_round, clock)]
-                return Draft(events, {told.topic: told.position}, {told.topic: told.after})
+                return Draft(events, {placed.topic: placed.position}, {placed.topic: placed.after})
             case _:
                 return None
 
-    def fold(self, state: PredictionState, told: Told) -> None:
+    def fold(self, state: PredictionState, placed: PlacedEvent) -> None:
         """Keep the open rounds, and the inputs that are not decided."""
         rounds = state.own.rounds
-        match told.event:
+        match placed.event:
             # The events of every round come first, because each case that does not fit takes time.
             case InputReceived(data=data):
                 # An input whose round is answered already is needed only if inputs before it wait: `upto` passes it
                 # together with them.
                 if state.arrived or not state.is_answered(data.input_id):
-                    state.arrived[data.input_id] = (told.position, told.before)
+                    state.arrived[data.input_id] = (placed.position, placed.before)
             case RoundOpened() as opened:
                 rounds[opened.data.input_id] = Round(opened)
                 state.own.first_ticks.opened(opened)
@@ -272,7 +272,7 @@ class PredictionStage(Stage[PredictionState]):
                         del rounds[input_id]
             case InputClosed(data=data, at=at):
                 if data.input_id in state.own.questions:
-                    state.arrived[data.input_id + CLOSED] = (told.position, told.before)
+                    state.arrived[data.input_id + CLOSED] = (placed.position, placed.before)
                     state.closings[data.input_id] = at
             case AnswersClosed(data=data):
                 state.own.questions.pop(data.input_id, None)
@@ -308,7 +308,7 @@ def _closed_with(state: PredictionState, input_id: str, clock: int) -> AnswersCl
     return answers_closed(name, question, clock)
 
 
-def _opened(asked: Asked) -> RoundOpened:
+def _opened(asked: RoundAsked) -> RoundOpened:
     the_input = asked.the_input
     return RoundOpened(
         id=f"{the_input.input_id}:opened",

@@ -24,7 +24,7 @@ from coordinator.streams.log.ids import ensemble_id
 from coordinator.streams.log.reasons import as_reason
 from coordinator.streams.scores.ensemble_rules import NoMemberError, members_of, weighted_mean, weights_of
 from coordinator.streams.scores.past_scores import NOTHING, PastSums
-from coordinator.streams.scores.round_scorer import Asked, Carried, RoundScorer
+from coordinator.streams.scores.round_scorer import AskedModels, Carried, RoundScorer
 from coordinator.streams.scores.scorer import MODEL, NODE, Scorer
 from coordinator.streams.scores.whole_rounds import ResolvedScope
 
@@ -43,7 +43,7 @@ class Scored(msgspec.Struct, frozen=True):
 class ScoresAnswer(Protocol):
     """A function that scores an ensemble's answer in this round."""
 
-    def __call__(self, asked: Asked, model_id: str, output: msgspec.Raw) -> Scored: ...
+    def __call__(self, asked: AskedModels, model_id: str, output: msgspec.Raw) -> Scored: ...
 
 
 class Combined(msgspec.Struct):
@@ -63,7 +63,7 @@ class EnsembleScorer:
         self._typed = validator(contract.output_type)
 
     def columns(
-        self, asked: Asked, past: Mapping[str, PastSums], score: ScoresAnswer
+        self, asked: AskedModels, past: Mapping[str, PastSums], score: ScoresAnswer
     ) -> dict[str, Any] | None:
         """The columns of EnsemblesScoredData; None if there is no ensemble. `past`: name of the ensemble -> past
         scores.
@@ -96,7 +96,7 @@ class EnsembleScorer:
             "states": states,
         }
 
-    def combined(self, asked: Asked, past: Mapping[str, PastSums]) -> dict[str, Combined]:
+    def combined(self, asked: AskedModels, past: Mapping[str, PastSums]) -> dict[str, Combined]:
         """Name of the ensemble -> its combined answer, without ensembles that have the id of a model of the round."""
         answered = [place for place in range(len(asked.models)) if place not in asked.missed]
         outputs = [msgspec.json.decode(asked.outputs[place]) for place in answered]
@@ -111,7 +111,7 @@ class EnsembleScorer:
     def _combined(
         self,
         ensemble: Ensemble,
-        asked: Asked,
+        asked: AskedModels,
         answered: Sequence[int],
         outputs: Sequence[Any],
         past: PastSums,
@@ -167,7 +167,7 @@ class EnsembleScorer:
         return msgspec.Raw(body)
 
 
-def score_alone(scorer: Scorer, truth: Any, asked: Asked, model_id: str, output: msgspec.Raw) -> Scored:  # noqa: ARG001
+def score_alone(scorer: Scorer, truth: Any, asked: AskedModels, model_id: str, output: msgspec.Raw) -> Scored:  # noqa: ARG001
     """Score an ensemble's answer with `score_prediction`."""
     units, reason, fault = scorer.score(msgspec.json.decode(output), truth)
     return Scored(units, reason, _of_no_model(fault))
@@ -183,9 +183,9 @@ def score_beside(
     of this round are discarded.
     """
 
-    def score(asked: Asked, model_id: str, output: msgspec.Raw) -> Scored:
+    def score(asked: AskedModels, model_id: str, output: msgspec.Raw) -> Scored:
         place = bisect_left(asked.models, model_id)
-        beside = Asked(
+        beside = AskedModels(
             models=[*asked.models[:place], model_id, *asked.models[place:]],
             crunchers=[*asked.crunchers[:place], "", *asked.crunchers[place:]],
             outputs=[*asked.outputs[:place], output, *asked.outputs[place:]],

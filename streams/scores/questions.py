@@ -39,7 +39,7 @@ from coordinator.streams.scores.state import ScoreState
 from coordinator.streams.scores.whole_rounds import ResolvedScope
 
 
-class Said(NamedTuple):
+class ModelAnswer(NamedTuple):
     """One answer of one model, or why it has none. The first two fields are its order: when, and in which round."""
 
     at: int
@@ -71,7 +71,7 @@ def counted_answers(
     A model without a valid answer has its last miss. Large answers are read from `blobs` where several are made into
     one. Raises BlobLostError, WorldError.
     """
-    said_of: dict[str, list[Said]] = {}
+    said_of: dict[str, list[ModelAnswer]] = {}
     for number, (suffix, the_round) in enumerate(rounds.items()):
         for answer in _said(the_round, scope_key, number, suffix):
             said_of.setdefault(answer.entry.model_id, []).append(answer)
@@ -113,18 +113,18 @@ def counted_answers(
     )
 
 
-def _said(the_round: OpenRound, scope_key: str, number: int, suffix: str) -> Iterator[Said]:
+def _said(the_round: OpenRound, scope_key: str, number: int, suffix: str) -> Iterator[ModelAnswer]:
     place = 0
     for raw in the_round.answers.get(scope_key, ()):
         for event in decode_events(b"[%b]" % bytes(raw)):
             if isinstance(event, ScopeAnswered):
                 roster = the_round.roster
                 for index, entry in zip(event.data.models, event.data.entries(roster), strict=True):
-                    yield Said(event.at, number, place, suffix, entry, roster[index])
+                    yield ModelAnswer(event.at, number, place, suffix, entry, roster[index])
                     place += 1
 
 
-def time_weighted_mean(valid: Sequence[Said], closes_at: int) -> msgspec.Raw:
+def time_weighted_mean(valid: Sequence[ModelAnswer], closes_at: int) -> msgspec.Raw:
     """The mean of the valid answers, in the order of their times, each weighted by the time for which it stood.
 
     The last one stands until `closes_at` (ms). It is a mean of every number at the same place in all answers; of
@@ -162,7 +162,7 @@ def _mean(values: Sequence[Any], weights: Sequence[int]) -> Any:
     return last
 
 
-def history_of(valid: Sequence[Said], question: QuestionAsked) -> msgspec.Raw:
+def history_of(valid: Sequence[ModelAnswer], question: QuestionAsked) -> msgspec.Raw:
     """All valid answers with their times (ms), as JSON."""
     answers = [{"at": answer.at, "output": answer.entry.output} for answer in valid]
     whole = {"answers": answers, "opens_at": question.opens_at, "closes_at": question.closes_at}

@@ -34,7 +34,7 @@ FORGOTTEN = msgspec.Raw(b"null")
 NO_SCORE = "score_round said NoScore"
 
 
-class Asked(msgspec.Struct, frozen=True):
+class AskedModels(msgspec.Struct, frozen=True):
     """The models that were asked in a scope, and their answers: columns of n, in the order of model ids."""
 
     models: list[str]
@@ -44,7 +44,7 @@ class Asked(msgspec.Struct, frozen=True):
     """Place in the columns -> (status, fault), for each model without a valid answer."""
 
 
-def asked_in(parts: Iterable[ScopeAnsweredData], roster: Sequence[RosterEntry]) -> Asked:
+def asked_in(parts: Iterable[ScopeAnsweredData], roster: Sequence[RosterEntry]) -> AskedModels:
     """The answers of one scope, sorted by model id. Raises IndexError for a model that is not on the roster."""
     answered = list(parts)
     if len(answered) == 1:
@@ -53,7 +53,7 @@ def asked_in(parts: Iterable[ScopeAnsweredData], roster: Sequence[RosterEntry]) 
         if models == sorted(models):  # the usual case: a roster is sorted by id, and a round has one part
             crunchers = [roster[index].cruncher_id for index in data.models]
             missed_at = {missed.place: (missed.status, missed.fault) for missed in data.unanswered}
-            return Asked(models, crunchers, data.outputs, missed_at)
+            return AskedModels(models, crunchers, data.outputs, missed_at)
     rows: list[tuple[str, str, msgspec.Raw, Any, Fault]] = []
     for data in answered:
         unanswered = {missed.place: missed for missed in data.unanswered}
@@ -64,7 +64,7 @@ def asked_in(parts: Iterable[ScopeAnsweredData], roster: Sequence[RosterEntry]) 
             else:
                 rows.append((entry.model_id, entry.cruncher_id, NO_OUTPUT, missed.status, missed.fault))
     rows.sort(key=lambda row: row[0])
-    return Asked(
+    return AskedModels(
         models=[row[0] for row in rows],
         crunchers=[row[1] for row in rows],
         outputs=[row[2] for row in rows],
@@ -141,7 +141,7 @@ class RoundScorer:
         self._value_field = contract.aggregation.value_field
         self._state_bytes_max = contract.state_max_bytes
 
-    def score(self, asked: Asked, truth: Any, context: RoundContext, before: Carried) -> RoundOutcome:
+    def score(self, asked: AskedModels, truth: Any, context: RoundContext, before: Carried) -> RoundOutcome:
         """Score one round.
 
         If the function raises, or does not return scores of n models, every model that answered fails by the node's
@@ -159,7 +159,7 @@ class RoundScorer:
         }
         return msgspec.structs.replace(outcome, unscored={**outcome.unscored, **blamed})
 
-    def failed(self, asked: Asked, reason: str) -> RoundOutcome:
+    def failed(self, asked: AskedModels, reason: str) -> RoundOutcome:
         """The outcome in which every model that answered fails by the node's fault."""
         unscored = {
             place: (*asked.missed[place], "")
@@ -169,7 +169,7 @@ class RoundScorer:
         }
         return RoundOutcome({}, unscored, {}, raised=True)
 
-    def _scored(self, asked: Asked, truth: Any, context: RoundContext, before: Carried) -> RoundOutcome:
+    def _scored(self, asked: AskedModels, truth: Any, context: RoundContext, before: Carried) -> RoundOutcome:
         n, missed = len(asked.models), asked.missed
         # A copy of the ids: the function may change the list that it gets.
         answers = RoundAnswers(list(asked.models), asked.crunchers, missed, asked.outputs, self._typed)
@@ -321,7 +321,7 @@ class RoundScorer:
             raise ValueError(message)
         return msgspec.Raw(recorded_state)
 
-    def _can_score(self, asked: Asked, truth: Any, context: RoundContext, before: Carried) -> bool:
+    def _can_score(self, asked: AskedModels, truth: Any, context: RoundContext, before: Carried) -> bool:
         """True if the function scores any other answer of the contract's type in the same round."""
         for answer in answers_to_try(self._output_type)[:ANSWERS_TRIED]:
             output = msgspec.Raw(msgspec.json.encode(tried(answer, histories=self._histories)))
@@ -331,7 +331,7 @@ class RoundScorer:
         return False
 
 
-def columns_of(asked: Asked, outcome: RoundOutcome, charges: Mapping[int, int]) -> dict[str, Any]:
+def columns_of(asked: AskedModels, outcome: RoundOutcome, charges: Mapping[int, int]) -> dict[str, Any]:
     """The columns of RoundScoredData: `RoundScoredData(.., **columns_of(..))`. `charges`: place -> units.
 
     Equal reasons are recorded once, and each unscored model has the index of its reason.

@@ -16,7 +16,7 @@ from coordinator.streams.contract.trial_answers import answers_to_try, recorded
 from coordinator.streams.contract.types import validator
 from coordinator.streams.events import Fault
 from coordinator.streams.log.finite import numbers_of, plain
-from coordinator.streams.scores.direct import direct_numbers
+from coordinator.streams.scores.direct_numbers import direct_numbers
 from coordinator.streams.scores.units import NotRecordableError, to_units
 
 MODEL: Final[Fault] = "model"

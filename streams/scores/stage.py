@@ -46,9 +46,8 @@ from coordinator.streams.events import (
 from coordinator.streams.log import ids
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need
-from coordinator.streams.log.stage import Draft, Stage, Told
+from coordinator.streams.log.stage import Draft, PlacedEvent, Stage
 from coordinator.streams.ports import BlobReader
-from coordinator.streams.scores.alone import blamed, charged, score_one, truth_of
 from coordinator.streams.scores.boards import scope_name
 from coordinator.streams.scores.charges import charged_again
 from coordinator.streams.scores.ensembles import EnsembleScorer, ScoresAnswer, score_alone, score_beside
@@ -69,6 +68,7 @@ from coordinator.streams.scores.questions import (
 )
 from coordinator.streams.scores.round_scorer import Carried, RoundScorer, asked_in, holder_of
 from coordinator.streams.scores.scorer import Scorer
+from coordinator.streams.scores.single_answers import blamed, charged, score_one, truth_of
 from coordinator.streams.scores.state import (
     Closing,
     ScoredQuestion,
@@ -121,28 +121,28 @@ class ScoreStage(Stage[ScoreState]):
                 return (*self.memory, "RoundScored", "RoundRescored")
         return self.memory
 
-    def unfold(self, decision: Decision) -> Iterator[Told]:
+    def unfold(self, decision: Decision) -> Iterator[PlacedEvent]:
         """Leave answers undecoded until they are scored."""
         if decision.topic != "predictions":
             yield from super().unfold(decision)
             return
         for event in answers_undecoded(decision):
-            yield Told("predictions", event, before=decision.before)
+            yield PlacedEvent("predictions", event, before=decision.before)
 
-    def blocked(self, state: ScoreState, told: Told) -> bool:
+    def blocked(self, state: ScoreState, placed: PlacedEvent) -> bool:
         """Whether a truth must wait, because its round is not answered yet."""
-        if not isinstance(told.event, InputResolved):
+        if not isinstance(placed.event, InputResolved):
             return False
-        input_id = told.event.data.input_id
+        input_id = placed.event.data.input_id
         if ids.is_question(input_id):
-            return input_id not in state.closed and not is_late(state, told.event.data)
+            return input_id not in state.closed and not is_late(state, placed.event.data)
         the_round = state.rounds.get(input_id)
         return the_round is None or not the_round.answered
 
-    def decide(self, state: ScoreState, told: Told) -> Draft | None:
+    def decide(self, state: ScoreState, placed: PlacedEvent) -> Draft | None:
         """Score a resolved horizon, or record that a period is scored. New terms are repeated in this topic."""
         events: list[AnyEvent]
-        match told.event:
+        match placed.event:
             case InputResolved(data=data) as resolved:
                 if ids.is_question(data.input_id) and is_late(state, data):
                     return None
@@ -157,14 +157,14 @@ class ScoreStage(Stage[ScoreState]):
                 events = [configured]
             case _:
                 return None
-        return Draft(events, {"inputs": told.position}, self.needed(state, told))
+        return Draft(events, {"inputs": placed.position}, self.needed(state, placed))
 
-    def fold(self, state: ScoreState, told: Told) -> None:
+    def fold(self, state: ScoreState, placed: PlacedEvent) -> None:
         """Keep inputs and rounds until their last horizon is scored and no owner reads them again. Then drop them."""
-        match told.event:
+        match placed.event:
             # The events of every round come first, because each case that does not fit takes time.
             case InputReceived(data=data):
-                state.inputs[data.input_id] = open_input(data, told.before)
+                state.inputs[data.input_id] = open_input(data, placed.before)
             case InputClosed(data=data) as closed:
                 state.closings[data.input_id] = Closing(closed.at, data.stakes)
             case InputResolved(data=data):
@@ -180,7 +180,7 @@ class ScoreStage(Stage[ScoreState]):
                 # The roster is usually that of the round before: thousands of open rounds then share one list.
                 last = next(reversed(state.rounds.values()), None)
                 roster = last.roster if last is not None and last.roster == data.roster else data.roster
-                state.rounds[data.input_id] = OpenRound(told.before, roster)
+                state.rounds[data.input_id] = OpenRound(placed.before, roster)
             case Answers() as answers:
                 the_round = state.rounds.get(answers.input_id)
                 # If None, the round opened before `need`, and its scores are decided.
@@ -218,7 +218,7 @@ class ScoreStage(Stage[ScoreState]):
             case _:
                 pass
 
-    def needed(self, state: ScoreState, told: Told) -> dict[str, Need]:
+    def needed(self, state: ScoreState, placed: PlacedEvent) -> dict[str, Need]:
         """The position of the oldest round that is not settled, and of the oldest input whose round is not older than
         that.
 
@@ -231,7 +231,7 @@ class ScoreStage(Stage[ScoreState]):
         need: dict[str, Need] = {}
         passed: set[str] = set()
         own_round = (
-            state.rounds.get(told.event.data.input_id) if isinstance(told.event, InputResolved) else None
+            state.rounds.get(placed.event.data.input_id) if isinstance(placed.event, InputResolved) else None
         )
         if own_round is not None:  # None: a question of an earlier checkpoint period, which is scored no more
             resolved = own_round.before
@@ -245,7 +245,7 @@ class ScoreStage(Stage[ScoreState]):
         remaining = (
             open_input.before for input_id, open_input in state.inputs.items() if input_id not in passed
         )
-        need["inputs"] = min(next(remaining, told.before), told.before, key=attrgetter("offset"))
+        need["inputs"] = min(next(remaining, placed.before), placed.before, key=attrgetter("offset"))
         return need
 
     # --- one round ---------------------------------------------------------------------------------

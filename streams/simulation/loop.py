@@ -55,7 +55,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         super()._run_once()  # type: ignore[misc]
 
 
-class _Nothing(selectors.SelectSelector):
+class _IdleSelector(selectors.SelectSelector):
     """A selector of nothing: a simulation waits for no socket and no thread."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
@@ -73,7 +73,7 @@ class SimulationLoop(VirtualTimeLoop):
     """
 
     def __init__(self) -> None:
-        super().__init__(_Nothing())
+        super().__init__(_IdleSelector())
         self._timers = 0
         self._turns, self._turns_at = 0, -1.0
 

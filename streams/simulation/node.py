@@ -31,7 +31,7 @@ from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.settings import Settings
 from coordinator.streams.simulation import faults as f
 from coordinator.streams.simulation.operator import apply_contract
-from coordinator.streams.simulation.transport import Line, SendFault, Shared
+from coordinator.streams.simulation.transport import SendFault, Shared, SimulatedLogIO
 from coordinator.streams.simulation.world import Gateway, Source, World
 from coordinator.streams.snapshots.stage import SnapshotStage
 
@@ -81,7 +81,9 @@ class Process:
     def __init__(self, node: Node, worker: str, number: int) -> None:
         self.node, self.worker, self.name = node, worker, f"{worker}-{number}"
         schedule = node.world.schedule
-        self.line = Line(node.shared, schedule.latency_ms / 1000, states_often=schedule.states_often)
+        self.line = SimulatedLogIO(
+            node.shared, schedule.latency_ms / 1000, states_often=schedule.states_often
+        )
         self.line.on_death = lambda: node.killed(self)
         self.dead_letters = DeadLetters(self.line, worker, node.world.wall_ms)
         self.source = Source(node.world, self.line)
@@ -276,7 +278,7 @@ class Node:
 
     # --- faults ----------------------------------------------------------------------------------------
 
-    def _on_send(self, line: Line, topic: str, number: int) -> SendFault | None:
+    def _on_send(self, line: SimulatedLogIO, topic: str, number: int) -> SendFault | None:
         if self.world.now >= self.calm_from:
             return None  # a number that only the calm reaches
         crash = self._crashes.get((topic, number))

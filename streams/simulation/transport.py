@@ -1,8 +1,8 @@
 """The transport of a simulation: `LogIO` over a log in memory, with latency, failing sends and processes that die.
 
-Each process has its own `Line` to the shared log. A record that a line sends is in flight for a while, and records land
-in order. A line may be cut: reads and sends wait, and continue after it is repaired. It may be dead: it does nothing
-more, but some records in flight may still land.
+Each process has its own `SimulatedLogIO`: its line to the shared log. A record that is sent is in flight for a while,
+and records land in order. A line may be cut: reads and sends wait, and continue after it is repaired. It may be dead:
+it does nothing more, but some records in flight may still land.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class SendFault(NamedTuple):
     lands: bool = False
 
 
-OnSend = Callable[["Line", str, int], SendFault | None]
+OnSend = Callable[["SimulatedLogIO", str, int], SendFault | None]
 """(line, topic, number of the send to that topic by anybody, from 1 on)."""
 
 
@@ -78,14 +78,14 @@ class Shared:
         return True
 
 
-class _OnItsWay(NamedTuple):
+class _SendInFlight(NamedTuple):
     topic: str
     record: bytes
     future: asyncio.Future[int]
     fault: SendFault
 
 
-class Line:
+class SimulatedLogIO:
     """One process's `LogIO`. `latency_seconds`: how long a send is on its way; 0: it lands at once."""
 
     def __init__(
@@ -105,7 +105,7 @@ class Line:
         """Called when a send's fault ends the line."""
         self._open = asyncio.Event()
         self._open.set()
-        self._on_its_way: deque[_OnItsWay] = deque()
+        self._on_its_way: deque[_SendInFlight] = deque()
 
     async def ready(self) -> None:
         """Waits while the line is cut. On a dead line it waits without end."""
@@ -159,7 +159,7 @@ class Line:
             raise RunawayError(self.shared.runs_away)
         self.shared.sends[topic] += 1
         fault = self.shared.on_send(self, topic, self.shared.sends[topic]) or SendFault()
-        sent = _OnItsWay(topic, record, loop.create_future(), fault)
+        sent = _SendInFlight(topic, record, loop.create_future(), fault)
         self._on_its_way.append(sent)
         if fault.dies:
             self.on_death()
@@ -170,7 +170,7 @@ class Line:
             self._due(sent)
         return sent.future
 
-    def _due(self, sent: _OnItsWay) -> None:
+    def _due(self, sent: _SendInFlight) -> None:
         while self._on_its_way and self._open.is_set() and not sent.future.done():
             self._land()
 
@@ -188,7 +188,7 @@ class Line:
 class LineReader:
     """`Reader` of one line."""
 
-    def __init__(self, line: Line, topic: str, offset: int, *, patient: bool = False) -> None:
+    def __init__(self, line: SimulatedLogIO, topic: str, offset: int, *, patient: bool = False) -> None:
         self._line, self._topic, self.position = line, topic, offset
         self._patient = patient
         self.first_end = line.shared.log.end(topic)
@@ -227,7 +227,7 @@ class LineReader:
 class LineWriter:
     """`Writer` of one line."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: SimulatedLogIO) -> None:
         self._line = line
         self.closed = False
 

@@ -30,7 +30,7 @@ from coordinator.streams.ports import (
 )
 from coordinator.streams.settings import Settings
 from coordinator.streams.simulation import faults as f
-from coordinator.streams.simulation.transport import Line
+from coordinator.streams.simulation.transport import SimulatedLogIO
 
 START_MS = 1_700_000_000_000 // 3_600_000 * 3_600_000
 """A full hour, where periods begin."""
@@ -146,7 +146,7 @@ class Source:
 
     name = SOURCE
 
-    def __init__(self, world: World, line: Line) -> None:
+    def __init__(self, world: World, line: SimulatedLogIO) -> None:
         self._world, self._line = world, line
         self.health = SourceHealth()
         if world.schedule.has_clock:
@@ -277,7 +277,7 @@ class ModelsOutside:
 class Gateway:
     """One process's `ModelGateway`."""
 
-    def __init__(self, models: ModelsOutside, line: Line) -> None:
+    def __init__(self, models: ModelsOutside, line: SimulatedLogIO) -> None:
         self._models, self._line = models, line
         self._known: Mapping[str, None] = {}
 

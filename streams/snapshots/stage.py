@@ -24,7 +24,7 @@ from coordinator.streams.events import (
     SnapshotTakenData,
 )
 from coordinator.streams.log.envelope import Need
-from coordinator.streams.log.stage import Draft, Stage, Told
+from coordinator.streams.log.stage import Draft, PlacedEvent, Stage
 from coordinator.streams.snapshots.closing import Closing
 from coordinator.streams.snapshots.correcting import tally_correction
 from coordinator.streams.snapshots.past import ModelPast, needs_order
@@ -52,31 +52,31 @@ class SnapshotStage(Stage[SnapshotState]):
         super().__init__(SnapshotState())
         self._contracts = contracts
 
-    def decide(self, state: SnapshotState, told: Told) -> Draft | None:
+    def decide(self, state: SnapshotState, placed: PlacedEvent) -> Draft | None:
         """ScoredUntil closes periods. New terms are repeated in this topic."""
         events: list[AnyEvent]
-        match told.event:
+        match placed.event:
             case ScoredUntil(data=data) as done if data.until > state.own.closed_until:
                 events = list(Closing(state, self._contracts, done.at).events(data.until))
             case CrunchConfigured() as configured:
                 events = [configured]
             case _:
                 return None
-        return Draft(events, {"scores": told.position}, self.needed(state, told))
+        return Draft(events, {"scores": placed.position}, self.needed(state, placed))
 
-    def fold(self, state: SnapshotState, told: Told) -> None:
+    def fold(self, state: SnapshotState, placed: PlacedEvent) -> None:
         """Sums the scores of open periods. For closed ones it keeps what the windows need, and drops the rest."""
         own = state.own
         # Scores are folded from `scores`, whatever was decided. SnapshotTaken and PeriodClosed are our own decisions:
         # they are folded from what they say and not from the tallies, since an owner that resumed may lack the scores
         # that a snapshot was made of. What `Closing` changed on its copies is changed here in the same order.
-        match told.event:
+        match placed.event:
             case RoundScored(data=data) | EnsemblesScored(data=data):
                 if _counts(own, data.resolvable_at):
-                    tally_round(state, data, told.before)
+                    tally_round(state, data, placed.before)
             case RoundRescored(data=data):
                 if _counts(own, data.resolvable_at):
-                    tally_correction(state, data, told.before)
+                    tally_correction(state, data, placed.before)
             case CrunchConfigured() as configured:
                 own.terms.add(configured)
             case SnapshotTaken(data=data):
@@ -160,19 +160,19 @@ class SnapshotStage(Stage[SnapshotState]):
             own.trails[data.model_id], own.scope_trails[data.model_id] = trail, scope_trails
             own.past[data.model_id] = past
 
-    def needed(self, state: SnapshotState, told: Told) -> dict[str, Need]:
+    def needed(self, state: SnapshotState, placed: PlacedEvent) -> dict[str, Need]:
         """The position of the first scores of the oldest period that stays open, or that may be restated."""
-        closing_until = told.event.data.until if isinstance(told.event, ScoredUntil) else -1
+        closing_until = placed.event.data.until if isinstance(placed.event, ScoredUntil) else -1
         needs = [
             period.before
             for start, period in state.periods.items()
             if period.end > closing_until or may_be_restated(state.own.terms, start, closing_until)
         ]
-        if isinstance(told.event, (RoundScored, RoundRescored)) and _counts(
-            state.own, told.event.data.resolvable_at
+        if isinstance(placed.event, (RoundScored, RoundRescored)) and _counts(
+            state.own, placed.event.data.resolvable_at
         ):
-            needs.append(told.before)  # it is folded after it is decided, and may open a period
-        return {"scores": min([*needs, told.after], key=lambda need: need.offset)}
+            needs.append(placed.before)  # it is folded after it is decided, and may open a period
+        return {"scores": min([*needs, placed.after], key=lambda need: need.offset)}
 
 
 def _counts(own: OwnSnapshots, resolvable_at: int) -> bool:

@@ -16,7 +16,7 @@ from coordinator.streams.contract.types import validator
 from coordinator.streams.log.finite import numbers_of
 from coordinator.streams.log.ids import is_ensemble
 from coordinator.streams.log.reasons import as_reason
-from coordinator.streams.scores.direct import Number, direct_numbers
+from coordinator.streams.scores.direct_numbers import Number, direct_numbers
 from coordinator.streams.scores.units import to_float, to_units
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from coordinator.streams.sources.binance.source import BinanceSource
 from coordinator.streams.sources.candle_values import OnGarbage
 from coordinator.streams.sources.files.candles import CandleFileSource
 from coordinator.streams.sources.files.file import FileSource
-from coordinator.streams.sources.files.given_rows import READING_OPTIONS, reading_of
+from coordinator.streams.sources.files.file_rows import READING_OPTIONS, reading_of
 from coordinator.streams.sources.generated import GeneratedSource
 from coordinator.streams.sources.options import Options
 from coordinator.streams.sources.pyth.source import PythSource

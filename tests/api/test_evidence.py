@@ -25,11 +25,11 @@ from coordinator.api.monitor import Monitor
 from coordinator.api.times import zulu
 from coordinator.api.watches import Watches
 from coordinator.infra.contracts.loading import ContractShelf
-from coordinator.infra.evidence import kept_bundles
+from coordinator.infra.evidence import bundle_cache
+from coordinator.infra.evidence.bundle_cache import BundleCache
 from coordinator.infra.evidence.bundle_file import BundleFile
-from coordinator.infra.evidence.kept_bundles import KeptBundles
-from coordinator.infra.evidence.key import signing_key, signing_keys
 from coordinator.infra.evidence.proving import write_proof
+from coordinator.infra.evidence.signing_keys import signing_key, signing_keys
 from coordinator.infra.evidence.tree_files import TreeFiles
 from coordinator.projections.explaining.explainer import Explainer
 from coordinator.projections.folding.decisions import Folder
@@ -37,7 +37,7 @@ from coordinator.projections.folding.projector import Projector
 from coordinator.projections.views.all_views import open_read_models
 from coordinator.projections.views.evidence import Evidence
 from coordinator.projections.views.hidden_answers import hidden_until
-from coordinator.streams.audit.explain.again import explain_again
+from coordinator.streams.audit.explain.recomputing import explain_again
 from coordinator.streams.engine import MemoryLog
 from coordinator.streams.events import InputReceived, RoundOpened, RoundScored, ScopeAnswered
 from coordinator.streams.evidence.bundle_judging import Trust, judge_bundle
@@ -102,7 +102,7 @@ async def node_of(log, tmp_path):
         pass
     await loop.let_go()
     monitor = Monitor(projector, None, lambda: 0, Watches(evidence=loop))
-    bundles = KeptBundles(settings, lambda: Source(log))
+    bundles = BundleCache(settings, lambda: Source(log))
     explainer = Explainer(MemoryAppends(log), lambda facts: explain_again(facts, ContractShelf()))
     app = create_app(
         settings, Sender(projector, None), monitor=monitor, beside=BesideReadModels(bundles, explainer)
@@ -167,7 +167,7 @@ async def test_a_bundle_is_made_once_and_is_valid(node, tmp_path):
 
 
 async def test_only_the_latest_few_are_kept(node, monkeypatch):
-    monkeypatch.setattr(kept_bundles, "KEPT_MAX", 2)
+    monkeypatch.setattr(bundle_cache, "KEPT_MAX", 2)
     for wanted in node.ids:
         assert (await node.client.get(f"/reports/checkpoints/{wanted}/bundle")).status_code == 200
     ids_on_disk = {path.stem for path in node.bundles.folder.glob("*.bundle")}

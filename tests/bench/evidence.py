@@ -24,8 +24,8 @@ from coordinator.infra.contracts.archive import pack
 from coordinator.infra.contracts.demo import CONTRACT
 from coordinator.infra.contracts.meaning import contract_hash, scoring_hash
 from coordinator.infra.evidence.bundling import write_bundle
-from coordinator.infra.evidence.key import signing_keys
 from coordinator.infra.evidence.proving import TELLING, proof_from
+from coordinator.infra.evidence.signing_keys import signing_keys
 from coordinator.infra.evidence.tree_files import TreeFiles
 from coordinator.infra.evidence.verdict import verdict
 from coordinator.streams.contract.terms import make_terms

@@ -33,7 +33,7 @@ from coordinator.infra.kafka.topics import create_topics
 from coordinator.infra.log.appends import KafkaAppends
 from coordinator.projections.explaining.explainer import Explainer
 from coordinator.projections.folding.as_of import Cut, PastReadModels, cuts_at, folded_until
-from coordinator.streams.audit.explain.again import explain_again
+from coordinator.streams.audit.explain.recomputing import explain_again
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine import Engine, Functions
 from coordinator.streams.ports import Subscription

@@ -16,7 +16,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from coordinator.infra.log.own import log_identity
+from coordinator.infra.log.own_log import log_identity
 from coordinator.projections.folding.projector import Projector
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.views.all_views import open_projections

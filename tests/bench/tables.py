@@ -31,7 +31,7 @@ from tests.streams.build import T0, received
 from coordinator.infra.blobs.folder import BlobFolder
 from coordinator.infra.models.gateway import RunnerClientGateway
 from coordinator.infra.rounds.files import read_content
-from coordinator.infra.rounds.tables import Kept, kept
+from coordinator.infra.rounds.tables import TableBlob, kept
 from coordinator.streams.agents.predict.asking import Askers, Asking
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.events import Blob
@@ -136,7 +136,7 @@ async def measure(folder: Path, models: int, rows: int, features: int) -> list[d
     for number in range(ROUNDS):
         processes = [psutil.Process(host.pid), *psutil.Process(host.pid).children(recursive=True)]
         began, own, theirs = time.monotonic(), time.process_time(), _cpu(processes)
-        payload = msgspec.Raw(msgspec.json.encode(Kept(blob, b"").payload()))
+        payload = msgspec.Raw(msgspec.json.encode(TableBlob(blob, b"").payload()))
         data = msgspec.structs.replace(received(T0 + number).data, payload=payload)
         calls = Calls(data, contract, raw=True, table=Table(store.read(blob)))
         names = [f"m{number:03}" for number in range(models)]

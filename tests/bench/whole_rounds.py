@@ -20,7 +20,7 @@ from tests.scaffold.workspace import load_contract
 
 from coordinator.streams.contract import Aggregation, CrunchContract, GroundTruth, RoundContext, ScoreResult
 from coordinator.streams.contract.metrics import METRIC_NAMES, Metrics
-from coordinator.streams.scores.round_scorer import Asked, Carried, RoundScorer
+from coordinator.streams.scores.round_scorer import AskedModels, Carried, RoundScorer
 from coordinator.streams.snapshots.summary import Scored, summaries
 
 MODELS = 100
@@ -112,7 +112,7 @@ def _mixture(rng: random.Random) -> dict[str, Any]:
 def _median_us(contract: CrunchContract, answers: list[Any], truth: Any, rounds: int) -> float:
     scorer = RoundScorer(contract)
     outputs = [msgspec.Raw(msgspec.json.encode(answer)) for answer in answers]
-    asked = Asked([f"{i:04}" for i in range(MODELS)], [""] * MODELS, outputs, {})
+    asked = AskedModels([f"{i:04}" for i in range(MODELS)], [""] * MODELS, outputs, {})
     took = []
     for _ in range(rounds):
         start = time.thread_time_ns()

@@ -25,10 +25,10 @@ from coordinator.streams.log.birth import Birth, birth_records
 from coordinator.streams.log.counting import Counter
 from coordinator.streams.log.envelope import Append, encode_append, encode_decision, encode_event
 from coordinator.streams.log.plain_topics import counter_for
-from coordinator.streams.log.stage import Draft, Stage, Told
+from coordinator.streams.log.stage import Draft, PlacedEvent, Stage
 from coordinator.streams.ports import ModelReply, Outcome, Subscription
 from coordinator.streams.predictions.replies import judge
-from coordinator.streams.predictions.stage import Answered, Asked, PredictionStage
+from coordinator.streams.predictions.stage import Answered, PredictionStage, RoundAsked
 from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.settings import Settings
 from coordinator.streams.snapshots.stage import SnapshotStage
@@ -182,10 +182,10 @@ def make_predictions(inputs: TopicLog) -> tuple[TopicLog, list[dict[str, int]]]:
                 ev.RosterEntry(model_id=model_id, deployment_id=f"{model_id}-d1") for model_id in models
             ]
             clock = event.data.point
-            draft = stage.hear(Asked(event.data, roster, clock, 1))
+            draft = stage.hear(RoundAsked(event.data, roster, clock, 1))
             stage.remember(draft)
             predictions.append(draft, stage.upto, stage.need)
-            stage.fold(stage.state, Told("inputs", event, (offset, index), decision.before))
+            stage.fold(stage.state, PlacedEvent("inputs", event, (offset, index), decision.before))
             answers = {
                 scope.scope_key: judge(
                     stage.state.open_rounds[event.data.input_id].opened,

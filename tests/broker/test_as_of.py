@@ -25,7 +25,7 @@ from coordinator.api.access import Rules
 from coordinator.api.app import create_app
 from coordinator.api.commands import Sender
 from coordinator.api.keys import KeyRing
-from coordinator.infra.log.own import log_identity
+from coordinator.infra.log.own_log import log_identity
 from coordinator.projections.folding.projector import Projector
 from coordinator.projections.folding.replay import replay_async
 from coordinator.projections.views.all_views import open_read_models

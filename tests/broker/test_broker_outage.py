@@ -11,7 +11,7 @@ from tests.waiting import LIMIT_SECONDS, limit
 
 from coordinator.infra.fetch import ensure_runtime
 from coordinator.infra.kafka.embedded import EmbeddedBroker
-from coordinator.infra.log.followed import FollowedTopic
+from coordinator.infra.log.followed_topic import FollowedTopic
 from coordinator.streams.log.errors import WorldError
 
 pytestmark = pytest.mark.broker

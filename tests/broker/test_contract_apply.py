@@ -15,10 +15,10 @@ from tests.waiting import LIMIT_SECONDS, limit
 
 from coordinator.infra.contracts.archive import ArchiveFolder
 from coordinator.infra.contracts.from_log import read_applied
-from coordinator.infra.contracts.in_force import NodeContracts
+from coordinator.infra.contracts.node_contracts import NodeContracts
 from coordinator.infra.kafka.topics import create_topics
 from coordinator.infra.log.commands import KafkaCommandPort
-from coordinator.infra.log.followed import FollowedTopic
+from coordinator.infra.log.followed_topic import FollowedTopic
 from coordinator.streams import events as ev
 from coordinator.streams.settings import Settings, environment
 

@@ -7,8 +7,8 @@ import pytest
 
 from coordinator.api.alert_guide import GUIDES
 from coordinator.cli.drills.catalog import DRILLS
-from coordinator.cli.drills.running import run_drill
-from coordinator.cli.drills.shown import line, row
+from coordinator.cli.drills.drill_report import line, row
+from coordinator.cli.drills.drill_run import run_drill
 
 QUICK = [drill for drill in DRILLS.values() if drill.quick]
 pytestmark = pytest.mark.broker

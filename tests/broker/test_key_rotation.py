@@ -16,11 +16,11 @@ from typer.testing import CliRunner
 
 from coordinator.cli.main import app
 from coordinator.infra.evidence import rotating
-from coordinator.infra.evidence.key import signing_keys
 from coordinator.infra.evidence.rotating import KeysLog
+from coordinator.infra.evidence.signing_keys import signing_keys
 from coordinator.infra.kafka.topics import create_topics
 from coordinator.infra.log.positions import offsets, reading
-from coordinator.infra.log.whole import whole_topic
+from coordinator.infra.log.whole_topics import whole_topic
 from coordinator.streams.log.errors import WorldError
 from coordinator.streams.settings import Settings, environment
 

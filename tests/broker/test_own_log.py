@@ -7,8 +7,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from coordinator.infra.kafka.topics import create_topics, list_topics, mend_settings
-from coordinator.infra.log import own as own_log
-from coordinator.infra.log.own import OwnLog
+from coordinator.infra.log import own_log
+from coordinator.infra.log.own_log import OwnLog
 from coordinator.streams.log.errors import WrongLogError
 from coordinator.streams.topology import topic_name
 

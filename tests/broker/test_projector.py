@@ -19,7 +19,7 @@ from tests.waiting import LIMIT_SECONDS
 
 from coordinator.api.server import serve
 from coordinator.infra.kafka.clients import make_producer
-from coordinator.infra.log.own import log_identity
+from coordinator.infra.log.own_log import log_identity
 from coordinator.infra.processes.sockets import listen
 from coordinator.projections.folding.projector import Projector
 from coordinator.projections.folding.replay import replay_async, verify_async

@@ -21,14 +21,14 @@ from tests.streams.engine.test_shadow import assert_is_the_plan
 from tests.waiting import LIMIT_SECONDS, limit
 
 from coordinator.cli.rules_plan import TOPICS_READ
-from coordinator.infra.contracts.in_force import NodeContracts
 from coordinator.infra.contracts.loading import contract_hash, load_contract
 from coordinator.infra.contracts.meaning import scoring_hash
+from coordinator.infra.contracts.node_contracts import NodeContracts
 from coordinator.infra.kafka.embedded import free_ports
 from coordinator.infra.kafka.topics import create_topics
 from coordinator.infra.log.commands import KafkaCommandPort
 from coordinator.infra.log.positions import topic_ends
-from coordinator.infra.log.whole import read_whole
+from coordinator.infra.log.whole_topics import read_whole
 from coordinator.infra.shadow_files import ShadowFiles
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine import Engine, Functions

@@ -19,7 +19,7 @@ from tests.logs import LogBuilder, busy_log, fold_into, folded, of_events
 from tests.posted import add_questions
 from tests.streams.log.test_golden import GOLDEN, NAMES, golden
 
-from coordinator.infra.log.own import log_identity
+from coordinator.infra.log.own_log import log_identity
 from coordinator.projections.folding.decisions import Folder
 from coordinator.projections.folding.replay import verify_async
 from coordinator.projections.storage.store import Identity, Store

@@ -27,8 +27,11 @@ def look(row, *on_chain, tx=TxState.UNKNOWN, known_hashes=(), **options):
     )
 
 
-def wishes(verdict):
-    return [(wish.kind, wish.status or wish.tx_hash, wish.replaced_by) for wish in verdict.wishes]
+def wanted_commands(verdict):
+    return [
+        (wanted.kind, wanted.status or wanted.tx_hash, wanted.replaced_by)
+        for wanted in verdict.wanted_commands
+    ]
 
 
 def concerns(verdict):
@@ -39,14 +42,14 @@ def concerns(verdict):
 @pytest.mark.parametrize("status", ["PENDING", "SUBMITTED", "CLAIMABLE", "WITHHELD"])
 def test_a_state_that_is_not_final_changes_nothing(status, tx):
     verdict = look(ours(status), tx=tx)
-    assert (verdict.wishes, verdict.concerns) == ([], [])
+    assert (verdict.wanted_commands, verdict.concerns) == ([], [])
 
 
 def test_a_final_transaction_alone_claims_nothing_unless_the_operator_declares_its_meaning():
-    assert wishes(look(ours("SUBMITTED"), tx=TxState.FINALIZED)) == []
+    assert wanted_commands(look(ours("SUBMITTED"), tx=TxState.FINALIZED)) == []
     verdict = look(ours("SUBMITTED"), tx=TxState.FINALIZED, finalized_is_claimable=True)
-    assert wishes(verdict) == [("advance", "CLAIMABLE", "")]
-    assert wishes(look(ours("SUBMITTED"), tx=TxState.SEEN, finalized_is_claimable=True)) == []
+    assert wanted_commands(verdict) == [("advance", "CLAIMABLE", "")]
+    assert wanted_commands(look(ours("SUBMITTED"), tx=TxState.SEEN, finalized_is_claimable=True)) == []
 
 
 @pytest.mark.parametrize(
@@ -60,38 +63,40 @@ def test_a_final_transaction_alone_claims_nothing_unless_the_operator_declares_i
     ],
 )
 def test_later_states_are_those_of_the_checkpoint_on_chain(status, state, expected):
-    assert wishes(look(ours(status), chain(state=state), tx=TxState.FINALIZED)) == expected
+    assert wanted_commands(look(ours(status), chain(state=state), tx=TxState.FINALIZED)) == expected
 
 
 def test_another_checkpoints_state_changes_nothing():
-    assert wishes(look(ours("SUBMITTED"), chain(B, ChainState.PAID, "c2"), tx=TxState.FINALIZED)) == []
+    assert (
+        wanted_commands(look(ours("SUBMITTED"), chain(B, ChainState.PAID, "c2"), tx=TxState.FINALIZED)) == []
+    )
 
 
 def test_a_settlement_whose_confirm_was_lost_is_confirmed():
     verdict = look(ours("PENDING"), chain(B))
-    assert wishes(verdict) == [("confirm", B, "")]
-    assert wishes(look(ours("PENDING"), chain(B, ChainState.FAILED))) == []
+    assert wanted_commands(verdict) == [("confirm", B, "")]
+    assert wanted_commands(look(ours("PENDING"), chain(B, ChainState.FAILED))) == []
 
 
 def test_a_finally_failed_transaction_is_taken_back():
-    assert wishes(look(ours("SUBMITTED"), tx=TxState.FAILED)) == [("fail", A, "")]
+    assert wanted_commands(look(ours("SUBMITTED"), tx=TxState.FAILED)) == [("fail", A, "")]
 
 
 def test_a_failed_transaction_beside_a_live_one_is_replaced_and_never_offered_in_between():
     verdict = look(ours("SUBMITTED"), chain(A, ChainState.FAILED), chain(B), tx=TxState.FAILED)
-    assert wishes(verdict) == [("fail", A, B)]
+    assert wanted_commands(verdict) == [("fail", A, B)]
 
 
 def test_a_failed_transaction_stays_while_an_unknown_one_may_settle_the_checkpoint():
     verdict = look(ours("SUBMITTED"), chain(C, checkpoint_id=""), tx=TxState.FAILED)
-    assert (wishes(verdict), concerns(verdict)) == ([], ["maybe_settled"])
+    assert (wanted_commands(verdict), concerns(verdict)) == ([], ["maybe_settled"])
     told = look(ours("SUBMITTED"), chain(C, checkpoint_id=""), tx=TxState.FAILED, known_hashes=[C])
-    assert wishes(told) == [("fail", A, "")]
+    assert wanted_commands(told) == [("fail", A, "")]
 
 
 def test_an_unknown_transaction_over_an_offered_checkpoint_is_a_concern_and_no_confirm():
     verdict = look(ours("PENDING"), chain(C, checkpoint_id=""))
-    assert (wishes(verdict), concerns(verdict)) == ([], ["maybe_settled"])
+    assert (wanted_commands(verdict), concerns(verdict)) == ([], ["maybe_settled"])
 
 
 @pytest.mark.parametrize(
@@ -104,19 +109,23 @@ def test_an_unknown_transaction_over_an_offered_checkpoint_is_a_concern_and_no_c
 )
 def test_a_state_that_no_command_can_repair_is_reported(row, on_chain, tx, name):
     verdict = look(row, *on_chain, tx=tx)
-    assert (wishes(verdict), concerns(verdict)) == ([], [name])
+    assert (wanted_commands(verdict), concerns(verdict)) == ([], [name])
 
 
 def test_a_command_has_an_id_made_from_its_content():
-    wish = look(ours("SUBMITTED"), chain(B), tx=TxState.FAILED).wishes[0]
-    command = wish.command(5)
+    wanted = look(ours("SUBMITTED"), chain(B), tx=TxState.FAILED).wanted_commands[0]
+    command = wanted.command(5)
     assert isinstance(command, FailCheckpointSubmission)
     assert command.data.replaced_by == B
     assert "why" in command.data.reason
     assert (
-        command.id == wish.command(6).id != look(ours("SUBMITTED"), tx=TxState.FAILED).wishes[0].command(5).id
+        command.id
+        == wanted.command(6).id
+        != look(ours("SUBMITTED"), tx=TxState.FAILED).wanted_commands[0].command(5).id
     )
-    assert isinstance(look(ours("PENDING"), chain(B)).wishes[0].command(5), ConfirmCheckpoint)
-    paid = look(ours("CLAIMABLE"), chain(A, ChainState.PAID), tx=TxState.FINALIZED).wishes[0].command(5)
+    assert isinstance(look(ours("PENDING"), chain(B)).wanted_commands[0].command(5), ConfirmCheckpoint)
+    paid = (
+        look(ours("CLAIMABLE"), chain(A, ChainState.PAID), tx=TxState.FINALIZED).wanted_commands[0].command(5)
+    )
     assert isinstance(paid, AdvanceCheckpoint)
     assert paid.data.tx_hash == A  # of another transaction nothing was seen

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from coordinator.cli.checkpoint_output import _check_in_force
-from coordinator.cli.contract_kept import _on_disk, _rows
-from coordinator.cli.contract_reading import Applied, Kept, refusal
+from coordinator.cli.contract_reading import Applied, LoggedContracts, refusal
+from coordinator.cli.contract_shelf import _on_disk, _rows
 from coordinator.streams import events as ev
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.terms import make_terms
@@ -31,8 +31,8 @@ def configured(contract_hash: str, effective_from: int = 0) -> ev.CrunchConfigur
     return ev.CrunchConfigured(id=f"terms/{contract_hash}", at=0, data=terms)
 
 
-def applied_so_far(*applied: Applied) -> Kept:
-    return Kept(list(applied), [configured(OLD)], 5, 9)
+def applied_so_far(*applied: Applied) -> LoggedContracts:
+    return LoggedContracts(list(applied), [configured(OLD)], 5, 9)
 
 
 def test_a_refused_contract_is_listed_with_its_reason_and_is_no_base():
@@ -63,7 +63,7 @@ def test_a_contract_replaced_before_its_start_was_never_in_force():
     applied = [Applied(command(text, at)) for at, text in enumerate((OLD, NEW, newer))]
     told = [configured(OLD), configured(NEW, boundary), configured(newer, boundary)]
     for clock, of_newer in ((5, "later"), (boundary, "in force")):
-        contracts = Kept(applied, told, clock, 9)
+        contracts = LoggedContracts(applied, told, clock, 9)
         of_old = "in force" if clock < boundary else "before"
         assert [row["state"] for row in _rows(contracts)] == [of_old, "replaced", of_newer]
 

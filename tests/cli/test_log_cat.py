@@ -8,7 +8,7 @@ import pytest
 from tests.logs import START_MS, LogBuilder
 from typer.testing import CliRunner
 
-from coordinator.cli.log import _Moves, _Records, _States
+from coordinator.cli.log import _Records, _States, _TransitionLines
 from coordinator.cli.main import app
 from coordinator.streams.log import recorded_state
 from coordinator.streams.log.envelope import Append, Need, encode_append
@@ -38,13 +38,15 @@ def test_every_record_is_a_line_and_what_is_no_json_is_shown_as_text(log):
 def test_the_moves_are_those_of_every_prediction_and_of_nothing_that_does_not_count(log):
     late = Append(e=1, epoch=0, seq=3, events=json.loads(log.records["scores"][2])["events"])
     log.garbage("scores", encode_append(late))
-    shown = lines(_Moves("scores"), log, "scores")
+    shown = lines(_TransitionLines("scores"), log, "scores")
     name = f"inp/BTCUSDT/{START_MS}/60s"
     assert [(move["id"], move["from"], move["to"]) for move in shown] == [
         (f"{name}/m1:scored", "PENDING", "SCORED"),
         (f"{name}/m3:scoring-failed", "PENDING", "FAILED"),
     ]
-    assert [(move["to"], move["reason"]) for move in lines(_Moves("predictions"), log, "predictions")] == [
+    assert [
+        (move["to"], move["reason"]) for move in lines(_TransitionLines("predictions"), log, "predictions")
+    ] == [
         ("PENDING", ""),
         ("ABSENT", "past the deadline"),
         ("PENDING", ""),

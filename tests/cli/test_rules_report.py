@@ -7,7 +7,7 @@ import pytest
 from tests.streams.engine.test_plan import CONTRACT, drawn, planned, played
 
 from coordinator.cli.rules_report import write_report
-from coordinator.infra.plan_files import MadeOn, PlanFile
+from coordinator.infra.plan_files import PlanBasis, PlanFile
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.log.errors import OperatorError
 
@@ -18,7 +18,7 @@ def log():
 
 
 def kept_plan(plan):
-    made_on = MadeOn(
+    made_on = PlanBasis(
         crunch_id="btc-up", contract_hash="a" * 64, feeds_offset=9, feeds_sha256="", holds_from_ms=None
     )
     return PlanFile(

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from coordinator.cli.screen import News, Screen, picture, status_line
+from coordinator.cli.screen import LatestAnswers, Screen, picture, status_line
 from coordinator.infra.processes.supervisor import ChildState
 
 BOARD = [
@@ -24,7 +24,7 @@ BOARD = [
         "scored_count": 1234,
     }
 ]
-NEWS = News(
+NEWS = LatestAnswers(
     board=BOARD,
     summary={
         "inputs": {"received": 432, "resolved": 431},
@@ -56,7 +56,9 @@ def test_a_board_by_a_key_of_the_summary_says_of_which_period_it_is():
         "ic": 0.5,
         "ranked_as_of": "2023-03-01T07:00:00.000",
     }
-    screen = " ".join(drawn(picture(News(board=[ranked]), CHILDREN, "http://127.0.0.1:8000")).split())
+    screen = " ".join(
+        drawn(picture(LatestAnswers(board=[ranked]), CHILDREN, "http://127.0.0.1:8000")).split()
+    )
     assert (
         "leaderboard at 2023-03-01 07:12:00, ranked by ic of the period that ended 2023-03-01 07:00:00"
         in screen
@@ -66,12 +68,12 @@ def test_a_board_by_a_key_of_the_summary_says_of_which_period_it_is():
 
 def test_what_has_no_score_yet_is_no_failure():
     waiting = {"pending": 8, "scored": 5678, "no_score": 1034, "failed": 0, "absent": 0}
-    line = status_line(News(summary={"inputs": {"received": 1680}, "predictions": waiting}), {})
+    line = status_line(LatestAnswers(summary={"inputs": {"received": 1680}, "predictions": waiting}), {})
     assert "rounds 1,680  pending 8  scored 5,678  no score yet 1,034  failed 0  absent 0" in line
 
 
 def test_before_anything_is_known_the_line_says_so():
-    assert status_line(News(), {}) == (
+    assert status_line(LatestAnswers(), {}) == (
         "event time - | rounds 0  pending 0  scored 0  failed 0  absent 0 | checkpoint none offered yet"
     )
 
@@ -91,7 +93,8 @@ def test_the_table_shows_names_as_they_are_and_every_part():
 
 
 @pytest.mark.parametrize(
-    "news", [News(), News(board=[{"model_id": "1"}]), News(checkpoint={"detail": "none"})]
+    "news",
+    [LatestAnswers(), LatestAnswers(board=[{"model_id": "1"}]), LatestAnswers(checkpoint={"detail": "none"})],
 )
 def test_a_half_told_answer_is_drawn_as_far_as_it_goes(news):
     assert drawn(picture(news, {}, "http://x"))
@@ -116,7 +119,9 @@ def test_a_message_is_one_line_without_markup():
 def test_the_first_score_of_this_run_is_told_once(fresh, scored, lines):
     screen = Screen(Console(file=io.StringIO()), fresh=fresh)
     told = [
-        screen._first_score(News(summary={} if count is None else {"predictions": {"scored": count}}))
+        screen._first_score(
+            LatestAnswers(summary={} if count is None else {"predictions": {"scored": count}})
+        )
         for count in scored
     ]
     assert told == lines

@@ -14,7 +14,7 @@ from tests.shelf import Shelf
 from tests.streams.checkpoints.test_checkpoint_commands import advance, confirm
 from tests.streams.test_crash_chain import checkpoint_stage, market
 
-from coordinator.infra.evidence.key import signing_keys
+from coordinator.infra.evidence.signing_keys import signing_keys
 from coordinator.infra.log import archiving
 from coordinator.infra.log.archive_file import Judge, PeriodHead, encode, file_name, files_in
 from coordinator.infra.log.archive_restoring import write_restored

@@ -13,7 +13,7 @@ from tests.waiting import LIMIT_SECONDS
 from coordinator.infra import author_process
 from coordinator.infra.contracts.archive import ArchiveFolder, pack
 from coordinator.infra.contracts.loading import contract_hash, load_contract
-from coordinator.infra.rounds.answers import Asked
+from coordinator.infra.rounds.answers import AnswerableQuestion
 from coordinator.infra.rounds.checking import Checking, HandIn
 from coordinator.infra.rounds.files import FileRefusedError
 from coordinator.streams.log.errors import WorldError
@@ -56,7 +56,9 @@ time.sleep(float(os.environ.get("LOAD", "0")))
 
 
 def file_of(body: str, contract_hash: str) -> HandIn:
-    return HandIn(body.encode(), {name: Asked(name, "", contract_hash) for name in ("a", "b")}, "")
+    return HandIn(
+        body.encode(), {name: AnswerableQuestion(name, "", contract_hash) for name in ("a", "b")}, ""
+    )
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from coordinator.cli.main import app
 from coordinator.infra import disk
 from coordinator.infra.disk import DiskFullError, full_disk_of, has_no_room
 from coordinator.infra.kafka.embedded import EmbeddedBroker
-from coordinator.infra.models.in_hand import PAGE_BYTES, InHand
+from coordinator.infra.models.crash_notes import PAGE_BYTES, CrashNotes
 from coordinator.infra.processes.children import BrokerProcess
 from coordinator.projections.storage.database import StoreDamagedError, judged
 from coordinator.streams.agents.owning import faust_app
@@ -95,5 +95,5 @@ def test_the_page_that_outlives_a_worker_has_its_block_before_it_is_used(tmp_pat
     path = tmp_path / "in-hand"
     with path.open("wb") as file:
         file.truncate(PAGE_BYTES)  # as it was left: only made longer
-    InHand(path)
+    CrashNotes(path)
     assert path.stat().st_blocks > 0

@@ -14,7 +14,7 @@ from coordinator.infra.contracts.loading import contract_hash, load_contract
 from coordinator.infra.contracts.meaning import scoring_hash
 from coordinator.infra.explaining import Explaining
 from coordinator.projections.explaining.explainer import Explainer
-from coordinator.streams.audit.explain.again import explain_again
+from coordinator.streams.audit.explain.recomputing import explain_again
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine import Engine, Functions, candles
 from coordinator.streams.settings import Settings

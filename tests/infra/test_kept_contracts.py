@@ -12,13 +12,13 @@ import pytest
 from tests.given import heard
 
 from coordinator.infra.contracts import archive as contract_archive
-from coordinator.infra.contracts import in_force as contract_node
 from coordinator.infra.contracts import meaning as contract_meaning
+from coordinator.infra.contracts import node_contracts as contract_node
 from coordinator.infra.contracts import sources as contract_sources
 from coordinator.infra.contracts.archive import ArchiveFolder, differences, pack, read_archive, unpack
-from coordinator.infra.contracts.in_force import NodeContracts
 from coordinator.infra.contracts.loading import load_contract
 from coordinator.infra.contracts.meaning import contract_hash, meaning_of
+from coordinator.infra.contracts.node_contracts import NodeContracts
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.events import CrunchConfigured
 from coordinator.streams.feeds.stage import FeedStage

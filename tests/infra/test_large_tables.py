@@ -13,13 +13,18 @@ import pytest
 from coordinator.api.times import parse_ms
 from coordinator.cli.rounds import _keep
 from coordinator.infra.rounds.files import FileRefusedError, read_content, table_of
-from coordinator.infra.rounds.posts_in_file import PAYLOAD_BYTES_MAX, Given, beside_the_log, questions_of
-from coordinator.infra.rounds.tables import Kept
+from coordinator.infra.rounds.posts_in_file import (
+    PAYLOAD_BYTES_MAX,
+    PostOptions,
+    beside_the_log,
+    questions_of,
+)
+from coordinator.infra.rounds.tables import TableBlob
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
 
 NOW = 1_700_000_000_000
-GIVEN = Given(now=NOW, round_id="week-1", closes_at=NOW + 1000)
+GIVEN = PostOptions(now=NOW, round_id="week-1", closes_at=NOW + 1000)
 ROWS = 20_000
 
 
@@ -34,7 +39,7 @@ def test_a_large_parquet_table_is_stored_byte_for_byte_and_named_in_the_question
     )
     content = sink.getvalue()
     table_kept = beside_the_log(read_content(content))
-    assert isinstance(table_kept, Kept)
+    assert isinstance(table_kept, TableBlob)
     assert table_kept.content == content
     name, (question,) = questions_of(table_kept, GIVEN, parse_ms)
     sha256 = hashlib.sha256(content).hexdigest()
@@ -64,13 +69,13 @@ def test_no_cell_of_a_stored_parquet_table_becomes_a_python_object(monkeypatch):
     )
     monkeypatch.setattr("coordinator.infra.rounds.files._rows_of", none_is_made)
     table_kept = beside_the_log(read_content(sink.getvalue()))
-    assert isinstance(table_kept, Kept)
+    assert isinstance(table_kept, TableBlob)
     assert (table_kept.blob.rows, len(table_kept.blob.columns)) == (ROWS, 10)
 
 
 def test_a_large_csv_becomes_the_same_parquet_each_time():
     table_kept, again = (beside_the_log(read_content(large_csv())) for _ in range(2))
-    assert isinstance(table_kept, Kept)
+    assert isinstance(table_kept, TableBlob)
     assert table_kept == again
     table = pq.read_table(pa.BufferReader(table_kept.content))
     assert table.column_names == ["id", "f1", "none"]

@@ -13,9 +13,9 @@ import stamina
 from tests.infra.test_blobs import CONTENT, blob_of
 
 from coordinator.infra.blobs import content, object_store
-from coordinator.infra.blobs.configured import is_shared, store_of
 from coordinator.infra.blobs.folder import BlobFolder
 from coordinator.infra.blobs.object_store import ObjectStore
+from coordinator.infra.blobs.store_by_settings import is_shared, store_of
 from coordinator.streams.log.errors import BlobLostError, OperatorError, WorldError
 from coordinator.streams.settings import Settings, read_settings
 

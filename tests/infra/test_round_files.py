@@ -17,14 +17,14 @@ from tests.waiting import LIMIT_SECONDS
 
 from coordinator.api.times import parse_ms
 from coordinator.infra.rounds import files, sending
-from coordinator.infra.rounds.answers import Asked, answers_of
+from coordinator.infra.rounds.answers import AnswerableQuestion, answers_of
 from coordinator.infra.rounds.files import FileRefusedError, Table, read_content, table_of
-from coordinator.infra.rounds.posts_in_file import Given, questions_of, stakes_of, truths_of
+from coordinator.infra.rounds.posts_in_file import PostOptions, questions_of, stakes_of, truths_of
 from coordinator.infra.rounds.sending import posting, resolving
 
 NOW = 1_700_000_000_000
 LATER = "2023-11-20T00:00:00Z"
-GIVEN = Given(now=NOW, round_id="week-1", closes_at=NOW + 1000)
+GIVEN = PostOptions(now=NOW, round_id="week-1", closes_at=NOW + 1000)
 
 
 def parquet(**columns) -> bytes:
@@ -160,7 +160,7 @@ def test_questions_without_times_get_those_of_their_round():
                 ],
             }
         ),
-        Given(now=NOW),
+        PostOptions(now=NOW),
         parse_ms,
     )
     assert round_id == "week-2"
@@ -230,12 +230,12 @@ def test_a_post_with_a_fault_is_refused_as_a_whole(posts, reason):
 
 def test_a_round_with_a_slash_in_its_name_is_refused():
     with pytest.raises(FileRefusedError, match="the round's id is 'a/b'"):
-        questions_of([question()], Given(now=NOW, round_id="a/b"), parse_ms)
+        questions_of([question()], PostOptions(now=NOW, round_id="a/b"), parse_ms)
 
 
 def test_a_question_without_a_close_is_refused():
     with pytest.raises(FileRefusedError, match="no closes_at"):
-        questions_of([{"question_id": "q", "payload": 1}], Given(now=NOW, round_id="r"), parse_ms)
+        questions_of([{"question_id": "q", "payload": 1}], PostOptions(now=NOW, round_id="r"), parse_ms)
 
 
 # --- truths and stakes -----------------------------------------------------------------------------
@@ -308,7 +308,7 @@ def test_stakes_are_decimals_by_model():
 
 # --- answers ---------------------------------------------------------------------------------------
 
-ASKED = {name: Asked(name, "question", "h") for name in ("q1", "q2")}
+ASKED = {name: AnswerableQuestion(name, "question", "h") for name in ("q1", "q2")}
 
 
 def numbers(_asked):

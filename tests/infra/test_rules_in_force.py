@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from tests.streams.build import terms
 
-from coordinator.infra.contracts.in_force import NodeContracts
+from coordinator.infra.contracts.node_contracts import NodeContracts
 from coordinator.infra.rules import rules_in_force
-from coordinator.streams.contract.rules.words import Text
+from coordinator.streams.contract.rules.text_parts import Text
 from coordinator.streams.log.errors import WorldError
 from coordinator.streams.settings import Settings
 

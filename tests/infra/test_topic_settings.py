@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from coordinator.infra.kafka import topics
-from coordinator.infra.log import own as own_log
+from coordinator.infra.log import own_log
 from coordinator.infra.log.memory import LogMemoryFile
-from coordinator.infra.log.own import OwnLog
+from coordinator.infra.log.own_log import OwnLog
 from coordinator.streams.log.birth import Birth, birth_records
 from coordinator.streams.log.errors import WorldError, WrongLogError
 from coordinator.streams.log.integrity import LogFound, TopicFound

@@ -16,7 +16,7 @@ from tests.checkout import root_on_path
 from tests.oracles.posted import T0, WEEK, Challenge, Model, shares
 from tests.streams.build import DAY, HOUR, PUBKEY
 
-from coordinator.infra.rounds.answers import Asked, answers_of
+from coordinator.infra.rounds.answers import AnswerableQuestion, answers_of
 from coordinator.infra.rounds.files import FileRefusedError, read_content
 from coordinator.streams import events as ev
 from coordinator.streams.predictions.replies import check_output
@@ -407,10 +407,10 @@ def test_a_file_with_a_wrong_cell_is_refused_when_it_is_handed_in(contract, text
     """If it were accepted, it would replace a good file and be refused only weeks later, when the truth comes."""
 
     def handed_in(cell: str) -> Any:
-        def check_of(_asked: Asked) -> Any:
+        def check_of(_asked: AnswerableQuestion) -> Any:
             return lambda output: check_output(output, contract.output_type, 1_000_000)
 
-        asked = {"table": Asked("table", "question", "h")}
+        asked = {"table": AnswerableQuestion("table", "question", "h")}
         (answer,) = answers_of(read_content(text.format(cell).encode()), asked, check_of)
         return msgspec.json.decode(answer.output)
 

@@ -9,7 +9,7 @@ import pytest
 from tests.explained import explained, the, values
 from tests.streams.build import DEFAULT, HASH, MINUTE, T0
 
-from coordinator.projections.explaining.finding import UnknownFigureError
+from coordinator.projections.explaining.typed_ids import UnknownFigureError
 from coordinator.streams.audit.explain import share
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine import Engine, Functions

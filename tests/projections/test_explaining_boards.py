@@ -13,7 +13,7 @@ from tests.explained import explained, the, values
 from tests.streams.build import HASH, MINUTE, T0
 
 from coordinator.projections.explaining import place as gathering
-from coordinator.projections.explaining.finding import UnknownFigureError
+from coordinator.projections.explaining.typed_ids import UnknownFigureError
 from coordinator.projections.folding.as_of import PastReadModels, cuts_at, folded_until
 from coordinator.streams.contract import (
     Aggregation,

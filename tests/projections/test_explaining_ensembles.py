@@ -13,7 +13,7 @@ from tests.projections.test_explaining import OF, SETTINGS, Moody
 from tests.streams.build import HASH, MINUTE, T0
 
 from coordinator.projections.explaining import ensemble as gathering
-from coordinator.projections.explaining.finding import UnknownFigureError
+from coordinator.projections.explaining.typed_ids import UnknownFigureError
 from coordinator.projections.folding.as_of import PastReadModels, cuts_at, folded_until
 from coordinator.streams.contract import (
     CrunchContract,

@@ -7,7 +7,7 @@ import pytest
 from tests.explained import explained, the, values
 from tests.streams.engine import test_questions_played as questions
 
-from coordinator.projections.explaining.finding import UnknownFigureError
+from coordinator.projections.explaining.typed_ids import UnknownFigureError
 from coordinator.streams.log.counting import Decision
 
 

@@ -8,7 +8,7 @@ from tests.explained import explained
 from tests.projections.test_explaining import OF, ROUNDS, SETTINGS, Moody, the, values
 from tests.streams.build import HASH, MINUTE, T0
 
-from coordinator.projections.explaining import carried
+from coordinator.projections.explaining import carried_state
 from coordinator.streams.contract import CrunchContract, RoundScores
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine import Engine, Functions
@@ -123,7 +123,7 @@ def test_a_score_that_depends_on_carried_state_is_computed_again_with_it(played)
 
 
 def test_with_too_many_states_the_score_is_not_called_different(played, monkeypatch):
-    monkeypatch.setattr(carried, "STATES_MAX", 0)
+    monkeypatch.setattr(carried_state, "STATES_MAX", 0)
     notes = [
         the(told, "score")
         for prediction, told in scored(played(what_each_was_before))

@@ -24,7 +24,7 @@ from coordinator.streams.contract import GroundTruth, InferenceOutput, defaults
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.events import CheckpointOpened, CrunchConfigured, ScoreEntry
 from coordinator.streams.log.finite import not_finite
-from coordinator.streams.scores.alone import charged
+from coordinator.streams.scores.single_answers import charged
 from coordinator.streams.scores.units import to_units
 from coordinator.streams.settings import Settings
 from coordinator.streams.snapshots.stage import SnapshotStage

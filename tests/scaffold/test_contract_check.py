@@ -203,7 +203,7 @@ def test_a_broken_contract_is_refused_in_the_same_words_where_a_new_node_applies
 import os
 from pathlib import Path
 from coordinator.cli.node_folder import take_over_settings
-from coordinator.infra.contracts.in_force import NodeContracts
+from coordinator.infra.contracts.node_contracts import NodeContracts
 from coordinator.streams.settings import read_settings
 take_over_settings(os.environ, Path.cwd())
 NodeContracts(read_settings(os.environ)).apply_proposed(1, None)

@@ -15,7 +15,7 @@ from tests.scaffold.workspace import load_contract
 from coordinator.streams.contract import RoundContext
 from coordinator.streams.contract.checking.samples import sample_records, sample_window
 from coordinator.streams.predictions.replies import check_output
-from coordinator.streams.scores.round_scorer import Asked, Carried, RoundScorer
+from coordinator.streams.scores.round_scorer import AskedModels, Carried, RoundScorer
 from coordinator.streams.scores.units import to_float
 
 ROUNDS = 1500
@@ -44,7 +44,7 @@ def answer(*components: dict[str, Any], steps: int = STEPS) -> dict[str, Any]:
 def scores(contract, answers: dict[str, dict[str, Any]], changes: list[float]) -> dict[str, float]:
     """One round by the node's scorer: model -> value."""
     models = sorted(answers)
-    asked = Asked(
+    asked = AskedModels(
         models,
         [""] * len(models),
         [msgspec.Raw(msgspec.json.encode(answers[model_id])) for model_id in models],

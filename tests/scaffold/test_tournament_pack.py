@@ -9,12 +9,12 @@ import msgspec
 import pytest
 from tests.scaffold.workspace import load_contract
 
-from coordinator.infra.rounds.answers import Asked as AskedQuestion
+from coordinator.infra.rounds.answers import AskedModels as AskedQuestion
 from coordinator.infra.rounds.answers import answers_of
 from coordinator.infra.rounds.files import FileRefusedError, read_content
 from coordinator.streams.contract import RoundContext
 from coordinator.streams.predictions.replies import check_output
-from coordinator.streams.scores.round_scorer import Asked, Carried, RoundScorer
+from coordinator.streams.scores.round_scorer import AskedModels, Carried, RoundScorer
 
 ROWS = ["r1", "r2", "r3", "r4", "r5"]
 TARGET = [0.0, 0.25, 0.5, 0.75, 1.0]
@@ -39,7 +39,7 @@ def played(
 ) -> dict[str, tuple[float, float] | str]:
     """One round by the node's scorer: model -> (score, gain of its stake), or why it has none."""
     models = sorted(answers_by_model)
-    asked = Asked(
+    asked = AskedModels(
         models,
         [""] * len(models),
         [msgspec.Raw(msgspec.json.encode(answers_by_model[model_id])) for model_id in models],

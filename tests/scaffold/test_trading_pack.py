@@ -16,7 +16,7 @@ from tests.scaffold.workspace import load_contract
 from coordinator.streams.contract import RoundContext
 from coordinator.streams.events import NO_OUTPUT
 from coordinator.streams.predictions.replies import check_output
-from coordinator.streams.scores.round_scorer import Asked, Carried, RoundScorer
+from coordinator.streams.scores.round_scorer import AskedModels, Carried, RoundScorer
 
 MINUTE = 60_000
 UNIT = 1e-9
@@ -72,7 +72,7 @@ class Session:
             {"entry_price": before, "resolved_price": after, "return": change, "direction_up": change > 0}
         )
         outcome = self.scorer.score(
-            Asked(models, [""] * len(models), outputs, missed), truth, context, self.carried
+            AskedModels(models, [""] * len(models), outputs, missed), truth, context, self.carried
         )
         assert not outcome.raised
         self.carried.take(outcome.states, outcome.shared)

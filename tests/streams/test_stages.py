@@ -39,10 +39,10 @@ from coordinator.streams.contract import CrunchContract
 from coordinator.streams.events import RosterEntry
 from coordinator.streams.feeds.stage import FeedStage
 from coordinator.streams.log.envelope import Need
-from coordinator.streams.log.stage import Draft, State, Told
+from coordinator.streams.log.stage import Draft, PlacedEvent, State
 from coordinator.streams.models.stage import ModelStage
 from coordinator.streams.ports import FeedRecord, ModelInfo, ModelNotice, Subscription
-from coordinator.streams.predictions.stage import Answered, AnsweredInPart, Asked, PredictionStage
+from coordinator.streams.predictions.stage import Answered, AnsweredInPart, PredictionStage, RoundAsked
 from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.snapshots.stage import SnapshotStage
 
@@ -64,13 +64,13 @@ class Watched(Owner):
     def pump(self) -> None:
         stage = self.stage
         while stage._waiting and not stage.blocked(stage.state, stage._waiting[0]):
-            told = stage._waiting[0]
+            placed = stage._waiting[0]
             before = written(stage.state)
-            first, second = stage.decide(stage.state, told), stage.decide(stage.state, told)
+            first, second = stage.decide(stage.state, placed), stage.decide(stage.state, placed)
             assert written(stage.state) == before, f"{type(stage).__name__}.decide() changes state"
             twins = [copy.deepcopy(stage.state), read_back(stage.state)]
             assert all(twin == stage.state for twin in twins)
-            for draft_again in [second, *(stage.decide(twin, told) for twin in twins)]:
+            for draft_again in [second, *(stage.decide(twin, placed) for twin in twins)]:
                 assert (draft_again is None) == (first is None)
                 assert draft_again is None or encoded(draft_again) == encoded(first)
             self.asked += 1
@@ -82,8 +82,8 @@ class Watched(Owner):
                 stage.remember(draft)
             decided = waiting[: len(waiting) - len(stage._waiting)]
             for twin in twins:
-                for told in decided[:passed]:
-                    stage.fold(twin, told)
+                for placed in decided[:passed]:
+                    stage.fold(twin, placed)
                 if draft is not None:
                     remembered_by(stage, twin, draft, decided[passed:])
                 assert written(twin) == written(stage.state)
@@ -91,14 +91,16 @@ class Watched(Owner):
                 self.send(draft.events, dict(stage.upto), dict(stage.need))
 
 
-def remembered_by(stage: Any, state: Any, draft: Draft, decided: list[Told]) -> None:
+def remembered_by(stage: Any, state: Any, draft: Draft, decided: list[PlacedEvent]) -> None:
     """Does what `remember` does, on a copy of the stage's state."""
     state.upto.update(draft.upto)
     state.need.update(draft.need)
-    for told in [Told(stage.topic, event) for event in draft.events if type(event).__name__ in stage.memory]:
-        stage.fold(state, told)
-    for told in decided:
-        stage.fold(state, told)
+    for placed in [
+        PlacedEvent(stage.topic, event) for event in draft.events if type(event).__name__ in stage.memory
+    ]:
+        stage.fold(state, placed)
+    for placed in decided:
+        stage.fold(state, placed)
 
 
 def a_day_of_rounds() -> MemoryLog:
@@ -219,7 +221,7 @@ def heard(stage: Any, event: Any) -> Draft | None:
     first, second = stage.hear(event), stage.hear(event)
     assert written(stage.state) == before, f"{type(stage).__name__}.decide() changes state"
     twins = [copy.deepcopy(stage.state), read_back(stage.state)]
-    for draft_again in [second, *(stage.decide(twin, Told("", event)) for twin in twins)]:
+    for draft_again in [second, *(stage.decide(twin, PlacedEvent("", event)) for twin in twins)]:
         assert (draft_again is None) == (first is None)
         assert draft_again is None or encoded(draft_again) == encoded(first)
     if first is not None:
@@ -239,8 +241,8 @@ def test_rounds_can_run_side_by_side(seed: int) -> None:
     }
     for number in range(40):
         the_input = received(T0 + number // 3 * MINUTE, f"S{number % 3}")
-        stage.fold(stage.state, Told("inputs", the_input, (number, 0), Need(number), Need(number + 1)))
-        drafts = [heard(stage, Asked(the_input.data, roster, T0, 1))]
+        stage.fold(stage.state, PlacedEvent("inputs", the_input, (number, 0), Need(number), Need(number + 1)))
+        drafts = [heard(stage, RoundAsked(the_input.data, roster, T0, 1))]
         while stage.state.open_rounds and (number == 39 or rng.random() < 0.6):
             input_id, the_round = rng.choice(list(stage.state.open_rounds.items()))
             left = [model_id for model_id in entries if model_id not in the_round.answered_ids]
@@ -258,8 +260,8 @@ def test_rounds_can_run_side_by_side(seed: int) -> None:
     assert (stage.state.open_rounds, stage.state.arrived) == ({}, {})
     assert stage.decided("inputs", (39, 0))
     last = received(T0 + HOUR)  # the next answer shows that `upto` is past all of them
-    stage.fold(stage.state, Told("inputs", last, (40, 0), Need(40), Need(41)))
-    heard(stage, Asked(last.data, roster, T0, 1))
+    stage.fold(stage.state, PlacedEvent("inputs", last, (40, 0), Need(40), Need(41)))
+    heard(stage, RoundAsked(last.data, roster, T0, 1))
     heard(stage, Answered(last.data.input_id, {}, T0))
     assert stage.state.own.rounds == {}
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from coordinator.infra.models.host.confine import NOT_CONFINED, TOKEN, hide_from_others
 from coordinator.infra.models.host.host import ModelHost
-from coordinator.infra.models.host.hosted import HOST
+from coordinator.infra.models.host.hosted_model import HOST
 from coordinator.infra.models.host.limits import die_with_parent
 from coordinator.infra.models.host.process import Limits
 from coordinator.streams.log.errors import OperatorError

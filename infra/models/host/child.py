@@ -61,7 +61,7 @@ class DynamicSubclassServicer:
 
     def Setup(self, request: Any, context: Any) -> Any:  # noqa: N802 (the protocol's name)
         """Find and construct the model. Again on a live model: SUCCESS, and nothing changes."""
-        with _OneAtATime(self._lock, context):
+        with _BusyLock(self._lock, context):
             status = commons_pb2.Status(code="SUCCESS")
             if self._model is None:
                 with self._clock.running("Setup", self._setup_limit_seconds):
@@ -70,14 +70,14 @@ class DynamicSubclassServicer:
 
     def Call(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Call one method of the model. Keywords that its signature does not know are dropped."""
-        with _OneAtATime(self._lock, context):
+        with _BusyLock(self._lock, context):
             with self._clock.running(f"Call {request.methodName}", self._call_limit_seconds):
                 status, response = self._call(request)
             return dynamic_subclass_pb2.CallResponse(status=status, methodResponse=response)
 
     def Rest(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802
         """Constructs the model again ("reset")."""
-        with _OneAtATime(self._lock, context):
+        with _BusyLock(self._lock, context):
             if self._recipe is None:
                 return dynamic_subclass_pb2.RestResponse(status=NOT_SET_UP)
             with self._clock.running("Rest", self._setup_limit_seconds):
@@ -130,7 +130,7 @@ class DynamicSubclassServicer:
             return _status("MODEL_FAILED", told(error)), None
 
 
-class _OneAtATime:
+class _BusyLock:
     """A lock that never waits: a call that finds the model at work is answered "busy"."""
 
     def __init__(self, lock: threading.Lock, context: Any) -> None:

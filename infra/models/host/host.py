@@ -27,7 +27,8 @@ import websockets
 from websockets.asyncio.server import Server, ServerConnection, serve
 
 from coordinator.infra.models.host.confine import TOKEN
-from coordinator.infra.models.host.hosted import Failure, HostedModel, message_of
+from coordinator.infra.models.host.host_messages import Report, reports_in, send_all
+from coordinator.infra.models.host.hosted_model import Failure, HostedModel, message_of
 from coordinator.infra.models.host.model_folder import ModelEntry, left_out, read_models
 from coordinator.infra.models.host.process import (
     ChildFailedError,
@@ -37,7 +38,6 @@ from coordinator.infra.models.host.process import (
     log_path,
     start_child,
 )
-from coordinator.infra.models.host.talk import Report, reports_in, send_all
 from coordinator.infra.models.host.usage import excesses
 from coordinator.infra.models.host.watch import Change, FolderWatch
 from coordinator.infra.processes.sockets import listen

@@ -61,7 +61,7 @@ class _YamlFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: list[_YamlModel] = []
 
 
-class _AsWritten(yaml.SafeLoader):  # type: ignore[misc]  # no types are shipped with it
+class _VerbatimYaml(yaml.SafeLoader):  # type: ignore[misc]  # no types are shipped with it
     """YAML in which a value is the text that stands there: `017` is no 15, `no` no False, `1e3` no number.
 
     An id that a reader of YAML changes is another model's id, and another's pay.
@@ -204,7 +204,7 @@ def _read_yaml(path: Path) -> list[_YamlModel]:
         content = path.read_bytes()
         if len(content) > YAML_BYTES_MAX:
             raise OperatorError(f"{path} has {len(content)} bytes; at most {YAML_BYTES_MAX}")
-        read = yaml.load(content, Loader=_AsWritten)  # noqa: S506 - a SafeLoader that makes nothing but texts
+        read = yaml.load(content, Loader=_VerbatimYaml)  # noqa: S506 - a SafeLoader that makes nothing but texts
         return msgspec.convert(read or {}, _YamlFile).models
     except (yaml.YAMLError, msgspec.ValidationError, OSError, RecursionError) as error:
         raise OperatorError(f"{path} cannot be used: {' '.join(str(error).split())}") from error

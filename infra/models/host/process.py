@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from coordinator.infra.models.host.installed import installed
+from coordinator.infra.models.host.installed_packages import installed
 from coordinator.infra.models.host.model_folder import ModelEntry
 from coordinator.infra.models.host.serving import Serving
 from coordinator.infra.processes.fork_server import Forked, ForkServer

@@ -28,7 +28,7 @@ from coordinator.streams.setting_checks import is_own_host
 
 if TYPE_CHECKING:
     from coordinator.infra.models.host.host import ModelHost
-    from coordinator.infra.models.host.hosted import HostedModel
+    from coordinator.infra.models.host.hosted_model import HostedModel
 
 LOG_BYTES_MAX = 256 * 1024
 CONNECTIONS_MAX = 64

@@ -21,7 +21,7 @@ from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.plain_topics import PlainCounter
 from coordinator.streams.ports import AppliedContracts, FeedSource
 from coordinator.streams.settings import Settings
-from coordinator.streams.sources.files.given_times import utc_text
+from coordinator.streams.sources.files.file_times import utc_text
 
 SourceOf = Callable[[Settings], tuple[FeedSource, Witness]]
 """Makes the source of these settings, and the judge of the clock for it. Raises OperatorError."""

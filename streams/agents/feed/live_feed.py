@@ -24,7 +24,7 @@ from coordinator.streams.durations import DAY_MS
 from coordinator.streams.feeds.clock_witness import CLOCK, ClockState, Verdict
 from coordinator.streams.feeds.gaps import LATE
 from coordinator.streams.feeds.listening import Listening
-from coordinator.streams.feeds.made import FILLED
+from coordinator.streams.feeds.new_facts import FILLED
 from coordinator.streams.feeds.stage import GONE, FeedStage
 from coordinator.streams.feeds.state import GapClosing, GapSaid
 from coordinator.streams.granularity import granularity_ms

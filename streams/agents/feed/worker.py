@@ -37,7 +37,7 @@ from coordinator.streams.log.errors import NoHistoryError, OperatorError, Refuse
 from coordinator.streams.log.stage import Draft
 from coordinator.streams.ports import AppliedContracts, FeedRecord, subscriptions_of
 from coordinator.streams.settings import Settings
-from coordinator.streams.sources.sound import record_fault
+from coordinator.streams.sources.record_faults import record_fault
 
 MODELS_WAIT_SECONDS = 60.0
 CLOCK_ASK_SECONDS_MAX = 30.0

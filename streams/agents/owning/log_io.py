@@ -22,7 +22,7 @@ from coordinator.infra.kafka.clients import (
     offsets_of,
     stop_reader,
 )
-from coordinator.infra.log.own import OwnLog
+from coordinator.infra.log.own_log import OwnLog
 from coordinator.streams.agents.owning.ready_clients import ReadyClients
 from coordinator.streams.log.errors import CorruptTopicError, TruncatedTopicError, WorldError
 from coordinator.streams.topology import TOPICS, topic_name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from coordinator.infra.models.in_hand import InHand
+from coordinator.infra.models.crash_notes import CrashNotes
 from coordinator.streams.ports import ModelGateway, ModelNotice
 from coordinator.streams.predictions.strikes import Strikes
 
@@ -17,4 +17,4 @@ class ModelsAsked(msgspec.Struct, frozen=True):
     gateway: ModelGateway
     noticed: list[ModelNotice] = []
     strikes: Strikes = msgspec.field(default_factory=Strikes)
-    in_hand: InHand | None = None
+    in_hand: CrashNotes | None = None

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import structlog
 
-from coordinator.infra.blobs.aside import beside_the_log
+from coordinator.infra.blobs.answer_blobs import beside_the_log
 from coordinator.streams.agents.owning.tenure import OnGarbage
 from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.events import SubmitAnswers
@@ -20,7 +20,7 @@ from coordinator.streams.large_answers import read_answers
 from coordinator.streams.log import ids
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need
-from coordinator.streams.log.stage import EMPTY_DECISION_EVERY, Draft, Told
+from coordinator.streams.log.stage import EMPTY_DECISION_EVERY, Draft, PlacedEvent
 from coordinator.streams.ports import Blobs
 from coordinator.streams.predictions.questions import judged
 from coordinator.streams.predictions.stage import PredictionStage, Submitted
@@ -39,7 +39,7 @@ class Submissions:
         blobs: Blobs | None = None,
     ) -> None:
         self._stage, self._contracts, self._on_garbage, self._blobs = stage, contracts, on_garbage, blobs
-        self._waiting: deque[Told] = deque()
+        self._waiting: deque[PlacedEvent] = deque()
 
     def take(self, decision: Decision) -> None:
         """Keep the answers of a decision of `commands`, unless they are decided."""
@@ -60,7 +60,7 @@ class Submissions:
 
     async def next(
         self, behind: Callable[[], Awaitable[bool | None]], clock: int, models_seq: int
-    ) -> Told | None:
+    ) -> PlacedEvent | None:
         """The next command as the stage decides it; None if there is none, or if it must wait.
 
         A question that is not known may be among the inputs that were not delivered yet (`behind`, None if the broker

@@ -18,15 +18,15 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from coordinator.infra.blobs.aside import beside_the_log
+from coordinator.infra.blobs.answer_blobs import beside_the_log
 from coordinator.infra.together import together
-from coordinator.streams.agents.owning.ahead import FeedClock, InputsAhead
 from coordinator.streams.agents.owning.log_io import LogIO, Reader
 from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic, pump
+from coordinator.streams.agents.owning.read_ahead import FeedClock, InputsAhead
 from coordinator.streams.agents.owning.tenure import OnGarbage, Tenure
 from coordinator.streams.agents.predict.asking import Askers, Asking, Replies, fair_seconds, turn_of
+from coordinator.streams.agents.predict.departed_models import DepartedModels
 from coordinator.streams.agents.predict.feed_history import FeedHistory
-from coordinator.streams.agents.predict.gone import Gone
 from coordinator.streams.agents.predict.models_asked import ModelsAsked
 from coordinator.streams.agents.predict.own_performance import OwnPerformance
 from coordinator.streams.agents.predict.question_tables import table_of
@@ -44,7 +44,7 @@ from coordinator.streams.inputs.feed_windows import first_tick
 from coordinator.streams.inputs.ground_truth import TypedRecords
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.plain_topics import PlainCounter
-from coordinator.streams.log.stage import Draft, Told
+from coordinator.streams.log.stage import Draft, PlacedEvent
 from coordinator.streams.models.stage import ModelStage, timed
 from coordinator.streams.ports import NO_ANSWER, Blobs, ModelReply, Outcome
 from coordinator.streams.predictions.calls import NONE, Calls, FirstTick
@@ -57,8 +57,8 @@ from coordinator.streams.predictions.stage import (
     NODE_RESTARTED,
     Answered,
     AnsweredInPart,
-    Asked,
     PredictionStage,
+    RoundAsked,
 )
 
 log = structlog.get_logger()
@@ -103,7 +103,7 @@ class PredictTenure(Tenure):
         self._commands: Reader | None = None
         self._commands_counter = PlainCounter("commands")
         self._submissions = Submissions(self.stage, contracts, on_garbage, blobs)
-        self._gone = Gone(gateway)
+        self._gone = DepartedModels(gateway)
         self._noticed = asked.noticed
         self._rounds: dict[asyncio.Task[None], InputReceivedData] = {}
         """The rounds under way. Their decisions are sent whole, in the order in which the stage folds them."""
@@ -140,16 +140,16 @@ class PredictTenure(Tenure):
             await self._clock.start(decision.need["feeds"])
         self._ahead.learn(decision)
         self._history.learn(decision)
-        for told in self.stage.unfold(decision):
-            if self.stage.decided("inputs", told.position):
+        for placed in self.stage.unfold(decision):
+            if self.stage.decided("inputs", placed.position):
                 continue
-            if isinstance(told.event, InputReceived):
-                self._clock.unless_ticked(told.event.at)
-                await self._round(told.event.data, told)
-            elif isinstance(told.event, InputClosed):
+            if isinstance(placed.event, InputReceived):
+                self._clock.unless_ticked(placed.event.at)
+                await self._round(placed.event.data, placed)
+            elif isinstance(placed.event, InputClosed):
                 await self._look_around()  # what was handed in before the close comes before it
                 await self._decide_submissions()
-                await self._close(told)
+                await self._close(placed)
 
     async def _look_around(self) -> int:
         """Record changes of the models, and return the clock in ms. Both topics are read at the same time, because each
@@ -194,32 +194,32 @@ class PredictTenure(Tenure):
     async def _decide_submissions(self) -> None:
         """Record the answers that were handed in, as far as their questions are known."""
         clock, models_seq = max(self._clock.now, 0), self._models_owned.seq
-        while (told := await self._submissions.next(self.behind, clock, models_seq)) is not None:
+        while (submission := await self._submissions.next(self.behind, clock, models_seq)) is not None:
             async with self._sending:
-                await self._send(self.stage.decide(self.stage.state, told))
+                await self._send(self.stage.decide(self.stage.state, submission))
         async with self._sending:
             await self._send(self._submissions.passed(self._commands_counter.state()))
 
-    async def _close(self, told: Told) -> None:
+    async def _close(self, placed: PlacedEvent) -> None:
         """Record that a question has all its answers, or remember that it closes with its last round."""
         async with self._sending:
-            draft = self.stage.decide(self.stage.state, told)
+            draft = self.stage.decide(self.stage.state, placed)
             if draft is None:
-                self.stage.fold(self.stage.state, told)
+                self.stage.fold(self.stage.state, placed)
             await self._send(draft)
 
     async def _send_models(self, draft: Draft) -> None:
         self.models.remember(draft)
         await self._models_owned.send(list(draft.events), dict(self.models.upto), dict(self.models.need))
 
-    async def _round(self, data: InputReceivedData, told: Told) -> None:
+    async def _round(self, data: InputReceivedData, placed: PlacedEvent) -> None:
         """Open the round of an input, and ask its models in a task of its own.
 
         A newer input of the same subject ends the older one's round, and waits until that is recorded. In a replay, a
         point waits for all rounds of the point before.
         """
         stage, state = self.stage, self.stage.state
-        stage.fold(state, told)
+        stage.fold(state, placed)
         if state.is_answered(data.input_id):
             return
         left_open = state.open_round(data.input_id)
@@ -257,7 +257,7 @@ class PredictTenure(Tenure):
         table, lost = await table_of(data, self._blobs)
         calls = Calls(data, contract, first, each, raw=True, table=table)
         async with self._sending:
-            await self._send(stage.hear(Asked(data, roster, clock, models_seq, history, performance)))
+            await self._send(stage.hear(RoundAsked(data, roster, clock, models_seq, history, performance)))
             # Each is a round trip to the broker, and neither needs the other's answer.
             _, superseded = await asyncio.gather(self.owned.flush(), self._is_superseded(data))
         opened = state.own.rounds[data.input_id].opened

@@ -12,9 +12,9 @@ import msgspec
 
 from coordinator.streams.audit.differences import outcome_text, short
 from coordinator.streams.audit.ensembles import mean_again
-from coordinator.streams.audit.explain.decided import AnsweredRound, InputHistory, decided_again
-from coordinator.streams.audit.explain.gathered import ByContract
+from coordinator.streams.audit.explain.figure_facts import ByContract
 from coordinator.streams.audit.explain.question import QuestionFacts
+from coordinator.streams.audit.explain.rescoring import AnsweredRound, InputHistory, decided_again
 from coordinator.streams.audit.explain.steps import (
     LISTED_MAX,
     Explanation,
@@ -28,7 +28,7 @@ from coordinator.streams.audit.explain.steps import (
     units,
 )
 from coordinator.streams.audit.explain.truth import counted_in, truth_of_window
-from coordinator.streams.audit.facts import Seen
+from coordinator.streams.audit.facts import SeenRecord
 from coordinator.streams.audit.scores import score_again
 from coordinator.streams.contract import CrunchContract, Ensemble, MinScore, TopN
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
@@ -62,7 +62,7 @@ class EnsembleFacts(ByContract, frozen=True, kw_only=True):
     received: Placed[InputReceived]
     rounds: Sequence[AnsweredRound]
     resolved: Sequence[Placed[InputResolved]]
-    window: Mapping[str, Sequence[Seen]] = {}
+    window: Mapping[str, Sequence[SeenRecord]] = {}
     scored: Placed[EnsemblesScored]
     question: QuestionFacts | None = None
     past: Sequence[Placed[RoundScored]] = ()
@@ -100,7 +100,7 @@ class EnsembleFacts(ByContract, frozen=True, kw_only=True):
         return self.past_until > 0
 
 
-class Again(msgspec.Struct, frozen=True):
+class RecomputedEnsemble(msgspec.Struct, frozen=True):
     """The ensemble, computed again: its own parts of the columns."""
 
     weights: Sequence[int | None]
@@ -149,7 +149,7 @@ def _steps(facts: EnsembleFacts) -> Iterator[Step]:
     yield counted_in(facts.ensemble_id, *facts.told.snapshot_period(at), at)
 
 
-def _again(facts: EnsembleFacts, contract: CrunchContract) -> Again | None:
+def _again(facts: EnsembleFacts, contract: CrunchContract) -> RecomputedEnsemble | None:
     """The ensemble by the stage; None if the stage makes none."""
     received, question = facts.received.event, facts.question
     scopes = [scope for scope in received.data.scopes if scope.scope_key == facts.scope_key]
@@ -169,7 +169,9 @@ def _again(facts: EnsembleFacts, contract: CrunchContract) -> Again | None:
     for event in decided:
         if isinstance(event, EnsemblesScored) and facts.ensemble_id in event.data.models:
             place = event.data.models.index(facts.ensemble_id)
-            return Again(event.data.weights[place], event.data.outputs[place], event.data.entries()[place])
+            return RecomputedEnsemble(
+                event.data.weights[place], event.data.outputs[place], event.data.entries()[place]
+            )
     return None
 
 
@@ -224,7 +226,9 @@ def _past_scores(facts: EnsembleFacts, rule: Ensemble | None) -> Step:
     )
 
 
-def _members(facts: EnsembleFacts, rule: Ensemble | None, again: Again | None, fault: str) -> Step:
+def _members(
+    facts: EnsembleFacts, rule: Ensemble | None, again: RecomputedEnsemble | None, fault: str
+) -> Step:
     data = facts.data
     weights = facts.weights
     members = [weight for weight in weights if weight is not None]
@@ -267,7 +271,9 @@ def _rule(rule: Ensemble | None) -> str:
     return f"{chosen}; {weights}. A weight is divided by the sum of all, and recorded as a whole number of 10**-9"
 
 
-def _answer(facts: EnsembleFacts, rule: Ensemble | None, again: Again | None, fault: str) -> Step:
+def _answer(
+    facts: EnsembleFacts, rule: Ensemble | None, again: RecomputedEnsemble | None, fault: str
+) -> Step:
     data, entry = facts.data, facts.entry
     members = {
         model_id: weight
@@ -321,7 +327,7 @@ def _answer(facts: EnsembleFacts, rule: Ensemble | None, again: Again | None, fa
     )
 
 
-def _score(facts: EnsembleFacts, again: Again | None, fault: str) -> Step:
+def _score(facts: EnsembleFacts, again: RecomputedEnsemble | None, fault: str) -> Step:
     entry, decimals = facts.entry, facts.terms.score_decimals
     result = [fact("status", entry.status)]
     result += [units(name, number, decimals) for name, number in sorted(entry.units.items())]

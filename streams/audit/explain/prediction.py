@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from coordinator.streams.audit.differences import outcome_text
-from coordinator.streams.audit.explain.carried import carried_step
-from coordinator.streams.audit.explain.gathered import PredictionFacts
+from coordinator.streams.audit.explain.carried_state import carried_step
+from coordinator.streams.audit.explain.figure_facts import PredictionFacts
 from coordinator.streams.audit.explain.question import (
     QuestionFacts,
     asked_step,
@@ -50,9 +50,9 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.inputs.model_input import encode_model_input
 from coordinator.streams.log.ids import asking_suffix, prediction_id
-from coordinator.streams.scores.alone import score_one
 from coordinator.streams.scores.charges import charge_of
 from coordinator.streams.scores.scorer import Scorer
+from coordinator.streams.scores.single_answers import score_one
 
 
 def explain_prediction(facts: PredictionFacts) -> Explanation:

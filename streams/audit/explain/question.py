@@ -13,11 +13,11 @@ from typing import NamedTuple
 import msgspec
 
 from coordinator.streams.audit.differences import outcome_text
-from coordinator.streams.audit.explain.carried import NOTHING_CARRIED, CarriedFacts, carried_step
-from coordinator.streams.audit.explain.decided import AnsweredRound, InputHistory, decided_again
+from coordinator.streams.audit.explain.carried_state import NOTHING_CARRIED, CarriedFacts, carried_step
+from coordinator.streams.audit.explain.rescoring import AnsweredRound, InputHistory, decided_again
 from coordinator.streams.audit.explain.staked import payout_steps, stake_step
 from coordinator.streams.audit.explain.steps import Placed, Step, Value, fact, time, units
-from coordinator.streams.audit.facts import Seen
+from coordinator.streams.audit.facts import SeenRecord
 from coordinator.streams.audit.scores import truth_again
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
@@ -66,7 +66,7 @@ class QuestionFacts(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: Sequence[Placed[QuestionResolved] | Placed[QuestionVoided]] = ()
     resolved: Sequence[Placed[InputResolved]] = ()
     scored: Sequence[Placed[RoundScored] | Placed[RoundRescored]] = ()
-    window: Sequence[Seen] = ()
+    window: Sequence[SeenRecord] = ()
     """The feed's records that the truth is made of, where the feed resolves the question."""
     stakes: Placed[StakesPosted] | None = None
     """The table of stakes that was posted last before the question closed."""

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from coordinator.streams.audit.differences import difference
-from coordinator.streams.audit.explain.gathered import ShareFacts
+from coordinator.streams.audit.explain.figure_facts import ShareFacts
 from coordinator.streams.audit.explain.steps import (
     LISTED_MAX,
     Explanation,

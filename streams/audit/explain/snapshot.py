@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from coordinator.streams.audit.explain.gathered import SnapshotFacts
+from coordinator.streams.audit.explain.figure_facts import SnapshotFacts
 from coordinator.streams.audit.explain.steps import (
     LISTED_MAX,
     Explanation,
@@ -27,7 +27,7 @@ from coordinator.streams.audit.explain.steps import (
 )
 from coordinator.streams.audit.explain.windows import board_steps, coverage_step, window_steps
 from coordinator.streams.audit.facts import scored_at_first
-from coordinator.streams.audit.restated import restated_agrees
+from coordinator.streams.audit.restated_periods import restated_agrees
 from coordinator.streams.audit.snapshots import counted_rounds
 from coordinator.streams.events import (
     FieldSum,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from coordinator.streams.audit.explain.steps import Placed, Step, Value, fact, record_values, time
-from coordinator.streams.audit.facts import Seen
+from coordinator.streams.audit.facts import SeenRecord
 from coordinator.streams.audit.scores import truth_again
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
@@ -18,7 +18,7 @@ from coordinator.streams.log.ids import snapshot_id
 def truth_of_window(
     resolved: Placed[InputResolved],
     subject: str,
-    window: Mapping[str, Sequence[Seen]],
+    window: Mapping[str, Sequence[SeenRecord]],
     contract: CrunchContract | None,
     contract_fault: str,
 ) -> Step:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from coordinator.streams.audit.explain.carried import Before
+from coordinator.streams.audit.explain.carried_state import Before
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.stake_payout import StakePayout, watched_stake_payouts
 from coordinator.streams.contract.subjects import typed_truth

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from coordinator.streams.audit.differences import difference
-from coordinator.streams.audit.explain.gathered import SnapshotFacts
+from coordinator.streams.audit.explain.figure_facts import SnapshotFacts
 from coordinator.streams.audit.explain.steps import LISTED_MAX, Step, Value, fact, moment, units
 from coordinator.streams.audit.snapshots import boards_again
 from coordinator.streams.audit.windows import covered_again, windows_again

@@ -20,7 +20,7 @@ from coordinator.streams.events import NO_OUTPUT, Fault
 from coordinator.streams.log.errors import ContractError
 from coordinator.streams.scores.ensembles import Combined, EnsembleScorer
 from coordinator.streams.scores.past_scores import PastSums
-from coordinator.streams.scores.round_scorer import Asked, Carried, RoundOutcome, RoundScorer
+from coordinator.streams.scores.round_scorer import AskedModels, Carried, RoundOutcome, RoundScorer
 from coordinator.streams.scores.scorer import NOBODY
 from coordinator.streams.scores.units import to_float
 
@@ -130,12 +130,12 @@ def _question_context(contract: CrunchContract, carried: Carried, number: int, m
     )
 
 
-def _asked(contract: CrunchContract, answers: Sequence[BaseModel]) -> Asked:
+def _asked(contract: CrunchContract, answers: Sequence[BaseModel]) -> AskedModels:
     """A round with these answers, and one more model that is absent."""
     n, histories = len(answers), of_histories(contract)
     for answer in answers:
         read_back(answer)
-    return Asked(
+    return AskedModels(
         models=[f"model-{i:03d}" for i in range(n + 1)],
         crunchers=[f"player-{i:03d}" for i in range(n + 1)],
         outputs=[

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 import msgspec
 
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.contract.rules.asked import answer, asked
-from coordinator.streams.contract.rules.paid import board, paid, ranked
+from coordinator.streams.contract.rules.asked_section import answer, asked
+from coordinator.streams.contract.rules.paid_section import board, paid, ranked
 from coordinator.streams.contract.rules.scored import absent, newcomers, scored
-from coordinator.streams.contract.rules.words import Section, Text, span
+from coordinator.streams.contract.rules.text_parts import Section, Text, span
 
 
 class Circumstances(msgspec.Struct, frozen=True):

@@ -6,7 +6,15 @@ from typing import Literal
 
 from coordinator.streams.contract import CrunchContract, RankingDirection
 from coordinator.streams.contract.absence import AbsenceConstant, AbsencePercentile
-from coordinator.streams.contract.rules.words import Said, Section, Text, fields_table, percent, said_of, span
+from coordinator.streams.contract.rules.text_parts import (
+    Said,
+    Section,
+    Text,
+    fields_table,
+    percent,
+    said_of,
+    span,
+)
 
 _ABSENCE = {
     "ignore": (

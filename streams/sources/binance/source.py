@@ -29,7 +29,7 @@ from coordinator.streams.sources.binance import history as binance_history
 from coordinator.streams.sources.binance.live_messages import LiveReader, stream_path
 from coordinator.streams.sources.binance.messages import OFFERS, interval_of, refusal_text
 from coordinator.streams.sources.candle_values import OnGarbage
-from coordinator.streams.sources.merged import merged
+from coordinator.streams.sources.merged_streams import merged
 from coordinator.streams.sources.options import Options
 from coordinator.streams.sources.rest import Refusals, Rest
 from coordinator.streams.sources.socket_messages import socket_messages

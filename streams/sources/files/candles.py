@@ -16,14 +16,14 @@ from coordinator.streams.granularity import GRANULARITIES_MS, granularity_ms
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.sources.candle_values import OnGarbage
-from coordinator.streams.sources.files.given_files import (
+from coordinator.streams.sources.files.file_records import (
     BadRow,
     GivenFile,
     OnBadRow,
     keep_first,
     plain_symbol,
 )
-from coordinator.streams.sources.files.given_rows import Reading
+from coordinator.streams.sources.files.file_rows import Reading
 
 __all__ = ["BadRow", "CandleFileSource", "candle_file", "iter_candles", "read_candles"]
 
@@ -71,7 +71,7 @@ def candle_file(
     """(the checked file, whether its rows name their subject). Raises OperatorError for a file that cannot be used."""
     granularity_ms(subscription.granularity)
     path = Path(path)
-    asked = _Asked(subscription)
+    asked = _SubscriptionFilter(subscription)
     file = GivenFile(path, asked, reading, subscription.kind)
     try:
         file.look(on_bad_row)
@@ -93,7 +93,7 @@ def candle_file(
     return file, asked.said
 
 
-class _Asked:
+class _SubscriptionFilter:
     """Whether a row belongs to the subscription that is asked for. A row that names no subject does."""
 
     def __init__(self, subscription: Subscription) -> None:

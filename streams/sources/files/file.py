@@ -22,8 +22,8 @@ from coordinator.streams.log.errors import OperatorError, WorldError
 from coordinator.streams.ports import FeedRecord, SourceHealth, Subscription
 from coordinator.streams.sources.candle_values import OnGarbage
 from coordinator.streams.sources.files.candles import path_for
-from coordinator.streams.sources.files.given_files import plain_symbol
-from coordinator.streams.sources.files.given_rows import (
+from coordinator.streams.sources.files.file_records import plain_symbol
+from coordinator.streams.sources.files.file_rows import (
     READING_OPTIONS,
     CsvSheet,
     Hole,
@@ -35,7 +35,7 @@ from coordinator.streams.sources.files.given_rows import (
     rows_of_file,
 )
 from coordinator.streams.sources.files.grown_lines import GrownLines, Line
-from coordinator.streams.sources.merged import merged
+from coordinator.streams.sources.merged_streams import merged
 from coordinator.streams.sources.options import Options
 from coordinator.streams.sources.waiting import Patience, log_garbage
 

@@ -29,7 +29,7 @@ from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.log.errors import NoHistoryError, OperatorError, RefusedError, WorldError
 from coordinator.streams.ports import FeedRecord, SourceHealth, Subscription
 from coordinator.streams.sources.candle_values import OnGarbage
-from coordinator.streams.sources.merged import merged
+from coordinator.streams.sources.merged_streams import merged
 from coordinator.streams.sources.options import Options
 from coordinator.streams.sources.pyth.bars import candles
 from coordinator.streams.sources.pyth.hermes_stream import HermesStream

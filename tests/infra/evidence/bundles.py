@@ -18,7 +18,7 @@ from coordinator.infra.contracts.loading import load_contract
 from coordinator.infra.contracts.meaning import contract_hash
 from coordinator.infra.evidence.bundle_file import BundleFile
 from coordinator.infra.evidence.bundling import write_bundle
-from coordinator.infra.evidence.recompute import Line, _audit
+from coordinator.infra.evidence.recompute import ChildLine, _audit
 from coordinator.streams.audit.facts import ChainBrokenError
 from coordinator.streams.events import (
     ApplyContract,
@@ -119,7 +119,7 @@ def bundle_of(folder: Path, log: MemoryLog, number: int = -1, *, whole: bool = F
 class _Unsaid:
     """Stands in place of the child's output, which is not needed."""
 
-    def say(self, line: Line) -> None:
+    def say(self, line: ChildLine) -> None:
         """Nothing."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from coordinator.api.evidence_loop import EvidenceLoop
-from coordinator.infra.evidence.key import FOLDER, Keys, origin_of
+from coordinator.infra.evidence.signing_keys import FOLDER, Keys, origin_of
 from coordinator.infra.evidence.tree_files import TreeFiles
 from coordinator.projections.folding.projector import Projector
 from coordinator.streams.evidence.extent import Batch, Run

@@ -9,7 +9,7 @@ from tests.streams.evidence.test_extent import batches_of, root_of, rows_of
 from tests.streams.evidence.tile_paths import paths_of
 from tests.streams.test_crash_chain import market
 
-from coordinator.infra.evidence.key import Keys, signing_key, signing_keys
+from coordinator.infra.evidence.signing_keys import Keys, signing_key, signing_keys
 from coordinator.infra.evidence.tree_files import TreeFiles
 from coordinator.streams.evidence.extent import LeafRows
 from coordinator.streams.evidence.merkle import root

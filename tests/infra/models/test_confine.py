@@ -26,8 +26,8 @@ from tests.waiting import limit
 
 from coordinator.infra.models.host.confine import HOST_ENVIRONMENT, scrubbed_environment
 from coordinator.infra.models.host.host import ModelHost
-from coordinator.infra.models.host.hosted import HostedModel
-from coordinator.infra.models.host.installed import installed
+from coordinator.infra.models.host.hosted_model import HostedModel
+from coordinator.infra.models.host.installed_packages import installed
 from coordinator.infra.models.host.process import Limits
 from coordinator.infra.models.host.usage import excesses
 

@@ -27,7 +27,7 @@ from tests.waiting import LIMIT_SECONDS, limit
 
 from coordinator.infra.models.host import process
 from coordinator.infra.models.host.host import ModelHost
-from coordinator.infra.models.host.installed import IMPORT_ROOT
+from coordinator.infra.models.host.installed_packages import IMPORT_ROOT
 from coordinator.infra.models.host.process import Limits
 from coordinator.streams.ports import ModelReply, Outcome
 

@@ -8,7 +8,7 @@ import pytest
 from model_runner_client.grpc.generated.commons_pb2 import Status, Variant, VariantType
 from model_runner_client.grpc.generated.dynamic_subclass_pb2 import CallResponse
 
-from coordinator.infra.models.announced import AnnouncedModels
+from coordinator.infra.models.announced_models import AnnouncedModels
 from coordinator.infra.models.orchestrator import cleaned
 from coordinator.infra.models.outcomes import reply_from_error, reply_from_response
 from coordinator.streams.ports import ModelReply, Outcome

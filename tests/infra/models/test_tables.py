@@ -19,7 +19,7 @@ from tests.streams.build import MINUTE, T0
 from coordinator.infra.blobs.folder import BlobFolder
 from coordinator.infra.models.host.process import Limits
 from coordinator.infra.rounds.files import read_content
-from coordinator.infra.rounds.tables import Kept, kept
+from coordinator.infra.rounds.tables import TableBlob, kept
 from coordinator.streams import events as ev
 from coordinator.streams.log import ids
 from coordinator.streams.ports import Table
@@ -38,7 +38,7 @@ class Model(TrackerBase):
 ROWS, COLUMNS = 1000, 60
 
 
-def the_table() -> Kept:
+def the_table() -> TableBlob:
     columns: dict[str, Any] = {"id": [f"row-{row}" for row in range(ROWS)]}
     columns |= {f"f{column}": [column * row / 7 for row in range(ROWS)] for column in range(COLUMNS)}
     sink = io.BytesIO()
@@ -46,7 +46,7 @@ def the_table() -> Kept:
     return kept(read_content(sink.getvalue()))
 
 
-def with_table(question: str, table: Kept) -> ev.InputReceived:
+def with_table(question: str, table: TableBlob) -> ev.InputReceived:
     input_received = asked(question=ids.question_input_id("r1", question), payload=table.payload())
     assert input_received.data.question is not None
     named = msgspec.structs.replace(input_received.data.question, blob=table.blob)

@@ -10,7 +10,7 @@ from tests.memory_io import MemoryLog
 from coordinator.streams import events as ev
 from coordinator.streams.log.counting import Counter
 from coordinator.streams.log.envelope import Append, encode_append, encode_decision
-from coordinator.streams.log.stage import Draft, Stage, State, Told
+from coordinator.streams.log.stage import Draft, PlacedEvent, Stage, State
 
 
 class OwnEcho(msgspec.Struct):
@@ -35,19 +35,19 @@ class EchoStage(Stage[EchoState]):
     def said(self) -> list[int]:
         return self.state.own.said
 
-    def fold(self, state: EchoState, told: Told) -> None:
-        if isinstance(told.event, ev.PeriodClosed):
-            state.own.said.append(told.event.data.until_ms)
+    def fold(self, state: EchoState, placed: PlacedEvent) -> None:
+        if isinstance(placed.event, ev.PeriodClosed):
+            state.own.said.append(placed.event.data.until_ms)
 
-    def decide(self, state: EchoState, told: Told) -> Draft | None:
-        if not isinstance(told.event, ev.ScoredUntil):
+    def decide(self, state: EchoState, placed: PlacedEvent) -> Draft | None:
+        if not isinstance(placed.event, ev.ScoredUntil):
             return None
-        until, untils = told.event.data.until, state.own.said
+        until, untils = placed.event.data.until, state.own.said
         data = ev.PeriodClosedData(
             from_ms=sum(untils), until_ms=until, snapshot_count=len(untils), rehearsal=False
         )
         event = ev.PeriodClosed(id=f"closed/{until}", at=until, data=data)
-        return Draft([event], {"scores": told.position}, {"scores": told.after})
+        return Draft([event], {"scores": placed.position}, {"scores": placed.after})
 
 
 def claim_of(epoch: int) -> bytes:

@@ -19,7 +19,7 @@ from coordinator.streams.agents.feed.configuration import Intake, TermsMade
 from coordinator.streams.agents.feed.worker import FeedTenure
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.contract.terms import make_terms
-from coordinator.streams.feeds import known
+from coordinator.streams.feeds import record_memory
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log.counting import Counter
 from coordinator.streams.log.envelope import decode_event
@@ -370,7 +370,7 @@ async def test_a_gap_older_than_the_history_limit_is_closed_although_history_doe
 async def test_a_gap_whose_records_can_no_longer_be_told_from_repeats_is_closed_as_not_filled(
     monkeypatch,
 ):
-    monkeypatch.setattr(known, "RUNS_KEPT", 4)
+    monkeypatch.setattr(record_memory, "RUNS_KEPT", 4)
     log, source, wall = MemoryLog(), RefusingSource(), T0
     source.error = WorldError("no history today")
     source.health.state = "reconnecting"

@@ -18,7 +18,7 @@ from tests.streams.build import HASH, MINUTE, T0, received
 from tests.waiting import LIMIT_SECONDS
 
 from coordinator.streams import events as ev
-from coordinator.streams.agents.predict import gone
+from coordinator.streams.agents.predict import departed_models
 from coordinator.streams.agents.predict.asking import NEWER_INPUT, STILL_AT_WORK, Askers, Asking
 from coordinator.streams.contract import CallMethod, CrunchContract, InferenceOutput, ScheduledPrediction
 from coordinator.streams.ports import Outcome
@@ -439,11 +439,11 @@ async def test_a_model_that_the_orchestrator_no_longer_lists_leaves_after_a_whil
     play.gateway.announced.discard("b")
     play.asked(received(T0 + MINUTE))
     await play.deliver()
-    play.now += gone.GONE_SECONDS + 1
+    play.now += departed_models.GONE_SECONDS + 1
     play.asked(received(T0 + 2 * MINUTE))
     await play.deliver()
     left = [e for decision in play.decisions("models") for e in decision if isinstance(e, ev.ModelLeft)]
-    assert [(event.data.model_id, event.data.reason) for event in left] == [("b", gone.GONE)]
+    assert [(event.data.model_id, event.data.reason) for event in left] == [("b", departed_models.GONE)]
     rosters = [e.data.roster for d in play.decisions() for e in d if isinstance(e, ev.RoundOpened)]
     assert [len(roster) for roster in rosters] == [2, 2, 1]
 
@@ -454,7 +454,7 @@ async def test_without_an_orchestrator_no_model_is_taken_for_gone(scene):
     await play.deliver()
     play.gateway.announced.clear()
     play.gateway.connected = False
-    play.now += 10 * gone.GONE_SECONDS
+    play.now += 10 * departed_models.GONE_SECONDS
     play.asked(received(T0 + MINUTE))
     await play.deliver()
     assert [kinds for kinds in play.kinds("models") if "ModelLeft" in kinds] == []

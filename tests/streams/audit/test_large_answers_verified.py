@@ -13,7 +13,7 @@ from tests.streams.audit.test_mutations import parts_of, written
 
 from coordinator.projections.explaining.explainer import Explainer
 from coordinator.streams import large_answers
-from coordinator.streams.audit.explain.again import explain_again
+from coordinator.streams.audit.explain.recomputing import explain_again
 from coordinator.streams.audit.facts import AuditBlobs, Chain, ChainBrokenError
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.engine import Functions, MemoryLog, RecordedAnswers, candles, play

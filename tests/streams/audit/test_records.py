@@ -9,25 +9,25 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.streams.audit.facts import Seen
+from coordinator.streams.audit.facts import SeenRecord
 from coordinator.streams.audit.records import KnownRecords, truth_window
 
 MINUTE = 60_000
 TERMS: Any = SimpleNamespace(feed=SimpleNamespace(source="own", kind="candle", granularity="1m"))
 
 
-def seen(offset: int, minute: int, revision: int, late: int, source: str) -> Seen:
+def seen(offset: int, minute: int, revision: int, late: int, source: str) -> SeenRecord:
     event = SimpleNamespace(
         data=SimpleNamespace(
             source=source, kind="candle", granularity="1m", ts_event=minute * MINUTE, revision=revision
         )
     )
-    return Seen((minute + 1 + late) * MINUTE, offset, event)  # type: ignore[arg-type]
+    return SeenRecord((minute + 1 + late) * MINUTE, offset, event)  # type: ignore[arg-type]
 
 
-def brute(records: list[Seen], offset: int) -> list[Seen]:
+def brute(records: list[SeenRecord], offset: int) -> list[SeenRecord]:
     """For each event time the first record with the highest revision, among those before the offset."""
-    latest: dict[int, Seen] = {}
+    latest: dict[int, SeenRecord] = {}
     for record in records:
         if record.offset > offset or record.event.data.source != "own":
             continue

@@ -28,7 +28,7 @@ from coordinator.infra.contracts.meaning import contract_hash, scoring_hash
 from coordinator.infra.log import copy_file
 from coordinator.infra.log.copy_file import Copied, CopiedBlob, Entry, Head, Tail
 from coordinator.infra.models.host.model_folder import models_of
-from coordinator.streams.backtest.door import backtest
+from coordinator.streams.backtest.entry_point import backtest
 from coordinator.streams.backtest.recorded_market import RecordedLog
 from coordinator.streams.backtest.run import Plan, run_backtest
 from coordinator.streams.contract.terms import make_terms

@@ -48,7 +48,7 @@ from coordinator.streams.contract.fields import fields_of
 from coordinator.streams.contract.payout import Taker
 from coordinator.streams.contract.questions import Questions, QuestionScope
 from coordinator.streams.contract.rules import Circumstances, as_html, as_markdown, rules_of
-from coordinator.streams.contract.rules.words import percent, span
+from coordinator.streams.contract.rules.text_parts import percent, span
 from coordinator.streams.contract.strategies import floored
 
 

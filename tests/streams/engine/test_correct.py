@@ -21,7 +21,7 @@ from tests.streams.engine.test_plan import (
 from coordinator.streams.checkpoints.prizes import shares_of
 from coordinator.streams.contract import CrunchContract, ScheduledPrediction
 from coordinator.streams.engine import Engine, Functions
-from coordinator.streams.engine.amended import AmendedFeed, RecordUse
+from coordinator.streams.engine.amended_feed import AmendedFeed, RecordUse
 from coordinator.streams.engine.correct import recompute
 from coordinator.streams.engine.memory_log import MemoryLog
 from coordinator.streams.engine.rerun import Changes, NewRules, RecordedCrunch, rerun

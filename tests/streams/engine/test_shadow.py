@@ -23,9 +23,16 @@ from tests.streams.engine.test_plan import (
 from coordinator.streams.contract import Aggregation, Coverage, CrunchContract, Ensemble
 from coordinator.streams.engine.divergence import Bounds, divergence, lags
 from coordinator.streams.engine.engine import StaleStateError
-from coordinator.streams.engine.plan import Standing
+from coordinator.streams.engine.plan import ModelStanding
 from coordinator.streams.engine.rerun import begin_of_last, recorded_terms
-from coordinator.streams.engine.shadow import AHEAD_MAX, TOPICS_READ, PeriodDecided, Shadow, ShadowRules, Side
+from coordinator.streams.engine.shadow import (
+    AHEAD_MAX,
+    TOPICS_READ,
+    PeriodDecided,
+    Shadow,
+    ShadowRules,
+    SideDecisions,
+)
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.ids import ensemble_id
 
@@ -181,8 +188,8 @@ def test_a_saved_state_of_other_rules_is_not_used(log):
 
 def side(places, shares=None):
     """A side whose board has these values (higher is better), and one checkpoint with these shares in percent."""
-    models = {model_id: Standing(1, 1, int(share * 1e7)) for model_id, share in (shares or {}).items()}
-    return Side(
+    models = {model_id: ModelStanding(1, 1, int(share * 1e7)) for model_id, share in (shares or {}).items()}
+    return SideDecisions(
         terms=[make_terms(effective_from=0, ranking_key="day")],
         snapshots={
             model_id: snapshot(model_id, 0, 0, n=0, end=1000, windows_units={"day": value}).data

@@ -21,7 +21,7 @@ from coordinator.streams.events import (
     FeedRecordReceived,
     FeedStateChanged,
 )
-from coordinator.streams.feeds import known
+from coordinator.streams.feeds import record_memory
 from coordinator.streams.feeds.gaps import Wholeness
 from coordinator.streams.feeds.stage import FeedStage
 from coordinator.streams.ports import FeedRecord, Subscription
@@ -236,7 +236,7 @@ def test_an_invalid_record_by_command_is_refused_and_the_others_are_recorded(cha
 
 
 def test_a_record_by_command_that_comes_too_late_is_refused(monkeypatch):
-    monkeypatch.setattr(known, "RUNS_KEPT", 4)
+    monkeypatch.setattr(record_memory, "RUNS_KEPT", 4)
     feed = Feed()
     feed.offer(*(candle(minute) for minute in range(0, 20, 2)))
     draft, refused = heard(feed.stage, decision("commands", 0, [give(3, 19)]))

@@ -19,9 +19,9 @@ from coordinator.streams.events import (
     FeedRecordReceived,
 )
 from coordinator.streams.events import Feed as TermsFeed
-from coordinator.streams.feeds import known
-from coordinator.streams.feeds.given import value_fault
-from coordinator.streams.feeds.known import CANDLES_COMPARED
+from coordinator.streams.feeds import record_memory
+from coordinator.streams.feeds.delivered_records import value_fault
+from coordinator.streams.feeds.record_memory import CANDLES_COMPARED
 from coordinator.streams.feeds.stage import FeedStage
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import FeedRecord, Subscription
@@ -239,7 +239,7 @@ def price(second: int, revision: int = 0) -> FeedRecord:
 
 def test_the_latest_ticks_are_remembered_and_an_older_late_one_is_refused(feed, monkeypatch):
     """A tick feed has no grid: a year of it would need a number for each second."""
-    monkeypatch.setattr(known, "RUNS_KEPT", 80)
+    monkeypatch.setattr(record_memory, "RUNS_KEPT", 80)
     for second in range(0, 1_000, 2):
         feed.offer(price(second))
     assert len(feed.stage.own.of(PRICES).on_grid.firsts) <= 90
@@ -256,7 +256,7 @@ def test_the_latest_ticks_are_remembered_and_an_older_late_one_is_refused(feed, 
 
 
 def test_a_correction_older_than_the_remembered_ones_is_refused_and_its_record_stays_known(feed, monkeypatch):
-    monkeypatch.setattr(known, "REVISIONS_KEPT", 8)
+    monkeypatch.setattr(record_memory, "REVISIONS_KEPT", 8)
     for minute in range(20):
         feed.offer(candle(minute), candle(minute, 1))
     assert len(feed.stage.own.of(BTC).revisions) <= 9
@@ -267,7 +267,7 @@ def test_a_correction_older_than_the_remembered_ones_is_refused_and_its_record_s
 
 @given(st.lists(st.integers(0, 60), unique=True), st.sampled_from([1, 5]))
 def test_times_are_stored_in_as_few_runs_as_possible(numbers, step_ms):
-    times = known.Times(step_ms)
+    times = record_memory.Times(step_ms)
     for number in numbers:
         times.add(number * step_ms)
     assert [number for number in range(-2, 64) if number * step_ms in times] == sorted(numbers)

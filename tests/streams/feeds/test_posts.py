@@ -15,7 +15,7 @@ from tests.streams.questions import ASKED, Node, as_post, close, post, question,
 
 from coordinator.streams import events as ev
 from coordinator.streams.contract import Questions, QuestionScope
-from coordinator.streams.feeds import post_checks, posted
+from coordinator.streams.feeds import post_checks, posted_questions
 from coordinator.streams.feeds.order import with_turns
 from coordinator.streams.feeds.posts import read_post
 from coordinator.streams.feeds.stage import COMMAND_AHEAD_MS_MAX, FeedStage
@@ -243,7 +243,7 @@ def test_waiting_posts_are_bounded(node, monkeypatch):
 
 
 def test_a_settled_question_is_dropped_with_its_period_and_can_be_corrected_until_then(node, monkeypatch):
-    monkeypatch.setattr(posted, "PAST_KEPT", 8)
+    monkeypatch.setattr(posted_questions, "PAST_KEPT", 8)
     node.made(post(question("a"), question("b"), question("open")))
     node.made(resolve({"a": 1}))
     node.made(void("b"))
@@ -335,7 +335,7 @@ def test_a_post_is_bounded():
 
 
 def test_the_remembered_posts_are_bounded(node, monkeypatch):
-    monkeypatch.setattr(posted, "POSTS_KEPT", 8)
+    monkeypatch.setattr(posted_questions, "POSTS_KEPT", 8)
     for number in range(30):
         node.offer((T0 + number, {"do": "stakes", "stakes": {"a": str(number)}}))
     assert len(node.stage.own.posted.posts) <= 9

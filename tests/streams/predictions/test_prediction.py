@@ -27,7 +27,7 @@ from coordinator.streams.log.envelope import (
 )
 from coordinator.streams.log.finite import not_finite
 from coordinator.streams.log.reasons import QUOTED, REASON_CHARS
-from coordinator.streams.log.stage import Told
+from coordinator.streams.log.stage import PlacedEvent
 from coordinator.streams.log.transitions import transitions
 from coordinator.streams.models.stage import ModelStage
 from coordinator.streams.ports import ModelInfo, ModelNotice, ModelReply, Outcome
@@ -36,8 +36,8 @@ from coordinator.streams.predictions.stage import (
     NODE_LATE,
     NODE_RESTARTED,
     Answered,
-    Asked,
     PredictionStage,
+    RoundAsked,
     in_events,
 )
 
@@ -350,7 +350,7 @@ def test_in_a_round_left_open_recorded_models_are_left_out_and_the_one_that_kill
 def arrive(stage, data, offset: int) -> None:
     """An input in a decision of its own."""
     event = msgspec.structs.replace(received(T0), data=data)
-    stage.fold(stage.state, Told("inputs", event, (offset, 0), Need(offset), Need(offset + 1)))
+    stage.fold(stage.state, PlacedEvent("inputs", event, (offset, 0), Need(offset), Need(offset + 1)))
 
 
 # --- the stage's own state -------------------------------------------------------------------------------
@@ -359,7 +359,7 @@ def arrive(stage, data, offset: int) -> None:
 def test_a_round_is_open_from_its_opening_to_its_answer():
     stage = PredictionStage()
     data = received(T0).data
-    draft = stage.hear(Asked(data, [RosterEntry(model_id="a", deployment_id="d")], T0 + 1, 1))
+    draft = stage.hear(RoundAsked(data, [RosterEntry(model_id="a", deployment_id="d")], T0 + 1, 1))
     assert [type(event) for event in draft.events] == [RoundOpened]
     assert draft.upto == {}  # opening decides nothing yet: after a crash now, the next owner gets the input
     stage.remember(draft)
@@ -392,7 +392,7 @@ def test_rounds_side_by_side_decide_up_to_the_oldest_open_one():
     stage, after = PredictionStage(), PredictionStage()
     inputs = [received(T0, subject).data for subject in ("A", "B", "C")]
     roster = [RosterEntry(model_id="m", deployment_id="d")]
-    drafts = [stage.hear(Asked(data, roster, T0, 1)) for data in inputs]
+    drafts = [stage.hear(RoundAsked(data, roster, T0, 1)) for data in inputs]
     for number, (data, draft) in enumerate(zip(inputs, drafts, strict=True)):
         arrive(stage, data, number)
         stage.remember(draft)
@@ -422,7 +422,7 @@ def test_a_round_answered_after_an_open_one_is_remembered_until_upto_has_passed_
     roster = [RosterEntry(model_id="m", deployment_id="d")]
     a, b, c = (data.input_id for data in inputs)
     for data in inputs[:2]:
-        stage.remember(stage.hear(Asked(data, roster, T0, 1)))
+        stage.remember(stage.hear(RoundAsked(data, roster, T0, 1)))
     stage.remember(stage.hear(Answered(b, {}, T0)))
     arrive(stage, inputs[0], 0)
     closing = stage.hear(Answered(a, {}, T0))
@@ -431,7 +431,7 @@ def test_a_round_answered_after_an_open_one_is_remembered_until_upto_has_passed_
     arrive(stage, inputs[1], 1)
     assert stage.state.is_answered(b)
     arrive(stage, inputs[2], 2)
-    stage.remember(stage.hear(Asked(inputs[2], roster, T0, 1)))
+    stage.remember(stage.hear(RoundAsked(inputs[2], roster, T0, 1)))
     stage.remember(stage.hear(Answered(c, {}, T0)))
     assert stage.decided("inputs", (2, 0))
     assert (stage.state.own.rounds, stage.state.arrived) == ({}, {})
@@ -544,7 +544,7 @@ def test_a_banned_model_stays_off_when_it_comes_back():
     stage.remember(stage.offer([notice("seen")], T0))
     stage.fold(
         stage.state,
-        Told("models", ModelBanned(id="b", at=T0, data=ModelBannedData(model_id="7", reason="x"))),
+        PlacedEvent("models", ModelBanned(id="b", at=T0, data=ModelBannedData(model_id="7", reason="x"))),
     )
     stage.remember(stage.offer([notice("seen", deployment="d2")], T0 + 1))
     assert stage.models.roster() == []

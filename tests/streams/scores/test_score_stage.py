@@ -35,7 +35,7 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.log import stage as stage_shape
 from coordinator.streams.log.envelope import Need
-from coordinator.streams.scores.alone import charged
+from coordinator.streams.scores.single_answers import charged
 from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.settings import Settings
 

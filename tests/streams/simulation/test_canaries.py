@@ -26,8 +26,8 @@ from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log.counting import Counter, Decision
 from coordinator.streams.log.envelope import Append, Need
 from coordinator.streams.log.recorded_state import parts_of
-from coordinator.streams.log.stage import Draft, Told
-from coordinator.streams.scores import alone
+from coordinator.streams.log.stage import Draft, PlacedEvent
+from coordinator.streams.scores import single_answers
 from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.simulation import faults as f
 from coordinator.streams.simulation.campaign import failure_of, quiet, schedule_of, tried
@@ -90,8 +90,8 @@ class FeedClaimDoesNotFence(Node):
 
 
 class _OffersTwice(CheckpointStage):
-    def decide(self, state: Any, told: Told) -> Draft | None:
-        draft = super().decide(state, told)
+    def decide(self, state: Any, placed: PlacedEvent) -> Draft | None:
+        draft = super().decide(state, placed)
         if draft is None or not any(
             isinstance(event, ev.CheckpointSubmissionFailed) for event in draft.events
         ):
@@ -101,9 +101,9 @@ class _OffersTwice(CheckpointStage):
         again = ev.CheckpointOpened(id=f"{data.checkpoint_id}:again", at=failed.at, data=data)
         return msgspec.structs.replace(draft, events=[*draft.events, again])
 
-    def fold(self, state: Any, told: Told) -> None:
-        if not (isinstance(told.event, ev.CheckpointOpened) and told.event.id.endswith(":again")):
-            super().fold(state, told)
+    def fold(self, state: Any, placed: PlacedEvent) -> None:
+        if not (isinstance(placed.event, ev.CheckpointOpened) and placed.event.id.endswith(":again")):
+            super().fold(state, placed)
 
 
 class OffersAgain(Node):
@@ -119,8 +119,8 @@ class OffersAgain(Node):
 
 
 class _OffByOne(SnapshotStage):
-    def decide(self, state: Any, told: Told) -> Draft | None:
-        draft = super().decide(state, told)
+    def decide(self, state: Any, placed: PlacedEvent) -> Draft | None:
+        draft = super().decide(state, placed)
         return draft and msgspec.structs.replace(draft, events=[_one_more(event) for event in draft.events])
 
 
@@ -147,8 +147,8 @@ class _Early(InputStage):
                 self.late = float(event.data.values["close"])
         super().absorb(decision)
 
-    def decide(self, state: Any, told: Told) -> Draft | None:
-        draft = super().decide(state, told)
+    def decide(self, state: Any, placed: PlacedEvent) -> Draft | None:
+        draft = super().decide(state, placed)
         return draft and msgspec.structs.replace(
             draft, events=[self._of_late(event) for event in draft.events]
         )
@@ -170,8 +170,8 @@ class TruthOfALateRecord(Node):
 
 
 class _Hasty(ScoreStage):
-    def needed(self, state: Any, told: Told) -> dict[str, Any]:
-        return {**super().needed(state, told), told.topic: told.after}
+    def needed(self, state: Any, placed: PlacedEvent) -> dict[str, Any]:
+        return {**super().needed(state, placed), placed.topic: placed.after}
 
 
 class NeedsTooLittle(Node):
@@ -203,9 +203,9 @@ class BlamesTheModels(Node):
 
 
 class _Forgets(predict.PredictTenure):
-    async def _round(self, data: Any, told: Told) -> None:
+    async def _round(self, data: Any, placed: PlacedEvent) -> None:
         if data.input_id not in self.stage.state.open_rounds:
-            await super()._round(data, told)
+            await super()._round(data, placed)
 
 
 class LeavesRoundsOpen(Node):
@@ -230,8 +230,8 @@ class PaysOneTooMuch(Node):
 
 
 class _OneTooMuch(CheckpointStage):
-    def decide(self, state: Any, told: Told) -> Draft | None:
-        draft = super().decide(state, told)
+    def decide(self, state: Any, placed: PlacedEvent) -> Draft | None:
+        draft = super().decide(state, placed)
         return draft and msgspec.structs.replace(
             draft, events=[_paying_more(event) for event in draft.events]
         )
@@ -246,8 +246,8 @@ def _paying_more(event: Any) -> Any:
 
 
 class _AtOnce(FeedStage):
-    def decide(self, state: Any, told: Told) -> Draft | None:
-        draft = super().decide(state, told)
+    def decide(self, state: Any, placed: PlacedEvent) -> Draft | None:
+        draft = super().decide(state, placed)
         return draft and msgspec.structs.replace(
             draft, events=[self._from_now_on(state, event) for event in draft.events]
         )
@@ -271,11 +271,11 @@ class ChangesRulesInMidPeriod(Node):
 
 
 class _Unpaid(CheckpointStage):
-    def fold(self, state: Any, told: Told) -> None:
-        if isinstance(told.event, ev.CheckpointOpened):
-            data = msgspec.structs.replace(told.event.data, credits=[])
-            told = msgspec.structs.replace(told, event=msgspec.structs.replace(told.event, data=data))
-        super().fold(state, told)
+    def fold(self, state: Any, placed: PlacedEvent) -> None:
+        if isinstance(placed.event, ev.CheckpointOpened):
+            data = msgspec.structs.replace(placed.event.data, credits=[])
+            placed = msgspec.structs.replace(placed, event=msgspec.structs.replace(placed.event, data=data))
+        super().fold(state, placed)
 
 
 class OffersCreditsAgain(Node):
@@ -288,10 +288,10 @@ class OffersCreditsAgain(Node):
 
 
 class _Forgetful(CheckpointStage):
-    def fold(self, state: Any, told: Told) -> None:
-        super().fold(state, told)
-        if isinstance(told.event, ev.CheckpointCorrected):
-            state.own.settlements.corrections.of[told.event.data.checkpoint_id].carried = {}
+    def fold(self, state: Any, placed: PlacedEvent) -> None:
+        super().fold(state, placed)
+        if isinstance(placed.event, ev.CheckpointCorrected):
+            state.own.settlements.corrections.of[placed.event.data.checkpoint_id].carried = {}
 
 
 class ForgetsWhatWasCarried(Node):
@@ -363,8 +363,8 @@ class RecordsAStateOneDecisionTooEarly(Node):
 
 
 class _ChargesNothing(ScoreStage):
-    def decide(self, state: Any, told: Told) -> Draft | None:
-        draft = super().decide(state, told)
+    def decide(self, state: Any, placed: PlacedEvent) -> Draft | None:
+        draft = super().decide(state, placed)
         return draft and msgspec.structs.replace(
             draft, events=[_charging_zero(event) for event in draft.events]
         )
@@ -500,7 +500,7 @@ def _statements_add_up(
 
 
 COUNT, TALLY, CORRECT = Counter._count, snapshot_stage.tally_round, Corrections.correct
-ALLOCATION, MISSED, CHARGE = emission.allocation, Tally.missed, alone.charge_of
+ALLOCATION, MISSED, CHARGE = emission.allocation, Tally.missed, single_answers.charge_of
 SHARED_ROUNDS = 20
 SHARED_FAULTS: dict[str, tuple[Any, str, Any, int, str]] = {
     "remainders go to the smallest rests": (emission, "allocation", _to_the_smallest_rests, 1, PLAIN),
@@ -514,7 +514,11 @@ SHARED_FAULTS: dict[str, tuple[Any, str, Any, int, str]] = {
     ),
     "equal models have places of their own": (period_ranking, "rank", _places_without_ties, 5, PLAIN),
     "absence costs what the best has": (
-        *(alone, "charge_of", lambda values, terms: max(values) if values else CHARGE(values, terms)),
+        *(
+            single_answers,
+            "charge_of",
+            lambda values, terms: max(values) if values else CHARGE(values, terms),
+        ),
         *(5, PLAIN),
     ),
     "absences by the node's fault are forgotten": (Tally, "missed", _forgets_what_the_node_missed, 2, PLAIN),

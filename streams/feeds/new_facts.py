@@ -21,7 +21,7 @@ from coordinator.streams.events import (
     FeedRecordReceived,
     Terms,
 )
-from coordinator.streams.feeds.known import Known, corrects
+from coordinator.streams.feeds.record_memory import RecordMemory, corrects
 from coordinator.streams.feeds.state import FeedMemory, GapClosing, GapSaid, key_of, subscription_of
 from coordinator.streams.log import ids
 from coordinator.streams.log.errors import OperatorError
@@ -36,7 +36,7 @@ def new_records(
     """The events of the new records. Unless `numbered`, a repeated candle may be a correction without a number."""
     events: list[AnyEvent] = []
     # By the text of `key_of`: a subscription would be made and hashed several times for each record.
-    known_of_key: dict[str, Known] = {}
+    known_of_key: dict[str, RecordMemory] = {}
     last_at: dict[str, int] = {}
     added: dict[tuple[str, int], dict[int, Mapping[str, str]]] = {}  # of this call: revision -> values
     for delivered in records:

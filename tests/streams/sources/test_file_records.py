@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.streams.log.errors import OperatorError
-from coordinator.streams.sources.files.given_files import given_files, given_records
+from coordinator.streams.sources.files.file_records import given_files, given_records
 
 OPEN = 1_700_000_040_000
 BTC = {"source": "binance", "subject": "BTCUSDT", "kind": "candle", "granularity": "1m"}

@@ -19,7 +19,7 @@ PAGE_BYTES = 4096
 log = structlog.get_logger()
 
 
-class InHand:
+class CrashNotes:
     """One at a time, whichever thread. Where the file cannot be written it holds nothing, and says so once."""
 
     def __init__(self, path: Path) -> None:

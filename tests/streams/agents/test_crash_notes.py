@@ -11,14 +11,14 @@ from typing import Any
 from tests.predict_scene import Scene
 from tests.streams.build import T0, received
 
-from coordinator.infra.models.in_hand import InHand
+from coordinator.infra.models.crash_notes import CrashNotes
 from coordinator.streams.predictions.replies import WORKER_DIED
 from coordinator.streams.predictions.stage import NODE_RESTARTED
 
 DIES = """
 import os, sys
 from pathlib import Path
-from coordinator.infra.models.in_hand import InHand
+from coordinator.infra.models.crash_notes import InHand
 hand = InHand(Path(sys.argv[1]))
 with hand.holding("innocent"):
     pass
@@ -35,18 +35,18 @@ def dies_holding(path: Path, model_id: str) -> None:
 
 def test_the_next_process_knows_which_models_answer_the_killed_one_was_reading(tmp_path: Path):
     path = tmp_path / "data" / "in-hand"
-    assert InHand(path).left_behind == ""
+    assert CrashNotes(path).left_behind == ""
     dies_holding(path, "a long name")
     dies_holding(path, "b")
-    assert InHand(path).left_behind == "b"
-    assert InHand(path).left_behind == ""  # reported once: the process before was not killed by an answer
+    assert CrashNotes(path).left_behind == "b"
+    assert CrashNotes(path).left_behind == ""  # reported once: the process before was not killed by an answer
     dies_holding(path, "")
-    assert InHand(path).left_behind == ""
+    assert CrashNotes(path).left_behind == ""
 
 
 def test_if_it_cannot_be_written_the_worker_goes_on(tmp_path: Path):
     (tmp_path / "file").write_text("")
-    hand = InHand(tmp_path / "file" / "in-hand")
+    hand = CrashNotes(tmp_path / "file" / "in-hand")
     with hand.holding("a"):
         assert hand.left_behind == ""
 
@@ -68,7 +68,7 @@ async def test_the_round_that_killed_the_worker_is_failed_for_its_model_and_abse
     delivering.cancel()
     await asyncio.gather(delivering, return_exceptions=True)
 
-    play.in_hand = InHand(tmp_path / "in-hand")
+    play.in_hand = CrashNotes(tmp_path / "in-hand")
     await play.start()
     await play.deliver()
     assert sorted(play.missed()) == [("a", "node", NODE_RESTARTED), ("b", "model", WORKER_DIED)]

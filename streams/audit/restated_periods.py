@@ -27,7 +27,7 @@ class Values(Protocol):
     series: list[tuple[Place, int, bool]]
 
 
-class _Then(NamedTuple):
+class _PeriodByTruths(NamedTuple):
     """A period by the truths of a time: of each model its scores, its values in order, and its summary."""
 
     scored: dict[str, int]
@@ -48,7 +48,7 @@ class RestatedAgain:
         """`values_of`: (start of a period, model) -> its values by the first truths."""
         self._chain, self._values_of, self._weights, self._contracts = chain, values_of, weights, contracts
         self._corrections = _corrections(chain)
-        self._then: dict[tuple[int, int], _Then] = {}
+        self._then: dict[tuple[int, int], _PeriodByTruths] = {}
         """(start of a period, ms until which truths are known) -> the period."""
 
     def of(self, snapshot: SnapshotTakenData) -> list[PeriodRestated]:
@@ -85,7 +85,7 @@ class RestatedAgain:
             then.summary.get(model_id, NO_SCORES),
         )
 
-    def _period(self, first: int, until: int) -> _Then:
+    def _period(self, first: int, until: int) -> _PeriodByTruths:
         """A period by the truths that came before `until` (ms)."""
         terms = self._chain.terms.at(first)
         newest = {
@@ -112,7 +112,7 @@ class RestatedAgain:
                 if units is not None:
                     series.setdefault(entry.model_id, []).append((place, units, value is not None))
         contract = self._contracts(terms.contract_hash)
-        return _Then(
+        return _PeriodByTruths(
             {model_id: len(of_model) for model_id, of_model in scores.items()},
             {model_id: [value[1:] for value in sorted(of_model)] for model_id, of_model in series.items()}
             if needs_order(terms)

@@ -5,7 +5,7 @@ that a package brings may not.
 from __future__ import annotations
 
 from coordinator.streams.feeds.clock_witness import time_fault
-from coordinator.streams.feeds.given import value_fault
+from coordinator.streams.feeds.delivered_records import value_fault
 from coordinator.streams.feeds.posts import KIND as POST_KIND
 from coordinator.streams.ports import FeedRecord
 from coordinator.streams.sources.candle_values import VALUE_NAMES, candle_fault

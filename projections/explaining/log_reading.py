@@ -13,7 +13,7 @@ from coordinator.projections.folding.past_held import check_rows_held
 from coordinator.projections.folding.projection import TermsRows
 from coordinator.projections.views.feeds import Subscription, TailRecord
 from coordinator.streams.audit.explain.steps import Placed, Source, of_kind
-from coordinator.streams.audit.facts import Seen
+from coordinator.streams.audit.facts import SeenRecord
 from coordinator.streams.events import (
     CrunchConfigured,
     Event,
@@ -83,7 +83,7 @@ def closing_source(at: int, closing: PeriodClosedData, offset: int) -> Source:
     return Placed("snapshots", offset, event).source
 
 
-def seen_records(subscription: Subscription, told: Iterator[tuple[int, TailRecord]]) -> Iterator[Seen]:
+def seen_records(subscription: Subscription, told: Iterator[tuple[int, TailRecord]]) -> Iterator[SeenRecord]:
     """The events of rows of feed records."""
     source, subject, kind, granularity = subscription
     for offset, row in told:
@@ -101,19 +101,19 @@ def seen_records(subscription: Subscription, told: Iterator[tuple[int, TailRecor
                 backfilled=row.backfilled,
             ),
         )
-        yield Seen(row.at, offset, event)
+        yield SeenRecord(row.at, offset, event)
 
 
 def records_between(
     read: Readable, terms: Terms | None, subject: str, since: int, until: int, offset: int, most: int
-) -> list[Seen]:
+) -> list[SeenRecord]:
     """At most `most` records of a subject that were in `feeds` up to `offset`, in the order of `at`: the newest with
     at <= `until` (ms), back to the first with at <= `since`. Raises PastCutError if some of them have left.
     """
     if terms is None:
         return []
     subscription = terms.feed.source, subject, terms.feed.kind, terms.feed.granularity
-    records: list[Seen] = []
+    records: list[SeenRecord] = []
     told = read.feeds.told(subscription, until, offset)
     for seen in seen_records(subscription, told):
         if seen.at > until:
@@ -130,7 +130,7 @@ def records_between(
 
 def truth_window(
     read: Readable, terms: Terms | None, subject: str, since: int, resolved: Placed[InputResolved]
-) -> dict[str, list[Seen]]:
+) -> dict[str, list[SeenRecord]]:
     """Subject -> the records from which a truth was computed: from the last one with at <= `since` (ms) to its
     horizon's end.
     """

@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from coordinator.streams.audit.explain.carried import NOTHING_CARRIED, CarriedFacts
+from coordinator.streams.audit.explain.carried_state import NOTHING_CARRIED, CarriedFacts
 from coordinator.streams.audit.explain.question import QuestionFacts
 from coordinator.streams.audit.explain.steps import Placed, Source
-from coordinator.streams.audit.facts import Chain, Seen
+from coordinator.streams.audit.facts import Chain, SeenRecord
 from coordinator.streams.audit.snapshots import SnapshotsAgain
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.terms import TermsInForce
@@ -64,10 +64,10 @@ class PredictionFacts(ByContract, frozen=True, kw_only=True):
     answer: AnswerEntry
     read_answer: AnswerEntry | None = None
     """The same with its output, where that is a blob; for whoever scores it again."""
-    shown: Mapping[str, Sequence[Seen]]
+    shown: Mapping[str, Sequence[SeenRecord]]
     terms: Terms | None = None
     resolved: Placed[InputResolved] | None = None
-    window: Mapping[str, Sequence[Seen]] = {}
+    window: Mapping[str, Sequence[SeenRecord]] = {}
     scored: Placed[RoundScored] | None = None
     question: QuestionFacts | None = None
     """For a posted question: all of its rounds, posts, truths and scores. Then `window`, `resolved` and `scored` are

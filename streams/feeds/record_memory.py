@@ -69,7 +69,7 @@ class Times(msgspec.Struct):
             del self.firsts[:too_many], self.lasts[:too_many]
 
 
-class Known(msgspec.Struct):
+class RecordMemory(msgspec.Struct):
     """The known records of one subscription, and how complete it is. Made by `known_of`."""
 
     of: Subscription
@@ -128,10 +128,10 @@ class Known(msgspec.Struct):
                 self.revisions = {time: self.revisions[time] for time in in_order[-REVISIONS_KEPT:]}
 
 
-def known_of(subscription: Subscription) -> Known:
+def known_of(subscription: Subscription) -> RecordMemory:
     """The memory of a subscription before its first record."""
     cadence = cadence_ms(subscription.kind, subscription.granularity)
-    return Known(
+    return RecordMemory(
         subscription, Wholeness(cadence), subscription.kind == "candle", Times(cadence or 1), Times(1)
     )
 

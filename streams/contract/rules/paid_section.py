@@ -20,7 +20,7 @@ from coordinator.streams.contract import (
 from coordinator.streams.contract.aggregation import AggregationWindow, Ewma
 from coordinator.streams.contract.emission import FRAC64_ONE, tier_shares
 from coordinator.streams.contract.payout import Taker
-from coordinator.streams.contract.rules.words import (
+from coordinator.streams.contract.rules.text_parts import (
     Rows,
     Said,
     Section,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.contract.rules.words import (
+from coordinator.streams.contract.rules.text_parts import (
     Rows,
     Said,
     Section,

@@ -11,13 +11,13 @@ from typing import Any
 
 import msgspec
 
-from coordinator.projections.explaining.reading import ReadAppends, read_placed
+from coordinator.projections.explaining.log_reading import ReadAppends, read_placed
 from coordinator.projections.folding.as_of import PastStore, Readable
 from coordinator.projections.folding.projection import key
 from coordinator.projections.storage.past_cut import read_horizon
 from coordinator.projections.views.prediction_rows import StateRow
 from coordinator.projections.views.predictions import Predictions
-from coordinator.streams.audit.explain.carried import CarriedFacts
+from coordinator.streams.audit.explain.carried_state import CarriedFacts
 from coordinator.streams.audit.explain.steps import Placed, of_kind
 from coordinator.streams.events import Event, StateCarried
 from coordinator.streams.log.ids import is_ensemble

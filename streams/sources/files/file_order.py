@@ -15,7 +15,7 @@ from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.sources.candle_values import same_values
-from coordinator.streams.sources.files.given_times import utc_text
+from coordinator.streams.sources.files.file_times import utc_text
 
 SPACING_RECORDS_MIN = 10
 LEAP = 10

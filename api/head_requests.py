@@ -7,7 +7,7 @@ import asyncio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-class Head:
+class HeadRequests:
     """The layer. A response that would be streamed is told that its client has left."""
 
     def __init__(self, app: ASGIApp) -> None:

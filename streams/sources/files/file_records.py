@@ -23,10 +23,10 @@ from coordinator.streams.clock import wall_ms
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import FeedRecord, Subscription
-from coordinator.streams.sources.files.given_lines import damage_of
-from coordinator.streams.sources.files.given_order import Account, Check, Item, Order, OutOfOrderError
-from coordinator.streams.sources.files.given_rows import Hole, OffGridError, Reading, Records, rows_of_file
-from coordinator.streams.sources.files.given_times import FileFaultError
+from coordinator.streams.sources.files.file_lines import damage_of
+from coordinator.streams.sources.files.file_order import Account, Check, Item, Order, OutOfOrderError
+from coordinator.streams.sources.files.file_rows import Hole, OffGridError, Reading, Records, rows_of_file
+from coordinator.streams.sources.files.file_times import FileFaultError
 
 SUFFIXES = (".csv", ".csv.gz", ".csv.zip", ".zip", ".tsv", ".jsonl", ".jsonl.gz", ".ndjson", ".parquet")
 DIMENSIONS = ("source", "subject", "kind", "granularity")
@@ -84,12 +84,12 @@ def given_records(
 
     Raises OperatorError naming the file and the line.
     """
-    file = GivenFile(path, Whose(path, defaults), reading)
+    file = GivenFile(path, SubscriptionFinder(path, defaults), reading)
     file.look(on_bad_row)
     return file.records()
 
 
-class Whose:
+class SubscriptionFinder:
     """Finds the subscription of a row from the row itself, the folders above the file, or the defaults."""
 
     def __init__(self, path: Path, defaults: Mapping[str, str]) -> None:
@@ -131,7 +131,7 @@ class GivenFile:
     def __init__(
         self,
         path: Path,
-        whose: Whose | Callable[[Mapping[str, str]], Subscription | None],
+        whose: SubscriptionFinder | Callable[[Mapping[str, str]], Subscription | None],
         reading: Reading | None = None,
         kind: str = "",
         now_ms: int | None = None,
@@ -140,7 +140,7 @@ class GivenFile:
         self.account = Account()
         self._whose = whose
         self._reading = reading or Reading()
-        self._kind = kind or (whose.kind if isinstance(whose, Whose) else "")
+        self._kind = kind or (whose.kind if isinstance(whose, SubscriptionFinder) else "")
         self._now_ms = wall_ms() if now_ms is None else now_ms
         self._in_order: list[FeedRecord] | None = None
         self._told_to = 0

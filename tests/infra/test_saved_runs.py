@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.infra import kept_runs
-from coordinator.infra.kept_runs import KEPT_MAX, KeptRuns
-from coordinator.streams.engine.rerun import KeptRun
+from coordinator.infra import saved_runs
+from coordinator.infra.saved_runs import KEPT_MAX, SavedRuns
+from coordinator.streams.engine.rerun import SavedRun
 from coordinator.streams.log.envelope import Need
 
 
 def run(clock):
-    return KeptRun(b"engine", Need(clock), Need(1), Need(2), b"{}", 3, clock, [])
+    return SavedRun(b"engine", Need(clock), Need(1), Need(2), b"{}", 3, clock, [])
 
 
 def test_the_latest_run_before_a_time_is_returned(tmp_path):
-    runs = KeptRuns(tmp_path, "log")
+    runs = SavedRuns(tmp_path, "log")
     for clock in (300, 100, 200):
         runs.put(run(clock))
     assert runs.before(300) == run(200)
@@ -24,7 +24,7 @@ def test_the_latest_run_before_a_time_is_returned(tmp_path):
 
 
 def test_only_the_latest_are_kept(tmp_path):
-    runs = KeptRuns(tmp_path, "log")
+    runs = SavedRuns(tmp_path, "log")
     for clock in range(100, 100 + 3 * KEPT_MAX):
         runs.put(run(clock))
     assert len(list((tmp_path / "runs").iterdir())) == KEPT_MAX
@@ -34,21 +34,21 @@ def test_only_the_latest_are_kept(tmp_path):
     "spoil", ["another log", "another version", "cut", "nonsense", "too large", "deleted"]
 )
 def test_a_file_of_another_log_or_version_counts_as_missing(tmp_path, monkeypatch, spoil):
-    runs = KeptRuns(tmp_path, "log")
+    runs = SavedRuns(tmp_path, "log")
     runs.put(run(100))
     (path,) = (tmp_path / "runs").iterdir()
     match spoil:
         case "another log":
-            runs = KeptRuns(tmp_path, "other")
+            runs = SavedRuns(tmp_path, "other")
         case "another version":
-            monkeypatch.setattr(kept_runs, "version", lambda _: "0.0.0")
-            runs = KeptRuns(tmp_path, "log")
+            monkeypatch.setattr(saved_runs, "version", lambda _: "0.0.0")
+            runs = SavedRuns(tmp_path, "log")
         case "cut":
             path.write_bytes(path.read_bytes()[:-2])
         case "nonsense":
             path.write_bytes(b"nonsense")
         case "too large":
-            monkeypatch.setattr(kept_runs, "FILE_BYTES_MAX", 10)
+            monkeypatch.setattr(saved_runs, "FILE_BYTES_MAX", 10)
         case _:
             path.unlink()
     assert runs.before(1000) is None

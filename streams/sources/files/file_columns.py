@@ -14,7 +14,7 @@ import msgspec
 
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.sources.candle_values import VALUE_NAMES, number_fault
-from coordinator.streams.sources.files.given_times import TIME_MS_MIN, time_of
+from coordinator.streams.sources.files.file_times import TIME_MS_MIN, time_of
 
 Names = tuple[str, ...]
 _HUMP = re.compile(r"(?<=[a-z\d])(?=[A-Z])")

@@ -9,7 +9,7 @@ GONE_SECONDS = 60.0
 GONE = "the orchestrator does not name it any more"
 
 
-class Gone:
+class DepartedModels:
     """Since when which models are missing. The delay is for models that only restart."""
 
     def __init__(self, gateway: ModelGateway) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from coordinator.infra.whole_file import write_whole
-from coordinator.streams.engine.rerun import KeptRun
+from coordinator.streams.engine.rerun import SavedRun
 
 FOLDER = "runs"
 KEPT_MAX = 4
@@ -19,16 +19,16 @@ KEPT_MAX = 4
 FILE_BYTES_MAX = 1024 * 1024 * 1024
 
 
-class KeptRuns:
+class SavedRuns:
     """The states that were kept of one log. A file of another log or version is passed over."""
 
     def __init__(self, data_dir: Path, log_identity: str) -> None:
         self._folder = data_dir / FOLDER
         self._head = f"{log_identity} {version('coordinator-node')}".encode()
 
-    def before(self, until_ms: int) -> KeptRun | None:
+    def before(self, until_ms: int) -> SavedRun | None:
         """The latest readable state from before `until_ms`; None if there is none."""
-        runs: list[KeptRun] = []
+        runs: list[SavedRun] = []
         for path in self._files():
             if path.stat().st_size > FILE_BYTES_MAX:
                 continue
@@ -36,12 +36,12 @@ class KeptRuns:
             if head != self._head:
                 continue
             try:
-                runs.append(msgspec.msgpack.decode(content, type=KeptRun))
+                runs.append(msgspec.msgpack.decode(content, type=SavedRun))
             except msgspec.DecodeError:
                 continue  # of another format: an unreadable cache entry is skipped
         return max((run for run in runs if run.clock < until_ms), key=_clock, default=None)
 
-    def put(self, run: KeptRun) -> None:
+    def put(self, run: SavedRun) -> None:
         """Keep a state, and drop all but the newest ones."""
         self._folder.mkdir(parents=True, exist_ok=True)
         write_whole(self._folder / f"{run.clock}.run", self._head + b"\n" + msgspec.msgpack.encode(run))
@@ -52,5 +52,5 @@ class KeptRuns:
         return sorted(self._folder.glob("*.run"))
 
 
-def _clock(run: KeptRun) -> int:
+def _clock(run: SavedRun) -> int:
     return run.clock

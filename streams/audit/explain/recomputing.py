@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import msgspec
 
 from coordinator.streams.audit.explain.copies import CopyFacts, explain_copies
-from coordinator.streams.audit.explain.decided import AnsweredRound
 from coordinator.streams.audit.explain.ensemble import EnsembleFacts, explain_ensemble
-from coordinator.streams.audit.explain.gathered import PredictionFacts, ShareFacts, SnapshotFacts
+from coordinator.streams.audit.explain.figure_facts import PredictionFacts, ShareFacts, SnapshotFacts
 from coordinator.streams.audit.explain.place import PlaceFacts, explain_place
 from coordinator.streams.audit.explain.prediction import explain_prediction
+from coordinator.streams.audit.explain.rescoring import AnsweredRound
 from coordinator.streams.audit.explain.share import explain_share
 from coordinator.streams.audit.explain.snapshot import explain_snapshot
 from coordinator.streams.audit.explain.steps import Explanation

@@ -22,8 +22,8 @@ from tests.waiting import LIMIT_SECONDS
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.sources.files.candles import BadRow, candle_file, read_candles
-from coordinator.streams.sources.files.given_files import given_records
-from coordinator.streams.sources.files.given_rows import make_reading
+from coordinator.streams.sources.files.file_records import given_records
+from coordinator.streams.sources.files.file_rows import make_reading
 
 T0 = 1_677_628_800_000
 MINUTE = 60_000

@@ -13,15 +13,15 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from coordinator.cli.contract_reading import Kept, read_kept, refusal
+from coordinator.cli.contract_reading import LoggedContracts, read_kept, refusal
 from coordinator.cli.lazy_groups import EXIT_DIFFERENT
 from coordinator.cli.letters import read_letters
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import DataDirOption, JsonOption, KafkaOption, print_json, run, time_text
 from coordinator.cli.terminal import Console
 from coordinator.infra.contracts.archive import Archive, differences, pack, read_archive
-from coordinator.infra.contracts.in_force import NodeContracts
 from coordinator.infra.contracts.loading import load_contract
+from coordinator.infra.contracts.node_contracts import NodeContracts
 from coordinator.infra.contracts.trial import tried
 from coordinator.infra.kafka.clients import read_range
 from coordinator.infra.log.commands import send_command
@@ -224,11 +224,11 @@ def _end(as_json: bool, answer: dict[str, Any], text: str) -> None:
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
-def _in_force(contracts: Kept) -> TermsInForce:
+def _in_force(contracts: LoggedContracts) -> TermsInForce:
     return in_force([event.data for event in contracts.terms])
 
 
-def boundary_of(contracts: Kept) -> int | None:
+def boundary_of(contracts: LoggedContracts) -> int | None:
     """Where the running checkpoint period ends, in ms; None before the first record."""
     terms = _in_force(contracts)
     if not terms or contracts.clock < 0:
@@ -236,7 +236,7 @@ def boundary_of(contracts: Kept) -> int | None:
     return terms.boundary_after(contracts.clock)
 
 
-def _rows(contracts: Kept) -> list[dict[str, Any]]:
+def _rows(contracts: LoggedContracts) -> list[dict[str, Any]]:
     terms = _in_force(contracts)
     now = terms.at(contracts.clock).contract_hash if terms else None
     rows = []
@@ -273,7 +273,7 @@ def _opened(command: ApplyContract) -> Archive:
     return read_archive(bytes(command.data.archive))
 
 
-def with_path(settings: Settings, contracts: Kept, path: str | None = None) -> Settings:
+def with_path(settings: Settings, contracts: LoggedContracts, path: str | None = None) -> Settings:
     """The settings with the path of a contract: the one named, else CONTRACT, else that of the one applied last."""
     chosen = path or (
         settings.contract.split(",")[-1].strip()
@@ -283,7 +283,7 @@ def with_path(settings: Settings, contracts: Kept, path: str | None = None) -> S
     return settings.changed(contract=chosen)
 
 
-def with_wanted_settings(settings: Settings, contracts: Kept) -> tuple[Settings, list[str]]:
+def with_wanted_settings(settings: Settings, contracts: LoggedContracts) -> tuple[Settings, list[str]]:
     """(the settings with those of the newest rules, where the environment does not set others; what differs, in words).
 
     Only what the environment sets is wanted: a default of this command must not change the rules.
@@ -307,7 +307,7 @@ def _differences(before: Archive, after: Archive) -> list[str]:
     return [] if before.meaning.hash == after.meaning.hash else differences(before.meaning, after.meaning)
 
 
-def with_held_settings(settings: Settings, contracts: Kept) -> Settings:
+def with_held_settings(settings: Settings, contracts: LoggedContracts) -> Settings:
     """The settings with those of the newest rules, as far as they are part of the rules."""
     held = contracts.settings()
     return settings if held is None else with_term_settings(settings, held)
@@ -322,7 +322,7 @@ async def applied_and_disk(settings: Settings) -> str:
     return f"contract {contracts.newest().data.contract_hash[:12]} was applied last; {_on_disk(settings, contracts)}"
 
 
-def _on_disk(settings: Settings, contracts: Kept) -> str:
+def _on_disk(settings: Settings, contracts: LoggedContracts) -> str:
     refused = contracts.refused_since()
     since = f"; {refused.hash[:12]} was refused: {refused.refused}" if refused is not None else ""
     try:
@@ -352,7 +352,7 @@ def refuse_faults(settings: Settings) -> None:
         raise OperatorError(f"{settings.contract} has {len(faults)} faults; it is not applied")
 
 
-async def put_in_force(settings: Settings, contracts: Kept, *, running: bool) -> int | None:
+async def put_in_force(settings: Settings, contracts: LoggedContracts, *, running: bool) -> int | None:
     """Send the command that applies the text on disk. Gives from when on (ms) it holds, None where no feed worker runs
     to decide that. Raises OperatorError when the node refuses it, WorldError.
     """

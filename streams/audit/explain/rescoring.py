@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from coordinator.streams.audit.explain.carried import Before
+from coordinator.streams.audit.explain.carried_state import Before
 from coordinator.streams.audit.explain.steps import Placed
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.stake_payout import StakePayout, watched_stake_payouts
@@ -25,7 +25,7 @@ from coordinator.streams.events import (
     ScopeAnswered,
 )
 from coordinator.streams.log import ids
-from coordinator.streams.log.stage import Told
+from coordinator.streams.log.stage import PlacedEvent
 from coordinator.streams.scores.open_rounds import undecoded
 from coordinator.streams.scores.stage import ScoreStage
 
@@ -82,27 +82,27 @@ def decided_again(
     state = stage.state
     state.own.terms = terms
     for earlier in past:
-        stage.fold(state, Told("scores", earlier))
-    stage.fold(state, Told("inputs", history.received))
+        stage.fold(state, PlacedEvent("scores", earlier))
+    stage.fold(state, PlacedEvent("inputs", history.received))
     if history.closed is not None:
-        stage.fold(state, Told("inputs", history.closed.event))
+        stage.fold(state, PlacedEvent("inputs", history.closed.event))
     for the_round in history.rounds:
         answers = undecoded([part.event for part in the_round.answered])
         for event in (the_round.opened.event, *answers):
-            stage.fold(state, Told("predictions", event))
+            stage.fold(state, PlacedEvent("predictions", event))
     if history.answers_closed is not None:
-        stage.fold(state, Told("predictions", history.answers_closed.event))
+        stage.fold(state, PlacedEvent("predictions", history.answers_closed.event))
     decided: list[AnyEvent] = []
     won: list[StakePayout] = []
     for number, truth in enumerate(history.resolved):
         if number < len(before):
             state.own.carried = dict(before[number])
         with watched_stake_payouts() as payouts:
-            draft = stage.decide(state, Told("inputs", truth.event, (number, 0)))
+            draft = stage.decide(state, PlacedEvent("inputs", truth.event, (number, 0)))
         won = payouts
         events = draft.events if draft is not None else ()
         for scored in events:
             if isinstance(scored, (RoundScored, RoundRescored)):
-                stage.fold(state, Told("scores", scored))
+                stage.fold(state, PlacedEvent("scores", scored))
         decided += events
     return Decided(decided, won)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from coordinator.streams.contract.contract import CrunchContract, ScoreResult
-from coordinator.streams.scores.direct import direct_numbers
+from coordinator.streams.scores.direct_numbers import direct_numbers
 from coordinator.streams.scores.scorer import Scorer
 
 

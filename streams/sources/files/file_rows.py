@@ -26,7 +26,7 @@ from coordinator.streams.sources.candle_values import (
     number_fault,
     price_fault,
 )
-from coordinator.streams.sources.files.given_columns import (
+from coordinator.streams.sources.files.file_columns import (
     Layout,
     Names,
     dimension_columns,
@@ -36,8 +36,8 @@ from coordinator.streams.sources.files.given_columns import (
     normal,
     parse_mapping,
 )
-from coordinator.streams.sources.files.given_lines import is_parquet, numbered_lines
-from coordinator.streams.sources.files.given_times import time_of, utc_text
+from coordinator.streams.sources.files.file_lines import is_parquet, numbered_lines
+from coordinator.streams.sources.files.file_times import time_of, utc_text
 from coordinator.streams.sources.options import Options
 
 VALUES_MAX = 200
@@ -260,7 +260,7 @@ def _plain(value: Any) -> str:
 def _parquet_rows(path: Path) -> Iterator[Row]:
     try:
         # Imported late: a large library that no other kind of file needs.
-        from coordinator.streams.sources.files.given_parquet import parquet_rows  # noqa: PLC0415
+        from coordinator.streams.sources.files.file_parquet import parquet_rows  # noqa: PLC0415
     except ImportError as error:
         raise OperatorError(f"{path}: reading Parquet needs pyarrow ({error}); or give a CSV") from error
     for number, (names, cells) in enumerate(parquet_rows(path), start=1):

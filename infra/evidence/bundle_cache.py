@@ -12,25 +12,25 @@ from pathlib import Path
 from urllib.parse import quote
 
 from coordinator.infra.evidence.bundling import KafkaSource, LogSource, write_bundle
-from coordinator.infra.evidence.key import FOLDER
+from coordinator.infra.evidence.signing_keys import FOLDER
 from coordinator.streams.settings import Settings
 
 KEPT_MAX = 4
 """A bundle may hold the log from its first record on, so many of them would fill the disk."""
 
 
-def own_bundles(settings: Settings) -> KeptBundles:
+def own_bundles(settings: Settings) -> BundleCache:
     """Bundles of the log in Kafka."""
 
     def nobody_is_told(_read: int, _in_all: int) -> None:
         """A caller over HTTP sees no progress."""
 
-    return KeptBundles(
+    return BundleCache(
         settings, lambda: KafkaSource(settings.kafka_bootstrap, settings.crunch_id, nobody_is_told)
     )
 
 
-class KeptBundles:
+class BundleCache:
     """`source` opens the log for one reading of it."""
 
     def __init__(self, settings: Settings, source: Callable[[], LogSource]) -> None:

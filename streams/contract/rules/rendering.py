@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from html import escape
 
-from coordinator.streams.contract.rules.words import Code, Rows, Said, Section, Text
+from coordinator.streams.contract.rules.text_parts import Code, Rows, Said, Section, Text
 
 _CODE = re.compile(r"`([^`]+)`")
 

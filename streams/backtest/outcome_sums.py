@@ -43,7 +43,7 @@ def _sums() -> defaultdict[Any, Sum]:
     return defaultdict(_sum)
 
 
-class OfModel(msgspec.Struct):
+class ModelSums(msgspec.Struct):
     """One model's sums of the value field: by start of the hour (ms), by hour of the day (UTC), and by scope."""
 
     hours: defaultdict[int, Sum] = msgspec.field(default_factory=_sums)
@@ -67,11 +67,11 @@ class OfModel(msgspec.Struct):
         ]
 
 
-class Gathered:
+class OutcomeSums:
     """The taps of one backtest, and the sums that they made."""
 
     def __init__(self, value_field: str) -> None:
-        self.models: defaultdict[str, OfModel] = defaultdict(OfModel)
+        self.models: defaultdict[str, ModelSums] = defaultdict(ModelSums)
         self.rounds = 0
         self.first_point = self.last_point = -1
         self.checkpoints: list[CheckpointData] = []
