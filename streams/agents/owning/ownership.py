@@ -61,6 +61,8 @@ class OwnedTopic:
         self.owner = owner
         self.epoch = 0
         self.seq = 0
+        self.claimed_end = 0
+        """The offset after our claim: what a former owner appended from there on does not count."""
         self.lost: asyncio.Future[LostOwnershipError] = asyncio.get_running_loop().create_future()
         self._io = io
         self._writer: Writer | None = None
@@ -113,6 +115,7 @@ class OwnedTopic:
             message = f"the claim of {self.topic} for epoch {epoch} came second"
             raise LostOwnershipError(message, foreign=False)
         self.epoch, self.seq, self._acknowledged = epoch, self._counter.seq, claimed_at
+        self.claimed_end = claimed_at + 1
         log.info(
             "topic_claimed",
             topic=self.topic,

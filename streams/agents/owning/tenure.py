@@ -73,6 +73,11 @@ class Tenure:
         await together(claim, *(topic.prepare(stage.remember, stage) for topic, stage in self._also))
         ends: dict[str, int] = {}
         await together(self.resumed_memory(), *(self._open_source(source, ends) for source in self._followed))
+        for owned, _ in self._also:
+            if (
+                owned.topic in ends
+            ):  # it was opened beside its claim, maybe before a former owner's last append
+                ends[owned.topic] = max(ends[owned.topic], owned.claimed_end)
         await self._catch_up(ends)
         for source in self._followed:
             if source != self._driver:

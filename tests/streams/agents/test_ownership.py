@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from aiokafka.errors import KafkaTimeoutError
 from tests.memory_io import MemoryLog
-from tests.streams.agents.echo import EchoStage, claim_of, claims, log_of_ten, untils_in
+from tests.streams.agents.echo import EchoStage, claim_of, claims, log_of_ten, score_until, untils_in
 from tests.waiting import in_time, until
 
 from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic
@@ -118,6 +118,31 @@ async def test_a_newer_envelope_in_the_own_topic_stops_the_claim():
     io.records["snapshots"].append(b'{"e":2,"epoch":1,"seq":1,"new":true}')
     with pytest.raises(UnknownEventError, match="snapshots offset 0"):
         await Tenure(io, EchoStage(), "me").start()
+
+
+async def test_what_a_former_owner_appends_to_an_owned_driver_until_the_claim_is_decided_before_the_gate_opens():
+    """The source is opened beside the claim, so its first end may be before that append. A replay would then write the next
+    point while a round of the last one waits.
+    """
+    io = log_of_ten()
+    second = OwnedTopic(io, "scores", "me")
+
+    class Both(Tenure):
+        async def resumed_memory(self) -> None:
+            await self.claim_also(second, lambda _decision: None)
+
+    def former_owner_last(topic: str, _number: int) -> None:
+        if topic == "scores":
+            io.records[topic].append(score_until(11))
+
+    io.on_send = former_owner_last
+    tenure, memory = Both(io, EchoStage(), "me"), EchoStage()
+    memory.remember = lambda _decision: None
+    tenure._also.append((second, memory))
+    await tenure.start()
+    assert untils_in(io) == list(range(1, 12))
+    await tenure.close()
+    await second.close()
 
 
 async def test_losing_the_second_topic_ends_the_ownership_of_the_first():
