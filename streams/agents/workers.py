@@ -100,7 +100,8 @@ class Worker:
         while True:
             await asyncio.sleep(READY_SECONDS)
             if not any(keeper.stands_by for keeper in self.keepers):
-                await self.io.end_ready()
+                if all(keeper.is_open for keeper in self.keepers):  # until then a claim may use them
+                    await self.io.end_ready()
                 continue
             try:
                 await self.io.keep_ready()

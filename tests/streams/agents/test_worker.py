@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.waiting import in_time, limit
+from tests.waiting import in_time, limit, until
 
 from coordinator.streams.agents.owning.faust_app import end_process, stage_app
 from coordinator.streams.agents.owning.keeper import Keeper
@@ -73,6 +73,34 @@ async def test_a_task_that_fails_ends_the_worker(worker):
     worker.tasks.append(fails())
     with pytest.raises(ZeroDivisionError):
         await in_time(worker.run_until(asyncio.Event()))
+
+
+async def test_what_a_standby_kept_ready_is_there_until_its_claim_has_used_it(worker, monkeypatch):
+    monkeypatch.setattr("coordinator.streams.agents.workers.READY_SECONDS", 0.0)
+    looks, ended = 0, asyncio.Event()
+
+    class Claiming:
+        """A keeper whose stage is assigned."""
+
+        is_open = False
+
+        @property
+        def stands_by(self) -> bool:
+            nonlocal looks
+            looks += 1
+            return False
+
+    async def end_ready() -> None:
+        ended.set()
+
+    worker.io.end_ready = end_ready
+    worker.keepers.append(Claiming())
+    keeping = asyncio.create_task(worker._keep_ready())
+    await until(lambda: looks > 1)
+    assert not ended.is_set()
+    worker.keepers[0].is_open = True
+    await in_time(ended.wait())
+    keeping.cancel()
 
 
 @pytest.mark.parametrize(
