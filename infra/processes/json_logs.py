@@ -23,17 +23,31 @@ class _JsonLine(logging.Formatter):
         return str(structlog.processors.JSONRenderer()(None, "", dict(line)))
 
 
-class _Lines(logging.StreamHandler[TextIO]):
+class LineHandler(logging.StreamHandler[TextIO]):
     """Writes them to stdout, a repeated one a few times. `logging.shutdown` closes it, and it says what it left out."""
 
     def __init__(self) -> None:
         super().__init__(sys.stdout)
         self._repeated = RepeatedLines()
-        self.addFilter(self._repeated)
         self.setFormatter(_JsonLine())
 
+    def emit(self, record: logging.LogRecord) -> None:
+        """Under the handler's lock, which a filter of the handler would not be."""
+        try:
+            passes = self._repeated.passes(record)
+        # A log call never raises into its caller. Values that do not fit the text are reported as the line is written.
+        except Exception:  # noqa: BLE001 - a value's own text may raise anything
+            passes = True
+        if passes:
+            super().emit(record)
+
     def close(self) -> None:
-        if counts := self._repeated.counts():
+        self.acquire()
+        try:
+            counts = self._repeated.counts()
+        finally:
+            self.release()
+        if counts:
             structlog.get_logger().warning("lines_left_out", lines=counts)
         super().close()
 
@@ -55,7 +69,7 @@ def name_crunch(crunch_id: str) -> None:
 
 def set_up_logging(worker: str) -> None:
     """JSON lines on stdout for this process; other libraries' messages from WARNING on, repeated ones counted."""
-    handler = _Lines()
+    handler = LineHandler()
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     structlog.configure(
         processors=[

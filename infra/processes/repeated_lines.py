@@ -12,54 +12,64 @@ import re
 LINES_MAX = 5
 PERIOD_SECONDS = 10.0
 KINDS_MAX = 500
+"""So many are remembered, each by a hash. The oldest is forgotten first; its count goes to its logger's total."""
+OUR_LOGGERS = "coordinator."
+"""Their lines always stand: in them a number tells one model, or one error, from another."""
 _NUMBER = re.compile(r"\d+")
 
 
-class RepeatedLines(logging.Filter):
+class RepeatedLines:
     """Lets LINES_MAX lines of a kind through in PERIOD_SECONDS. The next one that passes says how many were left out.
 
-    Lines are of one kind if they differ in numbers alone: ports, offsets, ids of requests.
+    Lines are of one kind if they differ in numbers alone: ports, offsets, ids of requests. An error of another type is
+    another kind. One thread at a time.
     """
 
     def __init__(self) -> None:
-        super().__init__()
-        self._kinds: dict[tuple[str, int, str], _Period] = {}
+        self._kinds: dict[int, _Period] = {}
+        self._forgotten: dict[str, int] = {}
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the line stands."""
-        text = record.getMessage()
-        kind = (record.name, record.levelno, _NUMBER.sub("#", text))
-        period = self._kinds.get(kind)
-        if period is None or record.created - period.began >= PERIOD_SECONDS:
-            self._kinds[kind] = _Period(record.created)
-            if period is not None and period.left_out:
-                record.msg, record.args = f"{text} ({period.left_out:,} more lines like it were left out)", ()
-            elif len(self._kinds) > KINDS_MAX:
-                self._forget(record.created)
+    def passes(self, record: logging.LogRecord) -> bool:
+        """Whether the line stands. Raises what its text raises if its values do not fit it."""
+        if record.name.startswith(OUR_LOGGERS):
             return True
-        period.lines += 1
-        period.left_out = max(0, period.lines - LINES_MAX)
-        return period.left_out == 0
+        text = record.getMessage()
+        error_type = record.exc_info[0] if record.exc_info else None
+        kind = hash((record.name, record.levelno, error_type, _NUMBER.sub("#", text)))
+        period = self._kinds.get(kind)
+        if period is not None and record.created - period.began < PERIOD_SECONDS:
+            period.lines += 1
+            return period.left_out == 0
+        alike = self._kinds.pop(kind).left_out if period is not None else 0
+        others = self._forgotten.pop(record.name, 0)
+        if alike or others:
+            like_it = f"{alike:,} more lines like it" if alike else ""
+            of_logger = f"{others:,} other lines of {record.name}" if others else ""
+            both = " and ".join(filter(None, (like_it, of_logger)))
+            record.msg, record.args = f"{text} ({both} were left out)", ()
+        self._kinds[kind] = _Period(record.name, record.created)
+        if len(self._kinds) > KINDS_MAX:
+            self._forget_oldest()
+        return True
 
     def counts(self) -> dict[str, int]:
         """How many lines were left out and not told yet, by logger: for the last line of a process."""
-        left: dict[str, int] = {}
-        for (name, _, _), period in self._kinds.items():
+        left = dict(self._forgotten)
+        for period in self._kinds.values():
             if period.left_out:
-                left[name] = left.get(name, 0) + period.left_out
+                left[period.logger] = left.get(period.logger, 0) + period.left_out
         return left
 
-    def _forget(self, now: float) -> None:
-        """Of texts that never come again nothing is remembered; one with a count is told when it comes again."""
-        over = [
-            kind
-            for kind, period in self._kinds.items()
-            if not period.left_out and now - period.began >= PERIOD_SECONDS
-        ]
-        for kind in over:
-            del self._kinds[kind]
+    def _forget_oldest(self) -> None:
+        period = self._kinds.pop(next(iter(self._kinds)))
+        if period.left_out:
+            self._forgotten[period.logger] = self._forgotten.get(period.logger, 0) + period.left_out
 
 
 class _Period:
-    def __init__(self, began: float) -> None:
-        self.began, self.lines, self.left_out = began, 1, 0
+    def __init__(self, logger: str, began: float) -> None:
+        self.logger, self.began, self.lines = logger, began, 1
+
+    @property
+    def left_out(self) -> int:
+        return max(0, self.lines - LINES_MAX)
