@@ -47,6 +47,8 @@ from coordinator.streams.log.ids import content_id
 NAME_CHARS_MAX = 200
 MODELS_BYTES_MAX = PART_BYTES_MAX
 """Of the models in JSON: the event of the correction must fit into a few records."""
+CREDITS_BYTES_MAX = PART_BYTES_MAX
+"""Of the credits that wait for one checkpoint, in JSON: the ranking of its models needs the rest of its event."""
 
 
 class Corrected(msgspec.Struct):
@@ -121,6 +123,11 @@ class Corrections(msgspec.Struct):
             data.checkpoint_id, data.total_prize, data.models
         )
 
+    def are_too_many(self, data: CorrectCheckpointData) -> bool:
+        """Whether the next checkpoint could not hold the credits of this statement beside those that wait already."""
+        waiting = [credit for rehearsal in (False, True) for credit in self.owed(rehearsal=rehearsal)]
+        return len(msgspec.json.encode(waiting)) + len(msgspec.json.encode(data.models)) > CREDITS_BYTES_MAX
+
 
 def correction_id(checkpoint_id: str, total_prize: int, models: Sequence[ModelCorrection]) -> str:
     """The id of a statement. It follows from the checkpoint and all amounts, and not from the wording of the reason."""
@@ -151,6 +158,9 @@ def correction_fault(data: CorrectCheckpointData, paid_sha256: str) -> str:
         return f"a model_id is empty, longer than {NAME_CHARS_MAX} characters, or not printable"
     if any(model.paid < 0 or model.due < 0 or model.paid == model.due for model in data.models):
         return "an amount is below 0, or was right"
+    # JSON has integers of any length, and Python refuses to write those of more than 4,300 digits as text.
+    if any(max(model.paid, model.due) > TOTAL_PRIZE_MAX for model in data.models):
+        return f"an amount is above {TOTAL_PRIZE_MAX}"
     if len(msgspec.json.encode(data.models)) > MODELS_BYTES_MAX:
         return f"its models have more than {MODELS_BYTES_MAX} bytes"
     if data.shares is None or shares_sha256(data.shares) != paid_sha256:

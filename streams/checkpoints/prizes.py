@@ -20,7 +20,11 @@ TOTAL_PRIZE_MAX = 10**18
 
 def shares_of(checkpoint: CheckpointData) -> CheckpointShares:
     """What the amounts of a checkpoint follow from."""
-    pools = [] if checkpoint.payout is None else checkpoint.payout.pools
+    # No amount follows from the reasons in `unpaid`. A read model sorts them, so their order would change the hash.
+    pools = [
+        msgspec.structs.replace(pool, unpaid={})
+        for pool in (() if checkpoint.payout is None else checkpoint.payout.pools)
+    ]
     # `allocate` gives the odd units on a tie to the earlier entry. So the entries are sorted by place: otherwise the
     # order of the emission's list would decide who gets a unit more.
     rewards = sorted(

@@ -44,6 +44,7 @@ from coordinator.streams.events import (
     WithholdCheckpoint,
 )
 from coordinator.streams.log import lifecycle
+from coordinator.streams.log.envelope import OUTSIDE_ID_CHARS_MAX
 from coordinator.streams.log.errors import IllegalTransitionError
 from coordinator.streams.log.reasons import as_reason
 
@@ -292,6 +293,9 @@ class Settlements(msgspec.Struct):
             yield self._refused(event, data.checkpoint_id, what, state.status, 409)
         elif fault := correction_fault(data, self._paid_sha256(state)):
             yield self._refused(event, data.checkpoint_id, fault, state.status, 422)
+        elif self.corrections.are_too_many(data):
+            what = "it and the credits that wait for a checkpoint are too many for one: correct it after the next one"
+            yield self._refused(event, data.checkpoint_id, what, state.status, 409)
         else:
             the_id = correction_id(data.checkpoint_id, data.total_prize, data.models)
             fields = msgspec.structs.asdict(data)
@@ -345,7 +349,7 @@ class Settlements(msgspec.Struct):
         data = CommandRefusedData(
             command_id=event.id,
             command_kind=type(event).__name__,
-            checkpoint_id=checkpoint_id,
+            checkpoint_id=as_reason(checkpoint_id, OUTSIDE_ID_CHARS_MAX),
             reason=as_reason(reason, 500),
             state=state,
             http_status=http_status,

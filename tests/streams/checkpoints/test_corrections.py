@@ -23,10 +23,13 @@ from tests.streams.checkpoints.test_checkpoint_commands import (
     stage,
 )
 
+from coordinator.projections.folding.projection import encode_row
 from coordinator.streams import events as ev
+from coordinator.streams.checkpoints import corrections
 from coordinator.streams.checkpoints.corrections import correction_id
-from coordinator.streams.checkpoints.prizes import prize_amounts, shares_of
+from coordinator.streams.checkpoints.prizes import prize_amounts, shares_of, shares_sha256
 from coordinator.streams.contract import FRAC64_ONE, CrunchContract
+from coordinator.streams.events.checkpoints import PayoutData, PoolPaid
 from coordinator.streams.log import ids
 
 POOL = 1_000_000_000
@@ -280,6 +283,7 @@ def test_a_correction_changes_no_status_and_its_parent_continues():
         (correct(total=10**18 + 1), "total_prize"),
         (correct({"m1": (5, 5)}), "was right"),
         (correct({"m1": (-1, 5)}), "below 0"),
+        (correct({"m1": (0, 10**4_299), "m2": (0, 9 * 10**4_299)}), "above 1000000000000000000"),
         (correct({"": (0, 5)}), "model_id"),
         (correct({"x" * 201: (0, 5)}), "model_id"),
         (correct({"a\x00": (0, 5)}), "model_id"),
@@ -310,6 +314,32 @@ def test_models_named_twice_or_in_another_order_are_refused():
 
 def test_a_correction_of_an_unknown_checkpoint_is_refused():
     assert outcome(paid_scene(), correct(checkpoint_id="ckp_none")) == ("refused", 404)
+
+
+def test_a_refusal_does_not_repeat_a_long_id():
+    """A correction may be large. Its refusal would be an event that no record can hold."""
+    scene = paid_scene()
+    assert outcome(scene, correct(checkpoint_id="c" * 7_000_000)) == ("refused", 404)
+    assert len(scene.only(ev.CommandRefused).data.checkpoint_id) == 200
+
+
+def test_the_shares_are_the_same_out_of_a_read_model():
+    """The command reads them there, where the reasons in `unpaid` have another order."""
+    pool = PoolPaid(
+        name="all", weight=1, paid=[(0, 1, 10**18)], retained_parts=0, unpaid={"z": [2], "a": [1]}
+    )
+    decided = checkpoint_data(payout=PayoutData(pools=[pool], retained_frac64=0, retained_is="none"))
+    read = msgspec.msgpack.decode(encode_row(decided), type=ev.CheckpointData)
+    assert shares_sha256(shares_of(read)) == shares_sha256(shares_of(decided))
+
+
+def test_credits_that_no_checkpoint_could_hold_are_refused_until_one_has_carried_them(monkeypatch):
+    monkeypatch.setattr(corrections, "CREDITS_BYTES_MAX", 200)
+    scene = stage(*history("PAID"), *history("SUBMITTED", start=T0 + PERIOD, tx_hash="x"), contract=LIVE)
+    assert outcome(scene, correct()) == CORRECTS
+    assert outcome(scene, correct(WRONG, OTHER, name="other")) == NO
+    assert carried(close(scene, 2)) == {CKP: {"gone": 100, "m2": 200}}
+    assert outcome(scene, correct(WRONG, OTHER, name="other again")) == CORRECTS
 
 
 @settings(max_examples=60, deadline=None)
