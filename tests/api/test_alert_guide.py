@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 from typing import get_args
@@ -50,7 +51,7 @@ def commands_of(name: str) -> list[str]:
 def test_every_command_on_a_page_is_complete(name):
     """The name of a group alone only prints its help, and a command without its required options prints an error."""
     for line in commands_of(name):
-        words = line.split()[1:]
+        words = shlex.split(line)[1:]
         length = next((n for n in (2, 1) if " ".join(words[:n]) in COMMANDS), 0)
         assert length, f"{line}: there is no such command"
         params, rest = COMMANDS[" ".join(words[:length])].params, words[length:]
