@@ -196,6 +196,7 @@ class Keeper:
             finally:
                 asking.cancel()
                 changed.cancel()
+                await asyncio.gather(asking, changed, return_exceptions=True)  # its client closes
             orphaned = orphaned + 1 if group is not None and not group.holds else 0
         raise StalledError(
             f"{self.name}: its group is stable, but has assigned the partition to none of its members"

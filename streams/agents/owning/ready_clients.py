@@ -13,7 +13,8 @@ from typing import TypeVar
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.protocol.metadata import MetadataRequest
 
 from coordinator.infra.kafka.clients import make_producer, make_reader, stop_reader
 from coordinator.infra.together import together
@@ -104,8 +105,14 @@ class ReadyClients:
     async def _reach_leaders(self, writer: AIOKafkaProducer) -> None:
         for partition in self._partitions:
             await writer.partitions_for(partition.topic)
-        leaders = {writer.client.cluster.leader_for_partition(partition) for partition in self._partitions}
-        await asyncio.gather(*(writer.client.ready(leader) for leader in leaders if leader is not None))
+        client = writer.client
+        if not await client.force_metadata_update():  # what is known already is not asked for above
+            raise KafkaConnectionError("no broker tells who leads the topics")
+        leaders = {client.cluster.leader_for_partition(partition) for partition in self._partitions}
+        # An answer of each: a connection whose other end is gone looks open until it is used.
+        await together(
+            *(client.send(leader, MetadataRequest([])) for leader in leaders if leader is not None)
+        )
 
 
 async def _stop(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:

@@ -309,6 +309,25 @@ async def test_a_standby_takes_the_stage_while_it_still_waits_for_what_it_asked_
     await asyncio.gather(running, return_exceptions=True)
 
 
+async def test_a_standby_that_ends_waits_for_the_end_of_what_it_asked_its_group():
+    asked, closed = asyncio.Event(), asyncio.Event()
+
+    async def no_answer() -> SettledGroup | None:
+        asked.set()
+        try:
+            return await asyncio.Future()
+        finally:
+            await asyncio.sleep(0.01)  # as a client closes its connections
+            closed.set()
+
+    keeper = Keeper("aggregate", lambda: None, SILENT_SECONDS, ask_group=no_answer, look_seconds=0.01)
+    running = asyncio.create_task(keeper.run())
+    await in_time(asked.wait())
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert closed.is_set()
+
+
 async def test_a_standby_waits_without_limit_and_follows_the_groups_next_decision(io, new_tenure):
     looks = []
 
