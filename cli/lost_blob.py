@@ -24,7 +24,8 @@ def give_up(
     """Say that nobody has a lost blob any more: its alert ends with the next look at the blobs.
 
     The word is kept in the store, as the file `given-up/SHA256`: remove that file to take it back. The log stays as it
-    is. What was stopped by the loss stays stopped, and a store that has the blob again is used as before.
+    is. What was stopped by the loss stays stopped. A store that has the blob again is used as before, and the node
+    removes the file, so that another loss raises the alert again.
 
     Example: [bold]coordinator log give-up 9f86d081.. --reason "the disk of May, no backup" --data-dir node[/bold]
     """

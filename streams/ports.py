@@ -218,6 +218,14 @@ class BlobLook(Protocol):
         """Why the operator looks for it no more; "" if nobody said so. Raises WorldError."""
         ...
 
+    def notes(self) -> Collection[str]:
+        """The SHA-256 of all for which that was said, as far as the store can list them."""
+        ...
+
+    def take_back(self, sha256: str) -> None:
+        """Forget that it was said: the blob is back. Raises OperatorError if that cannot be, WorldError."""
+        ...
+
 
 class Blobs(BlobReader, Protocol):
     """The store of them."""

@@ -1,18 +1,18 @@
 """Bytes that the log only names: a folder of files whose names are the SHA-256 of what is in them.
 
 Reads and writes `blobs/` of the data directory, or the folder that BLOBS_URL names. A file is there whole or not at
-all, and each reading compares its size and hash with what the log says. Nothing here is deleted: a question may be
-asked again, and a log played again.
+all, and each reading compares its size and hash with what the log says. No blob is deleted: a question may be asked
+again, and a log played again.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from coordinator.infra.blobs.content import check_name, checked, name_of, place_of_note
+from coordinator.infra.blobs.content import GIVEN_UP, check_name, checked, name_of, place_of_note
 from coordinator.streams.events import Blob
 from coordinator.streams.log.errors import BlobLostError, OperatorError
 
@@ -33,6 +33,8 @@ class BlobFolder:
         """
         sha256 = name_of(content)
         self._kept(self.folder / sha256, content)
+        with suppress(OperatorError):  # the scrub tries it again, and says why it cannot
+            self.take_back(sha256)
         return sha256
 
     def read(self, blob: Blob) -> bytes:
@@ -66,6 +68,21 @@ class BlobFolder:
         except (OSError, OperatorError):
             return ""
 
+    def notes(self) -> set[str]:
+        """The names of the blobs that are given up."""
+        try:
+            return {path.name for path in (self.folder / GIVEN_UP).iterdir()}
+        except OSError:
+            return set()
+
+    def take_back(self, sha256: str) -> None:
+        """Remove the note, if there is one: the blob is back. Raises OperatorError."""
+        note = self.folder / place_of_note(sha256)
+        try:
+            note.unlink(missing_ok=True)
+        except OSError as error:
+            raise OperatorError(f"{note} cannot be removed: {error.strerror or error}") from error
+
     def _kept(self, path: Path, content: bytes) -> None:
         try:
             self._write(path, content)
@@ -74,16 +91,17 @@ class BlobFolder:
 
     def _write(self, path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A name of its own for each writer: two threads of one process may keep the same bytes.
-        number, partial = tempfile.mkstemp(prefix=f"{path.name[:12]}.", suffix=".partial", dir=path.parent)
+        # A name of its own for each writer: two threads of one process may keep the same bytes. The mode is that of any
+        # file, so that the node's user can read what root wrote by a command; `mkstemp` lets the writer alone read.
+        partial = path.with_name(f"{path.name[:12]}.{secrets.token_hex(8)}.partial")
         try:
-            with os.fdopen(number, "wb") as file:
+            with partial.open("xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())  # the log names it next, and the log outlives a power cut
-            Path(partial).replace(path)
+            partial.replace(path)
         except BaseException:
-            Path(partial).unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
             raise
         folder = os.open(path.parent, os.O_RDONLY)
         try:

@@ -1,7 +1,7 @@
 """Bytes that the log only names, in an object store: whatever `fsspec` has a way to (`s3://`, `gs://`, `az://`, ..).
 
 An object is named by the SHA-256 of what is in it, below the prefix that BLOBS_URL says. Each reading compares its size
-and hash with what the log says. Credentials come from where the store's own library looks for them. Nothing is deleted.
+and hash with what the log says. Credentials come from where the store's own library looks for them. No blob is deleted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import stamina
 
-from coordinator.infra.blobs.content import check_name, check_size, checked, name_of, place_of_note
+from coordinator.infra.blobs.content import GIVEN_UP, check_name, check_size, checked, name_of, place_of_note
 from coordinator.streams.events import Blob
 from coordinator.streams.log.errors import BlobLostError, OperatorError, WorldError
 
@@ -39,7 +39,8 @@ class ObjectStore:
 
     def put(self, content: bytes) -> str:
         """Stores `content` and returns its SHA-256 once it is in the store. An object that exists is written again, so
-        that an altered one is repaired. Raises OperatorError (too many bytes, refused), WorldError.
+        that an altered one is repaired. A note that it was given up is left to the scrub: it would be one more request
+        for each blob. Raises OperatorError (too many bytes, refused), WorldError.
         """
         sha256 = name_of(content)
         self._kept(sha256, content)
@@ -76,6 +77,29 @@ class ObjectStore:
             return bytes(self._tried(lambda: self._files.cat_file(note))).decode("utf-8", "replace").strip()
         except (FileNotFoundError, PermissionError, OperatorError):
             return ""
+
+    def notes(self) -> set[str]:
+        """The names of the blobs that are given up, none where the store does not list them."""
+        folder = self._path(GIVEN_UP)
+        self._files.invalidate_cache(folder)  # another process writes the notes
+        try:
+            return {
+                path.rpartition("/")[2] for path in self._tried(lambda: self._files.ls(folder, detail=False))
+            }
+        except (FileNotFoundError, PermissionError, WorldError):
+            return set()  # where it is out of reach, the first look at a blob says so
+
+    def take_back(self, sha256: str) -> None:
+        """Remove the note, if there is one: the blob is back. Raises OperatorError, WorldError."""
+        note = place_of_note(sha256)
+        try:
+            self._tried(lambda: self._files.rm_file(self._path(note)))
+        except FileNotFoundError:
+            pass
+        except PermissionError as error:
+            raise OperatorError(
+                f"{note} in the {self._scheme} store cannot be removed: {_said(error)}"
+            ) from error
 
     def _kept(self, name: str, content: bytes) -> None:
         try:

@@ -73,6 +73,7 @@ class LogScrub:
         self.damage: dict[str, str] = {}
         self.lost: dict[str, str] = {}
         self.given_up: set[str] = set()
+        self._unremovable: set[str] = set()
         self.passes = 0
 
     async def run(self) -> None:
@@ -103,11 +104,13 @@ class LogScrub:
                 else:
                     self.damage.pop(topic, None)
         if self._blobs is not None:
-            await self._look(self._blobs, named)
+            await self.look_at_blobs(self._blobs, named)
         self.passes += 1
 
-    async def _look(self, blobs: BlobLook, named: dict[str, tuple[Blob, str]]) -> None:
+    async def look_at_blobs(self, blobs: BlobLook, named: dict[str, tuple[Blob, str]]) -> None:
         """Look at each blob that the topics name. Raises WorldError for a store that is out of reach."""
+        # Also those that were met here: not every store lists its notes.
+        notes = {*await asyncio.to_thread(blobs.notes), *self.given_up}
         for sha256, (blob, where) in named.items():
             try:
                 await asyncio.to_thread(blobs.look, blob)
@@ -123,7 +126,22 @@ class LogScrub:
                 self.lost[sha256] = f"{error}; {where} names it"
             else:
                 self.lost.pop(sha256, None)
+                if sha256 in notes:
+                    await self._take_back(blobs, sha256, where)
             await asyncio.sleep(blob.bytes / self._bytes_per_second if self._bytes_per_second else 0)
+
+    async def _take_back(self, blobs: BlobLook, sha256: str, where: str) -> None:
+        """A blob that was given up is whole: its next loss is to be reported."""
+        try:
+            await asyncio.to_thread(blobs.take_back, sha256)
+        except OperatorError as error:
+            if sha256 not in self._unremovable:
+                log.warning("blob_note_stays", where=where, sha256=sha256, reason=text_of(error))
+            self._unremovable.add(sha256)
+        else:
+            log.info("blob_is_back", where=where, sha256=sha256)
+            self._unremovable.discard(sha256)
+        self.given_up.discard(sha256)
 
     async def _read(
         self, consumer: AIOKafkaConsumer, topic: str, end: int, named: dict[str, tuple[Blob, str]]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 import threading
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from coordinator.infra.blobs import content as blobs
 from coordinator.infra.blobs.folder import BlobFolder
 from coordinator.infra.blobs.object_store import ObjectStore
+from coordinator.infra.log.scrub import LogScrub
 from coordinator.streams.events import Blob
 from coordinator.streams.log.errors import BlobLostError, OperatorError
 
@@ -104,3 +107,45 @@ def test_a_blob_that_nobody_has_is_given_up_with_its_reason(tmp_path: Path):
             store.give_up(there, "gone")
         with pytest.raises(OperatorError, match="is no SHA-256"):
             store.give_up("../" + lost[3:], "gone")
+
+
+@pytest.mark.parametrize("kind", ["folder", "url"])
+async def test_a_blob_that_is_back_is_no_longer_given_up_so_its_next_loss_is_reported(tmp_path: Path, kind):
+    folder, url = tmp_path / "blobs", f"memory://{tmp_path.name}/back"
+    store, blob = (BlobFolder(folder) if kind == "folder" else ObjectStore(url)), blob_of(CONTENT)
+    scrub = LogScrub("nowhere", "btc-up", 60_000, store)
+    named = {blob.sha256: (blob, "btc-up.feeds at offset 2")}
+    store.give_up(blob.sha256, "the disk of May")
+    await scrub.look_at_blobs(store, named)
+    assert (scrub.lost, scrub.given_up) == ({}, {blob.sha256})
+    # As a copy from a backup brings it back, not `put`.
+    if kind == "folder":
+        (folder / blob.sha256).write_bytes(CONTENT)
+    else:
+        store._files.pipe_file(store._path(blob.sha256), CONTENT)
+    await scrub.look_at_blobs(store, named)
+    assert (store.given_up(blob.sha256), scrub.given_up) == ("", set())
+    if kind == "folder":
+        (folder / blob.sha256).unlink()
+    else:
+        store._files.rm_file(store._path(blob.sha256))
+    await scrub.look_at_blobs(store, named)
+    assert set(scrub.lost) == {blob.sha256}
+
+
+def test_a_blob_that_is_put_again_is_no_longer_given_up(tmp_path: Path):
+    store = BlobFolder(tmp_path / "blobs")
+    store.give_up(blob_of(CONTENT).sha256, "the disk of May")
+    assert store.given_up(store.put(CONTENT)) == ""
+
+
+def test_what_root_writes_the_nodes_user_can_read(tmp_path: Path):
+    """A command may run as another user than the node. Who may read is up to the umask, as for every other file."""
+    store, usual = BlobFolder(tmp_path / "blobs"), os.umask(0o027)
+    try:
+        store.put(CONTENT)
+        store.give_up(hashlib.sha256(b"lost").hexdigest(), "the disk of May")
+    finally:
+        os.umask(usual)
+    files = [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in files] == [0o640, 0o640]
