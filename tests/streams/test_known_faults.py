@@ -101,7 +101,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
     ),
     "W15 a name with dots and slashes was made outside the folder": (
         "scaffold/test_render.py::test_a_name_that_is_no_slug_is_refused_and_nothing_is_written",
-        "scaffold/test_render.py::test_a_refusal_is_one_line_with_exit_code_1_and_nothing_is_written",
+        "scaffold/test_render.py::test_a_refusal_is_one_line_with_exit_code_2_and_nothing_is_written",
     ),
     "W20 a check said all was well where it had left checks out": (
         "cli/test_doctor.py::test_a_missing_engine_is_reported_with_how_to_go_on_without",
