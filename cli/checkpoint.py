@@ -32,13 +32,14 @@ from coordinator.cli.shared import (
     JsonOption,
     KafkaOption,
     print_json,
+    reason_words,
 )
 from coordinator.cli.terminal import Console
 from coordinator.infra.wallets_file import WalletsFile
 from coordinator.streams import events as ev
 from coordinator.streams.addresses import is_tx_hash
 from coordinator.streams.log.errors import OperatorError
-from coordinator.streams.log.reasons import as_reason, printable
+from coordinator.streams.log.reasons import printable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -204,9 +205,10 @@ def release(
 
     Example: [bold]coordinator checkpoint release ckp_1f0c --reason "looked at it: the feed was late"[/bold]
     """
+    words = reason and reason_words(reason)
     _command(data_dir, kafka, checkpoint_id, as_json, lambda row: (
         ev.ReleaseCheckpoint,
-        ev.ReleaseCheckpointData(checkpoint_id=row.checkpoint.checkpoint_id, reason=as_reason(reason, 500)),
+        ev.ReleaseCheckpointData(checkpoint_id=row.checkpoint.checkpoint_id, reason=words),
     ))  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from rich.text import Text
 from coordinator.cli.checkpoint_log import CheckpointsLog
 from coordinator.cli.checkpoint_output import share_text
 from coordinator.cli.own_kafka import node_log
-from coordinator.cli.shared import DataDirOption, JsonOption, KafkaOption, print_json, run
+from coordinator.cli.shared import DataDirOption, JsonOption, KafkaOption, print_json, reason_words, run
 from coordinator.cli.terminal import Console, counted, progress_bar
 from coordinator.infra.blobs.store_by_settings import store_of
 from coordinator.infra.contracts.loading import load_contract
@@ -30,7 +30,6 @@ from coordinator.infra.log.whole_topics import read_whole
 from coordinator.infra.saved_runs import SavedRuns
 from coordinator.projections.views.checkpoints import WITHHELD, CheckpointRow
 from coordinator.streams.checkpoints.corrections import correction_id
-from coordinator.streams.checkpoints.offering import REASON_CHARS
 from coordinator.streams.checkpoints.prizes import TOTAL_PRIZE_MAX, shares_of
 from coordinator.streams.contract.term_settings import settings_of, with_term_settings
 from coordinator.streams.contract.terms import in_force, make_terms
@@ -39,7 +38,6 @@ from coordinator.streams.engine.correct import Recomputed, recompute
 from coordinator.streams.engine.rerun import NewRules, RecordedCrunch, recorded_terms
 from coordinator.streams.events import CorrectCheckpoint, CorrectCheckpointData, Terms
 from coordinator.streams.log.errors import OperatorError
-from coordinator.streams.log.reasons import as_reason
 from coordinator.streams.ports import FeedRecord
 from coordinator.streams.settings import Settings
 from coordinator.streams.sources.files.file_records import given_files, given_records
@@ -92,9 +90,7 @@ def correct(
     Examples: [bold]coordinator checkpoint correct ckp_1f0c --reason "a wrong close" --total-prize 1000000000[/bold],
     [bold]coordinator checkpoint correct ckp_1f0c --reason ... --total-prize 1000000000 --contract mended:RULES[/bold]
     """
-    reason = as_reason(reason, REASON_CHARS)
-    if not reason.strip():
-        raise OperatorError("--reason is empty: say what was wrong")
+    reason = reason_words(reason)
     if records is not None:
         given_files(records)  # one that is not there is told before the log is read
     settings, _ = node_log(data_dir, kafka)

@@ -6,13 +6,18 @@ from typing import Annotated
 
 import typer
 
-from coordinator.cli.shared import DataDirOption, JsonOption, node_settings, print_done, time_text
+from coordinator.cli.shared import (
+    DataDirOption,
+    JsonOption,
+    node_settings,
+    print_done,
+    reason_words,
+    time_text,
+)
 from coordinator.infra.blobs.store_by_settings import is_shared, store_of
 from coordinator.infra.processes.data_dir import MARKER
 from coordinator.streams.clock import wall_ms
 from coordinator.streams.log.errors import OperatorError
-
-REASON_CHARS_MAX = 500
 
 
 def give_up(
@@ -29,15 +34,14 @@ def give_up(
 
     Example: [bold]coordinator log give-up 9f86d081.. --reason "the disk of May, no backup" --data-dir node[/bold]
     """
-    if not reason.strip() or len(reason) > REASON_CHARS_MAX:
-        raise OperatorError(f"--reason: 1 to {REASON_CHARS_MAX} characters say what became of it")
+    reason = reason_words(reason)
     settings, _ = node_settings(data_dir)
     if not is_shared(settings) and not (settings.data_dir / MARKER).is_file():
         raise OperatorError(
             f"the node's blobs are in its data directory, and {settings.data_dir} is none: give --data-dir, or set "
             "BLOBS_URL as the node has it"
         )
-    store_of(settings).give_up(sha256, f"{time_text(wall_ms())} {reason.strip()}\n")
+    store_of(settings).give_up(sha256, f"{time_text(wall_ms())} {reason}\n")
     print_done(
         f"blob {sha256} is given up: its alert ends once all blobs were looked at again",
         {"sha256": sha256},

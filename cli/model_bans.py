@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from coordinator.cli.own_kafka import node_log, refuse_undecided
-from coordinator.cli.shared import DataDirOption, JsonOption, KafkaOption, print_done, run
+from coordinator.cli.shared import DataDirOption, JsonOption, KafkaOption, print_done, reason_words, run
 from coordinator.infra.log.commands import send_command
 from coordinator.infra.log.models_state import ModelsLog
 from coordinator.streams import events as ev
@@ -24,7 +24,6 @@ from coordinator.streams.log.reasons import printable
 from coordinator.streams.settings import Settings
 
 DECIDED_SECONDS_MAX = 15.0
-REASON_CHARS_MAX = 500
 SHOWN_MAX = 5
 ALIKE_MIN = 0.6
 
@@ -84,10 +83,11 @@ def nearest(wanted: str, names: Mapping[str, str]) -> str:
 def _ban_or_readmit(
     model_id: str, reason: str, kafka: str | None, data_dir: Path | None, *, as_json: bool, lift: bool
 ) -> None:
+    reason = reason_words(reason)
     settings, _ = node_log(data_dir, kafka)
     changed = run(_decide(settings, model_id, reason, lift=lift))
     if changed:
-        text = f"model {model_id} is {'readmitted' if lift else 'banned'}: {reason.strip()}"
+        text = f"model {model_id} is {'readmitted' if lift else 'banned'}: {reason}"
     else:
         text = f"model {model_id} is {'not banned' if lift else 'banned already'}; nothing changes"
     print_done(text, {"model_id": model_id, "banned": not lift, "changed": changed}, as_json=as_json)
@@ -95,9 +95,6 @@ def _ban_or_readmit(
 
 async def _decide(settings: Settings, model_id: str, reason: str, *, lift: bool) -> bool:
     """Ban or readmit. False where that is so already, and nothing was sent. Raises OperatorError."""
-    reason = reason.strip()
-    if not reason or len(reason) > REASON_CHARS_MAX:
-        raise OperatorError(f"--reason needs words, at most {REASON_CHARS_MAX} characters")
     async with ModelsLog(settings) as log:
         await log.read()
         banned = log.models.banned

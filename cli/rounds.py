@@ -22,6 +22,7 @@ from coordinator.cli.shared import (
     parse_time,
     print_done,
     print_json,
+    reason_words,
 )
 from coordinator.cli.terminal import Console
 from coordinator.infra.blobs.store_by_settings import is_shared, store_of
@@ -224,15 +225,14 @@ def void(
 
     Example: [bold]coordinator rounds void week-12 q7 --reason "it was annulled"[/bold]
     """
-    if not 0 < len(reason.strip()) <= 500:  # noqa: PLR2004
-        raise OperatorError("--reason needs words, at most 500 characters")
+    reason = reason_words(reason)
 
     async def ask(log: RoundsLog) -> int:
         named = log.named(round_id, questions or [], {"upcoming", "open", "closed", "resolved"})
-        return await log.decide(voiding(round_id, reason.strip(), named))
+        return await log.decide(voiding(round_id, reason, named))
 
     voided = _ask(data_dir, kafka, ask)
-    facts = {"round_id": round_id, "questions_voided": voided, "reason": reason.strip()}
+    facts = {"round_id": round_id, "questions_voided": voided, "reason": reason}
     print_done(f"round {round_id}: {_counted(voided, 'question')} void: {reason}", facts, as_json=as_json)
 
 

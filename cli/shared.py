@@ -19,10 +19,12 @@ import typer
 from coordinator.cli.json_answer import json_answer
 from coordinator.infra.whole_file import write_whole
 from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.log.reasons import printable
 from coordinator.streams.setting_checks import FAR_FUTURE_MS, SECONDS_LIKE
 from coordinator.streams.settings import Settings, environment, read_settings
 
 NODE_FILE = "node.json"
+REASON_CHARS_MAX = 500
 DEMO_CONTRACT = "coordinator.infra.contracts.demo:CONTRACT"
 Result = TypeVar("Result")
 
@@ -155,6 +157,16 @@ def time_text(time_ms: int | None) -> str:
     if time_ms is None or time_ms < 0:
         return "-"
     return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def reason_words(reason: str) -> str:
+    """The words behind `--reason`, as an event, a file and a terminal can take them. Raises OperatorError for none, or
+    for too many: cut short they might say something else.
+    """
+    words = printable(reason).strip()
+    if not words or len(words) > REASON_CHARS_MAX:
+        raise OperatorError(f"--reason needs words, at most {REASON_CHARS_MAX} characters")
+    return words
 
 
 def read_node_file(data_dir: Path) -> NodeFile | None:

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from coordinator.cli.main import app
+from coordinator.infra.processes.data_dir import MARKER
 from documentation.commands_page import leaves, value_kind
 
 NUMBERS = [
@@ -152,3 +153,33 @@ def test_what_is_no_range_of_seeds_is_refused(refused, seeds):
 @pytest.mark.parametrize("time", ["9" * 5000, "9" * 20])
 def test_a_time_of_very_many_digits_is_refused(refused, time):
     assert "is after the year 9999" in refused("replay", "--until", time)
+
+
+REASONS = {
+    ("log", "give-up"): ["9" * 64],
+    ("models", "ban"): ["17"],
+    ("models", "readmit"): ["17"],
+    ("rounds", "void"): ["week-12"],
+    ("checkpoint", "correct"): ["ckp_1f0c", "--total-prize", "1"],
+    ("checkpoint", "release"): ["ckp_1f0c"],
+}
+
+
+def test_a_reason_that_is_too_long_is_refused_before_a_node_is_asked_by_every_command_that_takes_one(refused):
+    taking = {
+        tuple(words)
+        for words, command in leaves()
+        if any("--reason" in option.opts for option in command.params)
+    }
+    assert taking == set(REASONS)
+    for words, rest in REASONS.items():
+        assert "--reason needs words, at most 500 characters" in refused(*words, *rest, "--reason", "x" * 501)
+
+
+def test_a_reason_of_bytes_that_are_no_text_is_taken_with_question_marks(tmp_path):
+    """A shell of another encoding gives such ones: Python makes lone surrogates of them, which no file takes."""
+    (tmp_path / MARKER).write_text("{}")
+    arguments = ["log", "give-up", "9" * 64, "--reason", "la p\udce9riode de mai\x1b[2J"]
+    done = CliRunner().invoke(app, arguments, env={"DATA_DIR": str(tmp_path)}, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "blobs" / "given-up" / ("9" * 64)).read_text().endswith("Z la p?riode de mai?[2J\n")
