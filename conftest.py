@@ -14,6 +14,7 @@ import gc
 import os
 import runpy
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import execnet.gateway_io
 import pytest
 import structlog
 from hypothesis import settings
@@ -75,6 +75,8 @@ LONG_FILE = 5
 """How many others a long file stands for: two long ones that wait do not begin together."""
 BROKER_FILES_WITHIN = 0.7
 """The part of a run in which the files that need a broker begin: behind it, no long one holds up the end."""
+forks_of_run: list[Any] = []
+"""The processes of the run, in the one that started them (`tests.forked.ForkedProcess`)."""
 said_at_the_end = pytest.StashKey[list[str]]()
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at before it is used
 FOLDER = "coordinator-tests-"
@@ -121,11 +123,18 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
-    """The processes of the run are forks of one that has collected (`tests/forking_collection.py`)."""
+    """The processes of the run are forks of one that has collected (`tests/forking_collection.py`). Elsewhere than on
+    Linux nothing is forked, and each is started.
+    """
+    if sys.platform != "linux":
+        return
+    import execnet.gateway_io  # noqa: PLC0415 - pytest-xdist brings it, and a run without it has no such processes
+
     # A file of tests cannot be imported before pytest collects.
     parent = runpy.run_path(str(ROOT / "tests/forked.py"))["ForkingParent"](
         ROOT / "tests/forking_collection.py", ["--", *config.args]
     )
+    config.add_cleanup(parent.end)
 
     class ForkedIO(execnet.gateway_io.Popen2IOMaster):
         """What execnet starts a Python by, with a fork in place of it."""
@@ -139,6 +148,7 @@ def pytest_xdist_setupnodes(config: pytest.Config) -> None:
                 "cwd": str(Path.cwd()),
             }
             self.popen = parent.fork(request, (reading, writing, 2))
+            forks_of_run.append(self.popen)
             os.close(reading)
             os.close(writing)
             execnet.gateway_io.Popen2IO.__init__(
@@ -146,6 +156,13 @@ def pytest_xdist_setupnodes(config: pytest.Config) -> None:
             )
 
     execnet.gateway_io.Popen2IOMaster = ForkedIO
+
+
+def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+    """Ctrl-C of a terminal does not reach forks: each has a session of its own. Other ends (`-x`) let them finish."""
+    if excinfo.type is KeyboardInterrupt:
+        for fork in forks_of_run:
+            fork.send_signal(signal.SIGINT)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

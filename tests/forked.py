@@ -104,6 +104,11 @@ class ForkingParent:
         assert child.pid, "the process that forks has ended; what it said stands above"
         return child
 
+    def end(self) -> None:
+        """Kill the parent, and so its forks."""
+        self._process.kill()
+        self._process.wait()
+
     def _hear(self, answers: int) -> None:
         with os.fdopen(answers, "rb") as lines:
             for line in lines:
@@ -117,6 +122,10 @@ class ForkingParent:
                 started.set()
         for _, started in self._starting:
             started.set()
+        # The parent is gone. The kernel has killed its forks; where nothing is forked, it was the one fork itself.
+        code = -signal.SIGKILL if sys.platform == "linux" else self._process.wait()
+        for child in self._forked.values():
+            child.end(code)
 
 
 _parent: list[ForkingParent] = []
@@ -156,8 +165,8 @@ def start(
 
 def start_with(request: Mapping[str, object], fds: Sequence[int]) -> ForkedProcess:
     """A fork for `arguments` of a request, with its `environ` and `cwd`; `fds` are its stdin, stdout and stderr."""
-    if not _parent:
-        _parent.append(ForkingParent())
+    if not _parent or sys.platform != "linux":  # elsewhere a parent is used up by one request
+        _parent[:] = [ForkingParent()]
     return _parent[0].fork(request, fds)
 
 

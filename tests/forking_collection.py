@@ -2,6 +2,7 @@
 
 pytest-xdist would start each process anew: each imports all files of tests and what they test, and in a fresh checkout
 rewrites their asserts besides. A fork collects once more, but finds the modules imported.
+All forks share one hash seed, so one run tries one order of sets; the next run has another.
 """
 
 from __future__ import annotations

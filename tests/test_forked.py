@@ -1,11 +1,20 @@
-"""Forks in place of processes of their own, for tests."""
+"""Forks in place of processes of their own, for tests, and the processes of a test run."""
 
 from __future__ import annotations
 
+import runpy
+import signal
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from tests.forked import ForkedProcess
+import pytest
+from tests.forked import PARENT, ForkedProcess, ForkingParent
+from tests.waiting import LIMIT_SECONDS
+
+CONFTEST = Path(__file__).resolve().parents[1] / "conftest.py"
 
 
 def test_a_fork_that_has_ended_and_is_not_reported_yet_is_passed_over_by_a_signal():
@@ -16,3 +25,42 @@ def test_a_fork_that_has_ended_and_is_not_reported_yet_is_passed_over_by_a_signa
     fork.terminate()
     fork.kill()
     assert fork.poll() is None
+
+
+def test_forks_whose_parent_is_gone_have_ended(tmp_path):
+    script = tmp_path / "sleeps.py"
+    script.write_text("import time\ntime.sleep(3600)\n")
+    parent, request = ForkingParent(PARENT), {"script": str(script), "arguments": []}
+    fork = parent.fork(request, (0, 1, 2))
+    parent.end()
+    assert fork.wait(LIMIT_SECONDS) == -signal.SIGKILL
+
+
+@pytest.fixture
+def conftest(monkeypatch) -> dict[str, Any]:
+    """The run's own conftest, read anew where pytest-xdist is not installed."""
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    for name in [name for name in sys.modules if name.partition(".")[0] == "execnet"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    return runpy.run_path(str(CONFTEST))
+
+
+def test_a_keyboard_interrupt_of_a_run_reaches_its_processes_in_sessions_of_their_own(conftest):
+    sleeping = subprocess.Popen(
+        [sys.executable, "-Ic", "import time; print(flush=True); time.sleep(3600)"], stdout=-1
+    )
+    assert sleeping.stdout is not None
+    sleeping.stdout.readline()
+    fork = ForkedProcess()
+    fork.pid = sleeping.pid
+    conftest["forks_of_run"].append(fork)
+    conftest["pytest_keyboard_interrupt"](SimpleNamespace(type=pytest.exit.Exception))  # such as -x
+    assert sleeping.poll() is None
+    conftest["pytest_keyboard_interrupt"](SimpleNamespace(type=KeyboardInterrupt))
+    assert sleeping.wait(LIMIT_SECONDS) == -signal.SIGINT
+
+
+def test_where_nothing_is_forked_the_processes_of_a_run_are_started(conftest, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    conftest["pytest_xdist_setupnodes"](config=None)
+    assert conftest["forks_of_run"] == []
