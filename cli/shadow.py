@@ -44,7 +44,7 @@ from coordinator.streams.contract.emission import FRAC64_PER_PERCENT
 from coordinator.streams.contract.term_settings import settings_of, with_term_settings
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine.asked_inputs import asked_otherwise
-from coordinator.streams.engine.divergence import Bounds, divergence, lags
+from coordinator.streams.engine.divergence import Bounds, divergence, why_uncompared
 from coordinator.streams.engine.rerun import begin_of_last, recorded_terms, refuse_between
 from coordinator.streams.engine.shadow import ShadowRules
 from coordinator.streams.log.errors import OperatorError
@@ -255,7 +255,7 @@ def shadow_status(data_dir: DataDirOption = None, as_json: JsonOption = False) -
         raise OperatorError(NO_SHADOW)
     fault = why_ill(order, told, wall_ms(), has_process=files.is_held())
     diverges = divergence(result.new, result.live, order.bounds) if result is not None else ""
-    uncompared = lags(result.new, result.live, order.bounds) if result is not None else ""
+    uncompared = why_uncompared(result.new, result.live, order.bounds) if result is not None else ""
     if as_json:
         print_json(
             _told(order)
@@ -263,7 +263,7 @@ def shadow_status(data_dir: DataDirOption = None, as_json: JsonOption = False) -
                 "status": msgspec.to_builtins(told),
                 "fault": fault,
                 "divergence": diverges,
-                "lags": uncompared,
+                "uncompared": uncompared,
             }
         )
     else:

@@ -18,6 +18,7 @@ import typer
 
 from coordinator.cli.json_answer import json_answer
 from coordinator.infra.whole_file import write_whole
+from coordinator.streams.durations import SECOND_MS, moment_text
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.reasons import printable
 from coordinator.streams.setting_checks import FAR_FUTURE_MS, SECONDS_LIKE
@@ -156,7 +157,7 @@ def time_text(time_ms: int | None) -> str:
     """A time for people, in UTC; `-` for none."""
     if time_ms is None or time_ms < 0:
         return "-"
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return moment_text(time_ms - time_ms % SECOND_MS)
 
 
 def reason_words(reason: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from coordinator.streams.durations import moment_text
 from coordinator.streams.engine.plan import ModelStanding
 from coordinator.streams.engine.shadow import NO_CHECKPOINT, PeriodDecided, SideDecisions
 
@@ -46,23 +47,27 @@ def divergence(new: SideDecisions, live: SideDecisions, bounds: Bounds) -> str:
         most = max(differences, key=lambda model_id: differences[model_id], default="")
         if most and differences[most] >= bounds.share_frac64:
             texts.append(
-                f"{most} gets {_share(before, most) / 1e7:.2f} % of the checkpoint that ends at {after.end} (ms), "
-                f"and {_share(after, most) / 1e7:.2f} % under the shadow's rules"
+                f"{most} gets {_share(before, most) / 1e7:.2f} % of the checkpoint that ends at "
+                f"{moment_text(after.end)}, and {_share(after, most) / 1e7:.2f} % under the shadow's rules"
             )
     return "; ".join(texts)
 
 
-def lags(new: SideDecisions, live: SideDecisions, bounds: Bounds) -> str:
+def why_uncompared(new: SideDecisions, live: SideDecisions, bounds: Bounds) -> str:
     """Why `divergence` says nothing of places now, in words; "" if it compares them, or was not asked to.
 
-    A shadow that catches up has an older board than the live one, and two boards of different times differ anyway.
+    Two boards of different times differ anyway: the shadow's is older while it catches up, and newer where the other
+    rules close a period earlier.
     """
     if bounds.rank_moves is None or live.board_end is None or new.board_end == live.board_end:
         return ""
-    return (
-        "places are not compared, and nothing is told of them, until the shadow has decided the live board's period, "
-        f"which ends at {live.board_end} (ms)"
-    )
+    live_end = moment_text(live.board_end)
+    if new.board_end is None:
+        return f"places are not compared: the shadow has no board yet; the live one ends at {live_end}"
+    end = moment_text(new.board_end)
+    if new.board_end < live.board_end:
+        return f"places are not compared: the shadow is behind: its board ends at {end}, the live one at {live_end}"
+    return f"places are not compared: the live board is behind: it ends at {live_end}, the shadow's at {end}"
 
 
 def newest_of_both(new: SideDecisions, live: SideDecisions) -> tuple[PeriodDecided, PeriodDecided] | None:

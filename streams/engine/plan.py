@@ -18,7 +18,7 @@ import msgspec
 
 from coordinator.streams.checkpoints.ranking import rank_snapshots
 from coordinator.streams.checkpoints.stage import CheckpointStage
-from coordinator.streams.durations import FAR_MS
+from coordinator.streams.durations import FAR_MS, moment_text
 from coordinator.streams.engine.asked_inputs import (
     AnswersWithinLimits,
     AskedInputs,
@@ -196,12 +196,14 @@ def plan_rules(
     )
     until = max(_ends(log), default=0) if until_ms is None else until_ms
     if until_ms is not None and until < (first_end := min(_ends(log), default=FAR_MS)):
-        ends = "none is closed yet" if first_end == FAR_MS else f"the first one ends at {first_end} (ms)"
-        raise OperatorError(f"no period had ended at {until_ms} (ms): {ends}")
+        ends = (
+            "none is closed yet" if first_end == FAR_MS else f"the first one ends at {moment_text(first_end)}"
+        )
+        raise OperatorError(f"no period had ended at {moment_text(until_ms)}: {ends}")
     if begin >= until and (from_ms, until_ms) != (None, None):
         ends = "the newest closed period ends" if until_ms is None else "it ends"
         raise OperatorError(
-            f"no period lies in that span: it begins at {begin} (ms), and {ends} at {until} (ms)"
+            f"no period lies in that span: it begins at {moment_text(begin)}, and {ends} at {moment_text(until)}"
         )
     asked = AskedInputs(log, begin, until)
     new, old = Outcome(begin, until), Outcome(begin, until)

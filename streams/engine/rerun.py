@@ -19,6 +19,7 @@ import msgspec
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.contract.terms import in_force
+from coordinator.streams.durations import moment_text
 from coordinator.streams.engine.engine import WRITTEN, Engine, Output, Recorded, Tap
 from coordinator.streams.engine.memory_log import LogReader, MemoryLog
 from coordinator.streams.engine.models import RecordedAnswers, RecordedRounds
@@ -171,7 +172,8 @@ def refuse_between(told: Sequence[Terms], from_ms: int) -> None:
     if from_ms > begin and held.checkpoint_period(from_ms)[0] != from_ms:
         start, end = held.checkpoint_period(from_ms)
         raise OperatorError(
-            f"rules change where a checkpoint period ends: from {start} or {end} (ms), not {from_ms}"
+            f"rules change where a checkpoint period ends: from {moment_text(start)} or {moment_text(end)}, "
+            f"not {moment_text(from_ms)}"
         )
 
 

@@ -21,7 +21,7 @@ from tests.streams.engine.test_plan import (
 )
 
 from coordinator.streams.contract import Aggregation, Coverage, CrunchContract, Ensemble
-from coordinator.streams.engine.divergence import Bounds, divergence, lags
+from coordinator.streams.engine.divergence import Bounds, divergence, why_uncompared
 from coordinator.streams.engine.engine import StaleStateError
 from coordinator.streams.engine.plan import ModelStanding
 from coordinator.streams.engine.rerun import begin_of_last, recorded_terms
@@ -209,7 +209,7 @@ def side(places, shares=None):
         (Bounds(share_frac64=300_000_001), ""),
         (
             Bounds(share_frac64=300_000_000),
-            "one gets 60.00 % of the checkpoint that ends at 1000 (ms), and 30.00 %",
+            "one gets 60.00 % of the checkpoint that ends at 1970-01-01 00:00:01Z, and 30.00 %",
         ),
     ],
 )
@@ -230,15 +230,30 @@ def test_a_model_that_falls_off_the_board_has_moved_behind_its_end():
     assert divergence(new, live, Bounds(rank_moves=1)) == ""
 
 
-def test_a_shadow_that_lags_says_that_places_are_not_compared_meanwhile():
+@pytest.mark.parametrize(
+    ("shadow_end", "live_end", "says"),
+    [
+        (1000, 1000, ""),
+        (None, 2000, "the shadow has no board yet; the live one ends at 1970-01-01 00:00:02Z"),
+        (
+            1000,
+            2500,
+            "the shadow is behind: its board ends at 1970-01-01 00:00:01Z, the live one at 1970-01-01 00:00:02.500Z",
+        ),
+        (
+            3000,
+            2000,
+            "the live board is behind: it ends at 1970-01-01 00:00:02Z, the shadow's at 1970-01-01 00:00:03Z",
+        ),
+        (1000, None, ""),
+    ],
+)
+def test_boards_of_different_times_are_not_compared_and_the_one_behind_is_named(shadow_end, live_end, says):
     live, new = side({"one": 9}), side({"one": None})
-    assert lags(new, live, Bounds(rank_moves=1)) == ""
-    live.board_end = 2000
-    assert "not compared" in lags(new, live, Bounds(rank_moves=1))
-    assert "2000 (ms)" in lags(new, live, Bounds(rank_moves=1))
-    assert lags(new, live, Bounds(share_frac64=1)) == ""  # nobody asked for places
-    live.board_end = None  # no board yet
-    assert lags(new, live, Bounds(rank_moves=1)) == ""
+    new.board_end, live.board_end = shadow_end, live_end
+    told = why_uncompared(new, live, Bounds(rank_moves=1))
+    assert told == (says and f"places are not compared: {says}")
+    assert why_uncompared(new, live, Bounds(share_frac64=1)) == ""  # nobody asked for places
 
 
 def test_a_checkpoint_in_which_the_shadow_pays_nobody_is_a_divergence():
