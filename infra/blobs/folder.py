@@ -60,6 +60,10 @@ class BlobFolder:
             if name_of((self.folder / sha256).read_bytes()) == sha256:
                 raise OperatorError(f"{self.folder / sha256} is there and whole: nothing is lost")
         self._kept(note, reason.encode())
+        # Root's command may have made the folder: the node's user, who has the store, is to remove the note from it.
+        with suppress(OSError):
+            owner = self.folder.stat()
+            os.chown(note.parent, owner.st_uid, owner.st_gid)
 
     def given_up(self, sha256: str) -> str:
         """The reason that `give_up` noted, or ""."""

@@ -149,3 +149,15 @@ def test_what_root_writes_the_nodes_user_can_read(tmp_path: Path):
         os.umask(usual)
     files = [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
     assert [stat.S_IMODE(path.stat().st_mode) for path in files] == [0o640, 0o640]
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="only root writes into another user's store and can leave it theirs"
+)
+def test_a_note_by_root_can_be_removed_by_the_user_who_has_the_store(tmp_path: Path):
+    store, nobody = BlobFolder(tmp_path / "blobs"), 65534
+    store.folder.mkdir()
+    os.chown(store.folder, nobody, nobody)
+    store.give_up(hashlib.sha256(b"lost").hexdigest(), "the disk of May")
+    notes = (store.folder / "given-up").stat()
+    assert (notes.st_uid, notes.st_gid) == (nobody, nobody)
