@@ -61,7 +61,7 @@ class Evidence(Shape):
 
 @cache
 def router() -> APIRouter:
-    """The routes of evidence; `app.state.bundles` is the KeptBundles."""
+    """The routes of evidence; `app.state.bundles` is the BundleCache."""
     routes = our_router()
 
     @routes.get("/reports/evidence", response_model=Evidence, responses=NONE_KEPT)

@@ -17,9 +17,14 @@ import pytest
 from coordinator.infra.processes.forking import forked
 
 if __name__ == "__main__":
-    options = ["--collect-only", "-qq", "-n", "0", *sys.argv[sys.argv.index("--") + 1 :]]
-    with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
-        pytest.main(options)  # the forks say what cannot be collected: they try it again
+    if "--" in sys.argv:
+        split = sys.argv.index("--")
+        with Path(os.devnull).open("w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
+            collected = pytest.main(["--collect-only", "-qq", "-n", "0", *sys.argv[split + 1 :]])
+        if collected != pytest.ExitCode.OK:
+            # pytest leaves half of a module that failed to import. A fork would find it imported, without a test and
+            # without an error. So this begins again without collecting, and the forks say what is wrong.
+            os.execv(sys.executable, [sys.executable, "-Iu", *sys.argv[:split]])  # noqa: S606 - this file
     if (fork := forked(sys.argv)) is not None:
         sys.argv = ["-c"]
         exec(fork[0]["code"], {"__name__": "__main__"})  # noqa: S102 - the line that execnet gives to `python -c`

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from tests.forked import PARENT, ForkedProcess, ForkingParent
 from tests.waiting import LIMIT_SECONDS
 
+COLLECTION = Path(__file__).with_name("forking_collection.py")
 CONFTEST = Path(__file__).resolve().parents[1] / "conftest.py"
 
 
@@ -34,6 +36,23 @@ def test_forks_whose_parent_is_gone_have_ended(tmp_path):
     fork = parent.fork(request, (0, 1, 2))
     parent.end()
     assert fork.wait(LIMIT_SECONDS) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(("text", "imported"), [("", "True"), ("import no_such_module", "False")])
+def test_a_file_that_cannot_be_collected_is_not_imported_in_a_fork_and_so_is_reported(
+    tmp_path, text, imported
+):
+    """pytest leaves half of such a module behind. A fork that found it had no test of it, and no error."""
+    path, told = tmp_path / "test_some.py", tmp_path / "told"
+    path.write_text(f"{text}\ndef test_nothing():\n    pass\n")
+    code = (
+        f"import sys; open({str(told)!r}, 'w').write(str(any('test_some' in name for name in sys.modules)))"
+    )
+    parent = ForkingParent(COLLECTION, ["--", str(path)])
+    request = {"name": "pytest", "code": code, "environ": dict(os.environ), "cwd": str(tmp_path)}
+    assert parent.fork(request, (0, 1, 2)).wait(LIMIT_SECONDS) == 0
+    parent.end()
+    assert told.read_text() == imported
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ import msgspec
 import pytest
 from tests.scaffold.workspace import load_contract
 
-from coordinator.infra.rounds.answers import AskedModels as AskedQuestion
-from coordinator.infra.rounds.answers import answers_of
+from coordinator.infra.rounds.answers import AnswerableQuestion, answers_of
 from coordinator.infra.rounds.files import FileRefusedError, read_content
 from coordinator.streams.contract import RoundContext
 from coordinator.streams.predictions.replies import check_output
@@ -131,10 +130,10 @@ def test_payment_is_by_sums_of_gains(contract):
 def handed_in(contract: Any, rows: str) -> Any:
     """The answer of a participant's file, written as the page for participants says."""
 
-    def check_of(_asked: AskedQuestion) -> Any:
+    def check_of(_asked: AnswerableQuestion) -> Any:
         return lambda output: check_output(output, contract.output_type, contract.output_max_bytes)
 
-    asked = {"table": AskedQuestion("table", "question", "h")}
+    asked = {"table": AnswerableQuestion("table", "question", "h")}
     (submitted,) = answers_of(read_content(f"id,prediction\n{rows}".encode()), asked, check_of)
     return msgspec.json.decode(submitted.output)
 

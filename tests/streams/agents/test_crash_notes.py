@@ -18,8 +18,8 @@ from coordinator.streams.predictions.stage import NODE_RESTARTED
 DIES = """
 import os, sys
 from pathlib import Path
-from coordinator.infra.models.crash_notes import InHand
-hand = InHand(Path(sys.argv[1]))
+from coordinator.infra.models.crash_notes import CrashNotes
+hand = CrashNotes(Path(sys.argv[1]))
 with hand.holding("innocent"):
     pass
 if sys.argv[2]:

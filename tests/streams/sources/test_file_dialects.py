@@ -313,7 +313,7 @@ def test_a_flipped_bit_of_an_archive_always_ends_in_one_line(
 
 _READS_EACH = """
 import pathlib, sys
-from tests.streams.sources.test_given_dialects import BTC, _packed, read_candles
+from tests.streams.sources.test_file_dialects import BTC, _packed, read_candles
 from coordinator.streams.log.errors import OperatorError
 path = pathlib.Path(sys.argv[1])
 for at in range(int(sys.argv[2]), len(_packed("a.parquet")), int(sys.argv[3])):

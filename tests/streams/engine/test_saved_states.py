@@ -18,7 +18,7 @@ from coordinator.streams.feeds.stage import FeedStage
 
 
 class Shelf:
-    """The saved states, in memory. `before` and `put` are those of `KeptRuns`."""
+    """The saved states, in memory. `before` and `put` are those of `SavedRuns`."""
 
     def __init__(self):
         self.runs = []
