@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 from tests.streams.audit.test_whole_rounds import betting
 from tests.streams.build import HASH, MINUTE, PUBKEY, T0
-from tests.streams.engine import test_told
+from tests.streams.engine import test_told_to_models
 from tests.streams.engine.test_engine import DECIDED
 
 from coordinator.streams.contract import (
@@ -112,7 +112,11 @@ def of_contract(contract: CrunchContract) -> Engine:
 
 SCENES: dict[str, Callable[[], Engine]] = {
     name: lambda contract=contract: of_contract(contract) for name, contract in CONTRACTS.items()
-} | {"asked together, told of their past": lambda: test_told.fed(test_told.engine(test_told.Pupil()))}
+} | {
+    "asked together, told of their past": lambda: test_told_to_models.fed(
+        test_told_to_models.engine(test_told_to_models.Pupil())
+    )
+}
 
 
 @pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
