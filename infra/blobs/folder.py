@@ -32,7 +32,7 @@ class BlobFolder:
         Raises OperatorError for too many bytes and for a folder that cannot be written.
         """
         sha256 = name_of(content)
-        self._kept(self.folder / sha256, content)
+        self._put(self.folder / sha256, content)
         with suppress(OperatorError):  # the scrub tries it again, and says why it cannot
             self.take_back(sha256)
         return sha256
@@ -59,7 +59,7 @@ class BlobFolder:
         with suppress(OSError):
             if name_of((self.folder / sha256).read_bytes()) == sha256:
                 raise OperatorError(f"{self.folder / sha256} is there and whole: nothing is lost")
-        self._kept(note, reason.encode())
+        self._put(note, reason.encode())
         # Root's command may have made the folder: the node's user, who has the store, is to remove the note from it.
         with suppress(OSError):
             owner = self.folder.stat()
@@ -87,7 +87,7 @@ class BlobFolder:
         except OSError as error:
             raise OperatorError(f"{note} cannot be removed: {error.strerror or error}") from error
 
-    def _kept(self, path: Path, content: bytes) -> None:
+    def _put(self, path: Path, content: bytes) -> None:
         try:
             self._write(path, content)
         except OSError as error:

@@ -43,7 +43,7 @@ class ObjectStore:
         for each blob. Raises OperatorError (too many bytes, refused), WorldError.
         """
         sha256 = name_of(content)
-        self._kept(sha256, content)
+        self._put(sha256, content)
         return sha256
 
     def read(self, blob: Blob) -> bytes:
@@ -68,7 +68,7 @@ class ObjectStore:
         with suppress(FileNotFoundError, PermissionError):
             if name_of(bytes(self._tried(lambda: self._files.cat_file(self._path(sha256))))) == sha256:
                 raise OperatorError(f"the {self._scheme} store has {sha256}, whole: nothing is lost")
-        self._kept(note, reason.encode())
+        self._put(note, reason.encode())
 
     def given_up(self, sha256: str) -> str:
         """The reason that `give_up` noted, or "". Raises WorldError."""
@@ -101,7 +101,7 @@ class ObjectStore:
                 f"{note} in the {self._scheme} store cannot be removed: {_said(error)}"
             ) from error
 
-    def _kept(self, name: str, content: bytes) -> None:
+    def _put(self, name: str, content: bytes) -> None:
         try:
             self._tried(lambda: self._files.pipe_file(self._path(name), content))
         except PermissionError as error:

@@ -117,7 +117,7 @@ class LoggedProcess:
         self._log_bytes_max = log_bytes_max
         self._process: asyncio.subprocess.Process | Forked | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._said: _OutputPipe | None = None
+        self._output: _OutputPipe | None = None
         self._last_line = ""
 
     @property
@@ -159,7 +159,7 @@ class LoggedProcess:
         finally:
             os.close(write_end)
             os.close(stdin)
-        self._said = _OutputPipe(read_end, RotatedLog(self.log_file, self._log_bytes_max), self._heard)
+        self._output = _OutputPipe(read_end, RotatedLog(self.log_file, self._log_bytes_max), self._heard)
         if self._gate is not None and gate_fd is not None:
             self._opening = asyncio.create_task(_open_gate(self._gate, gate_fd))
 
@@ -190,9 +190,9 @@ class LoggedProcess:
         self.kill()  # whatever it left behind in its group would hold the pipe open
         if self._opening is not None:
             self._opening.cancel()
-        if self._said is not None:
-            await self._said.ended(timeout_seconds=1.0)
-            self._said = None
+        if self._output is not None:
+            await self._output.ended(timeout_seconds=1.0)
+            self._output = None
         return code
 
     def terminate(self) -> None:

@@ -80,7 +80,7 @@ class ForkServer:
     def __init__(self, command: Sequence[str], environ: Mapping[str, str]) -> None:
         self._command, self._environ = tuple(command), dict(environ)
         self._asking = asyncio.Lock()
-        self._one: _ServerLife | None = None
+        self._life: _ServerLife | None = None
 
     def start(self, program: Callable[[], None] | None = None) -> None:
         """Let it import from now on, also before there is an event loop. The thread that starts it must outlive it.
@@ -89,7 +89,7 @@ class ForkServer:
         process has another thread or a secret, and after the imports that both need.
         """
         if FORKS:
-            self._one = _ServerLife(self._command, self._environ, program)
+            self._life = _ServerLife(self._command, self._environ, program)
 
     async def fork(self, request: Mapping[str, Any], fds: Sequence[int]) -> Forked:
         """A process in a session of its own, for which `forked()` returns `request` and its copies of `fds`.
@@ -111,14 +111,14 @@ class ForkServer:
 
     def stop(self) -> None:
         """End the server, and with it whatever it has forked."""
-        if self._one is not None:
-            self._one.stop()
+        if self._life is not None:
+            self._life.stop()
 
     async def _running(self) -> _ServerLife:
-        if self._one is None or self._one.has_ended or not FORKS:
-            self._one = _ServerLife(self._command, self._environ)
-        await self._one.listen()
-        return self._one
+        if self._life is None or self._life.has_ended or not FORKS:
+            self._life = _ServerLife(self._command, self._environ)
+        await self._life.listen()
+        return self._life
 
 
 class _ServerLife(asyncio.Protocol):

@@ -75,7 +75,7 @@ async def test_a_fork_can_be_asked_to_end(server):
 @pytest.mark.skipif(not FORKS, reason="nothing is forked here")
 async def test_after_a_kill_of_the_server_its_forks_are_gone_and_the_next_request_starts_another(server):
     child, reading = await forked(server, "time.sleep(60)")
-    os.kill(server._one._process.pid, signal.SIGKILL)
+    os.kill(server._life._process.pid, signal.SIGKILL)
     assert await child.wait() == -signal.SIGKILL
     assert await output_of(reading) == ""  # its output is closed: the kernel has ended it too
     child, reading = await forked(server, "print('again')")
@@ -119,8 +119,8 @@ async def main():
     await ask(server, "sys.exit(2)")
     await ask(server, "sys.exit('a reason')")
     await ask(server, "raise ValueError")
-    os.kill(server._one._process.pid, signal.SIGKILL)
-    server._one._process.wait()  # it is gone, and the event loop has not heard of it yet
+    os.kill(server._life._process.pid, signal.SIGKILL)
+    server._life._process.wait()  # it is gone, and the event loop has not heard of it yet
     await ask(server, "print('here' in globals())")
 
 here = "shared"

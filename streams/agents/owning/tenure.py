@@ -74,9 +74,8 @@ class Tenure:
         ends: dict[str, int] = {}
         await together(self.resumed_memory(), *(self._open_source(source, ends) for source in self._followed))
         for owned, _ in self._also:
-            if (
-                owned.topic in ends
-            ):  # it was opened beside its claim, maybe before a former owner's last append
+            # It was opened beside its claim, maybe before a former owner's last append.
+            if owned.topic in ends:
                 ends[owned.topic] = max(ends[owned.topic], owned.claimed_end)
         await self._catch_up(ends)
         for source in self._followed:
