@@ -48,11 +48,11 @@ def _jumps(node: ScratchNode) -> None:
 DRILLS = (
     Drill(
         name="clock-jumps",
-        breaks="The clock of the node's processes jumps half an hour back, right again, and an hour forth.",
+        breaks="The clock of the node's processes jumps half an hour back, then to the right time, then an hour ahead.",
         alert="clock",
         prepare=_with_own_clock,
         inject=_jumps,
         end=lambda node: _set(node, 0),
-        ends_by="Set the machine's clock (NTP). The node goes on by itself.",
+        ends_by="Set the machine's clock (NTP). The node continues by itself.",
     ),
 )

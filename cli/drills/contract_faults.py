@@ -25,9 +25,9 @@ DRILLS = (
     Drill(
         name="contract-broken",
         breaks="The contract's file is broken (a syntax error), and the node is started again.",
-        holds="The node goes on with the applied contract, and `coordinator contract list` says what is wrong.",
+        holds="The node continues with the applied contract, and `coordinator contract list` shows the error.",
         inject=_broken,
         end=_mended,
-        ends_by="Mend the text; nothing else has to be done.",
+        ends_by="Repair the file. Nothing else has to be done.",
     ),
 )

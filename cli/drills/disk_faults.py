@@ -107,7 +107,7 @@ DRILLS = (
         prepare=_own_disk,
         inject=_filled,
         end=_made_room,
-        ends_by="Make room. Kafka is started again by the supervisor, and the workers go on.",
+        ends_by="Free some disk space. The supervisor starts Kafka again, and the workers continue.",
     ),
     Drill(
         name="disk-slow",
@@ -118,6 +118,6 @@ DRILLS = (
         prepare=_own_device,
         inject=lambda node: _slowed(node, SLOW_WRITES_PER_SECOND),
         end=lambda node: _slowed(node, 0),
-        ends_by="Let the disk be fast again; here the bound is taken off. The node goes on by itself.",
+        ends_by="Make the disk fast again; the drill removes the limit. The node continues by itself.",
     ),
 )

@@ -15,7 +15,7 @@ Step = Callable[[ScratchNode], None]
 
 
 def nothing(_node: ScratchNode) -> None:
-    """Nothing is to be done."""
+    """Nothing has to be done."""
 
 
 def possible() -> str:

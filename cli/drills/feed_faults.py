@@ -10,7 +10,7 @@ from coordinator.cli.drills.scratch import ScratchNode
 
 LIE = 100.0
 TOLD_SECONDS = 20
-WAIT = "Wait: records of the outage are asked of history when the source is back."
+WAIT = "Wait. When the source is back, the node asks its history for the records of the outage."
 
 
 def market(**lies: Any) -> Step:
@@ -38,7 +38,7 @@ def _back(node: ScratchNode) -> None:
 DRILLS = (
     Drill(
         name="feed-silent",
-        breaks="The source says nothing more of any subject.",
+        breaks="The source sends no more records of any subject.",
         alert="feed",
         inject=market(silent=set(SUBJECTS)),
         end=market(silent=set()),
@@ -46,7 +46,7 @@ DRILLS = (
     ),
     Drill(
         name="subject-silent",
-        breaks="The source says nothing more of one of two subjects.",
+        breaks="The source sends no more records of one of two subjects.",
         alert="feed",
         inject=market(silent={SUBJECTS[1]}),
         end=market(silent=set()),
@@ -54,15 +54,15 @@ DRILLS = (
     ),
     Drill(
         name="source-gone",
-        breaks="The source is away: its files are not there any more.",
+        breaks="The source is gone: its files do not exist any more.",
         alert="feed",
         inject=_gone,
         end=_back,
-        ends_by="Bring the source back, or wait until it is. " + WAIT,
+        ends_by="Restart the source, or wait until it is back. " + WAIT,
     ),
     Drill(
         name="price-lie",
-        breaks="The source says prices that are a hundred times too high.",
+        breaks="The source sends prices that are a hundred times too high.",
         alert="feed",
         inject=market(factor=LIE),
         end=market(factor=1.0),
@@ -72,25 +72,25 @@ DRILLS = (
     Drill(
         name="load-tenfold",
         breaks="The source sends each candle ten times.",
-        holds="What the log holds is not doubled, and the node keeps up.",
+        holds="The log holds each candle once, and the node keeps up.",
         inject=market(repeats=10),
         end=market(repeats=1),
-        ends_by="Nothing is to be done.",
+        ends_by="Nothing has to be done.",
     ),
     Drill(
         name="candle-order",
-        breaks="Of two candles the later one comes first.",
-        holds="A candle that comes late completes what waits for it, and opens nothing.",
+        breaks="Two candles arrive in the wrong order.",
+        holds="A late candle completes the truths that wait for it, and opens no input.",
         inject=market(swapped=True),
         end=market(swapped=False),
-        ends_by="Nothing is to be done.",
+        ends_by="Nothing has to be done.",
     ),
     Drill(
         name="feed-flood",
-        breaks="The source sends forty lines a second that are no candle, among good ones.",
+        breaks="Among good candles the source sends forty lines a second that are not candles.",
         alert="log",
         inject=market(unreadable_lines=20),
         end=market(unreadable_lines=0),
-        ends_by="Mend what the source sends; the alert ends a minute after the last of it.",
+        ends_by="Repair the source. The alert ends a minute after the last bad line.",
     ),
 )

@@ -103,7 +103,7 @@ DRILLS = (
         prepare=_beside,
         inject=_gone,
         end=_back,
-        ends_by="Start Kafka again. The workers go on by themselves.",
+        ends_by="Start Kafka again. The workers continue by themselves.",
     ),
     Drill(
         name="certificate-expired",
@@ -113,15 +113,16 @@ DRILLS = (
         prepare=_behind_tls,
         inject=_certified(-HOUR),
         end=_certified(DAY),
-        ends_by="Give Kafka a new certificate of the same authority, and start it again. The workers go on.",
+        ends_by="Give Kafka a new certificate of the same authority, and start it again. The workers continue.",
     ),
     Drill(
         name="kafka-foreign",
-        breaks="Another node's Kafka listens on the address of ours (KAFKA_BOOTSTRAP).",
+        breaks="Another node's Kafka listens on the address of this node's Kafka (KAFKA_BOOTSTRAP).",
         alert="down",
         prepare=_beside,
         inject=_foreign,
         end=_ours_again,
-        ends_by="The node has ended and names both clusters. End the other Kafka, start ours, then `coordinator up`.",
+        ends_by="The node has ended and names both clusters. "
+        "End the other Kafka, start this node's Kafka, then run `coordinator up`.",
     ),
 )

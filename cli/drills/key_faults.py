@@ -33,9 +33,9 @@ def _verifies(node: ScratchNode, policy: str) -> bool:
 DRILLS = (
     Drill(
         name="key-leaked",
-        breaks="The key that signs the notes has leaked: it is rotated at once (`coordinator evidence rotate-key`).",
-        holds="The next checkpoint's note is signed by the new key; who trusts the old one follows to it.",
+        breaks="The key that signs the notes has leaked. It is rotated at once (`coordinator evidence rotate-key`).",
+        holds="The new key signs the note of the next checkpoint. Verifiers that trust the old key accept it.",
         inject=_rotated,
-        ends_by="Publish the new public key, and tell everybody who verifies to put it in place of the old one.",
+        ends_by="Publish the new public key, and tell everybody who verifies to replace the old one.",
     ),
 )

@@ -92,15 +92,15 @@ def _blobs_lost(node: ScratchNode) -> None:
 DRILLS = (
     Drill(
         name="store-corrupt",
-        breaks="The files of a read model are written over.",
+        breaks="The files of a read model are overwritten.",
         alert="store",
         inject=_store_corrupt,
         end=_delete_aside,
-        ends_by="Look at the disk, then delete the folder that the text names.",
+        ends_by="Check the disk, then delete the folder that the alert names.",
     ),
     Drill(
         name="blob-lost",
-        breaks="Of the large answers beside the log (blobs) one is deleted, and one is written over.",
+        breaks="One of the large answers beside the log (blobs) is deleted, and another one is overwritten.",
         alert="blob",
         says="names it",
         prepare=_with_large_answers,
@@ -108,6 +108,6 @@ DRILLS = (
         inject=_blobs_lost,
         end=restored,
         ends_by="Stop the node, `coordinator topics restore FILE --data-dir DIR` from a backup, then `coordinator up`: "
-        "the log stays as it is, and the blobs are put back.",
+        "the log does not change, and the blobs are restored.",
     ),
 )

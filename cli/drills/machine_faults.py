@@ -19,7 +19,7 @@ DRILLS = (
     Drill(
         name="two-nodes",
         breaks="A second node is started on the same data directory.",
-        holds="It is refused with exit code 2, and the process that has the directory is named.",
+        holds="It is refused with exit code 2 and the id of the process that uses the directory.",
         inject=_second_node,
         ends_by="Nothing has to be done.",
     ),

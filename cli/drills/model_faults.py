@@ -52,24 +52,24 @@ def _of_one_model(how: str, breaks: str) -> Drill:
     return Drill(
         name=f"model-{how}",
         breaks=breaks,
-        holds="Its predictions fail by its own fault, and the others are scored.",
+        holds="Its predictions fail by its own fault. The other models are scored.",
         inject=_misbehaves(how),
         end=_taken_off,
-        ends_by="Nothing has to be done; `coordinator models ban MODEL` ends it at once.",
+        ends_by="Nothing has to be done; `coordinator models ban MODEL` stops the model at once.",
     )
 
 
 DRILLS = (
     _of_one_model("flood", "A model answers each round with three megabytes."),
-    _of_one_model("hang", "A model answers no round: it computes for ever."),
+    _of_one_model("hang", "A model never answers: it computes for ever."),
     _of_one_model("slow", "A model answers each round a second after its deadline."),
     _of_one_model("memory", "A model asks for four gigabytes of memory in each round; two are allowed."),
     Drill(
         name="orchestrator-gone",
-        breaks="The orchestrator with all models is killed again whenever it comes up.",
+        breaks="The orchestrator with all models is killed each time it starts.",
         alert="models",
         inject=lambda node: node.kill_in_a_loop("models"),
         end=ScratchNode.let_live,
-        ends_by="Start the orchestrator again; the supervisor does it here.",
+        ends_by="Start the orchestrator again; in the drill the supervisor does it.",
     ),
 )

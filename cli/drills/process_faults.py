@@ -24,27 +24,27 @@ def _goes_on(name: str) -> Callable[[ScratchNode], None]:
 DRILLS = (
     Drill(
         name="broker-hangs",
-        breaks="Kafka's process is stopped (SIGSTOP): it holds its port and answers nothing.",
+        breaks="Kafka's process is stopped (SIGSTOP): it keeps its port and does not answer.",
         alert="kafka",
         inject=_stopped("kafka"),
         end=_goes_on("kafka"),
-        ends_by="Start Kafka again; here it is woken up. The workers go on by themselves.",
+        ends_by="Start Kafka again; the drill wakes it up. The workers continue by themselves.",
     ),
     Drill(
         name="worker-killed",
-        breaks="The score worker is killed again whenever it comes up.",
+        breaks="The score worker is killed each time it starts.",
         alert="worker",
         inject=lambda node: node.kill_in_a_loop("score"),
         end=ScratchNode.let_live,
-        ends_by="The cause ends; the supervisor starts the worker that the text names.",
+        ends_by="Remove the cause. The supervisor starts the worker that the alert names.",
     ),
     Drill(
         name="report-stopped",
-        breaks="The report worker's process is stopped (SIGSTOP): nobody can tell an alert.",
+        breaks="The report worker's process is stopped (SIGSTOP), so it cannot report an alert.",
         alert="down",
         inject=_stopped("report"),
         end=_goes_on("report"),
-        ends_by="Start the report worker; the supervisor does it by itself after a minute.",
+        ends_by="Start the report worker. The supervisor does this by itself after a minute.",
         quick=True,
     ),
 )

@@ -103,19 +103,20 @@ DRILLS = (
     ),
     Drill(
         name="settlement-lost",
-        breaks="The node is killed (SIGKILL) between a transaction and its confirm, which is then sent twice.",
-        holds="Each confirm ends with exit code 3 and stands in the log; the next start decides both, and one counts.",
+        breaks="The node is killed (SIGKILL) between a transaction and its confirmation. "
+        "The confirmation is then sent twice.",
+        holds="Each confirmation ends with exit code 3 and is in the log. The next start decides both, and one counts.",
         inject=_confirm_lost,
         ends_by="Start the node again.",
     ),
     Drill(
         name="webhook-gone",
-        breaks="Nobody listens at WEBHOOK_URL when an alert has to be told (the market is silent).",
+        breaks="Nobody listens at WEBHOOK_URL when an alert must be sent (the market is silent).",
         alert="webhook",
         also=("feed",),
         prepare=_reserve_receiver,
         inject=market(silent=set(SUBJECTS)),
         end=_receiver_back,
-        ends_by="Mend the receiver; the next alert that is told, here the end of `feed`, ends it.",
+        ends_by="Repair the receiver. The next message that arrives (here the end of `feed`) ends the alert.",
     ),
 )

@@ -185,6 +185,6 @@ DRILLS = (
         end=_restored_and_released,
         ends_by="Stop the node and move the topic out of Kafka's folder. "
         + RESTORED
-        + " `coordinator checkpoint release CHECKPOINT` offers what was withheld, and the next one.",
+        + " `coordinator checkpoint release CHECKPOINT` offers the withheld checkpoint, and the next one.",
     ),
 )
