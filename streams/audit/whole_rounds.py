@@ -6,7 +6,7 @@ This is other code than the stage's: it works value by value, by the model's nam
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -26,6 +26,7 @@ from coordinator.streams.contract.trial_answers import answers_to_try
 from coordinator.streams.contract.trial_answers import recorded as recorded_answer
 from coordinator.streams.events import AnswerEntry
 from coordinator.streams.log.finite import not_finite, numbers_of, plain
+from coordinator.streams.scores.raised_rounds import scorable_places
 from coordinator.streams.scores.round_scorer import Carried, holder_of
 from coordinator.streams.scores.scorer import ANSWERS_TRIED
 from coordinator.streams.scores.units import NotRecordableError, to_units
@@ -59,7 +60,50 @@ def round_again(
     answers: Sequence[AnswerEntry],
     truth: dict[str, Any] | None,
 ) -> RoundAgain:
-    """Compute a round again from its answers and from the state that it began with, as the log has it."""
+    """Compute a round again from its answers and from the state that it began with, as the log has it.
+
+    Where the function raises, the answers that it cannot score are left out, if it is clear which ones these are.
+    """
+    again = _called(chain, asked_round, contract, answers, truth)
+    if not again.raised or truth is None or contract.score_round is None:
+        return again
+    in_order = sorted(answers, key=lambda answer: answer.model_id)
+    answered = [place for place, answer in enumerate(in_order) if answer.status == "PENDING"]
+
+    def called_with(places: Collection[int], output: msgspec.Raw | None = None) -> RoundAgain:
+        entries = list(in_order)
+        for place in answered:
+            if place not in places:
+                entries[place] = AnswerEntry(in_order[place].model_id, "", "FAILED", fault="model")
+            elif output is not None:
+                entries[place] = AnswerEntry(in_order[place].model_id, "", "PENDING", output)
+        return _called(chain, asked_round, contract, entries, truth)
+
+    def scores_same(place: int | None) -> bool:
+        same = _samples(contract) if place is None else [in_order[place].output]
+        return any(not called_with(answered, output).raised for output in same)
+
+    places = scorable_places(
+        [answer.output for answer in in_order],
+        answered,
+        lambda tried: not called_with(tried).raised,
+        scores_same,
+    )
+    if places is None:
+        return again
+    rest = called_with(places)
+    rest.raised = False
+    return rest
+
+
+def _called(
+    chain: Chain,
+    asked_round: Asked,
+    contract: CrunchContract,
+    answers: Sequence[AnswerEntry],
+    truth: dict[str, Any] | None,
+) -> RoundAgain:
+    """What the contract's function gives for these answers; `raised` where it raises."""
     input_data, scope_key, _ = asked_round
     if truth is None or contract.score_round is None:
         return RoundAgain(raised=True)
@@ -109,12 +153,16 @@ def any_answer_scores(
     truth: dict[str, Any] | None,
 ) -> bool:
     """Whether another answer of the contract's type, given by all models that were asked, would have been scored."""
-    for answer in answers_to_try(contract.output_type)[:ANSWERS_TRIED]:
-        output = msgspec.Raw(msgspec.json.encode(recorded_answer(answer)))
+    for output in _samples(contract):
         same_answers = [AnswerEntry(entry.model_id, "", "PENDING", output) for entry in answers]
-        if round_again(chain, asked_round, contract, same_answers, truth).units:
+        if _called(chain, asked_round, contract, same_answers, truth).units:
             return True
     return False
+
+
+def _samples(contract: CrunchContract) -> Iterator[msgspec.Raw]:
+    for answer in answers_to_try(contract.output_type)[:ANSWERS_TRIED]:
+        yield msgspec.Raw(msgspec.json.encode(recorded_answer(answer)))
 
 
 def _read(

@@ -14,7 +14,7 @@ import msgspec
 
 from coordinator.streams.addresses import SAMPLE_PUBKEY
 from coordinator.streams.contract import CrunchContract, EmissionCheckpoint
-from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.contract.blame import AUTHORS_ERRORS, in_words
 from coordinator.streams.contract.emission import FRAC64_ONE, emission_faults, emission_of, emission_sha256
 from coordinator.streams.contract.payout import pools_paid
 from coordinator.streams.contract.payout_amounts import on_chain
@@ -51,7 +51,7 @@ def build_emission(
     except AUTHORS_ERRORS as error:  # the checkpoint is withheld with its reason
         empty = EmissionCheckpoint(crunch="", cruncher_rewards=[]).model_dump(mode="json")
         field = "build_emission" if contract.payout is None else "payout"
-        return Built(empty, fault=as_reason(f"{field}: {type(error).__name__}: {error}", REASON_CHARS))
+        return Built(empty, fault=as_reason(f"{field}: {in_words(error)}", REASON_CHARS))
 
 
 def emission_for(

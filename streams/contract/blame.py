@@ -20,6 +20,21 @@ by `sys.exit`. KeyboardInterrupt is none: Ctrl-C must stop the node.
 _INSTALLED = ("site-packages", "dist-packages")
 
 
+def text_of(error: BaseException) -> str:
+    """The text of an error. The author's code makes it, so that may raise, too: a KeyError of an int with too many
+    digits does.
+    """
+    try:
+        return str(error)
+    except AUTHORS_ERRORS:
+        return "(its text cannot be made)"
+
+
+def in_words(error: BaseException) -> str:
+    """`ValueError: its text`."""
+    return f"{type(error).__name__}: {text_of(error)}"
+
+
 def where(error: BaseException) -> str:
     """`path:line` of the operator's line that `error` came from; "" if no frame belongs to the operator."""
     if isinstance(error, SyntaxError) and error.filename:
@@ -44,7 +59,7 @@ def where(error: BaseException) -> str:
 def described(error: BaseException) -> str:
     """The error in one line of text, with the operator's line that it came from if there is one."""
     place = where(error)
-    words = str(error)
+    words = text_of(error)
     if isinstance(error, ValidationError):
         words = "; ".join(
             f"{'.'.join(map(str, invalid['loc'])) or '?'}: {invalid['msg']}"

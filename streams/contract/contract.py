@@ -209,7 +209,9 @@ class CrunchContract(BaseModel):
     result is columns, `{"value": <n numbers: a numpy array or a list, NaN for no score>, ..}`; or a sequence of n, each
     a number, a `score_type` or its dict, `Failed("why")`, `NoScore("why")`, or None; or a `RoundScores` with either of
     them, with failures and state. An answer without a number is FAILED, by its model's fault if the function scores
-    another one in this round. If the function raises, the round fails by the node's fault, and the state stays.
+    another one in this round. If the function raises, the answers with which it does fail by their models' fault, and
+    the others are scored without them, as if those models had given none. If it raises whatever was answered, or for
+    too many answers to be sought, the round fails by the node's fault, and the state stays.
 
         def score_round(answers, truth, context):
             value = answers.column("value")               # (n,) float64, NaN without an answer

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.contract.blame import AUTHORS_ERRORS, in_words
 from coordinator.streams.events import InputHistory, InputReceivedData, RoundHistory
 from coordinator.streams.inputs.ground_truth import Record, TypedRecords, count_until
 from coordinator.streams.inputs.market import Market, arrivals
@@ -37,7 +37,7 @@ def input_of(typed: TypedRecords, contract_hash: str, windows: Windows) -> tuple
         try:
             body, fault = typed.model_input(contract_hash, subject, records)
         except AUTHORS_ERRORS as error:  # the author's fault is recorded, and the node goes on
-            return b"", as_reason(f"raw_input_type: {about}{type(error).__name__}: {error}", 500)
+            return b"", as_reason(f"raw_input_type: {about}{in_words(error)}", 500)
         if fault:
             return b"", about + fault
         bodies[subject] = msgspec.Raw(body)

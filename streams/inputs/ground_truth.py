@@ -17,7 +17,7 @@ import msgspec
 from pydantic import BaseModel
 
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.contract.blame import AUTHORS_ERRORS, in_words
 from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.contract.types import validator
 from coordinator.streams.events import (
@@ -260,5 +260,5 @@ def truth_of_window(
             return None, "resolve_ground_truth gave None"
         dumped, bad = recorded_truth(validator(contract.ground_truth_type)(plain(truth)))
     except AUTHORS_ERRORS as error:  # the author's fault is recorded, and the node goes on
-        return None, as_reason(f"resolve_ground_truth: {type(error).__name__}: {error}", 500)
+        return None, as_reason(f"resolve_ground_truth: {in_words(error)}", 500)
     return (None, f"resolve_ground_truth gave a value that is not finite: {bad}") if bad else (dumped, None)

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from coordinator.streams.contract import CrunchContract, ModelInput, RawInput, defaults
-from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.contract.blame import AUTHORS_ERRORS, in_words
 from coordinator.streams.log.finite import not_finite, plain
 from coordinator.streams.log.reasons import as_reason
 
@@ -34,7 +34,7 @@ def encode_model_input(contract: CrunchContract, records: Sequence[Any]) -> tupl
         if may_lack_a_number(payload):
             bad = not_finite(checked.model_dump(by_alias=True))
     except AUTHORS_ERRORS as error:  # the author's fault is recorded, and the node goes on
-        return b"", as_reason(f"build_input: {type(error).__name__}: {error}", 500)
+        return b"", as_reason(f"build_input: {in_words(error)}", 500)
     if bad:
         return b"", f"build_input gave a value that is not finite: {bad}"
     return payload, ""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.contract.blame import AUTHORS_ERRORS, text_of
 from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.contract.questions import scope_of
 from coordinator.streams.contract.terms import TermsInForce
@@ -246,7 +246,7 @@ def truth_of_post(contract: CrunchContract, truth: msgspec.Raw) -> tuple[dict[st
     try:
         dumped, bad = recorded_truth(contract.ground_truth_type.model_validate_json(bytes(truth)))
     except AUTHORS_ERRORS as error:
-        return None, as_reason(f"ground_truth_type: {error}", 500)
+        return None, as_reason(f"ground_truth_type: {text_of(error)}", 500)
     if bad:
         return None, as_reason(f"ground_truth_type: a value that is not finite: {bad}", 500)
     if not isinstance(dumped, dict):

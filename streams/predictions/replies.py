@@ -15,6 +15,7 @@ import msgspec
 from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core.core_schema import ErrorType
 
+from coordinator.streams.contract.blame import text_of
 from coordinator.streams.contract.trial_answers import recorded
 from coordinator.streams.contract.types import validator
 from coordinator.streams.events import NO_OUTPUT, AnswerEntry, Fault, RosterEntry, RoundOpened
@@ -154,7 +155,7 @@ def check_output(
             says = f"{OWN_CHECK}{QUOTED}{says}" if may_quote else OWN_CHECK
         return None, f"BAD_OUTPUT: {place[:-1]}{': ' if place else ''}{says}"
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a lone surrogate, endless nesting, a validator that raises
-        says = f"{QUOTED}{error}" if may_quote else ""
+        says = f"{QUOTED}{text_of(error)}" if may_quote else ""
         return None, f"BAD_OUTPUT: {output_type.__name__} cannot take it: {type(error).__name__}{says}"
     if size > output_max_bytes:
         return None, f"BAD_OUTPUT: {size} bytes, more than output_max_bytes ({output_max_bytes})"

@@ -15,7 +15,7 @@ import msgspec
 from pydantic import BaseModel
 
 from coordinator.streams.contract import CrunchContract, Ensemble
-from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.contract.blame import AUTHORS_ERRORS, in_words
 from coordinator.streams.contract.trial_answers import recorded
 from coordinator.streams.contract.types import validator
 from coordinator.streams.events import NO_OUTPUT, Fault, ScoreEntry, in_columns, units_of
@@ -150,7 +150,7 @@ class EnsembleScorer:
         except NoMemberError as error:
             combined.reason = as_reason(f"ensemble {ensemble.name}: {error}")
         except AUTHORS_ERRORS as error:
-            combined.reason = as_reason(f"ensemble {ensemble.name}: {type(error).__name__}: {error}")
+            combined.reason = as_reason(f"ensemble {ensemble.name}: {in_words(error)}")
         return combined
 
     def _recorded(self, answer: Any) -> msgspec.Raw:

@@ -7,13 +7,13 @@ order of their answers: a sum of floats depends on the order, and every machine 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.contract.blame import AUTHORS_ERRORS, in_words
 from coordinator.streams.contract.rounds import (
     Failed,
     NoScore,
@@ -26,6 +26,7 @@ from coordinator.streams.contract.types import validator
 from coordinator.streams.events import NO_OUTPUT, Fault, RosterEntry, ScopeAnsweredData, Unscored
 from coordinator.streams.log.finite import not_finite, numbers_of, plain
 from coordinator.streams.log.reasons import as_reason
+from coordinator.streams.scores.raised_rounds import Places, scorable_places
 from coordinator.streams.scores.scorer import ANSWERS_TRIED, MODEL, NOBODY, NODE, as_given, tried
 from coordinator.streams.scores.units import NotRecordableError, column_to_units, to_units
 
@@ -120,14 +121,16 @@ class RoundOutcome(msgspec.Struct, frozen=True):
 class RoundScorer:
     """Calls a contract's `score_round`: with answers of its `output_type`, for results of its `score_type`."""
 
-    def __init__(self, contract: CrunchContract, *, histories: bool = False) -> None:
-        """`histories`: as for `Scorer`."""
+    def __init__(self, contract: CrunchContract, *, histories: bool = False, blames: bool = True) -> None:
+        """`histories`: as for `Scorer`. `blames`: where the function raises, the answers that it cannot score are
+        sought, and the others are scored without them.
+        """
         if contract.score_round is None:
             message = "the contract scores each prediction alone"
             raise ValueError(message)
         self._function = contract.score_round
         self._typed = as_given if histories else validator(contract.output_type)
-        self._histories = histories
+        self._histories, self._blames = histories, blames
         self._as_result = validator(contract.score_type)
         self._output_type = contract.output_type
         fields = contract.score_type.model_fields
@@ -144,10 +147,13 @@ class RoundScorer:
     def score(self, asked: AskedModels, truth: Any, context: RoundContext, before: Carried) -> RoundOutcome:
         """Score one round.
 
-        If the function raises, or does not return scores of n models, every model that answered fails by the node's
-        fault, and the state stays as it was.
+        If the function raises, or does not return scores of n models, the answers that it cannot score fail by their
+        models' fault, and the others are scored without them. If it is not clear which ones these are, every model that
+        answered fails by the node's fault, and the state stays as it was.
         """
         outcome = self._scored(asked, truth, context, before)
+        if outcome.raised and self._blames:
+            outcome = self._without_unscorable(asked, truth, context, before, outcome)
         by_node = [place for place, (_, fault, why) in outcome.unscored.items() if why and fault == NODE]
         scored = len(outcome.unscored) < len(asked.models)
         if not by_node or outcome.raised or not (scored or self._can_score(asked, truth, context, before)):
@@ -159,6 +165,27 @@ class RoundScorer:
         }
         return msgspec.structs.replace(outcome, unscored={**outcome.unscored, **blamed})
 
+    def _without_unscorable(
+        self, asked: AskedModels, truth: Any, context: RoundContext, before: Carried, outcome: RoundOutcome
+    ) -> RoundOutcome:
+        """The round without the answers that the function cannot score; `outcome` if it is not clear which ones."""
+        answered = [place for place in range(len(asked.models)) if place not in asked.missed]
+
+        def scored(places: Places, output: msgspec.Raw | None = None) -> RoundOutcome:
+            return self._again(_with_only(asked, places, output), truth, context, before)
+
+        def scores_same(place: int | None) -> bool:
+            same = self._samples() if place is None else [asked.outputs[place]]
+            return any(not scored(answered, output).raised for output in same)
+
+        places = scorable_places(asked.outputs, answered, lambda some: not scored(some).raised, scores_same)
+        if places is None:
+            return outcome
+        reasons = {place: outcome.unscored[place][2] for place in answered if place not in places}
+        blamed = {place: ("FAILED", MODEL, reason) for place, reason in reasons.items()}
+        rest = scored(places)
+        return msgspec.structs.replace(rest, unscored={**rest.unscored, **blamed}, raised=False)
+
     def failed(self, asked: AskedModels, reason: str) -> RoundOutcome:
         """The outcome in which every model that answered fails by the node's fault."""
         unscored = {
@@ -168,6 +195,10 @@ class RoundScorer:
             for place in range(len(asked.models))
         }
         return RoundOutcome({}, unscored, {}, raised=True)
+
+    def _again(self, asked: AskedModels, truth: Any, context: RoundContext, before: Carried) -> RoundOutcome:
+        """As `_scored`, with the state that the round began with: the function may have changed what it was given."""
+        return self._scored(asked, truth, msgspec.structs.replace(context, **before.given()), before)
 
     def _scored(self, asked: AskedModels, truth: Any, context: RoundContext, before: Carried) -> RoundOutcome:
         n, missed = len(asked.models), asked.missed
@@ -189,11 +220,11 @@ class RoundScorer:
             states = self._changed(result.states, places, before, failed)
             shared = None if result.shared is msgspec.UNSET else self._state("shared", result.shared)
         except AUTHORS_ERRORS as error:
-            return self.failed(asked, f"score_round: {type(error).__name__}: {error}")
+            return self.failed(asked, f"score_round: {in_words(error)}")
         values = units.get(self._value_field) or [None] * n
         charges: dict[int, int] = {}
         unscored: dict[int, tuple[Any, Fault, str]] = {}
-        # In the usual round every model has a score, and the loop over the models is not needed.
+        # In the usual round every model has a score: no loop over the models is needed.
         if failed or missed or None in values:
             for place, value in enumerate(values):
                 if place in missed:
@@ -323,12 +354,23 @@ class RoundScorer:
 
     def _can_score(self, asked: AskedModels, truth: Any, context: RoundContext, before: Carried) -> bool:
         """True if the function scores any other answer of the contract's type in the same round."""
+        n = len(asked.models)
+        others = (
+            msgspec.structs.replace(asked, outputs=[output] * n, missed={}) for output in self._samples()
+        )
+        return any(len(self._again(other, truth, context, before).unscored) < n for other in others)
+
+    def _samples(self) -> Iterator[msgspec.Raw]:
+        """Some answers of the contract's type."""
         for answer in answers_to_try(self._output_type)[:ANSWERS_TRIED]:
-            output = msgspec.Raw(msgspec.json.encode(tried(answer, histories=self._histories)))
-            others = msgspec.structs.replace(asked, outputs=[output] * len(asked.models), missed={})
-            if len(self._scored(others, truth, context, before).unscored) < len(asked.models):
-                return True
-        return False
+            yield msgspec.Raw(msgspec.json.encode(tried(answer, histories=self._histories)))
+
+
+def _with_only(asked: AskedModels, places: Places, output: msgspec.Raw | None) -> AskedModels:
+    """The round with the answers at these places, or with `output` there. Each other model that answered failed."""
+    failed = dict.fromkeys(set(range(len(asked.models))).difference(places), ("FAILED", MODEL))
+    outputs = [NO_OUTPUT if place in failed else output or own for place, own in enumerate(asked.outputs)]
+    return msgspec.structs.replace(asked, outputs=outputs, missed=failed | asked.missed)
 
 
 def columns_of(asked: AskedModels, outcome: RoundOutcome, charges: Mapping[int, int]) -> dict[str, Any]:

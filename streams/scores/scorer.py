@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.contract.blame import AUTHORS_ERRORS, in_words
 from coordinator.streams.contract.rounds import NoScore
 from coordinator.streams.contract.trial_answers import answers_to_try, recorded
 from coordinator.streams.contract.types import validator
@@ -63,7 +63,7 @@ class Scorer:
                     )
                 numbers = numbers_of(fields)
         except AUTHORS_ERRORS as error:
-            return {}, f"score_prediction: {type(error).__name__}: {error}", NODE
+            return {}, f"score_prediction: {in_words(error)}", NODE
         decimals = self._decimals
         try:
             units = {name: to_units(value, decimals) for name, value in numbers.items()}

@@ -43,7 +43,9 @@ def to_units(value: float, decimals: int) -> int:
         message = f"score is not finite: {value!r}"
         raise NotRecordableError(message)
     if abs(value) > UNITS_MAX:  # before scaling: 1e300 must not be expanded to 300 digits
-        message = f"score is beyond 2**53 units: {value!r}"
+        # An int may have more digits than Python converts to text.
+        shown = repr(value) if isinstance(value, float) else f"{Decimal(value):.3e}"
+        message = f"score is beyond 2**53 units: {shown}"
         raise NotRecordableError(message)
     units = int(Decimal(repr(float(value))).scaleb(decimals).to_integral_value(ROUND_HALF_EVEN))
     if abs(units) > UNITS_MAX:

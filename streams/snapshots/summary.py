@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from coordinator.streams.contract import CrunchContract, defaults
-from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.contract.blame import AUTHORS_ERRORS, in_words
 from coordinator.streams.contract.metrics import Metrics
 from coordinator.streams.contract.types import validator
 from coordinator.streams.log.finite import numbers_of
@@ -86,7 +86,7 @@ def _aggregate(contract: CrunchContract, scores: Sequence[Scored]) -> Summary:
             numbers = numbers_of(contract.aggregate_snapshot(results))
         return Summary({name: to_units(value, decimals) for name, value in sorted(numbers.items())}, "")
     except AUTHORS_ERRORS as error:
-        return Summary({}, as_reason(f"aggregate_snapshot: {type(error).__name__}: {error}"))
+        return Summary({}, as_reason(f"aggregate_snapshot: {in_words(error)}"))
 
 
 def _means(contract: CrunchContract, scores: Sequence[Scored]) -> dict[str, Number] | None:
@@ -134,7 +134,7 @@ def _metrics(
                 if value is not None:
                     units[name] = to_units(value, contract.score_decimals)
             except AUTHORS_ERRORS as error:
-                errors.append(f"metric {name}: {type(error).__name__}: {error}")
+                errors.append(f"metric {name}: {in_words(error)}")
         metrics_of[model_id] = Summary(units, as_reason("; ".join(errors)) if errors else "")
     return metrics_of
 

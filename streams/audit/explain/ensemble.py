@@ -31,7 +31,7 @@ from coordinator.streams.audit.explain.truth import counted_in, truth_of_window
 from coordinator.streams.audit.facts import SeenRecord
 from coordinator.streams.audit.scores import score_again
 from coordinator.streams.contract import CrunchContract, Ensemble, MinScore, TopN
-from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.contract.blame import AUTHORS_ERRORS, in_words
 from coordinator.streams.contract.subjects import typed_truth
 from coordinator.streams.contract.terms import TermsInForce
 from coordinator.streams.events import (
@@ -129,7 +129,7 @@ def _steps(facts: EnsembleFacts) -> Iterator[Step]:
         try:
             again = _again(facts, facts.contract)
         except AUTHORS_ERRORS as error:
-            fault = f"cannot be made again: {type(error).__name__}: {error}"
+            fault = f"cannot be made again: {in_words(error)}"
     yield rules_step(facts.data.contract_hash, facts.terms, facts.configured)
     if facts.looks_back:
         yield _past_scores(facts, rule)

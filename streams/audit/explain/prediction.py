@@ -42,7 +42,7 @@ from coordinator.streams.audit.explain.truth import counted_in, truth_of_window
 from coordinator.streams.audit.explain.whole_round import RecordedScope, RoundAgain, round_again
 from coordinator.streams.audit.scores import raw_inputs
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.contract.blame import AUTHORS_ERRORS, in_words
 from coordinator.streams.contract.subjects import typed_truth
 from coordinator.streams.events import (
     RoundScoredData,
@@ -101,7 +101,7 @@ def _of_question(facts: PredictionFacts, question: QuestionFacts) -> Iterator[St
         try:
             again = scored_again(question, facts.contract)
         except AUTHORS_ERRORS as error:
-            fault = f"cannot be made again: {type(error).__name__}: {error}"
+            fault = f"cannot be made again: {in_words(error)}"
     suffix = asking_suffix(facts.opened.event.data.input_id)
     yield counted_step(question, suffix, facts.model_id, again)
     if question.resolved:
@@ -143,7 +143,7 @@ def _payload_agrees(facts: PredictionFacts, contract: CrunchContract) -> tuple[b
         try:
             payload, fault = encode_model_input(contract, raw_inputs(contract, seen))
         except AUTHORS_ERRORS as error:
-            payload, fault = b"", f"{type(error).__name__}: {error}"
+            payload, fault = b"", f"{in_words(error)}"
         if fault:
             return None, f"not made again: {fault}"
         payloads[subject] = msgspec.json.decode(payload)
@@ -215,7 +215,7 @@ def _scored(facts: PredictionFacts) -> Iterator[Step]:
                 facts.carried.before[0] if facts.carried.before else {},
             )
         except AUTHORS_ERRORS as error:
-            fault = f"cannot be made again: {type(error).__name__}: {error}"
+            fault = f"cannot be made again: {in_words(error)}"
     score = _whole_score(facts, again, fault)
     yield score
     if again is not None:

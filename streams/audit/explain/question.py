@@ -20,7 +20,7 @@ from coordinator.streams.audit.explain.steps import Placed, Step, Value, fact, t
 from coordinator.streams.audit.facts import SeenRecord
 from coordinator.streams.audit.scores import truth_again
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.contract.blame import AUTHORS_ERRORS, in_words
 from coordinator.streams.contract.stake_payout import StakePayout
 from coordinator.streams.contract.terms import TermsInForce
 from coordinator.streams.events import (
@@ -232,7 +232,7 @@ def _truth_agrees(
                 return False, f"the post gives none: {fault}"
             again = computed
     except AUTHORS_ERRORS as error:
-        return False, f"cannot be made again: {type(error).__name__}: {error}"
+        return False, f"cannot be made again: {in_words(error)}"
     return (
         again == recorded,
         "" if again == recorded else f"it gives {msgspec.json.encode(again).decode()[:500]}",

@@ -10,7 +10,7 @@ from coordinator.streams.audit.explain.steps import Placed, Step, Value, fact, r
 from coordinator.streams.audit.facts import SeenRecord
 from coordinator.streams.audit.scores import truth_again
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.contract.blame import AUTHORS_ERRORS, in_words
 from coordinator.streams.events import InputResolved
 from coordinator.streams.log.ids import snapshot_id
 
@@ -41,7 +41,7 @@ def truth_of_window(
             agrees = again == data.truth
             note = "" if agrees else f"the records give {msgspec.json.encode(again).decode()[:500]}"
         except AUTHORS_ERRORS as error:
-            agrees, note = False, f"cannot be made again: {type(error).__name__}: {error}"
+            agrees, note = False, f"cannot be made again: {in_words(error)}"
     return Step(
         name="truth",
         rule="resolve_ground_truth of the contract, over the last record with at <= point and all with "

@@ -77,7 +77,7 @@ def _scored(
     before: Carried | None,
 ) -> RoundOutcome:
     n, asked = len(answers), _asked(contract, answers)
-    scorer = RoundScorer(contract, histories=of_histories(contract))
+    scorer = RoundScorer(contract, histories=of_histories(contract), blames=False)
     outcome = scorer.score(asked, truth, context, before or Carried())
     reasons = {reason for _, fault, reason in outcome.unscored.values() if reason and fault != NOBODY}
     if n and len(outcome.unscored) == n + 1 and len(reasons) == 1:

@@ -63,13 +63,23 @@ def relative(round_answers, truth, context):
     )
 
 
+def touchy(round_answers, truth, context):
+    """Raises for a large answer, and for fewer than two; who has no score pays 1."""
+    values = [answer.output.value if answer.output else None for answer in round_answers]
+    pool = sum(1 / (value < 0.6) for value in values if value is not None)
+    mean = sum(value for value in values if value is not None) / max(pool - 1, 0)
+    scores = [-1.0 if value is None else (value - mean) * truth.return_ for value in values]
+    states = dict(zip(round_answers.models, values, strict=True))
+    return RoundScores(scores, no_score={"c": "too early"} if mean < 0 else {}, states=states, shared=mean)
+
+
 SPECIAL = [
     Window(name="sum", hours=1, rule="sum"),
     Window(name="last", hours=24, last=9, least=3),
     Window(name="ewma", hours=24, rule="ewma", alpha=0.1),
     Window(name="all", hours=0, combines={"last": 1.0, "sum": 2.0}),
 ]
-CONTRACTS = {"betting": ("scored", betting), "relative": ("zero", relative)}
+CONTRACTS = {"betting": ("scored", betting), "relative": ("zero", relative), "touchy": ("scored", touchy)}
 
 
 def shelf_of(name: str) -> Callable[[str], CrunchContract]:
@@ -120,6 +130,20 @@ def test_an_honest_log_passes(played):
     scored = [event for event in log.events("scores") if isinstance(event, RoundScored)]
     assert any(entry.charge_units is not None for event in scored for entry in event.data.unscored)
     assert both_looks(log, last_checkpoint(log), contracts) == [None, None]
+
+
+def test_answers_that_the_function_cannot_score_are_blamed_and_the_audit_finds_the_same(played):
+    log, contracts = played
+    blamed = [
+        entry
+        for event in log.events("scores")
+        if isinstance(event, RoundScored)
+        for entry in event.data.entries()
+        if "ZeroDivisionError" in (entry.reason or "")
+    ]
+    if contracts("new").score_round is touchy:
+        ends = {(entry.fault, entry.charge_units) for entry in blamed}
+        assert ends == {("model", -(10**9)), ("model", None), ("node", None)}
 
 
 def rewritten(
@@ -238,7 +262,7 @@ SNAPSHOTS = {"series": other_order} | {window.name: other_window(window.name) fo
 @pytest.mark.parametrize("what", SNAPSHOTS)
 def test_each_check_names_an_altered_window(played, what):
     log, contracts = played
-    if contracts("new").score_round is relative:  # its windows are plain
+    if contracts("new").score_round is not betting:  # their windows are plain
         return
     checkpoint = last_checkpoint(log)
 

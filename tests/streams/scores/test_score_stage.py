@@ -175,6 +175,14 @@ class Rich(ScoreResult):
     label: str = ""
 
 
+class Whole(ScoreResult):
+    value: int
+
+
+def without_text(prediction, truth):
+    raise KeyError(10**5000)  # Python makes no text of so many digits
+
+
 def raising(prediction, truth):
     raise ZeroDivisionError("no return")
 
@@ -195,6 +203,12 @@ SCORING = {
     "infinite": (giving({"value": float("-inf")}), ScoreResult, None, "score is not finite: -inf", "node"),
     "beyond 2**53 units": (giving({"value": 9_007_200.0}), ScoreResult, None, "beyond 2**53 units", "node"),
     "beyond all": (giving({"value": 1e300}), ScoreResult, None, "beyond 2**53 units", "node"),
+    "an int of too many digits for a text": (
+        giving({"value": -(10**8000)}), Whole, None, "score is beyond 2**53 units: -1.000e+8000", "node",
+    ),
+    "raises an error without a text": (
+        without_text, ScoreResult, None, "score_prediction: KeyError: (its text cannot be made)", "node",
+    ),
     "a second field that is NaN": (
         giving({"value": 0.0, "edge": float("nan")}), Rich, None, "score is not finite: nan", "node",
     ),
