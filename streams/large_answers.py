@@ -29,6 +29,7 @@ from coordinator.streams.events import (
     SubmittedAnswer,
 )
 from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.envelope import may_hold
 from coordinator.streams.log.errors import BlobLostError
 from coordinator.streams.ports import BlobReader, Table
 
@@ -96,7 +97,7 @@ def whole(data: ScopeAnsweredData, blobs: BlobReader | None) -> ScopeAnsweredDat
 
 def blobs_of(decision: Decision) -> Iterator[Blob]:
     """The blobs that a decision of any topic names. Most name none, which the bytes show without decoding."""
-    if not any(b'"media_type"' in bytes(body) for body in decision.bodies):
+    if not any(may_hold(bytes(body), "media_type") for body in decision.bodies):
         return
     for event in decision.events:
         match event:

@@ -9,12 +9,11 @@ from coordinator.infra.kafka.clients import read_range
 from coordinator.infra.log.followed_topic import FollowedTopic
 from coordinator.infra.log.positions import offsets, reading
 from coordinator.streams.events import ApplyContract, CrunchConfigured
+from coordinator.streams.log.envelope import may_hold
 from coordinator.streams.log.plain_topics import PlainCounter
 from coordinator.streams.topology import topic_name
 
 FIND_SECONDS_MAX = 60.0
-_KIND = b'"ApplyContract"'
-_TERMS = b'"CrunchConfigured"'
 
 
 async def read_applied(bootstrap: str, crunch_id: str) -> list[tuple[int, ApplyContract]]:
@@ -27,7 +26,7 @@ async def read_applied(bootstrap: str, crunch_id: str) -> list[tuple[int, ApplyC
     async with reading(bootstrap) as consumer:
         start, end = (await offsets(consumer, crunch_id))["commands"]
         async for offset, record in read_range(consumer, topic_name(crunch_id, "commands"), start, end):
-            decision = counter.read(offset, record) if _KIND in record[:200] else None
+            decision = counter.read(offset, record) if may_hold(record, "ApplyContract") else None
             applied += [
                 (offset, event)
                 for event in ([] if decision is None else decision.events)
@@ -41,7 +40,7 @@ async def read_terms(bootstrap: str, crunch_id: str) -> list[CrunchConfigured]:
     terms_of_id: dict[str, CrunchConfigured] = {}
     async with FollowedTopic(bootstrap, crunch_id, "checkpoints") as checkpoints:
         async for decision in checkpoints.decisions():
-            if any(_TERMS in bytes(body) for body in decision.bodies):
+            if decision.may_hold("CrunchConfigured"):
                 terms_of_id |= {
                     event.id: event for event in decision.events if isinstance(event, CrunchConfigured)
                 }

@@ -129,6 +129,19 @@ def test_a_reader_in_the_middle_of_a_decision_resumes_before_its_first_part():
     assert seen(read_all(log, counter.state())) == seen(read_all(log))[1:]
 
 
+def test_a_kind_that_is_written_with_an_escape_is_not_passed_over():
+    """JSON may write any letter as an escape, and the decoder reads it: whoever looks at the bytes must see it too."""
+    plain = part(1, 1)
+    assert b'"ClockTicked"' in plain
+    written, escaped = (
+        read_all([claim(1), record])[0]
+        for record in (plain, plain.replace(b'"ClockTicked"', b'"Clock\\u0054icked"'))
+    )
+    assert escaped.events == written.events
+    assert escaped.may_hold("ClockTicked")
+    assert not written.may_hold("RoundScored")
+
+
 # --- from the middle --------------------------------------------------------------------------------------
 
 FROM_THE_MIDDLE = {
