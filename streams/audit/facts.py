@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from coordinator.streams.audit.rounding import Roundings
+from coordinator.streams.audit.statuses import Statuses
 from coordinator.streams.contract.terms import TermsInForce
 from coordinator.streams.events import (
     AnswerEntry,
@@ -188,6 +189,7 @@ class Chain:
         self._joined: dict[str, list[tuple[int, int]]] = defaultdict(list)
         """Player -> (resolvable_at, point) of its rounds whose point is before those of all rounds resolved earlier."""
         self.checkpoints: dict[str, CheckpointData] = {}
+        self.statuses = Statuses()
         self.withheld: dict[str, CheckpointData] = {}
         """Each as it was withheld; `checkpoints` has the released one, if it was released since."""
         self.corrections: list[CheckpointCorrected | CheckpointOpened] = []
@@ -248,6 +250,8 @@ class Chain:
             last = LastPeriod()
             last.take(decision.seq, decision.events)
             self.periods_closed += [last] if last.seq >= 0 else []
+        if decision.topic == "checkpoints":
+            self.statuses.take(decision.events)
         for event in decision.events:
             match event:
                 case CrunchConfigured():

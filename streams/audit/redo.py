@@ -19,7 +19,13 @@ import msgspec
 from coordinator.streams.audit.differences import differences, short
 from coordinator.streams.audit.facts import ChainBrokenError, broken
 from coordinator.streams.audit.rounding import Roundings, is_rounding
-from coordinator.streams.events import AnyEvent, EnsemblesScored, InputResolved
+from coordinator.streams.events import (
+    AnyEvent,
+    CheckpointOpened,
+    CheckpointWithheld,
+    EnsemblesScored,
+    InputResolved,
+)
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need, encode_event
 from coordinator.streams.log.stage import AnyStage, Draft
@@ -27,6 +33,8 @@ from coordinator.streams.log.stage import AnyStage, Draft
 Topics = Callable[[str, Need], AsyncIterator[Decision]]
 """(topic, where to begin) -> its counted decisions; in `commands` each event is a decision."""
 Seen = Callable[[list[AnyEvent]], None]
+OF_ANY_TYPE = (InputResolved, CheckpointOpened, CheckpointWithheld)
+"""The events with values whose type the format does not fix: a truth, an emission."""
 
 
 class Scope(msgspec.Struct, frozen=True):
@@ -171,7 +179,7 @@ def _compare(
     """Whether figures differ by one unit of rounding. Raises ChainBrokenError if anything differs by more."""
     sources, rounded = " and ".join(stage.sources), False
     for recorded, redone in zip_longest(decision.events, draft.events):
-        if recorded == redone:
+        if recorded is not None and redone is not None and _are_same(recorded, redone):
             continue
         place = f"decision {decision.seq} of {stage.topic}"
         if redone is None or (
@@ -215,6 +223,13 @@ def _compare(
             f"decision {decision.seq} of {stage.topic} says it is made of {decision.upto}, not of {upto}",
         )
     return rounded
+
+
+def _are_same(recorded: AnyEvent, redone: AnyEvent) -> bool:
+    """Whether two events are the same JSON. In values of any type `true`, 1 and 1.0 are equal, and not the same."""
+    return recorded == redone and not (
+        isinstance(recorded, OF_ANY_TYPE) and any(differences(_plain(recorded), _plain(redone)))
+    )
 
 
 def _blamed(event: AnyEvent | None, step: str) -> str:

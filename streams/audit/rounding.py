@@ -62,10 +62,10 @@ class Roundings(msgspec.Struct):
 
         What is apart is kept under `place`; of two values that differ more, nothing.
         """
-        if recorded == computed and type(recorded) is type(computed):
+        apart = _apart(recorded, computed)
+        if not apart:
             return True
-        apart = list(_apart(recorded, computed))
-        if not apart or not all(is_near(*pair) for pair in apart):
+        if not all(is_near(*pair) for pair in apart):
             return False
         self.places.setdefault(place, f"recorded {apart[0][0]}, computed {apart[0][1]}")
         if model_id:

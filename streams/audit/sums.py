@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from coordinator.streams.audit.corrections import check_credits
-from coordinator.streams.audit.differences import difference, short
+from coordinator.streams.audit.differences import difference, differences, short
 from coordinator.streams.audit.facts import Chain, broken
 from coordinator.streams.audit.released import check_release
 from coordinator.streams.audit.snapshots import snapshots_of
@@ -22,7 +22,11 @@ from coordinator.streams.log.envelope import Need
 
 
 def check_checkpoint(chain: Chain, checkpoint: CheckpointData) -> str:
-    """Compare the ranking of a checkpoint, and the models without a rank, with what the snapshots give."""
+    """Compare the ranking of a checkpoint, and the models without a rank, with what the snapshots give. Check that it
+    is built once, and moved as its lifecycle allows.
+    """
+    if illegal := chain.statuses.illegal.get(checkpoint.checkpoint_id):
+        broken("checkpoint", f"{checkpoint.checkpoint_id}: {illegal}")
     totals = PeriodTotals(checkpoint.period_start, checkpoint.period_end, Need())
     snapshots = snapshots_of(chain, checkpoint)
     for snapshot in sorted(snapshots, key=lambda snapshot: (snapshot.period_start, snapshot.model_id)):
@@ -53,7 +57,7 @@ def _shares_near(chain: Chain, name: str, recorded: Any, computed: Any) -> bool:
     if not chain.roundings.near(f"the shares of {name}", paid, again):
         return False
     as_paid = [reward | {"reward_pct": share} for reward, share in zip(computed, paid, strict=True)]
-    return bool(as_paid == recorded)
+    return not any(differences(recorded, as_paid))
 
 
 def check_emission(chain: Chain, checkpoint: CheckpointData, contracts: Contracts) -> str:
@@ -79,13 +83,11 @@ def check_emission(chain: Chain, checkpoint: CheckpointData, contracts: Contract
             "emission",
             f"{name}, payout: {difference(checkpoint.payout, computed.payout, 'the ranking gives')}",
         )
-    for field, value in computed.emission.items():
-        if emission.get(field) != value and not (
-            field == "cruncher_rewards" and _shares_near(chain, name, emission.get(field), value)
-        ):
-            broken(
-                "emission", f"{name}, {field}: {difference(emission.get(field), value, 'the ranking gives')}"
-            )
+    for field in dict.fromkeys((*computed.emission, *emission)):
+        recorded, value = emission.get(field), computed.emission.get(field)
+        is_other = field not in computed.emission or any(differences(recorded, value))
+        if is_other and not (field == "cruncher_rewards" and _shares_near(chain, name, recorded, value)):
+            broken("emission", f"{name}, {field}: {difference(recorded, value, 'the ranking gives')}")
     if emission_sha256(emission) != checkpoint.emission_sha256:
         broken("emission", f"{name}: its hash is {checkpoint.emission_sha256}, that of its bytes is another")
     shares = f"{len(rewards)} shares, exactly {total_frac64:,}, as the ranking gives them"

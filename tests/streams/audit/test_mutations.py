@@ -7,6 +7,7 @@ It is tried twice: with the later topics left as they were, and with the later s
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 from functools import lru_cache
@@ -14,12 +15,13 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.checked import chain_of, fault_of
+from tests.checked import chain_of, fault_of, topics_of
 from tests.memory_log import MemoryLog, undisturbed
 from tests.streams.test_crash_chain import CONTRACTS, STAGES, market
 
 from coordinator.streams.audit.checkpoint import check_chain
 from coordinator.streams.audit.facts import TOPICS_READ, Chain, ChainBrokenError
+from coordinator.streams.audit.redo import redo
 from coordinator.streams.events import (
     AnyEvent,
     CheckpointData,
@@ -33,6 +35,7 @@ from coordinator.streams.events import (
     ScoreEntry,
     answers_in_columns,
 )
+from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log.envelope import (
     Append,
     Need,
@@ -426,6 +429,38 @@ def test_a_payload_with_changed_blanks_is_found_and_named():
     error = verdict(written(market(1), "inputs", parts, redone=False))
     assert error is not None
     assert (error.step, "its JSON is" in str(error)) == ("input", True), str(error)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"rehearsal": True}, {"snapshot_count": 99}, {"contract_hash": "new"}], ids=str
+)
+def test_a_checkpoint_that_was_built_twice_is_found(changes: dict[str, Any]):
+    """The stage that decides again makes the first one; the second one is what a reader of the topic would pay."""
+    parts = parts_of(market(1), "checkpoints")
+    events, upto, need = parts[-1]
+    again = msgspec.structs.replace(events[-1].data, **changes)
+    assert again.checkpoint_id == last_checkpoint().checkpoint_id
+    parts.append(([msgspec.structs.replace(events[-1], data=again)], upto, need))
+    error = verdict(written(market(1), "checkpoints", parts, redone=False))
+    assert error is not None
+    assert (error.step, "CheckpointOpened is not legal in state PENDING" in str(error)) == (
+        "checkpoint",
+        True,
+    )
+
+
+def test_a_truth_that_is_only_equal_as_a_number_is_found():
+    """`true`, 1 and 1.0 are equal here, and not to the contract's function that gets them."""
+    parts = parts_of(market(1), "inputs")
+    i, j = in_period(parts, "inputs", random.Random(1), "InputResolved")
+    event = parts[i][0][j]
+    truth = event.data.truth | {"direction_up": int(event.data.truth["direction_up"])}
+    assert truth == event.data.truth
+    parts[i][0][j] = msgspec.structs.replace(event, data=msgspec.structs.replace(event.data, truth=truth))
+    log = written(market(1), "inputs", parts, redone=False)
+    stage = InputStage(CONTRACTS)
+    with pytest.raises(ChainBrokenError, match=r"truth\.direction_up is"):
+        asyncio.run(redo(stage, topics_of(log), None, "input"))
 
 
 def test_a_gap_in_the_numbers_ends_the_topic_there():

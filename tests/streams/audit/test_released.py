@@ -10,6 +10,9 @@ from tests.streams.build import HASH, T0, checkpoint_data, configured
 from coordinator.streams import events as ev
 from coordinator.streams.audit.facts import Chain, ChainBrokenError
 from coordinator.streams.audit.released import check_release
+from coordinator.streams.audit.sums import check_emission
+from coordinator.streams.checkpoints.offering import build_emission
+from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.emission import emission_sha256
 
 GOOD = checkpoint_data()
@@ -28,6 +31,31 @@ def release(withheld, **changes):
     ]
     chain = Chain({"checkpoints": [decision("checkpoints", n, [event]) for n, event in enumerate(events)]})
     check_release(chain, chain.checkpoints[released.checkpoint_id])
+
+
+def test_shares_and_fields_are_those_of_the_contract_and_not_only_equal_to_them():
+    """A released emission is the only one that no stage makes again: 1.0 is paid as the program reads it, and is not 1."""
+    contract = CrunchContract(crunch_pubkey=GOOD.emission["crunch"])
+    built = build_emission(contract, GOOD.ranking, 9, GOOD.period_end).emission
+    as_floats = [reward | {"reward_pct": float(reward["reward_pct"])} for reward in built["cruncher_rewards"]]
+    for emission, what in [
+        (built, ""),
+        (built | {"cruncher_rewards": as_floats}, "cruncher_rewards"),
+        (built | {"compute_provider_rewards": 0}, "compute_provider_rewards"),
+        (built | {"memo": "more"}, "memo"),
+    ]:
+        data = msgspec.structs.replace(
+            GOOD, emission=emission, emission_sha256=emission_sha256(emission), emission_contract_hash=HASH
+        )
+        events = [configured(), ev.CheckpointOpened(id="opened", at=T0, data=data)]
+        chain = Chain(
+            {"checkpoints": [decision("checkpoints", n, [event]) for n, event in enumerate(events)]}
+        )
+        if not what:
+            assert "exactly 1,000,000,000" in check_emission(chain, data, lambda _: contract)
+            continue
+        with pytest.raises(ChainBrokenError, match=what):
+            check_emission(chain, data, lambda _: contract)
 
 
 def mended(**changes):
