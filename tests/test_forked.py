@@ -65,9 +65,12 @@ def conftest(monkeypatch) -> dict[str, Any]:
 
 
 def test_a_keyboard_interrupt_of_a_run_reaches_its_processes_in_sessions_of_their_own(conftest):
-    sleeping = subprocess.Popen(
-        [sys.executable, "-Ic", "import time; print(flush=True); time.sleep(3600)"], stdout=-1
+    # A shell starts what it puts into the background with SIGINT ignored, and a process inherits that.
+    code = (
+        "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "print(flush=True); time.sleep(3600)"
     )
+    sleeping = subprocess.Popen([sys.executable, "-Ic", code], stdout=-1)
     assert sleeping.stdout is not None
     sleeping.stdout.readline()
     fork = ForkedProcess()
