@@ -16,7 +16,7 @@ HEAD = """\
 # Coordinator node
 
 > A node that runs a live prediction challenge (a crunch) as a log of events on Kafka: feeds in, scored predictions, a
-> leaderboard and an exact emission out. Whoever holds the log can compute everything again.
+> leaderboard and an exact emission out. Anyone who has the log can compute everything again.
 
 AGENTS.md says how to build and test, where things are, and what must not be touched. Every page is Markdown.
 """

@@ -1,4 +1,4 @@
-"""What a trader holds: positions with their entries, fees, carry and profit; orders cut to limits."""
+"""The book of a trader: positions with their entries, fees, carry and profit. Orders are cut to the limits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ YEAR_SECONDS = 365 * 86_400
 
 
 def order_of(answer: Any, size: float, mode: str) -> float | None:
-    """What an answer buys (above 0) or sells of a position that has this size; None where it is no order."""
+    """The amount that an answer buys (above 0) or sells, with a position of this size; None if the answer is not an
+    order.
+    """
     number = answer.signal if mode == "target" else answer.amount
     if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
         return None
@@ -23,11 +25,13 @@ def order_of(answer: Any, size: float, mode: str) -> float | None:
 def trade(
     book: dict[str, Any], subject: str, amount: float, price: float, at: float, rules: dict[str, Any]
 ) -> None:
-    """Buy or sell so much, cut to the limits of position and portfolio: what crosses zero closes, then opens."""
+    """Buy or sell `amount`, cut to the limits of position and portfolio. An order that crosses zero closes, then
+    opens.
+    """
     position = book["positions"].get(subject) or {"size": 0.0, "entry": price, "since": at}
     size = position["size"]
     others = sum(abs(other["size"]) for other in book["positions"].values())
-    if size * amount < 0:  # what it turns round makes room for itself
+    if size * amount < 0:  # a position that is reversed frees its own room first
         others -= abs(size)
     held = abs(size) if size * amount > 0 else 0.0
     cut = min(abs(amount), rules["max_position_size"] - held, rules["max_portfolio_size"] - others)
@@ -59,7 +63,7 @@ def accrue(book: dict[str, Any], subject: str, at: float, rules: dict[str, Any])
 
 
 def snapshot(book: dict[str, Any], prices: dict[str, float]) -> None:
-    """Take the net profit at these prices, and what its metrics need of it."""
+    """Record the net profit at these prices, and the numbers that the metrics need."""
     book["unrealised"] = sum(
         position["size"] * (prices[name] / position["entry"] - 1)
         for name, position in book["positions"].items()
@@ -77,7 +81,7 @@ def snapshot(book: dict[str, Any], prices: dict[str, float]) -> None:
 
 
 def metrics(book: dict[str, Any]) -> dict[str, float]:
-    """Of the net profits at snapshots."""
+    """The metrics of the net profits at snapshots."""
     mean = book["change"] / (book["snapshots"] - 1) if book["snapshots"] > 1 else 0.0
     rms = math.sqrt(book["squares"] / book["losses"]) if book["losses"] else 0.0
     return {
@@ -88,7 +92,7 @@ def metrics(book: dict[str, Any]) -> dict[str, float]:
 
 
 def new_book() -> dict[str, Any]:
-    """Nothing traded yet."""
+    """A book without a trade."""
     money = ("realised", "fees", "carry", "unrealised", "net_pnl", "peak", "drawdown", "change", "squares")
     counts = ("wins", "closings", "snapshots", "losses")
     return {"positions": {}, "traded": False, **dict.fromkeys(money, 0.0), **dict.fromkeys(counts, 0)}

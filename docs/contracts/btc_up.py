@@ -1,4 +1,4 @@
-"""btc-up: the default challenge. What its cases set is all that is set here."""
+"""btc-up: the default challenge. It sets only the fields that the cases of the challenge set."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""DataCrunch: a weekly table of stocks, one number for each, Pearson's correlation with what they did.
+"""DataCrunch: a weekly table of stocks, one number for each, scored by Pearson's correlation with their returns.
 
-The question is the week's table, of any size; the truth has its moon and each id's target, four weeks later. A week is
-ranked and paid by itself, in the week in which it is resolved.
+The question is the week's table, of any size. The truth comes four weeks later, with its moon and the target of each
+id. Each week is ranked and paid separately, in the week in which it is resolved.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COLUMNS = 3
 
 
 def column_of(rows: list[Any], truth: Moon, limit: float) -> list[float] | str:
-    """An answer's numbers in the order of the target's ids, or why it is refused."""
+    """The numbers of an answer in the order of the target's ids, or the reason why it is refused."""
     if not all(isinstance(row, list) and len(row) == COLUMNS for row in rows):
         return "not rows of moon, id and prediction"
     if any(row[0] != truth.moon for row in rows):
@@ -46,7 +46,7 @@ def column_of(rows: list[Any], truth: Moon, limit: float) -> list[float] | str:
 
 
 def pearson(numbers: list[float], target: Mapping[str, float]) -> float:
-    """Pearson's correlation in -1..1; 0 where one side is constant, which has none."""
+    """Pearson's correlation in -1..1. It is 0 if one side is constant, because then it is not defined."""
     x, y = np.array(numbers), np.array(list(target.values()))
     if not len(x) or np.ptp(x) == 0 or np.ptp(y) == 0:
         return 0.0
@@ -55,7 +55,7 @@ def pearson(numbers: list[float], target: Mapping[str, float]) -> float:
 
 
 def contract(pubkey: str | None, rules: Mapping[str, Any]) -> CrunchContract:
-    """`power` is that of the payout's percentiles, `limit` bounds the size of a prediction."""
+    """`power` is the exponent of the payout's percentiles. `limit` is the largest absolute value of a prediction."""
 
     def score_round(answers: Any, truth: Moon, _context: Any) -> list[Any]:
         columns = [

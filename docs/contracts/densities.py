@@ -1,9 +1,9 @@
-"""Densities as participants give them: what is refused, the density at a point, and its CRPS on a grid.
+"""Densities in the form of an answer: which are refused, the density at a point, and its CRPS on a grid.
 
     {"type": "builtin", "name": "norm", "params": {"loc": 0, "scale": 12.5}}
     {"type": "mixture", "components": [{"density": .., "weight": 0.8}, ..]}
 
-Names and parameters are scipy.stats' own. Formulas: its documentation, each of loc 0 and scale 1.
+Names and parameters are those of scipy.stats. Its documentation has the formulas, each for loc 0 and scale 1.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 DEPTH_MAX = 3
 ROWS_AT_ONCE = 32
-"""What fits a cache: of 100 answers with five densities this takes half of the time that one by one takes."""
+"""So many fit into a cache: 100 answers with five densities then take half of the time."""
 Leaf = tuple[float, str, tuple[float, ...]]
 """(weight, name, (loc, scale, *shapes))"""
 
@@ -24,7 +24,7 @@ log_gamma = np.vectorize(math.lgamma, otypes=[float])
 
 
 class Refused(ValueError):  # noqa: N818 - it is an answer that is refused, by its model's fault
-    """Why a density is none."""
+    """Why a density is refused."""
 
 
 def _t(z: Any, df: Any) -> Any:
@@ -39,7 +39,7 @@ def _log_beta(a: Any, b: Any) -> Any:
 def _positive(
     log_density: Callable[..., Any], low: float = 0.0, high: float = math.inf
 ) -> Callable[..., Any]:
-    """The density whose logarithm is told between low and high; 0 elsewhere."""
+    """The density whose logarithm is `log_density` between low and high; 0 elsewhere."""
 
     def density(z: Any, *shapes: Any) -> Any:
         inside = (z > low) & (z < high)
@@ -75,7 +75,7 @@ FAMILIES: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
 
 
 def leaves(density: Any, digits: int | None = None, leaves_max: int | None = None) -> list[Leaf]:
-    """The components; weights are absolute and sum to 1, numbers have so many significant digits. Raises Refused."""
+    """The components; weights are absolute and sum to 1, numbers have `digits` significant digits. Raises Refused."""
     try:
         components = _leaves(density, 1.0, 1, digits)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -133,8 +133,8 @@ def pdfs(many: Sequence[Sequence[Leaf]], x: Any) -> Any:
 
 
 def crps(many: Sequence[tuple[Sequence[Leaf], float, float]], points: int, *, normalise: bool) -> list[float]:
-    """The integral of (F - 1[z >= x])**2 over +-half_width, F the running sum of the density, of each of many
-    (density, x, half_width). Where asked, a density is divided by its own integral over the grid first.
+    """The integral of (F - 1[z >= x])**2 over +-half_width, F the running sum of the density, for each of many
+    (density, x, half_width). With `normalise` a density is first divided by its integral over the grid.
     """
     integrals: list[float] = []
     for start in range(0, len(many), ROWS_AT_ONCE):

@@ -1,6 +1,7 @@
-"""Falcon: a likelihood pot. Each tick takes a stake of everybody's wealth and shares them by smoothed likelihood.
+"""Falcon: a likelihood pot. Each tick takes a stake of each model's wealth and divides the stakes by smoothed
+likelihood.
 
-The state of a model is its wealth, its averages, and the answers that wait until they are old enough to be looked at.
+The state of a model is its wealth, its averages, and the answers that are not old enough to be scored yet.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ LATEST = AggregationWindow(name="total", rule="latest")
 
 
 class Density(BaseModel):
-    """A density of the location some seconds on; None skips."""
+    """A density of the location some seconds later; None gives no answer."""
 
     density: Any = Field(default=None, examples=[NORM, WIDE])
 
@@ -47,7 +48,7 @@ class Location(BaseModel):
 
 
 class Wealth(ScoreResult):
-    """`wealth` is at stake, `realised` has been withdrawn; `value` is both."""
+    """`wealth` is at stake, `realised` has been withdrawn, and `value` is their sum."""
 
     wealth: float = 0.0
     realised: float = 0.0
@@ -55,7 +56,7 @@ class Wealth(ScoreResult):
 
 
 def resolve(records: list[Any]) -> dict[str, Any]:
-    """The newest location; a feed of prices is watched as the dove is."""
+    """The newest location of the dove. With a feed of prices the price is the location."""
     values = records[-1].values
     return {"at": records[-1].at / 1000, "location": values.get("price", values.get("close"))}
 
@@ -63,7 +64,7 @@ def resolve(records: list[Any]) -> dict[str, Any]:
 def contract(
     pubkey: str | None, rules: dict[str, Any], wealth: dict[str, float] | None = None
 ) -> CrunchContract:
-    """In a tick: averages, stakes, inflation, shares, withdrawal. In the ticks of a warm-up: averages alone."""
+    """A tick: averages, stakes, inflation, shares, withdrawal. A tick of the warm-up: only averages."""
 
     def score_round(answers: Any, truth: Location, context: Any) -> RoundScores:
         states = {
@@ -105,4 +106,4 @@ def contract(
 
 
 CONTRACT = contract(None, RULES | {"horizon": 0})
-"""On a grid the scope's horizon is the 3 s, and the node waits for it: an answer counts in its own round."""
+"""On a grid the scope's horizon is the 3 s, for which the node waits. So an answer counts in its own round."""

@@ -1,4 +1,4 @@
-"""Forecasts that stand over time: which count, when they stood, and how they compare with those beside them."""
+"""Forecasts that are valid over time: which count, when they were valid, and how they compare with the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SUM_TOLERANCE = 1e-9
 
 
 class Forecast(BaseModel):
-    """A probability for each option. It stands until the next one, or until the close; None withdraws what stood."""
+    """A probability for each option. It is valid until the next one, or until the close. None withdraws it."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"p": p} for p in ([0.3, 0.7], [0.6, 0.4])]})
     p: list[float] | None
@@ -29,8 +29,8 @@ class Forecast(BaseModel):
 
 
 class Truth(BaseModel):
-    """Which option came true, by its place. A question that is annulled is void and has no truth. `scheduled` (s) is
-    when it should have closed, where it was closed early.
+    """The index of the option that came true. An annulled question is void and has no truth. `scheduled` (s) is the
+    planned close of a question that was closed early.
     """
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"outcome": 0}, {"outcome": 1}]})
@@ -40,7 +40,7 @@ class Truth(BaseModel):
 
 
 class Question(NamedTuple):
-    """When a question was open (s), when it should have closed, what came true, and how many options it has."""
+    """When a question opened and closed (s), its planned close, what came true, and how many options it has."""
 
     open: float
     scheduled: float
@@ -50,7 +50,7 @@ class Question(NamedTuple):
 
 
 def refusal(p: list[float], options: int, rules: Mapping[str, float]) -> str:
-    """Why a forecast is as none; empty where it counts."""
+    """Why a forecast does not count; empty if it counts."""
     if len(p) != options:
         return "not a probability for each outcome"
     return (
@@ -63,8 +63,8 @@ def refusal(p: list[float], options: int, rules: Mapping[str, float]) -> str:
 def standing(
     answers: list[dict[str, Any]], question: Question, rules: Mapping[str, float]
 ) -> list[tuple[float, float, float]]:
-    """[from, until (s), probability of what came true], without what lies outside of open and close. `answers` are a
-    model's with their times, in order.
+    """[from, until (s), probability of what came true], cut to the time between open and close. `answers` are those of
+    one model with their times, in order.
     """
     told = [(answer["at"] / 1000, answer["output"]["p"]) for answer in answers]
     counted = [(at, p) for at, p in told if p is None or not refusal(p, question.options, rules)]
@@ -77,7 +77,9 @@ def standing(
 
 
 def peers(stood: Mapping[str, list[tuple[float, float, float]]]) -> dict[str, float]:
-    """Of each model the integral over time of 100 n/(n-1) ln(p / geometric mean of the n that stand); alone it is 0."""
+    """For each model the integral over time of 100 n/(n-1) ln(p / geometric mean of the n valid ones); 0 for a model
+    alone.
+    """
     cuts = sorted({at for of in stood.values() for since, until, _ in of for at in (since, until)})
     sums = dict.fromkeys(stood, 0.0)
     for since, until in pairwise(cuts):

@@ -27,7 +27,9 @@ def gauss_ranked(values: Sequence[float]) -> Any:
 
 
 def correlation(ranked: Any, targets: Sequence[float]) -> float:
-    """In -1..1: Pearson's of both sides to the power of 1.5, the target centred first; 0 where a side is constant."""
+    """In -1..1: Pearson's correlation of both sides to the power of 1.5, the target centred first; 0 if a side is
+    constant.
+    """
     target = np.asarray(targets, dtype=np.float64)
     if not len(target) or np.ptp(ranked) == 0 or np.ptp(target) == 0:
         return 0.0
@@ -37,7 +39,7 @@ def correlation(ranked: Any, targets: Sequence[float]) -> float:
 
 
 def contribution(ranked: Any, meta: Any | None, targets: Sequence[float]) -> float | None:
-    """MMC: what is left of an answer without its projection on the meta model, times the centred target. None
+    """MMC: an answer minus its projection on the meta model, times the centred target. None
     where there is no meta model.
     """
     if meta is None:
@@ -53,7 +55,9 @@ def contribution(ranked: Any, meta: Any | None, targets: Sequence[float]) -> flo
 
 
 def weighted(ranked: Mapping[str, Any], stakes: Mapping[str, float]) -> Any | None:
-    """Shape (n,): the meta model, the mean of the gauss-ranked answers weighted by stake. None where nobody has one."""
+    """Shape (n,): the meta model, the mean of the gauss-ranked answers weighted by stake. None if nobody has a
+    stake.
+    """
     whole = sum(stakes.values())
     if not whole > 0:
         return None

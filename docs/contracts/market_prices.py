@@ -1,4 +1,4 @@
-"""A market's prices by event and day, and how forecasts of them are judged."""
+"""A market's prices by event and day, and how forecasts of them are scored."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Forecasts(BaseModel):
-    """{event: probability}, of the day that is asked."""
+    """{event: probability} for the day of the question."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"forecasts": {"e": p}} for p in (0.3, 0.8)]})
     forecasts: dict[str, Annotated[float, Field(ge=0, le=1)]]
 
 
 class Market(BaseModel):
-    """The market as it is known `today`, the day after the one that was asked: each event's prices by day, what is
-    resolved (event -> (day, outcome)), and the day on which each model was activated.
+    """The market as it is known on `today`, the day after the day of the question: each event's prices by day, the
+    resolved events (event -> (day, outcome)), and the day on which each model was activated.
     """
 
     model_config = ConfigDict(
@@ -34,7 +34,9 @@ class Market(BaseModel):
     activated: dict[str, int] = {}
 
     def truth(self, event: str, day: int, horizon_days: int) -> tuple[int, float] | None:
-        """(when it was known, the outcome or the price a week on) of a forecast; None while it is not."""
+        """The target of a forecast: (day on which it became known, the outcome or the price a week later); None until
+        then.
+        """
         ends_on = day + horizon_days
         if event in self.resolved and self.resolved[event][0] <= ends_on:
             return self.resolved[event]
@@ -43,7 +45,7 @@ class Market(BaseModel):
 
 
 def cells(truth: Market, since: int, days: int) -> set[tuple[str, int]]:
-    """(event, day) of all that could be forecast: open events, from a model's activation on, today not yet."""
+    """(event, day) of everything that a model could forecast: open events since its activation, before today."""
     return {
         (event, day)
         for event, prices in truth.prices.items()
@@ -53,13 +55,13 @@ def cells(truth: Market, since: int, days: int) -> set[tuple[str, int]]:
 
 
 Said = dict[str, dict[str, float]]
-"""Day -> event -> probability: what a model said, as its state holds it."""
+"""Day -> event -> probability: a model's forecasts, as its state holds them."""
 
 
 def remembered(
     forecasts_before: Said, forecasts: Mapping[str, float], truth: Market, rules: Mapping[str, Any]
 ) -> Said:
-    """What a model said, with that of the last day, as far back as anything may still ask for it."""
+    """A model's forecasts including the last day, as far back as they can still be needed."""
     of_day = {event: p for event, p in forecasts.items() if event in truth.prices}
     since = truth.today - rules["coverage_days"] - rules["horizon_days"]
     told = forecasts_before | ({str(truth.today - 1): of_day} if of_day else {})
@@ -67,7 +69,9 @@ def remembered(
 
 
 def judged(told: Said, since: int, truth: Market, rules: Mapping[str, Any]) -> dict[str, Any]:
-    """The mean of each event's latest score of the last week, the coverage, and what keeps the model off the board."""
+    """The mean over events of the latest score of the last week, the coverage, and the reason why the model is not
+    ranked.
+    """
     forecasts = {
         (event, int(day)): p for day, of in told.items() for event, p in of.items() if event in truth.prices
     }

@@ -1,7 +1,9 @@
-"""Metaculus: forecasts stand until they are replaced, withdrawn or closed; scores are over the time that they stood.
+"""Metaculus: a forecast is valid until it is replaced, withdrawn or closed. A score covers the time for which it was
+valid.
 
-A question's payload names its `options`; every hosted model is asked once a day while it is open, and an answer may be
-handed in at any time. The truth says which option came true. One that is closed early was `scheduled` for longer.
+A question's payload names its `options`. Every hosted model is asked once a day while the question is open, and an
+answer may be handed in at any time. The truth says which option came true. If a question was closed early, `scheduled`
+says when it should have.
 """
 
 from __future__ import annotations
@@ -28,14 +30,14 @@ RULES = {"prize_pool_usd": 10_000.0, "minimum_prize_usd": 50.0, "p_min": 0.001, 
 COVERAGE_MIN = 30
 YES_OR_NO = ("yes", "no")
 TIED_DECIMALS = 9
-"""Who agrees to so many is tied."""
+"""Models whose scores agree to this number of decimals are tied."""
 TOTAL = AggregationWindow(name="total", hours=365 * 24, rule="sum")
 
 
 class Score(ScoreResult):
-    """The value is peer * weight; baseline is against equal chances, coverage the share of the time (0..1).
+    """The value is peer * weight. `baseline` compares with equal chances; `coverage` is the share of the time (0..1).
 
-    Coverage is recorded in permille as well: with three digits more, many of them can be summed.
+    Coverage is also recorded in permille. That gives three more digits, so many of them can be summed.
     """
 
     peer: float
@@ -46,7 +48,7 @@ class Score(ScoreResult):
 
 
 def aggregate(scores: list[Any]) -> dict[str, float]:
-    """The period's coverage and the global board's mean, which is over 30 questions at least."""
+    """The coverage of the period, and the mean of the global board, which divides by at least 30 questions."""
     coverage = math.fsum(score.coverage_permille / 1000 * score.weight for score in scores)
     return {
         "coverage": coverage,
@@ -55,7 +57,9 @@ def aggregate(scores: list[Any]) -> dict[str, float]:
 
 
 def contract(pubkey: str | None, rules: Mapping[str, float]) -> CrunchContract:
-    """Who is above 0 shares by the square; shares below the least prize are given up from the bottom."""
+    """Scores above 0 are paid by their squares. Shares below the smallest prize are dropped, beginning with the last
+    place.
+    """
 
     def score_round(answers: Any, truth: Truth, context: Any) -> list[Any]:
         asked = context.question

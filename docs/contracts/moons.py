@@ -1,4 +1,4 @@
-"""A week of DataCrunch: what is answered, and what is posted as its truth."""
+"""A week of DataCrunch: the form of an answer, and of the posted truth."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, RootModel, model_validator
 
 
 def rows_of(table: Any, *names: str) -> Any:
-    """[[cell of each name], ..] of a table `{"columns": {name: [..]}}`, which is what a file is sent as; anything else
-    as it is. Raises ValueError for columns that are missing or of different lengths.
+    """[[cell of each name], ..] of a table `{"columns": {name: [..]}}`, the form in which a file arrives. Any other
+    value is returned unchanged. Raises ValueError for columns that are missing or of different lengths.
     """
     if not isinstance(table, dict) or not isinstance(columns := table.get("columns"), dict):
         return table
@@ -19,8 +19,8 @@ def rows_of(table: Any, *names: str) -> Any:
 
 
 class Table(RootModel[list[Any]]):
-    """[[moon, id, prediction], ..], a row for each id; or a table with these columns, refused at once for a cell that
-    is no number.
+    """[[moon, id, prediction], ..], a row for each id; or a table with these columns. A table with a cell that is not a
+    number is refused at once.
     """
 
     model_config = ConfigDict(
@@ -42,7 +42,7 @@ class Table(RootModel[list[Any]]):
 
 
 class Moon(BaseModel):
-    """A week's targets by id; or a table with the columns moon, id and target."""
+    """The targets of a week by id; or a table with the columns moon, id and target."""
 
     model_config = ConfigDict(
         json_schema_extra={

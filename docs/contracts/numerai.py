@@ -1,8 +1,9 @@
 """Numerai: a posted table of ids, an answer between 0 and 1 for each, paid by stake, correlation and contribution.
 
-The question is the table of features, posted each week; the truth has the targets by id, weeks later. A model's stake
-is what stood in the posted table when the first round that asked it closed. From then on it is the state of its model:
-what a round pays or burns stands in the next one, and what is posted later changes nothing.
+The question is the table of features, posted each week. The truth comes weeks later and has the targets by id. A
+model's stake is the one in the posted table when the first round that asked the model closed. From then on the stake is
+the model's state: each round adds what it pays and subtracts what it burns, and a stake that is posted later changes
+nothing.
 """
 
 from __future__ import annotations
@@ -37,14 +38,16 @@ RULES = {
 
 
 class Score(ScoreResult):
-    """The value is corr_multiplier * corr + mmc_multiplier * mmc; `mmc` is None where nobody has a stake."""
+    """The value is corr_multiplier * corr + mmc_multiplier * mmc. `mmc` is None if nobody has a stake."""
 
     corr: float
     mmc: float | None = None
 
 
 def contract(pubkey: str | None, rules: Mapping[str, float]) -> CrunchContract:
-    """Shares by max(score, 0); beside them each stake wins or burns clip(factor * score) of what is at risk."""
+    """Shares are in proportion to max(score, 0). In addition each stake wins or burns clip(factor * score) of the stake
+    at risk.
+    """
 
     def score_round(answers: Any, truth: Resolved, context: Any) -> RoundScores:
         numbers_of = {answer.model_id: answer.output.root for answer in answers if answer.output is not None}

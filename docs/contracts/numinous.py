@@ -1,8 +1,9 @@
-"""Numinous: an answer to a question stands for each later day until the question ends; three pools make one number.
+"""Numinous: an answer is valid for each later day until the question ends. The score is a weighted mean of three pools.
 
-An event is a question, asked as it opens; those of the tag Geopolitics have a pool of their own. The truth has the
-outcome. A question of the tag Reasoning is for the pool of marks, and its truth has each model's mark. The state of a
-model is the last scores of each pool, oldest first; with each event it gets the weighted mean anew. Less is better.
+An event is a question that is asked when it opens. Questions with the tag Geopolitics have a pool of their own. The
+truth has the outcome. A question with the tag Reasoning belongs to the pool of marks, and its truth has each model's
+mark. The state of a model holds the last scores of each pool, oldest first. Each event computes the weighted mean
+again. Less is better.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ POOLS: dict[str, dict[str, float]] = {
 LAST = AggregationWindow(name="last", rule="latest")
 MARK_MAX = 5.0
 TAGS = {"geopolitics_brier": ("Geopolitics",), "reasoning": ("Reasoning",)}
-"""Pool -> the tags of its questions; every other question is of the global one."""
+"""Pool -> the tags of its questions. Every other question belongs to the global pool."""
 
 
 class Score(ScoreResult):
@@ -44,7 +45,7 @@ class Score(ScoreResult):
 
 
 def scorer(pools: Mapping[str, Mapping[str, float]]) -> Any:
-    """`score_round`: the event's score goes into the pool of its scope."""
+    """`score_round`: adds the event's score to the pool of its scope."""
 
     def score_round(answers: Any, truth: Ended, context: Any) -> RoundScores:
         scores: list[Any] = []
@@ -80,7 +81,7 @@ def contract(
     brier_below: float | None = None,
     pools: Mapping[str, Mapping[str, float]] = POOLS,
 ) -> CrunchContract:
-    """Ten places. Those of who may not be paid are kept, and their share is retained."""
+    """Ten places. A model that may not be paid keeps its place, and its share is retained."""
 
     def eligible(entry: dict[str, Any]) -> str:
         briers = [entry["keys"].get(name) for name in ("global_brier", "geopolitics_brier")]
@@ -88,7 +89,7 @@ def contract(
             return ""
         return f"a Brier score is not below {brier_below}"
 
-    in_order = sorted(pools, key=lambda name: name not in TAGS)  # the scope without tags fits every question
+    in_order = sorted(pools, key=lambda name: name not in TAGS)  # last the scope without tags: it fits all
     scopes = tuple(QuestionScope(scope_key=name, tags=TAGS.get(name, ())) for name in in_order)
     return CrunchContract(
         crunch_pubkey=pubkey, output_type=Answer, ground_truth_type=Ended, score_type=Score, score_round=scorer(pools),

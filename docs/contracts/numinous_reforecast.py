@@ -1,7 +1,8 @@
 """Numinous' subnet (rule of 2026-08): a forecast each day for each open event, scored against the market's price.
 
-A question is a day: its payload has the open events with their prices, and its truth, the day after, the market as it
-is known then. What a model said on earlier days is its state, so that nobody can say it anew. Less is better.
+A question is a day. Its payload has the open events with their prices. Its truth comes the day after and has the market
+as it is known then. A model's state holds its forecasts of earlier days, so nobody can change them later. Less is
+better.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from coordinator.streams.contract import (
 
 RULES = {"horizon_days": 7, "coverage_days": 14, "coverage_min": 0.85, "scored_days_min": 3, "place": 21}
 LAST = AggregationWindow(name="last", hours=24, rule="latest")
-"""Of one day: who was ranked yesterday and has too little coverage today has no number today."""
+"""The score of one day. A model that was ranked yesterday and has too little coverage today has no number today."""
 
 
 def contract(pubkey: str | None, rules: dict[str, Any]) -> CrunchContract:
-    """The squared distance to the 21st best; nobody above it: burnt."""
+    """The squared distance to the 21st best. If nobody is better than that, the pay is burnt."""
 
     def score_round(answers: Any, truth: Market, context: Any) -> RoundScores:
         states = {}

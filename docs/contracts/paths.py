@@ -1,4 +1,4 @@
-"""Paths of prices: what is refused, and the CRPS of their changes against the real ones."""
+"""Paths of prices: which are refused, and the CRPS of their changes compared with the real ones."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ DIGITS_MAX = 8
 TENS = np.array([float(f"1e{power}") for power in range(23)])
 """All powers of ten that a float holds exactly."""
 TENS_MIN, INT_MAX = 1e-14, 2.0**53
-"""Between these sizes a price times or over one of `TENS` is its first 8 digits, and an int is a float exactly."""
+"""Between these sizes a price, multiplied or divided by one of `TENS`, gives its first 8 digits as an exact integer."""
 PRICE_MIN, PRICE_MAX = (float(np.finfo(np.float32).smallest_subnormal), float(np.finfo(np.float32).max))
-"""Prices are kept as float32."""
+"""Prices are stored as float32."""
 
 
 def paths_of(answer: list[Any], prompt: dict[str, Any], *, characters: bool) -> Any:
-    """Shape (simulations, points), or why there is none: a text.
+    """The prices, shape (simulations, points), or the reason why they are refused, a text.
 
-    A price has at most 8 digits: `characters` counts those that it is written with, else only significant ones.
+    A price has at most 8 digits. With `characters` all written digits count, otherwise only the significant ones.
     """
     points = prompt["length"] // prompt["increment"] + 1
     if [type(number) for number in answer[:2]] != [int, int] or answer[:2] != [
@@ -38,7 +38,7 @@ def paths_of(answer: list[Any], prompt: dict[str, Any], *, characters: bool) -> 
 
 
 def all_fit(prices: list[Any], *, characters: bool) -> bool:
-    """Whether `_fits` holds of each, many at a time: m / 10**k of exact m and 10**k is the float nearest to it."""
+    """`_fits` for many prices at once: for exact m and 10**k, m / 10**k is the nearest float."""
     if not {int, float}.issuperset(map(type, prices)):
         return False
     if characters:
@@ -73,8 +73,8 @@ def pairs_crps(samples: Any, real: float) -> float:
 
 
 def crps(paths: Any, real: Any, prompt: dict[str, Any]) -> float:
-    """Summed over the intervals: changes in basis points; prices (`_abs`) relative to the last real one; changes from
-    the start (`_gaps`); and the volatility of blocks. What has no real price is left out.
+    """The sum over the intervals: changes in basis points; prices (`_abs`) relative to the last real one; changes from
+    the start (`_gaps`); and the volatility of blocks. Points without a real price are left out.
     """
     total, increment = 0.0, prompt["increment"]
     for name, seconds in prompt["intervals"].items():

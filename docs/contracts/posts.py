@@ -1,4 +1,4 @@
-"""Posts and epochs of Predictoor: which post counts, and what an epoch comes to."""
+"""Posts and epochs of Predictoor: which post counts, and the result of an epoch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 def accepted(
     posts: list[dict[str, Any]], epoch: int, seconds: int, balance: int
 ) -> tuple[dict[str, Any], list[Any]]:
-    """(the post that counts, [(when, why) of those refused])."""
+    """(the post that counts, [(time, reason) of the refused ones])."""
     held: dict[str, Any] = {"up": None, "stake": 0}
     refused = []
     for post in posts:
@@ -29,7 +29,7 @@ def accepted(
 
 
 def truth_of_epoch(records: list[Any], rules: dict[str, Any]) -> dict[str, Any]:
-    """The epoch, its direction and its revenue: price, sales, price."""
+    """The epoch, its direction and its revenue, from three records: price, sales, price."""
     values, day, seconds = records[-1].values, rules["subscription_seconds"], rules["epoch_seconds"]
     at = records[-1].at // 1000
     epoch = int(values.get("epoch", at // seconds * seconds))

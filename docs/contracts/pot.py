@@ -11,7 +11,7 @@ FAINT = 1e-12
 
 
 def likelihood(state: dict[str, Any], answer: Any, truth: Any, horizon: float) -> float | None:
-    """Of the newest answer that is old enough; the answer given now is kept for later."""
+    """The likelihood of the newest answer that is old enough. The new answer is stored for a later tick."""
     waiting = state.setdefault("waiting", [])
     if answer is not None:
         waiting.append([truth.at, answer.density])
@@ -29,9 +29,10 @@ def likelihood(state: dict[str, Any], answer: Any, truth: Any, horizon: float) -
 def share_out(
     states: dict[str, Any], playing: dict[str, float], rules: dict[str, Any], *, stake: bool = True
 ) -> None:
-    """Averages of the log-likelihood; then a stake of each one's wealth, inflation, and shares of the pot.
+    """Updates the averages of the log-likelihood. Then takes a stake of each wealth, adds inflation, and divides the
+    pot.
 
-    Nothing is staked where `stake` is False, as in a warm-up, nor where all likelihoods are 0.
+    Nothing is staked if `stake` is False, as in a warm-up, or if all likelihoods are 0.
     """
     blends: dict[str, float] = {}
     for model, density in playing.items():

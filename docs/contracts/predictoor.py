@@ -1,6 +1,8 @@
-"""Predictoor: stakes on up or down in epochs of five minutes; who is right shares all stakes and the revenue.
+"""Predictoor: stakes on up or down in epochs of five minutes. The models that are right divide all stakes and the
+revenue.
 
-The state of a model is its balance, of all what the collector has and what nobody got. Integers throughout.
+The state of a model is its balance. The common state is what the collector has and what was not distributed. All are
+integers.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ BALANCE = 1_000_000_000
 
 
 class Posts(BaseModel):
-    """An answer for the epoch; or [{at, epoch, up, stake}], in order of time: the last accepted one counts."""
+    """An answer for the epoch; or a list [{at, epoch, up, stake}] in order of time, of which the last accepted one
+    counts.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"up": up, "stake": 5_000_000} for up in (True, False)]}
@@ -38,7 +42,7 @@ class Posts(BaseModel):
 
 
 class Epoch(BaseModel):
-    """Times in seconds. `up` is None where the close is equal or the truth came too late."""
+    """Times in seconds. `up` is None if the close did not change, or if the truth came too late."""
 
     epoch: int
     up: bool | None
@@ -46,11 +50,13 @@ class Epoch(BaseModel):
 
 
 class Gain(ScoreResult):
-    """The balance above what it began with."""
+    """The balance minus the initial balance."""
 
 
 def contract(pubkey: str | None, rules: dict[str, Any], balances: dict[str, int]) -> CrunchContract:
-    """Payout: stake * (all stakes + revenue) // right stakes. All wrong: to the collector. Cancelled: back."""
+    """Pays stake * (all stakes + revenue) // right stakes. If all are wrong, the collector gets it. If cancelled,
+    stakes return.
+    """
 
     def score_round(answers: Any, truth: Epoch, context: Any) -> RoundScores:
         shared = context.shared or {"collector": 0, "undistributed": 0}

@@ -1,4 +1,4 @@
-"""A round of Numerai: what is answered, what is posted as the truth, and what is refused."""
+"""A round of Numerai: the form of an answer and of the posted truth, and what is refused."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, RootModel, model_validator
 
 
 def by_id(table: Any, column: str) -> Any:
-    """{id: its cell} of a table `{"columns": {"id": [..], column: [..]}}`, which is what a file is sent as; anything
-    else as it is. Raises ValueError for an id that stands twice, or a column that is missing or too short.
+    """{id: its cell} of a table `{"columns": {"id": [..], column: [..]}}`, the form in which a file arrives. Any other
+    value is returned unchanged. Raises ValueError for a repeated id, or a column that is missing or too short.
     """
     if not isinstance(table, dict) or not isinstance(columns := table.get("columns"), dict):
         return table
@@ -23,13 +23,13 @@ def by_id(table: Any, column: str) -> Any:
 
 
 def is_share(cell: Any) -> bool:
-    """Whether it is a number from 0 to 1."""
+    """Whether the value is a number from 0 to 1."""
     return type(cell) in (int, float) and 0 <= cell <= 1
 
 
 class Answer(RootModel[dict[str, Any]]):
-    """{id: a number from 0 to 1}, for each id of the round; or a table with the columns id and prediction, which is
-    refused at once for a cell that is none: a file that replaced a good one would count.
+    """{id: a number from 0 to 1}, for each id of the round; or a table with the columns id and prediction. A table with
+    another cell is refused at once, because otherwise it would replace a good answer.
     """
 
     model_config = ConfigDict(
@@ -51,8 +51,8 @@ class Answer(RootModel[dict[str, Any]]):
 
 
 class Resolved(BaseModel):
-    """`target` has None where nobody knows it, or it is a table with the columns id and target. `late`: the models
-    whose answers came after the operator's own close; they are scored, and nothing of theirs is at risk.
+    """`target` is {id: target}, with None for an unknown one, or a table with the columns id and target. `late` names
+    the models whose answers came after the operator's close: they are scored, and their stake is not at risk.
     """
 
     model_config = ConfigDict(
@@ -70,7 +70,7 @@ class Resolved(BaseModel):
 
 
 def refusal(answer: Mapping[str, Any], ids: Mapping[str, Any]) -> str:
-    """Why an answer is refused; empty where it is not."""
+    """Why an answer is refused; empty if it is accepted."""
     if answer.keys() != ids.keys():
         return "ids are not the round's ids"
     numbers = list(answer.values())

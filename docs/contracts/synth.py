@@ -1,7 +1,8 @@
-"""Crunch Synth: densities of price changes by step, scored by their CRPS and within the round.
+"""Crunch Synth: densities of price changes by step, scored by their CRPS relative to the round.
 
-A round asks one asset for its next day or hour: for each step a density of the change within each increment. The error
-of an answer is the CRPS of all increments; the best of a round scores 1, the worst 5 % 0, what lies between linearly.
+A round asks for the next day or hour of one asset: for each step, a density of the change within each increment. The
+error of an answer is the CRPS of all increments. The best answer of a round scores 1, the worst 5 % score 0, and the
+others lie on a line between.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ STEPS = next(iter(HORIZONS.values()))[1]
 
 
 def normal(loc: float, scale: float) -> dict[str, Any]:
-    """A density as an answer has it."""
+    """A density, in the form of an answer."""
     return {"type": "builtin", "name": "norm", "params": {"loc": loc, "scale": scale}}
 
 
 class Densities(BaseModel):
-    """By step in seconds: a density of the price's change for each increment of the horizon."""
+    """Step in seconds -> a density of the price's change for each increment of the horizon."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [
         {"steps": {str(step): [normal(loc, 125.0)] * (86_400 // step) for step in STEPS}} for loc in (0.0, 20.0, 1500.0)
@@ -35,20 +36,22 @@ class Densities(BaseModel):
 
 
 class Prices(BaseModel):
-    """What happened: times in seconds, ascending, and prices."""
+    """The real prices and their times, in seconds and ascending."""
 
     times: list[float]
     prices: list[float]
 
     def changes(self, asked: float, horizon: int, step: int) -> list[float | None]:
-        """Within each increment, by the records closest to its ends; None where both ends have the same record."""
+        """The change within each increment, from the records closest to its ends; None if both ends have the same
+        record.
+        """
         times = np.array(self.times)
         ends = [int(np.argmin(np.abs(times - asked - i * step))) for i in range(horizon // step + 1)]
         return [None if a == b else self.prices[b] - self.prices[a] for a, b in pairwise(ends)]
 
 
 class Score(ScoreResult):
-    """`crps` is in half widths; less is better."""
+    """`crps` is in units of the half width. Less is better."""
 
     crps: float
 
@@ -76,7 +79,9 @@ def judged(answer: Densities, truth: Prices, context: Any) -> list[tuple[list[Le
 
 
 def score_round(answers: Any, truth: Prices, context: Any) -> list[Any]:
-    """A score for each valid answer; who gave no valid one has the worst, 0, by the contract's absence_policy."""
+    """A score for each valid answer. A model without a valid answer gets the worst score, 0, by the contract's
+    absence_policy.
+    """
     each: list[Any] = []
     for answer in answers.outputs:
         try:

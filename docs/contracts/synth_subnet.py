@@ -1,4 +1,6 @@
-"""The Synth subnet (SN50): paths of prices, scored by the CRPS of their changes, within the round. Less is better."""
+"""The Synth subnet (SN50): paths of prices, scored by the CRPS of their changes relative to the round. Less is
+better.
+"""
 
 from __future__ import annotations
 
@@ -41,13 +43,13 @@ class Paths(BaseModel):
 
 
 class Real(BaseModel):
-    """The real prices by their time in seconds."""
+    """The real prices by time in seconds."""
 
     prices: dict[int, float]
 
 
 class Score(ScoreResult):
-    """`fill` is what a missing answer counts as, before the best is subtracted."""
+    """`fill` is the score of a missing answer, before the best score is subtracted."""
 
     fill: float
     crps: float | None = None
@@ -60,7 +62,7 @@ def resolve(records: list[Any]) -> dict[str, Any]:
 
 
 def score_round(answers: Any, truth: Real, context: Any) -> list[Any]:
-    """Capped, minus the best; who gave no valid answer has the fill."""
+    """The scores, capped, minus the best one. A model without a valid answer gets the fill."""
     start, increment, length = context.point // 1000, context.step_seconds, context.horizon_seconds
     prompt = {"start": start, "increment": increment, "length": length, **context.params}
     real = np.array([truth.prices.get(at, np.nan) for at in range(start, start + length + 1, increment)])
@@ -82,13 +84,13 @@ def score_round(answers: Any, truth: Real, context: Any) -> list[Any]:
 
 
 def competition(label: str, share: float, beta: float, weights: Mapping[str, float]) -> tuple[Board, Pool]:
-    """A board of the weighted mean of all prompts' scores, and a pool that is shared by softmax."""
+    """A board with the weighted mean of all prompts' scores, and a pool that is divided by softmax."""
     board = Board(name=label, scope_keys=[label], weights=dict(weights), weigh="scores", every_scope=False)
     return board, Pool(name=label, key=label, weight=share, rule=by_softmax(beta=beta))
 
 
 def prompt(label: str, length: int, increment: int, interval: int, **params: Any) -> ScheduledPrediction:
-    """What is asked of each asset of a competition."""
+    """The schedules of a competition, one for each asset."""
     scope = PredictionScope(horizon_seconds=length, step_seconds=increment)
     return ScheduledPrediction(scope_key=label, scope=scope, interval_seconds=interval, params=params)
 

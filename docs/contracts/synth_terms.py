@@ -17,12 +17,12 @@ from coordinator.streams.contract import (
 )
 
 HORIZONS = {86_400: (3600, [300, 3600, 21_600, 86_400]), 3600: (720, [60, 300, 900, 1800, 3600])}
-"""Horizon -> (how often it is asked, its steps), in seconds."""
+"""Horizon -> (the interval between questions, its steps), in seconds."""
 HALF_WIDTH = {
     "BTC": 1500, "ETH": 80, "SOL": 4, "XAUT": 33, "SP500": 21, "NVDAX": 2.3, "TSLAX": 5.9, "AAPLX": 2.1,
     "GOOGLX": 3.4, "XRP": 0.04, "HYPE": 1.1, "WTIOIL": 1.2,
 }  # fmt: skip
-"""What a change is measured against, in the asset's own money."""
+"""The unit of a change, in the money of the asset."""
 POINTS = 256
 WINDOWS = {"recent": 24, "steady": 72, "anchor": 168}
 """Name -> hours."""
@@ -34,7 +34,7 @@ WEIGHTS = {
 
 
 def asked(asset: str, horizon: int, **params: Any) -> ScheduledPrediction:
-    """One asset and horizon; its key is a parameter of the boards, such as BTC:3600."""
+    """One asset and horizon. Its key is a parameter of the boards, such as BTC:3600."""
     interval, steps = HORIZONS.get(horizon, (horizon, [horizon]))
     usual = {"steps": steps, "half_width": HALF_WIDTH.get(asset), "points": POINTS, "normalise": False}
     scope = PredictionScope(subject=asset, horizon_seconds=horizon)
@@ -44,7 +44,7 @@ def asked(asset: str, horizon: int, **params: Any) -> ScheduledPrediction:
 
 
 def aggregation(params: Sequence[str], weights: Mapping[str, float] = WEIGHTS) -> Aggregation:
-    """In each window a board for each parameter (asset:horizon), for each horizon, and the whole one."""
+    """For each window: a board for each parameter (asset:horizon), one for each horizon, and one for everything."""
     horizons = sorted({name.partition(":")[2] for name in params}, key=int)
     boards = []
     for window in WINDOWS:
@@ -68,7 +68,9 @@ def payout(
     top_k: int = 4,
     cutoff: bool = False,
 ) -> Payout:
-    """A pool for each horizon, of equal weight; who has 0 or nothing there is not paid. What is left stays unpaid."""
+    """A pool for each horizon, of equal weight. A score of 0 or none is not paid there. The rest of a pool stays
+    unpaid.
+    """
     return Payout(
         pools=[Pool(name=key, key=key, rule=top(top_k, alpha=alpha), above=0) for key in keys],
         best_model_only=True,

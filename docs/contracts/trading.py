@@ -1,6 +1,6 @@
-"""Trading: orders or targets on several subjects, with fees, carry, limits and positions that are kept.
+"""Trading: orders or targets on several subjects, with fees, carry, limits and positions that last from round to round.
 
-The state of a model is its book, of all the last prices; all subjects share them.
+The state of a model is its book. The common state is the last price of each subject.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LAST = AggregationWindow(name="last", rule="latest")
 
 
 class Order(BaseModel):
-    """An action with an amount of money, or in the mode `target` the size wanted as `signal`."""
+    """An action with an amount of money; or, in the mode `target`, the wanted size as `signal`."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"action": "buy", "amount": 100}, {"action": "sell", "amount": 50}]}
@@ -42,14 +42,14 @@ class Order(BaseModel):
 
 
 class Marks(BaseModel):
-    """Marks since the round before: [time in s, {subject: price}]."""
+    """The marks since the round before: [time in s, {subject: price}]."""
 
     at: float
     marks: list[tuple[float, dict[str, float]]]
 
 
 class Profit(ScoreResult):
-    """Net, in money; the others are of the profits at snapshots."""
+    """`value` is the net profit in money. The other numbers are computed from the profits at snapshots."""
 
     max_drawdown: float
     hit_rate: float
@@ -57,7 +57,9 @@ class Profit(ScoreResult):
 
 
 def contract(pubkey: str | None, rules: dict[str, Any]) -> CrunchContract:
-    """Every round trades at the last price; the scope `snapshot` takes the profit, which counts, and moves nothing."""
+    """Every round trades at the last price. The scope `snapshot` records the profit, which counts, and trades
+    nothing.
+    """
 
     def score_round(answers: Any, truth: Marks, context: Any) -> RoundScores:
         books = {model: context.states.get(model) or new_book() for model in answers.models}
@@ -95,7 +97,7 @@ def contract(pubkey: str | None, rules: dict[str, Any]) -> CrunchContract:
 
 
 def _resolve(records: list[Any]) -> dict[str, Any]:
-    """A record of several prices has them by subject; a candle has its own close. Nothing is traded at 0 or below."""
+    """A record of several prices has them by subject; a candle has its close. Prices of 0 or below are not traded."""
     marks = []
     for record in records:
         prices = {record.subject: record.values["close"]} if "close" in record.values else record.values
