@@ -254,7 +254,11 @@ async def refused(output_type, command):
     async def is_behind():
         return False
 
-    waiting = Submissions(stage, lambda _: asks(output_type=output_type), keep)
+    class NothingAhead:
+        async def closings(self, _start):
+            return {}
+
+    waiting = Submissions(stage, lambda _: asks(output_type=output_type), NothingAhead(), keep)
     number = int(command.id.rpartition("/")[2])  # each command has an offset of its own
     waiting.take(decision("commands", number, [command]))
     with capture_logs() as logs:

@@ -1,4 +1,4 @@
-"""Reads a topic beyond the record being decided: what the time is, and whether newer inputs wait.
+"""Reads a topic beyond the record being decided: what the time is, whether newer inputs wait, what is closed.
 
 Both classes read their topic to its end on demand, beside Faust's delivery. Their positions are no part of a decision:
 what they answered is recorded in the decision that asked.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from coordinator.streams.agents.owning.log_io import LogIO, Reader
-from coordinator.streams.events import ClockTicked, InputReceived, InputReceivedData
+from coordinator.streams.events import ClockTicked, InputClosed, InputReceived, InputReceivedData
 from coordinator.streams.log.counting import Counter, Decision
 from coordinator.streams.log.envelope import Need
 
@@ -56,7 +56,7 @@ class FeedClock:
 
 
 class InputsAhead:
-    """The newest input of each subject in `inputs`, which is read to its end on demand."""
+    """The newest input of each subject in `inputs`, and the closes of questions. It is read to its end on demand."""
 
     def __init__(self, io: LogIO) -> None:
         self._io = io
@@ -64,17 +64,38 @@ class InputsAhead:
         self._reader: Reader | None = None
         self._counter = Counter("inputs")
         self._newest: dict[str, int] = {}
+        self._delivered = -1
+        self._closings: dict[str, tuple[int, int]] = {}
+        """Question -> (offset of its close, the time of that in ms), of those that are not decided."""
 
     def learn(self, decision: Decision) -> None:
         """Take a decision that was delivered; after the first one, reading begins."""
         if self._reader is None:
             self._counter = Counter("inputs", decision.after())
+        self._delivered = decision.offset
+        self._closings = {
+            name: closing for name, closing in self._closings.items() if closing[0] >= decision.offset
+        }
         self._note(decision)
 
     async def is_newer(self, than: InputReceivedData) -> bool:
         """Whether `inputs` holds an input of the same subject with a later point. Reads it to its end."""
         if self._newest.get(than.subject, -1) > than.point:
             return True
+        await self._read()
+        return self._newest.get(than.subject, -1) > than.point
+
+    async def closings(self, start: Need) -> dict[str, int]:
+        """Question -> when it closed (ms), of each close from the newest delivered decision on.
+
+        `start`: from here on, if none was delivered.
+        """
+        if self._reader is None and self._delivered < 0:
+            self._counter = Counter("inputs", start)
+        await self._read()
+        return {name: at for name, (_, at) in self._closings.items()}
+
+    async def _read(self) -> None:
         async with self._reading:
             if self._reader is None:
                 self._reader = await self._io.reader("inputs", self._counter.next_offset)
@@ -84,13 +105,14 @@ class InputsAhead:
                     decision = self._counter.read(offset, record)
                     if decision is not None:
                         self._note(decision)
-        return self._newest.get(than.subject, -1) > than.point
 
     def _note(self, decision: Decision) -> None:
         for event in decision.events:
             if isinstance(event, InputReceived):
                 data = event.data
                 self._newest[data.subject] = max(data.point, self._newest.get(data.subject, -1))
+            elif isinstance(event, InputClosed) and decision.offset >= self._delivered:
+                self._closings.setdefault(event.data.input_id, (decision.offset, event.at))
 
     async def close(self) -> None:
         """End the reader."""

@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from coordinator.infra.blobs.answer_blobs import beside_the_log
+from coordinator.streams.agents.owning.read_ahead import InputsAhead
 from coordinator.streams.agents.owning.tenure import OnGarbage
 from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.events import SubmitAnswers
@@ -35,9 +36,11 @@ class Submissions:
         self,
         stage: PredictionStage,
         contracts: Contracts,
+        ahead: InputsAhead,
         on_garbage: OnGarbage | None,
         blobs: Blobs | None = None,
     ) -> None:
+        self._ahead = ahead
         self._stage, self._contracts, self._on_garbage, self._blobs = stage, contracts, on_garbage, blobs
         self._waiting: deque[PlacedEvent] = deque()
 
@@ -64,7 +67,8 @@ class Submissions:
         """The next command as the stage decides it; None if there is none, or if it must wait.
 
         A question that is not known may be among the inputs that were not delivered yet (`behind`, None if the broker
-        does not say): its answers wait.
+        does not say): its answers wait. A close that was not delivered yet holds for the answers, too: it is often one
+        by the truth, which whoever handed them in later may have known.
         """
         if not self._waiting:
             return None
@@ -76,8 +80,9 @@ class Submissions:
             return None
         # In a thread: a store may be far away. Nothing else takes from the queue meanwhile: one caller at a time.
         command, lost = await asyncio.to_thread(read_answers, command, self._blobs)
+        closings = {**await self._ahead.closings(self._stage.need["inputs"]), **state.closings}
         rounds, at, refused = judged(
-            state.own.questions, state.closings, command, self._contracts, clock, models_seq, lost
+            state.own.questions, closings, command, self._contracts, clock, models_seq, lost
         )
         answers = await asyncio.to_thread(
             beside_the_log, [submitted.answer for submitted in rounds], self._blobs

@@ -102,7 +102,7 @@ class PredictTenure(Tenure):
         self._also.append((self._models_owned, self.models))
         self._commands: Reader | None = None
         self._commands_counter = PlainCounter("commands")
-        self._submissions = Submissions(self.stage, contracts, on_garbage, blobs)
+        self._submissions = Submissions(self.stage, contracts, self._ahead, on_garbage, blobs)
         self._gone = DepartedModels(gateway)
         self._noticed = asked.noticed
         self._rounds: dict[asyncio.Task[None], InputReceivedData] = {}

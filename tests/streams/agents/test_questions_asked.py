@@ -236,6 +236,42 @@ async def test_answers_handed_in_in_time_count_although_the_node_was_down(scene)
     assert [len(data.rounds) for data in closes(play)] == [2]
 
 
+EARLY = T0 + 2 * MINUTE
+"""When a question is closed by a post, as by one of its truth: long before `closes_at`."""
+
+
+@pytest.mark.parametrize(("at", "counts"), [(EARLY - 1, True), (EARLY, False)])
+async def test_answers_handed_in_after_an_early_close_do_not_count_although_the_node_was_down(
+    scene, at, counts
+):
+    """Its truth may be known by then. A node that comes to the close later must not take them first."""
+    play = await scene(a=good)
+    play.asked(asked())
+    await play.deliver()
+    assert play.tenure is not None
+    await play.tenure.close()
+    play.tenure = None
+    play.command(submit(at=at))
+    play.tick(EARLY + MINUTE)
+    play.asked(closed(EARLY))
+    await play.start()
+    await decided(play, 4)
+    assert [len(data.rounds) for data in closes(play)] == [1 + counts]
+
+
+async def test_an_early_close_that_is_in_the_log_and_not_delivered_yet_holds_for_answers(scene):
+    """As the one above, at a node that runs: it looks at `commands` twice a second, whatever waits in `inputs`."""
+    play = await scene(a=good)
+    play.asked(asked())
+    await play.deliver()
+    play.asked(closed(EARLY))  # in the log, but not delivered yet
+    play.tick(EARLY + MINUTE)
+    play.command(submit(at=EARLY))
+    await decided(play, 3)
+    await play.deliver()
+    assert [len(data.rounds) for data in closes(play)] == [1]
+
+
 @pytest.mark.parametrize(
     ("command", "why"),
     [
