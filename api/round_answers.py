@@ -32,10 +32,13 @@ from coordinator.infra.rounds.checking import AT_ONCE, HandIn
 from coordinator.infra.rounds.files import FileRefusedError
 from coordinator.infra.rounds.sending import submitting
 from coordinator.projections.views.round_work import RoundWork, records_of
+from coordinator.streams.durations import DAY_MS
 from coordinator.streams.events import SubmittedAnswer
 from coordinator.streams.log.errors import CoordinatorError, OutcomeUnknownError, WorldError
 from coordinator.streams.ports import Blobs
 
+CLOCK_BEHIND_MS = DAY_MS
+"""The longest outage of the sources for which the clock of a node that runs live may be behind."""
 Check = Callable[[HandIn], list[SubmittedAnswer]]
 """What was handed in -> its answers. Raises FileRefusedError, and CoordinatorError if it cannot be checked."""
 ANSWERED: dict[int | str, dict[str, Any]] = {
@@ -46,6 +49,15 @@ ANSWERED: dict[int | str, dict[str, Any]] = {
         "description": "The round takes no answers, or the stage refused some: `refused` has each with its reason."
     },
 }
+
+
+def is_over(closes_at: int, clock: int, now: int) -> bool:
+    """Whether a question has closed by the time of this machine, `now`, but not yet by the node's clock (all in ms).
+
+    While the sources are down, the clock stands still, and the stage would take answers for as long. A clock that is
+    further behind is that of a replay: then the question is of the past, and goes by that clock alone.
+    """
+    return closes_at <= now < clock + CLOCK_BEHIND_MS
 
 
 @cache
@@ -67,6 +79,7 @@ def router() -> APIRouter:
         check: Check = request.app.state.check
         blobs: Blobs = request.app.state.blobs
         body = await request.body()
+        at = sender.now_ms()
         if read.rounds.round(round_id) is None:
             raise HTTPException(404, f"no round {round_id!r} was posted")
         asked = {
@@ -75,11 +88,11 @@ def router() -> APIRouter:
             )
             for question in read.rounds.questions(round_id)
             if question.state == "open" and question.asked is not None and not question.posted.is_closed
+            if not is_over(question.posted.closes_at, read.feeds.clock, at)
             if (row := read.predictions.input(question.asked.input_id)) is not None
         }
         if not asked:
             return problem(409, f"no question of round {round_id} takes answers now")
-        at = sender.now_ms()
         digest = hashlib.sha256(body).hexdigest()
         try:
             submitted = await in_turn(

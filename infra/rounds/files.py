@@ -28,6 +28,16 @@ TEXT_COLUMNS = frozenset({"id", "question_id", "round_id", "model_id"})
 """Columns of a CSV whose cells stay text, also where they look like numbers."""
 
 
+_OTHER_FORMATS = {
+    b"\x1f\x8b": "a .gz file: unpack it",
+    b"PK\x03\x04": "a .zip or .xlsx file: unpack it, or save the sheet as CSV",
+    b"\xff\xfe": "UTF-16: save it as UTF-8",
+    b"\xfe\xff": "UTF-16: save it as UTF-8",
+}
+"""The first bytes -> the format, and what to do."""
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
+
+
 class FileRefusedError(OperatorError):
     """What was handed in cannot be read; the message says where and why."""
 
@@ -64,6 +74,9 @@ def read_content(content: bytes, name: str = "") -> Any:
     Raises FileRefusedError.
     """
     where = name or "the body"
+    for start, what in _OTHER_FORMATS.items():
+        if content.startswith(start):
+            raise FileRefusedError(f"{where} is {what}")
     if len(content) > BYTES_MAX:
         raise FileRefusedError(f"{where} has {len(content):,} bytes; {BYTES_MAX:,} are the most")
     if content[:4] == b"PAR1":
@@ -79,7 +92,7 @@ def read_content(content: bytes, name: str = "") -> Any:
     if name.endswith((".jsonl", ".ndjson")) or _is_lines(text):
         return [
             _json(line, f"{where}, line {number}")
-            for number, line in enumerate(text.splitlines(), 1)
+            for number, line in enumerate(text.split("\n"), 1)  # a text in JSON may hold other ends of lines
             if line.strip()
         ]
     return _json(text, where)
@@ -119,7 +132,13 @@ def _json(text: str, where: str) -> Any:
 def _csv(text: str, where: str) -> Table:
     try:
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        columns = _checked_columns(next(reader), where)
+        names = next(cells for cells in reader if cells)
+        if len(names) == 1 and (separator := next(filter(names[0].count, _OTHER_SEPARATORS), "")):
+            raise FileRefusedError(
+                f"{where}: its columns are separated by {_OTHER_SEPARATORS[separator]}; a CSV has commas, and a point "
+                "in 0.5"
+            )
+        columns = _checked_columns(names, where)
         rows: list[list[Any]] = []
         for cells in reader:
             if not cells:
@@ -140,6 +159,8 @@ def _cell(column: str, text: str) -> Any:
         return text
     if not text.strip():
         return None
+    if "_" in text:  # Python reads 2_1 as 21
+        return text
     try:
         number = int(text) if text.strip().lstrip("+-").isdigit() else float(text)
     except ValueError:

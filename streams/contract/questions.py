@@ -43,7 +43,8 @@ class Questions(_Strict):
     """The scopes, in the order in which they are tried. A question that fits none is refused when it is posted."""
     counts: Literal["last", "mean", "history"] = "last"
     """The answer that is scored. `last`: the last valid one before answers close. `mean`: the mean of the valid ones,
-    field by field, each weighted by the time that it stood, from the first until answers close. `history`: all of them
+    field by field, each weighted by the time that it stood, from the first until answers close; where the type takes
+    only whole numbers, rounded half to even. `history`: all of them
     with their times, `{"answers": [{"at": ms, "output": ..}, ..], "opens_at": ms, "closes_at": ms}`; it is not of
     the `output_type`, and the scoring gets it as it is."""
     ask_again_seconds: int = Field(default=0, ge=0, le=31_622_400)

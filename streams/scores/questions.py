@@ -11,7 +11,10 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 import msgspec
+from pydantic import BaseModel
 
+from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.contract.types import validator
 from coordinator.streams.events import (
     AnswerEntry,
     InputResolvedData,
@@ -64,6 +67,7 @@ def counted_answers(
     scope_key: str,
     counts: str,
     question: QuestionAsked,
+    output_type: type[BaseModel],
     blobs: BlobReader | None = None,
 ) -> CountedAnswers:
     """The answers to a question that count, by `Questions.counts`. `rounds`: suffix -> round, in the order of opening.
@@ -87,7 +91,9 @@ def counted_answers(
         if valid and counts != "last":
             read = [answer._replace(entry=whole_answer(answer.entry, blobs)) for answer in valid]
             mean = counts == "mean"
-            output = time_weighted_mean(read, question.closes_at) if mean else history_of(read, question)
+            output = (
+                _mean_of_type(read, question.closes_at, output_type) if mean else history_of(read, question)
+            )
             entry = msgspec.structs.replace(entry, output=output, blob=None)
         entries.append(msgspec.structs.replace(entry, model_id=model_id))
         roster.append(newest.asked)
@@ -124,11 +130,31 @@ def _said(the_round: OpenRound, scope_key: str, number: int, suffix: str) -> Ite
                     place += 1
 
 
-def time_weighted_mean(valid: Sequence[ModelAnswer], closes_at: int) -> msgspec.Raw:
+def _mean_of_type(valid: Sequence[ModelAnswer], closes_at: int, output_type: type[BaseModel]) -> msgspec.Raw:
+    """`time_weighted_mean`; the means of whole numbers are whole, if the type takes it only so."""
+    mean = time_weighted_mean(valid, closes_at)
+    if _takes(output_type, mean):
+        return mean
+    whole = time_weighted_mean(valid, closes_at, is_whole=True)
+    return whole if _takes(output_type, whole) else mean
+
+
+def _takes(output_type: type[BaseModel], output: msgspec.Raw) -> bool:
+    try:
+        validator(output_type)(msgspec.json.decode(output))
+    except AUTHORS_ERRORS:  # of the type's own validators, too
+        return False
+    return True
+
+
+def time_weighted_mean(
+    valid: Sequence[ModelAnswer], closes_at: int, *, is_whole: bool = False
+) -> msgspec.Raw:
     """The mean of the valid answers, in the order of their times, each weighted by the time for which it stood.
 
     The last one stands until `closes_at` (ms). It is a mean of every number at the same place in all answers; of
-    anything else the last answer's value holds. The sums are exact, and each mean is rounded once.
+    anything else, and of floats beside an int that is too large for one, the last answer's value holds. The sums are
+    exact, and each mean is rounded once. `is_whole`: that of ints half-even to an int.
     """
     times = [min(answer.at, closes_at) for answer in valid]
     weights = [after - at for at, after in zip(times, [*times[1:], closes_at], strict=True)]
@@ -136,21 +162,28 @@ def time_weighted_mean(valid: Sequence[ModelAnswer], closes_at: int) -> msgspec.
         return valid[-1].entry.output
     outputs = [msgspec.json.decode(answer.entry.output) for answer in valid]
     # An answer that stood for no time changes nothing, apart from the last, which says what is no number.
-    return msgspec.Raw(msgspec.json.encode(_mean(outputs, weights)))
+    return msgspec.Raw(msgspec.json.encode(_mean(outputs, weights, is_whole)))
 
 
-def _mean(values: Sequence[Any], weights: Sequence[int]) -> Any:
+def _mean(values: Sequence[Any], weights: Sequence[int], is_whole: bool) -> Any:  # noqa: FBT001 - said for the whole answer
     last = values[-1]
     if all(is_number(value) for value in values):
         total = sum(
             (Fraction(value) * weight for value, weight in zip(values, weights, strict=True)), Fraction(0)
         )
-        return float(total / sum(weights))
+        mean = total / sum(weights)
+        ints = all(isinstance(value, int) for value in values)
+        if is_whole and ints:
+            return round(mean)
+        try:
+            return float(mean)
+        except OverflowError:
+            return round(mean) if ints else last
     if isinstance(last, dict):
         same = [value for value in values if isinstance(value, dict)]
         if len(same) == len(values):
             return {
-                name: _mean([value[name] for value in same], weights)
+                name: _mean([value[name] for value in same], weights, is_whole)
                 if all(name in value for value in same)
                 else last[name]
                 for name in last
@@ -158,7 +191,7 @@ def _mean(values: Sequence[Any], weights: Sequence[int]) -> Any:
     if isinstance(last, list) and all(
         isinstance(value, list) and len(value) == len(last) for value in values
     ):
-        return [_mean([value[i] for value in values], weights) for i in range(len(last))]
+        return [_mean([value[i] for value in values], weights, is_whole) for i in range(len(last))]
     return last
 
 
@@ -206,7 +239,11 @@ def void_entries(answers: Iterator[tuple[AnswerEntry, str]], reason: str) -> lis
 
 
 def of_question(
-    state: ScoreState, what: ResolvedScope, data: InputResolvedData, blobs: BlobReader | None
+    state: ScoreState,
+    what: ResolvedScope,
+    data: InputResolvedData,
+    output_type: type[BaseModel],
+    blobs: BlobReader | None,
 ) -> tuple[ResolvedScope, OpenRound]:
     """The scope of a question for scoring, and the one round made of all its rounds. It counts at the time of its
     truth, and not at that of its close. A question that was scored before is corrected. If an answer that must be
@@ -223,10 +260,10 @@ def of_question(
     rounds = {suffix: state.rounds[input_id + suffix] for suffix in state.closed[input_id]}
     counts, lost = terms.counts if terms else "last", ""
     try:
-        counted = counted_answers(rounds, what.scope.scope_key, counts, question, blobs)
+        counted = counted_answers(rounds, what.scope.scope_key, counts, question, output_type, blobs)
     except BlobLostError as error:
         lost = stopped_by(error)
-        counted = counted_answers(rounds, what.scope.scope_key, "last", question)
+        counted = counted_answers(rounds, what.scope.scope_key, "last", question, output_type)
     before = state.own.questions.get(input_id)
     corrects = before and {
         "revision": data.revision,

@@ -262,7 +262,7 @@ class ScoreStage(Stage[ScoreState]):
             if scope.horizon_seconds == resolved.data.horizon_seconds
         ]
         if the_input.question is not None:
-            what, the_round = of_question(state, scopes[0], resolved.data, self._blobs)
+            what, the_round = of_question(state, scopes[0], resolved.data, contract.output_type, self._blobs)
             scopes = [what]
             if resolved.data.void:
                 answers = the_round.entries(the_round.answers_of(what.scope.scope_key))

@@ -338,6 +338,20 @@ async def test_an_answer_after_the_close_is_refused_by_the_stage(node):
     assert body["refused"] == [{"item": "open", "reason": "closed at 2023-03-11"}]
 
 
+async def test_no_answer_is_taken_after_the_close_while_the_clock_stands_still(node):
+    call, stage, _ = node
+    closes_at = START_MS + 40 * HOUR_MS
+    clock = stage.projector.read.feeds.clock = closes_at - HOUR_MS
+    for now, code in (
+        (closes_at - 1, 200),
+        (closes_at, 409),
+        (clock + 23 * HOUR_MS, 409),
+        (clock + 25 * HOUR_MS, 200),
+    ):
+        stage.now = now
+        await call("/rounds/week-2/answers", {"open": 0.5}, code, key=ADA)
+
+
 async def test_a_question_that_was_closed_early_takes_no_answers(node):
     call, _, _ = node
     await call("/rounds/week-2/close")

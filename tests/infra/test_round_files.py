@@ -62,9 +62,10 @@ def test_four_formats_have_the_same_content(content):
     [
         b"\xef\xbb\xbfquestion_id,outcome\nq1,1\n",
         b"question_id,outcome\r\nq1,1\r\n",
+        b"\n\r\nquestion_id,outcome\n\nq1,1\n",
         b'\xef\xbb\xbf{"question_id": "q1", "outcome": 1}\r\n{"question_id": "q1", "outcome": 1}\r\n',
     ],
-    ids=["byte order mark", "lines as Windows ends them", "both"],
+    ids=["byte order mark", "lines as Windows ends them", "empty lines", "both"],
 )
 def test_additions_of_an_editor_change_nothing(content):
     assert {name: bytes(truth) for name, truth in truths_of(read_content(content), "r").items()} == {
@@ -73,8 +74,15 @@ def test_additions_of_an_editor_change_nothing(content):
 
 
 def test_a_cell_that_looks_like_a_number_is_one_and_an_id_stays_text():
-    table = read_content(b"question_id,n,x,word\n007,007,1e3,abc\n")
-    assert table.rows == [["007", 7, 1000.0, "abc"]]
+    table = read_content(b"question_id,n,x,word,season\n007,007,1e3,abc,2024_25\n")
+    assert table.rows == [["007", 7, 1000.0, "abc", "2024_25"]]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_text_in_json_lines_may_hold_any_character(end):
+    entries = [{"question_id": name, "output": "a\u2028b\x85c\x0bd\u2029"} for name in "xy"]
+    lines = end.join(json.dumps(entry, ensure_ascii=False).replace("\\u000b", "\u2028") for entry in entries)
+    assert [entry["question_id"] for entry in read_content(lines.encode())] == ["x", "y"]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +90,7 @@ def test_a_cell_that_looks_like_a_number_is_one_and_an_id_stays_text():
     [
         (b"", "is empty"),
         (b"  \n ", "is empty"),
-        (b"\xff\xfe\x00", "no UTF-8 text at byte 0"),
+        (b"\xff\x00", "no UTF-8 text at byte 0"),
         (b'{"questions": [{"question_id": "q1"', "cut short"),
         (b"[1, 2", "cut short"),
         (b'{"a": 1, "a": 2}', "'a' stands twice"),
@@ -90,8 +98,11 @@ def test_a_cell_that_looks_like_a_number_is_one_and_an_id_stays_text():
         (b'{"a": NaN}', "NaN is no JSON number"),
         (b'{"a": -1e999}', "-1e999 is out of the range of numbers"),
         (b'{"a": 1' + b"0" * 5000 + b"}", "no JSON"),
-        (gzip.compress(b"question_id,outcome\nq1,1\n"), "no UTF-8 text at byte 1, and no Parquet"),
-        ("question_id,outcome\nq1,1\n".encode("utf-16"), "no UTF-8 text"),
+        (gzip.compress(b"question_id,outcome\nq1,1\n"), "a .gz file: unpack it"),
+        (b"PK\x03\x04\x14", "a .zip or .xlsx file"),
+        ("question_id,outcome\nq1,1\n".encode("utf-16"), "UTF-16: save it as UTF-8"),
+        (b"question_id;outcome\nq1;0,5\n", "separated by semicolons"),
+        (b"question_id\toutcome\nq1\t0.5\n", "separated by tabs"),
         (b"[" * 100_000, "nested too deeply"),
         (b"a,b\n1,2\n3\n", "line 3: 1 cells under 2 columns"),
         (b'a,b\n1,"2', "line 2: .*cut short"),

@@ -154,6 +154,36 @@ def test_the_mean_is_taken_field_by_field(drawn_answers):
     assert answer.note == f"n{len(drawn_by_minute)}"
 
 
+class Counted(BaseModel):
+    goals: int
+    level: float | int = 0.0
+
+
+@pytest.mark.parametrize(
+    ("answers", "goals", "level"),
+    [
+        ([{"goals": 1}, {"goals": 4}], 2, 0.0),
+        ([{"goals": 1}, {"goals": 2}], 2, 0.0),
+        ([{"goals": 10**400}, {"goals": 10**400 + 3}], 10**400 + 2, 0.0),
+        ([{"goals": 1, "level": 10**400}, {"goals": 1, "level": 0.5}], 1, 0.5),
+        ([{"goals": 1, "level": 0}, {"goals": 1, "level": 1}], 1, 0.5),
+    ],
+    ids=["2.5", "1.5", "huge", "huge beside a float", "any number"],
+)
+def test_the_mean_of_whole_numbers_is_a_whole_number_and_no_size_stops_the_stage(answers, goals, level):
+    seen: list[Counted] = []
+
+    def keep(prediction: Counted, truth: Any) -> dict[str, float]:
+        seen.append(prediction)
+        return {"value": 0.0}
+
+    half = (("", {"a": answers[0]}, T0), ("~2", {"a": answers[1]}, T0 + 30 * MINUTE))
+    scene = rounds(stage(asks("mean", output_type=Counted, score_prediction=keep)), *half)
+    scene.when("predictions", all_answered("", "~2"))
+    scene.when("inputs", closed(), came(1.0, LATER)).then(RoundScored)
+    assert (seen[-1].goals, seen[-1].level) == (goals, level)
+
+
 def test_the_whole_history_is_passed_to_the_scoring_unchanged():
     seen: list[Any] = []
 
