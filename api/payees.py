@@ -111,12 +111,12 @@ def in_parts(payees: Mapping[str, str]) -> Iterator[dict[str, str]]:
         yield part
 
 
-def bind_payees(row: CheckpointRow, payees: dict[str, str], at: int, *, replaces: bool = False) -> BindPayees:
+def bind_payees(row: CheckpointRow, payees: dict[str, str], at: int) -> BindPayees:
     """The command. Its id is derived from its content, so the same binding sent twice is one command."""
     the_id = row.checkpoint.checkpoint_id
     pairs = [f"{model_id}={wallet}" for model_id, wallet in sorted(payees.items())]
     return BindPayees(
-        id=content_id("bind-payees", the_id, str(replaces), *pairs, *([str(at)] if replaces else [])),
+        id=content_id("bind-payees", the_id, "False", *pairs),  # "False": it replaces no binding
         at=at,
-        data=BindPayeesData(checkpoint_id=the_id, payees=payees, replaces=replaces),
+        data=BindPayeesData(checkpoint_id=the_id, payees=payees),
     )

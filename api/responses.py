@@ -27,9 +27,9 @@ ROWS_MAX = 10_000
 IDS_MAX = 1_000
 
 
-def json_answer(body: Any, status: int = 200) -> Response:
+def json_answer(body: Any) -> Response:
     """The body as JSON, for what has no shape of its own: exact decimals, the bytes of an emission."""
-    return Response(_encoder.encode(body), status, media_type="application/json")
+    return Response(_encoder.encode(body), media_type="application/json")
 
 
 def encoded(shape: Any, body: Any) -> bytes:

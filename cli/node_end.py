@@ -24,7 +24,7 @@ async def until_decided(settings: Settings, say: Callable[[str], None]) -> None:
     remarked_at = monotonic()
     while True:
         try:
-            waits_for = await pipeline_waits_for(settings.kafka_bootstrap, settings.crunch_id, watch)
+            waits_for = await pipeline_waits_for(settings.kafka_bootstrap, watch)
         except WorldError as error:
             waits_for = [str(error)]  # the supervisor restarts the broker, or will
         if not waits_for:

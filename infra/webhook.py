@@ -64,9 +64,8 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 class Alerts:
     """Which alerts are on, and which notices are due. Pure: time is an argument."""
 
-    def __init__(self, crunch_id: str, repeat_ms: int = REPEAT_MS) -> None:
+    def __init__(self, crunch_id: str) -> None:
         self._crunch_id = crunch_id
-        self._repeat_ms = repeat_ms
         self.since: dict[tuple[str, str], int] = {}
         self.current: dict[tuple[str, str], Alert] = {}
         self._told: dict[tuple[str, str], int] = {}
@@ -78,7 +77,7 @@ class Alerts:
         for which, alert in alert_of.items():
             self.since.setdefault(which, now_ms)
             told_ms = self._told.get(which)
-            if told_ms is None or now_ms - told_ms >= self._repeat_ms:
+            if told_ms is None or now_ms - told_ms >= REPEAT_MS:
                 self._told[which] = now_ms
                 due.append(self._notice("firing", alert, now_ms))
         for which in [ended for ended in self.current if ended not in alert_of]:

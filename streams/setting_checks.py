@@ -80,7 +80,7 @@ def check_hosts(variable: str, text: str) -> None:
             check_host(variable, host)
 
 
-def is_own_host(host: str, names: Collection[str] = ()) -> bool:
+def is_own_host(host: str, names: Collection[str]) -> bool:
     """May a request name this Host? Addresses, names without a dot and localhost are ours, and so are `names`.
 
     Any other may be the name of a page that somebody pointed at this machine (DNS rebinding), whose scripts would then

@@ -25,7 +25,6 @@ from documentation import (
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "reference"
-AGAIN = "make docs-reference"
 
 PAGES: Mapping[str, Callable[[], str]] = {
     "commands.md": commands_page.page,

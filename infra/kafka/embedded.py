@@ -37,6 +37,8 @@ HOST = "127.0.0.1"
 PORTS = range(20_000, 32_000)
 PORTS_TRIED_MAX = 200
 LOG_BYTES_MAX = 10 * 1024 * 1024
+HEAP_MB = 384
+"""The bound of Java's heap. The resident memory is about 150 MB more."""
 LOCALE = {"LC_ALL": "C.UTF-8"}
 """Without it Java replaces each letter of a path that the locale does not have by a question mark."""
 STOP_SECONDS_MIN, STOP_BYTES_PER_SECOND = 30.0, 50 * 1024 * 1024
@@ -57,16 +59,14 @@ appender.out.layout.pattern = %d{yyyy-MM-dd'T'HH:mm:ss.SSSXXX} %p %c{1} %m%n
 class EmbeddedBroker:
     """One broker in `data_dir`. `port` 0 takes a free port, which this object then keeps.
 
-    `heap_mb` bounds Java's heap; resident memory is about 150 MB more. `voters`: node id -> controller port, for each
-    node of the cluster; None: this broker is a cluster by itself. `more_settings` are Kafka's settings that override
-    ours, for example further listeners.
+    `voters`: node id -> controller port, for each node of the cluster; None: this broker is a cluster by itself.
+    `more_settings` are Kafka's settings that override ours, for example further listeners.
     """
 
     def __init__(
         self,
         data_dir: Path,
         port: int = 0,
-        heap_mb: int = 384,
         *,
         node_id: int = 1,
         cluster_id: str = "",
@@ -75,7 +75,6 @@ class EmbeddedBroker:
     ) -> None:
         self.data_dir = data_dir.absolute()
         self.port = port
-        self.heap_mb = heap_mb
         self.node_id = node_id
         self.log_file = self.data_dir / "broker.log"
         self._cluster_id = cluster_id
@@ -247,7 +246,7 @@ class EmbeddedBroker:
             *("-Xms16m", "-XX:MaxNewSize=8m", "-XX:MinHeapFreeRatio=20", "-XX:MaxHeapFreeRatio=40"),
             "-XX:G1PeriodicGCInterval=300000",
             "-XX:TrimNativeHeapInterval=5000",
-            f"-Xmx{self.heap_mb}m",
+            f"-Xmx{HEAP_MB}m",
             "-XX:MaxDirectMemorySize=128m",
             "-XX:+ExitOnOutOfMemoryError",
             "-Dlog4j2.configurationFile=log4j2.properties",

@@ -56,7 +56,7 @@ class TopicStatus(msgspec.Struct, frozen=True):
     mismatches: tuple[str, ...]
 
 
-def topic_settings(replication_factor: int = 1) -> dict[str, str]:
+def topic_settings(replication_factor: int) -> dict[str, str]:
     """The settings that every topic must have."""
     return {
         "cleanup.policy": "delete",
@@ -217,14 +217,14 @@ async def mend_settings(bootstrap: str, crunch_id: str, replication_factor: int 
     return [f"{topic_status.name}: {'; '.join(topic_status.mismatches)}" for topic_status in wrong]
 
 
-async def list_topics(bootstrap: str, crunch_id: str, replication_factor: int = 1) -> list[TopicStatus]:
+async def list_topics(bootstrap: str, crunch_id: str) -> list[TopicStatus]:
     """The crunch's topics in the topology's order, missing topics included, with offsets and wrong settings.
 
     Raises OperatorError for an impossible crunch id, WorldError when the broker does not answer in CONNECT_SECONDS_MAX.
     """
     _check_crunch_id(crunch_id)
     async with _admin(bootstrap) as admin:
-        status_of_topic = await _statuses(admin, crunch_id, replication_factor)
+        status_of_topic = await _statuses(admin, crunch_id, 1)
     offsets = await _end_offsets(bootstrap, [status.name for status in status_of_topic if status.partitions])
     return [
         msgspec.structs.replace(

@@ -304,12 +304,11 @@ def _holds_watched(decision: Decision) -> bool:
     return any(any(kind in body for kind in _WATCHED_BYTES) for body in map(bytes, decision.bodies))
 
 
-async def pipeline_waits_for(bootstrap: str, crunch_id: str, watch: PipelineWatch | None = None) -> list[str]:
-    """What the pipeline still has to decide, as sentences. Pass a `watch` to read only what is new since the last call.
+async def pipeline_waits_for(bootstrap: str, watch: PipelineWatch) -> list[str]:
+    """What the pipeline still has to decide, as sentences. A `watch` reads only what is new since its last call.
 
     Raises WorldError, OperatorError (no topics), LogError.
     """
-    watch = watch or PipelineWatch(crunch_id)
     async with reading(bootstrap) as consumer:
         await watch.refresh(consumer)
     return watch.waiting()

@@ -93,7 +93,6 @@ class RunnerClientGateway:
         base_classname: str = DEFAULT_BASE_CLASSNAME,
         credentials: Credentials | None = None,
         *,
-        report_failures: bool = True,
         call_seconds_max: float = CALL_TIMEOUT_SECONDS,
     ) -> None:
         credentials = credentials or Credentials()
@@ -102,7 +101,6 @@ class RunnerClientGateway:
             credentials.secure_cert_dir,
             credentials.gateway_key_pem,
         )
-        self._report_failures = report_failures
         self._call_seconds_max = call_seconds_max
         self._token = credentials.token
         self._encode = SharedValues().encode_arguments
@@ -128,7 +126,7 @@ class RunnerClientGateway:
             host=self._host,
             port=self._port,
             base_classname=self._base_classname,
-            report_failure=self._report_failures,
+            report_failure=True,
             **self._credentials(),
         )
         socket = runner.model_cluster.ws_client

@@ -106,7 +106,7 @@ def _text(value: Any) -> str:
     return as_name(text, STATE_CHARS_MAX)
 
 
-def take_over(socket: Any, crunch_id: str, handler: Handler, pause_seconds: float, token: str = "") -> None:
+def take_over(socket: Any, crunch_id: str, handler: Handler, pause_seconds: float, token: str) -> None:
     """Let `handler` have each message that `socket` (the library's client) reads, and pace its connecting.
 
     `token` is shown to the orchestrator: a model host of ours takes failure reports from nobody without it.

@@ -100,7 +100,6 @@ class LoggedProcess:
         *,
         on_line: OnLine | None = None,
         gate: Callable[[], Awaitable[bytes]] | None = None,
-        log_bytes_max: int = LOG_BYTES_MAX,
         alive_file: Path | None = None,
     ) -> None:
         self.name = name
@@ -114,7 +113,6 @@ class LoggedProcess:
         self._environ = dict(os.environ if launch.environ is None else launch.environ)
         self._on_line = on_line
         self._gate = gate
-        self._log_bytes_max = log_bytes_max
         self._process: asyncio.subprocess.Process | Forked | None = None
         self._opening: asyncio.Task[None] | None = None
         self._output: _OutputPipe | None = None
@@ -159,7 +157,7 @@ class LoggedProcess:
         finally:
             os.close(write_end)
             os.close(stdin)
-        self._output = _OutputPipe(read_end, RotatedLog(self.log_file, self._log_bytes_max), self._heard)
+        self._output = _OutputPipe(read_end, RotatedLog(self.log_file, LOG_BYTES_MAX), self._heard)
         if self._gate is not None and gate_fd is not None:
             self._opening = asyncio.create_task(_open_gate(self._gate, gate_fd))
 

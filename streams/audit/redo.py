@@ -49,21 +49,6 @@ class Scope(msgspec.Struct, frozen=True):
     completes: Callable[[Any], bool]
 
 
-async def redo(
-    stage: AnyStage,
-    topics: Topics,
-    scope: Scope | None,
-    step: str,
-    roundings: Roundings | None = None,
-    seen: Seen = lambda _events: None,
-) -> int:
-    """Decide the decisions of one period again, and compare them; returns how many there are.
-
-    `stage` is a new stage; without a `scope` it is the whole topic. Raises ChainBrokenError: see `Redo`.
-    """
-    return await Redo(stage, topics, step, roundings, seen).until(scope)
-
-
 class Redo:
     """Makes a stage's topic again: of one period, or of one period after the other, oldest first.
 

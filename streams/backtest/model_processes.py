@@ -16,7 +16,7 @@ import json
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -65,14 +65,13 @@ class ProcessModels:
         work_dir: Path,
         *,
         limits: ProcessLimits = USUAL_LIMITS,
-        monotonic: Callable[[], float] = time.monotonic,
         blobs: BlobReader | None = None,
     ) -> None:
         self._blobs, self._work_dir = blobs, work_dir
         self._running = {
             entry.model_id: PipedModel(entry, base_classname, work_dir, limits.memory_mb) for entry in entries
         }
-        self._limits, self._monotonic = limits, monotonic
+        self._limits = limits
         self._notices: list[ModelNotice] = [ModelNotice("seen", _info(entry)) for entry in entries]
         self._entries = {entry.model_id: entry for entry in entries}
         self._deaths: dict[str, deque[int]] = {model_id: deque() for model_id in self._running}
@@ -120,7 +119,7 @@ class ProcessModels:
             return encoded(Question(method.tick, calls.tick(model_id), method.predict, predicts, table))
 
         usual, self._point = question_of(""), data.point
-        until = self._monotonic() + BUDGET_SHARE * contract.deadline_seconds
+        until = time.monotonic() + BUDGET_SHARE * contract.deadline_seconds
         lost: dict[str, ModelReply] = {}
         for model_id in asked:
             try:

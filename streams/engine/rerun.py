@@ -181,12 +181,11 @@ def rerun(
     crunch: RecordedCrunch,
     changes: Changes = AS_RECORDED,
     *,
-    until_ms: int | None = None,
     taken_over: TakenOver = NOTHING_TAKEN,
     watching: Watching = UNWATCHED,
     keep: Callable[[SavedRun], None] | None = None,
 ) -> Engine:
-    """The engine after the log's feed up to `until_ms` (exclusive; None: all of it). Raises what a stage raises.
+    """The engine after the log's feed. Raises what a stage raises.
 
     Up to the time of the changes the run follows the recorded rules, unless the feed is amended before it. `keep`
     gets the state at that time.
@@ -217,8 +216,6 @@ def rerun(
         if not events:
             continue
         at = max(event.at for event in events)
-        if until_ms is not None and at >= until_ms:
-            break
         while submitted and submitted[0][0] < at:
             engine.command(submitted.popleft()[1])
         if stand_ins := changes.amended(events):

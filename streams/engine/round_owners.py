@@ -72,7 +72,7 @@ class RoundsOwner(Owner):
         contracts: Contracts,
         seen: ModelsOwner,
         clock: Callable[[], int],
-        blobs: BlobReader | None = None,
+        blobs: BlobReader | None,
     ) -> None:
         super().__init__(log, PredictionStage())
         self._blobs = blobs

@@ -113,7 +113,7 @@ def read_frames(member: IO[bytes], name: str) -> Iterator[tuple[int, int, bytes]
 
 
 def decisions_in(
-    topic: str, frames: Iterable[tuple[int, int, bytes]], complete_from: int = 1
+    topic: str, frames: Iterable[tuple[int, int, bytes]], complete_from: int
 ) -> Iterator[Decision]:
     """The decisions of a topic's member. Raises BundleRefusedError if a number is repeated, or one from `complete_from`
     on is missing.

@@ -98,7 +98,7 @@ def last_events(outcome: Outcome) -> list[str]:
 
 
 def campaign(
-    seeds: Iterable[int], rounds: int, contract: str | None = None, jobs: int = 1
+    seeds: Iterable[int], rounds: int, contract: str | None, jobs: int
 ) -> Iterator[tuple[Schedule, list[Finding]]]:
     """(schedule, findings) of each seed as it is done, in `jobs` processes."""
     each = partial(_one, rounds=rounds, contract=contract)

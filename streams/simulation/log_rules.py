@@ -26,7 +26,7 @@ from coordinator.streams import events as ev
 from coordinator.streams.audit.checkpoint import check_chain
 from coordinator.streams.audit.facts import TOPICS_READ, Chain, ChainBrokenError
 from coordinator.streams.audit.recorded_states import state_checks
-from coordinator.streams.audit.redo import redo
+from coordinator.streams.audit.redo import Redo
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract.terms import in_force
 from coordinator.streams.engine import LogReader, MemoryLog, Owner
@@ -163,7 +163,7 @@ def checkpoints_again(outcome: Outcome, challenge: Challenge) -> Iterator[str]:
             yield decision
 
     try:
-        asyncio.run(redo(stage, decisions_of, None, "checkpoint"))
+        asyncio.run(Redo(stage, decisions_of, "checkpoint").until(None))
     except ChainBrokenError as error:
         yield str(error)
         return

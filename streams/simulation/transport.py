@@ -43,9 +43,9 @@ OnSend = Callable[["SimulatedLogIO", str, int], SendFault | None]
 class Shared:
     """The log of all processes."""
 
-    def __init__(self, log: MemoryLog | None = None, on_send: OnSend = lambda *_: None) -> None:
-        self.log = log or MemoryLog()
-        self.on_send = on_send
+    def __init__(self) -> None:
+        self.log = MemoryLog()
+        self.on_send: OnSend = lambda *_: None
         self.sends: Tally[str] = Tally()
         self.order: list[str] = []
         """The topic of each record that was appended here, in order."""
@@ -92,12 +92,10 @@ class SimulatedLogIO:
         self,
         shared: Shared,
         latency_seconds: float = 0.0,
-        batch_max: int = READ_RECORDS_MAX,
         *,
         states_often: bool = False,
     ) -> None:
         self.shared = shared
-        self.batch_max = batch_max
         self.latency_seconds = latency_seconds
         self.states_often = states_often
         self.dead = False
@@ -125,7 +123,7 @@ class SimulatedLogIO:
         while self._on_its_way and not self.dead:
             self._land()
 
-    def die(self, landing: int = 0, late_seconds: float = 0.0) -> None:
+    def die(self, landing: int, late_seconds: float) -> None:
         """Ends the line. The first `landing` of the records in flight still arrive, `late_seconds` later."""
         self.dead = True
         self._open.set()
@@ -209,7 +207,7 @@ class LineReader:
             if self._patient and until is None:
                 await asyncio.sleep(PATIENCE_SECONDS)
             await self._line.ready()
-        end = min(shared.log.end(self._topic), self.position + self._line.batch_max, until or 1 << 62)
+        end = min(shared.log.end(self._topic), self.position + READ_RECORDS_MAX, until or 1 << 62)
         batch = [(offset, shared.log.record(self._topic, offset)) for offset in range(self.position, end)]
         self.position = end
         return batch

@@ -25,7 +25,6 @@ from coordinator.streams.sources.waiting import (
     BusyError,
     Patience,
     attempts,
-    plain_refusal,
     read_retry_after,
     trouble_of,
 )
@@ -39,7 +38,7 @@ async def socket_messages(
     patience: Patience,
     idle_seconds: float,
     health: SourceHealth,
-    refusal_text: Callable[[bytes], str] = plain_refusal,
+    refusal_text: Callable[[bytes], str],
 ) -> AsyncGenerator[str | bytes, None]:
     """The server's messages, in order. Ends only when it is closed or cancelled."""
     while True:

@@ -24,7 +24,7 @@ class Broker:
     """The admin interface of a broker: each topic's settings and partitions."""
 
     def __init__(self) -> None:
-        self.settings = {name: topics.topic_settings() for name in NAMES}
+        self.settings = {name: topics.topic_settings(1) for name in NAMES}
         self.partitions = dict.fromkeys(NAMES, 1)
         self.refuses = ""
         self.looks = 0

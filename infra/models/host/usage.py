@@ -27,7 +27,7 @@ class Usage(msgspec.Struct):
     memory_bytes: int = 0
 
 
-def usage_by_group(groups: Iterable[int], proc: Path = PROC) -> dict[int, Usage]:
+def usage_by_group(groups: Iterable[int], proc: Path) -> dict[int, Usage]:
     """What each of these process groups holds now. A model cannot leave its group (`confine.py`)."""
     usage_of_group = {group: Usage() for group in groups}
     for entry in proc.glob("[0-9]*/stat"):

@@ -254,7 +254,7 @@ def _emission_again(recorded: Mapping[str, Any], again: Mapping[str, Any]) -> st
     return difference(same, dict(again), "the ranking gives")
 
 
-def _allocated(name: str, rule: str, allocated: Allocation, place: int, left_out: int = 0) -> Step:
+def _allocated(name: str, rule: str, allocated: Allocation, place: int) -> Step:
     """The step of one allocation, with what it gives to the entry at `place`."""
     share, floor = allocated.shares[place], allocated.floors[place]
     return Step(
@@ -265,7 +265,6 @@ def _allocated(name: str, rule: str, allocated: Allocation, place: int, left_out
             fact("sum_of_weights", allocated.whole),
             fact("total", allocated.total),
         ],
-        left_out=left_out,
         result=[
             fact("floor", floor),
             fact(

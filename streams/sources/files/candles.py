@@ -25,8 +25,6 @@ from coordinator.streams.sources.files.file_records import (
 )
 from coordinator.streams.sources.files.file_rows import Reading
 
-__all__ = ["BadRow", "CandleFileSource", "candle_file", "iter_candles", "read_candles"]
-
 SYMBOLS_NAMED = 5
 BAD_ROWS_TOLD = 1_000
 _YIELD_EVERY = 8_192
@@ -48,18 +46,6 @@ def iter_candles(
     """
     file, _ = candle_file(path, subscription, on_bad_row, reading)
     yield from _within(file, start_ms, end_ms)
-
-
-def read_candles(
-    path: str | Path,
-    subscription: Subscription,
-    start_ms: int | None = None,
-    end_ms: int | None = None,
-    on_bad_row: OnBadRow | None = None,
-    reading: Reading | None = None,
-) -> list[FeedRecord]:
-    """The records of `iter_candles` as a list."""
-    return list(iter_candles(path, subscription, start_ms, end_ms, on_bad_row, reading))
 
 
 def candle_file(

@@ -78,14 +78,13 @@ def given_records(
     path: Path,
     defaults: Mapping[str, str],
     reading: Reading | None = None,
-    on_bad_row: OnBadRow | None = None,
 ) -> Iterator[FeedRecord]:
-    """The records of one file, in order of time. Without `on_bad_row` a row that is not a record refuses the file.
+    """The records of one file, in order of time. A row that is not a record refuses the file.
 
     Raises OperatorError naming the file and the line.
     """
     file = GivenFile(path, SubscriptionFinder(path, defaults), reading)
-    file.look(on_bad_row)
+    file.look()
     return file.records()
 
 
@@ -134,14 +133,13 @@ class GivenFile:
         whose: SubscriptionFinder | Callable[[Mapping[str, str]], Subscription | None],
         reading: Reading | None = None,
         kind: str = "",
-        now_ms: int | None = None,
     ) -> None:
         self.path = path
         self.account = Account()
         self._whose = whose
         self._reading = reading or Reading()
         self._kind = kind or (whose.kind if isinstance(whose, SubscriptionFinder) else "")
-        self._now_ms = wall_ms() if now_ms is None else now_ms
+        self._now_ms = wall_ms()
         self._in_order: list[FeedRecord] | None = None
         self._told_to = 0
         self._off_grid: Counter[str] = Counter()

@@ -157,9 +157,7 @@ def update_of(raw: msgspec.Raw) -> Update:
         raise ValueError(f"not a price: {error}") from error
 
 
-def tick_of(
-    update: Update, subscription: Subscription, conf_share_max: float = CONF_SHARE_MAX
-) -> FeedRecord | None:
+def tick_of(update: Update, subscription: Subscription, conf_share_max: float) -> FeedRecord | None:
     """The tick in an update; None for one that is not the first of its second. Raises ValueError."""
     price = update.price
     before = None if update.metadata is None else update.metadata.prev_publish_time

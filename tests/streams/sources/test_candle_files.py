@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import FeedRecord, Subscription
-from coordinator.streams.sources.files.candles import BadRow, CandleFileSource, iter_candles, read_candles
+from coordinator.streams.sources.files.candles import CandleFileSource, iter_candles
+from coordinator.streams.sources.files.file_records import BadRow
 from coordinator.streams.sources.generated import generated_candles
 
 T0 = 1_677_628_800_000
@@ -43,7 +44,7 @@ def rows(count: int, *, step_ms: int = MINUTE) -> str:
 
 def read_with_bad(path: Path, **window: int) -> tuple[list[FeedRecord], list[BadRow]]:
     bad: list[BadRow] = []
-    return read_candles(path, BTC, on_bad_row=bad.append, **window), bad
+    return list(iter_candles(path, BTC, on_bad_row=bad.append, **window)), bad
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_a_good_file_delivers_its_candles_with_their_own_text(
     first = records[0]
     assert (first.ts_event, first.at, first.values) == (T0, T0 + MINUTE, VALUES)
     assert len(records) == len({record.at for record in records})
-    assert read_candles(packed, BTC) == records
+    assert list(iter_candles(packed, BTC)) == records
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_a_bad_row_is_reported_with_its_line_and_the_others_are_read(
     assert reason in bad[0].reason
     assert bad[0].text == row.strip("\x00")
     with pytest.raises(OperatorError, match=r"a\.csv, line 4[:,] "):
-        read_candles(path, BTC)
+        list(iter_candles(path, BTC))
 
 
 def test_times_without_a_zone_are_refused_with_what_to_write(tmp_path: Path) -> None:
@@ -182,11 +183,11 @@ def test_a_truncated_gzip_is_refused_before_its_first_record(tmp_path: Path) -> 
 
 def test_a_missing_file_a_folder_and_an_unknown_granularity_are_the_operators_fault(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match=r"none\.csv: there is no such file"):
-        read_candles(tmp_path / "none.csv", BTC)
+        list(iter_candles(tmp_path / "none.csv", BTC))
     with pytest.raises(OperatorError, match="this is a folder; name one file"):
-        read_candles(tmp_path, BTC)
+        list(iter_candles(tmp_path, BTC))
     with pytest.raises(OperatorError, match="granularity '7m' is unknown; known are 1s, 5s, 1m, 5m, 15m, 1h"):
-        read_candles(tmp_path, Subscription("candles", "BTCUSDT", "candle", "7m"))
+        list(iter_candles(tmp_path, Subscription("candles", "BTCUSDT", "candle", "7m")))
     assert granularity_ms("4h") == 14_400_000
 
 
@@ -266,7 +267,7 @@ def test_a_written_file_is_read_back_to_the_letter(
     path = tmp_path_factory.mktemp("written") / ("a.csv.gz" if packed else "a.csv")
     written(path, gzip.compress(text.encode()) if packed else text)
 
-    records = read_candles(path, BTC)
+    records = list(iter_candles(path, BTC))
 
     assert [(record.ts_event, list(record.values.values())) for record in records] == expected
     assert all(record.at == record.ts_event + MINUTE for record in records)
@@ -348,7 +349,7 @@ async def test_a_file_with_symbols_delivers_each_subject_its_own(tmp_path: Path)
     with pytest.raises(
         OperatorError, match="its rows are about BTC/USDT, ETHUSDT, not SOLUSDT; say which with --subject"
     ):
-        read_candles(tmp_path / "both.csv", Subscription("candles", "SOLUSDT", "candle", "1m"))
+        list(iter_candles(tmp_path / "both.csv", Subscription("candles", "SOLUSDT", "candle", "1m")))
 
 
 def test_three_weeks_of_candles_are_read_completely(

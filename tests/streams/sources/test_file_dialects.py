@@ -21,8 +21,8 @@ from tests.waiting import LIMIT_SECONDS
 
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import FeedRecord, Subscription
-from coordinator.streams.sources.files.candles import BadRow, candle_file, read_candles
-from coordinator.streams.sources.files.file_records import given_records
+from coordinator.streams.sources.files.candles import candle_file, iter_candles
+from coordinator.streams.sources.files.file_records import BadRow, given_records
 from coordinator.streams.sources.files.file_rows import make_reading
 
 T0 = 1_677_628_800_000
@@ -51,7 +51,7 @@ def both(path: Path, subscription: Subscription = BTC, **reading: Any) -> list[F
     except OperatorError as error:
         by_import = str(error)
     try:
-        records = read_candles(path, subscription, reading=how)
+        records = list(iter_candles(path, subscription, reading=how))
     except OperatorError as error:
         complaint = str(error)
         assert complaint == by_import
@@ -129,7 +129,7 @@ def test_a_layout_is_read_by_both_readers_alike(tmp_path: Path, name: str, conte
         assert [
             record.subject for record in given_records(path, {**TICKS, "kind": "candle", "granularity": "1m"})
         ] == ["X:BTC-USD"]
-        records = read_candles(path, BTC)
+        records = list(iter_candles(path, BTC))
     else:
         records = both(path)
     assert [(record.ts_event, list(record.values.values()), record.subject) for record in records] == [
@@ -177,7 +177,7 @@ def test_bad_rows_after_a_step_back_are_reported_once_each(tmp_path: Path) -> No
     )
     path = written(tmp_path / "a.csv", HEADER + "\n".join(rows))
     bad: list[BadRow] = []
-    assert len(read_candles(path, BTC, on_bad_row=bad.append)) == 2
+    assert len(list(iter_candles(path, BTC, on_bad_row=bad.append))) == 2
     assert [row.said("a.csv") for row in bad] == [
         "a.csv, line 2, 2023-03-01T00:00:00Z: close 9 is above high 3",
         "a.csv, line 5, 2023-03-01T00:02:00Z: close is 'x', which is not a finite number",
@@ -285,7 +285,7 @@ def test_an_unusable_file_is_refused_in_one_line_with_the_true_reason(
 ) -> None:
     path = written(tmp_path / name, content)
     with pytest.raises(OperatorError) as by_candles:
-        read_candles(path, BTC, on_bad_row=lambda _row: None)
+        list(iter_candles(path, BTC, on_bad_row=lambda _row: None))
     assert complaint in str(by_candles.value)
     assert name in str(by_candles.value)
     assert "\n" not in str(by_candles.value)
@@ -305,7 +305,7 @@ def test_a_flipped_bit_of_an_archive_always_ends_in_one_line(
     data[at % len(data)] ^= 1 << bit
     path = written(tmp_path_factory.getbasetemp() / how, bytes(data))
     try:
-        read_candles(path, BTC, on_bad_row=lambda _row: None)
+        list(iter_candles(path, BTC, on_bad_row=lambda _row: None))
     except OperatorError as error:
         complaint = str(error)
         assert "\n" not in complaint
@@ -313,7 +313,7 @@ def test_a_flipped_bit_of_an_archive_always_ends_in_one_line(
 
 _READS_EACH = """
 import pathlib, sys
-from tests.streams.sources.test_file_dialects import BTC, _packed, read_candles
+from tests.streams.sources.test_file_dialects import BTC, _packed, iter_candles
 from coordinator.streams.log.errors import OperatorError
 path = pathlib.Path(sys.argv[1])
 for at in range(int(sys.argv[2]), len(_packed("a.parquet")), int(sys.argv[3])):
@@ -322,7 +322,7 @@ for at in range(int(sys.argv[2]), len(_packed("a.parquet")), int(sys.argv[3])):
     path.write_bytes(data)
     print(at, flush=True)
     try:
-        read_candles(path, BTC, on_bad_row=lambda _row: None)
+        list(iter_candles(path, BTC, on_bad_row=lambda _row: None))
     except OperatorError as error:
         assert "\\n" not in str(error)
 """
@@ -366,7 +366,7 @@ def test_a_parquet_file_whose_text_is_a_bomb_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         OperatorError, match="column note has a cell of 300,000 characters, no record has one"
     ):
-        read_candles(tmp_path / "a.parquet", BTC)
+        list(iter_candles(tmp_path / "a.parquet", BTC))
 
 
 def test_a_flipped_byte_of_a_parquet_file_with_checksums_is_reported(tmp_path: Path) -> None:
