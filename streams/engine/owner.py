@@ -50,9 +50,8 @@ class Owner:
         self.readers: dict[str, LogReader] = {}
         self.taken_up = False
         """Whether this life began with a recorded state."""
-        self._records_states = records_states
+        self._states = recorded_state.StateRecorder(stage) if records_states else None
         self._unsent: list[bytes] = []
-        self._bytes_since = self._state_bytes = 0
 
     def start(self) -> None:
         """Claim the topic, load the newest recorded state, fold the own decisions after it, and open the sources.
@@ -105,9 +104,11 @@ class Owner:
             states.read(record)
         if states.newest is None:
             return Need()
-        recorded_state.take(self.stage, states.newest)
+        if self._states is None:
+            recorded_state.take(self.stage, states.newest)
+        else:
+            self._states.take(states.newest)
         self.taken_up = True
-        self._state_bytes = sum(map(len, states.newest.parts))
         return states.newest.after
 
     def _remember(self, counter: Counter) -> None:
@@ -116,7 +117,8 @@ class Owner:
                 counter.next_offset, self.log.record(self.stage.topic, counter.next_offset)
             )
             if decision is not None:
-                self._bytes_since += sum(len(bytes(body)) for body in decision.bodies)
+                if self._states is not None:
+                    self._states.note(sum(len(bytes(body)) for body in decision.bodies))
                 self.stage.remember(decision)
 
     def run(self, order: Sequence[str] | None = None) -> None:
@@ -176,20 +178,12 @@ class Owner:
             last, before = first + len(records) - 1, Need(first, self.epoch, self.seq - 1)
             raws = tuple(map(msgspec.Raw, bodies))
             self.log.share(Decision(topic, first, last, self.seq, before, upto, need, raws, list(events)))
-        if not self._records_states or not recorded_state.is_due(self._bytes_since, self._state_bytes):
-            return
-        parts = recorded_state.parts_of(self.stage.state.own)
-        self._state_bytes = sum(map(len, parts))
-        after = Need(self.log.end(self.stage.topic), self.epoch, self.seq)
-        form = recorded_state.form_of(self.stage)
-        self._put_out(
-            recorded_state.records_of(form, parts, epoch=self.epoch, after=after, upto=upto, need=need)
-        )
-        self._bytes_since = 0
+        if self._states is not None:
+            self._states.made(self.seq, sum(map(len, records)))
+            after = Need(self.log.end(topic), self.epoch, self.seq)
+            self._put_out(self._states.records_after(after, self.epoch))
 
     def _put_out(self, records: list[bytes]) -> None:
-        if self._records_states:
-            self._bytes_since += sum(map(len, records))
         self._unsent = list(records)
         while self._unsent:
             self.send_record(self._unsent.pop(0))

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -181,6 +182,53 @@ def take(stage: AnyStage, recorded: StateFound) -> None:
     stage.state.own = msgspec.json.decode(joined(recorded.parts), type=type(stage.state.own))
     stage.state.upto.update(recorded.upto)
     stage.state.need.update(recorded.need)
+
+
+class _StateToRecord(NamedTuple):
+    """A stage's state just after its decision `seq`, which was not read back yet."""
+
+    seq: int
+    parts: tuple[bytes, ...]
+    upto: dict[str, Position]
+    need: dict[str, Need]
+
+
+class StateRecorder:
+    """Chooses the decisions of an owner after which the stage's state is recorded, and makes these records."""
+
+    def __init__(self, stage: AnyStage, *, often: bool = False) -> None:
+        self.form = form_of(stage)
+        self._stage = stage
+        self._often = often
+        self._bytes_since = self._state_bytes = 0
+        """The bytes of the decisions since the last state that is recorded or will be, and of that state."""
+        self._due: _StateToRecord | None = None  # to be recorded once its decision is read back
+
+    def take(self, recorded: StateFound) -> None:
+        """Begin with this recorded state."""
+        take(self._stage, recorded)
+        self._state_bytes = sum(map(len, recorded.parts))
+
+    def note(self, size: int) -> None:
+        """Note a decision of this many bytes that was read on resume."""
+        self._bytes_since += size
+
+    def made(self, seq: int, size: int) -> None:
+        """Note a new decision of this many bytes. Called when the stage's state is the one just after it."""
+        self._bytes_since += size
+        if self._due is None and is_due(self._bytes_since, self._state_bytes, often=self._often):
+            stage = self._stage
+            parts = parts_of(stage.state.own)
+            self._due = _StateToRecord(seq, parts, dict(stage.upto), dict(stage.need))
+            self._bytes_since, self._state_bytes = 0, sum(map(len, parts))
+
+    def records_after(self, after: Need, epoch: int) -> list[bytes]:
+        """The records of the state after the decision `after.seq`, which was counted; empty if none is due."""
+        state = self._due
+        if state is None or state.seq != after.seq:
+            return []
+        self._due = None
+        return records_of(self.form, state.parts, epoch=epoch, after=after, upto=state.upto, need=state.need)
 
 
 class StatesRead:

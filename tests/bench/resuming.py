@@ -32,7 +32,7 @@ from coordinator.streams.feeds.stage import FeedStage
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log.counting import Counter
 from coordinator.streams.log.envelope import Append, Need, encode_append, encode_decision
-from coordinator.streams.log.recorded_state import form_of, is_due, parts_of, records_of
+from coordinator.streams.log.recorded_state import StateRecorder
 from coordinator.streams.log.stage import AnyStage
 from coordinator.streams.predictions.stage import PredictionStage
 from coordinator.streams.scores.stage import ScoreStage
@@ -68,23 +68,17 @@ def made_by(stage: AnyStage, sources: Records) -> list[bytes]:
 def with_states(stage: AnyStage, records: list[bytes]) -> tuple[list[bytes], int]:
     """(a topic with the states that its owner would have recorded, how many bytes of it are states)."""
     counter, out = Counter(stage.topic), list[bytes]()
-    since = state_bytes = all_states = 0
+    states, all_states = StateRecorder(stage), 0
     for offset, record in enumerate(records):
         decision = counter.read(offset, record)
         out.append(record)
         if decision is None:
             continue
         stage.remember(decision)
-        since += len(record)
-        if is_due(since, state_bytes):
-            parts = parts_of(stage.state.own)
-            after = Need(len(out), 1, decision.seq)
-            recorded = records_of(
-                form_of(stage), parts, epoch=1, after=after, upto=stage.upto, need=stage.need
-            )
-            out += recorded
-            since, state_bytes = 0, sum(map(len, parts))
-            all_states += sum(map(len, recorded))
+        states.made(decision.seq, len(record))
+        recorded = states.records_after(Need(len(out), 1, decision.seq), 1)
+        out += recorded
+        all_states += sum(map(len, recorded))
     return out, all_states
 
 

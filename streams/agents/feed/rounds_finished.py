@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from coordinator.streams.agents.owning.log_io import LogIO, Reader, records_until
+from coordinator.streams.agents.owning.log_io import LogIO, Reader, decisions_until, reader_near_end
 from coordinator.streams.agents.owning.ownership import LostOwnershipError
 from coordinator.streams.events import AnyEvent, InputReceived
-from coordinator.streams.log.counting import TailCounter
+from coordinator.streams.log.counting import Decision, TailCounter
 from coordinator.streams.log.envelope import Position
 from coordinator.streams.log.stage import NOTHING_DECIDED
 
@@ -44,19 +44,15 @@ class RoundsFinished:
         if self.follows:
             return
         self.follows = True
-        probe = await self._io.reader("predictions", 0)
-        end = probe.first_end
-        await probe.close()
-        self._reader = await self._io.reader("predictions", max(0, end - RECORDS_LOOKED_AT))
-        async for offset, record in records_until(self._reader, end):
-            self._take(offset, record)
+        self._reader = reader = await reader_near_end(self._io, "predictions", RECORDS_LOOKED_AT)
+        async for decision in decisions_until(reader, self._counter, reader.first_end):
+            self._take(decision)
         # Begin a little before `upto`: the decision that it is in may begin some records earlier.
         first = max(0, self._decided[0] - RECORDS_LOOKED_AT)
         inputs, counter = await self._io.reader("inputs", first), TailCounter("inputs")
         try:
-            async for offset, record in records_until(inputs, inputs.first_end):
-                decision = counter.read(offset, record)
-                if decision is not None and (index := newest_input(decision.events)) is not None:
+            async for decision in decisions_until(inputs, counter, inputs.first_end):
+                if (index := newest_input(decision.events)) is not None:
                     self.expect((decision.offset, index))
         finally:
             await inputs.close()
@@ -73,12 +69,11 @@ class RoundsFinished:
             if lost.done():
                 raise lost.result()
             for offset, record in await self._reader.read():
-                self._take(offset, record)
+                if (decision := self._counter.read(offset, record)) is not None:
+                    self._take(decision)
 
-    def _take(self, offset: int, record: bytes) -> None:
-        decision = self._counter.read(offset, record)
-        if decision is not None and "inputs" in decision.upto:
-            self._decided = decision.upto["inputs"]
+    def _take(self, decision: Decision) -> None:
+        self._decided = decision.upto.get("inputs", self._decided)
 
     async def close(self) -> None:
         """Close the reader. Nothing waits afterwards."""

@@ -22,7 +22,12 @@ from coordinator.streams.agents.feed.configuration import CommandsRead, Intake, 
 from coordinator.streams.agents.feed.live_feed import LiveFeed
 from coordinator.streams.agents.feed.rounds_finished import RoundsFinished, newest_input
 from coordinator.streams.agents.owning.log_io import LogIO
-from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic
+from coordinator.streams.agents.owning.ownership import (
+    LostOwnershipError,
+    OwnedTopic,
+    fold_and_send,
+    send_folded,
+)
 from coordinator.streams.agents.owning.tenure import Tenure
 from coordinator.streams.contract.term_settings import settings_of, term_settings
 from coordinator.streams.durations import DAY_MS, FAR_MS
@@ -111,7 +116,7 @@ class FeedTenure(Tenure):
         """Fold and decide as the input stage; a replay will wait for the rounds of the new inputs."""
         self.stage.absorb(decision)
         while (draft := self.stage.step()) is not None:
-            sent = await self.owned.send(list(draft.events), dict(self.stage.upto), dict(self.stage.need))
+            sent = await send_folded(self.stage, self.owned, draft)
             if self._finished.follows and (index := newest_input(draft.events)) is not None:
                 self._finished.expect((await sent, index))
         async with self._folded:
@@ -130,9 +135,7 @@ class FeedTenure(Tenure):
             for event in draft.events:
                 if isinstance(event, PostReceived):
                     await self._refuse_post(event.data)
-            self.feeds.remember(draft)
-            events, feeds = list(draft.events), self.feeds
-            sent = await self._feeds_owned.send(events, dict(feeds.upto), dict(feeds.need))
+            sent = await fold_and_send(self.feeds, self._feeds_owned, draft)
             await self._decide_commands()  # those that waited for the first terms
         return await sent
 
@@ -351,8 +354,7 @@ class FeedTenure(Tenure):
                 await self._dead_letters.put("commands", f"{offset} {position}", reason, sender_finds)
             draft = self.feeds.step()
             if draft is not None:  # each command makes one
-                feeds = self.feeds
-                last = await self._feeds_owned.send(list(draft.events), dict(feeds.upto), dict(feeds.need))
+                last = await send_folded(self.feeds, self._feeds_owned, draft)
         return last
 
     async def _sound(self, records: Sequence[FeedRecord]) -> list[FeedRecord]:

@@ -24,7 +24,9 @@ from coordinator.infra.kafka.clients import (
 )
 from coordinator.infra.log.own_log import OwnLog
 from coordinator.streams.agents.owning.ready_clients import ReadyClients
+from coordinator.streams.log.counting import Counter, Decision, TailCounter
 from coordinator.streams.log.errors import CorruptTopicError, TruncatedTopicError, WorldError
+from coordinator.streams.log.plain_topics import PlainCounter
 from coordinator.streams.topology import TOPICS, topic_name
 
 READ_WAIT_MS = 100
@@ -277,3 +279,20 @@ async def records_until(reader: Reader, end: int) -> AsyncIterator[tuple[int, by
     while batch := await reader.read(end):
         for offset_and_value in batch:
             yield offset_and_value
+
+
+async def decisions_until(
+    reader: Reader, counter: Counter | TailCounter | PlainCounter, end: int
+) -> AsyncIterator[Decision]:
+    """Every counted decision from the reader's position up to `end` (exclusive). Raises UnknownEventError."""
+    async for offset, record in records_until(reader, end):
+        decision = counter.read(offset, record)
+        if decision is not None:
+            yield decision
+
+
+async def reader_near_end(io: LogIO, topic: str, records_max: int) -> Reader:
+    """A reader that begins at most this many records before the topic's end."""
+    probe = await io.reader(topic, 0)
+    await probe.close()
+    return await io.reader(topic, max(0, probe.first_end - records_max))

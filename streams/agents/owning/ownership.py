@@ -11,12 +11,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
 
 import structlog
 
 from coordinator.infra.together import together
-from coordinator.streams.agents.owning.log_io import LogIO, Reader, Writer, records_until
+from coordinator.streams.agents.owning.log_io import LogIO, Reader, Writer, decisions_until
 from coordinator.streams.agents.owning.newest_state import newest_state
 from coordinator.streams.events import AnyEvent
 from coordinator.streams.log.counting import Counter, Decision
@@ -28,8 +27,8 @@ from coordinator.streams.log.envelope import (
     encode_append,
     encode_decision,
 )
-from coordinator.streams.log.recorded_state import form_of, is_due, parts_of, records_of, take
-from coordinator.streams.log.stage import AnyStage
+from coordinator.streams.log.recorded_state import StateRecorder
+from coordinator.streams.log.stage import AnyStage, Draft
 
 IN_FLIGHT_MAX = 256
 
@@ -42,15 +41,6 @@ class LostOwnershipError(Exception):
     def __init__(self, reason: str, *, foreign: bool) -> None:
         super().__init__(reason)
         self.foreign = foreign
-
-
-class _StateToRecord(NamedTuple):
-    """A stage's state just after its decision `seq`, which was not read back yet."""
-
-    seq: int
-    parts: tuple[bytes, ...]
-    upto: dict[str, Position]
-    need: dict[str, Need]
 
 
 class OwnedTopic:
@@ -74,11 +64,8 @@ class OwnedTopic:
         self._watching: asyncio.Task[None] | None = None
         self.read_from = 0
         """Where reading the topic began: after the decision whose state is the newest recorded one."""
-        self._stage: AnyStage | None = None
-        self._form = ""
-        self._bytes_since = self._state_bytes = 0
-        """The bytes of the decisions since the last state that is recorded or will be, and of that state."""
-        self._state: _StateToRecord | None = None  # to be recorded once its decision is read back
+        self._states: StateRecorder | None = None
+        """None: the topic was claimed without a stage."""
 
     async def prepare(self, remember: Callable[[Decision], None], stage: AnyStage | None = None) -> None:
         """Do the part of `claim` that a standby can do ahead: read the topic to its present end, and connect. `claim`
@@ -97,12 +84,10 @@ class OwnedTopic:
             await self.prepare(remember, stage)
         else:
             await self._fold(await self._tail.end(), remember)  # what came since
-        if self._writer is None:
-            raise RuntimeError
         epoch = self._counter.epoch + 1
         claim = Append(e=ENVELOPE_VERSION, epoch=epoch, seq=0, claim=self.owner)
         try:
-            claimed_at = await (await self._writer.send(self.topic, encode_append(claim)))
+            claimed_at = await (await self._opened_writer.send(self.topic, encode_append(claim)))
         except Exception as error:
             message = f"the claim of {self.topic} could not be sent: {error}"
             raise LostOwnershipError(message, foreign=False) from error
@@ -129,28 +114,37 @@ class OwnedTopic:
     async def _open_writer(self) -> None:
         self._writer = await self._io.writer()
 
+    @property
+    def _opened_writer(self) -> Writer:
+        if self._writer is None:
+            raise RuntimeError(f"{self.topic} was not claimed")
+        return self._writer
+
+    @property
+    def _opened_tail(self) -> Reader:
+        if self._tail is None:
+            raise RuntimeError(f"{self.topic} was not claimed")
+        return self._tail
+
     async def _read_up(self, remember: Callable[[Decision], None], stage: AnyStage | None) -> None:
         """Read the topic up to its end now, from the newest recorded state on if there is one."""
         self._tail = reader = await self._io.reader(self.topic, 0)
         if stage is not None:
-            self._stage, self._form = stage, form_of(stage)
-            recorded = await newest_state(self._io, self.topic, reader.first_end, self._form)
+            self._states = StateRecorder(stage, often=self._io.states_often)
+            recorded = await newest_state(self._io, self.topic, reader.first_end, self._states.form)
             if recorded is not None:
-                take(stage, recorded)
-                start, self._state_bytes = recorded.after, sum(map(len, recorded.parts))
+                self._states.take(recorded)
+                start = recorded.after
                 self._counter, self.read_from = Counter(self.topic, start), start.offset
                 await reader.close()
                 self._tail = reader = await self._io.reader(self.topic, start.offset)
         await self._fold(reader.first_end, remember)
 
     async def _fold(self, end: int, remember: Callable[[Decision], None]) -> None:
-        if self._tail is None:
-            raise RuntimeError
-        async for offset, record in records_until(self._tail, end):
-            decision = self._counter.read(offset, record)
-            if decision is not None:
-                self._bytes_since += sum(memoryview(body).nbytes for body in decision.bodies)
-                remember(decision)
+        async for decision in decisions_until(self._opened_tail, self._counter, end):
+            if self._states is not None:
+                self._states.note(sum(memoryview(body).nbytes for body in decision.bodies))
+            remember(decision)
 
     async def _watch(self) -> None:
         """Follow our own topic: a counted claim of another owner ends this ownership.
@@ -158,20 +152,18 @@ class OwnedTopic:
         The reader is patient, because what we send until the claim is noticed does not count anyway. A fetch for each
         append of our own would cost a tenth of the time for deciding.
         """
-        if self._tail is None:
-            raise RuntimeError
         try:
-            await self._tail.close()
-            self._tail = await self._io.reader(self.topic, self._counter.next_offset, patient=True)
+            await self._opened_tail.close()
+            self._tail = tail = await self._io.reader(self.topic, self._counter.next_offset, patient=True)
             while not self.lost.done():
-                for offset, record in await self._tail.read():
+                for offset, record in await tail.read():
                     decision = self._counter.read(offset, record)
                     if self._counter.epoch > self.epoch:
                         message = f"{self.topic} was claimed by another owner (epoch {self._counter.epoch})"
                         self.give_up(LostOwnershipError(message, foreign=True))
                         return
-                    if decision is not None and self._state is not None and decision.seq == self._state.seq:
-                        await self._record_state(self._state, decision.after())
+                    if decision is not None:
+                        await self._record_state(decision)
         except Exception as error:  # noqa: BLE001 - without the watch nobody would notice another owner
             self.give_up(LostOwnershipError(f"{self.topic} cannot be watched: {error}", foreign=False))
 
@@ -186,47 +178,34 @@ class OwnedTopic:
         """Send one decision under the next number; returns the future of its last part. Raises LostOwnershipError."""
         if self.lost.done():
             raise self.lost.result()
-        if self._writer is None:
-            raise RuntimeError
         self.seq += 1
-        last: asyncio.Future[int] | None = None
         records = encode_decision(events, epoch=self.epoch, seq=self.seq, upto=upto, need=need)
-        self._bytes_since += sum(map(len, records))
-        # Before the first await: now the stage's state is the one after this decision.
-        due = is_due(self._bytes_since, self._state_bytes, often=self._io.states_often)
-        if self._stage is not None and self._state is None and due:
-            self._state = _StateToRecord(self.seq, parts_of(self._stage.state.own), dict(upto), dict(need))
-            self._bytes_since, self._state_bytes = 0, sum(map(len, self._state.parts))
-        for record in records:
-            try:
-                last = await self._writer.send(self.topic, record)
-            except Exception as error:
-                loss = LostOwnershipError(f"a send to {self.topic} failed: {error}", foreign=False)
-                self.give_up(loss)
-                raise loss from error
-            last.add_done_callback(self._sent)
-            self._in_flight.append(last)
+        if (
+            self._states is not None
+        ):  # before the first await: now the stage's state is the one after this decision
+            self._states.made(self.seq, sum(map(len, records)))
+        parts = [await self._append(record) for record in records]
         while len(self._in_flight) > IN_FLIGHT_MAX:
             await asyncio.wait([self._in_flight[0]])
             self._in_flight.popleft()
-        if last is None:
-            raise RuntimeError
-        return last
+        return parts[-1]
 
-    async def _record_state(self, state: _StateToRecord, after: Need) -> None:
-        """Append a state whose decision was counted: from now on it is true, whoever owns the topic."""
-        if self._writer is None:
-            raise RuntimeError
-        self._state = None
-        for record in records_of(
-            self._form,
-            state.parts,
-            epoch=self.epoch,
-            after=after,
-            upto=state.upto,
-            need=state.need,
-        ):
-            (await self._writer.send(self.topic, record)).add_done_callback(self._sent)
+    async def _append(self, record: bytes) -> asyncio.Future[int]:
+        try:
+            sent = await self._opened_writer.send(self.topic, record)
+        except Exception as error:
+            loss = LostOwnershipError(f"a send to {self.topic} failed: {error}", foreign=False)
+            self.give_up(loss)
+            raise loss from error
+        sent.add_done_callback(self._sent)
+        self._in_flight.append(sent)
+        return sent
+
+    async def _record_state(self, decision: Decision) -> None:
+        """Append the state after a decision that was counted, if it is due: it is true now, whoever owns the topic."""
+        if self._states is not None:
+            for record in self._states.records_after(decision.after(), self.epoch):
+                (await self._opened_writer.send(self.topic, record)).add_done_callback(self._sent)
 
     def _sent(self, future: asyncio.Future[int]) -> None:
         if future.cancelled():
@@ -267,5 +246,16 @@ async def pump(stage: AnyStage, owned: OwnedTopic, *, in_thread: bool = False) -
     """
     last: asyncio.Future[int] | None = None
     while (draft := await asyncio.to_thread(stage.step) if in_thread else stage.step()) is not None:
-        last = await owned.send(list(draft.events), dict(stage.upto), dict(stage.need))
+        last = await send_folded(stage, owned, draft)
     return last
+
+
+async def send_folded(stage: AnyStage, owned: OwnedTopic, draft: Draft) -> asyncio.Future[int]:
+    """Send a draft that the stage has just folded; returns the future of its last part. Raises LostOwnershipError."""
+    return await owned.send(list(draft.events), dict(stage.upto), dict(stage.need))
+
+
+async def fold_and_send(stage: AnyStage, owned: OwnedTopic, draft: Draft) -> asyncio.Future[int]:
+    """As `send_folded`, for a draft that a call from outside made: it is not folded yet."""
+    stage.remember(draft)
+    return await send_folded(stage, owned, draft)

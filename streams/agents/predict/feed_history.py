@@ -5,7 +5,7 @@ The first tick may cover a month of records, so the worker does not keep them: i
 
 from __future__ import annotations
 
-from coordinator.streams.agents.owning.log_io import LogIO, Reader, records_until
+from coordinator.streams.agents.owning.log_io import LogIO, Reader, decisions_until
 from coordinator.streams.events import InputHistory
 from coordinator.streams.inputs.feed_windows import History, Windows
 from coordinator.streams.log.counting import Counter, Decision
@@ -33,10 +33,8 @@ class FeedHistory:
             self._history.begin()
             self._counter = Counter("feeds", start)
             self._reader = await self._io.reader("feeds", start.offset)
-        async for offset, record in records_until(self._reader, self._history.end):
-            decision = self._counter.read(offset, record)
-            if decision is not None:
-                self._history.take(decision)
+        async for decision in decisions_until(self._reader, self._counter, self._history.end):
+            self._history.take(decision)
         return self._history.windows(history, point)
 
     async def close(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from coordinator.streams.agents.owning.log_io import LogIO, Reader, records_until
+from coordinator.streams.agents.owning.log_io import LogIO, Reader, decisions_until, reader_near_end
 from coordinator.streams.log.counting import TailCounter
 from coordinator.streams.predictions.performance import LastPeriod
 
@@ -27,14 +27,9 @@ class OwnPerformance:
         """The last closed period. Raises what `LogIO` raises, and UnknownEventError."""
         async with self._reading:
             if self._reader is None:
-                probe = await self._io.reader("snapshots", 0)
-                end = probe.first_end
-                await probe.close()
-                self._reader = await self._io.reader("snapshots", max(0, end - RECORDS_LOOKED_AT))
-            async for offset, record in records_until(self._reader, await self._reader.end()):
-                decision = self._counter.read(offset, record)
-                if decision is not None:
-                    self._last.take(decision.seq, decision.events)
+                self._reader = await reader_near_end(self._io, "snapshots", RECORDS_LOOKED_AT)
+            async for decision in decisions_until(self._reader, self._counter, await self._reader.end()):
+                self._last.take(decision.seq, decision.events)
         return self._last
 
     async def close(self) -> None:

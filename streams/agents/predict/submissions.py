@@ -13,8 +13,8 @@ import msgspec
 import structlog
 
 from coordinator.infra.blobs.answer_blobs import beside_the_log
-from coordinator.streams.agents.owning.read_ahead import InputsAhead
 from coordinator.streams.agents.owning.tenure import OnGarbage
+from coordinator.streams.agents.predict.read_ahead import InputsAhead
 from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.events import SubmitAnswers
 from coordinator.streams.large_answers import read_answers

@@ -20,9 +20,8 @@ import structlog
 
 from coordinator.infra.blobs.answer_blobs import beside_the_log
 from coordinator.infra.together import together
-from coordinator.streams.agents.owning.log_io import LogIO, Reader
-from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic, pump
-from coordinator.streams.agents.owning.read_ahead import FeedClock, InputsAhead
+from coordinator.streams.agents.owning.log_io import LogIO, Reader, decisions_until
+from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic, fold_and_send, pump
 from coordinator.streams.agents.owning.tenure import OnGarbage, Tenure
 from coordinator.streams.agents.predict.asking import Askers, Asking, Replies, fair_seconds, turn_of
 from coordinator.streams.agents.predict.departed_models import DepartedModels
@@ -30,6 +29,7 @@ from coordinator.streams.agents.predict.feed_history import FeedHistory
 from coordinator.streams.agents.predict.models_asked import ModelsAsked
 from coordinator.streams.agents.predict.own_performance import OwnPerformance
 from coordinator.streams.agents.predict.question_tables import table_of
+from coordinator.streams.agents.predict.read_ahead import FeedClock, InputsAhead
 from coordinator.streams.agents.predict.submissions import Submissions
 from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.events import (
@@ -175,7 +175,7 @@ class PredictTenure(Tenure):
         self._noticed.extend([*notices, *self._gone.notices(self._monotonic(), self.models.models)])
         draft = self.models.offer(self._noticed, at)
         if draft is not None:
-            await self._send_models(draft)
+            await fold_and_send(self.models, self._models_owned, draft)
             await self._models_owned.flush()
         self._noticed.clear()
 
@@ -183,13 +183,10 @@ class PredictTenure(Tenure):
         """Decide each ban and readmission of `commands`, once."""
         if self._commands is None:
             return
-        while batch := await self._commands.read(end):
-            for offset, record in batch:
-                decision = self._commands_counter.read(offset, record)
-                if decision is not None:
-                    self._submissions.take(decision)
-                    self.models.absorb(timed(decision, at))
-                    await pump(self.models, self._models_owned)
+        async for decision in decisions_until(self._commands, self._commands_counter, end):
+            self._submissions.take(decision)
+            self.models.absorb(timed(decision, at))
+            await pump(self.models, self._models_owned)
 
     async def _decide_submissions(self) -> None:
         """Record the answers that were handed in, as far as their questions are known."""
@@ -207,10 +204,6 @@ class PredictTenure(Tenure):
             if draft is None:
                 self.stage.fold(self.stage.state, placed)
             await self._send(draft)
-
-    async def _send_models(self, draft: Draft) -> None:
-        self.models.remember(draft)
-        await self._models_owned.send(list(draft.events), dict(self.models.upto), dict(self.models.need))
 
     async def _round(self, data: InputReceivedData, placed: PlacedEvent) -> None:
         """Open the round of an input, and ask its models in a task of its own.
@@ -295,10 +288,8 @@ class PredictTenure(Tenure):
             await self._send(self.stage.hear(Answered(data.input_id, answers, clock)))
 
     async def _send(self, draft: Draft | None) -> None:
-        if draft is None:
-            return
-        self.stage.remember(draft)
-        await self.owned.send(list(draft.events), dict(self.stage.upto), dict(self.stage.need))
+        if draft is not None:
+            await fold_and_send(self.stage, self.owned, draft)
 
     async def _is_superseded(self, data: InputReceivedData) -> bool:
         """Whether a newer input of this subject came. Never of a question, nor in a replay, which waits for each."""

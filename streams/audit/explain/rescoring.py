@@ -72,8 +72,8 @@ def decided_again(
     contract: CrunchContract,
     terms: TermsInForce,
     history: InputHistory,
-    past: Iterable[RoundScored],
-    before: Sequence[Before],
+    past: Iterable[RoundScored] = (),
+    before: Sequence[Before] = (),
 ) -> Decided:
     """What the stage decides for each truth in turn. `past` are earlier rounds, for ensembles that look back; `before`
     is what rounds had left when each truth was scored.

@@ -346,10 +346,10 @@ class _RecordsTooEarly(OwnedTopic):
 
     async def send(self, *args: Any) -> Any:
         sent = await super().send(*args)
-        if self._state is not None and self._state.seq == self.seq and self._before:
-            self._state = self._state._replace(parts=self._before)
-        if self._stage is not None:
-            self._before = parts_of(self._stage.state.own)
+        states = self._states
+        if states._due is not None and states._due.seq == self.seq and self._before:
+            states._due = states._due._replace(parts=self._before)
+        self._before = parts_of(states._stage.state.own)
         return sent
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from coordinator.streams.agents.owning.log_io import LogIO, Reader
+from coordinator.streams.agents.owning.log_io import LogIO, Reader, decisions_until
 from coordinator.streams.events import ClockTicked, InputClosed, InputReceived, InputReceivedData
 from coordinator.streams.log.counting import Counter, Decision
 from coordinator.streams.log.envelope import Need
@@ -35,13 +35,9 @@ class FeedClock:
         if self._reader is None:
             return self.now
         async with self._reading:
-            end = await self._reader.end()
-            while batch := await self._reader.read(end):
-                for offset, record in batch:
-                    decision = self._counter.read(offset, record)
-                    if decision is not None:
-                        ticks = (event.at for event in decision.events if isinstance(event, ClockTicked))
-                        self.now = max([self.now, *ticks])
+            async for decision in decisions_until(self._reader, self._counter, await self._reader.end()):
+                ticks = (event.at for event in decision.events if isinstance(event, ClockTicked))
+                self.now = max([self.now, *ticks])
         return self.now
 
     def unless_ticked(self, known_at: int) -> None:
@@ -99,12 +95,8 @@ class InputsAhead:
         async with self._reading:
             if self._reader is None:
                 self._reader = await self._io.reader("inputs", self._counter.next_offset)
-            end = await self._reader.end()
-            while batch := await self._reader.read(end):
-                for offset, record in batch:
-                    decision = self._counter.read(offset, record)
-                    if decision is not None:
-                        self._note(decision)
+            async for decision in decisions_until(self._reader, self._counter, await self._reader.end()):
+                self._note(decision)
 
     def _note(self, decision: Decision) -> None:
         for event in decision.events:
