@@ -7,7 +7,7 @@ order of their answers: a sum of floats depends on the order, and every machine 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -33,6 +33,9 @@ from coordinator.streams.scores.units import NotRecordableError, column_to_units
 _encoder = msgspec.json.Encoder(order="deterministic")
 FORGOTTEN = msgspec.Raw(b"null")
 NO_SCORE = "score_round said NoScore"
+UnscoredPlaces = dict[int, tuple[Any, Fault, str]]
+"""Place in the columns -> (status, fault, reason) of each model without a score. The reason is empty if the answer
+itself was missing."""
 
 
 class AskedModels(msgspec.Struct, frozen=True):
@@ -108,8 +111,7 @@ class RoundOutcome(msgspec.Struct, frozen=True):
     """The result of one round: the columns of its RoundScored without charges, and the states that changed."""
 
     units: dict[str, list[int | None]]
-    unscored: dict[int, tuple[Any, Fault, str]]
-    """Place -> (status, fault, reason). The reason is empty if the answer itself was missing."""
+    unscored: UnscoredPlaces
     charges: dict[int, int]
     """Place -> the number that the function returned for a missing or failed answer, in units of the value field."""
     states: dict[str, msgspec.Raw] = {}
@@ -222,27 +224,10 @@ class RoundScorer:
         except AUTHORS_ERRORS as error:
             return self.failed(asked, f"score_round: {in_words(error)}")
         values = units.get(self._value_field) or [None] * n
-        charges: dict[int, int] = {}
-        unscored: dict[int, tuple[Any, Fault, str]] = {}
-        # In the usual round every model has a score: no loop over the models is needed.
+        unscored, charges = UnscoredPlaces(), dict[int, int]()
+        # In the usual round every model has a score, and the loop over the models is not needed.
         if failed or missed or None in values:
-            for place, value in enumerate(values):
-                if place in missed:
-                    unscored[place] = (*missed[place], "")
-                    # The contract may charge a missing answer (absence_policy "scored").
-                    if value is not None and place not in failed:
-                        charges[place] = value
-                elif place in failed:
-                    # Only `result.failed` charges: a number beside `no_score` is of nobody's fault and costs nobody.
-                    unscored[place] = ("FAILED", failed[place][0], as_reason(failed[place][1]))
-                    if value is not None and asked.models[place] in result.failed:
-                        charges[place] = value
-                elif value is None:
-                    unscored[place] = (
-                        "FAILED",
-                        NODE,
-                        f"score_round gave no number for {self._value_field!r}",
-                    )
+            unscored, charges = self._without_score(asked, values, failed, result.failed.keys())
             # No field of a model without a score may enter a sum.
             for column in units.values():
                 for place in unscored:
@@ -250,6 +235,37 @@ class RoundScorer:
         # Only a change is recorded: a state that stays the same would be in the log of every round.
         changed = [shared] if shared is not None and bytes(shared) != bytes(before.shared) else []
         return RoundOutcome(units, unscored, charges, states, changed)
+
+    def _without_score(
+        self,
+        asked: AskedModels,
+        values: Sequence[int | None],
+        failed: Mapping[int, tuple[Fault, str]],
+        blamed: Container[str],
+    ) -> tuple[UnscoredPlaces, dict[int, int]]:
+        """(place -> why the model has no score, place -> the units that this costs it).
+
+        Only models that the function itself failed (`blamed`) are charged for a failure: a number beside `no_score` is
+        of nobody's fault and costs nobody.
+        """
+        unscored, charges = UnscoredPlaces(), dict[int, int]()
+        for place, value in enumerate(values):
+            charged = False
+            if place in asked.missed:
+                unscored[place] = (*asked.missed[place], "")
+                charged = (
+                    place not in failed
+                )  # the contract may charge a missing answer (absence_policy "scored")
+            elif place in failed:
+                fault, why = failed[place]
+                unscored[place] = ("FAILED", fault, as_reason(why))
+                charged = asked.models[place] in blamed
+            elif value is None:
+                why = f"score_round gave no number for {self._value_field!r}"
+                unscored[place] = ("FAILED", NODE, why)
+            if charged and value is not None:
+                charges[place] = value
+        return unscored, charges
 
     # --- what the function returned ------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.contract import Contracts
@@ -76,8 +76,10 @@ from coordinator.streams.scores.state import (
     drop_passed,
     is_late,
     is_settled,
+    keep_answers,
+    open_round,
     passed_by,
-    settle,
+    resolve,
     settle_questions,
 )
 from coordinator.streams.scores.whole_rounds import ResolvedScope, whole_round_events
@@ -169,26 +171,15 @@ class ScoreStage(Stage[ScoreState]):
                 state.closings[data.input_id] = Closing(closed.at, data.stakes)
             case InputResolved(data=data):
                 drop_passed(state, state.need["predictions"])
-                if ids.is_question(data.input_id):
-                    _, end = state.own.terms.checkpoint_period(data.resolvable_at)
-                    state.resolved.setdefault(data.input_id, end)
-                elif data.last:
-                    settle(state, data.input_id)
+                resolve(state, data)
             case InputsUntil(data=data):
                 settle_questions(state, data.until)
             case RoundOpened(data=data):
-                # The roster is usually that of the round before: thousands of open rounds then share one list.
-                last = next(reversed(state.rounds.values()), None)
-                roster = last.roster if last is not None and last.roster == data.roster else data.roster
-                state.rounds[data.input_id] = OpenRound(placed.before, roster)
+                open_round(state, data, placed.before)
             case Answers() as answers:
-                the_round = state.rounds.get(answers.input_id)
-                # If None, the round opened before `need`, and its scores are decided.
-                if the_round is not None and not is_settled(state, answers.input_id):
-                    the_round.answers.setdefault(answers.scope_key, []).append(answers.raw)
+                keep_answers(state, answers)
             case RoundAnswered(data=data):
-                the_round = state.rounds.get(data.input_id)
-                if the_round is not None:
+                if (the_round := state.rounds.get(data.input_id)) is not None:
                     the_round.answered = True
             case AnswersClosed(data=data):
                 if any(data.input_id + suffix in state.rounds for suffix in data.rounds):
@@ -196,12 +187,7 @@ class ScoreStage(Stage[ScoreState]):
             case CrunchConfigured() as configured:
                 state.own.terms.add(configured)
             case ScoredUntil(data=data):
-                state.own.scored_until = data.until
-                state.own.questions = {
-                    input_id: question
-                    for input_id, question in state.own.questions.items()
-                    if state.own.terms.checkpoint_period(question.first_resolvable_at)[1] > data.until
-                }
+                state.own.close(data.until)
             case StateCarried(data=data):
                 state.own.carried.setdefault(data.holder, Carried()).take(data.states, data.shared)
             case EnsemblesScored(data=data) if data.states:
@@ -209,9 +195,8 @@ class ScoreStage(Stage[ScoreState]):
             case RoundScored(data=data):
                 take_scores(state.own.past, data, state.own.terms.at(data.point))
                 if ids.is_question(data.input_id):
-                    state.own.questions[data.input_id] = ScoredQuestion(
-                        data.resolvable_at, 0, columns_alone(data)
-                    )
+                    question = ScoredQuestion(data.resolvable_at, 0, columns_alone(data))
+                    state.own.questions[data.input_id] = question
             case RoundRescored(data=data):
                 question = state.own.questions[data.input_id]
                 question.revision, question.columns = data.revision, columns_alone(data)
@@ -272,48 +257,44 @@ class ScoreStage(Stage[ScoreState]):
         if contract.score_round is not None:
             yield from self._score_whole(state, scopes, the_round, contract, terms)
             return
-        scorer = self._scorer(contract, the_input)
         for resolved_scope in scopes:
             again = None
             if self._recorded and resolved_scope.corrects is None:
                 again = self._recorded(resolved.data, resolved_scope.scope.scope_key)
-            if again:
+            if again is not None:
                 yield resolved_scope.scored(charged_again(again, contract.aggregation.value_field, terms))
-                answered = contract.ensembles and answers_read(resolved_scope, the_round, self._blobs)
-                if answered and not answered[1]:
-                    yield from self._ensembles_alone(
-                        state, resolved_scope, answered[0], the_round, contract, truth
-                    )
-                continue
+                if not contract.ensembles:
+                    continue  # nothing else is made of its answers
             parts, lost = answers_read(resolved_scope, the_round, self._blobs)
-            if lost:
-                yield stopped(resolved_scope, the_round, lost)
-                continue
-            entries = [
-                score_one(answer, truth, reason, scorer, cruncher_id)
-                for answer, cruncher_id in the_round.entries(parts)
-            ]
-            if truth is not None:
-                entries = blamed(entries, lambda: scorer.can_score(truth))
-            value_field = contract.aggregation.value_field
-            values = [entry.units[value_field] for entry in entries if entry.status == "SCORED"]
-            yield resolved_scope.scored(in_columns(charged(entries, values, terms)))
-            yield from self._ensembles_alone(state, resolved_scope, parts, the_round, contract, truth)
+            if again is None:
+                yield (
+                    stopped(resolved_scope, the_round, lost)
+                    if lost
+                    else self._scored_alone(resolved_scope, parts, the_round, contract, terms)
+                )
+            if contract.ensembles and not lost and truth is not None and resolved_scope.corrects is None:
+                score = partial(score_alone, self._scorer(contract, the_input), truth)
+                yield from self._score_ensembles(state, resolved_scope, parts, the_round, contract, score)
 
-    def _ensembles_alone(
+    def _scored_alone(
         self,
-        state: ScoreState,
         what: ResolvedScope,
         parts: Sequence[ScopeAnsweredData],
         the_round: OpenRound,
         contract: CrunchContract,
-        truth: Any,
-    ) -> Iterator[EnsemblesScored]:
-        """Ensembles where each answer is scored by itself."""
-        if contract.ensembles and truth is not None and what.corrects is None:
-            scorer = self._scorer(contract, what.the_input)
-            score = partial(score_alone, scorer, truth)
-            yield from self._score_ensembles(state, what, parts, the_round, contract, score)
+        terms: Terms,
+    ) -> RoundScored | RoundRescored:
+        """The scores of one scope where each answer is scored by itself."""
+        scorer = self._scorer(contract, what.the_input)
+        entries = [
+            score_one(answer, what.truth, what.no_truth_reason, scorer, cruncher_id)
+            for answer, cruncher_id in the_round.entries(parts)
+        ]
+        if what.truth is not None:
+            entries = blamed(entries, lambda: scorer.can_score(what.truth))
+        value_field = contract.aggregation.value_field
+        values = [entry.units[value_field] for entry in entries if entry.status == "SCORED"]
+        return what.scored(in_columns(charged(entries, values, terms)))
 
     def _score_whole(
         self,

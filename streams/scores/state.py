@@ -8,11 +8,11 @@ from __future__ import annotations
 import msgspec
 
 from coordinator.streams.contract.terms import TermsInForce
-from coordinator.streams.events import InputResolvedData, ScoreColumns
+from coordinator.streams.events import InputResolvedData, RoundOpenedData, ScoreColumns
 from coordinator.streams.log import ids
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.stage import State
-from coordinator.streams.scores.open_rounds import OpenInput, OpenRound
+from coordinator.streams.scores.open_rounds import Answers, OpenInput, OpenRound
 from coordinator.streams.scores.past_scores import PastPeriod
 from coordinator.streams.scores.round_scorer import Carried
 
@@ -48,6 +48,15 @@ class OwnScores(msgspec.Struct):
     questions: dict[str, ScoredQuestion] = {}
     """Question -> its scores, until its checkpoint period is over."""
 
+    def close(self, until: int) -> None:
+        """Everything before `until` (ms) is scored. A question whose checkpoint period is over is scored no more."""
+        self.scored_until = until
+        self.questions = {
+            input_id: question
+            for input_id, question in self.questions.items()
+            if self.terms.checkpoint_period(question.first_resolvable_at)[1] > until
+        }
+
 
 class ScoreState(State):
     """What follows from own events, and the open inputs and rounds, each in the order of its topic."""
@@ -64,6 +73,29 @@ class ScoreState(State):
     """Question that has all its answers -> its rounds, by what follows the question in their ids."""
     resolved: dict[str, int] = msgspec.field(default_factory=dict)
     """Resolved question -> the end (ms) of the checkpoint period in which its truth came first, in that order."""
+
+
+def open_round(state: ScoreState, data: RoundOpenedData, before: Need) -> None:
+    """Begin a round. Its roster is usually that of the round before: thousands of open rounds then share one list."""
+    last = next(reversed(state.rounds.values()), None)
+    roster = last.roster if last is not None and last.roster == data.roster else data.roster
+    state.rounds[data.input_id] = OpenRound(before, roster)
+
+
+def keep_answers(state: ScoreState, answers: Answers) -> None:
+    """Keep answers until they are scored. Without its round, which then opened before `need`, they are scored."""
+    the_round = state.rounds.get(answers.input_id)
+    if the_round is not None and not is_settled(state, answers.input_id):
+        the_round.answers.setdefault(answers.scope_key, []).append(answers.raw)
+
+
+def resolve(state: ScoreState, data: InputResolvedData) -> None:
+    """Take a truth. A question is settled later, when its checkpoint period is over: its truth may be corrected."""
+    if ids.is_question(data.input_id):
+        _, end = state.own.terms.checkpoint_period(data.resolvable_at)
+        state.resolved.setdefault(data.input_id, end)
+    elif data.last:
+        settle(state, data.input_id)
 
 
 def is_settled(state: ScoreState, input_id: str) -> bool:

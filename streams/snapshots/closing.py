@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter as Count
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.durations import FAR_MS, HOUR_MS
@@ -36,11 +37,8 @@ from coordinator.streams.snapshots.filling import past_of, tally_with_past
 from coordinator.streams.snapshots.newcomers import ALWAYS_HERE
 from coordinator.streams.snapshots.past import ModelPast, needs_order
 from coordinator.streams.snapshots.restating import restated_periods, scores_of, series_of
-from coordinator.streams.snapshots.state import (
-    SnapshotState,
-    Tally,
-)
-from coordinator.streams.snapshots.summary import NO_SCORES, summaries
+from coordinator.streams.snapshots.state import OpenPeriod, SnapshotState, Tally
+from coordinator.streams.snapshots.summary import NO_SCORES, Summary, summaries
 from coordinator.streams.snapshots.trailing import (
     Totals,
     Trail,
@@ -50,6 +48,32 @@ from coordinator.streams.snapshots.trailing import (
     take_sums,
 )
 from coordinator.streams.snapshots.windows import Number, numbers_of_windows, of_sums
+
+
+class _EndedPeriod(NamedTuple):
+    """A period [start, end) (ms) that is closed now. Scores from before `since` (ms) were made under rules whose
+    numbers cannot stand beside those of now.
+    """
+
+    start: int
+    end: int
+    since: int
+    terms: Terms
+    period: OpenPeriod | None
+    """None: no score came in it."""
+
+    @property
+    def rounds_count(self) -> int:
+        return len(self.period.points) if self.period is not None else 0
+
+    @property
+    def gives_past(self) -> bool:
+        return self.terms.newcomer_past != "nothing"
+
+    @property
+    def reach_ms(self) -> int:
+        """Where the longest window begins that ends with this period (ms)."""
+        return self.end - self.terms.hours_max * HOUR_MS
 
 
 class Closing:
@@ -126,19 +150,15 @@ class Closing:
 
     def _snapshots(self, start: int, end: int) -> Iterator[SnapshotTaken]:
         """A snapshot for each model that has scores in the period [start, end) (ms), or a past in a window's reach."""
-        terms = self._own.terms.at(start)
-        period = self._state.periods.get(start)
+        terms, period = self._own.terms.at(start), self._state.periods.get(start)
+        ended = _EndedPeriod(start, end, self._own.terms.comparable_since(start), terms, period)
         tallies = period.tallies if period is not None else {}
-        # Scores from before `since` were made under rules whose numbers cannot stand beside those of now.
-        since = self._own.terms.comparable_since(start)
-        self._drop_past(terms, end, since)
-        rounds_count = len(period.points) if period is not None else 0
+        self._drop_past(ended)
         if terms.coverage is not None:
             # Add the rounds of this period for all models. What each model answered of them is added below.
-            self._coverage.take_period(start, rounds_count)
+            self._coverage.take_period(start, ended.rounds_count)
             self._coverage.drop_before(self._own.terms, end)
-        gives_past = terms.newcomer_past != "nothing"
-        if gives_past:
+        if ended.gives_past:
             self._join(tallies, start)
         for model_id, tally in tallies.items():
             self._crunchers[model_id] = tally.cruncher_id
@@ -148,7 +168,7 @@ class Closing:
         weights = dict(period.weights) if period is not None else {}
         summary_of = summaries(self._contracts(terms.contract_hash), scores, weights) if scores else {}
         restated_of = restated_periods(
-            self._state, self._contracts, start, self._newcomers.joined if gives_past else None
+            self._state, self._contracts, start, self._newcomers.joined if ended.gives_past else None
         )
         # A model without a round in this period has a snapshot as long as a window, or the coverage, reaches back to
         # one of its rounds: what it shows changes although the model did nothing.
@@ -160,122 +180,115 @@ class Closing:
             | self._coverage.models.keys()
         )
         for model_id in sorted(model_ids):  # sets have no order, and the log of every run must be the same
-            tally = tallies.get(model_id) or Tally()
-            joined = self._newcomers.joined.get(model_id, ALWAYS_HERE) if gives_past else None
-            if joined is not None:
-                tally = tally_with_past(tally, period, model_id, joined, terms.value_field)
-            corrected = tally.corrections()
-            trail = self._take_sums(model_id, terms, (start, end), tally, corrected)
-            restated = restated_of.get(model_id, [])
-            series = self._take_series(model_id, terms, (start, end), tally, restated)
-            windows, rehearsed = _windows(terms, end, since, trail, self._past.get(model_id) or ModelPast())
-            summary = summary_of.get(model_id, NO_SCORES)
-            answered: Answered | None = None
-            if terms.coverage is not None:
-                self._coverage.take_model(model_id, start, tally.scored, tally.excused)
-                answered = self._coverage.answered(model_id, terms.coverage, end)
-            scopes = {scope: ScopeSum(*total) for scope, total in sorted(tally.scopes.items())}
-            boards_units: dict[str, int | None] = {}
-            if terms.boards:
-                boards_units = self._boards(model_id, (start, end, since), scopes, corrected, terms)
-            cruncher_id = self._crunchers.get(model_id, "")
-            yield SnapshotTaken(
-                id=f"{ids.snapshot_id(model_id, start, end)}:taken",
-                at=self._at,
-                data=SnapshotTakenData(
-                    snapshot_id=ids.snapshot_id(model_id, start, end),
-                    model_id=model_id,
-                    period_start=start,
-                    period_end=end,
-                    sums={field: FieldSum(*total) for field, total in sorted(tally.sums.items())},
-                    summary_units=summary.units,
-                    summary_error=summary.error,
-                    windows_units={name: number.units for name, number in windows.items()},
-                    rehearsal_windows=[window.name for window in terms.windows if window.name in rehearsed],
-                    scored_count=tally.scored,
-                    failed_count=tally.failed,
-                    failed_node_count=tally.failed_node,
-                    cruncher_id=cruncher_id,
-                    first_point=self._joined[cruncher_id or model_id],
-                    rounds_count=rounds_count - tally.excused,
-                    excused_count=tally.excused,
-                    coverage=answered,
-                    joined=joined,
-                    filled_count=tally.filled,
-                    absent_model_count=tally.absent_model,
-                    absent_node_count=tally.absent_node,
-                    charged_count=tally.charged,
-                    no_score_count=tally.no_score,
-                    rehearsal=tally.rehearsal,
-                    contract_hash=terms.contract_hash,
-                    restated=restated,
-                    series=series,
-                    windows_counts={
-                        window.name: windows[window.name].scored
-                        for window in terms.windows
-                        if not window.plain
-                    },
-                    scopes=scopes,
-                    corrected=corrected,
-                    boards_units=boards_units,
-                ),
-            )
+            tally, restated = tallies.get(model_id) or Tally(), restated_of.get(model_id, [])
+            yield self._snapshot(ended, model_id, tally, restated, summary_of.get(model_id, NO_SCORES))
 
-    def _drop_past(self, terms: Terms, end: int, since: int) -> None:
-        """Drop what no window of a period that ends at `end` reaches, and scores from before `since` (ms).
+    def _snapshot(
+        self,
+        ended: _EndedPeriod,
+        model_id: str,
+        tally: Tally,
+        restated: list[PeriodRestated],
+        summary: Summary,
+    ) -> SnapshotTaken:
+        """The snapshot of one model, whose sums of the period are added to its past."""
+        start, end, terms = ended.start, ended.end, ended.terms
+        joined = self._newcomers.joined.get(model_id, ALWAYS_HERE) if ended.gives_past else None
+        if joined is not None:
+            tally = tally_with_past(tally, ended.period, model_id, joined, terms.value_field)
+        corrected = tally.corrections()
+        trail = self._take_sums(ended, model_id, tally, corrected)
+        series = self._take_series(ended, model_id, tally, restated)
+        windows, rehearsed = _windows(ended, trail, self._past.get(model_id) or ModelPast())
+        answered: Answered | None = None
+        if terms.coverage is not None:
+            self._coverage.take_model(model_id, start, tally.scored, tally.excused)
+            answered = self._coverage.answered(model_id, terms.coverage, end)
+        scopes = {scope: ScopeSum(*total) for scope, total in sorted(tally.scopes.items())}
+        boards_units = self._boards(ended, model_id, scopes, corrected) if terms.boards else {}
+        cruncher_id = self._crunchers.get(model_id, "")
+        return SnapshotTaken(
+            id=f"{ids.snapshot_id(model_id, start, end)}:taken",
+            at=self._at,
+            data=SnapshotTakenData(
+                snapshot_id=ids.snapshot_id(model_id, start, end),
+                model_id=model_id,
+                period_start=start,
+                period_end=end,
+                sums={field: FieldSum(*total) for field, total in sorted(tally.sums.items())},
+                summary_units=summary.units,
+                summary_error=summary.error,
+                windows_units={name: number.units for name, number in windows.items()},
+                rehearsal_windows=[window.name for window in terms.windows if window.name in rehearsed],
+                scored_count=tally.scored,
+                failed_count=tally.failed,
+                failed_node_count=tally.failed_node,
+                cruncher_id=cruncher_id,
+                first_point=self._joined[cruncher_id or model_id],
+                rounds_count=ended.rounds_count - tally.excused,
+                excused_count=tally.excused,
+                coverage=answered,
+                joined=joined,
+                filled_count=tally.filled,
+                absent_model_count=tally.absent_model,
+                absent_node_count=tally.absent_node,
+                charged_count=tally.charged,
+                no_score_count=tally.no_score,
+                rehearsal=tally.rehearsal,
+                contract_hash=terms.contract_hash,
+                restated=restated,
+                series=series,
+                windows_counts={
+                    window.name: windows[window.name].scored for window in terms.windows if not window.plain
+                },
+                scopes=scopes,
+                corrected=corrected,
+                boards_units=boards_units,
+            ),
+        )
+
+    def _drop_past(self, ended: _EndedPeriod) -> None:
+        """Drop what no window of this period reaches, and scores that it cannot be compared with.
 
         All that changes here and below are copies: deciding changes no state. The fold of the events that are yielded
         makes the same changes in the state itself, out of the events alone.
         """
-        from_ms = max(end - terms.hours_max * HOUR_MS, since)
+        from_ms = max(ended.reach_ms, ended.since)
         drop_trails(self._trails, from_ms)
         drop_scope_trails(self._scope_trails, from_ms)
         for past in self._past.values():
-            past.drop_before(self._own.terms, end, since)
+            past.drop_before(self._own.terms, ended.end, ended.since)
         self._past = {model_id: past for model_id, past in self._past.items() if past}
 
     def _take_sums(
-        self,
-        model_id: str,
-        terms: Terms,
-        span: tuple[int, int],
-        tally: Tally,
-        corrected: list[PeriodCorrection],
+        self, ended: _EndedPeriod, model_id: str, tally: Tally, corrected: list[PeriodCorrection]
     ) -> Trail:
-        """The model's sums of all periods up to this one, which is added; `span`: its start and end (ms)."""
-        start, end = span
+        """The model's sums of all periods up to this one, which is added."""
         trail = self._trails.get(model_id) or Trail()
-        total = tally.sums.get(terms.value_field)
+        total = tally.sums.get(ended.terms.value_field)
         if total is not None or corrected:
             self._trails[model_id] = trail
             sum_units, n = total or (0, 0)
             sums = Totals(sum_units, n, tally.scored, tally.rehearsal)
-            take_sums(trail, start, sums, corrected, end - terms.hours_max * HOUR_MS)
+            take_sums(trail, ended.start, sums, corrected, ended.reach_ms)
         return trail
 
     def _take_series(
-        self,
-        model_id: str,
-        terms: Terms,
-        span: tuple[int, int],
-        tally: Tally,
-        restated: list[PeriodRestated],
+        self, ended: _EndedPeriod, model_id: str, tally: Tally, restated: list[PeriodRestated]
     ) -> list[SeriesValue]:
         """The model's scores of this period, one by one, where a window cannot be made of sums, as a latest value.
 
         They are added to its past, behind the corrections of earlier periods: the past is in order of time.
         """
-        if not needs_order(terms):
+        if not needs_order(ended.terms):
             return []
-        start, end = span
         for earlier in restated:
             past = self._past.setdefault(model_id, ModelPast())
             past.restate(self._own.terms, earlier.period_start, earlier.series, rehearsal=tally.rehearsal)
-        period = self._state.periods.get(start)
-        series = series_of(period, tally, terms.value_field) if period is not None else []
+        series = [] if ended.period is None else series_of(ended.period, tally, ended.terms.value_field)
         if series:
             past = self._past.setdefault(model_id, ModelPast())
-            past.take(self._own.terms, start, end, series, rehearsal=tally.rehearsal)
+            past.take(self._own.terms, ended.start, ended.end, series, rehearsal=tally.rehearsal)
         return series
 
     def _join(self, tallies: Mapping[str, Tally], start: int) -> None:
@@ -307,31 +320,26 @@ class Closing:
 
     def _boards(
         self,
+        ended: _EndedPeriod,
         model_id: str,
-        span: tuple[int, int, int],
         scopes: dict[str, ScopeSum],
         corrected: Sequence[PeriodCorrection],
-        terms: Terms,
     ) -> dict[str, int | None]:
-        """Board -> units, for boards over a window that ends at `end` (ms). Adds this period's scopes to the past.
-
-        `span`: start and end of the period, and since when scores have meant the same (ms).
-        """
-        start, end, since = span
+        """Board -> units, for boards over a window. Adds this period's scopes to the past."""
         trails = self._scope_trails.setdefault(model_id, {})
         for scope, of_period in scopes.items():
             take_sums(
                 trails.setdefault(scope, Trail()),
-                start,
+                ended.start,
                 Totals(of_period.sum_units, of_period.n, of_period.scored),
                 in_scope(corrected, scope),
-                end - terms.hours_max * HOUR_MS,
+                ended.reach_ms,
             )
-        hours = {window.name: window.hours for window in terms.windows}
+        hours = {window.name: window.hours for window in ended.terms.windows}
         units: dict[str, int | None] = {}
-        for board in terms.boards:
+        for board in ended.terms.boards:
             if board.window:
-                from_ms = max(end - hours[board.window] * HOUR_MS, since)
+                from_ms = max(ended.end - hours[board.window] * HOUR_MS, ended.since)
                 sums: dict[str, ScopeSum] = {}
                 for scope, trail in trails.items():
                     totals = trail.since(from_ms)
@@ -340,11 +348,10 @@ class Closing:
         return units
 
 
-def _windows(
-    terms: Terms, end: int, since: int, trail: Trail, past: ModelPast
-) -> tuple[dict[str, Number], set[str]]:
+def _windows(ended: _EndedPeriod, trail: Trail, past: ModelPast) -> tuple[dict[str, Number], set[str]]:
     """(window -> the model's number at a period's end, names of the windows that a rehearsal is in)."""
     rehearsed: set[str] = set()
+    end, since, windows = ended.end, ended.since, ended.terms.windows
 
     def number(window: Window) -> Number:
         if window.of_sums:
@@ -356,6 +363,6 @@ def _windows(
             rehearsed.add(window.name)
         return value
 
-    numbers = numbers_of_windows(terms.windows, number)
-    rehearsed.update(window.name for window in terms.windows if rehearsed.intersection(window.combines))
+    numbers = numbers_of_windows(windows, number)
+    rehearsed.update(window.name for window in windows if rehearsed.intersection(window.combines))
     return numbers, rehearsed

@@ -17,6 +17,7 @@ from coordinator.streams.events import (
     CrunchConfigured,
     EnsemblesScored,
     PeriodClosed,
+    PeriodClosedData,
     RoundRescored,
     RoundScored,
     ScoredUntil,
@@ -80,85 +81,11 @@ class SnapshotStage(Stage[SnapshotState]):
             case CrunchConfigured() as configured:
                 own.terms.add(configured)
             case SnapshotTaken(data=data):
-                self._begin(own, data)
-                own.joined[data.player] = min(data.first_point, own.joined.get(data.player, data.first_point))
-                own.crunchers[data.model_id] = data.cruncher_id
-                longest = max(terms.hours_max for _, _, terms in own.terms.spans())
-                from_ms = data.period_end - longest * HOUR_MS
-                total = data.sums.get(own.terms.at(data.period_start).value_field)
-                if total is not None or data.corrected:
-                    sums = (total.sum_units, total.n) if total is not None else (0, 0)
-                    take_sums(
-                        own.trails.setdefault(data.model_id, Trail()),
-                        data.period_start,
-                        Totals(*sums, data.scored_count, data.rehearsal),
-                        data.corrected,
-                        from_ms,
-                    )
-                for scope, in_it in data.scopes.items():
-                    trails = own.scope_trails.setdefault(data.model_id, {})
-                    take_sums(
-                        trails.setdefault(scope, Trail()),
-                        data.period_start,
-                        Totals(in_it.sum_units, in_it.n, in_it.scored, data.rehearsal),
-                        in_scope(data.corrected, scope),
-                        from_ms,
-                    )
-                if data.coverage is not None:
-                    own.coverage.take_model(
-                        data.model_id, data.period_start, data.scored_count, data.excused_count
-                    )
-                for earlier in data.restated if needs_order(own.terms.at(data.period_start)) else ():
-                    own.past.setdefault(data.model_id, ModelPast()).restate(
-                        own.terms, earlier.period_start, earlier.series, rehearsal=data.rehearsal
-                    )
-                if data.series:
-                    own.past.setdefault(data.model_id, ModelPast()).take(
-                        own.terms, data.period_start, data.period_end, data.series, rehearsal=data.rehearsal
-                    )
+                _take_snapshot(own, data)
             case PeriodClosed(data=data):
-                own.closed_until = max(own.closed_until, data.until_ms)
-                if own.terms.at(data.from_ms).coverage is not None:
-                    own.coverage.take_period(data.from_ms, data.rounds_count)
-                    own.coverage.drop_before(own.terms, data.until_ms)
-                if data.newcomer_past is not None:
-                    own.newcomers.take(
-                        own.terms,
-                        data.from_ms,
-                        data.until_ms,
-                        data.newcomer_past,
-                        rehearsal=data.rehearsal,
-                    )
-                # A closed period is needed no more, unless a truth that is corrected later may restate it.
-                state.periods = {
-                    start: period
-                    for start, period in state.periods.items()
-                    if period.end > data.until_ms or may_be_restated(own.terms, start, data.until_ms)
-                }
-                # By the longest window of all terms, because the next terms may have a longer one than those of now.
-                longest = max(terms.hours_max for _, _, terms in own.terms.spans())
-                drop_trails(own.trails, own.closed_until - longest * HOUR_MS)
-                drop_scope_trails(own.scope_trails, own.closed_until - longest * HOUR_MS)
-                since = own.terms.comparable_since(data.until_ms - 1) if own.past or own.newcomers.past else 0
-                own.newcomers.drop_before(
-                    own.terms, data.until_ms, own.closed_until - longest * HOUR_MS, since
-                )
-                for past in own.past.values():
-                    past.drop_before(own.terms, data.until_ms, since)
-                own.past = {model_id: past for model_id, past in own.past.items() if past}
+                _take_closed_period(state, data)
             case _:
                 pass
-
-    @staticmethod
-    def _begin(own: OwnSnapshots, data: SnapshotTakenData) -> None:
-        """Give a model the past of newcomers, if this is its first snapshot."""
-        if data.joined is None or own.newcomers.joined.get(data.model_id) == data.joined:
-            return
-        own.newcomers.joined[data.model_id] = data.joined
-        if data.joined.period_start == data.period_start:
-            trail, scope_trails, past = own.newcomers.beginning()
-            own.trails[data.model_id], own.scope_trails[data.model_id] = trail, scope_trails
-            own.past[data.model_id] = past
 
     def needed(self, state: SnapshotState, placed: PlacedEvent) -> dict[str, Need]:
         """The position of the first scores of the oldest period that stays open, or that may be restated."""
@@ -181,3 +108,82 @@ def _counts(own: OwnSnapshots, resolvable_at: int) -> bool:
         return True
     start, _ = own.terms.snapshot_period(resolvable_at)
     return may_be_restated(own.terms, start, own.closed_until)
+
+
+def _take_snapshot(own: OwnSnapshots, data: SnapshotTakenData) -> None:
+    """Fold what a closed period says of one model."""
+    _begin(own, data)
+    own.joined[data.player] = min(data.first_point, own.joined.get(data.player, data.first_point))
+    own.crunchers[data.model_id] = data.cruncher_id
+    _take_sums(own, data)
+    if data.coverage is not None:
+        own.coverage.take_model(data.model_id, data.period_start, data.scored_count, data.excused_count)
+    for earlier in data.restated if needs_order(own.terms.at(data.period_start)) else ():
+        own.past.setdefault(data.model_id, ModelPast()).restate(
+            own.terms, earlier.period_start, earlier.series, rehearsal=data.rehearsal
+        )
+    if data.series:
+        own.past.setdefault(data.model_id, ModelPast()).take(
+            own.terms, data.period_start, data.period_end, data.series, rehearsal=data.rehearsal
+        )
+
+
+def _begin(own: OwnSnapshots, data: SnapshotTakenData) -> None:
+    """Give a model the past of newcomers, if this is its first snapshot."""
+    if data.joined is None or own.newcomers.joined.get(data.model_id) == data.joined:
+        return
+    own.newcomers.joined[data.model_id] = data.joined
+    if data.joined.period_start == data.period_start:
+        trail, scope_trails, past = own.newcomers.beginning()
+        own.trails[data.model_id], own.scope_trails[data.model_id] = trail, scope_trails
+        own.past[data.model_id] = past
+
+
+def _take_sums(own: OwnSnapshots, data: SnapshotTakenData) -> None:
+    """Add the period to the model's trails, of which the trailing windows are made: of all scopes, and of each."""
+    from_ms = data.period_end - own.hours_max * HOUR_MS
+    total = data.sums.get(own.terms.at(data.period_start).value_field)
+    if total is not None or data.corrected:
+        sums = (total.sum_units, total.n) if total is not None else (0, 0)
+        take_sums(
+            own.trails.setdefault(data.model_id, Trail()),
+            data.period_start,
+            Totals(*sums, data.scored_count, data.rehearsal),
+            data.corrected,
+            from_ms,
+        )
+    for scope, in_it in data.scopes.items():
+        take_sums(
+            own.scope_trails.setdefault(data.model_id, {}).setdefault(scope, Trail()),
+            data.period_start,
+            Totals(in_it.sum_units, in_it.n, in_it.scored, data.rehearsal),
+            in_scope(data.corrected, scope),
+            from_ms,
+        )
+
+
+def _take_closed_period(state: SnapshotState, data: PeriodClosedData) -> None:
+    """Fold the end of a period: drop what no window reaches any more."""
+    own = state.own
+    own.closed_until = max(own.closed_until, data.until_ms)
+    if own.terms.at(data.from_ms).coverage is not None:
+        own.coverage.take_period(data.from_ms, data.rounds_count)
+        own.coverage.drop_before(own.terms, data.until_ms)
+    if data.newcomer_past is not None:
+        own.newcomers.take(
+            own.terms, data.from_ms, data.until_ms, data.newcomer_past, rehearsal=data.rehearsal
+        )
+    # A closed period is needed no more, unless a truth that is corrected later may restate it.
+    state.periods = {
+        start: period
+        for start, period in state.periods.items()
+        if period.end > data.until_ms or may_be_restated(own.terms, start, data.until_ms)
+    }
+    from_ms = own.closed_until - own.hours_max * HOUR_MS
+    drop_trails(own.trails, from_ms)
+    drop_scope_trails(own.scope_trails, from_ms)
+    since = own.terms.comparable_since(data.until_ms - 1) if own.past or own.newcomers.past else 0
+    own.newcomers.drop_before(own.terms, data.until_ms, from_ms, since)
+    for past in own.past.values():
+        past.drop_before(own.terms, data.until_ms, since)
+    own.past = {model_id: past for model_id, past in own.past.items() if past}

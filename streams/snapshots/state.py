@@ -5,6 +5,7 @@ Plain data. Sums are of integers, so they do not depend on the order in which ro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -182,6 +183,11 @@ class OwnSnapshots(msgspec.Struct):
     coverage: CoveragePast = msgspec.field(default_factory=CoveragePast)
     """Empty unless the terms have a coverage."""
 
+    @property
+    def hours_max(self) -> int:
+        """The hours of the longest window of all terms: the next terms may have a longer one than those of now."""
+        return max(terms.hours_max for _, _, terms in self.terms.spans())
+
 
 class SnapshotState(State):
     """What follows from own events, and the open periods."""
@@ -239,24 +245,31 @@ def tally_round(state: SnapshotState, data: RoundScoredData, before: Need) -> No
                 tally.add(field, units)
     # From the terms at the period's start, as in the snapshot that this tally becomes. They may end within the period.
     terms_then = terms.at(start)
+    value_field = terms_then.value_field
+    values = data.units.get(value_field, [])
+    for entry in data.unscored:
+        tallies[entry.model].missed(entry, number, value_field, answerable=answerable)
     scope = scope_name(data.subject, data.scope_key) if terms_then.boards else ""
-    if terms_then.newcomer_past != "nothing" and not is_ensembles:
-        column = data.units.get(terms_then.value_field, [])
-        value = newcomers_value([units for units in column if units is not None], terms_then)
-        if value is not None:
-            period.fills.append(Fill(number, data.point, data.models, value, scope))
+    if scope:
+        _tally_scope(scope, tallies, values, data.unscored)
     if isinstance(data, EnsemblesScoredData):
         period.weights += metric_weights(data, terms_then).items()
-    for entry in data.unscored:
-        tallies[entry.model].missed(entry, number, terms_then.value_field, answerable=answerable)
-    # A charge counts in the scope's mean as a score does, and not as a scored round.
-    if scope:
-        for tally, units in zip(tallies, data.units.get(terms_then.value_field, ()), strict=False):
-            if units is not None:
-                tally.add_in_scope(scope, units, 1)
-        for entry in data.unscored:
-            if entry.charge_units is not None:
-                tallies[entry.model].add_in_scope(scope, entry.charge_units, 0)
+    elif terms_then.newcomer_past != "nothing":
+        value = newcomers_value([units for units in values if units is not None], terms_then)
+        if value is not None:
+            period.fills.append(Fill(number, data.point, data.models, value, scope))
+
+
+def _tally_scope(
+    scope: str, tallies: Sequence[Tally], values: Sequence[int | None], unscored: Sequence[Unscored]
+) -> None:
+    """Add to the sums of one scope. A charge counts in its mean as a score does, and not as a scored round."""
+    for tally, units in zip(tallies, values, strict=False):
+        if units is not None:
+            tally.add_in_scope(scope, units, 1)
+    for entry in unscored:
+        if entry.charge_units is not None:
+            tallies[entry.model].add_in_scope(scope, entry.charge_units, 0)
 
 
 def metric_weights(data: EnsemblesScoredData, terms: Terms) -> dict[Place, dict[str, int]]:
