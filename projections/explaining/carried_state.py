@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from coordinator.projections.explaining.log_reading import ReadAppends, read_placed
+from coordinator.projections.explaining.log_reading import ReadAppends, of_scope, read_placed
 from coordinator.projections.folding.as_of import PastStore, Readable
 from coordinator.projections.folding.projection import key
 from coordinator.projections.storage.past_cut import read_horizon
@@ -94,11 +94,7 @@ def _take_in_decision(
 
 
 def _left_by(placed: Sequence[Placed[Event]], input_id: str, scope_key: str) -> list[Placed[StateCarried]]:
-    return [
-        item
-        for item in of_kind(placed, StateCarried)
-        if (item.event.data.input_id, item.event.data.scope_key) == (input_id, scope_key)
-    ]
+    return of_scope(of_kind(placed, StateCarried), input_id, scope_key)
 
 
 def _left_before(

@@ -11,7 +11,7 @@ from itertools import islice
 import msgspec
 import numpy as np
 
-from coordinator.projections.explaining.log_reading import ReadAppends, parts_of_scope, read_placed
+from coordinator.projections.explaining.log_reading import ReadAppends, of_scope, read_placed
 from coordinator.projections.explaining.typed_ids import UnknownFigureError, shown
 from coordinator.projections.folding.as_of import Readable
 from coordinator.projections.views.agreement import (
@@ -85,7 +85,7 @@ def _answered_rounds(
     answered = of_kind(placed, ScopeAnswered)
     return {
         (place.input_id, place.scope_key): AnsweredRound(
-            opened[place.input_id], parts_of_scope(answered, place.input_id, place.scope_key)
+            opened[place.input_id], of_scope(answered, place.input_id, place.scope_key)
         )
         for place in listed
         if place.input_id in opened

@@ -10,8 +10,9 @@ import msgspec
 
 from coordinator.projections.explaining.log_reading import (
     ReadAppends,
+    of_input,
+    of_scope,
     only_of,
-    parts_of_scope,
     read_placed,
     terms_source,
     terms_told,
@@ -65,9 +66,8 @@ def ensemble_facts(
     scored = next(
         (
             candidate
-            for candidate in of_kind(placed, EnsemblesScored)
-            if (candidate.event.data.input_id, candidate.event.data.scope_key) == (input_id, scope_key)
-            and ensemble_id in candidate.event.data.models
+            for candidate in of_scope(of_kind(placed, EnsemblesScored), input_id, scope_key)
+            if ensemble_id in candidate.event.data.models
         ),
         None,
     )
@@ -81,8 +81,8 @@ def ensemble_facts(
     terms = told.at(data.point)
     resolved = [
         item
-        for item in of_kind(placed, InputResolved)
-        if (item.event.data.input_id, item.event.data.horizon_seconds) == (input_id, data.horizon_seconds)
+        for item in of_input(of_kind(placed, InputResolved), input_id)
+        if item.event.data.horizon_seconds == data.horizon_seconds
         and item.event.data.resolvable_at == data.resolvable_at
         and item.event.data.truth is not None
     ][:1]
@@ -91,7 +91,7 @@ def ensemble_facts(
         if is_question(input_id)
         else None
     )
-    opened = [item for item in of_kind(placed, RoundOpened) if item.event.data.input_id == input_id]
+    opened = of_input(of_kind(placed, RoundOpened), input_id)
     if not resolved or not opened:  # a position that never was: scores of later than the truth or the answers
         raise unscored
     answered = of_kind(placed, ScopeAnswered)
@@ -101,7 +101,7 @@ def ensemble_facts(
         received=received,
         rounds=question.rounds
         if question is not None
-        else [AnsweredRound(item, parts_of_scope(answered, input_id, scope_key)) for item in opened],
+        else [AnsweredRound(item, of_scope(answered, input_id, scope_key)) for item in opened],
         resolved=resolved,
         window=truth_window(read, terms, data.subject, data.point, resolved[0]) if question is None else {},
         scored=scored,

@@ -15,25 +15,32 @@ from coordinator.projections.views.feeds import Subscription, TailRecord
 from coordinator.streams.audit.explain.steps import Placed, Source, of_kind
 from coordinator.streams.audit.facts import SeenRecord
 from coordinator.streams.events import (
+    AnswersClosed,
     CrunchConfigured,
+    EnsemblesScored,
     Event,
     FeedRecordData,
     FeedRecordReceived,
+    InputClosed,
     InputReceived,
     InputResolved,
     PeriodClosed,
     PeriodClosedData,
     RoundOpened,
+    RoundRescored,
+    RoundScored,
     ScopeAnswered,
     SnapshotTaken,
     SnapshotTakenData,
+    StateCarried,
     Terms,
 )
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.errors import LogError
 from coordinator.streams.log.ids import feed_record_id
 
-OfInput = TypeVar("OfInput", InputReceived, RoundOpened)
+OfInput = TypeVar("OfInput", InputReceived, InputClosed, InputResolved, AnswersClosed, RoundOpened)
+OfScope = TypeVar("OfScope", ScopeAnswered, RoundScored, RoundRescored, EnsemblesScored, StateCarried)
 Wanted = Mapping[str, Collection[int]]
 """topic -> offsets"""
 WINDOW_RECORDS_MAX = 5_000
@@ -148,22 +155,24 @@ def members_of(terms: Terms | None, subject: str) -> list[str]:
     return terms.members(subject) if terms else [subject]
 
 
+def of_input(placed: Sequence[Placed[OfInput]], input_id: str) -> list[Placed[OfInput]]:
+    """The events of this input, as a decision may hold events of several inputs."""
+    return [item for item in placed if item.event.data.input_id == input_id]
+
+
 def only_of(placed: Sequence[Placed[OfInput]], input_id: str) -> Placed[OfInput]:
-    """The event of this input, as a decision may hold events of several inputs. Raises LogError if it is missing."""
-    for candidate in placed:
-        if candidate.event.data.input_id == input_id:
-            return candidate
+    """The event of this input. Raises LogError if it is missing."""
+    for item in of_input(placed, input_id):
+        return item
     raise LogError(
         f"the log tells less of input {input_id} than the read model has read: coordinator replay --verify"
     )
 
 
-def parts_of_scope(
-    placed: Sequence[Placed[ScopeAnswered]], input_id: str, scope_key: str
-) -> list[Placed[ScopeAnswered]]:
-    """The answers of one scope of a round, which may be recorded in several parts."""
+def of_scope(placed: Sequence[Placed[OfScope]], input_id: str, scope_key: str) -> list[Placed[OfScope]]:
+    """The events of one scope of a round. Its answers may be recorded in several parts."""
     return [
-        part
-        for part in placed
-        if (part.event.data.input_id, part.event.data.scope_key) == (input_id, scope_key)
+        item
+        for item in placed
+        if (item.event.data.input_id, item.event.data.scope_key) == (input_id, scope_key)
     ]

@@ -17,8 +17,9 @@ from coordinator.projections.explaining.log_reading import (
     WINDOW_RECORDS_MAX,
     ReadAppends,
     members_of,
+    of_input,
+    of_scope,
     only_of,
-    parts_of_scope,
     read_placed,
     records_between,
     terms_source,
@@ -38,8 +39,10 @@ from coordinator.streams.contract.terms import in_force
 from coordinator.streams.events import (
     NO_OUTPUT,
     AnswerEntry,
+    Event,
     InputReceived,
     InputResolved,
+    InputScope,
     RoundOpened,
     RoundScored,
     ScopeAnswered,
@@ -53,10 +56,10 @@ def prediction_facts(
 ) -> PredictionFacts | EnsembleFacts:
     """The facts of one prediction, or of an ensemble's answer. Raises UnknownFigureError, WorldError, LogError."""
     rows = read.predictions.round(input_id, scope_key, {model_id})
-    asked_by = input_id if read.predictions.input(input_id) else question_of(input_id)  # or it was handed in
-    input_row = read.predictions.input(asked_by)
     if is_ensemble(model_id) and not rows:
         return ensemble_facts(read, input_id, scope_key, model_id, appends)
+    asked_by = input_id if read.predictions.input(input_id) else question_of(input_id)  # or it was handed in
+    input_row = read.predictions.input(asked_by)
     if not rows or input_row is None:
         if input_row is not None and not told_at(read.predictions, input_id, scope_key)["predictions"]:
             check_rows_held(read.predictions, input_row.point, "this round")
@@ -80,7 +83,6 @@ def prediction_facts(
     terms = terms_rows.by_hash.get(contract_hash)
     # As many as a model may be shown; the contract says how many of them an input is made of (`again.py`).
     shown_max = terms.input_records_max if terms else 0
-    fault = ""
     point, feeds_read = received.event.data.point, received.upto.get("feeds", (EVERYTHING, 0))[0]
     facts = PredictionFacts(
         scope_key=scope_key,
@@ -101,53 +103,59 @@ def prediction_facts(
         hidden_until_ms=scope.resolvable_at if hidden else None,
         contract_hash=contract_hash,
     )
+    if facts.question is not None and len(facts.question.rounds) >= ROUNDS_MAX:
+        return _without_contract(facts, f"the question has {ROUNDS_MAX:,} rounds or more")
     if hidden or facts.question is not None:
-        too_many = facts.question is not None and len(facts.question.rounds) >= ROUNDS_MAX
-        fault = f"not made again: the question has {ROUNDS_MAX:,} rounds or more" if too_many else ""
-        return msgspec.structs.replace(
-            facts, contract_hash="" if fault else contract_hash, contract_fault=fault
-        )
-    asked = input_id, scope.horizon_seconds
+        return facts
+    return _with_score(read, appends, facts, placed, scope)
+
+
+def _with_score(
+    read: Readable,
+    appends: ReadAppends,
+    facts: PredictionFacts,
+    placed: Sequence[Placed[Event]],
+    scope: InputScope,
+) -> PredictionFacts:
+    """The facts with the truth of a round of the market, and its score, as far as there are any."""
+    received = facts.received.event.data
+    input_id, scope_key = facts.opened.event.data.input_id, facts.scope_key
     resolved = next(
         (
-            candidate
-            for candidate in of_kind(placed, InputResolved)
-            if (candidate.event.data.input_id, candidate.event.data.horizon_seconds) == asked
+            item
+            for item in of_input(of_kind(placed, InputResolved), input_id)
+            if item.event.data.horizon_seconds == scope.horizon_seconds
         ),
         None,
     )
-    scored = next(
-        (
-            candidate
-            for candidate in of_kind(placed, RoundScored)
-            if (candidate.event.data.input_id, candidate.event.data.scope_key) == (input_id, scope_key)
-        ),
-        None,
-    )
+    scored = of_scope(of_kind(placed, RoundScored), input_id, scope_key)[:1]
     window: dict[str, list[SeenRecord]] = {}
     if resolved is not None and resolved.event.data.truth is not None:
-        window = truth_window(read, terms, received.event.data.subject, point, resolved)
-        if any(len(records) >= WINDOW_RECORDS_MAX for records in window.values()):
-            fault = f"not made again: its truth is made of {WINDOW_RECORDS_MAX:,} records or more"
-    return msgspec.structs.replace(
+        window = truth_window(read, facts.terms, received.subject, received.point, resolved)
+    told = in_force(read.predictions.terms.in_order)
+    facts = msgspec.structs.replace(
         facts,
         resolved=resolved,
         window=window,
-        scored=scored,
-        parts=[
-            part.event.data for part in parts_of_scope(of_kind(placed, ScopeAnswered), input_id, scope_key)
-        ],
-        carried=carried_facts(read, appends, placed, [scored] if scored is not None else [], model_id),
-        snapshot_period=in_force(terms_rows.in_order).snapshot_period(scope.resolvable_at) if terms else None,
-        contract_hash="" if fault else contract_hash,
-        contract_fault=fault,
+        scored=next(iter(scored), None),
+        parts=[part.event.data for part in of_scope(of_kind(placed, ScopeAnswered), input_id, scope_key)],
+        carried=carried_facts(read, appends, placed, scored, facts.model_id),
+        snapshot_period=told.snapshot_period(scope.resolvable_at) if facts.terms else None,
     )
+    if any(len(records) >= WINDOW_RECORDS_MAX for records in window.values()):
+        return _without_contract(facts, f"its truth is made of {WINDOW_RECORDS_MAX:,} records or more")
+    return facts
+
+
+def _without_contract(facts: PredictionFacts, why: str) -> PredictionFacts:
+    """The facts for an explanation in which nothing is made again by the contract: it would take too long."""
+    return msgspec.structs.replace(facts, contract_hash="", contract_fault=f"not made again: {why}")
 
 
 def _answer(
     placed: Sequence[Placed[ScopeAnswered]], opened: RoundOpened, scope_key: str, model_id: str
 ) -> tuple[Placed[ScopeAnswered], AnswerEntry]:
-    for answered in parts_of_scope(placed, opened.data.input_id, scope_key):
+    for answered in of_scope(placed, opened.data.input_id, scope_key):
         for entry in answered.event.data.entries(opened.data.roster):
             if entry.model_id == model_id:
                 return answered, entry

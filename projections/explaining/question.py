@@ -13,7 +13,9 @@ from coordinator.projections.explaining.log_reading import (
     EVERYTHING,
     WINDOW_RECORDS_MAX,
     ReadAppends,
-    parts_of_scope,
+    of_input,
+    of_scope,
+    only_of,
     read_placed,
     records_between,
 )
@@ -87,7 +89,7 @@ def question_facts(
     """
     first = ids.question_of(input_id)
     place = _place(first)
-    received = next(item for item in of_kind(placed, InputReceived) if item.event.data.input_id == first)
+    received = only_of(of_kind(placed, InputReceived), first)
     posted = [
         item
         for item in of_kind(placed, QuestionPosted)
@@ -99,7 +101,7 @@ def question_facts(
         return facts
     answered = of_kind(placed, ScopeAnswered)
     rounds = [
-        AnsweredRound(opened, parts_of_scope(answered, opened.event.data.input_id, scope_key))
+        AnsweredRound(opened, of_scope(answered, opened.event.data.input_id, scope_key))
         for opened in of_kind(placed, RoundOpened)
         if ids.question_of(opened.event.data.input_id) == first
     ]
@@ -107,24 +109,19 @@ def question_facts(
         *of_kind(placed, QuestionResolved),
         *of_kind(placed, QuestionVoided),
     ]
-    scores: list[Placed[RoundScored] | Placed[RoundRescored]] = [
-        *of_kind(placed, RoundScored),
-        *of_kind(placed, RoundRescored),
+    scored: list[Placed[RoundScored] | Placed[RoundRescored]] = [
+        *of_scope(of_kind(placed, RoundScored), first, scope_key),
+        *of_scope(of_kind(placed, RoundRescored), first, scope_key),
     ]
-    resolved = [item for item in of_kind(placed, InputResolved) if item.event.data.input_id == first]
-    closed = next((item for item in of_kind(placed, InputClosed) if item.event.data.input_id == first), None)
-    scored = [
-        item for item in scores if (item.event.data.input_id, item.event.data.scope_key) == (first, scope_key)
-    ]
+    resolved = of_input(of_kind(placed, InputResolved), first)
+    closed = next(iter(of_input(of_kind(placed, InputClosed), first)), None)
     return QuestionFacts(
         first=received,
         posted=posted,
         told=told,
         rounds=rounds,
         closed=closed,
-        answers_closed=next(
-            (item for item in of_kind(placed, AnswersClosed) if item.event.data.input_id == first), None
-        ),
+        answers_closed=next(iter(of_input(of_kind(placed, AnswersClosed), first)), None),
         outcomes=sorted(
             (item for item in outcomes if (item.event.data.round_id, item.event.data.question_id) == place),
             key=_offset,
