@@ -23,7 +23,7 @@ from coordinator.streams.contract.checking.sample_rounds import (
 from coordinator.streams.contract.checking.samples import sample_entries, sample_window, truth_of
 from coordinator.streams.contract.trial_answers import answers_to_try, more_answers, shown
 from coordinator.streams.log.finite import numbers_of, plain
-from coordinator.streams.scores.round_scorer import Carried
+from coordinator.streams.scores.carried import Carried
 from coordinator.streams.scores.units import NotRecordableError, to_units
 
 

@@ -21,7 +21,7 @@ from coordinator.streams.audit.explain.carried_state import CarriedFacts
 from coordinator.streams.audit.explain.steps import Placed, of_kind
 from coordinator.streams.events import Event, StateCarried
 from coordinator.streams.log.ids import is_ensemble
-from coordinator.streams.scores.round_scorer import Carried
+from coordinator.streams.scores.carried import Carried
 
 STATES_MAX = 5_000
 """The largest number of states with which the round is computed again. With more the request would take seconds."""

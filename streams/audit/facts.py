@@ -56,7 +56,7 @@ from coordinator.streams.log.errors import BlobLostError
 from coordinator.streams.log.ids import is_question
 from coordinator.streams.ports import BlobReader
 from coordinator.streams.predictions.performance import LastPeriod
-from coordinator.streams.scores.round_scorer import Carried
+from coordinator.streams.scores.carried import Carried
 
 UNCHANGED = msgspec.Raw(b"")
 """Stands for a shared state that a round did not change."""

@@ -26,8 +26,8 @@ from coordinator.streams.contract.trial_answers import answers_to_try
 from coordinator.streams.contract.trial_answers import recorded as recorded_answer
 from coordinator.streams.events import AnswerEntry
 from coordinator.streams.log.finite import not_finite, numbers_of, plain
+from coordinator.streams.scores.carried import Carried, holder_of
 from coordinator.streams.scores.raised_rounds import scorable_places
-from coordinator.streams.scores.round_scorer import Carried, holder_of
 from coordinator.streams.scores.scorer import ANSWERS_TRIED
 from coordinator.streams.scores.units import NotRecordableError, to_units
 

@@ -22,9 +22,11 @@ from coordinator.streams.events import NO_OUTPUT, Fault, ScoreEntry, in_columns,
 from coordinator.streams.log.finite import not_finite, plain
 from coordinator.streams.log.ids import ensemble_id
 from coordinator.streams.log.reasons import as_reason
+from coordinator.streams.scores.carried import Carried
 from coordinator.streams.scores.ensemble_rules import NoMemberError, members_of, weighted_mean, weights_of
 from coordinator.streams.scores.past_scores import NOTHING, PastSums
-from coordinator.streams.scores.round_scorer import AskedModels, Carried, RoundScorer
+from coordinator.streams.scores.round_columns import AskedModels
+from coordinator.streams.scores.round_scorer import RoundScorer
 from coordinator.streams.scores.scorer import MODEL, NODE, Scorer
 from coordinator.streams.scores.whole_rounds import ResolvedScope
 

@@ -7,7 +7,7 @@ order of their answers: a sum of floats depends on the order, and every machine 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -23,101 +23,17 @@ from coordinator.streams.contract.rounds import (
 )
 from coordinator.streams.contract.trial_answers import answers_to_try
 from coordinator.streams.contract.types import validator
-from coordinator.streams.events import NO_OUTPUT, Fault, RosterEntry, ScopeAnsweredData, Unscored
+from coordinator.streams.events import Fault
 from coordinator.streams.log.finite import not_finite, numbers_of, plain
 from coordinator.streams.log.reasons import as_reason
+from coordinator.streams.scores.carried import FORGOTTEN, Carried
 from coordinator.streams.scores.raised_rounds import Places, scorable_places
+from coordinator.streams.scores.round_columns import AskedModels, RoundOutcome, UnscoredPlaces, with_only
 from coordinator.streams.scores.scorer import ANSWERS_TRIED, MODEL, NOBODY, NODE, as_given, tried
 from coordinator.streams.scores.units import NotRecordableError, column_to_units, to_units
 
 _encoder = msgspec.json.Encoder(order="deterministic")
-FORGOTTEN = msgspec.Raw(b"null")
 NO_SCORE = "score_round said NoScore"
-UnscoredPlaces = dict[int, tuple[Any, Fault, str]]
-"""Place in the columns -> (status, fault, reason) of each model without a score. The reason is empty if the answer
-itself was missing."""
-
-
-class AskedModels(msgspec.Struct, frozen=True):
-    """The models that were asked in a scope, and their answers: columns of n, in the order of model ids."""
-
-    models: list[str]
-    crunchers: list[str]
-    outputs: list[msgspec.Raw]
-    missed: dict[int, tuple[Any, Fault]]
-    """Place in the columns -> (status, fault), for each model without a valid answer."""
-
-
-def asked_in(parts: Iterable[ScopeAnsweredData], roster: Sequence[RosterEntry]) -> AskedModels:
-    """The answers of one scope, sorted by model id. Raises IndexError for a model that is not on the roster."""
-    answered = list(parts)
-    if len(answered) == 1:
-        (data,) = answered
-        models = [roster[index].model_id for index in data.models]
-        if models == sorted(models):  # the usual case: a roster is sorted by id, and a round has one part
-            crunchers = [roster[index].cruncher_id for index in data.models]
-            missed_at = {missed.place: (missed.status, missed.fault) for missed in data.unanswered}
-            return AskedModels(models, crunchers, data.outputs, missed_at)
-    rows: list[tuple[str, str, msgspec.Raw, Any, Fault]] = []
-    for data in answered:
-        unanswered = {missed.place: missed for missed in data.unanswered}
-        for place, (index, output) in enumerate(zip(data.models, data.outputs, strict=True)):
-            entry, missed = roster[index], unanswered.get(place)
-            if missed is None:
-                rows.append((entry.model_id, entry.cruncher_id, output, None, NODE))
-            else:
-                rows.append((entry.model_id, entry.cruncher_id, NO_OUTPUT, missed.status, missed.fault))
-    rows.sort(key=lambda row: row[0])
-    return AskedModels(
-        models=[row[0] for row in rows],
-        crunchers=[row[1] for row in rows],
-        outputs=[row[2] for row in rows],
-        missed={i: (row[3], row[4]) for i, row in enumerate(rows) if row[3] is not None},
-    )
-
-
-class Carried(msgspec.Struct):
-    """The state that the rounds of one holder (`holder_of`) left, as JSON."""
-
-    states: dict[str, msgspec.Raw] = {}
-    shared: msgspec.Raw = FORGOTTEN
-
-    def take(self, states: Mapping[str, msgspec.Raw], shared: Sequence[msgspec.Raw]) -> None:
-        """Apply the changes of one round. The state `null` removes that of a model."""
-        for model_id, state in states.items():
-            if bytes(state) == b"null":
-                self.states.pop(model_id, None)
-            else:
-                self.states[model_id] = state
-        if shared:
-            self.shared = shared[0]
-
-    def given(self) -> dict[str, Any]:
-        """The state as arguments of `RoundContext`. The objects are new each time: the function may change them."""
-        return {
-            "states": {
-                model_id: msgspec.json.decode(state) for model_id, state in sorted(self.states.items())
-            },
-            "shared": msgspec.json.decode(self.shared),
-        }
-
-
-def holder_of(contract: CrunchContract, subject: str, scope_key: str) -> str:
-    """The holder of the state that a scope's rounds share (`StateCarriedData.holder`): "" if all scopes share one."""
-    return "" if contract.state_scope == "all" else f"{subject}/{scope_key}"
-
-
-class RoundOutcome(msgspec.Struct, frozen=True):
-    """The result of one round: the columns of its RoundScored without charges, and the states that changed."""
-
-    units: dict[str, list[int | None]]
-    unscored: UnscoredPlaces
-    charges: dict[int, int]
-    """Place -> the number that the function returned for a missing or failed answer, in units of the value field."""
-    states: dict[str, msgspec.Raw] = {}
-    shared: list[msgspec.Raw] = []
-    raised: bool = False
-    """True: the function raised or returned no valid scores. Then no model is scored, and no answer is to blame."""
 
 
 class RoundScorer:
@@ -174,7 +90,7 @@ class RoundScorer:
         answered = [place for place in range(len(asked.models)) if place not in asked.missed]
 
         def scored(places: Places, output: msgspec.Raw | None = None) -> RoundOutcome:
-            return self._again(_with_only(asked, places, output), truth, context, before)
+            return self._again(with_only(asked, places, output), truth, context, before)
 
         def scores_same(place: int | None) -> bool:
             same = self._samples() if place is None else [asked.outputs[place]]
@@ -380,36 +296,3 @@ class RoundScorer:
         """Some answers of the contract's type."""
         for answer in answers_to_try(self._output_type)[:ANSWERS_TRIED]:
             yield msgspec.Raw(msgspec.json.encode(tried(answer, histories=self._histories)))
-
-
-def _with_only(asked: AskedModels, places: Places, output: msgspec.Raw | None) -> AskedModels:
-    """The round with the answers at these places, or with `output` there. Each other model that answered failed."""
-    failed = dict.fromkeys(set(range(len(asked.models))).difference(places), ("FAILED", MODEL))
-    outputs = [NO_OUTPUT if place in failed else output or own for place, own in enumerate(asked.outputs)]
-    return msgspec.structs.replace(asked, outputs=outputs, missed=failed | asked.missed)
-
-
-def columns_of(asked: AskedModels, outcome: RoundOutcome, charges: Mapping[int, int]) -> dict[str, Any]:
-    """The columns of RoundScoredData: `RoundScoredData(.., **columns_of(..))`. `charges`: place -> units.
-
-    Equal reasons are recorded once, and each unscored model has the index of its reason.
-    """
-    reasons: dict[str, int] = {}
-    return {
-        "models": asked.models,
-        "crunchers": asked.crunchers if any(asked.crunchers) else [],
-        "units": {
-            name: column for name, column in outcome.units.items() if any(u is not None for u in column)
-        },
-        "unscored": [
-            Unscored(
-                place,
-                status,
-                fault,
-                charges.get(place),
-                reasons.setdefault(why, len(reasons)) if why else None,
-            )
-            for place, (status, fault, why) in sorted(outcome.unscored.items())
-        ],
-        "reasons": list(reasons),
-    }

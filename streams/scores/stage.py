@@ -49,6 +49,7 @@ from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.stage import Draft, PlacedEvent, Stage
 from coordinator.streams.ports import BlobReader
 from coordinator.streams.scores.boards import scope_name
+from coordinator.streams.scores.carried import Carried, holder_of
 from coordinator.streams.scores.charges import charged_again
 from coordinator.streams.scores.ensembles import EnsembleScorer, ScoresAnswer, score_alone, score_beside
 from coordinator.streams.scores.open_rounds import (
@@ -66,7 +67,8 @@ from coordinator.streams.scores.questions import (
     stopped,
     void_entries,
 )
-from coordinator.streams.scores.round_scorer import Carried, RoundScorer, asked_in, holder_of
+from coordinator.streams.scores.round_columns import asked_in
+from coordinator.streams.scores.round_scorer import RoundScorer
 from coordinator.streams.scores.scorer import Scorer
 from coordinator.streams.scores.single_answers import blamed, charged, score_one, truth_of
 from coordinator.streams.scores.state import (

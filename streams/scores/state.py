@@ -12,9 +12,9 @@ from coordinator.streams.events import InputResolvedData, RoundOpenedData, Score
 from coordinator.streams.log import ids
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.stage import State
+from coordinator.streams.scores.carried import Carried
 from coordinator.streams.scores.open_rounds import Answers, OpenInput, OpenRound
 from coordinator.streams.scores.past_scores import PastPeriod
-from coordinator.streams.scores.round_scorer import Carried
 
 
 class ScoredQuestion(msgspec.Struct):

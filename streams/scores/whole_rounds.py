@@ -28,16 +28,11 @@ from coordinator.streams.events import (
     Terms,
 )
 from coordinator.streams.log.envelope import PART_BYTES_MAX
+from coordinator.streams.scores.carried import Carried, holder_of
 from coordinator.streams.scores.charges import charge_of
 from coordinator.streams.scores.open_rounds import OpenInput
-from coordinator.streams.scores.round_scorer import (
-    Carried,
-    RoundOutcome,
-    RoundScorer,
-    asked_in,
-    columns_of,
-    holder_of,
-)
+from coordinator.streams.scores.round_columns import RoundOutcome, asked_in, columns_of
+from coordinator.streams.scores.round_scorer import RoundScorer
 
 STATES_BYTES = PART_BYTES_MAX // 2
 """The largest size of the states in one event."""

@@ -20,7 +20,9 @@ from tests.scaffold.workspace import load_contract
 
 from coordinator.streams.contract import Aggregation, CrunchContract, GroundTruth, RoundContext, ScoreResult
 from coordinator.streams.contract.metrics import METRIC_NAMES, Metrics
-from coordinator.streams.scores.round_scorer import AskedModels, Carried, RoundScorer
+from coordinator.streams.scores.carried import Carried
+from coordinator.streams.scores.round_columns import AskedModels
+from coordinator.streams.scores.round_scorer import RoundScorer
 from coordinator.streams.snapshots.summary import Scored, summaries
 
 MODELS = 100

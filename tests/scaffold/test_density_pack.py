@@ -15,7 +15,9 @@ from tests.scaffold.workspace import load_contract
 from coordinator.streams.contract import RoundContext
 from coordinator.streams.contract.checking.samples import sample_records, sample_window
 from coordinator.streams.predictions.replies import check_output
-from coordinator.streams.scores.round_scorer import AskedModels, Carried, RoundScorer
+from coordinator.streams.scores.carried import Carried
+from coordinator.streams.scores.round_columns import AskedModels
+from coordinator.streams.scores.round_scorer import RoundScorer
 from coordinator.streams.scores.units import to_float
 
 ROUNDS = 1500

@@ -13,7 +13,9 @@ from coordinator.infra.rounds.answers import AnswerableQuestion, answers_of
 from coordinator.infra.rounds.files import FileRefusedError, read_content
 from coordinator.streams.contract import RoundContext
 from coordinator.streams.predictions.replies import check_output
-from coordinator.streams.scores.round_scorer import AskedModels, Carried, RoundScorer
+from coordinator.streams.scores.carried import Carried
+from coordinator.streams.scores.round_columns import AskedModels
+from coordinator.streams.scores.round_scorer import RoundScorer
 
 ROWS = ["r1", "r2", "r3", "r4", "r5"]
 TARGET = [0.0, 0.25, 0.5, 0.75, 1.0]

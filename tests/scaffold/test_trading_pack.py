@@ -16,7 +16,9 @@ from tests.scaffold.workspace import load_contract
 from coordinator.streams.contract import RoundContext
 from coordinator.streams.events import NO_OUTPUT
 from coordinator.streams.predictions.replies import check_output
-from coordinator.streams.scores.round_scorer import AskedModels, Carried, RoundScorer
+from coordinator.streams.scores.carried import Carried
+from coordinator.streams.scores.round_columns import AskedModels
+from coordinator.streams.scores.round_scorer import RoundScorer
 
 MINUTE = 60_000
 UNIT = 1e-9

@@ -8,7 +8,7 @@ import msgspec
 
 from coordinator.streams.audit.explain.steps import Placed, Step, fact
 from coordinator.streams.events import AnyEvent, StateCarried
-from coordinator.streams.scores.round_scorer import Carried
+from coordinator.streams.scores.carried import Carried
 
 Before = Mapping[str, Carried]
 """Holder (`StateCarriedData.holder`) -> what the rounds before left of it."""

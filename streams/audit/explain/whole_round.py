@@ -29,8 +29,9 @@ from coordinator.streams.events import (
     Terms,
 )
 from coordinator.streams.log.envelope import Need
+from coordinator.streams.scores.carried import Carried, holder_of
 from coordinator.streams.scores.open_rounds import open_input
-from coordinator.streams.scores.round_scorer import Carried, RoundScorer, holder_of
+from coordinator.streams.scores.round_scorer import RoundScorer
 from coordinator.streams.scores.whole_rounds import ResolvedScope, whole_round_events
 
 

@@ -39,9 +39,10 @@ from coordinator.streams.contract.emission import FRAC64_ONE, emission_faults
 from coordinator.streams.contract.trial_answers import answers_to_try, usual_answer
 from coordinator.streams.log.errors import ContractError
 from coordinator.streams.log.finite import numbers_of, plain
+from coordinator.streams.scores.carried import Carried
 from coordinator.streams.scores.ensemble_rules import NO_MEMBER
 from coordinator.streams.scores.ensembles import Combined
-from coordinator.streams.scores.round_scorer import Carried, RoundOutcome
+from coordinator.streams.scores.round_columns import RoundOutcome
 from coordinator.streams.scores.scorer import NOBODY
 from coordinator.streams.scores.units import to_float, to_units
 from coordinator.streams.snapshots.summary import summaries

@@ -18,9 +18,11 @@ from coordinator.streams.contract.trial_answers import read_back, recorded, show
 from coordinator.streams.durations import MINUTE_MS
 from coordinator.streams.events import NO_OUTPUT, Fault
 from coordinator.streams.log.errors import ContractError
+from coordinator.streams.scores.carried import Carried
 from coordinator.streams.scores.ensembles import Combined, EnsembleScorer
 from coordinator.streams.scores.past_scores import PastSums
-from coordinator.streams.scores.round_scorer import AskedModels, Carried, RoundOutcome, RoundScorer
+from coordinator.streams.scores.round_columns import AskedModels, RoundOutcome
+from coordinator.streams.scores.round_scorer import RoundScorer
 from coordinator.streams.scores.scorer import NOBODY
 from coordinator.streams.scores.units import to_float
 
