@@ -21,7 +21,7 @@ from tests.streams.test_crash_chain import CONTRACTS, STAGES, market
 
 from coordinator.streams.audit.checkpoint import check_chain
 from coordinator.streams.audit.facts import TOPICS_READ, Chain, ChainBrokenError
-from coordinator.streams.audit.redo import redo
+from coordinator.streams.audit.redo import Redo
 from coordinator.streams.events import (
     AnyEvent,
     CheckpointData,
@@ -460,7 +460,7 @@ def test_a_truth_that_is_only_equal_as_a_number_is_found():
     log = written(market(1), "inputs", parts, redone=False)
     stage = InputStage(CONTRACTS)
     with pytest.raises(ChainBrokenError, match=r"truth\.direction_up is"):
-        asyncio.run(redo(stage, topics_of(log), None, "input"))
+        asyncio.run(Redo(stage, topics_of(log), "input").until(None))
 
 
 def test_a_gap_in_the_numbers_ends_the_topic_there():
