@@ -178,6 +178,11 @@ def check_chain(chain: Chain, checkpoint: CheckpointData, contracts: Contracts) 
     records = check_records(chain, rounds)
     yield "feed", f"{records}; {check_feed(chain, rounds, contracts)}{check_stakes(chain)}"
     yield "input", check_inputs(chain, rounds, contracts)
+    for input_id in dict.fromkeys(
+        [*(data.input_id for data, *_ in rounds), *(name for name, _ in chain.posted)]
+    ):
+        if fault := chain.recorded_rounds.faults.get(input_id):
+            broken("predictions", fault)
     asked = f"{check_rosters(chain, rounds)}; {check_predictions(chain, rounds)}"
     yield "predictions", asked + check_told(chain, rounds, contracts)
     scores = check_scores(chain, rounds, contracts) + check_ensembles(chain, rounds, contracts)

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from coordinator.streams.audit.recorded_rounds import RecordedRounds
 from coordinator.streams.audit.rounding import Roundings
 from coordinator.streams.audit.statuses import Statuses
 from coordinator.streams.contract.terms import TermsInForce
@@ -159,6 +160,7 @@ class Chain:
         self.models: list[tuple[int, AnyEvent]] = []
         """(seq of its decision, event) for each event of `models`, in order."""
         self.models_seq = 0
+        self.recorded_rounds = RecordedRounds(self.models, self.inputs)
         self.stakes: dict[str, list[tuple[str, str]]] = {"feeds": [], "inputs": []}
         """topic -> (id, hash of the content) of each table of stakes in it, in order."""
         self.gaps: dict[str, list[FeedGapData]] = defaultdict(list)
@@ -205,9 +207,7 @@ class Chain:
             seen.sort(key=lambda record: (record.at, record.offset))
 
     def _passes_over(self, data: InputReceivedData) -> bool:
-        return self._period is not None and not any(
-            self._period[0] <= scope.resolvable_at < self._period[1] for scope in data.scopes
-        )
+        return not any(self._is_within(scope.resolvable_at) for scope in data.scopes)
 
     def _is_within(self, at: int) -> bool:
         return self._period is None or self._period[0] <= at < self._period[1]
@@ -252,6 +252,8 @@ class Chain:
             self.periods_closed += [last] if last.seq >= 0 else []
         if decision.topic == "checkpoints":
             self.statuses.take(decision.events)
+        elif decision.topic in ("inputs", "predictions"):
+            self.recorded_rounds.take(decision)
         for event in decision.events:
             match event:
                 case CrunchConfigured():

@@ -417,6 +417,17 @@ def test_a_roster_in_another_order_is_found_and_named(redone: bool):
     assert (error.step, "in another order" in str(error)) == ("predictions", True), str(error)
 
 
+def test_an_answer_after_its_deadline_is_found_although_later_stages_were_run_again():
+    parts = parts_of(market(1), "predictions")
+    i, j = in_period(parts, "predictions", random.Random(1), "ScopeAnswered")
+    event = parts[i][0][j]
+    assert len(event.data.models) > len(event.data.unanswered)
+    parts[i][0][j] = msgspec.structs.replace(event, at=event.at + 60_000)
+    error = verdict(written(market(1), "predictions", parts, redone=True))
+    assert error is not None
+    assert (error.step, "the last was due at" in str(error)) == ("predictions", True), str(error)
+
+
 def test_a_payload_with_changed_blanks_is_found_and_named():
     parts = parts_of(market(1), "inputs")
     for events, *_ in parts:

@@ -9,15 +9,19 @@ import msgspec
 import pytest
 from tests.memory_log import MemoryLog
 from tests.scaffold.test_altered_packs import Log, altered, better_score, fault_of
-from tests.streams.engine.test_questions_played import CONTRACT, drawn, run
+from tests.streams.engine.test_questions_played import CONTRACT, DAY, drawn, run
 
 from coordinator.streams.events import (
+    AnswersClosed,
     CheckpointWithheld,
     InputResolved,
+    RoundOpened,
     RoundRescored,
     RoundScored,
     ScopeAnswered,
 )
+from coordinator.streams.log.envelope import decode_append, encode_decision
+from coordinator.streams.log.ids import question_of
 
 
 @pytest.fixture(scope="module", params=["corrected", "as they came"])
@@ -75,3 +79,72 @@ def test_an_alteration_is_found_and_named(played, what):
     fault = fault_of(played, altered(played, topic, kind, change))
     assert fault is not None
     assert (fault.step, says in str(fault)) == (step, True), fault
+
+
+def without_the_first_asked(event: RoundOpened) -> RoundOpened | None:
+    data = msgspec.structs.replace(event.data, roster=event.data.roster[1:])
+    return msgspec.structs.replace(event, data=data) if len(event.data.roster) > 1 else None
+
+
+def asked_a_stranger(event: RoundOpened) -> RoundOpened:
+    stranger = msgspec.structs.replace(event.data.roster[0], model_id="a-stranger")
+    data = msgspec.structs.replace(event.data, roster=[stranger, *event.data.roster[1:]])
+    return msgspec.structs.replace(event, data=data)
+
+
+def answered_late(event: ScopeAnswered) -> ScopeAnswered | None:
+    is_any_valid = len(event.data.models) > len(event.data.unanswered)
+    return msgspec.structs.replace(event, at=event.at + 400 * DAY) if is_any_valid else None
+
+
+def answered_less(event: ScopeAnswered) -> ScopeAnswered:
+    none = {name: [] for name in ("models", "outputs", "exec_times_us", "unanswered", "deployments", "blobs")}
+    return msgspec.structs.replace(event, data=msgspec.structs.replace(event.data, **none))
+
+
+def closed_without_a_round(event: AnswersClosed) -> AnswersClosed | None:
+    data = msgspec.structs.replace(event.data, rounds=event.data.rounds[:-1])
+    return msgspec.structs.replace(event, data=data) if len(event.data.rounds) > 1 else None
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "says"),
+    [
+        (RoundOpened, without_the_first_asked, "was there, and was not asked"),
+        (
+            RoundOpened,
+            asked_a_stranger,
+            "model a-stranger was asked, though it was not there or had answered",
+        ),
+        (ScopeAnswered, answered_late, "the last was due at"),
+        (ScopeAnswered, answered_less, "not one answer of each model in each scope"),
+        (AnswersClosed, closed_without_a_round, "it closed with the rounds"),
+    ],
+)
+def test_a_round_that_no_honest_node_records_is_found(played, kind, change, says):
+    """Whom a question asked, and which answers count, is of the outside: no stage decides it again. What a node may
+    record of it follows from `inputs` and `models` all the same.
+    """
+    start, end = played.checkpoint.period_start, played.checkpoint.period_end
+    in_period = {
+        event.data.input_id
+        for event in played.topics.events("scores")
+        if isinstance(event, RoundScored) and start <= event.data.resolvable_at < end
+    }
+    decision, place, event = next(
+        (decision, place, forged)
+        for decision in played.topics.decisions("predictions")
+        for place, event in enumerate(decision.events)
+        if isinstance(event, kind)
+        and question_of(event.data.input_id) in in_period
+        and (forged := change(event)) is not None
+    )
+    events = [*decision.events[:place], event, *decision.events[place + 1 :]]
+    log = played.topics.copy()
+    epoch = decode_append(log["predictions"][decision.offset]).epoch
+    (log["predictions"][decision.offset],) = encode_decision(
+        events, epoch=epoch, seq=decision.seq, upto=dict(decision.upto), need=dict(decision.need)
+    )
+    fault = fault_of(played, log)
+    assert fault is not None
+    assert (fault.step, says in str(fault)) == ("predictions", True), fault
