@@ -15,17 +15,16 @@ import asyncio
 import time
 from collections.abc import Callable
 
-import msgspec
 import structlog
 
-from coordinator.infra.blobs.answer_blobs import beside_the_log
 from coordinator.infra.together import together
 from coordinator.streams.agents.owning.log_io import LogIO, Reader, decisions_until
 from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic, fold_and_send, pump
 from coordinator.streams.agents.owning.tenure import OnGarbage, Tenure
-from coordinator.streams.agents.predict.asking import Askers, Asking, Replies, fair_seconds, turn_of
+from coordinator.streams.agents.predict.asking import Askers, Asking, fair_seconds, turn_of
 from coordinator.streams.agents.predict.departed_models import DepartedModels
 from coordinator.streams.agents.predict.feed_history import FeedHistory
+from coordinator.streams.agents.predict.judging import Judging
 from coordinator.streams.agents.predict.models_asked import ModelsAsked
 from coordinator.streams.agents.predict.own_performance import OwnPerformance
 from coordinator.streams.agents.predict.question_tables import table_of
@@ -36,20 +35,16 @@ from coordinator.streams.events import (
     InputClosed,
     InputReceived,
     InputReceivedData,
-    RosterEntry,
-    RoundHistory,
     RoundOpened,
 )
-from coordinator.streams.inputs.feed_windows import first_tick
-from coordinator.streams.inputs.ground_truth import TypedRecords
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.plain_topics import PlainCounter
 from coordinator.streams.log.stage import Draft, PlacedEvent
 from coordinator.streams.models.stage import ModelStage, timed
-from coordinator.streams.ports import NO_ANSWER, Blobs, ModelReply, Outcome
-from coordinator.streams.predictions.calls import NONE, Calls, FirstTick
+from coordinator.streams.ports import Blobs
+from coordinator.streams.predictions.calls import NONE, Calls
 from coordinator.streams.predictions.questions import to_ask
-from coordinator.streams.predictions.replies import Answers, all_missed, holding_nothing, judge
+from coordinator.streams.predictions.replies import Answers, all_missed
 from coordinator.streams.predictions.stage import (
     BUDGET_SHARE,
     FELL_BEHIND,
@@ -58,6 +53,7 @@ from coordinator.streams.predictions.stage import (
     Answered,
     AnsweredInPart,
     PredictionStage,
+    Round,
     RoundAsked,
 )
 
@@ -88,15 +84,12 @@ class PredictTenure(Tenure):
         self._monotonic = monotonic
         self._clock = FeedClock(io)
         self._ahead = InputsAhead(io)
-        self._history = FeedHistory(io)
-        self._typed = TypedRecords(contracts)
+        self._history = FeedHistory(io, contracts)
         self._performance = OwnPerformance(io)
-        self._restarted: set[str] = set()  # no tick since: these models lost what earlier ticks told them
         self._askers = Askers(gateway, monotonic)
-        self._strikes = asked.strikes
+        self._judging = Judging(asked, contracts, blobs)
         self._in_hand = asked.in_hand
         self._blobs = blobs
-        self._holding = holding_nothing if asked.in_hand is None else asked.in_hand.holding
         self.models = ModelStage()
         self._models_owned = OwnedTopic(io, "models", owner)
         self._also.append((self._models_owned, self.models))
@@ -171,7 +164,7 @@ class PredictTenure(Tenure):
         await self._read_commands(at, commands_end)
         # A notice that this tenure cannot record stays in `_noticed`, and the next tenure records it.
         notices = self._gateway.notices()
-        self._restarted.update(notice.info.model_id for notice in notices if notice.change == "recovering")
+        self._history.restarted(notice.info.model_id for notice in notices if notice.change == "recovering")
         self._noticed.extend([*notices, *self._gone.notices(self._monotonic(), self.models.models)])
         draft = self.models.offer(self._noticed, at)
         if draft is not None:
@@ -217,16 +210,7 @@ class PredictTenure(Tenure):
             return
         left_open = state.open_round(data.input_id)
         if left_open is not None:
-            clock = await self._clock.read()
-            # An owner opened this round and died. The answers that it had not recorded are lost, by the node's fault;
-            # but if decoding one model's answer killed the process, that model pays.
-            killer = {self._in_hand.left_behind} if self._in_hand is not None else set()
-            answers = all_missed(
-                left_open.opened, NODE_RESTARTED, "node", but=left_open.answered_ids, died_of=killer
-            )
-            strikes_max = self._contracts(data.contract_hash).model_strikes_max
-            await self._report(answers, strikes_max, may_quote=data.question is None)
-            await self._answered(data, answers, clock)
+            await self._end_left_open(data, left_open)
             return
         if self._in_hand is not None:
             # The rounds that the process before left open are closed. A later round cannot have lost an answer by it.
@@ -243,7 +227,7 @@ class PredictTenure(Tenure):
         clock = await self._look_around()
         roster = to_ask(state.own.questions, data.question, self.models.models.roster())
         models_seq = self._models_owned.seq
-        history, first = await self._first_tick(data, roster)
+        history, first = await self._history.first_tick(data, roster, state.own.first_ticks)
         contract, performance, each = self._contracts(data.contract_hash), None, NONE
         if contract.call_method.asks_performance:
             performance, each = (await self._performance.read()).told(roster, self._contracts)
@@ -254,17 +238,28 @@ class PredictTenure(Tenure):
             # Each is a round trip to the broker, and neither needs the other's answer.
             _, superseded = await asyncio.gather(self.owned.flush(), self._is_superseded(data))
         opened = state.own.rounds[data.input_id].opened
-        if lost:
-            await self._answered(data, all_missed(opened, lost, "node"), clock)
-        elif clock > data.deadline_at:
-            await self._answered(data, all_missed(opened, NODE_LATE, "node"), clock)
-        elif superseded:
-            await self._answered(data, all_missed(opened, FELL_BEHIND, "node"), clock)
-        else:
-            task = asyncio.create_task(self._ask(data, opened, clock, calls), name=f"round-{data.input_id}")
-            self._rounds[task] = data
-            self._tails.append(task)
-            task.add_done_callback(self._round_ended)
+        too_late = NODE_LATE if clock > data.deadline_at else FELL_BEHIND if superseded else ""
+        if reason := lost or too_late:
+            await self._answered(data, all_missed(opened, reason, "node"), clock)
+            return
+        task = asyncio.create_task(self._ask(data, opened, clock, calls), name=f"round-{data.input_id}")
+        self._rounds[task] = data
+        self._tails.append(task)
+        task.add_done_callback(self._round_ended)
+
+    async def _end_left_open(self, data: InputReceivedData, left_open: Round) -> None:
+        """Close a round that an owner opened before it died.
+
+        The answers that it had not recorded are lost, by the node's fault; but if decoding one model's answer killed
+        the process, that model pays.
+        """
+        clock = await self._clock.read()
+        killer = {self._in_hand.left_behind} if self._in_hand is not None else set()
+        answers = all_missed(
+            left_open.opened, NODE_RESTARTED, "node", but=left_open.answered_ids, died_of=killer
+        )
+        await self._judging.report(data, answers)
+        await self._answered(data, answers, clock)
 
     def _round_ended(self, task: asyncio.Task[None]) -> None:
         del self._rounds[task]
@@ -295,28 +290,6 @@ class PredictTenure(Tenure):
         """Whether a newer input of this subject came. Never of a question, nor in a replay, which waits for each."""
         return not data.rehearsal and data.question is None and await self._ahead.is_newer(data)
 
-    async def _first_tick(
-        self, data: InputReceivedData, roster: list[RosterEntry]
-    ) -> tuple[RoundHistory | None, FirstTick | None]:
-        """(what RoundOpened records of the longer first tick, the tick with the models that get it).
-
-        Each is None if the contract has no longer first tick, the second also if no model needs it.
-        """
-        if data.history is None:
-            return None, None
-        lacking = self.stage.state.own.first_ticks.lacking(data.subject, roster)
-        restarted = {index for index, entry in enumerate(roster) if entry.model_id in self._restarted}
-        self._restarted.difference_update(entry.model_id for entry in roster)
-        models = sorted(restarted.union(lacking))
-        if not models:
-            return RoundHistory(subject=data.subject, models=[]), None
-        windows = await self._history.windows(data.history, data.point)
-        # In a thread: a month of minutes takes long to encode, and would hold up the event loop.
-        history, payload = await asyncio.to_thread(first_tick, data, models, windows, self._typed)
-        if history.reason:
-            log.warning("first_tick_failed", input_id=data.input_id, reason=history.reason)
-        return history, FirstTick(payload, {roster[index].model_id for index in history.models})
-
     async def _ask(self, data: InputReceivedData, opened: RoundOpened, clock: int, calls: Calls) -> None:
         """Ask all models, and record their answers in batches; the last batch closes the round."""
         contract = self._contracts(data.contract_hash)
@@ -327,56 +300,17 @@ class PredictTenure(Tenure):
             replies = await asking.next(lambda: self._is_superseded(data))
             # In a thread: a large answer takes some ms. The clock is read meanwhile, a round trip to the broker. If it
             # shows that the node was late, which is rare, all is judged again, and lost by the node's fault.
-            judging = asyncio.to_thread(self._judged, data, opened, replies, late=False)
+            judging = asyncio.to_thread(self._judging.answers, data, opened, replies, late=False)
             clock, answers = await asyncio.gather(self._clock.read(), judging)
             if clock > data.deadline_at:
-                answers = await asyncio.to_thread(self._judged, data, opened, replies, late=True)
-            await self._report(answers, contract.model_strikes_max, may_quote=data.question is None)
+                answers = await asyncio.to_thread(self._judging.answers, data, opened, replies, late=True)
+            await self._judging.report(data, answers)
             if asking.over:
                 await self._answered(data, answers, clock)
                 return
             in_part = AnsweredInPart(data.input_id, answers, replies.keys(), clock)
             async with self._sending:
                 await self._send(self.stage.hear(in_part))
-
-    def _judged(
-        self, data: InputReceivedData, opened: RoundOpened, replies: Replies, *, late: bool
-    ) -> Answers:
-        """Judge the replies of these models: scope_key -> answers, in the order of the roster."""
-        others = {entry.model_id for entry in opened.data.roster} - replies.keys()
-        contract = self._contracts(data.contract_hash)
-        judged = {
-            scope.scope_key: judge(
-                opened,
-                {
-                    model_id: self._excused(of_model[scope.scope_key], late=late)
-                    for model_id, of_model in replies.items()
-                },
-                contract.output_type,
-                contract.output_max_bytes,
-                but=others,
-                holding=self._holding,
-            )
-            for scope in data.scopes
-        }
-        return {key: beside_the_log(entries, self._blobs) for key, entries in judged.items()}
-
-    async def _report(self, answers: Answers, strikes_max: int, *, may_quote: bool) -> None:
-        """Report to the orchestrator the models that keep failing. It stops them, and answers with a notice."""
-        for strike in self._strikes.note(answers, strikes_max, may_quote=may_quote):
-            if await self._gateway.report_failure(strike.model_id, strike.code, strike.reason):
-                self._strikes.reported(strike.model_id)
-
-    def _excused(self, reply: ModelReply, *, late: bool) -> ModelReply:
-        """The reply, by the node's fault if the node itself was late or no orchestrator answers."""
-        if late and reply.outcome is Outcome.OK:
-            return msgspec.structs.replace(
-                reply, outcome=Outcome.ABSENT, fault="node", output=None, detail=NODE_LATE
-            )
-        if reply.outcome in NO_ANSWER and not self._gateway.connected:
-            detail = f"no orchestrator: {reply.detail}"
-            return msgspec.structs.replace(reply, outcome=Outcome.ABSENT, fault="node", detail=detail)
-        return reply
 
     async def close(self) -> None:
         """End both claims, the calls under way and the readers."""
