@@ -5,6 +5,7 @@ Reads the report worker's read models for where the events stand, and the log fo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from typing import Annotated
 
@@ -96,7 +97,38 @@ def explain(
     [bold]coordinator explain 7 2026-11-28T12:00:00Z --json[/bold]
     """
     at_ms = None if as_of is None else parse_time(as_of)
+    make = _asked(figure, of, by, scope, other)
+    settings, _ = node_log(data_dir, kafka)
+    identity = run(log_identity(settings.kafka_bootstrap, settings.crunch_id))
+    quiet_libraries()
+    faults: list[str] = []
+    appends = KafkaAppends(settings.kafka_bootstrap, settings.crunch_id)
+    explaining = Explaining(settings, on_fault=faults.append)
+    with closing(explaining), read_beside(settings.data_dir, identity, settings.crunch_id) as live:
+        read: Readable = live
+        if at_ms is not None:
+            _check_within(live, at_ms, as_of or "")
+            try:
+                read = PastReadModels(live, cuts_at(live, at_ms, folded_until(live)))
+            except PastCutError as error:
+                raise OperatorError(str(error)) from None
+        explanation = make(Explainer(appends, explaining), read)
+    if as_json:
+        print_json(explanation)
+    else:
+        print_explanation(explanation)
+    if explanation.agrees is False:
+        raise typer.Exit(EXIT_DIFFERENT)
+    if faults:
+        raise OperatorError(f"{faults[0]}; the figure is explained as it is recorded")
+
+
+def _asked(
+    figure: str, of: str | None, by: str, scope: str, other: str
+) -> Callable[[Explainer, Readable], Explanation]:
+    """What makes the explanation that the words ask for. Raises OperatorError for words that do not go together."""
     is_prediction, is_share = figure.startswith("inp/"), figure.startswith("ckp_") or figure == "latest"
+    is_place, is_pair = figure == "board", figure == "copies"
     if is_prediction and of is not None:
         raise OperatorError("a prediction's id names its model: leave the second word out")
     if of is None and not is_prediction:
@@ -106,7 +138,6 @@ def explain(
             else "name a prediction (inp/SUBJECT/POINT/SCOPE/MODEL), a checkpoint, `board` or `copies` and a MODEL, or "
             "a model and a time in the PERIOD: coordinator explain 7 2026-11-28T12:00:00Z"
         )
-    is_place, is_pair = figure == "board", figure == "copies"
     if bool(other) != is_pair:
         raise OperatorError(
             "`copies` is about two models, and --other is for it: coordinator explain copies 7 --other 9"
@@ -117,46 +148,20 @@ def explain(
         raise OperatorError(
             "--scope is for `board` or for a model and a period: coordinator explain board MODEL --scope SUBJECT/SCOPE"
         )
-    period_ms = parse_time(of) if of is not None and not (is_share or is_place or is_pair) else 0
-    settings, _ = node_log(data_dir, kafka)
-    identity = run(log_identity(settings.kafka_bootstrap, settings.crunch_id))
-    quiet_libraries()
-    faults: list[str] = []
-    appends = KafkaAppends(settings.kafka_bootstrap, settings.crunch_id)
-    explaining = Explaining(settings, on_fault=faults.append)
-    explainer = Explainer(appends, explaining)
-    with closing(explaining), read_beside(settings.data_dir, identity, settings.crunch_id) as live:
-        read: Readable = live
-        if at_ms is not None:
-            _check_within(live, at_ms, as_of or "")
-            try:
-                read = PastReadModels(live, cuts_at(live, at_ms, folded_until(live)))
-            except PastCutError as error:
-                raise OperatorError(str(error)) from None
-        if is_prediction:
-            explanation = explainer.prediction(read, figure)
-        elif is_pair:
-            explanation = explainer.copies(read, (of or "", other))
-        elif is_share:
-            explanation = explainer.share(read, figure, of or "")
-        elif scope:
-            explanation = (
-                explainer.scope(read, of or "", scope)
-                if is_place
-                else explainer.scope(read, figure, scope, period_ms)
-            )
-        elif is_place:
-            explanation = explainer.place(read, of or "", by)
-        else:
-            explanation = explainer.snapshot(read, figure, period_ms)
-    if as_json:
-        print_json(explanation)
-    else:
-        print_explanation(explanation)
-    if explanation.agrees is False:
-        raise typer.Exit(EXIT_DIFFERENT)
-    if faults:
-        raise OperatorError(f"{faults[0]}; the figure is explained as it is recorded")
+    if of is None:
+        return lambda explainer, read: explainer.prediction(read, figure)
+    if is_pair:
+        return lambda explainer, read: explainer.copies(read, (of, other))
+    if is_share:
+        return lambda explainer, read: explainer.share(read, figure, of)
+    if is_place and scope:
+        return lambda explainer, read: explainer.scope(read, of, scope)
+    if is_place:
+        return lambda explainer, read: explainer.place(read, of, by)
+    period_ms = parse_time(of)
+    if scope:
+        return lambda explainer, read: explainer.scope(read, figure, scope, period_ms)
+    return lambda explainer, read: explainer.snapshot(read, figure, period_ms)
 
 
 def _check_within(live: Readable, at_ms: int, as_of: str) -> None:

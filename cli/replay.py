@@ -24,6 +24,7 @@ from coordinator.infra.log.positions import topic_ends
 from coordinator.projections.folding import replay as replays
 from coordinator.projections.views.all_views import PROJECTIONS
 from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.settings import Settings
 
 
 def replay(
@@ -74,40 +75,46 @@ def replay(
             raise OperatorError("--archive reads files alone: leave --verify, --kafka and --data-dir out")
         with progress_bar("files") as on_progress:
             rebuilt = replays.replay_archive(archive, projection, until_ms, on_progress)
-        _check_within(rebuilt, until_ms)
-        print_json(rebuilt) if as_json else _print(rebuilt)
-        return
-    settings, _ = node_log(data_dir, kafka)
-    if verify and not (settings.data_dir / "projections").is_dir():
+    else:
+        settings, _ = node_log(data_dir, kafka)
+        if verify:
+            _verify(settings, projection, as_json=as_json)
+            return
+        run(topic_ends(settings.kafka_bootstrap, settings.crunch_id))  # says at once when nobody is there
+        with progress_bar("records") as on_progress:
+            rebuilt = replays.replay(
+                settings.kafka_bootstrap, settings.crunch_id, projection, until_ms, on_progress
+            )
+    _check_within(rebuilt, until_ms)
+    if as_json:
+        print_json(rebuilt)
+    else:
+        _print(rebuilt)
+        for name, state_hash in rebuilt.state_hash.items():
+            typer.echo(f"{name:<14}{state_hash}")
+
+
+def _verify(settings: Settings, projection: list[str] | None, *, as_json: bool) -> None:
+    """Compare the node's stores with the log. Raises typer.Exit if one differs."""
+    if not (settings.data_dir / "projections").is_dir():
         raise OperatorError(
             f"{settings.data_dir} holds no stores to compare: a report worker writes them; name its --data-dir"
         )
-
     run(topic_ends(settings.kafka_bootstrap, settings.crunch_id))  # says at once when nobody is there
     with progress_bar("records") as on_progress:
-        if verify:
-            checked = replays.verify(
-                settings.kafka_bootstrap, settings.crunch_id, settings.data_dir, projection, on_progress
-            )
-            result = checked.replay
-        else:
-            checked = None
-            result = replays.replay(
-                settings.kafka_bootstrap, settings.crunch_id, projection, until_ms, on_progress
-            )
-    if result is not None:
-        _check_within(result, until_ms)
+        checked = replays.verify(
+            settings.kafka_bootstrap, settings.crunch_id, settings.data_dir, projection, on_progress
+        )
     if as_json:
-        print_json(result if checked is None else checked)
-    elif result is None:
-        typer.echo(f"the log is damaged: {checked.log_fault if checked else ''}", err=True)
+        print_json(checked)
+    elif checked.replay is None:
+        typer.echo(f"the log is damaged: {checked.log_fault}", err=True)
     else:
-        _print(result, hashes=checked is None)
-        if checked is not None:
-            for verdict in checked.verdicts:
-                outcome = "equal" if verdict.equal else f"DIFFERENT: {verdict.reason}"
-                typer.echo(f"{verdict.projection:<14}{verdict.kept or '-':<66}{outcome}")
-    if checked is not None and not checked.equal:
+        _print(checked.replay)
+        for verdict in checked.verdicts:
+            outcome = "equal" if verdict.equal else f"DIFFERENT: {verdict.reason}"
+            typer.echo(f"{verdict.projection:<14}{verdict.kept or '-':<66}{outcome}")
+    if not checked.equal:
         raise typer.Exit(EXIT_DIFFERENT)
 
 
@@ -124,10 +131,8 @@ def _check_within(result: replays.ReplayResult, until_ms: int | None) -> None:
         )
 
 
-def _print(result: replays.ReplayResult, *, hashes: bool = True) -> None:
+def _print(result: replays.ReplayResult) -> None:
     typer.echo(
         f"{result.events:,} events in {result.records:,} records, {result.seconds:.1f} s, "
         f"{result.events_per_second:,.0f} events/s, {result.duplicates_ignored} duplicates ignored"
     )
-    for name, state_hash in result.state_hash.items() if hashes else ():
-        typer.echo(f"{name:<14}{state_hash}")

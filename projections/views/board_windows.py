@@ -6,7 +6,7 @@ sums all windows anew; `TrailingSums` keeps the sums from one call to the next.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -33,6 +33,8 @@ Cell = tuple[int, int, int]
 """(sum of units, number of values, how many of these are scores): the others are charges for absence"""
 WindowSums = dict[Scope, dict[str, Cell]]
 """scope -> model_id -> its cell, of one field"""
+Cells = dict[Scope, dict[str, list[int]]]
+"""The same, which can be changed."""
 CHARGES = "\x00charges"
 """The field of a bucket for charges for absence. No contract can have a score field of this name."""
 
@@ -82,7 +84,7 @@ def window_sums(
     starts = sorted((start for start in buckets if start < until), reverse=True)
     # From the shortest window to the longest, and from the newest bucket to the oldest: a longer window contains the
     # shorter one, so its sums go on from there and no bucket is added twice.
-    running: dict[Scope, dict[str, list[int]]] = {}
+    running: Cells = {}
     sums_of_window: dict[str, WindowSums] = {}
     at = 0
     for window in sorted(terms.summed_windows, key=lambda window: window.hours):
@@ -147,7 +149,8 @@ class TrailingSums:
     def __init__(self) -> None:
         self._terms: Terms | None = None
         self._end = self._since = 0
-        self._kept: dict[str, dict[Scope, dict[str, list[int]]]] = {}
+        self._kept: dict[str, Cells] = {}
+        """Window -> its sums."""
 
     def touch(self, start: int) -> None:
         """The bucket at `start` will be changed or dropped."""
@@ -164,32 +167,17 @@ class TrailingSums:
         end = until // terms.snapshot_interval_ms * terms.snapshot_interval_ms
         if self._terms != terms or end < self._end or since != self._since:
             self._kept = {
-                name: {
-                    scope: {model_id: list(cell) for model_id, cell in totals.items()}
-                    for scope, totals in sums.items()
-                }
-                for name, sums in window_sums(buckets, end, terms, since).items()
+                name: _copied(sums) for name, sums in window_sums(buckets, end, terms, since).items()
             }
         elif end > self._end:
-            for window in terms.summed_windows:
-                sums = self._kept[window.name]
-                span = window.hours * HOUR_MS
-                for start, scopes in buckets.items():
-                    oldest = max(end - span, since)
-                    has_entered = self._end <= start < end and start >= oldest
-                    has_left = max(self._end - span, since) <= start < min(oldest, self._end)
-                    if has_entered or has_left:
-                        _add(sums, scopes, terms.value_field, 1 if has_entered else -1)
+            self._move(buckets, end, terms, since)
         self._terms, self._end, self._since = terms, end, since
         open_buckets = [scopes for start, scopes in buckets.items() if end <= start < until]
         sums_of_window: dict[str, WindowSums] = {}
         for window in terms.summed_windows:
             sums = self._kept[window.name]
             if open_buckets:
-                sums = {
-                    scope: {model_id: cell[:] for model_id, cell in totals.items()}
-                    for scope, totals in sums.items()
-                }
+                sums = _copied(sums)
                 for scopes in open_buckets:
                     _add(sums, scopes, terms.value_field, 1)
             sums_of_window[window.name] = {
@@ -199,10 +187,27 @@ class TrailingSums:
             }
         return sums_of_window
 
+    def _move(
+        self, buckets: Mapping[int, Mapping[Scope, Bucket]], end: int, terms: Terms, since: int
+    ) -> None:
+        """Move the end of the kept sums to `end`: add the buckets that enter a window, subtract those that leave it."""
+        for window in terms.summed_windows:
+            span = window.hours * HOUR_MS
+            oldest, oldest_before = max(end - span, since), max(self._end - span, since)
+            for start, scopes in buckets.items():
+                has_entered = self._end <= start < end and start >= oldest
+                has_left = oldest_before <= start < min(oldest, self._end)
+                if has_entered or has_left:
+                    _add(self._kept[window.name], scopes, terms.value_field, 1 if has_entered else -1)
 
-def _add(
-    cells_of_scope: dict[Scope, dict[str, list[int]]], scopes: Mapping[Scope, Bucket], field: str, sign: int
-) -> None:
+
+def _copied(sums: Mapping[Scope, Mapping[str, Sequence[int]]]) -> Cells:
+    return {
+        scope: {model_id: list(cell) for model_id, cell in totals.items()} for scope, totals in sums.items()
+    }
+
+
+def _add(cells_of_scope: Cells, scopes: Mapping[Scope, Bucket], field: str, sign: int) -> None:
     for scope, bucket in scopes.items():
         totals = cells_of_scope.setdefault(scope, {})
         for model_id, sums in bucket.items():

@@ -27,7 +27,7 @@ from coordinator.streams.events import (
     Terms,
 )
 from coordinator.streams.granularity import cadence_ms
-from coordinator.streams.inputs.holes import Holes
+from coordinator.streams.inputs.holes import Holes, MissingRecords
 from coordinator.streams.inputs.model_input import (
     DefaultInputs,
     encode_model_input,
@@ -176,31 +176,24 @@ def _of_subject(
     horizon: OpenHorizon, side: SubjectRecords, terms: Terms, typed: TypedRecords, clock: int
 ) -> WindowEnded | None:
     """The truth of one subject's window, or the reason why it has none; None while records may still come."""
-    records, holes = side.records, side.holes
-    is_past_end = bool(records) and records[-1].at >= horizon.resolvable_at
-    past_ms = clock - horizon.resolvable_at
+    records, end = side.records, horizon.resolvable_at
+    is_past_end = bool(records) and records[-1].at >= end
+    past_ms = clock - end
     if not is_past_end and past_ms < terms.grace_ms:
         return None
     contract = typed.contracts(horizon.contract_hash)
     waits = contract.gap_policy == "wait"
-    has_waited_enough = past_ms >= max(
-        terms.grace_ms, round(contract.gap_wait_seconds * 1000) if waits else 0
-    )
-    truth: dict[str, Any] | None = None
-    reason: str | None = None
+    wait_ms = contract.gap_wait_seconds * 1000 if waits else 0
+    has_waited_enough = past_ms >= max(terms.grace_ms, round(wait_ms))
     # The window begins with the record that was the newest one at the point: the price at which the question was asked.
     entry = count_until(records, horizon.point) - 1
-    window = records[max(entry, 0) : count_until(records, horizon.resolvable_at)]
-    lack = None
-    if waits and entry >= 0:
-        cadence = cadence_ms(terms.feed.kind, terms.feed.granularity)
-        if not is_whole(window, side.whole_from, horizon.resolvable_at, cadence):
-            ats = [record.at for record in window]
-            lack = holes.in_window(ats, horizon.point, horizon.resolvable_at, cadence)
+    window = records[max(entry, 0) : count_until(records, end)]
+    lack = _lack(horizon, side, terms, window) if waits and entry >= 0 else None
+    truth: dict[str, Any] | None = None
+    reason: str | None = None
     if not is_past_end:
         if not has_waited_enough:
             return None
-        wait_ms = contract.gap_wait_seconds * 1000 if waits else 0
         within = f"{contract.gap_wait_seconds:g} s" if wait_ms > terms.grace_ms else "the grace"
         reason = f"gap: no record at or past the window's end within {within}"
     elif lack is not None:
@@ -216,10 +209,21 @@ def _of_subject(
     if is_past_end:
         # The truth became known with the record that closed the window. If a record of the window came late, it became
         # known only now.
-        at = records[count_until(records, horizon.resolvable_at - 1)].at
+        at = records[count_until(records, end - 1)].at
         if lack is not None or any(record.data.backfilled for record in window):
             at = max(at, clock)
     return WindowEnded(truth, reason, at)
+
+
+def _lack(
+    horizon: OpenHorizon, side: SubjectRecords, terms: Terms, window: Sequence[Record]
+) -> MissingRecords | None:
+    """What is missing among the records of a window; None if nothing is."""
+    cadence = cadence_ms(terms.feed.kind, terms.feed.granularity)
+    if is_whole(window, side.whole_from, horizon.resolvable_at, cadence):
+        return None
+    ats = [record.at for record in window]
+    return side.holes.in_window(ats, horizon.point, horizon.resolvable_at, cadence)
 
 
 def resolved(horizon: OpenHorizon, window: WindowEnded, *, last: bool) -> InputResolved:

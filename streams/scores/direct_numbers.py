@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from types import NoneType
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from pydantic import BaseModel, TypeAdapter
@@ -79,33 +79,46 @@ def direct_numbers(score_type: type[BaseModel]) -> DirectNumbers | None:
         *("type", "fields", "model_name", "computed_fields"),
     }:
         return None
-    unchanged: dict[str, frozenset[type]] = {}
-    required: set[str] = set()
-    numbers: list[tuple[str, Number | None, Number]] = []
-    for name, field in schema["schema"]["fields"].items():
-        if set(field) - {"type", "schema", "metadata"}:
+    fields: list[_Field] = []
+    for name, field_schema in schema["schema"]["fields"].items():
+        field = _field(name, field_schema)
+        # A result without `success` would be a refusal if its default is False: `of` would take it for a score.
+        if field is None or (name == _FAILED and field.default is False):
             return None
-        inner, default, may_be_none = field["schema"], None, False
-        if inner["type"] == "default":
-            if set(inner) - {"type", "schema", "default"}:
-                return None
-            inner, default = inner["schema"], inner["default"]
-        else:
-            required.add(name)
-        if set(inner) == {"type", "schema"} and inner["type"] == "nullable":
-            inner, may_be_none = inner["schema"], True
-        if set(inner) != {"type"} or inner["type"] not in _UNCHANGED:
-            return None
-        kinds = _UNCHANGED[inner["type"]]
-        if default is not None and type(default) not in kinds:
-            return None
-        unchanged[name] = kinds | {NoneType} if may_be_none else kinds
-        if inner["type"] in _ONE:
-            numbers.append((name, default, _ONE[inner["type"]]))
-        elif name == _FAILED and default is False:
-            return None  # a result without the field is a refusal, which `of` would take for a score
+        fields.append(field)
+    required = frozenset(field.name for field in fields if field.required)
+    numbers = tuple((field.name, field.default, _ONE[field.kind]) for field in fields if field.kind in _ONE)
     # A result of one float field alone is complete only if no other field is required or adds a default number.
     by_default = [name for name, default, _ in numbers if default is not None]
     floats = [name for name, _, unit_of_type in numbers if name in required and type(unit_of_type) is float]
     alone = floats[0] if len(required) == 1 and floats and not by_default else ""
-    return DirectNumbers(unchanged, frozenset(required), tuple(numbers), alone)
+    return DirectNumbers({field.name: field.types for field in fields}, required, numbers, alone)
+
+
+class _Field(NamedTuple):
+    """A field whose values pydantic leaves unchanged if they are of `types`."""
+
+    name: str
+    kind: str
+    types: frozenset[type]
+    required: bool
+    default: Any
+
+
+def _field(name: str, schema: Any) -> _Field | None:
+    """A field by its schema: a plain type, which may have a default or be None. None for any other field."""
+    if set(schema) - {"type", "schema", "metadata"}:
+        return None
+    inner, required, default, may_be_none = schema["schema"], True, None, False
+    if inner["type"] == "default":
+        if set(inner) - {"type", "schema", "default"}:
+            return None
+        inner, required, default = inner["schema"], False, inner["default"]
+    if set(inner) == {"type", "schema"} and inner["type"] == "nullable":
+        inner, may_be_none = inner["schema"], True
+    if set(inner) != {"type"} or inner["type"] not in _UNCHANGED:
+        return None
+    types = _UNCHANGED[inner["type"]]
+    if default is not None and type(default) not in types:
+        return None
+    return _Field(name, inner["type"], types | {NoneType} if may_be_none else types, required, default)
