@@ -32,8 +32,28 @@ _INT64 = 1 << 63
 
 
 def encode_row(value: object) -> bytes:
-    """MessagePack with sorted keys: equal content gives equal bytes, in whatever order it was put in."""
-    return _encoder.encode(value)
+    """MessagePack with sorted keys: equal content gives equal bytes, in whatever order it was put in.
+
+    An integer of more than 64 bits is text in it, as by `wide`: a truth may be a sum in the smallest unit of money.
+    """
+    try:
+        return _encoder.encode(value)
+    except OverflowError:
+        return _encoder.encode(_narrowed(value))
+
+
+def _narrowed(value: Any) -> Any:
+    match value:
+        case int():
+            return wide(value)
+        case dict():
+            return {name: _narrowed(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [_narrowed(inner) for inner in value]
+        case msgspec.Struct():
+            fields = {name: _narrowed(getattr(value, name)) for name in value.__struct_fields__}
+            return msgspec.structs.replace(value, **fields)
+    return value
 
 
 def wide(number: int) -> int | str:
