@@ -18,7 +18,7 @@ import httpx
 import msgspec
 import stamina
 
-from coordinator.streams.log.errors import WorldError
+from coordinator.streams.log.errors import UNREADABLE_JSON, WorldError
 from coordinator.streams.net.outbound import http_client
 from coordinator.streams.ports import ChainCheckpoint, ChainState, TxState, TxStatus
 from coordinator.streams.setting_checks import http_host
@@ -160,7 +160,7 @@ class SolanaChain:
             raise self._wrong(f"{method}: {type(error).__name__}") from None
         try:
             return msgspec.json.decode(body, type=shape)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE_JSON as error:
             raise self._wrong(f"{method}: an answer of another shape: {error}") from None
 
     async def _post(self, method: str, params: list[Any]) -> msgspec.Raw:
@@ -172,7 +172,7 @@ class SolanaChain:
             raise _AgainError(f"no answer within {self._seconds:g} s") from None
         try:
             answer = msgspec.json.decode(body, type=_Answer)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE_JSON as error:
             raise self._wrong(f"{method}: no JSON-RPC answer: {error}") from None
         if answer.id != self._id:
             raise self._wrong(f"{method}: an answer to another question")

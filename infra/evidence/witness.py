@@ -28,7 +28,7 @@ from coordinator.streams.audit.facts import ChainBrokenError, broken
 from coordinator.streams.evidence.bundle import MANIFEST, NOTE, decode_manifest
 from coordinator.streams.evidence.bundle_judging import Trust
 from coordinator.streams.evidence.notes import Note
-from coordinator.streams.log.errors import OperatorError, WorldError
+from coordinator.streams.log.errors import UNREADABLE_JSON, OperatorError, WorldError
 from coordinator.streams.net.outbound import http_client
 from coordinator.streams.signing.note_keys import NoteError, SignerKey, VerifierKey
 
@@ -162,7 +162,7 @@ class Witness:
             raise WorldError(f"{self.node_url} answers {answer.status_code} to /reports/evidence")
         try:
             return msgspec.json.decode(content, type=Listed)
-        except msgspec.DecodeError as error:
+        except UNREADABLE_JSON as error:
             raise OperatorError(f"{self.node_url} is no node that keeps evidence: {error}") from error
 
 

@@ -21,6 +21,7 @@ import msgspec
 import websockets
 from websockets.protocol import State
 
+from coordinator.streams.log.errors import UNREADABLE_JSON
 from coordinator.streams.log.reasons import as_name, as_reason
 from coordinator.streams.net.outbound import open_socket
 
@@ -144,7 +145,7 @@ def take_over(socket: Any, crunch_id: str, handler: Handler, pause_seconds: floa
         nonlocal fault
         try:
             message = msgspec.json.decode(text, type=_Message)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE_JSON as error:
             log.warning("a message of the orchestrator at %s cannot be read: %s", where, error)
             return
         if message.error:

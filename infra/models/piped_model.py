@@ -22,6 +22,7 @@ from coordinator.infra.models.host.model_folder import ModelEntry
 from coordinator.infra.models.host.process import ENVIRONMENT_KEPT, SCRATCH, fresh_copy, log_path
 from coordinator.infra.models.piped_child import Answered, Question, Receiver, send
 from coordinator.infra.rotated_log import RotatedLog
+from coordinator.streams.log.errors import UNREADABLE_JSON
 
 LOG_BYTES_MAX = 1024 * 1024
 SETUP_SECONDS_MAX = 120.0
@@ -105,7 +106,7 @@ class PipedModel:
         """The answer to what was asked. Raises TimeoutError past `until` (monotonic s), GoneError."""
         try:
             return _decode(self._next(until))
-        except msgspec.DecodeError as error:  # the model's code wrote to the pipe
+        except UNREADABLE_JSON as error:  # the model's code wrote to the pipe
             raise GoneError(f"its process sent what is no answer: {error}") from error
 
     def end(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 
@@ -15,10 +16,12 @@ REVISION_MAX = 1 << 31
 
 
 def value_fault(values: Mapping[str, str]) -> str | None:
-    """Why one of these values is not a finite decimal, or None. Such a value would spoil every input that holds it."""
+    """Why one of these values is not a finite decimal, or None. Such a value would spoil every input that holds it, as
+    would one that is no finite float: contracts get floats.
+    """
     for name, text in values.items():
         try:
-            finite = len(text) <= VALUE_CHARS_MAX and Decimal(text).is_finite()
+            finite = len(text) <= VALUE_CHARS_MAX and Decimal(text).is_finite() and math.isfinite(float(text))
         except InvalidOperation:
             finite = False
         if not finite:

@@ -29,7 +29,7 @@ from coordinator.streams.events import (
     ResolveQuestions,
     SubmitAnswers,
 )
-from coordinator.streams.log.errors import UnknownEventError
+from coordinator.streams.log.errors import UNREADABLE_JSON, UnknownEventError
 from coordinator.streams.log.reasons import as_reason
 
 ENVELOPE_VERSION = 1
@@ -113,8 +113,6 @@ _event_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 _raws_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 _probe_decoder = msgspec.json.Decoder(_Probe)
 _encoder = msgspec.json.Encoder()
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What a decoder raises: for bytes that are not JSON or have another shape, for invalid UTF-8, for too deep nesting."""
 
 KINDS: dict[str, type[Event]] = {cls.__name__: cls for cls in AnyEvent.__args__}
 VERSIONS: dict[str, int] = dict.fromkeys(KINDS, 1)
@@ -229,7 +227,7 @@ def decode_append(record: bytes | None) -> Append | None:
         return None
     try:
         append = _append_decoder.decode(record)
-    except _UNREADABLE:
+    except UNREADABLE_JSON:
         _refuse_newer_envelope(record)
         return None
     if append.e > ENVELOPE_VERSION:
@@ -241,7 +239,7 @@ def decode_append(record: bytes | None) -> Append | None:
 def _refuse_newer_envelope(record: bytes) -> None:
     try:
         version = msgspec.json.decode(record).get("e")
-    except (*_UNREADABLE, AttributeError):
+    except (*UNREADABLE_JSON, AttributeError):
         return
     if isinstance(version, int) and version > ENVELOPE_VERSION:
         message = f"envelope version {version} is newer than {ENVELOPE_VERSION}: upgrade this reader"
@@ -257,17 +255,17 @@ def decode_events(raw: msgspec.Raw | bytes) -> list[AnyEvent]:
         return _events_decoder.decode(raw)
     except msgspec.ValidationError:
         pass  # one of them is unknown, newer or older: decode them one by one
-    except _UNREADABLE as error:
+    except UNREADABLE_JSON as error:
         message = f"no list of events: {error}"
         raise UnknownEventError(message) from error
     try:
         raws = _raws_decoder.decode(raw)
-    except _UNREADABLE as error:
+    except UNREADABLE_JSON as error:
         message = f"no list of events: {error}"
         raise UnknownEventError(message) from error
     try:
         return [_lift(raw_event) for raw_event in raws]
-    except _UNREADABLE as error:
+    except UNREADABLE_JSON as error:
         raise UnknownEventError(str(error)) from error
 
 

@@ -10,6 +10,11 @@ A participant's fault is never an exception: it becomes an event with a reason.
 
 from __future__ import annotations
 
+import msgspec
+
+UNREADABLE_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes from outside that are no JSON of the type; the last for JSON that nests too deep."""
+
 
 def text_of(error: BaseException) -> str:
     """The message of an error, or the name of its class if the message is empty: a timeout has no text."""

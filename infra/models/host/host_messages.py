@@ -12,6 +12,8 @@ import msgspec
 import websockets
 from websockets.asyncio.server import ServerConnection
 
+from coordinator.streams.log.errors import UNREADABLE_JSON
+
 log = logging.getLogger(__name__)
 
 
@@ -33,7 +35,7 @@ def reports_in(text: str | bytes) -> list[Report]:
     """The reports of a `report_failure` message; an empty list for any other message."""
     try:
         message = msgspec.json.decode(text, type=_Incoming)
-    except msgspec.DecodeError as error:
+    except UNREADABLE_JSON as error:
         log.warning("a message that cannot be read: %s", error)
         return []
     if message.event != "report_failure":

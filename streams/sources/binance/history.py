@@ -16,7 +16,7 @@ import httpx
 import msgspec
 
 from coordinator.streams.granularity import granularity_ms
-from coordinator.streams.log.errors import WorldError
+from coordinator.streams.log.errors import UNREADABLE_JSON, WorldError
 from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.sources.binance.messages import (
     FundingRow,
@@ -191,7 +191,7 @@ async def _exchange_time_ms(rest: Rest, client: httpx.AsyncClient, path: str) ->
     body = await rest.get(client, path, {})
     try:
         return msgspec.json.decode(body, type=dict[str, int])["serverTime"]
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
+    except (*UNREADABLE_JSON, KeyError) as error:
         raise WorldError(f"binance: its clock cannot be read: {body[:100]!r}") from error
 
 

@@ -12,7 +12,7 @@ from types import MappingProxyType
 import msgspec
 
 from coordinator.streams.granularity import granularity_ms
-from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.log.errors import UNREADABLE_JSON, OperatorError
 from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.sources.binance.messages import (
     TradeFold,
@@ -151,7 +151,7 @@ class LiveReader:
         """The record in a message; None if it holds none (yet). Raises ValueError for an unwanted stream."""
         try:
             event = _MESSAGES.decode(raw).data
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE_JSON as error:
             raise ValueError(f"not a message of ours: {error}") from error
         self.said_ms = getattr(event, "E", 0) or self.said_ms
         match event:

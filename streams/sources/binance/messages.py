@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.log.errors import UNREADABLE_JSON, OperatorError
 from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.sources.candle_values import (
     VALUE_NAMES,
@@ -93,7 +93,7 @@ def rows_of_page(body: bytes) -> list[msgspec.Raw]:
     """The rows of a page, still raw, so that a wrong row spoils no other. Raises ValueError if it is not a page."""
     try:
         return _PAGES.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE_JSON as error:
         raise ValueError(f"not a page of rows: {error}") from error
 
 
@@ -115,7 +115,7 @@ def funding_of(raw: msgspec.Raw) -> FundingRow:
 def _row(decoder: msgspec.json.Decoder[Row], raw: msgspec.Raw, what: str) -> Row:
     try:
         return decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE_JSON as error:
         raise ValueError(f"not a {what}: {error}") from error
 
 
@@ -123,7 +123,7 @@ def refusal_text(body: bytes) -> str:
     """Binance's reason for a refusal as one line."""
     try:
         refusal = _REFUSALS.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE_JSON:
         return " ".join(body[:200].decode(errors="replace").split())
     return f"{refusal.msg} (code {refusal.code})"
 

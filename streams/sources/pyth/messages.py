@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.log.errors import UNREADABLE_JSON, OperatorError
 from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.sources.candle_values import VALUE_NAMES, amount_fault, closed_candle, price_fault
 
@@ -104,7 +104,6 @@ _NUMBER = msgspec.json.Decoder(Decimal)
 _SECONDS = msgspec.json.Decoder(int | float)
 NULL, ZERO = b"null", msgspec.Raw(b"0")
 """In place of a volume that Pyth does not know (null)."""
-_DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError)
 
 
 def granularity_of(subscription: Subscription) -> str:
@@ -133,7 +132,7 @@ def updates_of(body: str | bytes) -> list[msgspec.Raw]:
     """The `parsed` list of one update, each part still raw. Raises ValueError."""
     try:
         parsed = _UPDATES.decode(body).parsed
-    except _DECODE_ERRORS as error:
+    except UNREADABLE_JSON as error:
         raise ValueError(f"not a price update: {error}") from error
     if parsed is None:
         raise ValueError("a price update without its parsed list")
@@ -144,7 +143,7 @@ def updates_of_page(body: bytes) -> list[msgspec.Raw]:
     """The parts of a list of updates. Raises ValueError."""
     try:
         pages = _UPDATE_PAGES.decode(body)
-    except _DECODE_ERRORS as error:
+    except UNREADABLE_JSON as error:
         raise ValueError(f"not a list of price updates: {error}") from error
     return [part for page in pages for part in page.parsed or ()]
 
@@ -153,7 +152,7 @@ def update_of(raw: msgspec.Raw) -> Update:
     """One part. Raises ValueError."""
     try:
         return _UPDATE.decode(raw)
-    except _DECODE_ERRORS as error:
+    except UNREADABLE_JSON as error:
         raise ValueError(f"not a price: {error}") from error
 
 
@@ -198,13 +197,13 @@ def feeds_of(body: bytes) -> list[PriceFeed]:
     """The price feeds in Hermes' answer; rows that are not feeds are skipped. Raises ValueError."""
     try:
         rows = _FEEDS.decode(body)
-    except _DECODE_ERRORS as error:
+    except UNREADABLE_JSON as error:
         raise ValueError(f"not a list of price feeds: {error}") from error
     feeds: list[PriceFeed] = []
     for raw in rows:
         try:
             feeds.append(_FEED.decode(raw))
-        except _DECODE_ERRORS:
+        except UNREADABLE_JSON:
             continue
     if rows and not feeds:
         raise ValueError("a list of price feeds without one that can be read")
@@ -255,7 +254,7 @@ def bars_of(body: bytes) -> Bars:
     """
     try:
         bars = _BARS.decode(body)
-    except _DECODE_ERRORS as error:
+    except UNREADABLE_JSON as error:
         raise ValueError(f"not a page of bars: {error}") from error
     if bars.s not in ("ok", "no_data"):
         raise ValueError(f"the history says {bars.s!r} {bars.errmsg}".rstrip())
@@ -269,7 +268,7 @@ def candle_of(bars: Bars, row: int, subscription: Subscription) -> FeedRecord | 
     """One bar as a candle; None for a bar without prices, as of a closed market. Raises ValueError."""
     try:
         open_ms = int(_SECONDS.decode(bars.t[row]) * 1000)
-    except (*_DECODE_ERRORS, ArithmeticError) as error:
+    except (*UNREADABLE_JSON, ArithmeticError) as error:
         raise ValueError(f"a bar whose time is {bytes(bars.t[row])[:40]!r}") from error
     prices = [column[row] for column in (bars.o, bars.h, bars.l, bars.c)]
     if all(bytes(price) == NULL for price in prices):
@@ -286,6 +285,6 @@ def _number(name: str, raw: msgspec.Raw) -> str:
         # The exponent is bounded before it is written out: 1e999999 would be a megabyte of zeros.
         if not number.is_finite() or abs(number.adjusted()) > 2 * EXPONENT_MAX:
             raise ValueError(f"{name} is {number!s:.40}, which is out of bounds")
-    except (*_DECODE_ERRORS, ArithmeticError) as error:
+    except (*UNREADABLE_JSON, ArithmeticError) as error:
         raise ValueError(f"{name} is {bytes(raw)[:40]!r}, which is not a number") from error
     return f"{number:f}"

@@ -491,7 +491,7 @@ def test_the_id_of_terms_depends_on_their_content():
     assert msgspec.structs.asdict(event.data)["contract_hash"] == HASH
 
 
-@pytest.mark.parametrize("text", ["NaN", "Infinity", "", "12,5", "1" * 101, "abc"])
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "1e309", "-1e400", "", "12,5", "1" * 101, "abc"])
 def test_a_value_that_is_no_finite_decimal_is_named(text):
     assert "close" in (value_fault({"open": "1.5", "close": text}) or "")
 
