@@ -43,7 +43,7 @@ def test_the_orchestrator_and_the_coordinator_of_a_model_host():
         heard.append((event, data))
 
     socket = SimpleNamespace(host="localhost", port=1)
-    take_over(socket, "crunch", hear, 0.0)
+    take_over(socket, "crunch", hear, 0.0, "")
     asyncio.run(socket.handle_event(DEEP_OBJECT.decode()))
     asyncio.run(socket.handle_event('{"event":"init","data":[]}'))
     assert heard == [("init", [])]
