@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import MutableMapping
 from typing import Any, TextIO
 
@@ -52,6 +53,30 @@ class LineHandler(logging.StreamHandler[TextIO]):
         super().close()
 
 
+PROVOKED = frozenset({"answer_refused", "dead_letter", "feed_garbage_received"})
+"""Our own lines of which somebody else decides how many there are. The dead letters have each of them."""
+
+
+class _ProvokedLines:
+    """Drops those that come again and again, whatever they say. The next one says how many were left out."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._repeated = RepeatedLines()
+
+    def __call__(self, _: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event = line["event"]
+        if event not in PROVOKED:
+            return line
+        record = logging.LogRecord(event, logging.WARNING, "", 0, event, None, None)
+        with self._lock:
+            if not self._repeated.passes(record):
+                raise structlog.DropEvent
+        if record.msg != event:
+            line["left_out"] = record.msg.removeprefix(event).strip(" ()")
+        return line
+
+
 def _add_trace_id(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """The trace of the round or checkpoint that a line is about, as the tracing has it (`streams/log/trace_ids.py`)."""
     crunch_id = line.get("crunch_id")
@@ -74,6 +99,7 @@ def set_up_logging(worker: str) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            _ProvokedLines(),
             _add_trace_id,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -7,7 +7,10 @@ import subprocess
 import sys
 
 import pytest
+import structlog
 
+from coordinator.infra.processes import json_logs, repeated_lines
+from coordinator.infra.processes.repeated_lines import LINES_MAX
 from coordinator.streams.log.trace_ids import checkpoint_trace, round_trace
 
 SCRIPT = """
@@ -47,3 +50,20 @@ def test_the_rounds_that_ask_one_question_are_one_trace_and_crunches_have_their_
     question = "qst/round/question"
     assert round_trace("a", question) != round_trace("b", question)
     assert round_trace("a", "inp/x/1") != round_trace("a", "inp/x/2")
+
+
+def test_a_line_that_others_provoke_stands_a_few_times_and_then_is_counted(monkeypatch):
+    lines = json_logs._ProvokedLines()
+
+    def stands(event: str, **fields: str) -> dict[str, str] | None:
+        try:
+            return dict(lines(None, "", {"event": event, **fields}))
+        except structlog.DropEvent:
+            return None
+
+    told = [stands("dead_letter", reason=f"reason {chr(65 + n)}") for n in range(LINES_MAX + 3)]
+    assert [line is None for line in told] == [False] * LINES_MAX + [True] * 3
+    assert stands("answer_refused") == {"event": "answer_refused"}
+    assert all(stands("stage_resumed") for _ in range(LINES_MAX + 3))
+    monkeypatch.setattr(repeated_lines, "PERIOD_SECONDS", 0.0)
+    assert stands("dead_letter") == {"event": "dead_letter", "left_out": "3 more lines like it were left out"}
