@@ -82,8 +82,10 @@ def replay(
             return
         run(topic_ends(settings.kafka_bootstrap, settings.crunch_id))  # says at once when nobody is there
         with progress_bar("records") as on_progress:
-            rebuilt = replays.replay(
-                settings.kafka_bootstrap, settings.crunch_id, projection, until_ms, on_progress
+            rebuilt = run(
+                replays.replay_async(
+                    settings.kafka_bootstrap, settings.crunch_id, projection, until_ms, on_progress
+                )
             )
     _check_within(rebuilt, until_ms)
     if as_json:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -54,24 +55,51 @@ class ReplayResult(msgspec.Struct, frozen=True, kw_only=True):
     """The times of the log's first and last event; noted only where a time is given until which it is replayed."""
 
 
-class Times:
-    """The first and the last time (ms) of the events that pass; None before the first."""
+class _Rebuild:
+    """Projections that are folded into fresh stores, and the first and last time (ms) of the events that passed."""
 
-    first: int | None = None
-    last: int | None = None
+    def __init__(
+        self,
+        folder_path: Path,
+        identity: tuple[str, str],
+        names: Sequence[str],
+        until_ms: int | None,
+        limits: Mapping[str, Mapping[str, int]] | None = None,
+    ) -> None:
+        """`identity`: the id of the cluster, and the crunch."""
+        self._projections = open_projections(folder_path, *identity, names)
+        self.folder = Folder(self._projections, until_ms=until_ms, limits=limits)
+        self._first_at_ms: int | None = None
+        self._last_at_ms: int | None = None
+        if until_ms is not None:  # then there is a time to compare with
+            self.folder.on_decision = self._note_times
+        self._started = time.perf_counter()
 
-    def take(self, decision: Decision) -> None:
+    def _note_times(self, decision: Decision) -> None:
         """See a decision. The first rules hold from 0 on, which is no time of the log."""
-        for event in decision.events:
-            if event.at > 0:
-                self.first = event.at if self.first is None else min(self.first, event.at)
-                self.last = event.at if self.last is None else max(self.last, event.at)
+        times = [event.at for event in decision.events if event.at > 0]
+        if times:
+            self._first_at_ms = min([*times, self._first_at_ms or times[0]])
+            self._last_at_ms = max([*times, self._last_at_ms or 0])
 
-    def of(self, folder: Folder, until_ms: int | None) -> Times:
-        """Itself, having seen what the folder folds from now on, if there is a time to compare with."""
-        if until_ms is not None:
-            folder.on_decision = self.take
-        return self
+    def result(self, records: int, states_checked: int = 0) -> ReplayResult:
+        """What was folded until now."""
+        seconds, folder = time.perf_counter() - self._started, self.folder
+        return ReplayResult(
+            events=folder.events,
+            records=records,
+            seconds=seconds,
+            events_per_second=folder.events / seconds if seconds > 0 else 0.0,
+            duplicates_ignored=folder.uncounted,
+            state_hash={projection.name: projection.store.state_hash for projection in self._projections},
+            states_checked=states_checked,
+            first_at_ms=self._first_at_ms,
+            last_at_ms=self._last_at_ms,
+        )
+
+    def close(self) -> None:
+        for projection in self._projections:
+            projection.store.close()
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,23 +122,6 @@ class VerifyResult(msgspec.Struct, frozen=True, kw_only=True):
     log_fault: str = ""
 
 
-def replay(
-    bootstrap: str,
-    crunch_id: str,
-    names: Iterable[str] | None = None,
-    until_ms: int | None = None,
-    on_progress: OnProgress | None = None,
-    target_dir: Path | None = None,
-) -> ReplayResult:
-    """Rebuild projections (`names`, by default all) from offset 0 in `target_dir` (by default a temporary one).
-
-    `until_ms`: only decisions whose events all have `at` <= it. Blocks; call it outside an event loop. Raises
-    OperatorError for an unknown name, WorldError if the broker does not answer, LogError naming a record that cannot be
-    read.
-    """
-    return asyncio.run(replay_async(bootstrap, crunch_id, names, until_ms, on_progress, target_dir))
-
-
 async def replay_async(
     bootstrap: str,
     crunch_id: str,
@@ -121,45 +132,28 @@ async def replay_async(
     *,
     limits: Mapping[str, Mapping[str, int]] | None = None,
 ) -> ReplayResult:
-    """`replay` inside an event loop.
+    """Rebuild projections (`names`, by default all) from offset 0 in `target_dir` (by default a temporary one).
 
-    `limits`: projection -> topic -> offset to stop before. With limits the stages' recorded states are checked too:
-    raises WrongStateError for a wrong one.
+    `until_ms`: only decisions whose events all have `at` <= it. `limits`: projection -> topic -> offset to stop before;
+    with limits the stages' recorded states are checked too. Raises OperatorError for an unknown name, WorldError if the
+    broker does not answer, LogError naming a record that cannot be read, WrongStateError for a wrong state.
     """
     names_wanted = check_names(names)
-    cluster_id = await log_identity(bootstrap, crunch_id)
-    with tempfile.TemporaryDirectory(prefix="coordinator-replay-") as temporary:
-        folder_path = target_dir or Path(temporary)
-        projections = open_projections(folder_path, cluster_id, crunch_id, names_wanted)
-        try:
-            folder = Folder(projections, until_ms=until_ms, limits=limits)
-            times = Times().of(folder, until_ms)
-            started = time.perf_counter()
-            checks = {} if limits is None else state_checks(crunch_id)
-            records = await _fold_all(
-                folder, bootstrap, crunch_id, limits, checks, on_progress or (lambda _done, _all: None)
-            )
-            seconds = time.perf_counter() - started
-            return ReplayResult(
-                events=folder.events,
-                records=records,
-                seconds=seconds,
-                events_per_second=folder.events / seconds if seconds > 0 else 0.0,
-                duplicates_ignored=folder.uncounted,
-                state_hash={projection.name: projection.store.state_hash for projection in projections},
-                first_at_ms=times.first,
-                last_at_ms=times.last,
-                states_checked=sum(check.checked for check in checks.values()),
-            )
-        finally:
-            for projection in projections:
-                projection.store.close()
+    identity = await log_identity(bootstrap, crunch_id), crunch_id
+    checks = {} if limits is None else state_checks(crunch_id)
+    report = on_progress or (lambda _done, _all: None)
+    with (
+        tempfile.TemporaryDirectory(prefix="coordinator-replay-") as temporary,
+        closing(_Rebuild(target_dir or Path(temporary), identity, names_wanted, until_ms, limits)) as rebuild,
+    ):
+        records = await _fold_all(rebuild.folder, bootstrap, crunch_id, limits, checks, report)
+        return rebuild.result(records, sum(check.checked for check in checks.values()))
 
 
 def replay_archive(
     folder_path: Path, names: Iterable[str] | None, until_ms: int | None, on_progress: OnProgress
 ) -> ReplayResult:
-    """`replay` out of the files of an archive, without a broker: up to the end of its last period.
+    """As `replay_async`, out of the files of an archive, without a broker: up to the end of its last period.
 
     Raises OperatorError, LogError naming the file that is missing, cut or altered.
     """
@@ -167,35 +161,21 @@ def replay_archive(
     if not files:
         raise OperatorError(f"{folder_path} holds no archive: `coordinator log archive` makes one")
     judge, records = Judge(), 0
-    started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="coordinator-replay-") as temporary:
-        projections = open_projections(Path(temporary), "archive", "archive", names_wanted)
-        try:
-            folder = Folder(projections, until_ms=until_ms)
-            times = Times().of(folder, until_ms)
-            for number, path in enumerate(files, start=1):
-                for entry in judge.read(path):
-                    if isinstance(entry, Copied) and entry.topic in folder.readers:
-                        folder.fold(entry.topic, entry.offset, entry.value)
-                        records += 1
-                        if records % RECORDS_PER_POLL == 0:
-                            folder.commit()
-                folder.commit()
-                on_progress(number, len(files))
-            seconds = time.perf_counter() - started
-            return ReplayResult(
-                events=folder.events,
-                records=records,
-                seconds=seconds,
-                events_per_second=folder.events / seconds if seconds > 0 else 0.0,
-                duplicates_ignored=folder.uncounted,
-                state_hash={projection.name: projection.store.state_hash for projection in projections},
-                first_at_ms=times.first,
-                last_at_ms=times.last,
-            )
-        finally:
-            for projection in projections:
-                projection.store.close()
+    with (
+        tempfile.TemporaryDirectory(prefix="coordinator-replay-") as temporary,
+        closing(_Rebuild(Path(temporary), ("archive", "archive"), names_wanted, until_ms)) as rebuild,
+    ):
+        folder = rebuild.folder
+        for number, path in enumerate(files, start=1):
+            for entry in judge.read(path):
+                if isinstance(entry, Copied) and entry.topic in folder.readers:
+                    folder.fold(entry.topic, entry.offset, entry.value)
+                    records += 1
+                    if records % RECORDS_PER_POLL == 0:
+                        folder.commit()
+            folder.commit()
+            on_progress(number, len(files))
+        return rebuild.result(records)
 
 
 async def _fold_all(
@@ -258,9 +238,9 @@ def verify(
 ) -> VerifyResult:
     """Compare the stores under `<data_dir>/projections` with the log, also while the report worker runs.
 
-    Blocks; call it outside an event loop. Raises as `replay` does. A store that cannot be read is not equal, and its
-    verdict gives the reason. If the disk has altered a record of the log, or a stage's recorded state disagrees with
-    the events before it, the result is not equal, and `log_fault` gives the reason.
+    Blocks; call it outside an event loop. Raises as `replay_async` does. A store that cannot be read is not equal, and
+    its verdict gives the reason. If the disk has altered a record of the log, or a stage's recorded state disagrees
+    with the events before it, the result is not equal, and `log_fault` gives the reason.
     """
     try:
         return asyncio.run(verify_async(bootstrap, crunch_id, data_dir, names, on_progress))
