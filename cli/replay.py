@@ -83,7 +83,7 @@ def replay(
         run(topic_ends(settings.kafka_bootstrap, settings.crunch_id))  # says at once when nobody is there
         with progress_bar("records") as on_progress:
             rebuilt = run(
-                replays.replay_async(
+                replays.replay(
                     settings.kafka_bootstrap, settings.crunch_id, projection, until_ms, on_progress
                 )
             )
@@ -104,8 +104,10 @@ def _verify(settings: Settings, projection: list[str] | None, *, as_json: bool) 
         )
     run(topic_ends(settings.kafka_bootstrap, settings.crunch_id))  # says at once when nobody is there
     with progress_bar("records") as on_progress:
-        checked = replays.verify(
-            settings.kafka_bootstrap, settings.crunch_id, settings.data_dir, projection, on_progress
+        checked = run(
+            replays.verify(
+                settings.kafka_bootstrap, settings.crunch_id, settings.data_dir, projection, on_progress
+            )
         )
     if as_json:
         print_json(checked)

@@ -15,7 +15,7 @@ import msgspec
 
 from coordinator.infra.log.own_log import log_identity
 from coordinator.infra.log.positions import PipelineWatch, reading
-from coordinator.projections.folding.replay import replay_async
+from coordinator.projections.folding.replay import replay
 from coordinator.projections.views.all_views import ReadModels, open_projections
 from coordinator.projections.views.board_rows import Board
 from coordinator.projections.views.checkpoints import CheckpointRow
@@ -33,7 +33,7 @@ async def make_summary(bootstrap: str, crunch_id: str, restarts: Mapping[str, in
         await watch.refresh(consumer)
     with tempfile.TemporaryDirectory(prefix="coordinator-summary-") as passing:
         folder = Path(passing)
-        result = await replay_async(bootstrap, crunch_id, target_dir=folder)
+        result = await replay(bootstrap, crunch_id, target_dir=folder)
         read = ReadModels(*open_projections(folder, await log_identity(bootstrap, crunch_id), crunch_id))  # type: ignore[arg-type]
         try:
             totals = read.predictions.totals()

@@ -29,7 +29,7 @@ from coordinator.cli.terminal import Console
 from coordinator.cli.verify_log import found_in, read_chain, topics_of
 from coordinator.infra.blobs.store_by_settings import store_of
 from coordinator.infra.contracts.node_contracts import NodeContracts
-from coordinator.projections.folding.replay import replay_async
+from coordinator.projections.folding.replay import replay
 from coordinator.streams.audit.checkpoint import check_log
 from coordinator.streams.audit.facts import AuditBlobs, ChainBrokenError
 from coordinator.streams.durations import YEAR_SECONDS
@@ -286,7 +286,7 @@ async def _replay(client: Any, settings: Settings) -> str:
     if status != OK:
         raise ChainBrokenError("replay", no_answer or f"/reports/summary says {status}")
     try:
-        result = await replay_async(settings.kafka_bootstrap, settings.crunch_id, limits=live["positions"])
+        result = await replay(settings.kafka_bootstrap, settings.crunch_id, limits=live["positions"])
     except WrongStateError as error:
         raise ChainBrokenError("replay", str(error)) from error
     for name, state_hash in live["state_hash"].items():

@@ -8,7 +8,6 @@ differ.
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -122,7 +121,7 @@ class VerifyResult(msgspec.Struct, frozen=True, kw_only=True):
     log_fault: str = ""
 
 
-async def replay_async(
+async def replay(
     bootstrap: str,
     crunch_id: str,
     names: Iterable[str] | None = None,
@@ -153,7 +152,7 @@ async def replay_async(
 def replay_archive(
     folder_path: Path, names: Iterable[str] | None, until_ms: int | None, on_progress: OnProgress
 ) -> ReplayResult:
-    """As `replay_async`, out of the files of an archive, without a broker: up to the end of its last period.
+    """As `replay`, out of the files of an archive, without a broker: up to the end of its last period.
 
     Raises OperatorError, LogError naming the file that is missing, cut or altered.
     """
@@ -229,25 +228,6 @@ async def _fold_all(
         await stop_reader(consumer)
 
 
-def verify(
-    bootstrap: str,
-    crunch_id: str,
-    data_dir: Path,
-    names: Iterable[str] | None = None,
-    on_progress: OnProgress | None = None,
-) -> VerifyResult:
-    """Compare the stores under `<data_dir>/projections` with the log, also while the report worker runs.
-
-    Blocks; call it outside an event loop. Raises as `replay_async` does. A store that cannot be read is not equal, and
-    its verdict gives the reason. If the disk has altered a record of the log, or a stage's recorded state disagrees
-    with the events before it, the result is not equal, and `log_fault` gives the reason.
-    """
-    try:
-        return asyncio.run(verify_async(bootstrap, crunch_id, data_dir, names, on_progress))
-    except (CorruptTopicError, WrongStateError) as error:
-        return VerifyResult(equal=False, log_fault=str(error))
-
-
 class _Store(msgspec.Struct, frozen=True):
     """A store's hash, the hash that its rows give, and topic -> next offset."""
 
@@ -256,29 +236,43 @@ class _Store(msgspec.Struct, frozen=True):
     positions: dict[str, int]
 
 
-async def verify_async(
+async def verify(
     bootstrap: str,
     crunch_id: str,
     data_dir: Path,
     names: Iterable[str] | None = None,
     on_progress: OnProgress | None = None,
 ) -> VerifyResult:
-    """`verify` inside an event loop."""
-    names_wanted = check_names(names)
+    """Compare the stores under `<data_dir>/projections` with the log, also while the report worker runs.
+
+    Raises as `replay` does. A store that cannot be read is not equal, and its verdict gives the reason. If the disk has
+    altered a record of the log, or a stage's recorded state disagrees with the events before it, the result is not
+    equal, and `log_fault` gives the reason.
+    """
+    try:
+        verdicts, result = await _compare(bootstrap, crunch_id, data_dir, check_names(names), on_progress)
+    except (CorruptTopicError, WrongStateError) as error:
+        return VerifyResult(equal=False, log_fault=str(error))
+    return VerifyResult(equal=all(verdict.equal for verdict in verdicts), verdicts=verdicts, replay=result)
+
+
+async def _compare(
+    bootstrap: str, crunch_id: str, data_dir: Path, names: Sequence[str], on_progress: OnProgress | None
+) -> tuple[list[Verdict], ReplayResult]:
     cluster_id = await log_identity(bootstrap, crunch_id)
     stores: dict[str, _Store] = {}
     damage: dict[str, str] = {}
-    for name in names_wanted:
+    for name in names:
         try:
             stores[name] = _look(data_dir / "projections" / name, name, cluster_id, crunch_id)
         except StoreDamagedError as error:
             damage[name] = str(error)
-    limits = {name: stores[name].positions if name in stores else {} for name in names_wanted}
-    result = await replay_async(bootstrap, crunch_id, names_wanted, None, on_progress, None, limits=limits)
+    limits = {name: stores[name].positions if name in stores else {} for name in names}
+    result = await replay(bootstrap, crunch_id, names, None, on_progress, None, limits=limits)
     verdicts = [
-        _judge(name, stores.get(name), result.state_hash[name], damage.get(name, "")) for name in names_wanted
+        _judge(name, stores.get(name), result.state_hash[name], damage.get(name, "")) for name in names
     ]
-    return VerifyResult(equal=all(verdict.equal for verdict in verdicts), verdicts=verdicts, replay=result)
+    return verdicts, result
 
 
 def _look(path: Path, name: str, cluster_id: str, crunch_id: str) -> _Store:

@@ -7,6 +7,7 @@ stderr. Exit code 0: equal; 1: different, or the log is damaged; 2: not compared
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 
@@ -25,7 +26,9 @@ def main() -> int:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         settings = read_settings(os.environ)
-        result = verify(settings.kafka_bootstrap, settings.crunch_id, settings.data_dir, sys.argv[1:])
+        result = asyncio.run(
+            verify(settings.kafka_bootstrap, settings.crunch_id, settings.data_dir, sys.argv[1:])
+        )
     except CoordinatorError as error:
         sys.stderr.write(f"error: {error}\n")
         return NOT_COMPARED

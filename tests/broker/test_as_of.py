@@ -27,7 +27,7 @@ from coordinator.api.commands import Sender
 from coordinator.api.keys import KeyRing
 from coordinator.infra.log.own_log import log_identity
 from coordinator.projections.folding.projector import Projector
-from coordinator.projections.folding.replay import replay_async
+from coordinator.projections.folding.replay import replay
 from coordinator.projections.views.all_views import open_read_models
 from coordinator.streams.topology import TOPICS
 
@@ -52,7 +52,7 @@ LOGS = {"staged": staged_log, "late": lambda _crunch_id: late_log(SEED)}
 
 async def replayed(settings, until_ms, folder):
     """An application over a fresh replay of the broker's log that stopped at a moment."""
-    result = await replay_async(
+    result = await replay(
         settings.kafka_bootstrap, settings.crunch_id, None, until_ms, target_dir=folder / "projections"
     )
     read = open_read_models(

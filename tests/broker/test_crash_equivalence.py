@@ -24,7 +24,7 @@ from tests.waiting import limit
 
 from coordinator.infra.kafka.embedded import free_ports
 from coordinator.projections.folding.decisions import Folder
-from coordinator.projections.folding.replay import replay_async
+from coordinator.projections.folding.replay import replay
 from coordinator.projections.views.all_views import open_projections
 from coordinator.streams.events import AnyEvent
 from coordinator.streams.log.envelope import encode_event
@@ -106,7 +106,7 @@ async def assert_same_state(field: Board, log: FixedLog, folder: Path, report: R
     """Every read model folded from what the kills left, and by a worker that was killed, is by its hash that of the
     undisturbed run.
     """
-    left = await replay_async(field.bootstrap, field.crunch_id)
+    left = await replay(field.bootstrap, field.crunch_id)
     await asyncio.to_thread(report.wait_caught_up, left.records)
     folded_live = report.get("/reports/summary").json()["state_hash"]
     projections = open_projections(folder / "undisturbed", "another-cluster", field.crunch_id)

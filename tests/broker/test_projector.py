@@ -22,7 +22,7 @@ from coordinator.infra.kafka.clients import make_producer
 from coordinator.infra.log.own_log import log_identity
 from coordinator.infra.processes.sockets import listen
 from coordinator.projections.folding.projector import Projector
-from coordinator.projections.folding.replay import replay_async, verify_async
+from coordinator.projections.folding.replay import replay, verify
 from coordinator.projections.views.all_views import PROJECTIONS, open_read_models
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
@@ -63,7 +63,7 @@ async def test_what_is_produced_is_served_and_verified_beside_the_living_worker(
     expected.close()
     assert of_events(worker.get("/reports/summary").json()["state_hash"]) == of_events(hashes)
 
-    result = await verify_async(settings.kafka_bootstrap, settings.crunch_id, settings.data_dir)
+    result = await verify(settings.kafka_bootstrap, settings.crunch_id, settings.data_dir)
     assert result.equal, result.verdicts
     assert of_events(result.replay.state_hash) == of_events(hashes)
     command = ["replay", "--verify", "--json"]
@@ -91,7 +91,7 @@ async def test_what_is_produced_is_served_and_verified_beside_the_living_worker(
         value = database.get(key)
         database.put(key, value[:-1] + bytes((value[-1] ^ 1,)))
         database.close()
-    result = await verify_async(settings.kafka_bootstrap, settings.crunch_id, settings.data_dir)
+    result = await verify(settings.kafka_bootstrap, settings.crunch_id, settings.data_dir)
     assert [verdict.projection for verdict in result.verdicts if verdict.equal] == []
     for name in PROJECTIONS:
         done = forked.run([*command, "--projection", name], env=environ)
@@ -123,11 +123,11 @@ async def test_a_replay_can_end_at_a_time(worker, tmp_path):
     settings, log = worker.settings, busy_log()
     await produce(settings.kafka_bootstrap, settings.crunch_id, log)
     seen = []
-    result = await replay_async(
+    result = await replay(
         settings.kafka_bootstrap, settings.crunch_id, ["predictions"], START_MS + HOUR_MS,
         lambda done, total: seen.append((done, total)), tmp_path / "target",
     )  # fmt: skip
-    everything = await replay_async(settings.kafka_bootstrap, settings.crunch_id, ["predictions"])
+    everything = await replay(settings.kafka_bootstrap, settings.crunch_id, ["predictions"])
     assert 0 < result.events < everything.events
     assert seen[-1][0] == seen[-1][1] == result.records
     assert (tmp_path / "target" / "predictions" / "CURRENT").exists()

@@ -31,7 +31,7 @@ from coordinator.infra.kafka.topics import create_topics
 from coordinator.infra.log import scrub as scrub_module
 from coordinator.infra.log.scrub import LogScrub
 from coordinator.infra.processes.data_dir import MARKER
-from coordinator.projections.folding.replay import replay_async
+from coordinator.projections.folding.replay import replay
 from coordinator.streams.log.errors import CorruptTopicError, WorldError
 from coordinator.streams.settings import Settings
 from coordinator.streams.topology import TOPICS, topic_name
@@ -201,7 +201,7 @@ async def tells_of_it_everywhere(field, settings, report: Report, folder: Path) 
     flip_a_byte(folder / "kafka", topic)
 
     with pytest.raises(CorruptTopicError) as caught:
-        await replay_async(settings.kafka_bootstrap, settings.crunch_id, ["predictions"])
+        await replay(settings.kafka_bootstrap, settings.crunch_id, ["predictions"])
     where = f"topic {topic} cannot be read at offset {caught.value.offset}"
 
     # Nobody reads that record again but the scrub: the invariant says so, and withholds.

@@ -28,7 +28,7 @@ from coordinator.cli.up_plan import HOST, KAFKA_PORT, example_models
 from coordinator.infra.contracts.loading import load_contracts
 from coordinator.infra.kafka.embedded import EmbeddedBroker, free_ports
 from coordinator.infra.models.host.model_folder import read_models
-from coordinator.projections.folding.replay import verify_async
+from coordinator.projections.folding.replay import verify
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.scores.stage import ScoreStage
@@ -215,7 +215,7 @@ async def assert_as_if_undisturbed(folder):
     try:
         broker.wait_ready(LIMIT_SECONDS)
         records = {topic: await records_of(broker.bootstrap, crunch_id, topic) for topic in TOPICS}
-        checked = await verify_async(broker.bootstrap, crunch_id, folder / "node")
+        checked = await verify(broker.bootstrap, crunch_id, folder / "node")
     finally:
         broker.stop()
     assert checked.equal, checked.verdicts

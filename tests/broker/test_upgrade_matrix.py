@@ -21,7 +21,7 @@ from tests.streams.log.test_golden import GOLDEN, NAMES, golden
 
 from coordinator.infra.log.own_log import log_identity
 from coordinator.projections.folding.decisions import Folder
-from coordinator.projections.folding.replay import verify_async
+from coordinator.projections.folding.replay import verify
 from coordinator.projections.storage.store import Identity, Store
 from coordinator.projections.views.all_views import PROJECTIONS, identity_of
 from coordinator.streams.log.envelope import decode_event, encode_event
@@ -88,7 +88,7 @@ async def test_a_node_is_upgraded_over_every_released_shape_and_killed_meanwhile
     worker.wait_caught_up(
         sum(1 + len(records) for topic, records in matrix.records.items() if topic != "commands")
     )
-    checked = await verify_async(*where, settings.data_dir)
+    checked = await verify(*where, settings.data_dir)
     assert checked.equal, checked.verdicts
     expected = folded(matrix, tmp_path / "expected")
     hashes = {projection.name: projection.store.state_hash for projection in expected.all()}
