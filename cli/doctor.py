@@ -74,7 +74,7 @@ def preflight(
         )  # as `up` will
     check_start(settings, os.environ)
     named = kafka is not None or bool(os.environ.get("KAFKA_BOOTSTRAP"))
-    folder = models or Path(os.environ.get("MODELS_DIR") or _examples())
+    folder = models or Path(os.environ.get("MODELS_DIR") or example_models())
     steps = _before(settings, folder, feed_seconds, named=named)
     _report(_look(steps, _left_out(skip, steps)), "before the start", as_json=as_json)
 
@@ -165,10 +165,6 @@ def _left_out(skip: list[str] | None, steps: dict[str, Look]) -> set[str]:
     if unknown := sorted(left_out - set(steps)):
         raise OperatorError(f"--skip {unknown[0]}: choose from {', '.join(steps)}")
     return left_out
-
-
-def _examples() -> Path:
-    return example_models()
 
 
 def _report(findings: AsyncIterator[Finding], when: str, *, as_json: bool) -> None:

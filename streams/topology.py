@@ -1,33 +1,42 @@
-"""The page: how all flows. Each topic is declared once, with its writer, its events and what drives it.
+"""The page to read first: the topics, in the order in which data flows through them.
 
-`coordinator topology` prints this table and draws the diagram from it; docs/reference/topics.md holds both (a test
-compares them); `infra/kafka/topics.py` creates what stands here.
+Each topic is declared once, with its writer, its events and what drives it. What is decided for a topic is in its
+folder: `streams/<topic>/stage.py`. `coordinator topology` prints this table and draws the diagram from it;
+docs/reference/topics.md holds both (a test compares them); `infra/kafka/topics.py` creates what stands here.
 """
 
 from __future__ import annotations
 
 import msgspec
 
+OUTSIDE = "the outside"
+"""What no topic holds: feed sources, clocks, models, people, the chain."""
 
-class Stream(msgspec.Struct, frozen=True):
-    """One topic: one partition, one writing stage (except for topics with many writers), never deleted."""
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True):
+    """One topic: one partition, never deleted."""
 
     topic: str
     writer: str
+    """The worker whose stage alone writes it; for a topic without envelopes the worker that usually does."""
     driven_by: tuple[str, ...]
-    reads: tuple[str, ...]
+    """The topics whose events are decided one after another; each decision says how far they are decided."""
+    reads: tuple[str, ...] = ()
+    """The topics that a decision also needs, and that decide nothing by themselves."""
     events: tuple[str, ...]
     """Its kinds; the first record of every topic is a TopicBorn."""
     enveloped: bool = True
+    """True: a record is one decision of an owner (`log/envelope.py`). False: anybody may write, and a record is one
+    event (`log/plain_topics.py`).
+    """
 
 
 STREAMS: tuple[Stream, ...] = (
     Stream(
-        "feeds",
-        "feed",
-        ("the outside", "commands"),
-        (),
-        (
+        topic="feeds",
+        writer="feed",
+        driven_by=(OUTSIDE, "commands"),
+        events=(
             "CrunchConfigured",
             "FeedRecordReceived",
             "FeedGapFound",
@@ -43,11 +52,10 @@ STREAMS: tuple[Stream, ...] = (
         ),
     ),
     Stream(
-        "inputs",
-        "feed",
-        ("feeds",),
-        (),
-        (
+        topic="inputs",
+        writer="feed",
+        driven_by=("feeds",),
+        events=(
             "CrunchConfigured",
             "QuestionPosted",
             "QuestionVoided",
@@ -61,11 +69,11 @@ STREAMS: tuple[Stream, ...] = (
         ),
     ),
     Stream(
-        "predictions",
-        "predict",
-        ("inputs", "commands"),
-        ("feeds", "models"),
-        (
+        topic="predictions",
+        writer="predict",
+        driven_by=("inputs", "commands"),
+        reads=("feeds", "models"),
+        events=(
             "RoundOpened",
             "ScopeAnswered",
             "RoundAnsweredInPart",
@@ -74,18 +82,23 @@ STREAMS: tuple[Stream, ...] = (
         ),
     ),
     Stream(
-        "models",
-        "predict",
-        ("the outside", "commands"),
-        (),
-        ("ModelSeen", "ModelLeft", "ModelBanned", "ModelReadmitted", "ModelFailureReported"),
+        topic="models",
+        writer="predict",
+        driven_by=(OUTSIDE, "commands"),
+        events=(
+            "ModelSeen",
+            "ModelLeft",
+            "ModelBanned",
+            "ModelReadmitted",
+            "ModelFailureReported",
+        ),
     ),
     Stream(
-        "scores",
-        "score",
-        ("inputs",),
-        ("predictions",),
-        (
+        topic="scores",
+        writer="score",
+        driven_by=("inputs",),
+        reads=("predictions",),
+        events=(
             "CrunchConfigured",
             "RoundScored",
             "RoundRescored",
@@ -94,13 +107,17 @@ STREAMS: tuple[Stream, ...] = (
             "ScoredUntil",
         ),
     ),
-    Stream("snapshots", "score", ("scores",), (), ("CrunchConfigured", "SnapshotTaken", "PeriodClosed")),
     Stream(
-        "checkpoints",
-        "checkpoint",
-        ("snapshots", "commands"),
-        (),
-        (
+        topic="snapshots",
+        writer="score",
+        driven_by=("scores",),
+        events=("CrunchConfigured", "SnapshotTaken", "PeriodClosed"),
+    ),
+    Stream(
+        topic="checkpoints",
+        writer="checkpoint",
+        driven_by=("snapshots", "commands"),
+        events=(
             "CrunchConfigured",
             "CheckpointOpened",
             "CheckpointWithheld",
@@ -115,11 +132,11 @@ STREAMS: tuple[Stream, ...] = (
         ),
     ),
     Stream(
-        "commands",
-        "report",
-        ("the outside",),
-        (),
-        (
+        topic="commands",
+        writer="report",
+        driven_by=(OUTSIDE,),
+        enveloped=False,
+        events=(
             "ConfirmCheckpoint",
             "AdvanceCheckpoint",
             "BindPayees",
@@ -139,9 +156,14 @@ STREAMS: tuple[Stream, ...] = (
             "PostStakes",
             "SubmitAnswers",
         ),
-        enveloped=False,
     ),
-    Stream("dead-letters", "anyone", ("the outside",), (), ("DeadLettered",), enveloped=False),
+    Stream(
+        topic="dead-letters",
+        writer="anyone",
+        driven_by=(OUTSIDE,),
+        enveloped=False,
+        events=("DeadLettered",),
+    ),
 )
 
 BIRTH = "TopicBorn"
@@ -163,8 +185,8 @@ def mermaid() -> str:
         node = stream.topic.replace("-", "_")
         lines.append(f"    {node}[({stream.topic})]")
         for source in stream.driven_by:
-            origin = "outside" if source == "the outside" else source.replace("-", "_")
-            label = {"outside": "((outside))"}.get(origin, "")
+            origin = "outside" if source == OUTSIDE else source.replace("-", "_")
+            label = "((outside))" if source == OUTSIDE else ""
             lines.append(f"    {origin}{label} -->|{stream.writer}| {node}")
         lines.extend(
             f"    {source.replace('-', '_')} -.->|{stream.writer}| {node}" for source in stream.reads

@@ -10,7 +10,7 @@ import yaml
 
 from coordinator.streams.events import AnyEvent
 from coordinator.streams.log.envelope import ENVELOPE_VERSION, Append, Need, encode_append
-from coordinator.streams.topology import BIRTH, BY_TOPIC, STREAMS, Stream
+from coordinator.streams.topology import BIRTH, BY_TOPIC, OUTSIDE, STREAMS, Stream
 from documentation.events_page import example_of
 
 HEAD = "# Made from streams/topology.py and streams/events by `make observability`; edit those.\n"
@@ -86,7 +86,7 @@ def _operations() -> dict[str, Any]:
         }
     for stream in STREAMS:
         for source in (*stream.driven_by, *stream.reads):
-            if source == "the outside":
+            if source == OUTSIDE:
                 continue
             camel = source.title().replace("-", "")
             operations[f"{stream.writer}Reads{camel}For{stream.topic.title().replace('-', '')}"] = {

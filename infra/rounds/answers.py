@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from coordinator.infra.rounds.files import FileRefusedError, Table
-from coordinator.infra.rounds.posts_in_file import check_id, encoded, payload_raw
+from coordinator.infra.rounds.posts_in_file import check_id, encoded
 from coordinator.streams.events import SubmittedAnswer
 from coordinator.streams.feeds.post_checks import QUESTIONS_MAX
 
@@ -58,7 +58,7 @@ def answers_of(
             raise FileRefusedError(f"{where}: question {name!r} is answered twice")
         plain = _fitting(output, check_of(asked[name]), f"{where}: question {name!r}")
         answers[name] = SubmittedAnswer(
-            question_id=name, scope_key=asked[name].scope_key, output=payload_raw(encoded(plain, where))
+            question_id=name, scope_key=asked[name].scope_key, output=msgspec.Raw(encoded(plain, where))
         )
     return list(answers.values())
 

@@ -176,7 +176,7 @@ def _question(
         )
     return PostedQuestion(
         question_id=question_id,
-        payload=payload_raw(payload),
+        payload=msgspec.Raw(payload),
         opens_at=opens_at,
         closes_at=closes_at,
         tags=tags,
@@ -194,7 +194,7 @@ def truths_of(content: Any, round_id: str, question_id: str = "") -> dict[str, m
     if question_id:
         check_id(question_id, "the question's id")
         truth = {"columns": _columns(content)} if isinstance(content, Table) else content
-        return {question_id: payload_raw(_truth_text(truth, f"question {question_id!r}"))}
+        return {question_id: msgspec.Raw(_truth_text(truth, f"question {question_id!r}"))}
     if isinstance(content, Table):
         content = content.objects()
     if isinstance(content, dict):
@@ -224,7 +224,7 @@ def truths_of(content: Any, round_id: str, question_id: str = "") -> dict[str, m
         text = _truth_text(truth, f"question {name!r}")
         if name in truths and bytes(truths[name]) != text:
             raise FileRefusedError(f"question {name!r} has two different truths: nothing was resolved")
-        truths[name] = payload_raw(text)
+        truths[name] = msgspec.Raw(text)
     return truths
 
 
@@ -296,11 +296,6 @@ def encoded(value: Any, where: str) -> bytes:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
     except (UnicodeEncodeError, ValueError, RecursionError) as error:
         raise FileRefusedError(f"{where} cannot be written as JSON: {error}") from error
-
-
-def payload_raw(text: bytes) -> msgspec.Raw:
-    """JSON as an event holds it."""
-    return msgspec.Raw(text)
 
 
 def _only(entry: Mapping[str, Any], fields: set[str], where: str) -> None:

@@ -81,7 +81,7 @@ class ModelRows:
         for event in decision.events:
             match event:
                 case ModelSeen(at=at, data=data):
-                    before = self._row(data.model_id)
+                    before = self.get(data.model_id)
                     fields = {name: getattr(data, name) for name in data.__struct_fields__}
                     after = msgspec.structs.replace(
                         before,
@@ -93,16 +93,16 @@ class ModelRows:
                         deployments=before.deployments + (before.deployment_id != data.deployment_id),
                     )
                 case ModelLeft(at=at, data=data):
-                    before = self._row(data.model_id)
+                    before = self.get(data.model_id)
                     if before.deployment_id not in ("", data.deployment_id):
                         continue  # an older deployment left; the model runs under a newer one
                     after = msgspec.structs.replace(before, left_at=at, left_reason=data.reason)
                 case ModelBanned(data=data):
-                    after = msgspec.structs.replace(self._row(data.model_id), ban_reason=data.reason)
+                    after = msgspec.structs.replace(self.get(data.model_id), ban_reason=data.reason)
                 case ModelReadmitted(data=data):
-                    after = msgspec.structs.replace(self._row(data.model_id), ban_reason=None)
+                    after = msgspec.structs.replace(self.get(data.model_id), ban_reason=None)
                 case ModelFailureReported(at=at, data=data):
-                    before = self._row(data.model_id)
+                    before = self.get(data.model_id)
                     last = LastFailure(data.code, data.reason, at)
                     after = msgspec.structs.replace(before, failures=before.failures + 1, last_failure=last)
                 case _:
@@ -110,11 +110,8 @@ class ModelRows:
             self.by_id[after.model_id] = after
             batch.put(key("M", after.model_id), encode_row(after))
 
-    def _row(self, model_id: str) -> ModelRow:
+    def get(self, model_id: str) -> ModelRow:
+        """The row of a model, or a row with the id alone, because a score may be folded before its model."""
         return self.by_id.get(model_id) or ModelRow(
             model_id=model_id, model_name=ensemble_name(model_id) if is_ensemble(model_id) else ""
         )
-
-    def get(self, model_id: str) -> ModelRow:
-        """The row of a model, or a row with the id alone, because a score may be folded before its model."""
-        return self._row(model_id)

@@ -42,10 +42,10 @@ from coordinator.streams.inputs.state import (
     NextState,
     OwnInputs,
     append_of,
-    needed_before,
+    next_state,
     of_feeds,
+    oldest_kept,
     records_kept,
-    then,
 )
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need
@@ -91,17 +91,17 @@ class InputStage(Stage[InputState]):
     def decide(self, state: InputState, placed: PlacedEvent) -> Draft | None:
         """The new terms, the inputs that open, the truths that are due, and up to when all truths are known."""
         append: Append = placed.event
-        ahead = then(state.own, state.market, append)
+        ahead = next_state(state.own, state.market, append)
         events: list[AnyEvent] = [*append.configured]
         if ahead.terms:
-            events += self._made(append, ahead)
+            events += self._events(append, ahead)
         if not events:
             return None
         need = ahead.needed() or placed.after
         if any(isinstance(event, InputReceived) and event.data.history for event in events):
             # The predict worker reads the records of a first tick from `need` on. This append may hold many records
             # after the point, which would move `need` past them, so it stays where it was before the append.
-            before = needed_before(state.own, state.market) or placed.before
+            before = oldest_kept(state.own, state.market) or placed.before
             need = min(before, need, key=lambda position: position.offset)
         return Draft(events, {"feeds": placed.position}, {"feeds": need})
 
@@ -120,11 +120,11 @@ class InputStage(Stage[InputState]):
 
     def needed(self, state: InputState, placed: PlacedEvent) -> dict[str, Need]:
         """The position of the oldest record or hole that is kept after the append is folded."""
-        return {"feeds": then(state.own, state.market, placed.event).needed() or placed.after}
+        return {"feeds": next_state(state.own, state.market, placed.event).needed() or placed.after}
 
     # --- what an append makes ----------------------------------------------------------------------
 
-    def _made(self, append: Append, ahead: NextState) -> Iterator[AnyEvent]:
+    def _events(self, append: Append, ahead: NextState) -> Iterator[AnyEvent]:
         opened = open_points(ahead, self._typed)
         for event in opened.inputs:
             yield event

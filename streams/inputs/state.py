@@ -127,20 +127,16 @@ class NextState(msgspec.Struct):
 
     def needed(self) -> Need | None:
         """The position in `feeds` of the oldest record or hole that will be kept; None if there will be none."""
-        return _oldest_kept(self, self.market)
+        return oldest_kept(self, self.market)
 
 
-def needed_before(own: OwnInputs, market: Market) -> Need | None:
+def oldest_kept(state: OwnInputs | NextState, market: Market) -> Need | None:
     """The position in `feeds` of the oldest record or gap that the state keeps unchanged; None if it keeps none."""
-    return _oldest_kept(own, market)
-
-
-def _oldest_kept(state: OwnInputs | NextState, market: Market) -> Need | None:
     kept_of_feed = records_kept(in_use(state.feeds, state.terms, state.until), state.terms, state.until)
     return market.needed(entries(state.open, state.questions, state.terms), kept_of_feed, state.clock)
 
 
-def then(own: OwnInputs, market: Market, append: Append) -> NextState:
+def next_state(own: OwnInputs, market: Market, append: Append) -> NextState:
     """The state after an append is folded, before any input opens or any truth resolves by it."""
     terms, feeds = own.terms, own.feeds
     if append.configured:

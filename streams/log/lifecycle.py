@@ -28,10 +28,8 @@ PREDICTION = {
 CHECKPOINT = {
     (NONE, "CheckpointOpened"): "PENDING",
     (NONE, "CheckpointWithheld"): "WITHHELD",
-    (
-        "WITHHELD",
-        "CheckpointOpened",
-    ): "PENDING",  # the operator released it; no other checkpoint is opened twice
+    # The operator released it; no other checkpoint is opened twice.
+    ("WITHHELD", "CheckpointOpened"): "PENDING",
     ("PENDING", "CheckpointSubmitted"): "SUBMITTED",
     ("SUBMITTED", "CheckpointSubmissionFailed"): "PENDING",
     ("SUBMITTED", "CheckpointClaimable"): "CLAIMABLE",

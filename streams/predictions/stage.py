@@ -1,9 +1,8 @@
 """The stage of predictions: records a round, from its roster to one answer of each model to each scope.
 
 Reads `inputs` (what to ask), `models` (whom), `feeds` (the time), `commands` (answers that are handed in); emits
-`predictions`, with the answers of a scope in
-columns. Models and clock are outside: they are asked once and recorded, and never asked again. This is the pure part;
-the calls are in `agents/predict/worker.py`.
+`predictions`, with the answers of a scope in columns. Models and clock are outside: they are asked once and recorded,
+and never asked again. This is the pure part; the calls are in `agents/predict/worker.py`.
 
 RoundOpened is durable before the first call. One or more decisions with answers follow, each with all scopes of the
 models that are done, so that a slow model does not delay the record of the others. The last of them has the remaining
@@ -24,6 +23,7 @@ import msgspec
 
 from coordinator.streams.events import (
     AnswersClosed,
+    AnyEvent,
     InputClosed,
     InputReceived,
     InputReceivedData,
@@ -192,36 +192,12 @@ class PredictionStage(Stage[PredictionState]):
         """
         match placed.event:
             case RoundAsked() as asked:
-                return Draft(
-                    [_opened(asked)], {}, {}
-                )  # without `upto`: after a crash the next owner meets this input again
-            case AnsweredInPart(input_id=input_id, answers=answers, model_ids=model_ids, clock=clock):
-                the_round = state.open_round(input_id)
-                if the_round is None or not model_ids or set(model_ids) & set(the_round.answered_ids):
-                    message = f"no part of an open round: {sorted(model_ids)}"
-                    raise RuntimeError(message)
-                roster = the_round.opened.data.roster
-                models = [index for index, entry in enumerate(roster) if entry.model_id in model_ids]
-                part = RoundAnsweredInPart(
-                    id=f"{input_id}:part/{models[0]}",
-                    at=clock,
-                    data=RoundAnsweredInPartData(input_id=input_id, models=models, clock=clock),
-                )
-                return Draft([*in_events(the_round.opened, answers, clock), part], {}, {})
-            case Answered(input_id=input_id, answers=answers, clock=clock):
-                the_round = state.open_round(input_id)
-                if the_round is None:
-                    message = f"no round of {input_id} is open"
-                    raise RuntimeError(message)
-                done = RoundAnswered(
-                    id=f"{input_id}:answered",
-                    at=clock,
-                    data=RoundAnsweredData(input_id=input_id, clock=clock),
-                )
-                events = [*in_events(the_round.opened, answers, clock), done]
-                if closed := _closed_with(state, input_id, clock):
-                    events.append(closed)
-                return Draft(events, *_decided_by(state, input_id))
+                # Without `upto`: after a crash the next owner meets this input again.
+                return Draft([_opened(asked)], {}, {})
+            case AnsweredInPart() as part:
+                return Draft(_in_part(state, part), {}, {})
+            case Answered(input_id=input_id) as rest:
+                return Draft(_answered(state, rest), *_decided_by(state, input_id))
             case InputClosed(data=data, at=at):
                 # Where a round of the question is still open, the last of them closes it.
                 question = state.own.questions.get(data.input_id)
@@ -261,15 +237,8 @@ class PredictionStage(Stage[PredictionState]):
                     take_answers(state.own.questions, opened.data, data)
             case RoundAnswered(data=data):
                 rounds[data.input_id].answered = True
-                _drop_answered(state)
-                # If no round before this one is open, `upto` has reached it, and no owner meets these inputs again. Own
-                # events do not tell whether it has also reached answered rounds after this one: those stay until the
-                # next.
-                before = takewhile(lambda input_id: input_id != data.input_id, rounds)
-                reached = [*before, data.input_id]
-                if all(rounds[input_id].answered for input_id in reached):
-                    for input_id in reached:
-                        del rounds[input_id]
+                _drop_arrived(state)
+                _drop_rounds(rounds, data.input_id)
             case InputClosed(data=data, at=at):
                 if data.input_id in state.own.questions:
                     state.arrived[data.input_id + CLOSED] = (placed.position, placed.before)
@@ -277,7 +246,7 @@ class PredictionStage(Stage[PredictionState]):
             case AnswersClosed(data=data):
                 state.own.questions.pop(data.input_id, None)
                 state.closings.pop(data.input_id, None)
-                _drop_answered(state)
+                _drop_arrived(state)
             case RoundAnsweredInPart(data=data):
                 roster = rounds[data.input_id].opened.data.roster
                 rounds[data.input_id].answered_ids += [roster[index].model_id for index in data.models]
@@ -294,9 +263,53 @@ def has_open_round(state: PredictionState, question: str, but: str = "") -> bool
     )
 
 
-def _drop_answered(state: PredictionState) -> None:
+def _drop_arrived(state: PredictionState) -> None:
+    """Drop the oldest inputs that arrived, as far as their rounds are answered."""
     while state.arrived and state.is_answered(next(iter(state.arrived))):
         del state.arrived[next(iter(state.arrived))]
+
+
+def _drop_rounds(rounds: dict[str, Round], answered_id: str) -> None:
+    """Drop a round that was answered, and those before it, if none of them is open.
+
+    Then `upto` has reached it, and no owner meets these inputs again. Own events do not tell whether it has also
+    reached answered rounds after this one: those stay until the next.
+    """
+    reached = [*takewhile(lambda input_id: input_id != answered_id, rounds), answered_id]
+    if all(rounds[input_id].answered for input_id in reached):
+        for input_id in reached:
+            del rounds[input_id]
+
+
+def _in_part(state: PredictionState, part: AnsweredInPart) -> list[AnyEvent]:
+    """The events of a part of the answers to an open round."""
+    the_round = state.open_round(part.input_id)
+    if the_round is None or not part.model_ids or set(part.model_ids) & set(the_round.answered_ids):
+        message = f"no part of an open round: {sorted(part.model_ids)}"
+        raise RuntimeError(message)
+    roster = the_round.opened.data.roster
+    models = [index for index, entry in enumerate(roster) if entry.model_id in part.model_ids]
+    in_part = RoundAnsweredInPart(
+        id=f"{part.input_id}:part/{models[0]}",
+        at=part.clock,
+        data=RoundAnsweredInPartData(input_id=part.input_id, models=models, clock=part.clock),
+    )
+    return [*in_events(the_round.opened, part.answers, part.clock), in_part]
+
+
+def _answered(state: PredictionState, rest: Answered) -> list[AnyEvent]:
+    """The events of the remaining answers to an open round, and of the close of its question with it."""
+    the_round = state.open_round(rest.input_id)
+    if the_round is None:
+        message = f"no round of {rest.input_id} is open"
+        raise RuntimeError(message)
+    done = RoundAnswered(
+        id=f"{rest.input_id}:answered",
+        at=rest.clock,
+        data=RoundAnsweredData(input_id=rest.input_id, clock=rest.clock),
+    )
+    closed = _closed_with(state, rest.input_id, rest.clock)
+    return [*in_events(the_round.opened, rest.answers, rest.clock), done, *([closed] if closed else [])]
 
 
 def _closed_with(state: PredictionState, input_id: str, clock: int) -> AnswersClosed | None:

@@ -103,7 +103,7 @@ async def trades(
             # The last millisecond of a page may continue on the next one.
             held = [] if over or not groups else groups.pop()
             for group in groups:
-                record = _made(_tick, group, subscription, on_garbage)
+                record = _made(record_of_trades, group, subscription, on_garbage)
                 if record is not None:
                     yield record
             if over:
@@ -140,10 +140,6 @@ async def fundings(
 
 def _funding_time(row: FundingRow) -> int:
     return row.funding_time
-
-
-def _tick(group: list[TradeRow], subscription: Subscription) -> FeedRecord:
-    return record_of_trades(subscription, group)
 
 
 def _read(

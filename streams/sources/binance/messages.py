@@ -188,10 +188,10 @@ class TradeFold:
         if trade.trade_id in trades:
             return None
         trades[trade.trade_id] = trade
-        return record_of_trades(self._subscription, list(trades.values()))
+        return record_of_trades(list(trades.values()), self._subscription)
 
 
-def record_of_trades(subscription: Subscription, trades: Sequence[TradeRow]) -> FeedRecord:
+def record_of_trades(trades: Sequence[TradeRow], subscription: Subscription) -> FeedRecord:
     """The record of one millisecond: the price of the last trade by id, the sum of quantities. Raises ValueError."""
     last = max(trades, key=lambda trade: trade.trade_id)
     for trade in trades:

@@ -127,14 +127,6 @@ class BinanceSource:
         self.health.time_ms = await self._spot.time_ms("/api/v3/ping")
         return self.health.time_ms
 
-    def history(self, subscription: Subscription, start_ms: int, end_ms: int) -> AsyncIterator[FeedRecord]:
-        """Records with start_ms <= at <= end_ms, in order.
-
-        Raises WorldError if they cannot be read (NoHistoryError for depth and `funding 1s`, which have no history),
-        OperatorError if the exchange refuses the request.
-        """
-        return self._history(subscription, start_ms, end_ms)
-
     async def stream(self, subscriptions: Sequence[Subscription]) -> AsyncIterator[FeedRecord]:
         """Records as they arrive, without end; reconnects by itself."""
         spot = [
@@ -164,9 +156,14 @@ class BinanceSource:
             async for record in records:
                 yield record
 
-    async def _history(
+    async def history(
         self, subscription: Subscription, start_ms: int, end_ms: int
     ) -> AsyncGenerator[FeedRecord, None]:
+        """Records with start_ms <= at <= end_ms, in order.
+
+        Raises WorldError if they cannot be read (NoHistoryError for depth and `funding 1s`, which have no history),
+        OperatorError if the exchange refuses the request.
+        """
         interval_of(subscription)
         end_ms = min(end_ms, self._now_ms() + self._patience.future_ms_max)
         question = (subscription, start_ms, end_ms, self._refused)
@@ -216,7 +213,7 @@ class BinanceSource:
         next_ms = self._now_ms() - FUNDING_LOOK_BACK_MS
         while True:
             try:
-                async for record in self._history(subscription, next_ms, self._now_ms()):
+                async for record in self.history(subscription, next_ms, self._now_ms()):
                     next_ms = record.at + 1
                     yield record
             except WorldError as error:

@@ -178,13 +178,6 @@ class PythSource:
         self.health.time_ms = await self._hermes.time_ms("/live")
         return self.health.time_ms
 
-    def history(self, subscription: Subscription, start_ms: int, end_ms: int) -> AsyncIterator[FeedRecord]:
-        """Records with start_ms <= at <= end_ms, in order, none in the future.
-
-        Raises WorldError if they cannot be read, OperatorError for a subject or a key that is refused.
-        """
-        return self._history(subscription, start_ms, end_ms)
-
     async def stream(self, subscriptions: Sequence[Subscription]) -> AsyncIterator[FeedRecord]:
         """Ticks as they are published, candles once they have closed, without end; reconnects by itself."""
         for subscription in subscriptions:
@@ -257,9 +250,13 @@ class PythSource:
 
     # --- history ------------------------------------------------------------------------------------
 
-    async def _history(
+    async def history(
         self, subscription: Subscription, start_ms: int, end_ms: int
     ) -> AsyncGenerator[FeedRecord, None]:
+        """Records with start_ms <= at <= end_ms, in order, none in the future.
+
+        Raises WorldError if they cannot be read, OperatorError for a subject or a key that is refused.
+        """
         granularity_of(subscription)
         end_ms = min(end_ms, self._now_ms())
         if end_ms < start_ms:
@@ -332,7 +329,7 @@ class PythSource:
             await asyncio.sleep(pause_seconds if late_seconds > 0 else -late_seconds)
             before_ms = known_ms
             try:
-                async for record in self._history(subscription, known_ms + 1, self._now_ms()):
+                async for record in self.history(subscription, known_ms + 1, self._now_ms()):
                     known_ms = record.at
                     yield record
             except NoHistoryError as error:
