@@ -54,8 +54,22 @@ class ReplayResult(msgspec.Struct, frozen=True, kw_only=True):
     """The times of the log's first and last event; noted only where a time is given until which it is replayed."""
 
 
+class Times:
+    """The first and the last time (ms) of the events that pass; None before the first."""
+
+    first: int | None = None
+    last: int | None = None
+
+    def take(self, decision: Decision) -> None:
+        """See a decision. The first rules hold from 0 on, which is no time of the log."""
+        for event in decision.events:
+            if event.at > 0:
+                self.first = event.at if self.first is None else min(self.first, event.at)
+                self.last = event.at if self.last is None else max(self.last, event.at)
+
+
 class _Rebuild:
-    """Projections that are folded into fresh stores, and the first and last time (ms) of the events that passed."""
+    """Projections that are folded into fresh stores."""
 
     def __init__(
         self,
@@ -68,18 +82,10 @@ class _Rebuild:
         """`identity`: the id of the cluster, and the crunch."""
         self._projections = open_projections(folder_path, *identity, names)
         self.folder = Folder(self._projections, until_ms=until_ms, limits=limits)
-        self._first_at_ms: int | None = None
-        self._last_at_ms: int | None = None
+        self._times = Times()
         if until_ms is not None:  # then there is a time to compare with
-            self.folder.on_decision = self._note_times
+            self.folder.on_decision = self._times.take
         self._started = time.perf_counter()
-
-    def _note_times(self, decision: Decision) -> None:
-        """See a decision. The first rules hold from 0 on, which is no time of the log."""
-        times = [event.at for event in decision.events if event.at > 0]
-        if times:
-            self._first_at_ms = min([*times, self._first_at_ms or times[0]])
-            self._last_at_ms = max([*times, self._last_at_ms or 0])
 
     def result(self, records: int, states_checked: int = 0) -> ReplayResult:
         """What was folded until now."""
@@ -92,8 +98,8 @@ class _Rebuild:
             duplicates_ignored=folder.uncounted,
             state_hash={projection.name: projection.store.state_hash for projection in self._projections},
             states_checked=states_checked,
-            first_at_ms=self._first_at_ms,
-            last_at_ms=self._last_at_ms,
+            first_at_ms=self._times.first,
+            last_at_ms=self._times.last,
         )
 
     def close(self) -> None:

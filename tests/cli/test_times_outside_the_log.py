@@ -39,7 +39,8 @@ def test_the_times_of_a_log_are_those_of_its_events_and_not_of_its_first_rules(t
     """Those hold from 0 on."""
     log, read = busy_log(), open_read_models(tmp_path, "cluster", "btc-up")
     folder = Folder([read.feeds, read.snapshots], until_ms=1)
-    times = Times().of(folder, 1)
+    times = Times()
+    folder.on_decision = times.take
     fold_into(folder, log, commit_every=100)
     read.close()
     assert times.first is not None
