@@ -261,8 +261,8 @@ class Monitor:
             if aside := projection.store.set_aside:
                 yield Alert("store", projection.name, f"{aside}. Look at the disk, then delete that folder")
         yield from self.disk.alerts()
-        for sha256, text in self.scrub.lost.items() if self.scrub is not None else ():
-            yield Alert("blob", sha256, text)
+        for name, text in self.scrub.blob_faults().items() if self.scrub is not None else ():
+            yield Alert("blob", name, text)
         self._broker_away = self._progress.broker_is_away(self._members_error, self._steady)
         yield from self._standing_alerts()
         yield from self._feed_alerts(now)

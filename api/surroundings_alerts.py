@@ -80,8 +80,9 @@ SURROUNDINGS_ALERTS: dict[AlertKind, AlertGuide] = {
         "page",
         raised_by_the_node("blob"),
         (
-            "A blob is missing from its store or was altered. A blob is a table or a large answer that is "
-            "kept beside the log. The text has its SHA-256."
+            "A blob is missing from its store or was altered, or the store does not answer. A blob is a table "
+            "or a large answer that is kept beside the log. The text has its SHA-256, or says why the store "
+            "does not answer."
         ),
         (
             "The rounds that need the blob stop, which counts as the node's fault. Scores that were "
@@ -91,7 +92,8 @@ SURROUNDINGS_ALERTS: dict[AlertKind, AlertGuide] = {
         (
             (
                 "Look at the store: `blobs/` in the data directory, or the place that BLOBS_URL names. "
-                "Is it the right store, and is it mounted?"
+                "Is it the right store, is it mounted, and are its credentials still valid? If the text says "
+                "that the store does not answer, nothing is lost: mend that, and the node continues by itself."
             ),
             (
                 "You have a backup: it holds the blobs too. Stop the node, run `coordinator topics "

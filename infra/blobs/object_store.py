@@ -8,20 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import stamina
 
-from coordinator.infra.blobs.content import GIVEN_UP, check_name, check_size, checked, name_of, place_of_note
+from coordinator.infra.blobs.content import (
+    GIVEN_UP,
+    check_name,
+    check_size,
+    checked,
+    name_of,
+    place_of_note,
+)
 from coordinator.streams.events import Blob
 from coordinator.streams.log.errors import BlobLostError, OperatorError, WorldError
 
 ATTEMPTS = 4
+CALL_SECONDS_MAX = 15.0
+"""For one request, and a second more for each megabyte of it. By itself the library of S3 asks a server that takes a
+request and says nothing for ten minutes, and a round's answers would wait for it.
+"""
 _Done = TypeVar("_Done")
 
 
 class ObjectStore:
-    """The `Blobs` of an object store. Blocking; each call is tried ATTEMPTS times."""
+    """The `Blobs` of an object store. Blocking; each call is tried ATTEMPTS times, for about half a minute in all."""
 
     def __init__(self, url: str) -> None:
         """Raises OperatorError where fsspec, or what it needs for this kind of URL, is not installed."""
@@ -48,17 +59,19 @@ class ObjectStore:
 
     def read(self, blob: Blob) -> bytes:
         """The bytes of a blob. Raises BlobLostError, which names it, if they are missing or altered; WorldError where
-        the store does not say.
+        the store does not say, refuses who asks, or has no such bucket: keys end, and a round must wait then.
         """
         # One byte more than it may have: a larger object is seen as altered, and not read whole.
-        content = self._of(blob, lambda path: self._files.cat_file(path, start=0, end=blob.bytes + 1))
+        content = self._of(
+            blob, lambda path: self._call("cat_file", path, start=0, end=blob.bytes + 1, size=blob.bytes)
+        )
         return checked(blob, bytes(content))
 
     def look(self, blob: Blob) -> None:
         """Ask only for the blob's size: an object store compares checksums by itself, and reading an object costs
         money. Raises as `read`.
         """
-        size_bytes = self._of(blob, self._files.size)
+        size_bytes = self._of(blob, lambda path: self._call("size", path))
         if size_bytes is not None:  # some kinds of store do not tell it
             check_size(blob, size_bytes)
 
@@ -66,7 +79,9 @@ class ObjectStore:
         """Note that nobody has this blob any more. Raises OperatorError, also where the store has it; WorldError."""
         note = place_of_note(sha256)
         with suppress(FileNotFoundError, PermissionError):
-            if name_of(bytes(self._tried(lambda: self._files.cat_file(self._path(sha256))))) == sha256:
+            path = self._path(sha256)
+            size = self._tried(lambda: self._call("size", path)) or 0
+            if name_of(bytes(self._tried(lambda: self._call("cat_file", path, size=size)))) == sha256:
                 raise OperatorError(f"the {self._scheme} store has {sha256}, whole: nothing is lost")
         self._put(note, reason.encode())
 
@@ -74,7 +89,7 @@ class ObjectStore:
         """The reason that `give_up` noted, or "". Raises WorldError."""
         try:
             note = self._path(place_of_note(sha256))
-            return bytes(self._tried(lambda: self._files.cat_file(note))).decode("utf-8", "replace").strip()
+            return bytes(self._tried(lambda: self._call("cat_file", note))).decode("utf-8", "replace").strip()
         except (FileNotFoundError, PermissionError, OperatorError):
             return ""
 
@@ -84,7 +99,8 @@ class ObjectStore:
         self._files.invalidate_cache(folder)  # another process writes the notes
         try:
             return {
-                path.rpartition("/")[2] for path in self._tried(lambda: self._files.ls(folder, detail=False))
+                path.rpartition("/")[2]
+                for path in self._tried(lambda: self._call("ls", folder, detail=False))
             }
         except (FileNotFoundError, PermissionError, WorldError):
             return set()  # where it is out of reach, the first look at a blob says so
@@ -93,7 +109,7 @@ class ObjectStore:
         """Remove the note, if there is one: the blob is back. Raises OperatorError, WorldError."""
         note = place_of_note(sha256)
         try:
-            self._tried(lambda: self._files.rm_file(self._path(note)))
+            self._tried(lambda: self._call("rm_file", self._path(note)))
         except FileNotFoundError:
             pass
         except PermissionError as error:
@@ -103,7 +119,11 @@ class ObjectStore:
 
     def _put(self, name: str, content: bytes) -> None:
         try:
-            self._tried(lambda: self._files.pipe_file(self._path(name), content))
+            self._tried(lambda: self._call("pipe_file", self._path(name), content, size=len(content)))
+        except FileNotFoundError as error:
+            raise OperatorError(
+                f"BLOBS_URL: the {self._scheme} store has no such place: make the bucket first"
+            ) from error
         except PermissionError as error:
             raise OperatorError(
                 f"BLOBS_URL: the {self._scheme} store takes nothing: {_said(error)}"
@@ -113,13 +133,29 @@ class ObjectStore:
         name = check_name(blob)
         try:
             return self._tried(lambda: ask(self._path(name)))
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if _is_bucket_gone(error):
+                raise WorldError(f"BLOBS_URL: the {self._scheme} store has no such bucket") from error
             raise BlobLostError(f"blob {name} is missing") from None
         except PermissionError as error:
-            raise BlobLostError(f"blob {name} cannot be read: {_said(error)}") from error
+            raise WorldError(
+                f"the {self._scheme} store of blobs refuses who asks for {name}: check the credentials, and the right "
+                "to read and to list"
+            ) from error
 
     def _path(self, name: str) -> str:
         return f"{self._prefix}/{name}"
+
+    def _call(self, method: str, *arguments: Any, size: int = 0, **options: Any) -> Any:
+        """A method of the store's, which a server that says nothing does not hold up."""
+        if not self._files.async_impl:
+            return getattr(self._files, method)(*arguments, **options)
+        from fsspec.asyn import sync  # noqa: PLC0415 - an optional extra
+
+        seconds_max = CALL_SECONDS_MAX + size / 1e6
+        return sync(
+            self._files.loop, getattr(self._files, f"_{method}"), *arguments, timeout=seconds_max, **options
+        )
 
     def _tried(self, work: Callable[[], _Done]) -> _Done:
         try:
@@ -135,6 +171,12 @@ class ObjectStore:
 
 def _is_passing(error: Exception) -> bool:
     return not isinstance(error, (FileNotFoundError, PermissionError))
+
+
+def _is_bucket_gone(error: BaseException) -> bool:
+    """S3 tells a bucket that is gone from an object that is; fsspec makes the same error of both."""
+    response = getattr(error.__cause__, "response", None)
+    return isinstance(response, dict) and response.get("Error", {}).get("Code") == "NoSuchBucket"
 
 
 def _said(error: Exception) -> str:

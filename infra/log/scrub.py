@@ -59,7 +59,8 @@ log = structlog.get_logger()
 class LogScrub:
     """`damage`: topic -> the damage that its last reading found. A topic not in it was intact, or was not read yet.
 
-    `lost`: SHA-256 of a blob -> what is wrong with it, and where the log names it. `given_up`: those of which the
+    `lost`: SHA-256 of a blob -> what is wrong with it, and where the log names it. `blobs_away`: why the last look at
+    the blobs was not possible, "" if it was. `given_up`: those of which the
     operator has said that nobody has them (`log give-up`).
     """
 
@@ -72,9 +73,14 @@ class LogScrub:
         self._blobs = blobs
         self.damage: dict[str, str] = {}
         self.lost: dict[str, str] = {}
+        self.blobs_away = ""
         self.given_up: set[str] = set()
         self._unremovable: set[str] = set()
         self.passes = 0
+
+    def blob_faults(self) -> dict[str, str]:
+        """What is to be reported of the blobs, by the SHA-256; "store" is the store itself."""
+        return {**self.lost, "store": self.blobs_away} if self.blobs_away else self.lost
 
     async def run(self) -> None:
         """Make passes until cancelled; wait for a broker that does not answer. With a rate of 0, return at once."""
@@ -109,6 +115,14 @@ class LogScrub:
 
     async def look_at_blobs(self, blobs: BlobLook, named: dict[str, tuple[Blob, str]]) -> None:
         """Look at each blob that the topics name. Raises WorldError for a store that is out of reach."""
+        try:
+            await self._look_at_each(blobs, named)
+        except WorldError as error:
+            self.blobs_away = str(error)
+            raise
+        self.blobs_away = ""
+
+    async def _look_at_each(self, blobs: BlobLook, named: dict[str, tuple[Blob, str]]) -> None:
         # Also those that were met here: not every store lists its notes.
         notes = {*await asyncio.to_thread(blobs.notes), *self.given_up}
         for sha256, (blob, where) in named.items():

@@ -16,7 +16,7 @@ from coordinator.infra.blobs.folder import BlobFolder
 from coordinator.infra.blobs.object_store import ObjectStore
 from coordinator.infra.log.scrub import LogScrub
 from coordinator.streams.events import Blob
-from coordinator.streams.log.errors import BlobLostError, OperatorError
+from coordinator.streams.log.errors import BlobLostError, OperatorError, WorldError
 
 CONTENT = b"PAR1" + bytes(range(256)) * 100
 
@@ -131,6 +131,29 @@ async def test_a_blob_that_is_back_is_no_longer_given_up_so_its_next_loss_is_rep
         store._files.rm_file(store._path(blob.sha256))
     await scrub.look_at_blobs(store, named)
     assert set(scrub.lost) == {blob.sha256}
+
+
+async def test_a_store_that_is_out_of_reach_is_reported_until_a_look_at_all_blobs_was_possible(
+    tmp_path: Path,
+):
+    class Away(BlobFolder):
+        away = True
+
+        def look(self, blob: Blob) -> None:
+            if self.away:
+                raise WorldError("the s3 store of blobs does not answer: FSTimeoutError")
+            super().look(blob)
+
+    store, blob = Away(tmp_path / "blobs"), blob_of(CONTENT)
+    store.put(CONTENT)
+    scrub = LogScrub("nowhere", "btc-up", 60_000, store)
+    named = {blob.sha256: (blob, "btc-up.feeds at offset 2")}
+    with pytest.raises(WorldError):
+        await scrub.look_at_blobs(store, named)
+    assert scrub.blob_faults() == {"store": "the s3 store of blobs does not answer: FSTimeoutError"}
+    store.away = False
+    await scrub.look_at_blobs(store, named)
+    assert scrub.blob_faults() == {}
 
 
 def test_a_blob_that_is_put_again_is_no_longer_given_up(tmp_path: Path):

@@ -30,6 +30,11 @@ class Server(ThreadingHTTPServer):
         self.objects: dict[str, bytes] = {}
         self.answers: list[int] = []
         self.asked: list[str] = []
+        self.answering = threading.Event()
+        self.answering.set()
+
+    def handle_error(self, *_args: object) -> None:
+        """Whoever asked may have left before the answer."""
 
     @property
     def url(self) -> str:
@@ -41,6 +46,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _turned_away(self) -> bool:
         self.server.asked.append(self.command)
+        self.server.answering.wait()
         if not self.server.answers:
             return False
         self._say(self.server.answers.pop(0))
@@ -81,6 +87,7 @@ def server() -> Iterator[Server]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     yield server
+    server.answering.set()
     server.shutdown()
     server.server_close()
     thread.join()
@@ -150,6 +157,73 @@ def test_an_unreachable_server_is_not_a_lost_blob(server):
         with pytest.raises(WorldError, match="the http store of blobs does not answer") as refused:
             work()
         assert "127.0.0.1" not in str(refused.value)
+
+
+def test_a_server_that_takes_the_request_and_says_nothing_is_left_soon(server, monkeypatch):
+    """Its library would ask again for ten minutes, and the answers of a round would wait for it."""
+    monkeypatch.setattr(object_store, "CALL_SECONDS_MAX", 0.2)
+    store = ObjectStore(server.url)
+    store.put(CONTENT)
+    server.answering.clear()
+    for work in (
+        lambda: store.put(CONTENT),
+        lambda: store.read(blob_of(CONTENT)),
+        lambda: store.look(blob_of(CONTENT)),
+        lambda: store.given_up(NAME),
+        lambda: store.give_up(NAME, "nobody has it"),
+    ):
+        with pytest.raises(WorldError, match="the http store of blobs does not answer"):
+            work()
+
+
+@pytest.mark.parametrize("code", [401, 403])
+def test_a_store_that_refuses_who_asks_has_not_lost_the_blob(server, code):
+    """Keys end and rights are taken away: a round must wait for them, as for a server that is down."""
+    store = ObjectStore(server.url)
+    store.put(CONTENT)
+    server.answers = [code] * object_store.ATTEMPTS * 2
+    with pytest.raises(WorldError, match="the http store of blobs"):
+        store.read(blob_of(CONTENT))
+
+
+class NoBucketError(Exception):
+    """As botocore tells it."""
+
+    def __init__(self) -> None:
+        super().__init__("of a bucket")
+        self.response = {"Error": {"Code": "NoSuchBucket"}}
+
+
+class Refusing:
+    """A store that answers each request with one error."""
+
+    async_impl = False
+
+    def __init__(self, error: Exception, cause: Exception | None = None) -> None:
+        self.error, self.cause = error, cause
+
+    def cat_file(self, *_arguments: object, **_options: object) -> bytes:
+        raise self.error from self.cause
+
+    def pipe_file(self, *_arguments: object) -> None:
+        raise self.error from self.cause
+
+
+def test_a_bucket_that_is_not_there_is_named_and_has_not_lost_the_blob(tmp_path, monkeypatch):
+    store = ObjectStore(f"memory://{tmp_path.name}/blobs")
+    monkeypatch.setattr(store, "_files", Refusing(FileNotFoundError("of a bucket"), NoBucketError()))
+    with pytest.raises(WorldError, match="BLOBS_URL: the memory store has no such bucket"):
+        store.read(blob_of(CONTENT))
+    with pytest.raises(OperatorError, match="BLOBS_URL: the memory store has no such place: make the bucket"):
+        store.put(CONTENT)
+
+
+def test_what_a_refusal_says_is_not_repeated(tmp_path, monkeypatch):
+    store = ObjectStore(f"memory://{tmp_path.name}/blobs")
+    monkeypatch.setattr(store, "_files", Refusing(PermissionError("SECRET")))
+    with pytest.raises(WorldError, match="the memory store of blobs refuses") as error:
+        store.read(blob_of(CONTENT))
+    assert "SECRET" not in str(error.value)
 
 
 def test_an_object_larger_than_the_blob_is_not_read_completely(server, monkeypatch):
