@@ -74,15 +74,7 @@ class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 def make_plan(options: UpOptions) -> Plan:
     """The plan for these options. Raises OperatorError naming what to change."""
-    kafka, candles = options.kafka, options.candles
-    if kafka is not None and ":" not in kafka:
-        raise OperatorError(f"--kafka {kafka}: give HOST:PORT, e.g. 127.0.0.1:9092")
-    kafka = kafka or os.environ.get("KAFKA_BOOTSTRAP") or None
-    if kafka is None and read_security(os.environ).protocol != "PLAINTEXT":
-        raise OperatorError(
-            f"KAFKA_SECURITY_PROTOCOL={os.environ['KAFKA_SECURITY_PROTOCOL']} is for a Kafka that runs already; "
-            "the one started here speaks plain text on this machine only: name yours: --kafka HOST:PORT, or unset it"
-        )
+    kafka, candles = _kafka(options.kafka), options.candles
     remarks: list[str] = [] if kafka is None else [f"Kafka: {kafka}, which runs already"]
     models_dir = options.models_dir or Path(os.environ.get("MODELS_DIR") or example_models())
     models = read_models(models_dir)
@@ -135,6 +127,19 @@ def make_plan(options: UpOptions) -> Plan:
         summary=None if options.summary is None else options.summary.absolute(),
         remarks=remarks,
     )
+
+
+def _kafka(named: str | None) -> str | None:
+    """The address of a Kafka that runs already; None: one is started here."""
+    if named is not None and ":" not in named:
+        raise OperatorError(f"--kafka {named}: give HOST:PORT, e.g. 127.0.0.1:9092")
+    kafka = named or os.environ.get("KAFKA_BOOTSTRAP") or None
+    if kafka is None and read_security(os.environ).protocol != "PLAINTEXT":
+        raise OperatorError(
+            f"KAFKA_SECURITY_PROTOCOL={os.environ['KAFKA_SECURITY_PROTOCOL']} is for a Kafka that runs already; "
+            "the one started here speaks plain text on this machine only: name yours: --kafka HOST:PORT, or unset it"
+        )
+    return kafka
 
 
 def example_models() -> Path:

@@ -18,7 +18,6 @@ from coordinator.streams.settings import Settings
 
 FOLD_SECONDS_MAX = 300.0
 MORE_MINUTES = 30
-MORE_SECONDS_MAX = 60.0
 UP_SECONDS_MAX = 300.0
 
 

@@ -21,7 +21,6 @@ from coordinator.infra.fetch import ensure_runtime
 from coordinator.infra.kafka.embedded import free_ports
 
 SETTLE_SECONDS = 10.0
-END_SECONDS_MAX = 30.0
 
 
 class AtWork(msgspec.Struct, frozen=True):

@@ -52,12 +52,6 @@ async def records(field: Board) -> list[ev.FeedRecordReceived]:
     return [event for event in all_events if isinstance(event, ev.FeedRecordReceived)]
 
 
-async def until_recorded(field: Board, count: int) -> None:
-    async with limit():
-        while len(await records(field)) < count:
-            await asyncio.sleep(0.1)
-
-
 def facts(records_: list[ev.FeedRecordReceived]) -> list[tuple[int, int, str]]:
     return sorted(
         (record.data.ts_event, record.data.revision, record.data.values["open"]) for record in records_

@@ -10,7 +10,6 @@ from tests.streams.build import HASH, T0, TX_A, checkpoint_data, configured, tic
 
 from coordinator.streams import events as ev
 
-_WHERE = {"input_id": "inp/BTCUSDT/1", "scope_key": "60s", "model_id": "7", "deployment_id": "d1"}
 _FEED = {"source": "binance", "subject": "BTCUSDT", "kind": "candle", "granularity": "1m"}
 _SCOPE = ev.Scope(
     together=["BTCUSDT", "ETHUSDT"],

@@ -22,7 +22,7 @@ import structlog
 from coordinator.streams.agents.feed.clocks import Clocks
 from coordinator.streams.durations import DAY_MS
 from coordinator.streams.feeds.clock_witness import CLOCK, ClockState, Verdict
-from coordinator.streams.feeds.gaps import LATE
+from coordinator.streams.feeds.gaps import LATE, Gap
 from coordinator.streams.feeds.listening import Listening
 from coordinator.streams.feeds.new_facts import FILLED
 from coordinator.streams.feeds.stage import GONE, FeedStage
@@ -109,49 +109,52 @@ class LiveFeed:
 
         streaming = asyncio.create_task(stream(), name="feed-stream")
         asking_time = asyncio.create_task(self._follow_time(), name="feed-time")
-        self._ask(hold=True)
-        held: list[FeedRecord] = []
-        connections, missed = 0, False
         try:
-            while True:
-                # What came before the stream's end is written before the end is told.
-                if streaming.done() and queue.empty() and not held:
-                    streaming.result()
-                    raise WorldError(f"source {self._source.name} ended its stream")
-                wait_seconds = TICK_SECONDS if self._asking is None else ASKING_LOOK_SECONDS
-                arrived = [record async for record in _drain(queue, wait_seconds)]
-                self._listening.heard(arrived)
-                held += arrived
-                self._refuse_unknown()
-                if self._connections() > connections:
-                    if connections:
-                        log.info(
-                            "feed_reconnected", source=self._source.name, connections=self._connections()
-                        )
-                    connections, missed = self._connections(), True
-                # One question at a time. A connection that comes during one is asked for afterwards, and `missed` says
-                # that it still has to be.
-                if self._asking is None and missed:
-                    self._ask(hold=True)
-                    missed = False
-                # Held: a tick that is written now would open inputs over a gap that the answer may fill. The hold ends
-                # after some seconds, so that a history that does not answer does not stop the node.
-                if (
-                    self._asking is not None
-                    and not self._asking.done()
-                    and self._monotonic() < self._hold_until
-                ):
-                    continue
-                self._look()
-                await self._write_all(held)
-                held = []
-                if self._asking is None and self._monotonic() >= self._ask_again_at and self._open_gaps():
-                    self._ask(hold=False)
+            await self._follow(queue, streaming)
         finally:
             tasks = [streaming, asking_time, *([] if self._asking is None else [self._asking])]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _follow(self, queue: asyncio.Queue[FeedRecord], streaming: asyncio.Task[None]) -> None:
+        """Write what arrives in the queue, and what history answers. Raises WorldError when the stream has ended."""
+        self._ask(hold=True)
+        held: list[FeedRecord] = []
+        connections, missed = 0, False
+        while True:
+            # What came before the stream's end is written before the end is told.
+            if streaming.done() and queue.empty() and not held:
+                streaming.result()
+                raise WorldError(f"source {self._source.name} ended its stream")
+            wait_seconds = TICK_SECONDS if self._asking is None else ASKING_LOOK_SECONDS
+            arrived = [record async for record in _drain(queue, wait_seconds)]
+            self._listening.heard(arrived)
+            held += arrived
+            self._refuse_unknown()
+            if self._connections() > connections:
+                if connections:
+                    log.info("feed_reconnected", source=self._source.name, connections=self._connections())
+                connections, missed = self._connections(), True
+            # One question at a time. A connection that comes during one is asked for afterwards, and `missed` says that
+            # it still has to be.
+            if self._asking is None and missed:
+                self._ask(hold=True)
+                missed = False
+            if self._holds():
+                continue
+            self._look()
+            await self._write_all(held)
+            held = []
+            if self._asking is None and self._monotonic() >= self._ask_again_at and self._open_gaps():
+                self._ask(hold=False)
+
+    def _holds(self) -> bool:
+        """Whether nothing may be written yet: a tick would open inputs over a gap that the answer may fill.
+
+        The hold ends after some seconds, so that a history that does not answer does not stop the node.
+        """
+        return self._asking is not None and not self._asking.done() and self._monotonic() < self._hold_until
 
     async def _write_all(self, held: list[FeedRecord]) -> None:
         """Write the buffered live records and the records from history in order of time, then the gaps and the
@@ -225,27 +228,34 @@ class LiveFeed:
             if record.subject == of.subject and self._feeds.own.revision(of, record.ts_event) < 0
         }
         newest = max([whole.last_at, *arrived])
-        closings: list[GapClosing] = []
-        # Filled comes first; then what nobody can fill any more; then what the answer says, unless it failed.
-        for gap in whole.gaps:
+
+        def settled(gap: Gap) -> tuple[bool, str] | None:
+            """(whether the gap is filled, the reason of its closing); None while it stays open."""
+            # Filled comes first; then what nobody can fill any more; then what the answer says, unless it failed.
             filled = sum(gap.lacks(at, whole.cadence_ms) for at in arrived) if whole.cadence_ms else 0
             if gap.missing is not None and gap.missing <= filled:
-                closings.append((of, gap.from_ms, gap.until_ms, True, FILLED))
-            elif gap.from_ms < self._feeds.own.floor_ms(of):
-                closings.append((of, gap.from_ms, gap.until_ms, False, FORGOTTEN))
-            elif gap.from_ms + 1 < answer.from_ms:
-                closings.append((of, gap.from_ms, gap.until_ms, False, TOO_OLD))
-            elif answer.failed:
-                continue
-            elif gap.missing is not None and newest <= gap.until_ms:
-                continue  # there is no later record yet: the missing ones may still arrive
-            elif answer.none_kept:
-                closings.append((of, gap.from_ms, gap.until_ms, False, NO_HISTORY))
-            elif gap.missing is not None and answer.until_ms > gap.until_ms:
-                closings.append((of, gap.from_ms, gap.until_ms, False, GONE))
-            elif gap.missing is None and answer.until_ms >= gap.until_ms + patience_ms:
-                closings.append((of, gap.from_ms, gap.until_ms, True, FILLED))
-        return closings
+                return True, FILLED
+            if gap.from_ms < self._feeds.own.floor_ms(of):
+                return False, FORGOTTEN
+            if gap.from_ms + 1 < answer.from_ms:
+                return False, TOO_OLD
+            if answer.failed:
+                return None
+            if gap.missing is not None and newest <= gap.until_ms:
+                return None  # there is no later record yet: the missing ones may still arrive
+            if answer.none_kept:
+                return False, NO_HISTORY
+            if gap.missing is not None and answer.until_ms > gap.until_ms:
+                return False, GONE
+            if gap.missing is None and answer.until_ms >= gap.until_ms + patience_ms:
+                return True, FILLED
+            return None
+
+        return [
+            (of, gap.from_ms, gap.until_ms, *closing)
+            for gap in whole.gaps
+            if (closing := settled(gap)) is not None
+        ]
 
     # --- history -----------------------------------------------------------------------------------
 

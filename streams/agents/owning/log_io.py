@@ -111,30 +111,35 @@ class KafkaReader:
     async def read(self, until: int | None = None) -> list[tuple[int, bytes]]:
         """See `Reader`. With `until`, raises WorldError when there is no record for READ_STALL_SECONDS_MAX."""
         waited = 0.0
-        while True:
-            if until is not None and self._position >= until:
-                return []
+        while until is None or self._position < until:
             if not self._held:
-                wait_ms = IDLE_WAIT_MS if until is None else READ_WAIT_MS
-                batches = await fetched(self._consumer, wait_ms, READ_RECORDS_MAX)
-                for batch in batches.values():
-                    self._held.extend((record.offset, record.value or b"") for record in batch)
-            if self._held:
-                if until is None:
-                    records, self._held = self._held, []
-                else:
-                    records = [held for held in self._held if held[0] < until]
-                    self._held = self._held[len(records) :]
-                self._position = (records[-1][0] + 1) if records else (until or self._position)
-                return records
-            if until is None:
-                return []
+                await self._fetch(IDLE_WAIT_MS if until is None else READ_WAIT_MS)
+            if self._held or until is None:
+                return self._taken(until)
             waited += READ_WAIT_MS / 1000
             if waited > READ_STALL_SECONDS_MAX:
                 if await self.end() > self._position:  # the broker answers, and has the record
                     raise CorruptTopicError(self._topic, self._position, f"nothing came for {waited:.0f} s")
                 message = f"topic {self._topic} gave nothing at offset {self._position} for {waited:.0f} s"
                 raise WorldError(message)
+        return []
+
+    async def _fetch(self, wait_ms: int) -> None:
+        for batch in (await fetched(self._consumer, wait_ms, READ_RECORDS_MAX)).values():
+            self._held.extend((record.offset, record.value or b"") for record in batch)
+
+    def _taken(self, until: int | None) -> list[tuple[int, bytes]]:
+        """The records that are held, up to `until`; later ones stay for the next read."""
+        if until is None:
+            records, self._held = self._held, []
+        else:
+            records = [held for held in self._held if held[0] < until]
+            self._held = self._held[len(records) :]
+        if records:
+            self._position = records[-1][0] + 1
+        elif until is not None:  # the offsets up to it hold no record
+            self._position = until
+        return records
 
     async def end(self) -> int:
         """See `Reader`."""
