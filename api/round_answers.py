@@ -15,6 +15,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import Response
+from limits import RateLimitItemPerHour
+from limits.storage import MemoryStorage
+from limits.strategies import FixedWindowRateLimiter
 
 from coordinator.api import round_shapes as shapes
 from coordinator.api.access import KEY_ENTRY
@@ -39,12 +42,18 @@ from coordinator.streams.ports import Blobs
 
 CLOCK_BEHIND_MS = DAY_MS
 """The longest outage of the sources for which the clock of a node that runs live may be behind."""
+ANSWERS_PER_HOUR_MAX = 20_000
+"""Of one model. Each answer is a round in the log, which is kept for ever."""
+RETRY_SECONDS = "600"
 Check = Callable[[HandIn], list[SubmittedAnswer]]
 """What was handed in -> its answers. Raises FileRefusedError, and CoordinatorError if it cannot be checked."""
 ANSWERED: dict[int | str, dict[str, Any]] = {
     **DECIDED,
     202: {"model": shapes.Receipt, "description": "Sent, and not recorded yet; handing in again is safe."},
-    429: {"description": "Another file of the same cruncher is being checked; hand in again after it."},
+    429: {
+        "description": "Another file of the same cruncher is being checked, or its model has handed in "
+        f"{ANSWERS_PER_HOUR_MAX:,} answers within an hour; hand in again later."
+    },
     409: {
         "description": "The round takes no answers, or the stage refused some: `refused` has each with its reason."
     },
@@ -65,6 +74,7 @@ def router() -> APIRouter:
     """The route; `app.state` has the Sender, `check`, which is called in a thread, and the Blobs of large answers."""
     routes = our_router()
     turns = Turns("submissions", AT_ONCE)
+    limiter = FixedWindowRateLimiter(MemoryStorage())
 
     @routes.post(
         "/rounds/{round_id}/answers", response_model=shapes.Receipt, responses=ANSWERED, openapi_extra=BODY
@@ -101,6 +111,10 @@ def router() -> APIRouter:
                 lambda: beside_the_log(check(HandIn(body, asked, question_id)), blobs),
                 entry.cruncher_id or entry.model_id,
             )
+            hourly = RateLimitItemPerHour(ANSWERS_PER_HOUR_MAX)
+            if not limiter.hit(hourly, entry.model_id, cost=len(submitted)):
+                too_many = f"more than {ANSWERS_PER_HOUR_MAX:,} answers of model {entry.model_id} in an hour"
+                return problem(429, too_many, {"Retry-After": RETRY_SECONDS})
             commands = submitting(round_id, entry.model_id, entry.cruncher_id, submitted, digest)(at)
         except FileRefusedError as error:
             return problem(422, str(error))

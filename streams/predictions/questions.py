@@ -34,6 +34,8 @@ from coordinator.streams.predictions.columns import in_events
 from coordinator.streams.predictions.replies import check_output
 
 NOTHING_LOST: Mapping[str, str] = {}
+SUBMITTED_MAX = 1_000
+"""How many answers a model may hand in to one question: each is a round, and all are held until the truth comes."""
 SUBMITTED = "submitted"
 """The deployment of who hands in answers: no model of the orchestrator gave them."""
 
@@ -48,6 +50,8 @@ class OpenQuestion(msgspec.Struct):
     """What follows the question in the ids of its rounds, in the order of opening."""
     answered: list[str] = []
     """The models with a valid answer."""
+    submitted: dict[str, int] = {}
+    """Model -> how many answers it handed in."""
 
 
 class SubmittedRound(msgspec.Struct, frozen=True):
@@ -65,6 +69,9 @@ def take_opened(questions: dict[str, OpenQuestion], data: RoundOpenedData) -> No
         question = questions[name] = OpenQuestion(0, data.scope_keys, data.contract_hash)
     question.closes_at = data.closes_at or question.closes_at
     question.rounds.append(ids.asking_suffix(data.input_id))
+    for entry in data.roster:
+        if entry.deployment_id == SUBMITTED:
+            question.submitted[entry.model_id] = question.submitted.get(entry.model_id, 0) + 1
 
 
 def take_answers(
@@ -135,6 +142,8 @@ def judged(
             reason = "no such question is open to answers"
         elif at >= (closes_at := min(question.closes_at, closings.get(name, question.closes_at))):
             reason = f"answers closed at {closes_at} ms, and it is {at} ms"
+        elif question.submitted.get(data.model_id, 0) >= SUBMITTED_MAX:
+            reason = f"{SUBMITTED_MAX:,} answers of this model to it are recorded, and no more are taken"
         elif answer.scope_key not in ("", *question.scope_keys):
             reason = f"its scope is {question.scope_keys[0]}, not {answer.scope_key}"
         else:

@@ -13,6 +13,7 @@ from tests.api.conftest import parts_over
 from tests.logs import HOUR_MS, START_MS, LogBuilder
 from tests.posted import Posted, add_questions
 
+from coordinator.api import round_answers
 from coordinator.api.access import Rules
 from coordinator.api.app import BesideReadModels, create_app
 from coordinator.api.commands import Sender
@@ -329,6 +330,14 @@ async def test_a_wrong_answer_is_refused_with_its_row_and_nothing_is_sent(node, 
     call, stage, _ = node
     assert reason in (await call(f"/rounds/{path}/answers", body, code, key=ADA))["detail"]
     assert stage.sent == []
+
+
+async def test_a_model_hands_in_a_bounded_number_of_answers_in_an_hour(node, monkeypatch):
+    monkeypatch.setattr(round_answers, "ANSWERS_PER_HOUR_MAX", 3)
+    call, stage, _ = node
+    for code in (200, 200, 200, 429, 429):
+        await call("/rounds/week-2/answers", {"open": 0.5}, code, key=ADA)
+    assert len(stage.sent) == 3
 
 
 async def test_an_answer_after_the_close_is_refused_by_the_stage(node):

@@ -20,6 +20,7 @@ from coordinator.streams import events as ev
 from coordinator.streams.agents.predict import submissions
 from coordinator.streams.agents.predict.worker import NOTICE_SECONDS
 from coordinator.streams.log import ids
+from coordinator.streams.predictions import questions as predictions_questions
 from coordinator.streams.predictions.replies import OWN_CHECK
 
 Make = Callable[..., Awaitable[Scene]]
@@ -219,6 +220,26 @@ async def test_a_repeated_command_makes_one_round(scene):
     play.command(submit(name="cmd/2"))  # the same answers, handed in again, are newer than others in between
     await decided(play, 5)
     assert len(rounds(play)) == 3
+
+
+async def test_a_model_hands_in_a_bounded_number_of_answers_to_a_question(scene, monkeypatch):
+    monkeypatch.setattr(predictions_questions, "SUBMITTED_MAX", 2)
+    letters: list[str] = []
+
+    async def keep(_topic: str, _offset: int, _body: bytes, reason: str) -> None:
+        letters.append(reason)
+
+    play = await scene(a=good)
+    play.tenure._submissions._on_garbage = keep
+    play.asked(asked())
+    await play.deliver()
+    play.tick(T0 + 2 * MINUTE)
+    for number in range(4):
+        play.command(submit(name=f"cmd/{number}"))
+    play.command(submit(name="cmd/other", model_id="y"))
+    await decided(play, 7)
+    assert list(rounds(play).values()) == [["a"], ["x"], ["x"], ["y"]]
+    assert letters == ["q1: 2 answers of this model to it are recorded, and no more are taken"] * 2
 
 
 async def test_answers_handed_in_in_time_count_although_the_node_was_down(scene):
