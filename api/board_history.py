@@ -21,7 +21,7 @@ from coordinator.api.responses import shaped
 from coordinator.api.times import zulu, zulu_or_none
 from coordinator.projections.views.snapshots import Snapshots
 from coordinator.streams.checkpoints.ranking import rank_snapshots
-from coordinator.streams.contract.terms import score_alike
+from coordinator.streams.contract.comparable_terms import score_alike
 from coordinator.streams.durations import HOUR_MS
 from coordinator.streams.events import Terms
 from coordinator.streams.scores.units import to_float

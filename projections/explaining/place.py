@@ -116,7 +116,7 @@ def scope_facts(
     closing = [] if at_ms is None else closed_at(leaderboard, until, subject, scope_key)
     placed, moved_by = _read(read, appends, [*scored, *closing], terms, until)
     fault = missing_before(read.snapshots, first if by_snapshots else rounds_from)
-    if terms.newcomer_past != "nothing":
+    if told.holds_past(until - 1):
         fault = "not made again: windows of a scope leave out what newcomers are given, and sums of periods do not"
     elif by_snapshots and (len(scored) >= ROUNDS_MAX or len(past) >= SNAPSHOTS_MAX):
         fault = "not made again: it rests on too many rounds or periods"

@@ -22,6 +22,7 @@ from coordinator.projections.folding.past_held import check_rows_held, held_from
 from coordinator.projections.views.prediction_places import scored_at
 from coordinator.streams.audit.explain.figure_facts import SnapshotFacts
 from coordinator.streams.audit.explain.steps import Placed, Source, moment, of_kind
+from coordinator.streams.audit.windows import joined_at
 from coordinator.streams.contract.terms import TermsInForce
 from coordinator.streams.durations import HOUR_MS
 from coordinator.streams.events import (
@@ -68,7 +69,7 @@ def snapshot_facts(
         },
     )
     past, past_fault = _past(read, snapshot, terms, told)
-    closings = _closings(read, snapshot, terms, told)
+    closings = _closings(read, snapshot, [data for _, data in past], terms, told)
     return SnapshotFacts(
         snapshot=snapshot,
         source=snapshot_source(read, at, snapshot, offset),
@@ -143,10 +144,14 @@ def looks_back_to(read: Readable, start: int, end: int, terms: Terms, told: Term
 
 
 def _closings(
-    read: Readable, snapshot: SnapshotTakenData, terms: Terms, told: TermsInForce
+    read: Readable,
+    snapshot: SnapshotTakenData,
+    past: Sequence[SnapshotTakenData],
+    terms: Terms,
+    told: TermsInForce,
 ) -> list[tuple[PeriodClosedData, Source]]:
     """How the periods were closed that the windows of a newcomer, or the coverage, rest on; at most SNAPSHOTS_MAX."""
-    joined = snapshot.joined.period_start if snapshot.joined is not None else 0
+    joined = joined_at([*past, snapshot])
     if terms.coverage is None and not joined:
         return []
     first = looks_back_to(read, snapshot.period_start, snapshot.period_end, terms, told)

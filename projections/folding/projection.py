@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from bisect import insort
 from collections.abc import Mapping
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, ClassVar
 
 import msgspec
@@ -19,7 +19,13 @@ import structlog
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.storage.past_cut import Horizon
 from coordinator.projections.storage.store import Store
-from coordinator.streams.contract.terms import adds_up, comparable_since, score_alike
+from coordinator.streams.contract.comparable_terms import (
+    adds_up,
+    comparable_since,
+    holds_past,
+    kept_since,
+    score_alike,
+)
 from coordinator.streams.events import AnyEvent, Terms
 from coordinator.streams.log.counting import Decision
 
@@ -206,8 +212,19 @@ class TermsRows:
         ]
 
     def comparable_since(self, at_ms: int) -> int:
-        """See `streams.contract.terms.comparable_since`."""
+        """See `streams.contract.comparable_terms`."""
         return comparable_since(self.in_order, at_ms)
+
+    def holds_past(self, at_ms: int) -> bool:
+        """See `streams.contract.comparable_terms`."""
+        return holds_past(self.in_order, at_ms)
+
+    def sums_since(self, at_ms: int) -> int:
+        """Since when (ms) scores are in the windows over sums that hold at this time, whatever their length."""
+        return max(
+            comparable_since(self.in_order, at_ms),
+            kept_since(self.in_order, at_ms, attrgetter("hours_max")),
+        )
 
     def adds_up(self, contract_hash: str, at_ms: int) -> bool:
         """Whether a score of that contract may be added to the scores of the terms in force at this time (ms).

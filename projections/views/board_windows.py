@@ -218,15 +218,20 @@ def _add(cells_of_scope: Cells, scopes: Mapping[Scope, Bucket], field: str, sign
 
 
 def numbers_by_model(
-    terms: Terms, sums: Mapping[str, WindowSums], at_period_end: Mapping[str, Mapping[str, Number]]
+    terms: Terms,
+    sums: Mapping[str, WindowSums],
+    at_period_end: Mapping[str, Mapping[str, Number]],
+    *,
+    holds_past: bool,
 ) -> dict[str, dict[str, Number]]:
     """Window, or board over a window -> model_id -> its number.
 
-    `at_period_end`: model_id -> the windows that do not follow from sums, as of the last snapshot. If newcomers are
-    given a past, it has all windows, and the sums tell only how many scores are in each.
+    `at_period_end`: model_id -> the windows that do not follow from sums, as of the last snapshot. If the windows hold
+    a past that newcomers were given (`holds_past`), it has all windows, and the sums tell only how many scores are in
+    each.
     """
     cells = {name: over_scopes(of_window) for name, of_window in sums.items()}
-    if terms.newcomer_past != "nothing":
+    if holds_past:
         return _with_past(terms, sums, cells, at_period_end)
     numbers_of: dict[str, dict[str, Number]] = {}
     if all(window.plain for window in terms.windows):

@@ -68,7 +68,7 @@ class Leaderboard(Projection):
 
     name = "leaderboard"
     topics = ("scores", "models", "inputs", "snapshots")
-    schema = 7
+    schema = 8
     explained = frozenset((b"T",))
     leaving = (b"W",)
     owners: ClassVar[Mapping[bytes, str]] = {
@@ -193,7 +193,7 @@ class Leaderboard(Projection):
         terms_in_order = self.terms.in_order
         if not terms_in_order:
             return
-        # By all terms so far, as the stage of snapshots does: terms with shorter windows may not hold yet.
+        # By all terms so far: those with the longest windows may not hold yet, or not any more.
         longest = max(terms.hours_max for terms in terms_in_order) * HOUR_MS
         floor = newest - longest - BUCKETS_SPARE * max(terms.snapshot_interval_ms for terms in terms_in_order)
         if floor <= self._floor:
@@ -220,7 +220,7 @@ class Leaderboard(Projection):
             return
         windows = {window.name: window for window in terms.windows}
         by_scope: dict[Scope, dict[str, dict[str, int | None]]] = {}
-        since = self.terms.comparable_since(until - 1)
+        since = self.terms.sums_since(until - 1)
         for name, scopes in self._history_sums.at(self._buckets, until, terms, since).items():
             for scope, totals in scopes.items():
                 rows = by_scope.setdefault(scope, {})
@@ -270,7 +270,9 @@ class Leaderboard(Projection):
     def _make_board(self, terms: Terms, ranking_key: str) -> Board:
         since = self.terms.comparable_since(self.until - 1)
         sums = self.live_sums(terms)
-        windows = numbers_by_model(terms, sums, self._ended.by_model(since))
+        windows = numbers_by_model(
+            terms, sums, self._ended.by_model(since), holds_past=self.terms.holds_past(self.until - 1)
+        )
         ranked_as_of = None
         if ranking_key not in terms.live_keys:
             ranked_as_of, windows[ranking_key] = self._ended.summary(ranking_key, since)
@@ -313,9 +315,7 @@ class Leaderboard(Projection):
     def live_sums(self, terms: Terms) -> dict[str, WindowSums]:
         """Window -> scope -> model_id -> its cell, at the end of the board under the terms that hold there."""
         self._load()
-        return self._board_sums.at(
-            self._buckets, self.until, terms, self.terms.comparable_since(self.until - 1)
-        )
+        return self._board_sums.at(self._buckets, self.until, terms, self.terms.sums_since(self.until - 1))
 
     def history(
         self,

@@ -17,7 +17,13 @@ from coordinator.streams.audit.facts import Asked, Chain, broken
 from coordinator.streams.audit.newcomers import NONE, Newcomers
 from coordinator.streams.audit.participation import Answerable, corrected_in, participation, with_first_scores
 from coordinator.streams.audit.restated_periods import RestatedAgain, compare_restated
-from coordinator.streams.audit.windows import board_again, covered_again, periods_of, windows_again
+from coordinator.streams.audit.windows import (
+    board_again,
+    covered_again,
+    periods_of,
+    sums_kept_since,
+    windows_again,
+)
 from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.events import (
     CheckpointData,
@@ -237,6 +243,7 @@ def boards_again(snapshot: SnapshotTakenData, chain: Chain) -> dict[str, int | N
     """Board over a window -> its units, from the scopes of the model's snapshots that begin inside the window."""
     terms = chain.terms.at(snapshot.period_start)
     since = chain.terms.comparable_since(snapshot.period_start)
+    since = max(since, sums_kept_since(snapshot.period_start, chain))
     if not any(board.window for board in terms.boards):
         return {}
     periods = [period for period in periods_of(snapshot, chain) if period.period_start >= since]

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
+from operator import attrgetter
 from typing import NamedTuple
 
 from coordinator.streams.audit.facts import Chain
@@ -46,19 +47,61 @@ def windows_again(snapshot: SnapshotTakenData, chain: Chain) -> dict[str, int | 
     terms = chain.terms.at(snapshot.period_start)
     since = chain.terms.comparable_since(snapshot.period_start)
     periods = [period for period in periods_of(snapshot, chain) if period.period_start >= since]
+    sums_since = sums_kept_since(snapshot.period_start, chain)
+    values_since = _values_kept_since(snapshot.period_start, chain, periods)
     units: dict[str, int | None] = {}
     for window in terms.windows:
         first = snapshot.period_end - window.hours * HOUR_MS
-        inside = [period for period in periods if period.period_start >= first]
+        kept_since = sums_since if window.of_sums else values_since
+        inside = [period for period in periods if period.period_start >= max(first, kept_since)]
         if window.combines:  # the terms list it after the windows that it combines
             units[window.name] = combined_again(window, units)
         elif window.rule == "ewma":
-            units[window.name] = _ewma(window, chain, periods, first)
+            units[window.name] = _ewma(window, chain, periods, first, snapshot.period_start)
         elif window.of_sums:
             units[window.name] = summed_again(window, inside)
         else:
             units[window.name] = _newest(window, inside)
     return units
+
+
+def sums_kept_since(at: int, chain: Chain) -> int:
+    """Since when (ms) a window over sums under the terms at `at` has its sums, whatever its length: under the terms
+    before, their longest window said how long sums are kept.
+    """
+    return max(
+        (
+            until - terms.hours_max * HOUR_MS
+            for start, until, terms in chain.terms.spans()
+            if start < until <= at
+        ),
+        default=0,
+    )
+
+
+def _values_kept_since(at: int, chain: Chain, periods: Sequence[OldPeriod]) -> int:
+    """As `sums_kept_since`, for windows that depend on the order of values. Under the terms before, values were kept
+    for as long as the longest such window reached, and the newest periods that have enough values for the one that
+    counts most. This is looked at when a value comes.
+    """
+    kept_since = 0
+    for start, until, terms in chain.terms.spans():
+        if not start < until <= at:
+            continue
+        kept_since = max(kept_since, until - terms.hours_in_order * HOUR_MS)
+        is_first = terms is chain.terms.events[0].data
+        before = [period for period in periods if period.series and period.period_start < until]
+        if not before or (before[-1].period_start < start and not is_first):
+            continue
+        counted = [window.last or 1 for window in terms.windows if window.in_order and window.rule != "ewma"]
+        enough, oldest = max(counted, default=0), until
+        for period in reversed(before):
+            if enough <= 0:
+                break
+            enough -= len(period.series)
+            oldest = period.period_start
+        kept_since = max(kept_since, oldest)
+    return kept_since
 
 
 def snapshots_of(chain: Chain, model_id: str) -> list[SnapshotTakenData]:
@@ -74,19 +117,24 @@ def snapshots_of(chain: Chain, model_id: str) -> list[SnapshotTakenData]:
     return by_model.get(model_id, [])
 
 
+def joined_at(own: Sequence[SnapshotTakenData]) -> int:
+    """The start (ms) of the period in which a model joined that was given a past; 0 for one that was given none. What
+    it was given stays, also under later terms that give newcomers nothing.
+    """
+    return max((data.joined.period_start for data in own if data.joined is not None), default=0)
+
+
 def periods_of(snapshot: SnapshotTakenData, chain: Chain) -> list[OldPeriod]:
     """A model's periods up to a snapshot, the oldest first. Before it joined, they are those that newcomers are
     given.
     """
-    own_periods = _with_corrections(
-        [
-            earlier
-            for earlier in snapshots_of(chain, snapshot.model_id)
-            if earlier.period_start < snapshot.period_end
-        ],
-        chain,
-    )
-    joined = snapshot.joined.period_start if snapshot.joined is not None else 0
+    own = [
+        earlier
+        for earlier in snapshots_of(chain, snapshot.model_id)
+        if earlier.period_start < snapshot.period_end
+    ]
+    own_periods = _with_corrections(own, chain)
+    joined = joined_at([*own, snapshot])
     newcomer_periods = [
         OldPeriod(
             period.from_ms,
@@ -158,6 +206,8 @@ def covered_again(snapshot: SnapshotTakenData, chain: Chain) -> Answered | None:
     span: set[int] = set()
     rounds_count = 0
     for start in sorted(rounds_of, reverse=True):
+        if start < _rounds_kept_since(snapshot.period_start, chain, rounds_of):
+            break
         is_inside = (
             start >= snapshot.period_end - coverage.hours * HOUR_MS
             if coverage.hours
@@ -169,6 +219,27 @@ def covered_again(snapshot: SnapshotTakenData, chain: Chain) -> Answered | None:
     own = [earlier for earlier in snapshots_of(chain, snapshot.model_id) if earlier.period_start in span]
     excused_count = sum(earlier.excused_count for earlier in own)
     return Answered(sum(earlier.scored_count for earlier in own), rounds_count - excused_count)
+
+
+def _rounds_kept_since(at: int, chain: Chain, rounds_of: Mapping[int, int]) -> int:
+    """Since when (ms) rounds are kept for the coverage of the terms at `at`: the coverage of the terms before said how
+    many.
+    """
+    kept_since = 0
+    for start, until, terms in chain.terms.spans():
+        coverage = terms.coverage
+        if not start < until <= at or coverage is None:
+            continue
+        if coverage.hours:
+            kept_since = max(kept_since, until - coverage.hours * HOUR_MS)
+            continue
+        enough = coverage.rounds
+        for oldest in sorted((begin for begin in rounds_of if begin < until), reverse=True):
+            if enough <= 0:
+                break
+            enough -= rounds_of[oldest]
+            kept_since = max(kept_since, oldest) if enough <= 0 else kept_since
+    return kept_since
 
 
 def summed_again(window: Window, inside: Sequence[OldPeriod]) -> int | None:
@@ -193,7 +264,7 @@ def _newest(window: Window, inside: Sequence[OldPeriod]) -> int | None:
     return total if window.rule == "sum" else mean_units(total, len(newest))
 
 
-def _ewma(window: Window, chain: Chain, periods: Sequence[OldPeriod], first: int) -> int | None:
+def _ewma(window: Window, chain: Chain, periods: Sequence[OldPeriod], first: int, at: int) -> int | None:
     """The exponentially weighted mean. Each period counts by the terms that held in it.
 
     The mean starts anew if no value came for as long as the window is.
@@ -206,14 +277,21 @@ def _ewma(window: Window, chain: Chain, periods: Sequence[OldPeriod], first: int
         )
         if window_then is None or not period.series:
             continue
-        if newest < period.period_end - window_then.hours * HOUR_MS:
+        reaches_to = period.period_end - window_then.hours * HOUR_MS
+        if newest < max(reaches_to, _means_kept_since(period.period_start, chain)):
             n = scored = 0
         # alpha as its decimal digits, and exact fractions: floats would give other units on other machines.
         alpha = Fraction(Decimal(repr(window_then.alpha)))
         for value in period.series:
             units = round(units + alpha * (value.units - units)) if n else value.units
             n, scored, newest = n + 1, scored + value.scored, period.period_start
-    return units if scored and n >= window.least and newest >= first else None
+    is_kept = newest >= max(first, _means_kept_since(at, chain))
+    return units if scored and n >= window.least and is_kept else None
+
+
+def _means_kept_since(at: int, chain: Chain) -> int:
+    """Since when (ms) exponentially weighted means are kept under the terms at `at`, which may name one of before."""
+    return chain.terms.kept_since(at, attrgetter("hours_in_order"))
 
 
 def combined_again(window: Window, units_of: dict[str, int | None]) -> int | None:

@@ -21,10 +21,16 @@ from coordinator.streams.contract import (
     Ewma,
 )
 from coordinator.streams.contract.boards import board_terms
+from coordinator.streams.contract.comparable_terms import (
+    adds_up,
+    comparable_since,
+    holds_past,
+    kept_since,
+)
 from coordinator.streams.contract.ensembles import Ensemble
 from coordinator.streams.contract.periods import calendar_fault, calendar_period
 from coordinator.streams.contract.questions import QUESTIONS
-from coordinator.streams.durations import FAR_MS
+from coordinator.streams.durations import FAR_MS, HOUR_MS
 from coordinator.streams.events import (
     CrunchConfigured,
     EnsembleTerms,
@@ -196,47 +202,6 @@ def _absence(contract: CrunchContract) -> dict[str, Any]:
             return {"absence_policy": policy}
 
 
-def comparable_since(in_order: Sequence[Terms], time_ms: int) -> int:
-    """The time (ms) since which scores have meant the same as at `time_ms`. No sum may include scores from before it.
-
-    `in_order`: all terms by `effective_from`, not empty.
-    """
-    begun = [terms for terms in in_order if terms.effective_from <= time_ms] or list(in_order[:1])
-    # Terms whose successor begins at the same time never held: they were replaced before.
-    held = [
-        terms
-        for terms, after in zip(begun, [*begun[1:], None], strict=True)
-        if after is None or after.effective_from > terms.effective_from
-    ]
-    # Go back from the newest terms as long as each scores as the one after it.
-    since = held[-1].effective_from
-    for terms, after in zip(held[-2::-1], held[:0:-1], strict=True):
-        if not score_alike(terms, after):
-            break
-        since = terms.effective_from
-    return since
-
-
-def score_alike(terms: Terms, other: Terms) -> bool:
-    """Whether scores mean the same under both terms.
-
-    The same contract always scores the same, although another release of the node may compute another `scoring_hash`
-    of it.
-    """
-    return terms.contract_hash == other.contract_hash or terms.scoring_hash == other.scoring_hash
-
-
-def adds_up(in_order: Sequence[Terms], contract_hash: str, held: Terms) -> bool:
-    """Whether scores by this contract mean the same as scores under the terms `held`, which are among `in_order`.
-
-    True for a contract that no terms name.
-    """
-    if contract_hash == held.contract_hash:
-        return True
-    of_contract = [terms for terms in in_order if terms.contract_hash == contract_hash]
-    return not of_contract or any(score_alike(terms, held) for terms in of_contract)
-
-
 def in_force(told: Sequence[Terms]) -> TermsInForce:
     """The terms in force, if these were configured one after another."""
     terms_in_force = TermsInForce()
@@ -327,6 +292,20 @@ class TermsInForce(msgspec.Struct):
             (start, until, event.data)
             for event, start, until in zip(self.events, starts, [*starts[1:], FAR_MS], strict=False)
         ]
+
+    def kept_since(self, time_ms: int, hours_of: Callable[[Terms], int]) -> int:
+        """The function `kept_since`, for these terms."""
+        if len(self.events) == 1:  # the usual case
+            return 0
+        return kept_since([event.data for event in self.events], time_ms, hours_of)
+
+    def holds_past(self, time_ms: int) -> bool:
+        """The function `holds_past`, for these terms."""
+        return holds_past([event.data for event in self.events], time_ms)
+
+    def reach(self, end: int, hours_of: Callable[[Terms], int]) -> int:
+        """The start (ms) of the oldest values that are kept at the end of a period (ms)."""
+        return max(end - hours_of(self.at(end - 1)) * HOUR_MS, self.kept_since(end - 1, hours_of))
 
     def comparable_since(self, time_ms: int) -> int:
         """The function `comparable_since`, for these terms."""

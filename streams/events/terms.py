@@ -223,6 +223,11 @@ class Terms(Data, frozen=True, dict=True, gc=True):
         """How far back (h) sums of periods are looked at; 0 where no window is of sums."""
         return max((window.hours for window in self.windows if window.of_sums), default=0)
 
+    @property
+    def hours_in_order(self) -> int:
+        """How far back (h) values in their order are looked at; 0 where no window needs them."""
+        return max((window.hours for window in self.windows if window.in_order), default=0)
+
 
 class CrunchConfigured(Event, frozen=True):
     """New terms hold from `effective_from` on. Passed on unchanged into every topic downstream."""

@@ -52,12 +52,13 @@ from coordinator.streams.snapshots.windows import Number, numbers_of_windows, of
 
 class _EndedPeriod(NamedTuple):
     """A period [start, end) (ms) that is closed now. Scores from before `since` (ms) were made under rules whose
-    numbers cannot stand beside those of now.
+    numbers cannot stand beside those of now. Sums are kept from `reach_ms` on.
     """
 
     start: int
     end: int
     since: int
+    reach_ms: int
     terms: Terms
     period: OpenPeriod | None
     """None: no score came in it."""
@@ -69,11 +70,6 @@ class _EndedPeriod(NamedTuple):
     @property
     def gives_past(self) -> bool:
         return self.terms.newcomer_past != "nothing"
-
-    @property
-    def reach_ms(self) -> int:
-        """Where the longest window begins that ends with this period (ms)."""
-        return self.end - self.terms.hours_max * HOUR_MS
 
 
 class Closing:
@@ -151,13 +147,14 @@ class Closing:
     def _snapshots(self, start: int, end: int) -> Iterator[SnapshotTaken]:
         """A snapshot for each model that has scores in the period [start, end) (ms), or a past in a window's reach."""
         terms, period = self._own.terms.at(start), self._state.periods.get(start)
-        ended = _EndedPeriod(start, end, self._own.terms.comparable_since(start), terms, period)
+        since, reach_ms = self._own.terms.comparable_since(start), self._own.sums_since(end)
+        ended = _EndedPeriod(start, end, since, reach_ms, terms, period)
         tallies = period.tallies if period is not None else {}
         self._drop_past(ended)
         if terms.coverage is not None:
             # Add the rounds of this period for all models. What each model answered of them is added below.
             self._coverage.take_period(start, ended.rounds_count)
-            self._coverage.drop_before(self._own.terms, end)
+            self._coverage.drop_before(self._own.terms, start, end)
         if ended.gives_past:
             self._join(tallies, start)
         for model_id, tally in tallies.items():

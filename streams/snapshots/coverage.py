@@ -46,10 +46,19 @@ class CoveragePast(msgspec.Struct):
         own = model.since(first)
         return Answered(own.scored, self.rounds.since(first).n - own.n)
 
-    def drop_before(self, told: TermsInForce, end: int) -> None:
-        """Drop the periods that no span of any terms reaches from `end` (ms)."""
-        spans = [terms.coverage for _, _, terms in told.spans() if terms.coverage is not None]
-        first = min((self._first(span, end) for span in spans), default=end)
+    def drop_before(self, told: TermsInForce, start: int, end: int) -> None:
+        """Drop what the spans of the terms in force do not reach at the end of the period, or periods, [start, end).
+
+        A span that is made longer begins with what was kept until then, whenever its terms became known.
+        """
+        first = max(
+            (
+                self._first(terms.coverage, min(until, end))
+                for begin, until, terms in told.spans()
+                if terms.coverage is not None and start < until and begin < min(until, end)
+            ),
+            default=0,
+        )
         self.rounds.drop_before(first)
         for model_id in list(self.models):
             self.models[model_id].drop_before(first)

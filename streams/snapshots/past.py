@@ -117,9 +117,8 @@ class ModelPast(msgspec.Struct):
             del self.periods[0]
 
     def drop_before(self, told: TermsInForce, end: int, since: int) -> None:
-        """Drop what no window of any terms reaches from `end` (ms), and everything before `since` (ms)."""
-        windows = [window for _, _, terms in told.spans() for window in terms.windows if window.in_order]
-        first = max(end - max((window.hours for window in windows), default=0) * HOUR_MS, since)
+        """Drop what no window reaches from `end` (ms), and everything before `since` (ms)."""
+        first = max(told.reach(end, attrgetter("hours_in_order")), since)
         self.periods = [period for period in self.periods if period.start >= first]
         self.ewmas = {name: ewma for name, ewma in self.ewmas.items() if ewma.start >= first}
 

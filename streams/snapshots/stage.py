@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 from coordinator.streams.contract.contract import Contracts
-from coordinator.streams.durations import HOUR_MS
 from coordinator.streams.events import (
     AnyEvent,
     CrunchConfigured,
@@ -46,7 +45,7 @@ class SnapshotStage(Stage[SnapshotState]):
 
     topic: ClassVar[str] = "snapshots"
     drivers: ClassVar[tuple[str, ...]] = ("scores",)
-    form: ClassVar[int] = 2
+    form: ClassVar[int] = 3
     memory: ClassVar[tuple[str, ...]] = ("CrunchConfigured", "SnapshotTaken", "PeriodClosed")
 
     def __init__(self, contracts: Contracts) -> None:
@@ -141,7 +140,7 @@ def _begin(own: OwnSnapshots, data: SnapshotTakenData) -> None:
 
 def _take_sums(own: OwnSnapshots, data: SnapshotTakenData) -> None:
     """Add the period to the model's trails, of which the trailing windows are made: of all scopes, and of each."""
-    from_ms = data.period_end - own.hours_max * HOUR_MS
+    from_ms = own.sums_since(data.period_end)
     total = data.sums.get(own.terms.at(data.period_start).value_field)
     if total is not None or data.corrected:
         sums = (total.sum_units, total.n) if total is not None else (0, 0)
@@ -168,7 +167,7 @@ def _take_closed_period(state: SnapshotState, data: PeriodClosedData) -> None:
     own.closed_until = max(own.closed_until, data.until_ms)
     if own.terms.at(data.from_ms).coverage is not None:
         own.coverage.take_period(data.from_ms, data.rounds_count)
-        own.coverage.drop_before(own.terms, data.until_ms)
+    own.coverage.drop_before(own.terms, data.from_ms, data.until_ms)
     if data.newcomer_past is not None:
         own.newcomers.take(
             own.terms, data.from_ms, data.until_ms, data.newcomer_past, rehearsal=data.rehearsal
@@ -179,7 +178,7 @@ def _take_closed_period(state: SnapshotState, data: PeriodClosedData) -> None:
         for start, period in state.periods.items()
         if period.end > data.until_ms or may_be_restated(own.terms, start, data.until_ms)
     }
-    from_ms = own.closed_until - own.hours_max * HOUR_MS
+    from_ms = own.sums_since(own.closed_until)
     drop_trails(own.trails, from_ms)
     drop_scope_trails(own.scope_trails, from_ms)
     since = own.terms.comparable_since(data.until_ms - 1) if own.past or own.newcomers.past else 0

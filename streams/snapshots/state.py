@@ -6,6 +6,7 @@ Plain data. Sums are of integers, so they do not depend on the order in which ro
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 import msgspec
@@ -183,10 +184,9 @@ class OwnSnapshots(msgspec.Struct):
     coverage: CoveragePast = msgspec.field(default_factory=CoveragePast)
     """Empty unless the terms have a coverage."""
 
-    @property
-    def hours_max(self) -> int:
-        """The hours of the longest window of all terms: the next terms may have a longer one than those of now."""
-        return max(terms.hours_max for _, _, terms in self.terms.spans())
+    def sums_since(self, end: int) -> int:
+        """The start (ms) of the oldest sums that are kept at the end of a period (ms)."""
+        return self.terms.reach(end, attrgetter("hours_max"))
 
 
 class SnapshotState(State):

@@ -9,6 +9,7 @@ are those of the last closed period, whose snapshot explains them. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 
 import msgspec
 
@@ -184,8 +185,14 @@ def _periods(facts: PlaceFacts) -> list[OldPeriod]:
                 (),
             )
         )
-    since = facts.told.comparable_since(facts.until - 1)
+    since = _sums_since(facts)
     return [period for period in periods if since <= period.period_start < facts.until]
+
+
+def _sums_since(facts: PlaceFacts) -> int:
+    """Since when (ms) scores are in the windows over sums, whatever their length."""
+    told, at = facts.told, facts.until - 1
+    return max(told.comparable_since(at), told.kept_since(at, attrgetter("hours_max")))
 
 
 def _window(
@@ -202,7 +209,7 @@ def _window(
     else:
         again[window.name] = _of_snapshot(facts, window.name)
     computed = again[window.name]
-    if facts.terms.newcomer_past != "nothing":
+    if facts.told.holds_past(facts.until - 1):
         computed = _of_snapshot(facts, window.name)
     return _number(
         facts, f"window {window.name}", window.name, window_rule(window), window.hours, computed, window
@@ -228,8 +235,8 @@ def _number(
 ) -> Step:
     decimals, width = facts.terms.score_decimals, facts.terms.snapshot_interval_ms
     n: int | None = None
-    first = max(facts.until // width * width - hours * HOUR_MS, facts.told.comparable_since(facts.until - 1))
-    ended = facts.terms.newcomer_past != "nothing" or not (
+    first = max(facts.until // width * width - hours * HOUR_MS, _sums_since(facts))
+    ended = facts.told.holds_past(facts.until - 1) or not (
         window is None or window.of_sums or window.combines
     )
     if ended:

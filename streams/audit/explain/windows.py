@@ -12,7 +12,7 @@ from coordinator.streams.audit.differences import difference
 from coordinator.streams.audit.explain.figure_facts import SnapshotFacts
 from coordinator.streams.audit.explain.steps import LISTED_MAX, Step, Value, fact, moment, units
 from coordinator.streams.audit.snapshots import boards_again
-from coordinator.streams.audit.windows import covered_again, windows_again
+from coordinator.streams.audit.windows import covered_again, joined_at, sums_kept_since, windows_again
 from coordinator.streams.contract.coverage import why_uncovered
 from coordinator.streams.durations import HOUR_MS
 from coordinator.streams.events import Window
@@ -30,6 +30,8 @@ def window_steps(facts: SnapshotFacts) -> Iterator[Step]:
         if window.combines:
             inputs = [units(name, snapshot.windows_units.get(name), decimals) for name in window.combines]
         else:
+            if window.of_sums:
+                first = max(first, sums_kept_since(snapshot.period_start, facts.chain))
             inputs, n = _inside(facts, first)
             result.append(fact("n", min(n, window.last) if window.last else n))
         agrees = None if facts.past_fault else again.get(window.name) == recorded
@@ -53,7 +55,7 @@ def _inside(facts: SnapshotFacts, first: int) -> tuple[list[Value], int]:
     those that it was given for the time before it joined.
     """
     snapshot, decimals = facts.snapshot, facts.terms.score_decimals
-    joined = snapshot.joined.period_start if snapshot.joined is not None else 0
+    joined = joined_at([*(earlier for earlier, _ in facts.past), snapshot])
     first = max(first, facts.told.comparable_since(snapshot.period_start))
     inputs: list[Value] = []
     n = 0
@@ -98,7 +100,8 @@ def board_steps(facts: SnapshotFacts) -> Iterator[Step]:
         if not board.window:
             continue
         recorded = snapshot.boards_units.get(board.name)
-        inputs, _ = _inside(facts, snapshot.period_end - hours[board.window] * HOUR_MS)
+        first = snapshot.period_end - hours[board.window] * HOUR_MS
+        inputs, _ = _inside(facts, max(first, sums_kept_since(snapshot.period_start, facts.chain)))
         agrees = None if facts.past_fault else again.get(board.name) == recorded
         parts = ", ".join(
             f"{part.weight} * {part.subject}/{part.scope_key}" for part in board.parts[:LISTED_MAX]
