@@ -50,7 +50,10 @@ def blamed(entries: list[ScoreEntry], can_score: Callable[[], bool]) -> list[Sco
     scored = any(entry.status == "SCORED" for entry in entries)
     if not (scored or can_score()):
         return entries
-    return [msgspec.structs.replace(entry, fault=MODEL) if entry.reason else entry for entry in entries]
+    return [
+        msgspec.structs.replace(entry, fault=MODEL) if entry.reason and entry.fault == NODE else entry
+        for entry in entries
+    ]
 
 
 def charged(entries: Sequence[ScoreEntry], values: Sequence[int], terms: Terms) -> list[ScoreEntry]:

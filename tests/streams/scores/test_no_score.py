@@ -100,3 +100,19 @@ def test_a_round_in_which_nobody_has_a_score_yet_counts_for_nobody():
     scene.when("scores", scored_with(contract, {"flat": 0.0, "other": 0.0}))
     scene.when("scores", scored_until(T0 + HOUR - MINUTE + MINUTE))
     assert {event.data.rounds_count for event in scene.all(SnapshotTaken)} == {0}
+
+
+@pytest.mark.parametrize("policy", ["ignore", "zero", "worst"])
+def test_another_models_absurd_answer_costs_a_model_without_a_score_nothing(policy):
+    def raising(prediction: Any, truth: Any) -> Any:
+        return alone(prediction, truth) if prediction.value <= 1 else 1 / 0
+
+    for function in (
+        raising,
+        lambda prediction, truth: alone(prediction, truth) if prediction.value <= 1 else {"value": 1e300},
+    ):
+        contract = CrunchContract(score_prediction=function, absence_policy=policy)
+        scored = scored_with(contract, {"a": 0.5, "absurd": 1e300, "flat": 0.0})
+        entries = {row.model_id: row for row in scored.data.entries()}
+        assert entries["flat"] == ScoreEntry("flat", "FAILED", "nobody", reason="has not traded yet")
+        assert entries["absurd"].fault == "model"
