@@ -104,7 +104,7 @@ def question_of(scope: Scope) -> Question | None:
         raise ContradictionError("give either as_of or as_of_offsets, and only once")
     path = scope["path"]
     if HAS_A_PAST.fullmatch(path) is None:
-        raise ValueError(f"{path} answers about now only: ask it without as_of")
+        raise ValueError(f"{path} answers only about the present: leave out as_of")
     rest = tuple(sorted((name, value) for name, value in pairs if name not in MOMENT_PARAMETERS))
     name, value = moments[0]
     if name == "as_of_offsets":
@@ -147,7 +147,7 @@ class AsOf:
             return
         if self._running >= THREADS + WAITING_MAX:
             retry = {"Retry-After": RETRY_AFTER_SECONDS}
-            await problem(503, "many questions about the past are waiting; ask again", retry)(
+            await problem(503, "many questions about the past are waiting; try again later", retry)(
                 scope, receive, send
             )
             return

@@ -171,7 +171,7 @@ def router() -> APIRouter:
         try:
             body, unmapped = cli_format(row, read.checkpoints, wallets.lookup())
         except OperatorError as error:
-            return problem(409, f"{error}; no payment is handed out by a mapping that is in doubt")
+            return problem(409, f"{error}; until the file is correct, no payment is handed out")
         answer = json_answer(body)
         answer.headers.update(_beside(row))
         if unmapped:

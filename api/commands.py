@@ -188,7 +188,7 @@ def router() -> APIRouter:
         elif done is not None:
             state |= {"state": "done", "checkpoint_id": done[0], "status": done[1], "reason": None}
         elif not is_content_id("cmd", command_id):
-            return problem(404, f"{command_id!r} is no id of a command: that is cmd/ and 24 hex digits")
+            return problem(404, f"{command_id!r} is not the id of a command: write cmd/ and 24 hex digits")
         return shaped(CommandState, state)
 
     @routes.post("/reports/checkpoints/{checkpoint_id}/confirm", response_model=Checkpoint, responses=DECIDED)

@@ -83,8 +83,8 @@ def full_disk(folder: Path) -> Iterator[Alert]:
     try:
         usage = shutil.disk_usage(folder)
     except OSError as error:
-        yield Alert("disk", str(folder), f"{folder} cannot be looked at: {error.strerror or error}")
+        yield Alert("disk", str(folder), f"{folder} cannot be checked: {error.strerror or error}")
         return
     if usage.free < ROOM_BYTES_MIN and usage.free < ROOM_SHARE_MIN * usage.total:
         what = f"{usage.free / 1e6:,.0f} of {usage.total / 1e6:,.0f} MB are free for {folder}"
-        yield Alert("disk", "space", f"{what}: make room, nothing in the log is ever deleted")
+        yield Alert("disk", "space", f"{what}: free some space, because nothing in the log is ever deleted")

@@ -114,7 +114,7 @@ def router() -> APIRouter:
             )
         if bundles.kept(checkpoint_id, whole=whole) is None and bundles.busy:
             retry = {"Retry-After": RETRY_AFTER_SECONDS}
-            raise HTTPException(503, "another bundle is being made; ask again", retry)
+            raise HTTPException(503, "another bundle is being made; try again later", retry)
         path = await bundles.make(checkpoint_id, whole=whole)
         return FileResponse(path, media_type="application/zip", filename=path.name)
 
@@ -124,7 +124,7 @@ def router() -> APIRouter:
         try:
             note = kept_tree(request).tile(LATEST)
         except KeyError:
-            raise HTTPException(404, "no checkpoint has been noted yet") from None
+            raise HTTPException(404, "no checkpoint has a signed note yet") from None
         return Response(note, media_type="text/plain; charset=utf-8", headers=NO_CACHE)
 
     @routes.get("/evidence/tile/{tile:path}", response_class=Response, responses=BYTES)
@@ -148,7 +148,7 @@ def kept_tree(request: Request) -> TreeFiles:
     """The tree that the node's loop keeps. Raises HTTPException 404 if it keeps none, or none yet."""
     loop = monitor_of(request).evidence
     if loop is None or loop.files is None:
-        raise HTTPException(404, "this node keeps no evidence, or has just started")
+        raise HTTPException(404, "this node has no evidence yet: it has just started")
     return loop.files
 
 

@@ -121,7 +121,7 @@ def parse_entries(text: str, where: str) -> list[Entry]:
                 "SHA256 MODEL CRUNCHER; `coordinator keys make` prints one"
             )
         if match["id"] in entry_of:
-            raise OperatorError(f"{where}, line {number}: the id {match['id']} stands there twice")
+            raise OperatorError(f"{where}, line {number}: the id {match['id']} occurs twice")
         entry_of[match["id"]] = Entry(
             match["id"], scope, match["hash"], match["model"] or "", match["cruncher"] or ""
         )

@@ -149,7 +149,7 @@ def router(projector: Projector, hub: Hub, registry: CollectorRegistry) -> APIRo
     ) -> Response:
         """Changes of the leaderboard, the checkpoints and the feeds, as they are folded."""
         if as_of is not None:
-            raise HTTPException(422, "the live stream has no past: ask the other routes with as_of")
+            raise HTTPException(422, "the live stream has no past: use another route with as_of")
         try:
             reached = parse_position(last_event_id) if last_event_id else None
         except ValueError as error:

@@ -253,13 +253,15 @@ class Monitor:
             if not finding.ok:
                 yield Alert("invariant", finding.name, f"{finding.about}: {finding.detail}")
         if self.payees is not None and self.payees.error:
-            yield Alert("command", "payees", f"who is paid could not be bound: {self.payees.error}")
+            yield Alert(
+                "command", "payees", f"the wallets of a checkpoint could not be bound: {self.payees.error}"
+            )
         if self._send_error:
             yield Alert("command", "withhold", self._send_error)
         yield from self._log_alerts(now)
         for projection in self._projector.read.all():
             if aside := projection.store.set_aside:
-                yield Alert("store", projection.name, f"{aside}. Look at the disk, then delete that folder")
+                yield Alert("store", projection.name, f"{aside}. Check the disk, then delete that folder")
         yield from self.disk.alerts()
         for name, text in self.scrub.blob_faults().items() if self.scrub is not None else ():
             yield Alert("blob", name, text)

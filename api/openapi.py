@@ -38,7 +38,7 @@ _PROBLEM = {
     ],
 }
 ALWAYS = {  # what the door may answer to any call
-    "400": "It is no HTTP, or the body is no text.",
+    "400": "It is no HTTP, or the body is not text.",
     "401": "A key is needed, or the one given is not known.",
     "403": "The key's scope does not reach so far.",
     "413": "The body is longer than 64 KiB; of posts to rounds, than 64 MiB.",

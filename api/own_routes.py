@@ -46,7 +46,7 @@ def load_own_routes(folder: str) -> list[OwnRoutes]:
         return []
     files = sorted(file for file in Path(folder).glob("*.py") if not file.name.startswith("_"))
     if len(files) > FILES_MAX:
-        raise OperatorError(f"{folder} holds {len(files)} files of routes; {FILES_MAX} are the most")
+        raise OperatorError(f"{folder} holds {len(files)} files of routes; the limit is {FILES_MAX}")
     return [OwnRoutes(file, f"{PREFIX}/{file.stem}", _router(file)) for file in files]
 
 
@@ -59,7 +59,7 @@ def mount_own_routes(app: FastAPI, loaded: Iterable[OwnRoutes]) -> None:
 def _router(file: Path) -> APIRouter:
     if not NAME.fullmatch(file.stem):
         raise OperatorError(
-            f"own routes {file}: the file's name is its prefix; use small letters, digits and _, e.g. rules.py"
+            f"own routes {file}: the file's name becomes the path; use small letters, digits and _, e.g. rules.py"
         )
     name = f"{_PACKAGE}.{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
@@ -77,7 +77,7 @@ def _router(file: Path) -> APIRouter:
         kind = "none" if router is None else f"a {type(router).__name__}"
         raise OperatorError(
             f"own routes {file}:1: `router` must be a fastapi.APIRouter, it is {kind}; "
-            "a file that is no route begins with _"
+            "the name of a file without routes must begin with _"
         )
     for route in router.routes:
         _check(file, route)
@@ -97,5 +97,5 @@ def _check(file: Path, route: object) -> None:
     if writing:
         line = route.endpoint.__code__.co_firstlineno if hasattr(route.endpoint, "__code__") else 1
         raise OperatorError(
-            f"own routes {file}:{line}: {writing[0]} {path} would write; routes of your own read only"
+            f"own routes {file}:{line}: {writing[0]} {path} would write; your own routes may only read"
         )

@@ -38,9 +38,13 @@ def place_of(cursor: str | None, kind: Any) -> Any:
         raw = base64.b64decode(cursor.encode() + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         place = msgspec.json.decode(raw, type=kind)
     except (ValueError, msgspec.DecodeError) as error:
-        raise HTTPException(422, "cursor is none of this list: take X-Next-Cursor as it was given") from error
+        raise HTTPException(
+            422, "this cursor does not belong to this list: use the value of X-Next-Cursor unchanged"
+        ) from error
     if any(isinstance(part, int) and not 0 <= part < 1 << 62 for part in place):
-        raise HTTPException(422, "cursor is none of this list: take X-Next-Cursor as it was given")
+        raise HTTPException(
+            422, "this cursor does not belong to this list: use the value of X-Next-Cursor unchanged"
+        )
     return place
 
 

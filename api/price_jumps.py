@@ -73,7 +73,7 @@ class PriceJumps:
                 yield Alert(
                     "feed",
                     f"price {row.subject}",
-                    f"{' '.join(subscription)}: {what}. It is believed: is it right?",
+                    f"{' '.join(subscription)}: {what}. It was accepted: is it right?",
                 )
 
 

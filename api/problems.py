@@ -66,4 +66,8 @@ def unexpected(path: str, error: Exception) -> Response:
     """500 for a bug of ours: the whole error is logged under an id, and the answer shows only the id."""
     incident = secrets.token_hex(8)
     _log.error("request_crashed", incident=incident, path=path, exc_info=error)
-    return problem(500, f"this is our fault; the log has it as incident {incident}", incident=incident)
+    return problem(
+        500,
+        f"this is a bug of the node; its log has the details under incident {incident}",
+        incident=incident,
+    )

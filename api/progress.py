@@ -241,7 +241,7 @@ def letter_flood(letters: Sequence[tuple[int, str]], now: int) -> Iterator[Alert
             "log",
             "flood",
             f"{count} records and more within {seconds} s could not be read and were set aside: look at "
-            f"`coordinator dead-letters list`, and mend what the source sends; the last: {reason}",
+            f"`coordinator dead-letters list`, and repair what the source sends. The last one: {reason}",
         )
 
 
@@ -251,7 +251,9 @@ def wrong_clock(states: Iterable[StateRow], event_clock: int, now: int, ahead_ms
     """
     for state in states:
         if state.source == CLOCK and state.state != ClockState.RIGHT:
-            yield Alert("clock", state.state, f"{state.reason}; the feed's time waits or is late for it")
+            yield Alert(
+                "clock", state.state, f"{state.reason}; the feed's time waits, or is late because of it"
+            )
     if event_clock - now > ahead_ms_max:
         behind_seconds = (event_clock - now) // 1000
         yield Alert(

@@ -40,7 +40,7 @@ def check_names(names: Iterable[str], allowed: frozenset[str]) -> None:
         if name not in allowed and name not in WIDGET_NAMES and name not in PAST_NAMES:
             near = get_close_matches(name[:40], sorted(allowed | WIDGET_NAMES | PAST_NAMES), 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise HTTPException(422, f"query: {name[:40]!r} is no parameter of this route{hint}")
+            raise HTTPException(422, f"query: {name[:40]!r} is not a parameter of this route{hint}")
 
 
 def names_of(dependant: Dependant) -> frozenset[str]:

@@ -49,7 +49,10 @@ Check = Callable[[HandIn], list[SubmittedAnswer]]
 """What was handed in -> its answers. Raises FileRefusedError, and CoordinatorError if it cannot be checked."""
 ANSWERED: dict[int | str, dict[str, Any]] = {
     **DECIDED,
-    202: {"model": shapes.Receipt, "description": "Sent, and not recorded yet; handing in again is safe."},
+    202: {
+        "model": shapes.Receipt,
+        "description": "Sent, and not recorded yet; you can safely hand in again.",
+    },
     429: {
         "description": "Another file of the same cruncher is being checked, or its model has handed in "
         f"{ANSWERS_PER_HOUR_MAX:,} answers within an hour; hand in again later."
@@ -102,7 +105,7 @@ def router() -> APIRouter:
             if (row := read.predictions.input(question.asked.input_id)) is not None
         }
         if not asked:
-            return problem(409, f"no question of round {round_id} takes answers now")
+            return problem(409, f"no question of round {round_id} accepts answers now")
         digest = hashlib.sha256(body).hexdigest()
         try:
             submitted = await in_turn(
@@ -119,7 +122,7 @@ def router() -> APIRouter:
         except FileRefusedError as error:
             return problem(422, str(error))
         except CoordinatorError as error:
-            return problem(503, f"the answers cannot be checked here: {error}")
+            return problem(503, f"this node cannot check the answers: {error}")
         work = RoundWork(
             read.dead_letters, {command.id: records_of(read.predictions, command) for command in commands}
         )
@@ -130,7 +133,7 @@ def router() -> APIRouter:
         except OutcomeUnknownError as error:
             detail = str(error)
         except WorldError as error:
-            return problem(503, f"{error}; handing in again is safe")
+            return problem(503, f"{error}; you can safely hand in again")
         else:
             await sender.projector.wait_until(lambda: work.open() == 0, sender.wait_seconds)
         if refused := work.refused():
@@ -140,7 +143,7 @@ def router() -> APIRouter:
             )
         left = work.open()
         if left and detail is None:
-            detail = "not recorded yet; handing in again is safe"
+            detail = "not recorded yet; you can safely hand in again"
         receipt = {
             "round_id": round_id,
             "model_id": entry.model_id,

@@ -79,7 +79,7 @@ def router() -> APIRouter:
             blobs.put(table.content)
         except OperatorError as error:
             log.error("blob_not_kept", reason=str(error))  # noqa: TRY400 - for the operator; it names a path
-            raise HTTPException(503, "this node cannot keep the table; its log says why") from error
+            raise HTTPException(503, "this node cannot store the table; its log has the reason") from error
 
     async def checked(request: Request, work: Callable[[Any], Any]) -> Any:
         body = await request.body()

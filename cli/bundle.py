@@ -51,5 +51,5 @@ def bundle(
     typer.echo(
         f"{out}: {out.stat().st_size:,} bytes, {bundled.appends:,} appends, a tree of {bundled.leaves:,} leaves"
         f"{f', begins after {bundled.after}' if bundled.after else ''}\n"
-        f"judge it anywhere: coordinator verify {out}"
+        f"verify it anywhere: coordinator verify {out}"
     )

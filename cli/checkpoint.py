@@ -324,7 +324,9 @@ def _command(
     make: Callable[[Any], tuple[type[Any], Any]],
 ) -> None:
     if checkpoint_id == LATEST:
-        raise OperatorError("name the checkpoint by its id: the latest may be another one by now")
+        raise OperatorError(
+            "give the checkpoint's id, not 'latest': the latest checkpoint may change before the command is decided"
+        )
 
     async def ask(log: Any) -> Any:
         before = log.find(checkpoint_id)

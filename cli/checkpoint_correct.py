@@ -114,7 +114,7 @@ def correct(
         return
     if not yes:
         if not sys.stdin.isatty():
-            raise OperatorError("nobody can be asked here: say --yes")
+            raise OperatorError("this is not a terminal, so nobody can answer the question: give --yes")
         typer.confirm("record it?", abort=True)
     after = run(_recorded(settings, data))
     owed = sum(amount for amount in after.owed().values() if amount > 0)
@@ -130,12 +130,14 @@ def correct(
 
 async def _found(settings: Settings, beginning: str) -> CheckpointRow:
     if beginning == "latest":
-        raise OperatorError("name the checkpoint by its id: the latest may be another one by now")
+        raise OperatorError(
+            "give the checkpoint's id, not 'latest': the latest checkpoint may change before the command is decided"
+        )
     async with CheckpointsLog(settings) as log:
         row = log.find(beginning)
     if row.status == WITHHELD:
         raise OperatorError(
-            "it is withheld, so nothing was promised yet: release it, and correct what it then offers"
+            "the checkpoint is withheld, so it has promised nothing yet: release it first, then correct it"
         )
     return row
 
@@ -161,7 +163,9 @@ def _recomputed(
     log.blobs = store_of(settings)
     told = recorded_terms(log)
     if not told:
-        raise OperatorError("the log holds no rules yet: nothing was fed")
+        raise OperatorError(
+            "the log holds no rules yet, because no feed worker has run: start the node first"
+        )
     held = in_force(told).at(row.checkpoint.period_start)
     records_given, sha256 = ([], "") if records is None else _given(records, subject, held)
     rules = None if contract is None else _rules(settings, contract, held)
@@ -214,7 +218,7 @@ def _given(path: Path, subject: str | None, held: Terms) -> tuple[list[FeedRecor
         ):
             raise OperatorError(
                 f"{path} has {record.source}/{record.subject}/{record.kind}/{record.granularity}, "
-                "which the checkpoint's period was not fed from"
+                "which is not part of the checkpoint's feed"
             )
     if not records:
         raise OperatorError(f"{path} holds no record")
@@ -248,7 +252,7 @@ def print_recomputed(result: Recomputed, row: CheckpointRow) -> None:
     """The difference for people: models whose standing or amount is another one."""
     console = Console(highlight=False)
     console.print(
-        f"checkpoint {result.checkpoint_id}, {row.status}: {result.truths_differ:,} truths are others now"
+        f"checkpoint {result.checkpoint_id}, {row.status}: {result.truths_differ:,} truths differ now"
     )
     if result.note:
         console.print(result.note, markup=False)

@@ -57,7 +57,7 @@ class CheckpointsLog(FoldedLog):
                 if matching
                 else "no checkpoint's id begins with"
             )
-            raise OperatorError(f"{what} {beginning!r}; `coordinator checkpoint list` has them")
+            raise OperatorError(f"{what} {beginning!r}; see `coordinator checkpoint list`")
         return (exact or matching)[0]
 
     async def decide(self, kind: type[Any], data: Any) -> CheckpointRow:
@@ -84,8 +84,8 @@ class CheckpointsLog(FoldedLog):
                     await self.read()
         except TimeoutError:
             raise WorldError(
-                f"the command stands in the log (offset {offset}), but no checkpoint worker has decided it in "
-                f"{DECIDED_SECONDS_MAX:g} s; it will when one runs, and asking again is safe"
+                f"the command is in the log (offset {offset}), but no checkpoint worker has decided it in "
+                f"{DECIDED_SECONDS_MAX:g} s; it will be decided when one runs, and you can safely run the command again"
             ) from None
         if (refusal := self.read_model.refusal(the_id)) is not None:
             raise RefusedError(f"refused in state {refusal.state}: {refusal.reason}")

@@ -81,7 +81,7 @@ def print_checkpoint(checkpoint: dict[str, Any], heading: str = "") -> None:
     if checkpoint["reason"]:
         console.print(f"reason: {checkpoint['reason']}", markup=False)
     if checkpoint["meta"]["rehearsal"]:
-        console.print("a rehearsal (replayed time): settled only where SETTLE_REHEARSALS=true")
+        console.print("a rehearsal (replayed time): it can be settled only with SETTLE_REHEARSALS=true")
     if checkpoint["tx_hash"]:
         console.print(f"transaction {checkpoint['tx_hash']}, submitted {checkpoint['submitted_at']}")
     shares = {
@@ -130,14 +130,14 @@ def _print_corrections(console: Console, meta: dict[str, Any]) -> None:
         )
     if meta["owed"]["overpaid"]:
         what = f"{amounts(meta['owed']['overpaid'])} micro-USDC"
-        console.print(f"paid too much, and not taken back: {what}", markup=False)
+        console.print(f"paid too much (nothing is taken back): {what}", markup=False)
 
 
 def _print_payout(console: Console, payout: dict[str, Any]) -> None:
     for pool in payout["pools"]:
         paid = ", ".join(f"{model['model_id']} {100 * model['share']:.4f} %" for model in pool["paid"])
         console.print(
-            f"pool {pool['name']}, {100 * pool['share']:.4f} % of the whole: {paid or 'nobody'}; "
+            f"pool {pool['name']}, {100 * pool['share']:.4f} % of the total: {paid or 'nobody'}; "
             f"retained {100 * pool['retained']:.4f} %",
             markup=False,
         )

@@ -98,7 +98,10 @@ async def compose(folder: Path) -> Finding:
     code, _, err = await command("docker", "compose", "config", "--quiet", cwd=folder)
     if code != 0:
         return Finding(
-            "compose", State.FAULT, f"{files[0]} cannot be used: {last_line(err)}", f"mend {files[0]} or .env"
+            "compose",
+            State.FAULT,
+            f"{files[0]} cannot be used: {last_line(err)}",
+            f"correct {files[0]} or .env",
         )
     return Finding("compose", State.OK, f"compose {version} reads {files[0]}")
 
@@ -112,7 +115,9 @@ def memory(models: int, available_bytes: int, total_bytes: int) -> Finding:
     )
     if available_bytes >= bytes_needed:
         return Finding("memory", State.OK, says)
-    return Finding("memory", State.FAULT, says, "end something, take fewer models, or use a larger machine")
+    return Finding(
+        "memory", State.FAULT, says, "stop other programs, use fewer models, or use a larger machine"
+    )
 
 
 def disk(folder: Path, free_bytes: int) -> Finding:
@@ -120,7 +125,7 @@ def disk(folder: Path, free_bytes: int) -> Finding:
     says = f"{free_bytes / GIB:.1f} GiB are free for {folder}, {DISK_BYTES_MIN / GIB:g} are wanted"
     if free_bytes >= DISK_BYTES_MIN:
         return Finding("disk", State.OK, says)
-    return Finding("disk", State.FAULT, says, "make room: nothing in the log is ever deleted")
+    return Finding("disk", State.FAULT, says, "free some space: nothing in the log is ever deleted")
 
 
 async def open_files() -> Finding:
@@ -139,8 +144,8 @@ def free_port(port: int, whose: str, variable: str) -> Finding:
     return Finding(
         f"port {port}",
         State.FAULT,
-        f"another process listens on {HOST}:{port}, which {whose} wants",
-        f"end it, or choose another with {variable}",
+        f"another process listens on {HOST}:{port}, which {whose} needs",
+        f"stop it, or choose another port with {variable}",
     )
 
 

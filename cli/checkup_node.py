@@ -64,7 +64,7 @@ async def contract(settings: Settings) -> list[Finding]:
                 f"contract: {finding.check}",
                 State.FAULT if finding.state == "fault" else State.UNKNOWN,
                 finding.says,
-                "mend it; `coordinator contract check` shows the line",
+                "correct it; `coordinator contract check` shows the line",
             )
             for finding in bad
         ]
@@ -80,12 +80,12 @@ async def wallets(
     `stranger` says how bad another id is.
     """
     if not settings.wallets_file:
-        return Finding("wallets", State.OK, "WALLETS_FILE is not set: wallets are those that models bring")
+        return Finding("wallets", State.OK, "WALLETS_FILE is not set: wallets come from the models")
     try:
         wallet_of_model = WalletsFile(settings.wallets_file).lookup()
     except OperatorError as error:
         return Finding(
-            "wallets", State.FAULT, str(error), "mend it: coordinator checkpoint wallets checks it anew"
+            "wallets", State.FAULT, str(error), "correct it, then run coordinator checkpoint wallets again"
         )
     says = f"{settings.wallets_file} names the wallets of {len(wallet_of_model)} models"
     try:
@@ -98,7 +98,7 @@ async def wallets(
             "wallets",
             stranger,
             f"{says}; no model here has the id {named}",
-            "is it spelt as the model's own?",
+            "is the id spelt correctly?",
         )
     return Finding("wallets", State.OK, says)
 
@@ -149,13 +149,13 @@ async def clock(settings: Settings, wall_ms: Callable[[], int] = wall_ms) -> lis
         try:
             source = source_by_name(name, options_from(os.environ, name))
         except OperatorError as error:
-            return [Finding("clock", State.UNKNOWN, str(error), "mend FEED_SOURCE and its options")]
+            return [Finding("clock", State.UNKNOWN, str(error), "correct FEED_SOURCE and its options")]
         if (ask := getattr(source, "time_ms", None)) is not None:
             asked[name] = ask
     if not asked:
         return [
             Finding(
-                "clock", State.OK, "nobody to compare it with; NTP_SERVER=HOST names a server that is asked"
+                "clock", State.OK, "there is nothing to compare it with; set NTP_SERVER=HOST to a time server"
             )
         ]
     return [await _clock_beside(whose, ask, wall_ms) for whose, ask in asked.items()]
@@ -168,7 +168,9 @@ async def _clock_beside(whose: str, ask: Callable[[], Awaitable[int]], wall_ms: 
             said_ms = await ask()
     except (CoordinatorError, TimeoutError) as error:
         why = str(error) or f"no answer within {CLOCK_SECONDS_MAX:g} s"
-        return Finding("clock", State.UNKNOWN, f"{whose} does not say the time: {why}", "check the network")
+        return Finding(
+            "clock", State.UNKNOWN, f"{whose} does not report the time: {why}", "check the network"
+        )
     off_seconds = ((began_ms + wall_ms()) // 2 - said_ms) / 1000
     if abs(off_seconds) <= CLOCK_OFF_SECONDS_MAX:
         return Finding("clock", State.OK, f"agrees with {whose} to {max(1, round(abs(off_seconds)))} s")
@@ -183,7 +185,9 @@ async def feed(settings: Settings, seconds: float) -> list[Finding]:
         try:
             text = await asyncio.to_thread(looked_through, settings)
         except OperatorError as error:
-            return [Finding("feed", State.FAULT, str(error), "mend the file, or name another with --candles")]
+            return [
+                Finding("feed", State.FAULT, str(error), "correct the file, or give another with --candles")
+            ]
         return [Finding("feed", State.OK, f"a replay of {'; '.join(text)}")]
     out = []
     for subject in settings.feed_subjects:
@@ -205,7 +209,7 @@ async def kafka(bootstrap: str, crunch_id: str, *, own: OwnCheck | None) -> list
     try:
         reason = await why_silent(bootstrap)
     except OperatorError as error:
-        return [Finding("kafka", State.FAULT, str(error), "mend the KAFKA_... settings")]
+        return [Finding("kafka", State.FAULT, str(error), "correct the KAFKA_... settings")]
     if reason:
         how = "start it, or name the right one in KAFKA_BOOTSTRAP"
         return [Finding("kafka", State.FAULT, f"{bootstrap}: {reason}", how)]
@@ -257,18 +261,18 @@ async def stages(settings: Settings, own: OwnCheck) -> list[Finding]:
     except LogError as error:
         return [Finding("stages", State.FAULT, str(error), "see `coordinator status`")]
     except CoordinatorError as error:
-        return [Finding("stages", State.UNKNOWN, str(error), "is Kafka well? look at its log")]
+        return [Finding("stages", State.UNKNOWN, str(error), "check Kafka; look at its log")]
     late = [
         Finding(f"stage {stage}", State.FAULT, text, "start the worker; `coordinator up` keeps all of them")
         for stage, text in missing.items()
     ]
     late += [
-        Finding(f"{alert.kind} {alert.name}", State.FAULT, alert.text, "its worker's log says why")
+        Finding(f"{alert.kind} {alert.name}", State.FAULT, alert.text, "the log of its worker has the reason")
         for alert in stands_still(progress, settings, wall_ms())
     ]
     at = zulu(progress.feed.clock) if progress.feed.clock else "nowhere yet"
     return late or [
-        Finding("stages", State.OK, f"each has decided what it must; the feed's clock is at {at}")
+        Finding("stages", State.OK, f"no stage has anything left to decide; the feed's clock is at {at}")
     ]
 
 

@@ -63,7 +63,7 @@ def check(
     """
     settings = read_settings(os.environ, contract=contract)
     if contract is None and not os.environ.get("CONTRACT"):
-        typer.echo(f"this is no node's folder, and CONTRACT is not set: {BUILT_IN}", err=as_json)
+        typer.echo(f"this is not a node's folder, and CONTRACT is not set: {BUILT_IN}", err=as_json)
     calls = count(1)
     with progress_bar("calls of the contract") as on_progress:
         findings = [
@@ -91,7 +91,7 @@ def _feed(settings: Settings) -> Finding:
     sources = known_sources()
     source = sources.get(settings.feed_source)
     if source is None:
-        text = f"FEED_SOURCE {settings.feed_source!r} is unknown; known are {', '.join(sources)}"
+        text = f"FEED_SOURCE {settings.feed_source!r} is unknown; choose from {', '.join(sources)}"
         return Finding("feed", State.FAULT, text)
     if source.error:
         return Finding("feed", State.FAULT, source.error)

@@ -98,8 +98,8 @@ def fields(
             text = paragraph if whole else textwrap.fill(" ".join(lines), WIDTH)
             typer.echo(textwrap.indent(text, f"{depth}    "))
     if name is None:
-        typer.echo("\none in full: coordinator contract fields NAME")
-        typer.echo(f"what functions are given and may give: {', '.join(GIVEN)}, PeriodSeries")
+        typer.echo("\nfor one field in full: coordinator contract fields NAME")
+        typer.echo(f"what functions get and may return: {', '.join(GIVEN)}, PeriodSeries")
         typer.echo(f"functions that a contract may name: {', '.join(NAMED)}")
 
 

@@ -71,8 +71,8 @@ class LoggedContracts:
         contracts = {applied.hash: applied for applied in self.applied if applied.hash.startswith(beginning)}
         if len(contracts) != 1:
             raise OperatorError(
-                f"{len(contracts) or 'no'} kept contracts begin with {beginning!r}; "
-                "`coordinator contract list` has them"
+                f"{len(contracts) or 'no'} applied contracts begin with {beginning!r}; "
+                "see `coordinator contract list`"
             )
         return next(iter(contracts.values()))
 

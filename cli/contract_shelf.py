@@ -197,10 +197,10 @@ def apply(
         typer.echo(f"{before.meaning.hash[:12]} -> {after.meaning.hash[:12]}, {settings.contract}")
         for line in differences_said:
             typer.echo(printable(f"  {line}"))
-        typer.echo(f"holds from the end of the running checkpoint period on: {time_text(from_ms)}")
+        typer.echo(f"applies from the end of the running checkpoint period:  {time_text(from_ms)}")
     if not yes:
         if not sys.stdin.isatty():
-            raise OperatorError("nobody can be asked here: say --yes")
+            raise OperatorError("this is not a terminal, so nobody can answer the question: give --yes")
         typer.confirm("apply it?", abort=True)
     holds = run(put_in_force(settings, contracts, running=not started))
     answer = {
@@ -372,8 +372,8 @@ async def put_in_force(settings: Settings, contracts: LoggedContracts, *, runnin
                 await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
         raise WorldError(
-            f"the command stands in the log (offset {offset}), but no feed worker has decided it in "
-            f"{DECIDED_SECONDS_MAX:g} s; it will when one runs"
+            f"the command is in the log (offset {offset}), but no feed worker has decided it in "
+            f"{DECIDED_SECONDS_MAX:g} s; it will be decided when one runs"
         ) from None
 
 

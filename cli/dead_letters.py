@@ -63,10 +63,12 @@ def show(
     letters = [letter for letter in _letters(data_dir, kafka) if letter["id"].startswith(letter_id)]
     if not letters:
         raise OperatorError(
-            f"no dead letter's id begins with {letter_id!r}; `coordinator dead-letters list` has them"
+            f"no dead letter's id begins with {letter_id!r}; see `coordinator dead-letters list`"
         )
     if len(letters) > 1:
-        raise OperatorError(f"{len(letters)} dead letters' ids begin with {letter_id!r}; give more of it")
+        raise OperatorError(
+            f"{len(letters)} dead letters' ids begin with {letter_id!r}: give more characters"
+        )
     if as_json:
         print_json(letters[0])
         return

@@ -108,7 +108,7 @@ def doctor(
 def _before(settings: Settings, models: Path, feed_seconds: float, *, named: bool) -> dict[str, Look]:
     async def kafka() -> list[Finding]:
         if not named:
-            return [checkup.Finding("kafka", checkup.State.SKIPPED, "none is named: the node starts its own")]
+            return [checkup.Finding("kafka", checkup.State.SKIPPED, "none is given: the node starts its own")]
         return await checkup_node.kafka(settings.kafka_bootstrap, settings.crunch_id, own=None)
 
     return {

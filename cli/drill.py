@@ -90,7 +90,9 @@ def _outcomes(drills: list[Drill], jobs: int) -> Iterator[Outcome]:
         for ending in (signal.SIGTERM, signal.SIGINT):
             signal.signal(ending, signal.SIG_DFL)
         throw_away(under_way)
-        typer.echo("stopped: the scratch nodes are gone; the same command begins anew", err=True)
+        typer.echo(
+            "stopped: the scratch nodes are gone; the same command starts again from the beginning", err=True
+        )
         os._exit(128 + number)  # the threads of the drills still wait for nodes that are gone
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -102,7 +104,7 @@ def _outcomes(drills: list[Drill], jobs: int) -> Iterator[Outcome]:
 
 def _chosen(names: list[str], *, every: bool) -> list[Drill]:
     if every and names:
-        raise OperatorError("--all is every drill: name none beside it")
+        raise OperatorError("--all runs every drill: give no names with it")
     if every:
         return list(DRILLS.values())
     if not names:

@@ -43,5 +43,5 @@ def rotate_key(
     typer.echo(
         f"rotated from {rotated.old_key}\n"
         f"          to {rotated.new_key}\n"
-        f"the new key is {rotated.file}: back it up; it signs from the next checkpoint on"
+        f"the new key is {rotated.file}: back it up; it signs from the next checkpoint"
     )

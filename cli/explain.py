@@ -130,7 +130,7 @@ def _asked(
     is_prediction, is_share = figure.startswith("inp/"), figure.startswith("ckp_") or figure == "latest"
     is_place, is_pair = figure == "board", figure == "copies"
     if is_prediction and of is not None:
-        raise OperatorError("a prediction's id names its model: leave the second word out")
+        raise OperatorError("a prediction's id includes its model: leave out the second argument")
     if of is None and not is_prediction:
         raise OperatorError(
             f"name the MODEL whose share of {figure} it is (`coordinator checkpoint show {figure}` lists them)"
@@ -140,13 +140,16 @@ def _asked(
         )
     if bool(other) != is_pair:
         raise OperatorError(
-            "`copies` is about two models, and --other is for it: coordinator explain copies 7 --other 9"
+            "`copies` compares two models, and --other names the second one: coordinator explain copies 7 --other 9"
         )
     if by and (not is_place or scope):
-        raise OperatorError("--by is for `board`, without --scope: coordinator explain board MODEL --by NAME")
+        raise OperatorError(
+            "--by works only with `board` and without --scope: coordinator explain board MODEL --by NAME"
+        )
     if scope and (is_prediction or is_share or is_pair):
         raise OperatorError(
-            "--scope is for `board` or for a model and a period: coordinator explain board MODEL --scope SUBJECT/SCOPE"
+            "--scope works only with `board`, or with a model and a period: coordinator explain board MODEL --scope "
+            "SUBJECT/SCOPE"
         )
     if of is None:
         return lambda explainer, read: explainer.prediction(read, figure)
@@ -171,7 +174,8 @@ def _check_within(live: Readable, at_ms: int, as_of: str) -> None:
         raise OperatorError(f"--as-of {as_of}: the log's first record is of {time_text(oldest)}")
     if at_ms > live.feeds.clock > 0:
         typer.echo(
-            f"--as-of {as_of}: the log ends at {time_text(live.feeds.clock)}, so this is as of then", err=True
+            f"--as-of {as_of}: the log ends at {time_text(live.feeds.clock)}, so this shows the state at that time",
+            err=True,
         )
 
 
@@ -186,7 +190,7 @@ def print_explanation(explanation: Explanation) -> None:
     if explanation.hidden_until_ms is not None:
         console.print("The answer is hidden, and what follows from it is not explained yet.")
     elif explanation.agrees is None:
-        console.print("Nothing could be made again here; the notes say why.")
+        console.print("Nothing could be computed again here; the notes say why.")
     else:
         console.print(
             "Every step that was made again gives the recorded figure."

@@ -97,7 +97,7 @@ def import_node(
         return
     typer.echo(
         f"{target}: crunch {manifest.crunch_id}, {manifest.records:,} records, sha256 {manifest.sha256} as exported\n"
-        f"its settings: {target / SETTINGS}; copy what you want of it into the `.env` of the folder you run it in"
+        f"its settings: {target / SETTINGS}; copy what you need into the `.env` of the folder in which you run the node"
     )
     _say_left_out(manifest)
     typer.echo(f"next:  coordinator up --data-dir {target}")
@@ -125,9 +125,11 @@ def _say_left_out(manifest: Manifest) -> None:
     if manifest.secrets_left_out:
         typer.echo(f"secrets that are not in it: {', '.join(manifest.secrets_left_out)}", err=True)
     if manifest.machine_left_out:
-        typer.echo(f"of the old machine, as comments: {', '.join(manifest.machine_left_out)}", err=True)
+        typer.echo(
+            f"places of the old machine, as comments: {', '.join(manifest.machine_left_out)}", err=True
+        )
     typer.echo(
-        "the key that signs notes is not in it: bring `evidence/key` and `evidence/keys/` of the old data directory "
-        "along, or set EVIDENCE_KEY",
+        "the key that signs notes is not in it: copy `evidence/key` and `evidence/keys/` from the old data "
+        "directory, or set EVIDENCE_KEY",
         err=True,
     )

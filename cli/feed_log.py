@@ -178,8 +178,9 @@ class FeedGiver:
                 return
             if time.monotonic() > until:
                 raise WorldError(
-                    f"{len(self._undecided)} commands with records stand in the log, but no feed worker has decided "
-                    f"one in {DECIDED_SECONDS_MAX:g} s; they are decided when one runs, and the rest can be given again"
+                    f"{len(self._undecided)} commands with records are in the log, but no feed worker has decided "
+                    f"one in {DECIDED_SECONDS_MAX:g} s; they will be decided when one runs; then run the command "
+                    "again for the rest"
                 )
             await asyncio.sleep(POLL_SECONDS)
 

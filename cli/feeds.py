@@ -136,9 +136,11 @@ async def probe_source(
         except (WorldError, TimeoutError) as error:
             why = str(error) or "history did not answer in time"
             hint = f"; refused: {refused[-1]}" if refused else ""
-            raise WorldError(f"nothing came in {seconds:g} s{silence}; {why}{hint}") from error
+            raise WorldError(f"no record arrived in {seconds:g} s{silence}; {why}{hint}") from error
         if not recent:
-            raise WorldError(f"nothing came in {seconds:g} s{silence}, and the last hour's history is empty")
+            raise WorldError(
+                f"no record arrived in {seconds:g} s{silence}, and the last hour's history is empty"
+            )
         records = recent[-RECORDS_SHOWN:]
         text = f"nothing live in {seconds:g} s{silence}; history has {len(recent)} records of the last hour"
     return {"subscription": f"{name}/{subject}/{kind}/{granularity}", "said": text, "records": records}

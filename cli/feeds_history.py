@@ -222,8 +222,8 @@ def _looked_through(
                 typer.echo(f"refused: {row.said(str(path))}", err=True)
             if bad and not skip_bad_rows:
                 raise OperatorError(
-                    f"{path}: {file.account.refused:,} rows are no records, the first in line {bad[0].line_number}; "
-                    "nothing was changed: mend them, or leave them out with --skip-bad-rows"
+                    f"{path}: {file.account.refused:,} rows are not records, the first in line {bad[0].line_number}; "
+                    "nothing was changed: correct the rows, or skip them with --skip-bad-rows"
                 )
             looked_through.append(file)
             advance(number, len(files))
@@ -246,7 +246,7 @@ def _refuse_contradictions(files: list[GivenFile]) -> None:
             if before[0] != now[0]:
                 raise OperatorError(
                     f"{file.path} and {before[1]} have other values for {record.subject} {time_text(record.ts_event)}; "
-                    "import one of them, and a correction after it"
+                    "import one of the files first, then the correction"
                 )
 
 

@@ -99,7 +99,7 @@ def _say(workspace: Workspace) -> None:
         return path.relative_to(here) if path.is_relative_to(here) else path
 
     if workspace.kept_aside is not None:
-        typer.echo(f"what was there is now {shown(workspace.kept_aside)}")
+        typer.echo(f"the old folder is now {shown(workspace.kept_aside)}")
     typer.echo(f"{shown(workspace.node)}  the node: contract, settings, deployment")
     typer.echo(
         f"{shown(workspace.challenge)}  the package {workspace.package}: base class, scoring, example models"

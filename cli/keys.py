@@ -46,10 +46,10 @@ def make(
     Example: [bold]coordinator keys make settle --id payments[/bold]
     """
     if scope not in SCOPES:
-        raise OperatorError(f"{scope!r} is no scope: choose from {', '.join(SCOPES)}")
+        raise OperatorError(f"{scope!r} is not a scope: choose from {', '.join(SCOPES)}")
     for option, value in (("--model", model), ("--cruncher", cruncher)):
         if (value is not None) is not (scope == "submit"):
-            raise OperatorError(f"{option} belongs to the scope submit, which needs it")
+            raise OperatorError(f"{option} works only with the scope submit, and that scope needs it")
         if value is not None and not WHOSE.fullmatch(value):
             raise OperatorError(f"{option} {value!r}: 1 to 200 characters without blanks, ; or #")
     name = key_id if key_id is not None else secrets.token_hex(4)
@@ -59,7 +59,7 @@ def make(
     if as_json:
         print_json({"key": key, "entry": line})
         return
-    typer.echo(f"the key, shown this once:   {key}")
+    typer.echo(f"the key, which is shown only now:   {key}")
     typer.echo(f"the line for API_KEYS_FILE: {line}")
 
 

@@ -164,7 +164,9 @@ def _check_not_empty(words: Sequence[str]) -> None:
     for before, word in pairwise(("coordinator", *words)):
         option = word.removesuffix("=") if word.startswith("--") and word.endswith("=") else ""
         if not word or option:
-            raise OperatorError(f"the value behind {option or before} is empty: give one, or leave it out")
+            raise OperatorError(
+                f"the value after {option or before} is empty: give a value, or leave the option out"
+            )
 
 
 def _prepare(command: Any) -> None:

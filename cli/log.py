@@ -59,7 +59,7 @@ def cat(
         bool, typer.Option("--states", help="The states that the topic's stage recorded, each joined whole.")
     ] = False,
 ) -> None:
-    """Print a topic as JSON lines: `{"offset", "record"}`, or `unreadable` with the first bytes of what is no JSON.
+    """Print a topic as JSON lines: `{"offset", "record"}`, or `unreadable` with the first bytes of what is not JSON.
 
     With --transitions a line is a move of one prediction: `offset, id, prediction_id, from, to, at, reason, fault`.
 
@@ -70,9 +70,13 @@ def cat(
     if topic not in BY_TOPIC:
         raise OperatorError(f"there is no topic {topic!r}; there are {', '.join(TOPICS)}")
     if transitions and topic not in ("predictions", "scores"):
-        raise OperatorError("--transitions is of predictions and scores: no other topic moves a prediction")
+        raise OperatorError(
+            "--transitions works only with predictions and scores: no other topic changes a prediction's status"
+        )
     if states and not BY_TOPIC[topic].enveloped:
-        raise OperatorError(f"--states is of the topics that a stage writes: {topic} holds no recorded state")
+        raise OperatorError(
+            f"--states works only with topics that a stage writes: {topic} holds no recorded states"
+        )
     if states and transitions:
         raise OperatorError("give --transitions or --states, not both")
     settings, _ = node_log(data_dir, kafka)

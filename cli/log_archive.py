@@ -55,7 +55,7 @@ def archive(
     settings, _ = node_log(data_dir, kafka)
     if not settings.data_dir.is_dir():
         raise OperatorError(
-            f"there is no data directory {settings.data_dir}, and the key that signs is in it"
+            f"there is no data directory {settings.data_dir}, and it should hold the signing key"
         )
     to.mkdir(parents=True, exist_ok=True)
 

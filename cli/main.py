@@ -181,9 +181,9 @@ app = typer.Typer(
         "look at.\n\n"
         "[bold]coordinator init NAME[/bold] makes a workspace for a challenge of your own.\n\n"
         "Settings come from the environment (CRUNCH_ID, KAFKA_BOOTSTRAP, FEED_SUBJECTS, "
-        "CHECKPOINT_INTERVAL_SECONDS, ...), and where that says nothing from `.env` in the current folder.\n\n"
-        "Exit codes: 0 done, 1 a difference, a fault that was found, a name refused, 2 yours to mend (the message says "
-        "what), 3 the world did not answer, 130 ended by Ctrl-C. With --json an error is JSON on stdout, too."
+        "CHECKPOINT_INTERVAL_SECONDS, ...), or else from `.env` in the current folder.\n\n"
+        "Exit codes: 0 done, 1 a difference, fault or refusal, 2 you must change something (the message says what), "
+        "3 something outside did not answer, 130 ended by Ctrl-C. With --json an error is JSON on stdout, too."
     ),
 )
 

@@ -99,7 +99,9 @@ async def _decide(settings: Settings, model_id: str, reason: str, *, lift: bool)
         await log.read()
         banned = log.models.banned
         if model_id not in log.names and model_id not in banned:
-            raise OperatorError(f"no model {model_id!r} was ever seen here{nearest(model_id, log.names)}")
+            raise OperatorError(
+                f"this node has never seen a model {model_id!r}{nearest(model_id, log.names)}"
+            )
         if (model_id in banned) is not lift:
             return False
         at = wall_ms()

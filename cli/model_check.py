@@ -85,7 +85,9 @@ def check(
     schedules = challenge.schedules()
     subject = subject or (schedules[0].scope.name if schedules else None) or settings.feed_subjects[0]
     if not any(schedule.scope.asks(subject) for schedule in schedules):
-        raise OperatorError(f"the challenge asks nothing about {subject}; choose another with --subject")
+        raise OperatorError(
+            f"the contract asks nothing about {subject}; choose another subject with --subject"
+        )
     ticks = make_ticks(challenge, candles, subject, rounds)
     console = Console(stderr=as_json)
     market = "the made-up market" if candles is None else str(candles)
@@ -163,7 +165,7 @@ def _records(candles: Path | None, subject: str, count: int) -> list[FeedRecord]
         raise OperatorError(f"--candles {candles}: there is no such file")
     records = list(islice(iter_candles(candles, Subscription("candles", subject, "candle", "1m")), count))
     if not records:
-        raise OperatorError(f"--candles {candles} holds no candle")
+        raise OperatorError(f"--candles {candles} holds no candles")
     return records
 
 

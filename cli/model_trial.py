@@ -160,7 +160,7 @@ class ModelTrial:
     async def _ask(self, stub: Any, name: str, arguments: list[Any], until: float) -> Any:
         left = until - time.monotonic()
         if left <= 0:
-            raise FaultFoundError(f"the round's {self._budget_seconds:g} s were used up before this call")
+            raise FaultFoundError(f"the {self._budget_seconds:g} s of the round were over before this call")
         request = dynamic_subclass_pb2.CallRequest(
             methodName=name, methodArguments=variants.encode_arguments(arguments)
         )
@@ -176,7 +176,9 @@ class ModelTrial:
                 case grpc.StatusCode.DEADLINE_EXCEEDED:
                     raise FaultFoundError(f"no answer within the {seconds:.2f} s that were left") from error
                 case grpc.StatusCode.RESOURCE_EXHAUSTED:
-                    raise FaultFoundError("its answer is above the 8 MB that the wire carries") from error
+                    raise FaultFoundError(
+                        "its answer is larger than 8 MB, the most that can be sent"
+                    ) from error
                 case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
                     raise FaultFoundError("its process ended during the call") from error
                 case code:

@@ -73,4 +73,6 @@ async def until_ours_listens(broker: EmbeddedBroker, crunch_id: str, seconds_max
                 stranger_port = port
                 say(f"another Kafka took port {port} first; ours takes another one")
         await asyncio.sleep(POLL_SECONDS)
-    raise WorldError(f"our Kafka does not listen after {seconds_max:g} s; its log is {broker.log_file}")
+    raise WorldError(
+        f"the node's Kafka does not listen after {seconds_max:g} s; its log is {broker.log_file}"
+    )

@@ -50,8 +50,8 @@ def node_log(
             settings = settings.changed(kafka_bootstrap=bootstrap)
         elif node is None or holder != node.pids.get("up"):
             raise OperatorError(
-                f"data directory {settings.data_dir} is in use by process {holder}, which is no node that is up: "
-                "try again when it has ended, or when the node is up"
+                f"data directory {settings.data_dir} is in use by process {holder}, which is not a running node: "
+                "try again when that process has ended, or when the node is running"
             )
     if checked:
         run(_check(settings, node, kafka, of_dir=of_dir or data_dir is not None))
@@ -59,7 +59,7 @@ def node_log(
         # Another node of this name may listen there, and the command may write: whoever typed it shall see where.
         _told.add(settings.data_dir)
         where = f"crunch {settings.crunch_id} on the default address {settings.kafka_bootstrap}"
-        typer.echo(f"{settings.data_dir} holds no node: this is {where}", err=True)
+        typer.echo(f"{settings.data_dir} holds no node: this command uses {where}", err=True)
     return settings, node
 
 
@@ -81,7 +81,8 @@ def refuse_undecided(settings: Settings, offset: int) -> None:
     """Raises WorldError where the node is not running, so that nobody will decide the command at `offset` for now."""
     if _started.get(settings.data_dir) == settings.kafka_bootstrap:
         raise WorldError(
-            f"the node is not running: the command stands in the log (offset {offset}) and is decided when it starts"
+            f"the node is not running: the command is in the log (offset {offset}) and will be decided when the "
+            "node starts"
         )
 
 
@@ -120,8 +121,8 @@ def default_address_named(settings: Settings, node: NodeFile | None, kafka: str 
     except WorldError as error:
         if _is_default(node, kafka):
             raise WorldError(
-                f"{error}; that is only the default address, since {settings.data_dir} holds no node yet: "
-                "`coordinator up` starts one here; of another one name the --data-dir or --kafka"
+                f"{error}; that is only the default address, because {settings.data_dir} holds no node yet: "
+                "`coordinator up` starts a node here; for another node give --data-dir or --kafka"
             ) from error
         raise
 
@@ -136,7 +137,7 @@ def _settings(data_dir: Path | None, kafka: str | None, *, anew: bool) -> tuple[
 def _own_kafka(settings: Settings) -> Iterator[str]:
     """The address of the directory's own Kafka, which runs until the end; nobody else uses the directory meanwhile."""
     with claim_data_dir(settings.data_dir, settings.crunch_id, for_command=True):
-        typer.echo("the node is not running: its Kafka is started for this command", err=True)
+        typer.echo("the node is not running: the command starts its Kafka for this time", err=True)
         broker = EmbeddedBroker(settings.data_dir / "kafka")
         broker.start()
         try:

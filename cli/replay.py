@@ -69,10 +69,10 @@ def replay(
     """
     until_ms = None if until is None else parse_time(until)
     if verify and until_ms is not None:
-        raise OperatorError("--verify compares at the positions of the living stores; leave --until out")
+        raise OperatorError("--verify compares with the current stores: leave --until out")
     if archive is not None:
         if verify or kafka is not None or data_dir is not None:
-            raise OperatorError("--archive reads files alone: leave --verify, --kafka and --data-dir out")
+            raise OperatorError("--archive reads only files: leave --verify, --kafka and --data-dir out")
         with progress_bar("files") as on_progress:
             rebuilt = replays.replay_archive(archive, projection, until_ms, on_progress)
     else:
@@ -100,7 +100,8 @@ def _verify(settings: Settings, projection: list[str] | None, *, as_json: bool) 
     """Compare the node's stores with the log. Raises typer.Exit if one differs."""
     if not (settings.data_dir / "projections").is_dir():
         raise OperatorError(
-            f"{settings.data_dir} holds no stores to compare: a report worker writes them; name its --data-dir"
+            f"{settings.data_dir} holds no stores to compare: give the --data-dir of the report worker, which "
+            "writes them"
         )
     run(topic_ends(settings.kafka_bootstrap, settings.crunch_id))  # says at once when nobody is there
     with progress_bar("records") as on_progress:
@@ -131,7 +132,8 @@ def _check_within(result: replays.ReplayResult, until_ms: int | None) -> None:
         raise OperatorError(f"--until {time_text(until_ms)}: the log begins at {time_text(first)}")
     if until_ms > last:
         typer.echo(
-            f"--until {time_text(until_ms)}: the log ends at {time_text(last)}; this is all of it", err=True
+            f"--until {time_text(until_ms)}: the log ends at {time_text(last)}; this covers the whole log",
+            err=True,
         )
 
 

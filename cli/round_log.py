@@ -83,8 +83,8 @@ class RoundsLog(FoldedLog):
                     await self.read()
         except TimeoutError:
             raise WorldError(
-                f"{work.open()} of {work.items} stand in the log, but no feed worker has decided them in "
-                f"{DECIDED_SECONDS_MAX:g} s; it will when one runs, and asking again is safe"
+                f"{work.open()} of {work.items} are in the log, but no feed worker has decided them in "
+                f"{DECIDED_SECONDS_MAX:g} s; it will be decided when one runs, and you can safely run the command again"
             ) from None
         if refused := work.refused():
             lines = [f"{item}: {reason}" for item, reason in refused[:REFUSED_SHOWN]]

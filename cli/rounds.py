@@ -311,8 +311,8 @@ def _keep(settings: Settings, table: TableBlob) -> None:
     """Put a table where the node's predict worker reads it. Raises OperatorError."""
     if not is_shared(settings) and not (settings.data_dir / MARKER).is_file():
         raise OperatorError(
-            f"a table of {table.blob.bytes:,} bytes is kept in the node's data directory, and {settings.data_dir} is "
-            "none: give --data-dir, set BLOBS_URL as the node has it, or post it to the node, POST /rounds"
+            f"a table of {table.blob.bytes:,} bytes is stored in the node's data directory, but {settings.data_dir} is "
+            "not one: give --data-dir, set BLOBS_URL to the node's value, or post it to the node with POST /rounds"
         )
     store_of(settings).put(table.content)
 
@@ -339,7 +339,9 @@ def _name_of(file: str, content: Any) -> str:
     if isinstance(content, dict) and "round_id" in content:
         return ""
     if file == "-":
-        raise OperatorError("give --round ID: standard input has no name, and it does not say one")
+        raise OperatorError(
+            "give --round ID: standard input has no file name, and its content names no round"
+        )
     return Path(file).name.partition(".")[0]
 
 

@@ -55,7 +55,7 @@ def apply(
         )
     if not yes:
         if not sys.stdin.isatty():
-            raise OperatorError("nobody can be asked here: say --yes")
+            raise OperatorError("this is not a terminal, so nobody can answer the question: give --yes")
         typer.confirm("apply it?", abort=True)
         settings, contracts = _held(file, settings)  # the answer may have taken hours
         shown = boundary_of(contracts)

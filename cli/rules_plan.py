@@ -181,7 +181,9 @@ def _planned(
     log.blobs = store_of(settings)
     told = recorded_terms(log)
     if not told:
-        raise OperatorError("the log holds no rules yet: nothing was fed")
+        raise OperatorError(
+            "the log holds no rules yet, because no feed worker has run: start the node first"
+        )
     new, settings, values = with_sets(
         load_contract(named), with_term_settings(settings, settings_of(told[-1])), sets
     )
@@ -235,7 +237,7 @@ def with_sets(
             settings = settings.changed(**{name: value})
         elif field not in type(contract).model_fields:
             raise OperatorError(
-                f"--set {text}: neither a field of the contract nor one of {', '.join(SETTABLE)}"
+                f"--set {text}: the name is neither a field of the contract nor one of {', '.join(SETTABLE)}"
             )
         elif inner:
             fields[field] = _changed(fields.get(field, getattr(contract, field)), inner, value, text)

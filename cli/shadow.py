@@ -114,7 +114,7 @@ def start_shadow(
     settings, _, check = running_log(data_dir, kafka)
     files = ShadowFiles(settings.data_dir)
     if contract is None and files.order() is None:
-        raise OperatorError("say --contract MODULE:NAME: no shadow was started here yet")
+        raise OperatorError("give --contract MODULE:NAME: no shadow was started here yet")
     run(_awaited(check))
     with files.held():  # refused while one runs
         earlier = files.order()
@@ -156,14 +156,17 @@ def _order(
     last = boundary_of(contracts)
     if from_ms is not None and last is not None and from_ms > last:
         raise OperatorError(
-            f"--from {time_text(from_ms)}: a shadow begins at the latest where the running checkpoint period ends, "
+            f"--from {time_text(from_ms)}: a shadow must begin at the end of the running checkpoint period or "
+            "earlier,  "
             f"{time_text(last)}"
         )
     with progress_bar("records read") as on_progress:
         log = run(read_whole(settings.kafka_bootstrap, settings.crunch_id, ("feeds",), on_progress))
     told = recorded_terms(log)
     if not told:
-        raise OperatorError("the log holds no rules yet: nothing was fed")
+        raise OperatorError(
+            "the log holds no rules yet, because no feed worker has run: start the node first"
+        )
     begin = begin_of_last(told) if from_ms is None else from_ms
     refuse_between(told, begin)
     new = load_contract(path)
@@ -229,14 +232,15 @@ def stop_shadow(data_dir: DataDirOption = None, as_json: JsonOption = False) -> 
         if time.monotonic() > until:
             status = files.status()
             raise OperatorError(
-                "its process has not ended yet: it ends after what it computes now. If the rules' code hangs, end it: "
-                f"kill -9 {status.pid if status else 'PID'}, where it runs. Nothing is lost; its log is {files.log}"
+                "the shadow's process has not ended yet: it ends after its current computation. If the code of the "
+                "rules hangs, run "
+                f"kill -9 {status.pid if status else 'PID'} on its machine. Nothing is lost; its log is {files.log}"
             )
         time.sleep(0.2)
     if as_json:
         print_json({"stopped": True})
     else:
-        typer.echo("the shadow is stopped; what it decided stays")
+        typer.echo("the shadow is stopped; its results stay")
 
 
 @app.command("status")

@@ -85,7 +85,7 @@ class ShadowProcess:
         settings, _ = node_settings(self._data_dir, self._kafka)
         if settings.crunch_id != self._order.rules.crunch_id:
             raise OperatorError(
-                f"the shadow is of crunch {self._order.rules.crunch_id}, and this is {settings.crunch_id}"
+                f"the shadow belongs to crunch {self._order.rules.crunch_id}, but this is crunch {settings.crunch_id}"
             )
         own = OwnLog(settings.kafka_bootstrap, settings.crunch_id, None)
         await own.check()
@@ -124,7 +124,7 @@ class ShadowProcess:
         key = rules.terms.contract_hash
         archive = self._files.contracts.get(key)
         if archive is None:
-            raise OperatorError("the shadow's contract is not in the data directory: start the shadow anew")
+            raise OperatorError("the shadow's contract is not in the data directory: start the shadow again")
         new = unpack(archive, key)
 
         def contract_of(contract_hash: str) -> CrunchContract:

@@ -115,7 +115,7 @@ def parse_time(text: str) -> int:
         moment = datetime.fromisoformat(zoned)
     except ValueError:
         raise OperatorError(
-            f"{text!r} is no time; write ISO 8601 with a zone, e.g. 2023-03-10T00:00:00Z, or milliseconds since 1970"
+            f"{text!r} is not a time; write ISO 8601 with a zone, e.g. 2023-03-10T00:00:00Z, or milliseconds since 1970"
         ) from None
     if moment.tzinfo is None:
         plain = text.replace(" ", "T")
@@ -133,7 +133,7 @@ def parse_address(text: str) -> str:
     """The address of a node's API, without a slash at its end. Raises OperatorError for an invalid one."""
     scheme, separator, host = text.partition("://")
     if scheme not in ("http", "https") or not separator or not host.strip("/"):
-        raise OperatorError(f"{text!r} is no address of a node: write http://HOST:PORT or https://HOST")
+        raise OperatorError(f"{text!r} is not an address of a node: write http://HOST:PORT or https://HOST")
     return text.rstrip("/")
 
 
@@ -149,7 +149,7 @@ def parse_speed(text: str) -> float:
     except ValueError:
         speed = 0.0
     if not 0 < speed < float("inf"):
-        raise OperatorError(f"--speed {text}: give max, or how many times faster than life, e.g. 60")
+        raise OperatorError(f"--speed {text}: give max, or a factor of real time, e.g. 60")
     return speed
 
 
@@ -166,7 +166,7 @@ def reason_words(reason: str) -> str:
     """
     words = printable(reason).strip()
     if not words or len(words) > REASON_CHARS_MAX:
-        raise OperatorError(f"--reason needs words, at most {REASON_CHARS_MAX} characters")
+        raise OperatorError(f"--reason needs a text of at most {REASON_CHARS_MAX} characters")
     return words
 
 
@@ -179,7 +179,7 @@ def read_node_file(data_dir: Path) -> NodeFile | None:
         return None
     except (OSError, msgspec.DecodeError) as error:
         raise OperatorError(
-            f"{path} cannot be read ({error}); remove it, the next `up` writes it anew"
+            f"{path} cannot be read ({error}); remove it; the next `coordinator up` writes it again"
         ) from error
 
 
@@ -210,7 +210,7 @@ def node_settings(data_dir: Path | None, kafka: str | None = None) -> tuple[Sett
     node = read_node_file(settings.data_dir)
     if data_dir is not None and node is None and kafka is None:
         raise OperatorError(
-            f"{data_dir} holds no {NODE_FILE}: no `coordinator up` has run there; check --data-dir"
+            f"{data_dir} holds no {NODE_FILE}: `coordinator up` has never run there; check --data-dir"
         )
     bootstrap = kafka
     if (

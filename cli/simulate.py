@@ -96,7 +96,7 @@ def simulate(
     """
     quiet()
     if sum(option is not None for option in (seed, seeds, schedule)) > 1:
-        raise OperatorError("--seed, --seeds and --schedule each say what to play: give one of them")
+        raise OperatorError("give only one of --seed, --seeds and --schedule")
     began = time.monotonic()
     played, failures = _played(seed, seeds, schedule, rounds, contract, jobs or os.cpu_count() or 1)
     seconds = time.monotonic() - began

@@ -62,7 +62,7 @@ def submit(
         body = answer.json()
     except ValueError:
         raise WorldError(
-            f"the node at {node} answered {answer.status_code} and no JSON: is it a node?"
+            f"the node at {node} answered {answer.status_code} without JSON: is this the address of a node?"
         ) from None
     if (
         answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR
@@ -73,7 +73,8 @@ def submit(
         raise RefusedError(f"refused: {body.get('detail', answer.status_code)}")
     if body.get("sha256") != hashlib.sha256(content).hexdigest():
         raise WorldError(
-            "the receipt is of other bytes than were sent: something stands between you and the node"
+            "the receipt's hash is not that of the file that was sent: something between you and the node changed "
+            "the file"
         )
     if as_json:
         print_json(body)

@@ -178,9 +178,9 @@ def backup(
     if file is not None:
         check_to_write(file)
     elif as_json:
-        raise OperatorError("--json needs a FILE: standard output is the backup")
+        raise OperatorError("--json needs a FILE, because the backup itself goes to standard output")
     elif sys.stdout.isatty():
-        raise OperatorError("name a file, or send standard output into one")
+        raise OperatorError("give a file, or redirect standard output into one")
     settings, _ = node_log(data_dir, kafka)
     blobs = store_of(settings)
     with progress_bar("records") as on_progress:
@@ -262,9 +262,10 @@ def _remember(settings: Settings) -> None:
     gone = {topic: topic_found.end - log_found.topics[topic].end for topic, topic_found in seen.items()}
     if lost := [f"{topic} ({count:,})" for topic, count in gone.items() if count > 0]:
         raise OperatorError(
-            f"the backup is older than what was here; these topics lost their last records: {', '.join(lost)}. They "
-            "may have told of a payment: compare every checkpoint with the chain first. Then remove "
-            f"{file.path}, and the node starts"
+            f"the backup is older than the topics that were here. These topics lost their last records: "
+            f"{', '.join(lost)}. A payment may be among them: compare every checkpoint with the chain first. Then "
+            "remove "
+            f"{file.path}; after that the node starts"
         )
     file.write(log_found, check_log(settings.crunch_id, log_found, None, settings.kafka_bootstrap), anew=True)
 

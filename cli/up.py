@@ -122,9 +122,9 @@ def up(
     [bold]coordinator up --feed generated --speed 600 --for 120[/bold]
     """
     if candles is not None and feed is not None:
-        raise OperatorError("--candles and --feed exclude each other: a file of candles is a feed")
+        raise OperatorError("give either --candles or --feed, not both")
     if candles is None and (columns is not None or stamp is not None):
-        raise OperatorError("--columns and --stamp say how to read the file of --candles, and none is named")
+        raise OperatorError("--columns and --stamp need --candles: they say how to read its file")
     times = {
         name: None if text is None else parse_time(text) for name, text in (("from", from_), ("until", until))
     }

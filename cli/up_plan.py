@@ -136,8 +136,9 @@ def _kafka(named: str | None) -> str | None:
     kafka = named or os.environ.get("KAFKA_BOOTSTRAP") or None
     if kafka is None and read_security(os.environ).protocol != "PLAINTEXT":
         raise OperatorError(
-            f"KAFKA_SECURITY_PROTOCOL={os.environ['KAFKA_SECURITY_PROTOCOL']} is for a Kafka that runs already; "
-            "the one started here speaks plain text on this machine only: name yours: --kafka HOST:PORT, or unset it"
+            f"KAFKA_SECURITY_PROTOCOL={os.environ['KAFKA_SECURITY_PROTOCOL']} is for a Kafka that runs already, but "
+            "`up` starts one that uses plain text on this machine: name your Kafka with --kafka HOST:PORT, or unset the "
+            "variable"
         )
     return kafka
 
@@ -168,7 +169,7 @@ def _feed(feed: str | None, candles: Path | None, before: NodeFile | None, remar
         if feed not in source_names() or feed == "candles":
             names_known = ", ".join(name for name in source_names() if name != "candles")
             raise OperatorError(
-                f"--feed {feed} is unknown; known are {names_known}; a file is named with --candles FILE"
+                f"--feed {feed} is unknown; choose from {names_known}, or give a file with --candles FILE"
             )
         return feed
     if os.environ.get("FEED_SOURCE"):

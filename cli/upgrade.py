@@ -73,7 +73,7 @@ def _where(change: FileChange) -> str:
 
 def _say(outcome: Upgrade, today: str, *, dry_run: bool) -> None:
     if outcome.resumed:
-        typer.echo(f"an upgrade that was killed is completed: {len(outcome.resumed)} files")
+        typer.echo(f"completed an upgrade that was killed: {len(outcome.resumed)} files")
     if not outcome.changes:
         typer.echo(f"{outcome.node.parent} is what coordinator-node {today} makes: nothing to do")
         return
@@ -87,7 +87,7 @@ def _say(outcome: Upgrade, today: str, *, dry_run: bool) -> None:
         )
     if any(change.content is not None and change.path.endswith(CONTRACT) for change in outcome.changes):
         typer.echo(
-            "the contract's text changed: `coordinator contract diff` shows it, nothing is applied by itself"
+            "the contract's file changed: `coordinator contract diff` shows how; it has no effect until you apply it"
         )
     if not dry_run:
-        typer.echo(f"what was replaced: {outcome.node / '.scaffold/before'}")
+        typer.echo(f"replaced files are in: {outcome.node / '.scaffold/before'}")

@@ -146,7 +146,7 @@ def _steps(
         is_proof = content.read(len(HEADER)) == HEADER.encode()
     if is_proof:
         if participation is not None:
-            raise OperatorError("--model needs a bundle: a proof of single predictions has no whole period")
+            raise OperatorError("--model needs a bundle: a proof does not hold a whole period")
         yield from _proof_steps(file, list(trust.keys))
         return
     yield from verdict(file, trust, seconds_max, None if participation is None else participation.take)
@@ -173,7 +173,7 @@ def _print_parts(console: Console, model: str, parts: list[Part]) -> None:
 def _proof_steps(file: Path, keys: list[VerifierKey]) -> Iterator[tuple[str, str]]:
     """What a proof of single predictions proves; nobody can be believed by a proof alone, so keys must be given."""
     if not keys:
-        raise OperatorError("a proof is judged by keys that you know: give them with --policy")
+        raise OperatorError("a proof is checked with keys that you trust: give them with --policy")
     with file.open("rb") as content:
         text = content.read(PROOF_BYTES_MAX + 1)
     try:

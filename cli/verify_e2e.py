@@ -121,15 +121,13 @@ async def _verify(
         except ChainBrokenError as error:
             failed, reason = error.step, error.reason
         except TimeoutError:
-            failed, reason = waits_at, f"not within {timeout_seconds:g} s; {waits_for or 'nothing was said'}"
+            failed, reason = waits_at, f"not within {timeout_seconds:g} s; {waits_for or 'no output'}"
         except CoordinatorError as error:
             failed, reason = waits_at, str(error)
     seconds = monotonic() - began
     if failed:
         console.print(Text("FAIL ", style="bold red"), Text(f"{failed:<12}"), Text(reason))
-        console.print(
-            f"verify-e2e: {failed} does not hold ({len(done)} of {len(STEPS)} steps did, {seconds:.1f} s)"
-        )
+        console.print(f"verify-e2e: {failed} failed ({len(done)} of {len(STEPS)} steps did, {seconds:.1f} s)")
     else:
         console.print(f"verify-e2e: all {len(STEPS)} steps hold ({seconds:.1f} s)")
     return {

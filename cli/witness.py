@@ -145,7 +145,7 @@ async def _watch(
         except WorldError as error:
             if once:
                 raise
-            console.print(f"witness: {error}; asked again in {every:g} s", markup=False)
+            console.print(f"witness: {error}; retrying in {every:g} s", markup=False)
         else:
             text = (
                 "nothing new to sign"

@@ -117,7 +117,9 @@ class AuthorProcess:
                 f"no process for the contract's functions could be started: {text_of(error)}"
             ) from error
         self._end()
-        raise WorldError("the process for the contract's functions says something else than that it is ready")
+        raise WorldError(
+            "the process for the contract's functions sent an unexpected message instead of being ready"
+        )
 
     def _end(self) -> None:
         child, self._child = self._child, None

@@ -50,7 +50,7 @@ def wrong_place_of(error: OSError) -> OperatorError | None:
     if error.errno not in WRONG_PLACES or error.filename is None:
         return None
     return OperatorError(
-        f"{error.filename} cannot be used: {error.strerror}; name another place, or let this user in"
+        f"{error.filename} cannot be used: {error.strerror}; choose another place, or give this user access"
     )
 
 

@@ -67,7 +67,7 @@ def _learn(aot_cache: Path) -> None:
             # Java writes the cache on its way out.
             broker.stop(grace_seconds=AOT_WRITE_SECONDS_MAX)
         if not partial.is_file():
-            raise WorldError(f"Java wrote no cache within {AOT_WRITE_SECONDS_MAX:g} s")
+            raise WorldError(f"Java did not write its cache within {AOT_WRITE_SECONDS_MAX:g} s")
         partial.rename(aot_cache)
     by_age = sorted(aot_cache.parent.glob("*.aot"), key=lambda file: file.stat().st_mtime, reverse=True)
     for old in by_age[AOT_CACHES_KEPT:]:

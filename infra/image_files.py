@@ -61,7 +61,7 @@ def _make(folder: Path) -> None:
     others = sorted(path.name for path in folder.iterdir() if path.name not in WRITTEN)
     if others:
         raise OperatorError(
-            f"{folder} holds {', '.join(others[:3])}{', ...' * (len(others) > 3)}: name a folder of its own, as .build"  # noqa: PLR2004
+            f"{folder} holds {', '.join(others[:3])}{', ...' * (len(others) > 3)}: choose an empty folder, e.g. .build"  # noqa: PLR2004
         )
 
 
@@ -127,9 +127,7 @@ def _build(checkout: Path, wheels: Path) -> Path:
     wheel_files = sorted(wheels.glob("*.whl"))
     if done.returncode != 0 or len(wheel_files) != 1:
         last = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()][-1:]
-        raise OperatorError(
-            f"the wheel of {checkout} could not be built: {' '.join(last) or 'nothing was said'}"
-        )
+        raise OperatorError(f"the wheel of {checkout} could not be built: {' '.join(last) or 'no output'}")
     return wheel_files[0]
 
 

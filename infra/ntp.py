@@ -57,7 +57,7 @@ async def ntp_time_ms(server: str, seconds_max: float = SECONDS_MAX) -> int:
             transport.close()
     mode, stratum = answer[0] & 7, answer[1]
     if mode != _SERVER_MODE or not 1 <= stratum <= _STRATUM_MAX:
-        raise WorldError(f"NTP_SERVER {server}: it says that its own clock is not set")
+        raise WorldError(f"NTP_SERVER {server}: the server says that its own clock is not set")
     seconds: int
     fraction: int
     seconds, fraction = struct.unpack("!II", answer[40:48])

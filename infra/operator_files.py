@@ -45,7 +45,7 @@ def check_folder(variable: str, path: Path, *, may_be_made: bool = False, what: 
     except (OSError, ValueError) as error:
         raise OperatorError(f"{variable}: {what}{path} cannot be used ({_why(error)})") from None
     if not fine:
-        raise OperatorError(f"{variable}: {what}{path} is no folder; name one that is there")
+        raise OperatorError(f"{variable}: {what}{path} is not a folder; give an existing one")
 
 
 def check_files(variable: str, path: str, names: Collection[str]) -> None:

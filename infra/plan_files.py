@@ -57,7 +57,7 @@ def read_plan(path: Path, bytes_max: int = PLAN_BYTES_MAX) -> PlanFile:
     except OSError as error:
         raise OperatorError(f"{path} cannot be read: {error.strerror}") from error
     except msgspec.DecodeError as error:
-        raise OperatorError(f"{path} is no plan: {error}") from error
+        raise OperatorError(f"{path} is not a plan: {error}") from error
 
 
 def write_plan(path: Path, file: PlanFile) -> None:

@@ -131,7 +131,7 @@ class ShadowFiles:
                 except BlockingIOError:
                     if pause is None:
                         raise OperatorError(
-                            "a shadow runs already: `coordinator shadow stop` ends it"
+                            "a shadow already runs: stop it with `coordinator shadow stop`"
                         ) from None
                     time.sleep(pause)  # somebody may only be looking (`is_held`)
             yield
@@ -154,7 +154,7 @@ class ShadowFiles:
         path = self.folder / name
         try:
             if path.stat().st_size > FILE_BYTES_MAX:
-                raise OperatorError(f"{path} is larger than any shadow's")
+                raise OperatorError(f"{path} is too large for a file of a shadow")
             return msgspec.json.decode(path.read_bytes(), type=shape)
         except FileNotFoundError:
             return None

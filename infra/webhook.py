@@ -205,4 +205,6 @@ def _refuse_link_local(host: str) -> None:
         return
     mapped = getattr(address, "ipv4_mapped", None)
     if (mapped or address).is_link_local:
-        raise OperatorError("WEBHOOK_URL leads to a link-local address: clouds keep their credentials there")
+        raise OperatorError(
+            "WEBHOOK_URL leads to a link-local address, where clouds serve credentials: give another address"
+        )

@@ -49,7 +49,7 @@ def check_to_make(folder: Path) -> None:
     """Is it a folder that takes files, or can it be made? Raises OperatorError."""
     there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     if not there.is_dir():
-        raise OperatorError(f"{there} is no folder: name another one")
+        raise OperatorError(f"{there} is not a folder: give another one")
     _check_writable(there)
 
 

@@ -29,7 +29,7 @@ def granularity_ms(name: str) -> int:
     """Length in ms of the granularity `name` ("1m" -> 60000). Raises OperatorError with the known names."""
     length_ms = GRANULARITIES_MS.get(name)
     if length_ms is None:
-        raise OperatorError(f"granularity {name!r} is unknown; known are {', '.join(GRANULARITIES_MS)}")
+        raise OperatorError(f"granularity {name!r} is unknown; choose from {', '.join(GRANULARITIES_MS)}")
     return length_ms
 
 

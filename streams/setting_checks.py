@@ -69,7 +69,7 @@ def check_host(variable: str, host: str) -> None:
             labels = [""]
         if len(host) > 253 or not all(map(_HOST_LABEL.fullmatch, labels)):  # noqa: PLR2004
             raise OperatorError(
-                f"{variable}={host[:80]!r} is no host: write a name or an address, no port, no http://"
+                f"{variable}={host[:80]!r} is not a host: write a name or an address, no port, no http://"
             ) from None
 
 
@@ -115,7 +115,7 @@ def check_secret(variable: str, text: str) -> None:
     """What goes into a header: ASCII without blanks. It is never part of the message."""
     if text and not _PRINTABLE.fullmatch(text):
         raise OperatorError(
-            f"{variable} holds blanks or characters that are not ASCII: write the secret alone"
+            f"{variable} holds spaces or characters that are not ASCII: write only the secret"
         )
 
 
@@ -136,7 +136,7 @@ def check_name(variable: str, text: str) -> None:
     """A name of ours or of a package: letters, digits and `_.-`."""
     if not _NAME.fullmatch(text):
         raise OperatorError(
-            f"{variable}={text[:80]!r} is no name: write letters, digits, '_', '-' and '.', at most 100"
+            f"{variable}={text[:80]!r} is not a name: write letters, digits, '_', '-' and '.', at most 100"
         )
 
 
@@ -149,7 +149,7 @@ def check_choice(variable: str, text: str, choices: Collection[str]) -> None:
 def check_class(variable: str, text: str) -> None:
     """The dotted name of a class."""
     if not _DOTTED.fullmatch(text) or "." not in text:
-        raise OperatorError(f"{variable}={text[:200]!r} is no class: write package.module.Class")
+        raise OperatorError(f"{variable}={text[:200]!r} is not a class: write package.module.Class")
 
 
 def check_contracts(variable: str, text: str) -> None:
@@ -196,10 +196,10 @@ def check_store(variable: str, url: str) -> None:
         parts = urlsplit("")
     if not _PRINTABLE.fullmatch(url) or "://" not in url or not _SCHEME.fullmatch(parts.scheme):
         raise OperatorError(
-            f"{variable} is no URL: give file:///FOLDER, or SCHEME://WHERE as fsspec reads it"
+            f"{variable} is not a URL: give file:///FOLDER, or SCHEME://PLACE in fsspec's form"
         )
     if parts.scheme in ("file", "local") and (parts.netloc or len(parts.path) < len("/x")):
-        raise OperatorError(f"{variable} names no folder: give file:///FOLDER, its whole path")
+        raise OperatorError(f"{variable} names no folder: give the whole path, file:///FOLDER")
 
 
 def url_host(variable: str, url: str, schemes: tuple[str, ...] = ()) -> tuple[str, int]:
@@ -213,7 +213,7 @@ def url_host(variable: str, url: str, schemes: tuple[str, ...] = ()) -> tuple[st
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
         if not _PRINTABLE.fullmatch(url):
-            raise ValueError("it holds blanks or characters that are not ASCII")
+            raise ValueError("it holds spaces or characters that are not ASCII")
         if schemes and parts.scheme not in schemes:
             raise ValueError(f"it does not begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
         if "://" not in url or not _SCHEME.fullmatch(parts.scheme):
@@ -252,12 +252,13 @@ def check_subjects(variable: str, subjects: tuple[str, ...]) -> None:
     for number, subject in enumerate(subjects):
         if not _SUBJECT.fullmatch(subject) or not subject.isprintable():
             raise OperatorError(
-                f"{variable}: {subject[:80]!r} is no subject; join several by commas: BTCUSDT,ETHUSDT"
+                f"{variable}: {subject[:80]!r} is not a subject; join several by commas: BTCUSDT,ETHUSDT"
             )
         first = spelt.setdefault(_without_spelling(subject), number)
         if first != number:
             raise OperatorError(
-                f"{variable} names a subject twice: {subjects[first]} and {subject} are one symbol; keep one of them"
+                f"{variable} names a subject twice: {subjects[first]} and {subject} are the same symbol; keep one "
+                "of them"
             )
 
 

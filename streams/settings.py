@@ -73,31 +73,31 @@ class Settings(BaseSettings):
     crunch_id: Annotated[str, held_by(check_crunch_id)] = "btc-up"
     """Names the crunch: the prefix of its topics on the broker, in the API's title and in notes about the log."""
     kafka_bootstrap: Annotated[str, held_by(check_bootstrap)] = "127.0.0.1:9092"
-    """HOST:PORT of a broker, or several with commas. `coordinator up` starts one of its own where it is not set."""
+    """HOST:PORT of a broker, or several with commas. If it is not set, `coordinator up` starts its own broker."""
     data_dir: Path = Path("coordinator-data")
-    """Where topics (of an own broker), read models, kept contracts, logs and keys are kept."""
+    """Folder of the topics (of an own broker), read models, applied contracts, logs and keys."""
     blobs_url: Annotated[SecretStr, held_by(check_store, may_be_empty=True)] = SecretStr("")
-    """Where large tables and answers are kept: `file:///FOLDER`, or an object store that fsspec has a way to, such as
-    `s3://BUCKET/PREFIX`. All workers must have the same. Empty: `blobs/` of the data directory. May hold a key."""
+    """Where large tables and answers are stored: `file:///FOLDER`, or an object store that fsspec supports, such as
+    `s3://BUCKET/PREFIX`. All workers must use the same. Empty: `blobs/` of the data directory. May contain a key."""
     contract: Annotated[str, held_by(check_contracts)] = "coordinator.streams.contract:CrunchContract"
-    """`module:attribute` of a CrunchContract (class or instance), or a comma list, the last one current."""
+    """`module:attribute` of a CrunchContract (class or instance), or several with commas; the last one is current."""
 
     feed_source: Name = "binance"
-    """Where records come from: `coordinator feeds list` names the sources."""
+    """The source of the records: `coordinator feeds list` names the sources."""
     feed_subjects: Subjects = ("BTCUSDT",)
-    """What is taken from the source, with commas."""
+    """The subjects that are taken from the source, with commas."""
     feed_kind: Name = "candle"
-    """Kind of the records: candle, tick, depth or funding, as far as the source has it. Unset: of `pyth` tick."""
+    """Kind of the records: candle, tick, depth or funding, if the source has it. If it is not set, `pyth` uses tick."""
     feed_granularity: Annotated[str, held_by(partial(check_choice, choices=GRANULARITIES_MS))] = "1m"
-    """How far apart records are. Unset: 1s for whatever is no candle."""
+    """The time between records. If it is not set, kinds other than candle use 1s."""
     feed_candles_file: str = ""
-    """Candles to replay; `{subject}` in it stands for the subject."""
+    """File of candles to replay; `{subject}` in it is replaced by the subject."""
     feed_columns: str = ""
-    """Which column of that file is which, where its header does not say it: `time=NAME,open=2,...`"""
+    """The columns of that file, if its header does not name them: `time=NAME,open=2,...`"""
     feed_stamp: Literal["open", "close"] = "open"
-    """Which end of a candle the times in that file are: `open` or `close`."""
+    """What the times in that file mean: the `open` or the `close` of a candle."""
     feed_any_price: bool = False
-    """Prices in that file may be zero or negative, as those of power or spreads are."""
+    """Prices in that file may be zero or negative, for example for power or spreads."""
     feed_seed: Whole = Field(1, ge=-(2**63), le=2**63 - 1)
     """Chooses the market of the source `generated`: the same seed gives the same prices."""
     replay_from_ms: Moment | None = Field(None, ge=0, le=FAR_FUTURE_MS)
@@ -105,68 +105,68 @@ class Settings(BaseSettings):
     replay_until_ms: Moment | None = Field(None, ge=0, le=FAR_FUTURE_MS)
     """The replay ends at this time, and so does the feed."""
     replay_days: Number = Field(0.0, ge=0, le=3_660)
-    """A node that has not been live yet first replays so many days; its time is then a rehearsal."""
+    """The number of days that a new node replays before it goes live. Replayed time is a rehearsal."""
     replay_speed: Number = Field(0.0, ge=0, le=1e9)
-    """0 is as fast as the stages allow; 60 replays an hour in a minute."""
+    """Speed of the replay: 0 is as fast as possible; 60 replays an hour in a minute."""
     replay_models_min: Whole = Field(0, ge=0, le=10_000)
-    """A replay waits for this many models to be seen before it sends the first record."""
+    """A replay waits until it has seen this many models before it sends the first record."""
 
     clock_ahead_seconds_max: Number = Field(120.0, ge=10, le=3600)
-    """How far this machine's clock may run ahead of what sources confirm before time stands and waits for them."""
+    """How far this machine's clock may be ahead of the time that sources confirm. Beyond that, time stands still."""
     ntp_server: Annotated[str, held_by(partial(host_port, port=123), may_be_empty=True)] = ""
-    """HOST or HOST:PORT that is asked for the time too; nobody is asked unless it is set."""
+    """HOST or HOST:PORT of a time server that confirms the time too. Empty: none is asked."""
 
     snapshot_interval_seconds: Whole = Field(3600, ge=1, le=YEAR_SECONDS)
-    """How long a snapshot period is: after each, scores are summed and windows move on."""
+    """Length of a snapshot period. At its end scores are summed and windows move on."""
     checkpoint_interval_seconds: Whole = Field(604_800, ge=1, le=YEAR_SECONDS)
-    """How long a checkpoint period is: after each, an emission is offered. A multiple of the snapshot interval."""
+    """Length of a checkpoint period. At its end an emission is offered. A multiple of the snapshot interval."""
     checkpoint_offset_seconds: Whole = Field(0, ge=0, le=YEAR_SECONDS)
-    """Periods begin at multiples of the interval since Thursday 1970-01-01 00:00 UTC, plus this: with weeks, 345600
-    (four days) is a Monday."""
+    """Periods begin at multiples of the interval since Thursday 1970-01-01 00:00 UTC, plus this offset. For weeks that
+    begin on a Monday it is 345600 (four days)."""
     settle_rehearsals: bool = False
-    """Checkpoints over replayed time may be settled too, as in the demo."""
+    """Whether checkpoints over replayed time may be settled too, as in the demo."""
     wallets_file: str = ""
-    """CSV `model_id,wallet`: where models are paid to, over what the orchestrator tells."""
+    """CSV file `model_id,wallet`: the wallets of models. It takes precedence over the orchestrator's wallets."""
 
     model_runner_node_host: Host = "127.0.0.1"
-    """The orchestrator that names the models: its host."""
+    """Host of the orchestrator that names the models."""
     model_runner_node_port: Whole = Field(9091, ge=1, le=PORT_MAX)
     """The orchestrator's port."""
     model_runner_node_token: Annotated[SecretStr, held_by(check_secret)] = SecretStr("")
-    """A secret that a model host of ours knows too: it then takes reports of failures from nobody else."""
+    """A secret that the local model host knows too. The host then accepts reports of failures only with it."""
     model_runner_timeout_seconds: Number = Field(60.0, ge=0.001, le=3_600)
-    """The most that one call may take, whatever the deadline still allows."""
+    """The longest time of one call, even if the deadline allows more."""
     secure_cert_dir: str = ""
     """Folder with ca.crt, tls.crt and tls.key: mutual TLS to each model."""
     gateway_cert_dir: str = ""
-    """Folder with key.pem: TLS to a gateway that stands before the models."""
+    """Folder with key.pem: TLS to a gateway in front of the models."""
     model_base_classname: Annotated[str, held_by(check_class)] = (
         "coordinator.scaffolds.challenge.tracker.TrackerBase"
     )
-    """Full name of the class that models are subclasses of, as the orchestrator is told it."""
+    """Full name of the base class of models, as the orchestrator gets it."""
 
     api_host: Host = "127.0.0.1"
-    """The address that the API and the page listen on. Beyond this machine only if you say so."""
+    """The address on which the API and the page listen. The default is only this machine."""
     api_port: Whole = Field(8000, ge=0, le=PORT_MAX)
-    """Their port; 0 takes any free one."""
+    """Port of the API and the page; 0 takes any free one."""
     api_keys: str = ""
-    """Entries `ID SCOPE SHA256`, joined by `;`: hashes, no keys. `coordinator keys make` prints one."""
+    """Entries `ID SCOPE SHA256`, separated by `;`: hashes, not keys. `coordinator keys make` prints one."""
     api_keys_file: str = ""
-    """The same, one a line."""
+    """A file with the same entries, one on each line."""
     api_reads: Literal["open", "keys"] = "open"
-    """`open`, or `keys`: then reading needs a key too."""
+    """`open`, or `keys` if reading needs a key too."""
     api_trusted_networks: Networks = "127.0.0.0/8,::1/128"
-    """Networks whose calls are not counted by the rate limit, and may read where API_READS=keys. They may settle
-    without a key only where API_SETTLE_WITHOUT_KEY says so.
+    """Networks without a rate limit, which may read even with API_READS=keys. They may settle without a key only with
+    API_SETTLE_WITHOUT_KEY=true.
     """
     api_settle_without_key: bool = False
-    """The web app sends no key: with this, whoever calls from API_TRUSTED_NETWORKS may settle. They must be private."""
+    """Callers from API_TRUSTED_NETWORKS, which must be private, may settle without a key. The web app sends no key."""
     api_trusted_proxies: Networks = ""
-    """Networks of proxies whose X-Forwarded-For is believed; of anybody else it is not."""
+    """Networks of proxies whose X-Forwarded-For is believed. It is ignored from all others."""
     api_allowed_hosts: Annotated[str, held_by(check_hosts)] = ""
-    """Host names that the API answers to, besides addresses, names without a dot and localhost; `*` is any."""
+    """Host names for which the API answers, besides addresses, names without a dot and localhost; `*` is any."""
     api_requests_per_second: Whole = Field(50, ge=0, le=1_000_000)
-    """The most that one address outside of the trusted networks may ask; 0 is no limit."""
+    """The most requests that one address outside the trusted networks may send; 0 is no limit."""
     api_routes_dir: str = ""
     """Folder of `.py` files with routes of the operator's own; a rendered node's is its `api/`."""
 
@@ -174,45 +174,45 @@ class Settings(BaseSettings):
     """A worker touches this file every two seconds while it works; a container's health check looks at its age."""
 
     chain: Literal["", "solana", "fake"] = ""
-    """How the chain is watched: empty (not at all), `solana`, or `fake` (rehearsals only)."""
+    """The chain to watch: empty (none), `solana`, or `fake` (rehearsals only)."""
     chain_poll_seconds: Number = Field(15.0, ge=0.1, le=DAY_SECONDS)
-    """How often the chain is looked at."""
+    """Time between two looks at the chain."""
     solana_rpc_url: SecretUrl = SecretStr("")
-    """May hold a key: only its host is ever logged."""
+    """URL of the Solana RPC node. It may contain a key: only its host is ever logged."""
     solana_finalized_is_claimable: bool = False
-    """The operator's word that a final transaction makes prizes claimable; the node cannot see it."""
+    """Whether a final transaction makes prizes claimable. Only the operator knows this; the node cannot see it."""
     webhook_url: SecretUrl = SecretStr("")
-    """Told of broken invariants, a stalled feed, lag, a checkpoint unpaid or withheld. May hold a key."""
+    """URL to which alerts are sent, such as a broken invariant or an unpaid checkpoint. It may contain a key."""
     webhook_secret: Annotated[SecretStr, held_by(check_signing_secret, may_be_empty=True)] = SecretStr("")
-    """Signs what is posted, as Standard Webhooks says: `whsec_` and the base64 of 24 to 64 bytes."""
+    """Signs these messages, as Standard Webhooks defines it: `whsec_` and the base64 of 24 to 64 bytes."""
     evidence_key: Annotated[SecretStr, held_by(check_secret, may_be_empty=True)] = SecretStr("")
-    """Signs notes about the log, `PRIVATE+KEY+coordinator/<crunch>+..`; empty: the one in the data directory, which the
-    first start makes."""
+    """Key that signs notes about the log, `PRIVATE+KEY+coordinator/<crunch>+..`. Empty: the key in the data directory,
+    which the first start makes."""
     monitor_seconds: Number = Field(5.0, ge=0.1, le=3_600)
-    """How often the node looks at itself: invariants and alerts."""
+    """Time between two checks of the invariants and alerts."""
     replay_check_seconds: Number = Field(3600.0, ge=0, le=YEAR_SECONDS)
-    """One read model is rebuilt from the log and compared every so often; 0 never."""
+    """Time between two checks that rebuild a read model from the log and compare it; 0 never."""
     past_days: Whole = Field(0, ge=0, le=36_600)
-    """For so many days before the newest event the read models hold rounds, records and the past; what is older is cut
-    out of them, never out of the log. 0: all of it stays."""
+    """The number of days before the newest event for which the read models hold rounds, records and the past. Older
+    data is deleted from them, never from the log. 0: nothing is deleted."""
     scrub_mb_per_minute: Number = Field(60.0, ge=0, le=100_000)
-    """How fast the topics, and then the blobs that they name, are read again for what the disk has altered; 0 never."""
+    """Speed at which the topics and their blobs are read again, to find what the disk has altered; 0 never."""
     feed_stall_alert_seconds: Number = Field(300.0, ge=1, le=YEAR_SECONDS)
-    """A feed or a subject from which nothing comes for so long is an alert."""
+    """A feed or a subject that sends nothing for this time raises an alert."""
     price_jump_alert_factor: Number = Field(2.0, ge=1.001, le=1e12)
-    """A price that is so many times the one before it, or its part, is believed and is an alert."""
+    """A price that is this many times the one before, or this fraction of it, is accepted and raises an alert."""
     price_jump_told_seconds: Number = Field(3600.0, ge=1, le=YEAR_SECONDS)
-    """For how long such a price is an alert; after that somebody has looked at it, or nobody will."""
+    """How long such a price stays an alert."""
     lag_alert_records: Whole = Field(20_000, ge=1, le=10**12)
     """An alert is raised if this many records wait to be folded for 30 s."""
     unpaid_alert_seconds: Number = Field(172_800.0, ge=1, le=YEAR_SECONDS)
-    """A checkpoint that is not paid for so long is an alert."""
+    """A checkpoint that is unpaid for this time raises an alert."""
 
     session_timeout_seconds: Number = Field(10.0, ge=1, le=1_800)
-    """A worker that Kafka has not heard from for so long is gone, and its standby takes over."""
+    """If Kafka has not heard from a worker for this time, its standby takes over."""
     heartbeat_seconds: Number = Field(1.0, ge=0.1, le=600)
-    """How often a worker tells Kafka that it lives, and a standby hears that it has the stage; less than the session
-    timeout, better a fifth of it."""
+    """Time between two heartbeats of a worker to Kafka. A standby learns with its heartbeat that it has a stage. It
+    must be less than the session timeout, preferably a fifth of it."""
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -272,12 +272,13 @@ class Settings(BaseSettings):
         public = [str(network) for network in trusted if not is_private(network)]
         if self.api_settle_without_key and public:
             raise OperatorError(
-                f"API_SETTLE_WITHOUT_KEY would let the internet settle: API_TRUSTED_NETWORKS has {', '.join(public)}, "
-                "which is no private network; name private ones or single addresses"
+                "API_SETTLE_WITHOUT_KEY would let the internet settle: API_TRUSTED_NETWORKS contains "
+                f"{', '.join(public)}, "
+                "which is not a private network; give private networks or single addresses"
             )
         if self.secure_cert_dir and self.gateway_cert_dir:
             raise OperatorError(
-                "SECURE_CERT_DIR and GATEWAY_CERT_DIR exclude each other: set the one your models are behind"
+                "SECURE_CERT_DIR and GATEWAY_CERT_DIR are both set: set only the one that your models use"
             )
         if self.chain == "fake" and not self.settle_rehearsals:
             raise OperatorError(
@@ -354,7 +355,7 @@ def _refused(error: ValidationError) -> OperatorError:
     variable = name.upper()
     field = Settings.model_fields.get(name)
     if field is None:
-        return OperatorError(f"{variable} is no setting")
+        return OperatorError(f"{variable} is not a setting")
     if fault["type"] in _OUT_OF_BOUNDS and (bounds := bounds_of(name)) is not None:
         low, high = (str(int(bound)) if bound == int(bound) else f"{bound:g}" for bound in bounds)
         return OperatorError(f"{variable}={value} must be a number between {low} and {high}")

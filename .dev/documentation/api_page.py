@@ -14,8 +14,8 @@ HEAD = f"""\
 # API routes
 
 A running node answers these at `http://127.0.0.1:8000`. It shows them at `/docs`, and its OpenAPI document at
-`/openapi.json`. Who may call what: [Who may call the API](../how-to/api-access.md). A question about the past
-adds `as_of` or `as_of_offsets`, where the route has it. Errors are problem details (RFC 9457).
+`/openapi.json`. [Who may call the API](../how-to/api-access.md) lists who may call what. For a question
+about the past, add `as_of` or `as_of_offsets`, if the route has it. Errors are problem details (RFC 9457).
 
 {MADE}"""
 

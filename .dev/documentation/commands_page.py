@@ -16,17 +16,17 @@ _VALUES: dict[Any, str] = {int: "INTEGER", float: "NUMBER", Path: "PATH"}
 HEAD = f"""\
 # Commands
 
-`coordinator COMMAND --help` shows the same. Settings come from the environment, and where that says nothing from
-`.env` in the current folder: [Settings](settings.md).
+`coordinator COMMAND --help` shows the same. A setting that is not in the environment comes from `.env` in
+the current folder: [Settings](settings.md).
 
 | exit code | means |
 |---|---|
 | 0 | done |
 | 1 | a difference or a fault was found, or the node refused a command |
-| 2 | yours to mend; the message says what |
-| 3 | the world did not answer: a broker, a source, a full disk |
-| 70 | of `worker` alone: the log or the world does not let it go on, or a fault of ours; its last line says which |
-| 130 | ended by Ctrl-C; stderr says what became of the work |
+| 2 | you must change something; the message says what |
+| 3 | something outside did not answer or refused: a broker, a source, a full disk |
+| 70 | only `worker`: it cannot continue because of the log, something outside or a bug; its last line says which |
+| 130 | ended by Ctrl-C; stderr says what happened to the work |
 
 With `--json` stdout holds one JSON document, also where a command ends with an error:
 `{{"error": "what the line on stderr says", "exit_code": 2}}`. Commands that print a line for each result say so.

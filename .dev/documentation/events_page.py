@@ -22,10 +22,10 @@ EXAMPLE_CHARS_MAX = 1200
 HEAD = f"""\
 # Events
 
-Whatever happens is one of these events, in one of the [topics](topics.md). Each is `{{kind, id, at, v, data}}`: `id` is
-made of content, `at` is event time in milliseconds since 1970, `v` is the version of the kind. A field is added with a
-default. Any other change is a new version, and old ones stay readable for ever. The JSON Schema of all is
-[events.schema.json](events.schema.json).
+Everything that happens is one of these events, in one of the [topics](topics.md). Each is `{{kind, id, at, v, data}}`:
+`id` is computed from the content, `at` is the event time in milliseconds since 1970, `v` is the version of the kind. A
+new field has a default. Any other change makes a new version, and old versions stay readable for ever.
+[events.schema.json](events.schema.json) is the JSON Schema of all events.
 
 {MADE}"""
 

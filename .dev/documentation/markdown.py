@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-MADE = "This page is made of the code by `make docs-reference`; a test compares the two.\n"
+MADE = "This page is generated from the code by `make docs-reference`; a test compares the two.\n"
 
 
 def cell(text: str) -> str:

@@ -12,7 +12,7 @@ HEAD = f"""\
 # Metrics
 
 `GET /metrics` of the report worker, in Prometheus' text format. Counters end in `_total`, durations are in seconds. A
-metric of a part that is switched off (`CHAIN`, `WEBHOOK_URL`) is not there.
+part that is switched off (`CHAIN`, `WEBHOOK_URL`) has no metrics.
 
 {MADE}"""
 

@@ -26,17 +26,17 @@ WITNESS = "cli/witness.py"
 ALERTS = f"""\
 # Alerts
 
-What a person should know now. An alert stands in `/healthz`, `coordinator doctor`, the page, the metric
-`coordinator_alerts` and the webhook, until it is over. [Alerts and invariants](../how-to/alerts.md) says how to be
-told, and the [runbook](../runbook/index.md) what ends each.
+What a person should know now. Until it is over, an alert is in `/healthz`, in `coordinator doctor`, on the page and in
+the metric `coordinator_alerts`, and the webhook reports it. [Alerts and invariants](../how-to/alerts.md) describes
+this, and the [runbook](../runbook/index.md) says how to end each alert.
 
 {MADE}"""
 MESSAGES = f"""\
 # Messages
 
-What a command or a worker says when it ends because something is wrong: `error: ` and one of these. With exit code 2
-it is yours to mend, and the message says what. With 3 the world did not answer: try again, or look at what is named.
-A message whose text another function makes is not listed here.
+If a command or a worker ends because something is wrong, it prints `error: ` and one of these messages. With exit code
+2 you must change something, and the message says what. With 3 something outside did not answer: try again, or check
+what the message names. A message whose text another function makes is not listed here.
 
 {MADE}"""
 

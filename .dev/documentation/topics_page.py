@@ -8,18 +8,19 @@ from documentation.markdown import MADE, code, table
 HEAD = f"""\
 # Topics
 
-A crunch is nine topics, each with one partition, kept for ever. `coordinator topology` prints the same out of
-`streams/topology.py`, the page of the code to read first. On the broker a topic is called `CRUNCH_ID.topic`.
+A crunch is nine topics, each with one partition, kept for ever. `coordinator topology` prints the same from
+`streams/topology.py`, the best file to begin with when you read the code. On the broker a topic has the name
+`CRUNCH_ID.topic`.
 
 {MADE}"""
 
 FLOW = """\
-The workers are {workers}. `commands` and `dead-letters` have many writers, so their records carry no envelope: an event
-stands there by itself.
+The workers are {workers}. `commands` and `dead-letters` have many writers, so their records have no envelope: each
+record is one event.
 
 ## The flow
 
-A solid arrow is what drives a topic; a dotted one is what its writer reads beside it. GitHub draws this text as a
+A solid arrow shows what drives a topic; a dotted arrow shows what its writer also reads. GitHub draws this text as a
 diagram.
 """
 

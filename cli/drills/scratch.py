@@ -152,7 +152,7 @@ class ScratchNode:
         """Start it, and wait for nothing. Raises WorldError once it was thrown away."""
         with self._launching:
             if self._thrown_away:
-                raise WorldError("the drill was ended")
+                raise WorldError("the drill was stopped")
             self._launch()
 
     def _launch(self) -> None:

@@ -18,23 +18,23 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 def name_of(content: bytes) -> str:
     """The name under which a store keeps it: its SHA-256. Raises OperatorError for too many bytes."""
     if len(content) > BYTES_MAX:
-        raise OperatorError(f"a blob of {len(content):,} bytes; {BYTES_MAX:,} are the most")
+        raise OperatorError(f"a blob of {len(content):,} bytes; the limit is {BYTES_MAX:,}")
     return hashlib.sha256(content).hexdigest()
 
 
 def check_name(blob: Blob) -> str:
     """The name of a blob that may be read. Raises BlobLostError for one that is no hash, or too large."""
     if not _SHA256.fullmatch(blob.sha256):
-        raise BlobLostError(f"blob {blob.sha256[:70]!r}: this is no SHA-256")
+        raise BlobLostError(f"blob {blob.sha256[:70]!r}: this is not a SHA-256")
     if blob.bytes > BYTES_MAX:
-        raise BlobLostError(f"blob {blob.sha256} has {blob.bytes} bytes, and {BYTES_MAX} are the most")
+        raise BlobLostError(f"blob {blob.sha256} has {blob.bytes} bytes, and the limit is {BYTES_MAX}")
     return blob.sha256
 
 
 def place_of_note(sha256: str) -> str:
-    """Where in a store the note stands that a blob is given up. Raises OperatorError for what is no SHA-256."""
+    """Where in a store the note stands that a blob is given up. Raises OperatorError for what is not a SHA-256."""
     if not _SHA256.fullmatch(sha256):
-        raise OperatorError(f"{sha256[:70]!r} is no SHA-256: the alert's text has it, 64 hex digits")
+        raise OperatorError(f"{sha256[:70]!r} is not a SHA-256: copy the 64 hex digits from the alert")
     return f"{GIVEN_UP}/{sha256}"
 
 

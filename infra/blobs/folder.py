@@ -58,7 +58,7 @@ class BlobFolder:
         note = self.folder / place_of_note(sha256)
         with suppress(OSError):
             if name_of((self.folder / sha256).read_bytes()) == sha256:
-                raise OperatorError(f"{self.folder / sha256} is there and whole: nothing is lost")
+                raise OperatorError(f"{self.folder / sha256} exists and is complete: nothing is lost")
         self._put(note, reason.encode())
         # Root's command may have made the folder: the node's user, who has the store, is to remove the note from it.
         with suppress(OSError):

@@ -46,7 +46,7 @@ class ObjectStore:
         try:
             self._files, self._prefix = fsspec.core.url_to_fs(url.rstrip("/"), skip_instance_cache=True)
         except (ImportError, ValueError) as error:
-            raise OperatorError(f"BLOBS_URL: no way to {self._scheme}://: {error}") from error
+            raise OperatorError(f"BLOBS_URL: fsspec cannot open {self._scheme}://: {error}") from error
 
     def put(self, content: bytes) -> str:
         """Stores `content` and returns its SHA-256 once it is in the store. An object that exists is written again, so
@@ -82,7 +82,9 @@ class ObjectStore:
             path = self._path(sha256)
             size = self._tried(lambda: self._call("size", path)) or 0
             if name_of(bytes(self._tried(lambda: self._call("cat_file", path, size=size)))) == sha256:
-                raise OperatorError(f"the {self._scheme} store has {sha256}, whole: nothing is lost")
+                raise OperatorError(
+                    f"the {self._scheme} store has {sha256}, and it is complete: nothing is lost"
+                )
         self._put(note, reason.encode())
 
     def given_up(self, sha256: str) -> str:
@@ -126,7 +128,7 @@ class ObjectStore:
             ) from error
         except PermissionError as error:
             raise OperatorError(
-                f"BLOBS_URL: the {self._scheme} store takes nothing: {_said(error)}"
+                f"BLOBS_URL: the {self._scheme} store refuses to write: {_said(error)}"
             ) from error
 
     def _of(self, blob: Blob, ask: Callable[[str], _Done]) -> _Done:

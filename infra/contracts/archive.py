@@ -98,7 +98,7 @@ def unpack(content: bytes, contract_hash: str) -> CrunchContract:
     same = msgspec.structs.replace(now, installed=archive.meaning.installed, ours=archive.meaning.ours)
     if archive.files and same.hash != contract_hash:
         raise ContractError(
-            f"contract {contract_hash[:12]}, run from its archive, is not what was applied: "
+            f"contract {contract_hash[:12]}, loaded from its archive, differs from the applied one: "
             f"{', '.join(differences(archive.meaning, same)) or 'it is damaged'}"
         )
     return contract

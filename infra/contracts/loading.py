@@ -112,8 +112,9 @@ def load_contract(path: str, sources: Sources | None = None) -> CrunchContract:
         of_python = error.name in sys.stdlib_module_names
         why = "is Python's own" if of_python else f"is neither in {here} nor installed"
         raise OperatorError(
-            f"contract {path} cannot be loaded: {described(error)}: {error.name} {why}; name a module of yours, from "
-            "the folder that holds it, such as runtime_definitions.contracts:CONTRACT in a node's folder"
+            f"contract {path} cannot be loaded: {described(error)}: {error.name} {why}; run this in "
+            "the folder that holds your module, and name it such as runtime_definitions.contracts:CONTRACT in a "
+            "node's folder"
         ) from error
     except (Exception, SystemExit) as error:  # a module that calls sys.exit() would end this process silently
         message = f"contract {path} cannot be loaded: {described(error)}"

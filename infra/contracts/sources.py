@@ -117,7 +117,7 @@ def gather(module: str) -> Sources:
             largest = max(files, key=lambda name: len(files[name]))
             raise ContractError(
                 f"the files that {module} needs have more than {SOURCES_BYTES_MAX} bytes, {largest} alone "
-                f"{len(files[largest])}: the log stores them, so they must be smaller"
+                f"{len(files[largest])}: the log stores these files, so they must be smaller"
             )
     return Sources(files, places)
 

@@ -75,14 +75,14 @@ class BundleFile:
             self._archive = zipfile.ZipFile(path)
             members = self._archive.infolist()
         except (OSError, zipfile.BadZipFile, zlib.error, ValueError, NotImplementedError) as error:
-            raise BundleRefusedError(f"{path} is no bundle: {error}") from None
+            raise BundleRefusedError(f"{path} is not a bundle: {error}") from None
         if len(members) > MEMBERS_MAX:
             raise BundleRefusedError(f"{len(members)} members, more than {MEMBERS_MAX}")
         self.sizes: dict[str, int] = {}
         for info in members:
             _check(info)
             if info.filename in self.sizes:
-                raise BundleRefusedError(f"{info.filename} is there twice")
+                raise BundleRefusedError(f"{info.filename} occurs twice")
             self.sizes[info.filename] = info.file_size
         if sum(self.sizes.values()) > UNPACKED_BYTES_MAX:
             raise BundleRefusedError(f"unpacked it would have more than {UNPACKED_BYTES_MAX} bytes")
@@ -125,9 +125,9 @@ class BundleFile:
 
 def _check(info: zipfile.ZipInfo) -> None:
     if not _NAMES.fullmatch(info.filename):
-        raise BundleRefusedError(f"it holds {info.filename[:100]!r}, which no bundle has")
+        raise BundleRefusedError(f"it holds {info.filename[:100]!r}, which is not part of a bundle")
     if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED):
-        raise BundleRefusedError(f"{info.filename} is encrypted, or packed in a way that bundles are not")
+        raise BundleRefusedError(f"{info.filename} is encrypted, or packed in a way that bundles never are")
     if info.file_size > max(info.compress_size, 100) * RATIO_MAX:
         raise BundleRefusedError(
             f"{info.filename} unpacks from {info.compress_size} to {info.file_size} bytes: refused as a bomb"

@@ -230,7 +230,7 @@ async def write_bundle(
     """
     if not settings.data_dir.is_dir():
         raise OperatorError(
-            f"there is no data directory {settings.data_dir}, and the key that signs is in it: run this where the "
+            f"there is no data directory {settings.data_dir}, and it should hold the signing key: run this where the "
             "report worker's directory is, or name it with --data-dir"
         )
     log = _WholeLog()

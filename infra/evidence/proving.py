@@ -50,9 +50,9 @@ async def write_proof(settings: Settings, source: LogSource, prediction_id: str,
         write_whole(path, content)
         return len(telling)
     if not any(decision.topic in TELLING for decision in telling):
-        raise OperatorError(f"the topics know nothing of prediction {prediction_id}")
+        raise OperatorError(f"the topics hold no prediction {prediction_id}")
     raise OperatorError(
-        f"no checkpoint holds the score of {prediction_id} yet: the next one that pays for it will"
+        f"no checkpoint covers the score of {prediction_id} yet: wait for the checkpoint that pays for it"
     )
 
 

@@ -46,8 +46,9 @@ class Keys:
             if str(key.verifier) == wanted:
                 return key
         raise OperatorError(
-            f"by the rotations in the log {wanted} signs, and {self._folder / ROTATED} does not hold it: copy its "
-            "file from where `coordinator evidence rotate-key` ran, or set EVIDENCE_KEY to it"
+            f"after the rotations in the log the key {wanted} must sign, but {self._folder / ROTATED} does not hold "
+            "it: copy its "
+            "file from the machine where `coordinator evidence rotate-key` ran, or set EVIDENCE_KEY to it"
         )
 
     def next_key(self, successors: Successors) -> SignerKey:
@@ -116,8 +117,8 @@ def _read(path: Path) -> SignerKey:
     try:
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             raise OperatorError(
-                f"{path} may be read by others: chmod 600 it; if they have read it, see the README, Evidence, on a key "
-                "that leaked"
+                f"{path} can be read by other users: run chmod 600 on it. If somebody may have read it, see "
+                "docs/how-to/evidence.md about a leaked key"
             )
         return SignerKey.parse(path.read_text(encoding="ascii"))
     except (OSError, UnicodeDecodeError) as error:
@@ -143,7 +144,7 @@ def known_keys(path: Path) -> list[VerifierKey]:
                 raise OperatorError(f"{path}, line {number}: {error}") from error
     if not keys:
         raise OperatorError(
-            f"{path} names no key: a policy has one public key a line, as evidence/key.pub has it"
+            f"{path} holds no key: a policy file has one public key on each line, in the form of evidence/key.pub"
         )
     return keys
 

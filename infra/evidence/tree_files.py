@@ -109,9 +109,9 @@ class TreeFiles:
         stored = entries_in(self.tile(tile_path(ENTRIES, index // WIDTH, width)))[index % WIDTH]
         if stored != row.entries[:32]:
             raise OperatorError(
-                f"{self.folder} is about another log than the one that is folded: the decision at offset "
-                f"{batch.offset} of checkpoints is another. Nothing is signed: whoever holds an earlier note could "
-                "show that the past was rewritten"
+                f"{self.folder} belongs to another log than the one that is read: the decision at offset "
+                f"{batch.offset} of checkpoints differs. Nothing is signed, because an earlier note would "
+                "prove that the past was rewritten"
             )
 
     def _newest(self) -> Batch | None:
@@ -124,8 +124,8 @@ class TreeFiles:
             return msgspec.json.decode(path.read_bytes(), type=Batch)
         except (OSError, msgspec.DecodeError) as error:
             raise OperatorError(
-                f"{path} cannot be read ({error}): remove the folders of {self.folder}, not the key; the node makes "
-                "them again from its log"
+                f"{path} cannot be read ({error}): remove the folders in {self.folder}, but not the key; the node "
+                "writes them again from its log"
             ) from error
 
     def _write(self, name: str, content: bytes) -> None:

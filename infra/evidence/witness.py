@@ -143,7 +143,7 @@ class Witness:
     def _another_key(self, told: str) -> OperatorError:
         return OperatorError(
             f"{self.node_url} has another key than before ({self._folder / NODE_KEY}): {told[:200]!r}, and no "
-            "rotation in its log leads to it. If its operator says that it was changed, name the new one with --policy"
+            "rotation in its log leads to this key. If the operator confirms the change, give the new key with --policy"
         )
 
     async def _listed(self, client: httpx.AsyncClient) -> Listed:
@@ -163,7 +163,7 @@ class Witness:
         try:
             return msgspec.json.decode(content, type=Listed)
         except UNREADABLE_JSON as error:
-            raise OperatorError(f"{self.node_url} is no node that keeps evidence: {error}") from error
+            raise OperatorError(f"{self.node_url} is not a node with evidence: {error}") from error
 
 
 def _text_of(note: str) -> bytes:
@@ -191,4 +191,6 @@ async def _download(client: httpx.AsyncClient, checkpoint_id: str, path: Path) -
                         )
                     file.write(piece)
     except httpx.HTTPError as error:
-        raise WorldError(f"the bundle of {checkpoint_id} did not come: {type(error).__name__}") from error
+        raise WorldError(
+            f"the bundle of {checkpoint_id} could not be fetched: {type(error).__name__}"
+        ) from error

@@ -195,7 +195,7 @@ async def first_record(consumer: AIOKafkaConsumer, topic: str) -> bytes:
         # A single record: aiokafka would drop it if a later record in the same answer is damaged.
         for record in (await fetched(consumer, READ_WAIT_MS, 1)).get(partition, []):
             return record.value or b""
-    raise WorldError(f"topic {topic} gave nothing at offset 0 for {READ_STALL_SECONDS_MAX:g} s")
+    raise WorldError(f"topic {topic} delivered no record at offset 0 for {READ_STALL_SECONDS_MAX:g} s")
 
 
 async def read_range(
@@ -228,8 +228,8 @@ async def read_records(
     ends = (await consumer.end_offsets([partition]))[partition]
     if start < begins or end > ends:
         raise TruncatedTopicError(
-            f"topic {topic} holds offsets {begins} to {ends}, but {start} to {end} are needed: "
-            "it was cut or made again"
+            f"topic {topic} holds offsets {begins} to {ends}, but the node needs {start} to {end}: "
+            "the topic was cut or created again"
         )
     consumer.seek(partition, start)
     position, waited_ms = start, 0
@@ -242,7 +242,7 @@ async def read_records(
             waited_ms += READ_WAIT_MS
             if waited_ms > READ_STALL_SECONDS_MAX * 1000:
                 raise WorldError(
-                    f"topic {topic} gave nothing at offset {position} for {READ_STALL_SECONDS_MAX:g} s"
+                    f"topic {topic} delivered no record at offset {position} for {READ_STALL_SECONDS_MAX:g} s"
                 )
             continue
         waited_ms = 0

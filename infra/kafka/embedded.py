@@ -360,7 +360,7 @@ def free_ports(count: int) -> list[int]:
             ports.append(int(probe.getsockname()[1]))
             if len(ports) == count:
                 return ports
-    raise OperatorError(f"no {count} free ports on {HOST}: end what listens there")
+    raise OperatorError(f"no {count} free ports on {HOST}: stop the processes that use them")
 
 
 class PortTakenError(OperatorError):

@@ -81,7 +81,7 @@ async def _described(bootstrap: str, names: Sequence[str]) -> list[Any]:
             return [await _described_group(admin, name) for name in names]
     except (KafkaError, OSError) as error:  # TimeoutError is an OSError
         why = await _why(bootstrap) or text_of(error)
-        raise WorldError(f"Kafka at {bootstrap} does not say which workers run: {why}") from error
+        raise WorldError(f"Kafka at {bootstrap} cannot tell which workers run: {why}") from error
     finally:
         await admin.close()
 

@@ -121,11 +121,11 @@ async def write_births(bootstrap: str, crunch_id: str, birth: Birth, topics: Seq
             )
             if sent.offset:
                 raise WrongLogError(
-                    f"topic {topic_name(crunch_id, topic)} was not empty when its birth was written: another "
-                    "`topics create` runs beside this one; look at `coordinator topics list`"
+                    f"topic {topic_name(crunch_id, topic)} was not empty when its birth record was written: another "
+                    "`topics create` runs at the same time; see `coordinator topics list`"
                 )
     except KafkaError as error:
-        raise WorldError(f"Kafka at {bootstrap} took no birth record: {error!r}") from error
+        raise WorldError(f"Kafka at {bootstrap} refused the birth record: {error!r}") from error
     finally:
         await producer.stop()
 
@@ -156,7 +156,7 @@ async def make_topics(
         for name, code, *why in created.topic_errors:
             kind = for_code(code)
             if code and kind is not TopicAlreadyExistsError:
-                raise OperatorError(f"topic {name} could not be made: {kind.__name__}: {_first_text(why)}")
+                raise OperatorError(f"topic {name} could not be created: {kind.__name__}: {_first_text(why)}")
             made_by_others |= bool(code)  # another process was faster, or the first look was at old metadata
         await _end_offsets(bootstrap, [topic_name(crunch_id, topic) for topic in TOPICS])
         if made_by_others:  # looked at once they have leaders: what the first look did not see, this one does
@@ -248,8 +248,8 @@ def _refuse_wrong(statuses: list[TopicStatus]) -> None:
     for status in statuses:
         if status.mismatches:
             raise WrongLogError(
-                f"topic {status.name} is not as it must be: {'; '.join(status.mismatches)}. What happened may be "
-                "deleted so: stop every process of the crunch, and put the settings back with `coordinator topics mend`"
+                f"topic {status.name} has wrong settings: {'; '.join(status.mismatches)}. Kafka could delete "
+                "records: stop every process of the crunch, then correct the settings with `coordinator topics mend`"
             )
 
 

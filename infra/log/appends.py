@@ -133,7 +133,7 @@ def decision_at(topic: str, offset: int, appends: Mapping[int, Append]) -> Decis
     """The counted decision whose last part is at an offset. Raises TruncatedTopicError where a part is missing."""
     last = appends.get(offset)
     if last is None:
-        raise TruncatedTopicError(f"{topic} offset {offset} holds no append any more")
+        raise TruncatedTopicError(f"{topic} offset {offset} does not hold an append any more")
     parts: dict[int, tuple[int, Append]] = {}
     for place, append in appends.items():
         same = (append.epoch, append.seq, append.part[1]) == (last.epoch, last.seq, last.part[1])

@@ -104,7 +104,7 @@ class Judge:
     def _read(self, path: Path, entries: Iterator[Entry]) -> Iterator[Copied | CopiedBlob]:
         head = next(entries, None)
         if not isinstance(head, PeriodHead) or head.format != FORMAT:
-            raise LogError(f"{path} is no file of an archive that this version reads: {_AGAIN}")
+            raise LogError(f"{path} is not a file of an archive that this version reads: {_AGAIN}")
         self._check_chain(path, head)
         digest, places = hashlib.sha256(encode(head)), dict(head.starts)
         for count, entry in enumerate(entries):
@@ -124,7 +124,7 @@ class Judge:
             if isinstance(entry, Copied):
                 if entry.offset != places.get(entry.topic):
                     raise LogError(
-                        f"{path} has not the record {entry.topic}:{places.get(entry.topic)}; {_AGAIN}"
+                        f"{path} lacks the record {entry.topic}:{places.get(entry.topic)}; {_AGAIN}"
                     )
                 places[entry.topic] += 1
                 decision = self._counters[entry.topic].read(entry.offset, entry.value)
@@ -140,7 +140,7 @@ class Judge:
         of_last = whose if last is None else (last.crunch_id, last.birth_id, last.key)
         number = 1 if last is None else last.number + 1
         if (head.number, head.before, head.starts, whose) != (number, self.digest, starts, of_last):
-            raise LogError(f"{path} does not go on where the file before it ended: {_AGAIN}")
+            raise LogError(f"{path} does not continue where the file before it ended: {_AGAIN}")
 
     def _prove(self, path: Path, head: PeriodHead) -> None:
         """The tree of the records must be the one that was signed."""

@@ -25,7 +25,7 @@ def write_restored(folder: Path, path: Path, on_progress: Callable[[int, int], N
         on_progress(number, 2 * len(files))
     head = judge.head
     if head is None:
-        raise OperatorError(f"{folder} holds no archive: `coordinator log archive` makes one")
+        raise OperatorError(f"{folder} holds no archive: create one with `coordinator log archive`")
     count = blobs = 0
     digest = hashlib.sha256()
     with writing_whole(path) as out, gzip.GzipFile(filename="", fileobj=out, mode="wb", mtime=0) as backup:

@@ -102,7 +102,7 @@ async def write_archive(
     head = judge.head
     if head is not None and (head.crunch_id, head.birth_id) != (settings.crunch_id, source.birth_id):
         raise OperatorError(
-            f"{folder} is the archive of another log, of crunch {head.crunch_id}: name another folder"
+            f"{folder} holds the archive of another log, of crunch {head.crunch_id}: give another folder"
         )
     ends = await source.ends()
     log_read = await _read(source, ends, on_progress)
@@ -207,7 +207,7 @@ def _periods(batches: list[Batch], log_read: _LogRead, ends_now: dict[str, int])
         periods.append(_Period(batch, ends))
     if short := [topic for period in periods for topic in TOPICS if period.ends[topic] > ends_now[topic]]:
         raise LogError(
-            f"topic {short[0]} is shorter than what was decided from it: it was cut; restore it first"
+            f"topic {short[0]} has fewer records than were already used: it was cut. Restore it first"
         )
     return periods
 

@@ -44,7 +44,7 @@ async def connect(bootstrap: str) -> AIOKafkaConnection:
     """A connection to the first address of `bootstrap` that answers. Raises KafkaError, OSError: the last failure."""
     options = connection_options(bootstrap)
     options.pop("bootstrap_servers")
-    last_error: Exception = OSError(f"{bootstrap!r} names no address")
+    last_error: Exception = OSError(f"{bootstrap!r} contains no address")
     for address in bootstrap.split(","):
         host, _, port = address.strip().rpartition(":")
         try:

@@ -131,7 +131,7 @@ async def read_backup(
     entries = read_entries(source)
     head = next(entries, None)
     if not isinstance(head, Head) or head.format not in FORMATS_READ:
-        raise OperatorError("this is no backup of topics")
+        raise OperatorError("this is not a backup of topics")
     if head.crunch_id != crunch_id and not other_crunch:
         raise OperatorError(f"this is a backup of crunch {head.crunch_id}, not of {crunch_id}")
     await refuse_working(bootstrap, crunch_id, patience_seconds)
@@ -145,7 +145,8 @@ async def read_backup(
         if span.end < head.ends[topic] or span.begin:
             raise OperatorError(
                 f"topic {topic_name(crunch_id, topic)} holds {span.end} records, fewer than the backup's "
-                f"{head.ends[topic]}: a restore completes no topic; delete it first, with Kafka's tools"
+                f"{head.ends[topic]}: a restore cannot complete a topic that has records; delete the topic first, "
+                "with Kafka's tools"
             )
     await empty_topics(bootstrap, crunch_id, [topic for topic in TOPICS if topic not in not_empty])
     births = (
@@ -160,7 +161,7 @@ async def read_backup(
         writer = _Restore(producer, crunch_id, firsts, births, blobs)
         tail = await writer.write(entries, sum(head.ends.values()), on_progress)
     except KafkaError as error:
-        raise WorldError(f"Kafka at {bootstrap} took no more records: {error!r}") from error
+        raise WorldError(f"Kafka at {bootstrap} refused further records: {error!r}") from error
     finally:
         await producer.stop()
     check_log(crunch_id, await look_at_log(bootstrap, crunch_id), None, bootstrap)
@@ -229,12 +230,12 @@ class _Restore:
                 await asyncio.to_thread(self._blobs.put, entry.content)
                 continue
             if isinstance(entry, Head) or entry.topic not in TOPICS:
-                raise LogError("the backup is damaged: something else than a record stands among the records")
+                raise LogError("the backup is damaged: it contains something that is not a record")
             digest.update(_encode(entry))
             name = topic_name(self._crunch_id, entry.topic)
             if entry.topic in self._firsts:
                 if entry.offset == 0 and entry.value != self._firsts[entry.topic]:
-                    raise OperatorError(f"topic {name} holds another history than the one that was copied")
+                    raise OperatorError(f"topic {name} holds other records than the backup")
                 continue
             value = entry.value
             if entry.offset == 0 and self._births is not None:
@@ -272,13 +273,13 @@ async def _ends(consumer: AIOKafkaConsumer, crunch_id: str) -> dict[str, int]:
     for topic in DOWNSTREAM_FIRST:
         name = topic_name(crunch_id, topic)
         if name not in there:
-            raise OperatorError(f"topic {name} does not exist; `coordinator topics create` makes it")
+            raise OperatorError(f"topic {name} does not exist; create it with `coordinator topics create`")
         partition = TopicPartition(name, PARTITION)
         ends[topic] = (await consumer.end_offsets([partition]))[partition]
         begins = (await consumer.beginning_offsets([partition]))[partition]
         if begins:
             raise LogError(
-                f"topic {name} begins at offset {begins}: its past is gone, and a copy could not stand alone"
+                f"topic {name} begins at offset {begins}: its first records are gone, so a copy would be incomplete"
             )
     return ends
 
@@ -294,11 +295,13 @@ async def _records(consumer: AIOKafkaConsumer, name: str, end: int, start: int =
         batches = await fetched(consumer, 500)
         idle = 0.0 if batches else idle + 0.5
         if idle > STALL_SECONDS_MAX:
-            raise WorldError(f"topic {name} gave nothing at offset {expected} for {STALL_SECONDS_MAX:g} s")
+            raise WorldError(
+                f"topic {name} delivered no record at offset {expected} for {STALL_SECONDS_MAX:g} s"
+            )
         for record in batches.get(partition, []):
             if expected == end:
                 return
             if record.offset != expected:
-                raise LogError(f"topic {name} has no offset {expected}: a copy could not keep the offsets")
+                raise LogError(f"topic {name} has no offset {expected}, so a copy could not keep the offsets")
             expected += 1
             yield record

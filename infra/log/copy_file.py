@@ -102,7 +102,7 @@ def read_entries(source: IO[bytes]) -> Iterator[Entry]:
     except ImpossibleLengthError as error:
         raise LogError("the backup is damaged: a record of impossible length") from error
     except gzip.BadGzipFile as error:
-        raise OperatorError("this is no backup of topics") from error
+        raise OperatorError("this is not a backup of topics") from error
     except DAMAGED as error:
         raise LogError(f"the backup was cut or damaged: {error}") from error
 
@@ -119,14 +119,14 @@ def read_topics(path: Path, topics: Collection[str], blobs: Blobs | None = None)
             entries = read_entries(file)
             head = next(entries, None)
             if not isinstance(head, Head) or head.format not in FORMATS_READ:
-                raise OperatorError(f"{path} is no backup of topics")
+                raise OperatorError(f"{path} is not a backup of topics")
             for entry in entries:
                 if isinstance(entry, Tail):
                     if (entry.records, entry.sha256) != (count, digest.hexdigest()):
                         raise LogError(f"{path} was altered: its records are not those that were copied")
                     return log
                 if isinstance(entry, Head):
-                    raise LogError(f"{path} is damaged: a second head stands among the records")
+                    raise LogError(f"{path} is damaged: it contains a second head")
                 digest.update(_encode(entry))
                 count += 1
                 if isinstance(entry, CopiedBlob):

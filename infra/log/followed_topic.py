@@ -100,6 +100,6 @@ class CommandedTopic(FollowedTopic, ABC):
                     await self.read()
         except TimeoutError:
             raise WorldError(
-                f"the command stands in the log (offset {command_offset}), but no {worker} worker has decided it in "
-                f"{seconds_max:g} s; it will when one runs{more}"
+                f"the command is in the log (offset {command_offset}), but no {worker} worker has decided it in "
+                f"{seconds_max:g} s; it will be decided when one runs{more}"
             ) from None

@@ -40,7 +40,7 @@ class LogMemoryFile:
             ) from error
         if memory.crunch_id != self._crunch_id:
             raise OperatorError(
-                f"{self.path} is about crunch {memory.crunch_id}, not {self._crunch_id}; set CRUNCH_ID, or choose "
+                f"{self.path} belongs to crunch {memory.crunch_id}, not to {self._crunch_id}; set CRUNCH_ID, or choose "
                 "another directory with --data-dir"
             )
         return msgspec.structs.replace(memory, where=str(self.path))

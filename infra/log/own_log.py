@@ -117,8 +117,8 @@ class OwnLog:
     def _refuse_foreign(self) -> None:
         if fault := foreign_cluster():
             raise WrongLogError(
-                f"Kafka at {fault}, but crunch {self._crunch_id} lives in cluster {self.cluster_id}: another node's "
-                "Kafka took the place of ours; end it, or start this node again"
+                f"Kafka at {fault}, but crunch {self._crunch_id} belongs to cluster {self.cluster_id}: another "
+                "node's Kafka uses the address of this node's Kafka; stop it, or start this node again"
             )
 
     async def _look(self, consumer: AIOKafkaConsumer) -> None:
@@ -127,8 +127,8 @@ class OwnLog:
         cluster = await ask_cluster(self._bootstrap, self._crunch_id)
         if cluster.cluster_id != self.cluster_id:
             raise WrongLogError(
-                f"Kafka at {self._bootstrap} is cluster {cluster.cluster_id}, but crunch {self._crunch_id} lives in "
-                f"cluster {self.cluster_id}: another node's Kafka took the place of ours"
+                f"Kafka at {self._bootstrap} is cluster {cluster.cluster_id}, but crunch {self._crunch_id} belongs to "
+                f"cluster {self.cluster_id}: another node's Kafka uses the address of this node's Kafka"
             )
         self._missing = self._missing + 1 if set(self._seen.topics) - set(cluster.topic_ids) else 0
         if 0 < self._missing < MISSING_LOOKS:

@@ -132,7 +132,8 @@ async def offsets(consumer: AIOKafkaConsumer, crunch_id: str) -> dict[str, tuple
     names = {topic: topic_name(crunch_id, topic) for topic in TOPICS}
     if missing := [name for name in names.values() if name not in existing]:
         raise OperatorError(
-            f"topic {missing[0]} does not exist; `coordinator topics create` makes it (is CRUNCH_ID={crunch_id} right?)"
+            f"topic {missing[0]} does not exist; create it with `coordinator topics create` (is "
+            f"CRUNCH_ID={crunch_id} right?)"
         )
     partitions = {topic: TopicPartition(name, PARTITION) for topic, name in names.items()}
     starts, ends = await offsets_of(consumer, partitions.values())

@@ -296,7 +296,7 @@ class RunnerClientGateway:
                 await self._runner.init()
                 break
             except ConnectionError:
-                log.warning("no model host answers at %s:%s yet; trying on", self._host, self._port)
+                log.warning("no model host answers at %s:%s yet; retrying", self._host, self._port)
         await self._runner.sync()
 
     async def _on_event(self, event: str, data: list[dict[str, Any]]) -> None:
@@ -310,7 +310,9 @@ class RunnerClientGateway:
                 if runner.model_id not in present:
                     self._spawn(cluster.remove_model_runner(runner))
         elif event != "update":
-            log.warning("the orchestrator sent an unknown event %r", event)
+            log.warning(
+                "the orchestrator sent an unknown event %r, which is ignored, which is ignored", event
+            )
             return
         for state in data:
             self._announced.announced(state)
@@ -327,7 +329,7 @@ class RunnerClientGateway:
             if "secure mode" in str(error):
                 hint = "set SECURE_CERT_DIR (mutual TLS) or GATEWAY_CERT_DIR (a TLS gateway)"
             log.error(  # noqa: TRY400 (the operator needs the line, not our stack)
-                "model %s refuses our setup (%s): %s", state.get("model_id"), hint, error
+                "model %s refuses the setup of this node (%s): %s", state.get("model_id"), hint, error
             )
         runner = self._runner.model_cluster.models_run.get(str(state.get("model_id")))
         if runner is not None:

@@ -138,7 +138,7 @@ def take_over(socket: Any, crunch_id: str, handler: Handler, pause_seconds: floa
                 return
         if socket.websocket is None:
             raise ConnectionError(f"no orchestrator answers at {where}: {why}") from why
-        log.warning("no orchestrator answers at %s: %s; trying on", where, why)
+        log.warning("no orchestrator answers at %s: %s; retrying", where, why)
         raise TimeoutError from why  # what the library takes for a lost connection, and tries again
 
     async def handle(text: str | bytes) -> None:
@@ -151,7 +151,7 @@ def take_over(socket: Any, crunch_id: str, handler: Handler, pause_seconds: floa
         if message.error:
             if message.error != fault:  # it says so at every try
                 log.error(
-                    "the orchestrator at %s refuses CRUNCH_ID=%s: %s; trying on",
+                    "the orchestrator at %s refuses CRUNCH_ID=%s: %s; retrying",
                     *(where, crunch_id, as_reason(message.error, TEXT_CHARS_SHOWN)),
                 )
             fault = message.error
@@ -159,7 +159,9 @@ def take_over(socket: Any, crunch_id: str, handler: Handler, pause_seconds: floa
         fault = ""
         states = [cleaned(state) for state in message.data]
         if refused := states.count(None):
-            log.warning("the orchestrator at %s names %d models by ids that cannot be", where, refused)
+            log.warning(
+                "the orchestrator at %s names %d models by invalid ids; they are left out", where, refused
+            )
         await handler(message.event, [state for state in states if state is not None])
 
     socket.connect = connect

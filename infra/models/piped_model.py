@@ -107,7 +107,7 @@ class PipedModel:
         try:
             return _decode(self._next(until))
         except UNREADABLE_JSON as error:  # the model's code wrote to the pipe
-            raise GoneError(f"its process sent what is no answer: {error}") from error
+            raise GoneError(f"its process sent something that is not an answer: {error}") from error
 
     def end(self) -> None:
         """End the process, and what it started."""

@@ -118,7 +118,7 @@ class ExportFile:
         try:
             yield
         except (*DAMAGED, NotImplementedError) as error:
-            raise LogError(f"{self.path} is no whole export ({error}); nothing was imported") from error
+            raise LogError(f"{self.path} is not a complete export ({error}); nothing was imported") from error
 
     def _check_members(self, members: list[zipfile.ZipInfo]) -> None:
         names = [info.filename for info in members]
@@ -131,12 +131,12 @@ class ExportFile:
             or names.count(info.filename) > 1
         ]
         if strange:
-            raise OperatorError(f"{self.path} holds {strange[0][:100]!r}, which no export has")
+            raise OperatorError(f"{self.path} holds {strange[0][:100]!r}, which is not part of an export")
         if LOG not in names:
-            raise OperatorError(f"{self.path} is no export of a node: {LOG} is missing")
+            raise OperatorError(f"{self.path} is not an export of a node: {LOG} is missing")
         small_bytes = sum(info.file_size for info in members if info.filename != LOG)
         if small_bytes > MEMBERS_BYTES_MAX:
-            raise OperatorError(f"{self.path}: what is beside its log would have {small_bytes} bytes")
+            raise OperatorError(f"{self.path}: the files beside its log would have {small_bytes} bytes")
 
     def _manifest(self) -> Manifest:
         content = self.read(MANIFEST)
@@ -153,7 +153,7 @@ class ExportFile:
         try:
             info = self._archive.getinfo(name)
         except KeyError:
-            raise OperatorError(f"{self.path} is no export of a node: {name} is missing") from None
+            raise OperatorError(f"{self.path} is not an export of a node: {name} is missing") from None
         if info.file_size > SMALL_BYTES_MAX:
             raise OperatorError(f"{self.path}: {name} would have {info.file_size} bytes")
         with self._readable():
@@ -175,17 +175,17 @@ def _check_hash(path: Path, on_bytes: OnBytes) -> None:
         with path.open("rb") as file:
             if (begins := file.read(2)) == b"\x1f\x8b":
                 raise OperatorError(
-                    f"{path} is a backup of topics, no export: `coordinator topics restore` takes it"
+                    f"{path} is a backup of topics, not an export: use `coordinator topics restore`"
                 )
             if begins != b"PK":
-                raise OperatorError(f"{path} is no export of a node")
+                raise OperatorError(f"{path} is not an export of a node")
             hashed_bytes = file.seek(0, os.SEEK_END) - HASH_CHARS
             digest = _digest(file, max(hashed_bytes, 0), on_bytes)
             equal = file.read(HASH_CHARS) == digest
     except OSError as error:
         raise OperatorError(f"{path} cannot be read: {error.strerror or error}") from error
     if not equal:
-        raise LogError(f"{path} is no whole export: it was cut short or altered; nothing was imported")
+        raise LogError(f"{path} is not a complete export: it was cut short or altered; nothing was imported")
 
 
 def _digest(file: IO[bytes], size_bytes: int, on_bytes: OnBytes) -> bytes:

@@ -23,7 +23,7 @@ from coordinator.streams.topology import BY_TOPIC, STREAMS, TOPICS
 
 
 class ExportedLog:
-    """The log of one export. Raises OperatorError, LogError for a file that is no whole export."""
+    """The log of one export. Raises OperatorError, LogError for a file that is not a complete export."""
 
     def __init__(self, path: str | Path) -> None:
         self._export = ExportFile(Path(path), lambda _done, _total: None)
@@ -72,9 +72,7 @@ class ExportedLog:
 
     def _events(self, kind: str, topic: str) -> Iterator[tuple[Any, int]]:
         if kind not in KINDS:
-            raise OperatorError(
-                f"there is no event {kind!r}; `coordinator topology` names those of each topic"
-            )
+            raise OperatorError(f"there is no event {kind!r}; see `coordinator topology`")
         topic = topic or next(stream.topic for stream in STREAMS if kind in stream.events)
         if topic not in BY_TOPIC:
             raise OperatorError(f"there is no topic {topic!r}; there are {', '.join(TOPICS)}")

@@ -36,7 +36,7 @@ def new_data_dir(target: Path, crunch_id: str) -> Iterator[Path]:
     """The folder to fill. It becomes `target` when the block ends well. Raises OperatorError: `target` is not empty."""
     if os.path.lexists(target) and (not target.is_dir() or _holds(target)):
         raise OperatorError(
-            f"{target} is no empty directory{_holds(target)}: an import needs an empty or a new one, --into DIR"
+            f"{target} is not an empty directory{_holds(target)}: give an empty or a new directory with --into DIR"
         )
     if os.path.ismount(target):
         raise OperatorError(
@@ -57,7 +57,9 @@ def new_data_dir(target: Path, crunch_id: str) -> Iterator[Path]:
             try:
                 work.rename(target)  # in the place of an empty directory, too
             except OSError as error:
-                raise OperatorError(f"{target} was filled meanwhile: {error.strerror or error}") from error
+                raise OperatorError(
+                    f"{target} was filled by another process in the meantime: {error.strerror or error}"
+                ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

@@ -188,6 +188,6 @@ def _owner(marker: Path) -> str:
     except (ValueError, KeyError, TypeError) as error:
         raise OperatorError(
             f"{marker} cannot be read ({error!r}); it should hold the crunch's id: "
-            '{"crunch_id": "..."}. Mend it or choose another directory with --data-dir'
+            '{"crunch_id": "..."}. Correct it, or choose another directory with --data-dir'
         ) from error
     return str(owner)

@@ -42,7 +42,7 @@ def listen(host: str, port: int, option: str) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
     except (socket.gaierror, UnicodeError) as error:
         raise OperatorError(
-            f"{host!r} is no address of this machine ({error}); choose another host"
+            f"{host!r} is not an address of this machine ({error}); choose another host"
         ) from error
     # The protocol is named because asyncio sends small answers at once (TCP_NODELAY) only then. Otherwise the second
     # write of an answer waits 40 ms for the acknowledgement of the first.

@@ -23,7 +23,7 @@ from coordinator.streams.feeds.post_checks import QUESTIONS_MAX
 
 
 class AnswerableQuestion(msgspec.Struct, frozen=True):
-    """A question that takes answers now."""
+    """A question that accepts answers now."""
 
     question_id: str
     scope_key: str
@@ -46,7 +46,7 @@ def answers_of(
     if not pairs:
         raise FileRefusedError("no answer is in it: an object of question ids, lines, or a table")
     if len(pairs) > QUESTIONS_MAX:
-        raise FileRefusedError(f"{len(pairs):,} answers; {QUESTIONS_MAX:,} are the most at once")
+        raise FileRefusedError(f"{len(pairs):,} answers; the limit is {QUESTIONS_MAX:,} at once")
     answers: dict[str, SubmittedAnswer] = {}
     for where, name, output in pairs:
         check_id(name, f"{where}: question_id")
@@ -71,7 +71,7 @@ def _pairs(content: Any, asked: list[str], question_id: str) -> list[tuple[str, 
         if "question_id" not in content.columns:
             if len(asked) != 1:
                 raise FileRefusedError(
-                    f"{len(asked)} questions take answers: say which one this table is of, or give it a column "
+                    f"{len(asked)} questions take answers: name the question of this table, or add a column "
                     "question_id"
                 )
             return [("the table", asked[0], content)]
@@ -133,7 +133,7 @@ def shapes_of(table: Table) -> list[Any]:
         names = [str(row[0]) for row in table.rows]
         if len(set(names)) != len(names):
             raise FileRefusedError(
-                f"{next(name for name in names if names.count(name) > 1)!r} stands twice in column {table.columns[0]!r}"
+                f"{next(name for name in names if names.count(name) > 1)!r} occurs twice in column {table.columns[0]!r}"
             )
         shapes.insert(0, {name: row[1] for name, row in zip(names, table.rows, strict=True)})
     columns = as_columns(table)

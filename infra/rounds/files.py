@@ -78,13 +78,13 @@ def read_content(content: bytes, name: str = "") -> Any:
         if content.startswith(start):
             raise FileRefusedError(f"{where} is {what}")
     if len(content) > BYTES_MAX:
-        raise FileRefusedError(f"{where} has {len(content):,} bytes; {BYTES_MAX:,} are the most")
+        raise FileRefusedError(f"{where} has {len(content):,} bytes; the limit is {BYTES_MAX:,}")
     if content[:4] == b"PAR1":
         return _parquet(content, where)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise FileRefusedError(f"{where} is no UTF-8 text at byte {error.start}, and no Parquet") from error
+        raise FileRefusedError(f"{where} is not UTF-8 text at byte {error.start}, and no Parquet") from error
     if not text.strip():
         raise FileRefusedError(f"{where} is empty")
     if text.lstrip()[0] not in "{[":
@@ -112,7 +112,7 @@ def _is_lines(text: str) -> bool:
 
 def _json(text: str, where: str) -> Any:
     def no_number(name: str) -> Any:
-        raise FileRefusedError(f"{where}: {name} is no JSON number")
+        raise FileRefusedError(f"{where}: {name} is not a JSON number")
 
     try:
         return posted_json(text, no_number)
@@ -121,12 +121,12 @@ def _json(text: str, where: str) -> Any:
     except json.JSONDecodeError as error:
         cut = " (is it cut short?)" if error.pos >= len(text.rstrip()) - 1 else ""
         raise FileRefusedError(
-            f"{where} is no JSON: {error.msg} in line {error.lineno}, column {error.colno}{cut}"
+            f"{where} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}{cut}"
         ) from error
     except RecursionError as error:
         raise FileRefusedError(f"{where} is nested too deeply") from error
     except ValueError as error:  # a number of thousands of digits
-        raise FileRefusedError(f"{where} is no JSON: {error}") from error
+        raise FileRefusedError(f"{where} is not JSON: {error}") from error
 
 
 def _csv(text: str, where: str) -> Table:
@@ -186,7 +186,7 @@ def _parquet(content: bytes, where: str) -> Table:
         table.validate(full=True)  # a damaged index may point outside of its dictionary
     except (pa.ArrowException, OSError, ValueError) as error:
         raise FileRefusedError(
-            f"{where} is no whole Parquet file: {(str(error).splitlines() or [type(error).__name__])[0][:200]}"
+            f"{where} is not a complete Parquet file: {(str(error).splitlines() or [type(error).__name__])[0][:200]}"
         ) from error
     columns = _checked_columns(names, where)
     for name, column in zip(columns, table.columns, strict=True):
@@ -229,7 +229,7 @@ def _check_cells(cells: list[Any], column: str, where: str) -> None:
 def _checked_columns(names: Iterable[str], where: str) -> list[str]:
     columns = [name.strip() for name in names]
     if len(columns) > COLUMNS_MAX:
-        raise FileRefusedError(f"{where} has {len(columns):,} columns; {COLUMNS_MAX:,} are the most")
+        raise FileRefusedError(f"{where} has {len(columns):,} columns; the limit is {COLUMNS_MAX:,}")
     if not all(columns) or len(set(columns)) != len(columns):
         raise FileRefusedError(f"{where}: a column has no name, or two have the same")
     return columns

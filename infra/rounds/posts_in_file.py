@@ -94,7 +94,7 @@ def questions_of(
         raise FileRefusedError("no question is in it: an object with `questions`, a list, lines, or a table")
     if len(entries) > QUESTIONS_MAX:
         raise FileRefusedError(
-            f"{len(entries):,} questions; {QUESTIONS_MAX:,} are the most in one post: nothing was posted"
+            f"{len(entries):,} questions; the limit is {QUESTIONS_MAX:,} in one post: nothing was posted"
         )
     questions = [
         _question(entry, number, times, beside, parse_time, lambda name: opens_at_of(round_id, name))
@@ -103,7 +103,7 @@ def questions_of(
     ids = [question.question_id for question in questions]
     if len(set(ids)) != len(ids):
         raise FileRefusedError(
-            f"question {next(question_id for question_id in ids if ids.count(question_id) > 1)!r} stands there twice"
+            f"question {next(question_id for question_id in ids if ids.count(question_id) > 1)!r} occurs twice"
         )
     return round_id, [msgspec.structs.replace(question, blob=blob) for question in questions]
 
@@ -149,30 +149,30 @@ def _question(
 ) -> PostedQuestion:
     where = f"question {number}"
     if not isinstance(entry, dict):
-        raise FileRefusedError(f"{where} is no object")
+        raise FileRefusedError(f"{where} is not an object")
     question_id = check_id(entry.get("question_id"), f"{where}: question_id")
     where = f"question {question_id!r}"
     _only(entry, _FIELDS, where)
     if "payload" not in entry:
-        raise FileRefusedError(f"{where} has no payload: what are models shown?")
+        raise FileRefusedError(f"{where} has no payload, so models would see nothing")
     own = {name: _time(entry, name, parse_time, where) for name in _TIMES}
     opens_at, closes_at, resolves_at = (times[name] if own[name] is None else own[name] for name in _TIMES)
     if opens_at is None:
         before = opens_at_of(question_id)
         opens_at = beside.now if before is None else before
     if closes_at is None:
-        raise FileRefusedError(f"{where} says no closes_at, and neither does the round")
+        raise FileRefusedError(f"{where} has no closes_at, and the round has none either")
     if closes_at <= opens_at:
         raise FileRefusedError(f"{where} closes at {closes_at}, which is not after it opens at {opens_at}")
     if closes_at <= beside.now:
-        raise FileRefusedError(f"{where} closes at {closes_at}, which is past")
+        raise FileRefusedError(f"{where} closes at {closes_at}, which is in the past")
     tags = entry.get("tags") or list(beside.tags)
     if not isinstance(tags, list) or len(tags) > TAGS_MAX or not all(isinstance(tag, str) for tag in tags):
         raise FileRefusedError(f"{where}: tags are a list of at most {TAGS_MAX} texts")
     payload = encoded(entry["payload"], where)
     if len(payload) > PAYLOAD_BYTES_MAX:
         raise FileRefusedError(
-            f"{where}: its payload has {len(payload):,} bytes; {PAYLOAD_BYTES_MAX:,} are the most"
+            f"{where}: its payload has {len(payload):,} bytes; the limit is {PAYLOAD_BYTES_MAX:,}"
         )
     return PostedQuestion(
         question_id=question_id,
@@ -199,7 +199,7 @@ def truths_of(content: Any, round_id: str, question_id: str = "") -> dict[str, m
         content = content.objects()
     if isinstance(content, dict):
         if content.get("round_id") not in (None, round_id):
-            raise FileRefusedError(f"the file is of round {content['round_id']!r}, not of {round_id!r}")
+            raise FileRefusedError(f"the file belongs to round {content['round_id']!r}, not to {round_id!r}")
         pairs = (
             list(content.get("truths", content).items())
             if isinstance(content.get("truths", content), dict)
@@ -215,12 +215,12 @@ def truths_of(content: Any, round_id: str, question_id: str = "") -> dict[str, m
             "no truth is in it: an object of question ids, lines, or a table with question_id"
         )
     if len(pairs) > QUESTIONS_MAX:
-        raise FileRefusedError(f"{len(pairs):,} truths; {QUESTIONS_MAX:,} are the most at once")
+        raise FileRefusedError(f"{len(pairs):,} truths; the limit is {QUESTIONS_MAX:,} at once")
     truths: dict[str, msgspec.Raw] = {}
     for name, truth in pairs:
         check_id(name, "question_id")
         if truth is None:
-            raise FileRefusedError(f"question {name!r}: null is no truth")
+            raise FileRefusedError(f"question {name!r}: null is not a truth")
         text = _truth_text(truth, f"question {name!r}")
         if name in truths and bytes(truths[name]) != text:
             raise FileRefusedError(f"question {name!r} has two different truths: nothing was resolved")
@@ -232,7 +232,7 @@ def _truth_text(truth: Any, where: str) -> bytes:
     text = encoded(truth, where)
     if len(text) > TRUTH_BYTES_MAX:
         raise FileRefusedError(
-            f"{where}: its truth has {len(text):,} bytes; {TRUTH_BYTES_MAX:,} are the most"
+            f"{where}: its truth has {len(text):,} bytes; the limit is {TRUTH_BYTES_MAX:,}"
         )
     return text
 
@@ -243,7 +243,7 @@ def _columns(table: Table) -> dict[str, list[Any]]:
 
 def _truth(entry: Any, number: int) -> tuple[str, Any]:
     if not isinstance(entry, dict) or "question_id" not in entry:
-        raise FileRefusedError(f"truth {number} has no question_id: truths belong to ids, never to places")
+        raise FileRefusedError(f"truth {number} has no question_id: a truth needs the id of its question")
     rest = {name: value for name, value in entry.items() if name != "question_id"}
     return str(entry["question_id"]), rest["truth"] if set(rest) == {"truth"} else rest
 
@@ -258,7 +258,7 @@ def stakes_of(content: Any) -> dict[str, str]:
     if isinstance(content, list):
         rows = [row if isinstance(row, dict) else {} for row in content]
         if not all({"model_id", "stake"} <= row.keys() for row in rows):
-            raise FileRefusedError("a line or row of stakes has model_id and stake")
+            raise FileRefusedError("a line or row of stakes must have model_id and stake")
         pairs = [(str(row["model_id"]), row["stake"]) for row in rows]
     elif isinstance(content, dict):
         table = content.get("stakes", content)
@@ -266,7 +266,7 @@ def stakes_of(content: Any) -> dict[str, str]:
     else:
         pairs = []
     if len(pairs) > STAKES_MAX:
-        raise FileRefusedError(f"{len(pairs):,} stakes; {STAKES_MAX:,} are the most")
+        raise FileRefusedError(f"{len(pairs):,} stakes; the limit is {STAKES_MAX:,}")
     stakes: dict[str, str] = {}
     for model_id, stake in pairs:
         try:
@@ -275,7 +275,7 @@ def stakes_of(content: Any) -> dict[str, str]:
                 raise InvalidOperation
         except InvalidOperation:
             raise FileRefusedError(
-                f"the stake of {model_id!r} is no decimal from 0 to 1e30: {str(stake)[:40]!r}"
+                f"the stake of {model_id!r} is not a decimal from 0 to 1e30: {str(stake)[:40]!r}"
             ) from None
         if model_id in stakes:
             raise FileRefusedError(f"model {model_id!r} has two stakes")
@@ -327,7 +327,7 @@ def _time(entry: Mapping[str, Any], name: str, parse_time: ParseTime, where: str
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise FileRefusedError(f"{where}: {name} is no time: {value!r}")
+        raise FileRefusedError(f"{where}: {name} is not a time: {value!r}")
     if isinstance(value, str) and not _has_zone(value):
         raise FileRefusedError(f"{where}: {name} {value[:40]!r} has no zone: end it with Z or +00:00")
     try:

@@ -79,6 +79,6 @@ def _id(data: msgspec.Struct, at: int) -> str:
     content = msgspec.json.encode(data)
     if len(content) > COMMAND_BYTES_MAX:
         raise FileRefusedError(
-            f"{len(content):,} bytes in one post; {COMMAND_BYTES_MAX:,} are the most: post it in parts"
+            f"{len(content):,} bytes in one post; the limit is {COMMAND_BYTES_MAX:,}: post it in parts"
         )
     return content_id("cmd", type(data).__name__, hashlib.sha256(content).hexdigest(), str(at))

@@ -47,7 +47,7 @@ def kept(table: Table) -> TableBlob:
     content = table.parquet or _written(table)
     if len(content) > TABLE_BYTES_MAX:
         raise FileRefusedError(
-            f"the table has {len(content):,} bytes as Parquet; models take {TABLE_BYTES_MAX:,} at most: "
+            f"the table has {len(content):,} bytes as Parquet; the limit is {TABLE_BYTES_MAX:,}: "
             "write numbers as float32, or compress it (zstd)"
         )
     schema = pq.read_schema(pa.BufferReader(content))

@@ -42,7 +42,7 @@ def copy_facts(
     """
     if pair[0] == pair[1]:
         raise UnknownFigureError(
-            f"model {shown(pair[0])} is compared with another one: name that as the other"
+            f"model {shown(pair[0])} is compared with a second model: name that one as `other`"
         )
     pair = (min(pair), max(pair))
     series, rounds = answers_in_series(read.predictions, *span, rounds_max)

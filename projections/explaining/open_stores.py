@@ -41,14 +41,14 @@ class ReadBeside:
             store = Store.open_secondary(path)
         except StoreDamagedError as error:
             raise OperatorError(
-                f"{error}: a report worker writes it; ask on its machine with its --data-dir, or its API: "
-                "GET /reports/explain/..."
+                f"{error}: the report worker writes it; run this on its machine with its --data-dir, or ask its "
+                "API: GET /reports/explain/..."
             ) from error
         self._opened.callback(store.close)
         if store.identity != identity_of(kind.name, *self._whose):
             raise OperatorError(
-                f"{path} is of another log or version than the one at Kafka: start the report worker once, it "
-                "writes it anew"
+                f"{path} belongs to another log or version than the topics in Kafka: start the report worker "
+                "once, and it writes it again"
             )
         return kind(store)
 

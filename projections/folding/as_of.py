@@ -183,7 +183,7 @@ class PastReadModels:
             missing = [topic for topic in kind.topics if topic not in self.cuts]
             if missing:
                 raise NotInThePastError(
-                    f"this question also reads {', '.join(missing)}: give its position, too"
+                    f"this question also reads {', '.join(missing)}: give their positions too"
                 )
             offsets = {topic: self.cuts[topic].offset for topic in kind.topics}
             past = PastStore(store, kind, offsets, {topic: self.cuts[topic].late for topic in kind.topics})

@@ -102,7 +102,7 @@ async def assign_from(
         if begins[partition] > starts[topic] or ends[partition] < starts[topic]:
             raise TruncatedTopicError(
                 f"topic {partition.topic} holds offsets {begins[partition]} to {ends[partition]}, but "
-                f"{starts[topic]} is needed: it was cut or made again"
+                f"{starts[topic]} is needed: the topic was cut or created again"
             )
         consumer.seek(partition, starts[topic])
     return partitions, {topic: ends[partition] for partition, topic in partitions.items()}

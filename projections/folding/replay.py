@@ -61,7 +61,7 @@ class Times:
     last: int | None = None
 
     def take(self, decision: Decision) -> None:
-        """See a decision. The first rules hold from 0 on, which is no time of the log."""
+        """See a decision. The first rules hold from 0 on, which is not a time of the log."""
         for event in decision.events:
             if event.at > 0:
                 self.first = event.at if self.first is None else min(self.first, event.at)
@@ -164,7 +164,7 @@ def replay_archive(
     """
     names_wanted, files = check_names(names), files_in(folder_path)
     if not files:
-        raise OperatorError(f"{folder_path} holds no archive: `coordinator log archive` makes one")
+        raise OperatorError(f"{folder_path} holds no archive: create one with `coordinator log archive`")
     judge, records = Judge(), 0
     with (
         tempfile.TemporaryDirectory(prefix="coordinator-replay-") as temporary,
@@ -227,7 +227,9 @@ async def _fold_all(
             if batches:
                 last = now
             elif now - last > STALL_SECONDS_MAX:
-                raise WorldError(f"topics {sorted(open_topics)} gave nothing for {STALL_SECONDS_MAX:g} s")
+                raise WorldError(
+                    f"topics {sorted(open_topics)} delivered no record for {STALL_SECONDS_MAX:g} s"
+                )
         folder.commit()
         return records
     finally:

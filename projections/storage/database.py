@@ -32,7 +32,7 @@ def judged(path: Path, error: Exception) -> Exception:
     """The error to raise instead of RocksDB's."""
     text = " ".join(str(error).split())
     if any(words in text for words in LOCKED):
-        return OperatorError(f"{path} is open in another process: stop it first ({text})")
+        return OperatorError(f"{path} is open in another process: stop that process first ({text})")
     if says_full(text):
         return DiskFullError(path, text)
     if any(words in text for words in NOT_PERMITTED):

@@ -353,8 +353,8 @@ def _set_aside(path: Path, reason: str) -> None:
         _beside(path, DAMAGE_NOTE).unlink(missing_ok=True)
     except OSError as error:
         raise OperatorError(
-            f"{path} is damaged ({reason}) and cannot be set aside ({error.strerror}): remove it, "
-            "it is rebuilt from the log"
+            f"{path} is damaged ({reason}) and cannot be renamed ({error.strerror}): remove it; "
+            "the node rebuilds it from the log"
         ) from error
 
 

@@ -53,7 +53,7 @@ def open_traces(environ: Mapping[str, str], crunch_id: str, now_ms: Callable[[],
         if not (error.name or "").startswith(("opentelemetry", "requests")):
             raise
         raise OperatorError(
-            "traces are asked for (OTEL_...), but OpenTelemetry's SDK is not installed: pip install "
+            "an OTEL_... variable asks for traces, but OpenTelemetry's SDK is not installed: pip install "
             "'coordinator-node[traces]'"
         ) from error
     return TraceExport(crunch_id, now_ms)

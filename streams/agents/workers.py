@@ -191,8 +191,8 @@ def _feed(worker: Worker) -> None:
 def _source(settings: Settings, dead_letters: DeadLetters) -> FeedSource:
     if settings.feed_source == "candles" and not settings.feed_candles_file:
         raise OperatorError(
-            "the rules in force follow a file of candles, and none is named: name it (--candles, FEED_CANDLES_FILE), "
-            "or apply another feed while no node runs: FEED_SOURCE=.. coordinator contract apply"
+            "the rules in force use a file of candles, but none is given: give it (--candles, FEED_CANDLES_FILE), "
+            "or apply another feed while the node is stopped: FEED_SOURCE=.. coordinator contract apply"
         )
     if settings.feed_candles_file:
         return source_by_name("candles", candle_options(settings), dead_letters.from_source)

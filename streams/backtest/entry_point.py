@@ -71,7 +71,7 @@ def backtest(
     each row that is refused. Raises OperatorError for what cannot be played, WorldError if a feed does not answer.
     """
     if sum(market is not None for market in (candles, feed, log)) > 1:
-        raise OperatorError("candles, feed and log exclude each other: each is a market")
+        raise OperatorError("give only one of candles, feed and log: each is a market")
     start_ms, end_ms = _ms(start), _ms(end)
     if start_ms is not None and end_ms is not None and start_ms >= end_ms:
         raise OperatorError(f"the market's start, {start}, is not before its end, {end}")
@@ -120,7 +120,7 @@ def _ms(time: Time | None) -> int | None:
     if not isinstance(time, datetime):
         return time
     if time.tzinfo is None:
-        raise OperatorError(f"{time} has no zone: give it one, as datetime(2026, 1, 1, tzinfo=UTC)")
+        raise OperatorError(f"{time} has no time zone: write it as datetime(2026, 1, 1, tzinfo=UTC)")
     return round(time.timestamp() * 1000)
 
 
@@ -162,7 +162,7 @@ def _instants(
     else:
         options = options_from(environ, settings.feed_source)
         if settings.replay_from_ms is None or settings.replay_until_ms is None:
-            raise OperatorError(f"the feed {feed} needs a window: say from when to when")
+            raise OperatorError(f"the feed {feed} needs a window: give its start and its end")
         end = settings.replay_until_ms
     start = settings.replay_from_ms if settings.replay_from_ms is not None else end - DAYS * DAY_MS + 1
     source = source_by_name(settings.feed_source, options, lambda reason, _text: on_refused(reason))

@@ -45,7 +45,7 @@ class RecordedLog:
         birth = read_birth(self._log.record("feeds", 0)) if self._log.end("feeds") else None
         told = recorded_terms(self._log)
         if birth is None or not told:
-            raise OperatorError(f"{path} holds no rules: nothing was fed")
+            raise OperatorError(f"{path} holds no rules, because it holds no feed")
         self.crunch_id = birth.data.crunch_id
         self._archives = {
             event.data.contract_hash: bytes(event.data.archive)
@@ -64,7 +64,8 @@ class RecordedLog:
         archive = self._archives.get(contract_hash)
         if archive is None:
             raise OperatorError(
-                f"the log was made under contract {contract_hash[:12]}, which is neither in it nor the one named"
+                f"the log was made under contract {contract_hash[:12]}, which is neither in the log nor the one "
+                "that you named"
             )
         return unpack(archive, contract_hash)
 

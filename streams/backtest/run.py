@@ -174,7 +174,7 @@ def run_backtest(
     if engine.feeds.own.clock < 0:
         raise OperatorError(
             f"there is no record of {', '.join(plan.settings.feed_subjects)} in the market, or in the "
-            "time that was asked for: nothing was played"
+            "given time: nothing was played"
         )
     on_progress(gathered.rounds, engine.feeds.own.clock)
     ending = engine.end_now() if any(model.hours for model in gathered.models.values()) else None

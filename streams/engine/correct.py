@@ -159,10 +159,11 @@ def recompute(
         _refuse_rules(crunch, rules, parent)
     _run(crunch, again, feed, rules, progress, earlier_run, None if runs is None else runs.put)
     if not again.closed:
-        raise OperatorError("the log does not reach beyond the checkpoint's period yet")
+        raise OperatorError("the log does not reach the end of the checkpoint's period yet: try again later")
     if unasked := recorded.inputs - again.inputs:
         raise OperatorError(
-            f"{len(unasked):,} rounds of the period would not have been asked: nobody knows what to pay for them"
+            f"{len(unasked):,} rounds of the period would not have been asked, so what to pay for them cannot be "
+            "computed"
         )
     due, note = _due(parent, again.checkpoint, crunch.contracts, recorded_terms(log), rules)
     # Both sides are paid out of the same pool by the same function, so a difference is a difference of rank or share.
@@ -274,7 +275,7 @@ def _due(
         contract = contracts(parent.emission_contract_hash)
         built = build_emission(contract, computed.ranking, decimals, computed.period_end)
         if built.fault:
-            raise OperatorError(f"what it should have been cannot be built: {built.fault}")
+            raise OperatorError(f"the corrected checkpoint cannot be built: {built.fault}")
         computed = msgspec.structs.replace(
             computed,
             emission=built.emission,
@@ -282,5 +283,7 @@ def _due(
             payout=built.payout,
         )
     if faults := offer_faults(computed, -1, computed.period_end):
-        raise OperatorError(f"what it should have been might not be offered: {'; '.join(faults)}")
+        raise OperatorError(
+            f"the corrected checkpoint breaks a rule and could not be offered: {'; '.join(faults)}"
+        )
     return computed, ""

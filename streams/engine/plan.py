@@ -203,7 +203,7 @@ def plan_rules(
     if begin >= until and (from_ms, until_ms) != (None, None):
         ends = "the newest closed period ends" if until_ms is None else "it ends"
         raise OperatorError(
-            f"no period lies in that span: it begins at {moment_text(begin)}, and {ends} at {moment_text(until)}"
+            f"no period ends in that time: it begins at {moment_text(begin)}, and {ends} at {moment_text(until)}"
         )
     asked = AskedInputs(log, begin, until)
     new, old = Outcome(begin, until), Outcome(begin, until)

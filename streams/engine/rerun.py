@@ -172,7 +172,7 @@ def refuse_between(told: Sequence[Terms], from_ms: int) -> None:
     if from_ms > begin and held.checkpoint_period(from_ms)[0] != from_ms:
         start, end = held.checkpoint_period(from_ms)
         raise OperatorError(
-            f"rules change where a checkpoint period ends: from {moment_text(start)} or {moment_text(end)}, "
+            f"rules can change only at the end of a checkpoint period: at {moment_text(start)} or {moment_text(end)}, "
             f"not {moment_text(from_ms)}"
         )
 

@@ -337,6 +337,6 @@ def _read(state_bytes: bytes, rules: ShadowRules) -> SavedShadow:
 
 def _asked_otherwise(input_id: str, how: str) -> OperatorError:
     return OperatorError(
-        f"under these rules the models are asked something else: input {input_id} {how}. What they would have answered "
-        "nobody knows: shadow rules that ask what the live ones ask"
+        f"under these rules the models would have been asked something else: input {input_id} {how}. Their "
+        "answers cannot be known: choose rules that ask the same as the live ones"
     )

@@ -86,7 +86,7 @@ def decode_manifest(content: bytes) -> Manifest:
         raise BundleRefusedError(f"{MANIFEST} cannot be read: {error}") from None
     if manifest.format != FORMAT:
         raise BundleRefusedError(
-            f"a bundle of the format {manifest.format[:60]!r}; this version reads {FORMAT}"
+            f"the bundle has the format {manifest.format[:60]!r}; this version reads {FORMAT}"
         )
     return manifest
 

@@ -64,9 +64,9 @@ def check_cluster(cluster_id: str, memory: LogMemory, address: str) -> None:
     """Raises WrongLogError when another cluster than the remembered one answers."""
     if cluster_id != memory.cluster_id:
         raise WrongLogError(
-            f"Kafka at {address} is cluster {cluster_id}, but crunch {memory.crunch_id} lives in cluster "
-            f"{memory.cluster_id}: another node's Kafka listens there, or the data of ours was removed. "
-            f"Check KAFKA_BOOTSTRAP (or --kafka); if the data is lost, {WAY_BACK}"
+            f"Kafka at {address} is cluster {cluster_id}, but crunch {memory.crunch_id} belongs to cluster "
+            f"{memory.cluster_id}: another node's Kafka listens there, or the data of this node's Kafka was removed. "
+            f"Check KAFKA_BOOTSTRAP (or --kafka). If the data is lost, {WAY_BACK}"
             f"{_forget(memory)}"
         )
 
@@ -85,7 +85,8 @@ def check_log(crunch_id: str, log: LogFound, memory: LogMemory | None, address: 
         if birth_id_of_topic != birth_id:
             name = topic_name(crunch_id, topic)
             raise WrongLogError(
-                f"topic {name} was born with another crunch: its birth is {birth_id_of_topic}, and not {birth_id}; "
+                f"topic {name} belongs to another crunch: the id in its birth record is {birth_id_of_topic}, and "
+                f"not {birth_id}; "
                 f"{WAY_BACK}{_forget(memory)}"
             )
     if memory is not None:
@@ -107,7 +108,9 @@ def check_seen(crunch_id: str, log: LogFound, memory: LogMemory) -> None:
             raise _lost(name, f"begins at offset {now.begin}: its past was deleted")
         if now.end < seen.end:
             raise _lost(
-                name, f"holds {now.end} records, but it had {seen.end}: it was cut or made again", memory
+                name,
+                f"holds {now.end} records, but it had {seen.end}: the topic was cut or created again",
+                memory,
             )
 
 
@@ -119,7 +122,7 @@ def check_sayings(crunch_id: str, log: LogFound) -> None:
                 raise _lost(
                     topic_name(crunch_id, topic),
                     f"holds {log.topics[topic].end} records, but {topic_name(crunch_id, derived_topic)} was decided "
-                    f"from {count} of its records: it was cut or made again",
+                    f"from {count} of its records: the topic was cut or created again",
                 )
 
 
@@ -132,7 +135,7 @@ def _birth_of(crunch_id: str, topic: str, log: LogFound, memory: LogMemory | Non
         if not log.topics:
             raise WrongLogError(
                 f"topic {name} does not exist on {address}, nor does any other of the crunch; `coordinator topics "
-                f"create` makes them (is CRUNCH_ID={crunch_id} right?)"
+                f"create` creates them (is CRUNCH_ID={crunch_id} right?)"
             )
         raise _lost(name, "does not exist, but others of the crunch do")
     if now.begin > 0:
@@ -145,14 +148,16 @@ def _birth_of(crunch_id: str, topic: str, log: LogFound, memory: LogMemory | Non
         raise _lost(name, "has no birth record: it was made again, or something else wrote into it")
     if (born.data.crunch_id, born.data.topic) != (crunch_id, topic):
         raise WrongLogError(
-            f"topic {name} is the topic {born.data.topic} of crunch {born.data.crunch_id}: a copy under a wrong name; "
-            f"check CRUNCH_ID, or {WAY_BACK}"
+            f"topic {name} is the topic {born.data.topic} of crunch {born.data.crunch_id}: it has a wrong "
+            f"name. Check CRUNCH_ID, or {WAY_BACK}"
         )
     return born.data.birth_id
 
 
 def _lost(name: str, fault: str, memory: LogMemory | None = None) -> WrongLogError:
-    return WrongLogError(f"topic {name} {fault}. Going on could pay twice: {WAY_BACK}{_forget(memory)}")
+    return WrongLogError(
+        f"topic {name} {fault}. If the node continued, it could pay twice: {WAY_BACK}{_forget(memory)}"
+    )
 
 
 def _forget(memory: LogMemory | None) -> str:

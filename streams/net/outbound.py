@@ -86,8 +86,8 @@ def _checked(variable: str, value: str) -> str:
         fine = False
     if not fine:
         raise OperatorError(
-            f"{variable} is not a proxy that can be used: give {', '.join(PROXY_SCHEMES)}://HOST:PORT, "
-            "or unset it (NO_PROXY excepts single hosts)"
+            f"{variable} cannot be used as a proxy: give {', '.join(PROXY_SCHEMES)}://HOST:PORT, "
+            "or unset it (NO_PROXY lists hosts that need no proxy)"
         )
     return text
 
@@ -140,7 +140,9 @@ def certificates(environ: Mapping[str, str] | None = None) -> ssl.SSLContext:
     file = next((name for name in CERTIFICATE_FILES if environ.get(name)), None)
     folder = environ.get("SSL_CERT_DIR") or None
     if folder is not None and not Path(folder).is_dir():
-        raise OperatorError(f"SSL_CERT_DIR={folder} is not a folder: name one of certificates, or unset it")
+        raise OperatorError(
+            f"SSL_CERT_DIR={folder} is not a folder: give a folder of certificates, or unset the variable"
+        )
     cafile = environ[file] if file else (None if folder else certifi.where())
     if cafile and Path(cafile).is_dir() and folder is None:  # REQUESTS_CA_BUNDLE may be a folder
         cafile, folder = None, cafile
@@ -188,8 +190,8 @@ async def _through(proxy: str, host: str, port: int, seconds_max: float) -> sock
     parts = urlsplit(proxy)
     if parts.scheme == "https":
         raise OperatorError(
-            "a websocket cannot go through a proxy that itself speaks TLS: "
-            f"set WSS_PROXY to http://{parts.hostname}:PORT, or except {host} by NO_PROXY"
+            "a websocket cannot go through a proxy that uses TLS: "
+            f"set WSS_PROXY to http://{parts.hostname}:PORT, or list {host} in NO_PROXY"
         )
     default = PORTS.get(parts.scheme, 1080)
     scheme = parts.scheme.removesuffix("h")  # the name is resolved by the proxy in any case

@@ -140,7 +140,9 @@ class SimulatedLogIO:
         """See `LogIO`."""
         await self.ready()
         if offset > self.shared.log.end(topic):
-            raise TruncatedTopicError(f"topic {topic} ends before {offset}: it was cut or made again")
+            raise TruncatedTopicError(
+                f"topic {topic} ends before {offset}: the topic was cut or created again"
+            )
         return LineReader(self, topic, offset, patient=patient)
 
     async def writer(self) -> LineWriter:

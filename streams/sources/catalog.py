@@ -97,7 +97,7 @@ def _factory(name: str) -> SourceFactory:
         return _loaded(points[0])
     if name not in _BUILT_IN:
         raise OperatorError(
-            f"FEED_SOURCE: feed source {name!r} is unknown; known are {', '.join(source_names())}"
+            f"FEED_SOURCE: feed source {name!r} is unknown; choose from {', '.join(source_names())}"
         )
     return _BUILT_IN[name][1]
 

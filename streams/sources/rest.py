@@ -188,7 +188,9 @@ class Rest:
         except httpx.HTTPError as error:
             raise WorldError(f"{self._source}: {self.base_url}{path}: {text_of(error)}") from error
         except (KeyError, ValueError):
-            raise WorldError(f"{self._source}: {self.base_url}{path}: the answer has no Date") from None
+            raise WorldError(
+                f"{self._source}: {self.base_url}{path}: the answer has no Date header"
+            ) from None
 
     async def probe(self, path: str, timeout_seconds: float) -> Probe:
         """Whether the server answers in time. Asks once; does not raise for a fault of the world."""

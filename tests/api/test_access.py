@@ -318,7 +318,7 @@ def test_entries_are_hashes_with_remarks():
         (f"ops read {'0' * 64} m1 c1", "line 1"),
         (f"ops root {'0' * 64}", "line 1"),
         (f"ops read {'0' * 63}", "line 1"),
-        (f"ops read {'0' * 64}\nops read {'1' * 64}", "line 2: the id ops stands there twice"),
+        (f"ops read {'0' * 64}\nops read {'1' * 64}", "line 2: the id ops occurs twice"),
     ],
 )
 def test_invalid_entries_are_named_by_line_and_not_shown(text, complaint):
@@ -455,7 +455,7 @@ async def test_an_extra_slash_is_404_and_never_redirected_to_another_scheme(door
 )
 async def test_an_unknown_parameter_is_refused_with_similar_names(api, path):
     answer = await api.get(f"/reports/{path}", 422, strat="2023-03-01")
-    assert answer["detail"] == "query: 'strat' is no parameter of this route; did you mean 'start'?"
+    assert answer["detail"] == "query: 'strat' is not a parameter of this route; did you mean 'start'?"
     await api.get(
         f"/reports/{path}", projectIds="m1", start="2023-03-01T00:00:00.000Z", end="2023-03-02T00:00:00.000Z"
     )

@@ -275,7 +275,7 @@ FAILED = {
     "author-quotes": (Quoting, Outcome.OK, {"output": {"value": 0.27182818}}),
     "author-fails": (Failing, Outcome.OK, {"output": {"value": 0.27182818}}),
     "raises": (InferenceOutput, Outcome.MODEL_FAILED, {"detail": "ValueError: not 0.27182818"}),
-    "no-json": (InferenceOutput, Outcome.BAD_OUTPUT, {"detail": "the key '0.27182818' stands twice"}),
+    "no-json": (InferenceOutput, Outcome.BAD_OUTPUT, {"detail": "the key '0.27182818' occurs twice"}),
     "too-big": (InferenceOutput, Outcome.TOO_BIG, {"detail": "0.27182818 is too long"}),
 }
 """Model -> how it is judged. Each reason in the log contains the answer."""

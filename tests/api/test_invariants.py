@@ -303,7 +303,7 @@ async def test_a_flood_of_unreadable_records_is_reported_and_ends_after_a_minute
     texts = {alert["name"]: alert["text"] for alert in (await node.look())["alerts"]}
     assert texts["flood"] == (
         "100 records and more within 60 s could not be read and were set aside: look at `coordinator dead-letters list`, "
-        "and mend what the source sends; the last: no JSON"
+        "and repair what the source sends. The last one: no JSON"
     )
     assert "flood" not in {alert["name"] for alert in (await node.look(61))["alerts"]}
 

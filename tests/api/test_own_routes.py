@@ -87,7 +87,7 @@ def test_a_route_named_like_ours_shadows_nothing(node):
         ("broken.py", "import sys\nsys.exit(3)\n", r"SystemExit.*broken\.py:2\)"),
         ("empty.py", "", r"empty\.py:1: `router` must be a fastapi\.APIRouter, it is none"),
         ("other.py", "router = 5\n", r"it is a int"),
-        ("Rules-2.py", RULES, r"the file's name is its prefix"),
+        ("Rules-2.py", RULES, r"the file's name becomes the path"),
         ("write.py", RULES.replace("router.get", "router.post"), r"write\.py:\d+: POST  would write"),
         (
             "socket.py",
@@ -105,7 +105,7 @@ def test_an_unusable_file_stops_the_start_and_names_the_line(node, name, text, c
 def test_too_many_files_are_refused(node):
     for number in range(FILES_MAX + 1):
         node.write(f"r{number}.py", RULES)
-    with pytest.raises(OperatorError, match="are the most"):
+    with pytest.raises(OperatorError, match="the limit is"):
         node.mount()
 
 

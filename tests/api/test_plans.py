@@ -31,7 +31,7 @@ async def test_the_newest_plan_is_first_and_a_broken_file_is_reported(api, folde
     assert (newest["name"], newest["values_set"]) == (f"{'b' * 12}-{MADE_AT + 1}", {"min_participation": 0.9})
     assert (first["name"], first["change"], first["first_affected"]) == (NAME, "payout", zulu(START_MS))
     assert broken["name"] == "by-hand"
-    assert "is no plan" in broken["fault"]
+    assert "is not a plan" in broken["fault"]
     assert broken["change"] is None
 
 

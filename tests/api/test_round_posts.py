@@ -194,7 +194,7 @@ async def test_a_table_that_cannot_be_stored_is_not_posted(node):
     data_dir = stage.projector.settings.data_dir
     (data_dir / "blobs").write_text("no folder")
     refused = await call("/rounds", LARGE, 503, round_id="week-9", closes=str(LATER))
-    assert "cannot keep the table" in str(refused)
+    assert "cannot store the table" in str(refused)
     assert str(data_dir) not in str(refused)
     assert stage.sent == []
 
@@ -204,8 +204,8 @@ async def test_a_table_that_cannot_be_stored_is_not_posted(node):
     [
         (b'{"questions": [{"question_id": "a"', "cut short"),
         (questions("a", "a/b"), "question 2: question_id is 'a/b'"),
-        (questions("a", closes_at=NOW - 1, opens_at=NOW - 2), "which is past"),
-        (questions("a", "a"), "stands there twice"),
+        (questions("a", closes_at=NOW - 1, opens_at=NOW - 2), "which is in the past"),
+        (questions("a", "a"), "occurs twice"),
         (b"", "is empty"),
     ],
 )
@@ -321,7 +321,7 @@ async def test_a_large_answer_is_named_in_the_command_and_stored_in_the_data_dir
         ),
         ("week-2", {"open": "x"}, 422, "BAD_OUTPUT"),
         ("week-2", {"open": 0.5, "other": 0.5}, 422, "answer 2: question 'other' takes no answers"),
-        ("week-1", {"due": 0.5}, 409, "no question of round week-1 takes answers now"),
+        ("week-1", {"due": 0.5}, 409, "no question of round week-1 accepts answers now"),
         ("week-8", {"due": 0.5}, 404, "no round 'week-8'"),
         ("week-2", b"", 422, "is empty"),
     ],

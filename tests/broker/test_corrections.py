@@ -180,7 +180,7 @@ async def test_a_paid_checkpoint_is_corrected_and_the_next_one_carries_it_once(n
         await coordinator("advance", the_id, "PAID")
 
         correct = ("correct", the_id, "--reason", "a wrong close", "--total-prize", str(POOL))
-        assert "say --yes" in (await coordinator(*correct, code=2)).stderr
+        assert "give --yes" in (await coordinator(*correct, code=2)).stderr
         shown = await coordinator(*correct, "--yes")
         assert f"carries {sum(owed.values()):,} micro-USDC" in shown.stdout
         worker.again()
@@ -217,7 +217,7 @@ async def test_a_paid_checkpoint_is_corrected_and_the_next_one_carries_it_once(n
         )
         file.write_text(file.read_text().replace(str(right.ts_event), "1500000000000"))
         told = await coordinator(*correct, "--yes", "--records", str(file), "--subject", "NOPE", code=2)
-        assert "was not fed from" in told.stderr
+        assert "is not part of the checkpoint's feed" in told.stderr
 
         await more_snapshots(1)
         _, carrier = await checkpoints(report, worker, 2)

@@ -139,7 +139,7 @@ def test_a_contract_that_hangs_is_reported_in_the_same_words_by_the_command_and_
         done = forked.run(["explain", scored, "--json"], env=env, cwd=node.settings.data_dir)
         says = "not made again: the contract's code did not end within 10 s"
         assert done.returncode == 2, done.stderr  # by the fault of who wrote the contract
-        assert done.stderr.endswith(f"error: {says}; the figure is explained as it is recorded\n")
+        assert done.stderr.endswith(f"error: {says}; the figure is explained from the record\n")
         of_api = httpx.get(
             f"{node.url}/reports/explain/predictions/{scored}", timeout=LIMIT_SECONDS, verify=NO_CERTIFICATES
         ).json()

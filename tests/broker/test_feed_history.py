@@ -179,7 +179,7 @@ async def test_a_corrected_file_imported_again_is_a_correction_and_is_reported(
         assert "have other values for BTCUSDT" in output
         (tmp_path / "bad.csv").write_text((tmp_path / "first.csv").read_text() + "yesterday,1,1,1,1,1\n")
         output = await node.run("import", str(tmp_path / "bad.csv"), *whose, code=2)
-        assert "1 rows are no records, the first in line 52; nothing was changed" in output
+        assert "1 rows are not records, the first in line 52; nothing was changed" in output
         output = await node.run("import", str(tmp_path / "bad.csv"), *whose, "--skip-bad-rows")
         assert (
             "1 records given (1 of them corrections), 49 were there already" in output

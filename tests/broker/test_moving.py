@@ -79,7 +79,7 @@ def test_a_moved_node_continues_where_it_was(tmp_path):
     answer(tmp_path, "export", "again.node", "--data-dir", "moved")
     assert records_in(tmp_path / "again.node") == records_in(tmp_path / "rest.node")
     code, _, err = ask(tmp_path, "import", "rest.node", "--into", "moved")
-    assert (code, "moved is no empty directory" in err) == (2, True), err
+    assert (code, "moved is not an empty directory" in err) == (2, True), err
     settings = (tmp_path / "moved" / "settings.env").read_text()
     assert f"# of the old machine: #FEED_CANDLES_FILE={candles}\n" in settings
     assert "FEED_SUBJECTS" not in settings  # the default, and whatever will be it
@@ -126,7 +126,7 @@ def killed_in_the_middle(folder):
     whole = (folder / "after.node").read_bytes()
     (folder / "cut.node").write_bytes(whole[: len(whole) // 2])
     code, _, err = ask(folder, "import", "cut.node", "--into", "late")
-    assert (code, "cut.node is no whole export: it was cut short or altered" in err) == (1, True), err
+    assert (code, "cut.node is not a complete export: it was cut short or altered" in err) == (1, True), err
     assert not (folder / "late").exists()
     assert answer(folder, "import", "after.node", "--into", "late")["data_dir"] == str(folder / "late")
     assert not list(folder.glob(".late.importing-*"))

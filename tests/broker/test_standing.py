@@ -59,7 +59,7 @@ async def test_the_broker_lists_the_running_workers(kafka_bootstrap, crunch_id):
 
 
 async def test_a_missing_broker_is_an_outside_failure():
-    with pytest.raises(WorldError, match=r"does not say which workers run: .*(refused|Connect call failed)"):
+    with pytest.raises(WorldError, match=r"cannot tell which workers run: .*(refused|Connect call failed)"):
         await stage_members(f"127.0.0.1:{free_ports(1)[0]}", "btc-up")
 
 

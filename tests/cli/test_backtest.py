@@ -89,7 +89,7 @@ def test_a_folder_without_a_name_of_its_own_is_reported_once(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--candles", "x.csv", "--feed", "binance"], "exclude each other"),
+        (["--candles", "x.csv", "--feed", "binance"], "give only one of candles, feed and log"),
         (["--candles", "missing.csv"], "missing.csv"),
         (["--feed", "binance"], "needs a window"),
     ],

@@ -80,7 +80,7 @@ async def test_on_a_stopped_node_no_decision_is_waited_for(sent, tmp_path, monke
     settings = Settings(data_dir=tmp_path)
     monkeypatch.setitem(own_kafka._started, tmp_path, settings.kafka_bootstrap)
     log, the_id = offered(settings)
-    with pytest.raises(WorldError, match="the node is not running: the command stands in the log"):
+    with pytest.raises(WorldError, match="the node is not running: the command is in the log"):
         await log.decide(
             ev.ConfirmCheckpoint, ev.ConfirmCheckpointData(checkpoint_id=the_id, tx_hash=TX_HASH)
         )

@@ -68,7 +68,7 @@ def test_topology_prints_every_topic_and_the_diagram(coordinator):
 def test_payments_are_identified_by_names_that_cannot_change_meanwhile(coordinator, command):
     result = coordinator("checkpoint", *command, "--kafka", NOBODY)
     assert result.exit_code == 2
-    assert "by its id" in result.stderr
+    assert "give the checkpoint's id" in result.stderr
 
 
 def test_topology_as_json_contains_the_table(coordinator):
@@ -115,13 +115,13 @@ def test_a_kafka_that_does_not_answer_is_one_line_and_exit_code_3(coordinator, c
         (["up", "--speed", "0"], "--speed 0"),
         (["up", "--from", "2000", "--until", "1000"], "is not before"),
         (["up", "--candles", "none.csv"], "there is no such file"),
-        (["up", "--candles", "none.csv", "--feed", "binance"], "exclude each other"),
+        (["up", "--candles", "none.csv", "--feed", "binance"], "give either --candles or --feed"),
         (["up", "--feed", "oracle"], "--feed oracle is unknown"),
         (["up", "--kafka", "localhost"], "give HOST:PORT"),
         (["up", "--models", "none"], "models folder none does not exist"),
         (["up", "--summary", "none/x.json"], "there is no folder"),
         (["replay", "--until", "5", "--verify"], "leave --until out"),
-        (["replay", "--until", "soon"], "is no time"),
+        (["replay", "--until", "soon"], "is not a time"),
         (["models", "serve", "none"], "models folder none does not exist"),
         (["status", "--data-dir", "elsewhere"], "holds no node.json"),
     ],
@@ -155,7 +155,7 @@ def test_before_the_first_node_it_says_how_to_start_one(coordinator, monkeypatch
     monkeypatch.setattr(own_kafka, "_is_default", lambda _node, _kafka: True)
     result = coordinator(*command, "--kafka", NOBODY)
     assert result.exit_code == 3
-    assert "`coordinator up` starts one here" in result.stderr
+    assert "`coordinator up` starts a node here" in result.stderr
 
 
 def test_a_taken_port_of_the_api_is_named(coordinator):

@@ -47,7 +47,7 @@ def test_the_settings_take_precedence(deploy):
 
 @pytest.mark.parametrize(
     ("folder", "says"),
-    [("mine", "mine holds letter.txt: name a folder of its own"), ("none/.build", "there is no folder")],
+    [("mine", "mine holds letter.txt: choose an empty folder"), ("none/.build", "there is no folder")],
 )
 def test_it_writes_only_into_a_folder_of_its_own(tmp_path, monkeypatch, folder, says):
     """It empties `wheels` there, whoever made it."""

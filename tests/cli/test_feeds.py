@@ -83,7 +83,7 @@ def test_a_source_that_does_not_answer_is_reported_with_exit_code_3():
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("nowhere", "BTCUSDT"), "feed source 'nowhere' is unknown; known are binance"),
+        (("nowhere", "BTCUSDT"), "feed source 'nowhere' is unknown; choose from binance"),
         (("binance", "BTCUSDT", "--kind", "news"), "binance delivers no news; it has candle"),
         (("candles", "BTCUSDT"), "needs the option path"),
     ],

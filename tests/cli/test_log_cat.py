@@ -81,7 +81,7 @@ def test_a_recorded_state_is_one_line_with_its_parts_joined(log):
     ("arguments", "complaint"),
     [
         (["nothing"], "there is no topic 'nothing'"),
-        (["feeds", "--transitions"], "of predictions and scores"),
+        (["feeds", "--transitions"], "only with predictions and scores"),
         (["commands", "--states"], "holds no recorded state"),
         (["scores", "--states", "--transitions"], "not both"),
     ],

@@ -79,7 +79,7 @@ async def test_a_strangers_kafka_on_our_port_is_not_taken_for_ours(node, monkeyp
     await until_ours_listens(broker, "crunch", 60, told.append)
     assert told == [f"another Kafka took port {port} first; ours takes another one"]
     clusters[port + 1] = "another node's"
-    with pytest.raises(WorldError, match="our Kafka does not listen"):
+    with pytest.raises(WorldError, match="the node's Kafka does not listen"):
         await until_ours_listens(broker, "crunch", 0.05, told.append)
 
 

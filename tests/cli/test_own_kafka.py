@@ -110,7 +110,7 @@ def test_where_no_node_is_and_nothing_answers_the_default_address_is_not_blamed_
     monkeypatch.setattr(own_kafka.OwnLog, "check", silent)
     with command_ends, pytest.raises(WorldError) as raised:
         node_log(None, OLD if named == "kafka" else None)
-    assert ("name the --data-dir or --kafka" in str(raised.value)) == (named == "nothing")
+    assert ("give --data-dir or --kafka" in str(raised.value)) == (named == "nothing")
 
 
 def test_what_is_restored_into_a_new_directory_is_found_there_by_every_command(tmp_path, monkeypatch):

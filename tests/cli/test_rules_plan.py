@@ -70,7 +70,7 @@ def test_settings_are_those_of_the_recorded_terms():
 def test_a_file_that_is_no_plan_is_named(tmp_path, content):
     path = tmp_path / "plan.json"
     path.write_bytes(content)
-    with pytest.raises(OperatorError, match=r"plan\.json is no plan"):
+    with pytest.raises(OperatorError, match=r"plan\.json is not a plan"):
         read_plan(path)
 
 

@@ -58,11 +58,11 @@ def test_its_process_waits_for_kafka_says_so_and_ends_when_told_to(node):
         status = node.status()
         assert "does not answer" in status.waiting, node.log.read_text()
         assert status.pid != os.getpid()
-        with pytest.raises(OperatorError, match="a shadow runs already"), node.held():
+        with pytest.raises(OperatorError, match="a shadow already runs"), node.held():
             pass
         assert "does not answer" in coordinator("status")
     finally:
-        assert "what it decided stays" in coordinator("stop")
+        assert "its results stay" in coordinator("stop")
     assert node.status().ended
     assert json.loads(coordinator("status", "--json"))["stopped"]
 

@@ -79,7 +79,7 @@ def test_a_failing_seed_says_how_it_is_played_again_and_leaves_its_small_case(
     [
         (["--seeds", "5..3"], "two numbers, A..B"),
         (["--seeds", "many"], "two numbers, A..B"),
-        (["--seed", "1", "--seeds", "1..2"], "give one of them"),
+        (["--seed", "1", "--seeds", "1..2"], "give only one of"),
         (["--schedule", "nowhere.json"], "nowhere.json"),
     ],
 )

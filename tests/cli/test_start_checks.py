@@ -106,11 +106,11 @@ def test_what_is_right_is_taken(variable, text):
 
 USED = {
     # variable, what it is, of whom, what is said
-    "a source that is unknown": ({"FEED_SOURCE": "oracle"}, "feed", "FEED_SOURCE.*known are"),
+    "a source that is unknown": ({"FEED_SOURCE": "oracle"}, "feed", "FEED_SOURCE.*choose from"),
     "a source's scheme": ({"FEED_OPT_REST_URL": "ws://h"}, "feed", "FEED_OPT_REST_URL must be an http or https URL"),
     "a socket's scheme": ({"FEED_OPT_WEBSOCKET_URL": "https://h"}, "feed", "FEED_OPT_WEBSOCKET_URL must be a ws or wss"),
     "Pyth's own": ({"FEED_SOURCE": "pyth", "PYTH_HERMES_URL": "ws://h"}, "feed", "PYTH_HERMES_URL must be"),
-    "Pyth's key": ({"FEED_SOURCE": "pyth", "PYTH_API_KEY": "ä b"}, "feed", "PYTH_API_KEY holds blanks"),
+    "Pyth's key": ({"FEED_SOURCE": "pyth", "PYTH_API_KEY": "ä b"}, "feed", "PYTH_API_KEY holds spaces"),
     "an option nobody has": ({"FEED_OPT_SPEED": "9"}, "feed", "FEED_OPT_SPEED.*it has rest_url"),
     "a kind": ({"FEED_KIND": "news"}, "feed", "FEED_KIND: binance delivers no news; it has candle"),
     "a granularity": ({"FEED_GRANULARITY": "5s"}, "feed", "FEED_GRANULARITY: binance delivers no candle of 5s"),
@@ -119,7 +119,7 @@ USED = {
     "seconds": ({"FEED_OPT_PING_SECONDS": "inf"}, "feed", "FEED_OPT_PING_SECONDS.*positive"),
     "no such candles": ({"FEED_CANDLES_FILE": "{subject}.csv"}, "feed", "FEED_CANDLES_FILE.*BTCUSDT.csv.*no such file"),
     "columns": ({"FEED_CANDLES_FILE": "here.csv", "FEED_COLUMNS": "when"}, "feed", "FEED_COLUMNS.*NAME=COLUMN"),
-    "a proxy": ({"HTTPS_PROXY": "ftp://p"}, "feed", "HTTPS_PROXY is not a proxy"),
+    "a proxy": ({"HTTPS_PROXY": "ftp://p"}, "feed", "HTTPS_PROXY cannot be used as a proxy"),
     "certificates": ({"SSL_CERT_FILE": "none.pem"}, "feed", "SSL_CERT_FILE=none.pem"),
     "no certificates of models": ({"SECURE_CERT_DIR": "none"}, "predict", "SECURE_CERT_DIR=none: ca.crt cannot be read"),
     "no key of a gateway": ({"GATEWAY_CERT_DIR": "none"}, "predict", "GATEWAY_CERT_DIR=none: key.pem cannot be read"),
@@ -127,7 +127,7 @@ USED = {
     "a folder of wallets": ({"WALLETS_FILE": "."}, "report", "WALLETS_FILE: .* is a folder"),
     "keys": ({"API_KEYS": "me"}, "report", "API_KEYS"),
     "no keys": ({"API_KEYS_FILE": "none"}, "report", "API_KEYS_FILE=none"),
-    "no routes": ({"API_ROUTES_DIR": "none"}, "report", "API_ROUTES_DIR: none is no folder"),
+    "no routes": ({"API_ROUTES_DIR": "none"}, "report", "API_ROUTES_DIR: none is not a folder"),
     "Kafka's protocol": ({"KAFKA_SECURITY_PROTOCOL": "TLS"}, "score", "KAFKA_SECURITY_PROTOCOL=TLS: choose"),
     "Kafka's certificates": (
         {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_CA_FILE": "none"}, "score", "KAFKA_SSL_CA_FILE=none",
@@ -135,7 +135,7 @@ USED = {
     "Kafka's password": (
         {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_PASSWORD_FILE": "none"}, "score", "KAFKA_SASL_PASSWORD_FILE",
     ),
-    "a file for a folder": ({"DATA_DIR": "here.csv"}, "checkpoint", "DATA_DIR: here.csv is no folder"),
+    "a file for a folder": ({"DATA_DIR": "here.csv"}, "checkpoint", "DATA_DIR: here.csv is not a folder"),
     "nowhere to be healthy": ({"HEALTH_FILE": "none/alive"}, "checkpoint", "HEALTH_FILE: the folder of"),
 }  # fmt: skip
 

@@ -40,12 +40,12 @@ def test_a_time_is_iso_8601_with_a_zone_or_epoch_ms(text, time_ms):
         ("2023-03-10T00:00:00", "has no zone"),
         ("2023-03-10", "write 2023-03-10T00:00:00Z for midnight UTC"),
         ("2023-03-10Z", "write 2023-03-10T00:00:00Z for midnight UTC"),
-        ("yesterday", "is no time"),
-        ("", "is no time"),
-        ("-5", "is no time"),
-        ("2023-13-01T00:00:00Z", "is no time"),
+        ("yesterday", "is not a time"),
+        ("", "is not a time"),
+        ("-5", "is not a time"),
+        ("2023-13-01T00:00:00Z", "is not a time"),
         ("1969-12-31T23:59:59Z", "before 1970"),
-        ("\N{ARABIC-INDIC DIGIT ONE}", "is no time"),
+        ("\N{ARABIC-INDIC DIGIT ONE}", "is not a time"),
     ],
 )
 def test_what_is_no_time_is_refused_with_an_example(text, complaint):
@@ -96,5 +96,5 @@ def test_what_is_no_address_of_a_node_is_refused_before_anything_is_asked(
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, [*command, address])
     assert done.exit_code == 2, done.output
-    assert f"{address!r} is no address of a node: write http://HOST:PORT" in done.stderr
+    assert f"{address!r} is not an address of a node: write http://HOST:PORT" in done.stderr
     assert list(tmp_path.iterdir()) == []

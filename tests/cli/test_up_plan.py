@@ -114,7 +114,7 @@ def test_a_file_of_candles_is_the_feed_and_was_looked_through(tmp_path):
     [
         ({"candles": "none.csv"}, "none.csv: there is no such file"),
         ({"candles": "x.csv", "granularity": "1h"}, "off its grid"),
-        ({"candles": "x.csv", "subjects": ("BTCUSDT", "ETHUSDT")}, "it cannot be BTCUSDT and ETHUSDT"),
+        ({"candles": "x.csv", "subjects": ("BTCUSDT", "ETHUSDT")}, "cannot be used for BTCUSDT and ETHUSDT"),
         (
             {"candles": "{subject}.csv", "subjects": ("BTCUSDT", "ETHUSDT")},
             "ETHUSDT.csv: there is no such file",
@@ -124,7 +124,7 @@ def test_a_file_of_candles_is_the_feed_and_was_looked_through(tmp_path):
         ({"candles": "x.csv", "columns": "when"}, "is not NAME=COLUMN"),
         (
             {"candles": "x.csv", "stamp": "middle"},
-            "FEED_STAMP='middle' is unknown: choose 'open' or 'close'. Which end of a candle",
+            "FEED_STAMP='middle' is unknown: choose 'open' or 'close'. What the times in that file mean",
         ),
     ],
 )

@@ -58,7 +58,7 @@ def test_every_number_has_a_least_and_a_greatest_value(words, option):
 )
 def test_an_empty_word_is_refused_before_anything_is_done(refused, arguments, named):
     """`--output "$UNSET"` would else be this folder."""
-    assert f"the value behind {named} is empty" in refused(*arguments)
+    assert f"the value after {named} is empty" in refused(*arguments)
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,9 @@ def test_a_file_where_a_folder_is_to_be_made_is_named(refused, tmp_path):
         ("topics backup gone/a", "there is no folder"),
         ("topics backup .", "is a folder: name a file"),
         ("topics restore gone", "there is no such file"),
-        ("log archive --until 1700000000000 --to file", "file is no folder"),
+        ("log archive --until 1700000000000 --to file", "file is not a folder"),
         ("log restore file --to gone/a", "there is no folder"),
-        ("feeds export binance BTCUSDT candle 1m --out file/data", "file is no folder"),
+        ("feeds export binance BTCUSDT candle 1m --out file/data", "file is not a folder"),
         ("checkpoint correct ckp_1 --reason x --total-prize 1 --records gone", "there is no such file"),
         ("up --summary gone/run.json", "there is no folder"),
         ("init x-y --pack gone", "there is no pack 'gone'"),
@@ -173,7 +173,9 @@ def test_a_reason_that_is_too_long_is_refused_before_a_node_is_asked_by_every_co
     }
     assert taking == set(REASONS)
     for words, rest in REASONS.items():
-        assert "--reason needs words, at most 500 characters" in refused(*words, *rest, "--reason", "x" * 501)
+        assert "--reason needs a text of at most 500 characters" in refused(
+            *words, *rest, "--reason", "x" * 501
+        )
 
 
 def test_a_reason_of_bytes_that_are_no_text_is_taken_with_question_marks(tmp_path):

@@ -60,7 +60,7 @@ def test_the_parts_of_a_large_decision_are_joined_whatever_is_between_them():
 
 
 def test_an_offset_without_an_append_is_reported():
-    with pytest.raises(TruncatedTopicError, match="feeds offset 4 holds no append any more"):
+    with pytest.raises(TruncatedTopicError, match="feeds offset 4 does not hold an append any more"):
         decision_at("feeds", 4, {})
 
 

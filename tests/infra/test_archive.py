@@ -237,7 +237,7 @@ HARMS = {
     ),
     "cut": (2, lambda path: path.write_bytes(path.read_bytes()[:-40]), "000002.period was cut or damaged"),
     "missing": (1, lambda path: path.unlink(), "000001.period is missing"),
-    "empty": (2, lambda path: path.write_bytes(b""), "000002.period is no file of an archive"),
+    "empty": (2, lambda path: path.write_bytes(b""), "000002.period is not a file of an archive"),
     "a score altered, with a sum that fits": (
         1,
         lambda path: altered(path, one_score),
@@ -246,12 +246,12 @@ HARMS = {
     "a record left out, with a sum that fits": (
         1,
         lambda path: altered(path, without_a_record),
-        "has not the record scores:5",
+        "lacks the record scores:5",
     ),
     "of another log": (
         2,
         lambda path: altered(path, of_another_birth),
-        "does not go on where the file before it ended",
+        "does not continue where the file before it ended",
     ),
 }
 

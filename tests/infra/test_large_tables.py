@@ -106,14 +106,14 @@ def test_a_column_of_several_types_is_refused_by_its_name():
 
 def test_a_table_that_no_model_host_accepts_is_refused_with_what_to_do(monkeypatch):
     monkeypatch.setattr("coordinator.infra.rounds.tables.TABLE_BYTES_MAX", 1_000)
-    with pytest.raises(FileRefusedError, match="models take 1,000 at most: write numbers as float32"):
+    with pytest.raises(FileRefusedError, match="the limit is 1,000: write numbers as float32"):
         beside_the_log(read_content(large_csv()))
 
 
 def test_a_table_is_stored_only_where_a_node_has_its_data(tmp_path):
     table_kept = beside_the_log(read_content(large_csv()))
     settings = Settings(data_dir=tmp_path)
-    with pytest.raises(OperatorError, match="post it to the node, POST /rounds"):
+    with pytest.raises(OperatorError, match="post it to the node with POST /rounds"):
         _keep(settings, table_kept)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "crunch.json").write_text("{}")

@@ -99,7 +99,11 @@ def test_a_file_that_was_altered_or_cut_anywhere_is_refused_by_its_name(tmp_path
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(b"\x1f\x8b rest", "`coordinator topics restore` takes it"), (b"", "no export"), (b"text", "no export")],
+    [
+        (b"\x1f\x8b rest", "use `coordinator topics restore`"),
+        (b"", "not an export"),
+        (b"text", "not an export"),
+    ],
 )
 def test_another_kind_of_file_is_refused_with_what_it_is(content, says, tmp_path):
     path = tmp_path / "something"
@@ -115,11 +119,11 @@ def test_a_newer_format_and_an_unknown_member_are_refused(tmp_path):
         ExportFile(write(tmp_path / "newer", format="coordinator-export/9"), silent)
     with writing_export(tmp_path / "strange") as export:
         export.put("../../.bashrc", b"x")
-    with pytest.raises(OperatorError, match="which no export has"):
+    with pytest.raises(OperatorError, match="which is not part of an export"):
         ExportFile(tmp_path / "strange", silent)
     with writing_export(tmp_path / "poor") as export:
         export.put(LOG, b"x")
-    with pytest.raises(OperatorError, match=r"no export of a node: manifest\.json is missing"):
+    with pytest.raises(OperatorError, match=r"not an export of a node: manifest\.json is missing"):
         ExportFile(tmp_path / "poor", silent)
 
 
@@ -171,7 +175,7 @@ def test_a_member_that_no_export_has_is_refused(what, tmp_path):
         archive.comment = b"0" * HASH_CHARS
         for name, content in ((LOG, b""), (SETTINGS, b""), (MANIFEST, manifest()), (MANIFEST, b"{}")):
             archive.writestr(name, content)
-    with pytest.raises(OperatorError, match="which no export has"):
+    with pytest.raises(OperatorError, match="which is not part of an export"):
         ExportFile(sealed(path, path.read_bytes()), silent)
 
 
@@ -247,10 +251,10 @@ def test_a_directory_with_anything_in_it_is_refused_and_stays(tmp_path):
     target = tmp_path / "node"
     target.mkdir()
     (target / "notes.txt").write_text("mine")
-    with pytest.raises(OperatorError, match=r"node is no empty directory \(it holds notes\.txt\)"):
+    with pytest.raises(OperatorError, match=r"node is not an empty directory \(it holds notes\.txt\)"):
         new_data_dir(target, "btc-up").__enter__()
     assert (target / "notes.txt").read_text() == "mine"
-    with pytest.raises(OperatorError, match=r"notes\.txt is no empty directory"):
+    with pytest.raises(OperatorError, match=r"notes\.txt is not an empty directory"):
         new_data_dir(target / "notes.txt", "btc-up").__enter__()
 
 
@@ -265,6 +269,9 @@ def test_the_rest_of_a_killed_import_is_removed_and_a_running_import_is_not(tmp_
 
 def test_a_directory_that_was_filled_meanwhile_stays(tmp_path):
     target = tmp_path / "node"
-    with pytest.raises(OperatorError, match="node was filled meanwhile"), new_data_dir(target, "btc-up"):
+    with (
+        pytest.raises(OperatorError, match="node was filled by another process in the meantime"),
+        new_data_dir(target, "btc-up"),
+    ):
         (target / "theirs").mkdir(parents=True)
     assert os.listdir(tmp_path) == ["node"]

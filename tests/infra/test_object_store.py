@@ -254,9 +254,9 @@ def test_the_settings_choose_the_store_of_a_node(tmp_path):
 @pytest.mark.parametrize(
     ("url", "complaint"),
     [
-        ("/srv/blobs", "BLOBS_URL is no URL"),
-        ("s3:/bucket", "BLOBS_URL is no URL"),
-        ("s3://secret key", "BLOBS_URL is no URL"),
+        ("/srv/blobs", "BLOBS_URL is not a URL"),
+        ("s3:/bucket", "BLOBS_URL is not a URL"),
+        ("s3://secret key", "BLOBS_URL is not a URL"),
         ("file://host/folder", "BLOBS_URL names no folder"),
         ("file:///", "BLOBS_URL names no folder"),
     ],
@@ -269,5 +269,5 @@ def test_an_invalid_store_is_refused_and_not_repeated(url, complaint):
 
 def test_a_kind_of_store_without_its_library_is_the_operators_fault(tmp_path):
     for scheme in ("nowhere", "s3"):
-        with pytest.raises(OperatorError, match=f"BLOBS_URL: no way to {scheme}://"):
+        with pytest.raises(OperatorError, match=f"BLOBS_URL: fsspec cannot open {scheme}://"):
             store_of(Settings(data_dir=tmp_path, blobs_url=f"{scheme}://bucket/blobs"))

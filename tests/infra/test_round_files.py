@@ -90,12 +90,12 @@ def test_a_text_in_json_lines_may_hold_any_character(end):
     [
         (b"", "is empty"),
         (b"  \n ", "is empty"),
-        (b"\xff\x00", "no UTF-8 text at byte 0"),
+        (b"\xff\x00", "not UTF-8 text at byte 0"),
         (b'{"questions": [{"question_id": "q1"', "cut short"),
         (b"[1, 2", "cut short"),
         (b'{"a": 1, "a": 2}', "'a' stands twice"),
         (b'{"x": {"q1": 1, "q1": 1}}', "'q1' stands twice"),
-        (b'{"a": NaN}', "NaN is no JSON number"),
+        (b'{"a": NaN}', "NaN is not a JSON number"),
         (b'{"a": -1e999}', "-1e999 is out of the range of numbers"),
         (b'{"a": 1' + b"0" * 5000 + b"}", "no JSON"),
         (gzip.compress(b"question_id,outcome\nq1,1\n"), "a .gz file: unpack it"),
@@ -107,7 +107,7 @@ def test_a_text_in_json_lines_may_hold_any_character(end):
         (b"a,b\n1,2\n3\n", "line 3: 1 cells under 2 columns"),
         (b'a,b\n1,"2', "line 2: .*cut short"),
         (b"a,a\n1,2\n", "two have the same"),
-        (parquet(x=[1.5, 2.5])[:-20], "no whole Parquet file"),
+        (parquet(x=[1.5, 2.5])[:-20], "not a complete Parquet file"),
         (parquet(x=[[1], [2]]), "a list in column 'x'"),
     ],
 )  # fmt: skip
@@ -121,10 +121,10 @@ def test_a_million_rows_are_refused(monkeypatch):
         read_content(parquet(x=pa.array([1], pa.int8()).take(pa.array([0] * 1_000_000))))
     with pytest.raises(FileRefusedError, match="more than 100,000 rows"):
         read_content(b"x\n" + b"1\n" * 1_000_000)
-    with pytest.raises(FileRefusedError, match="10,000 are the most"):
+    with pytest.raises(FileRefusedError, match="the limit is 10,000"):
         questions_of([question(question_id=f"q{i}") for i in range(10_001)], GIVEN, parse_ms)
     monkeypatch.setattr(files, "BYTES_MAX", 10)
-    with pytest.raises(FileRefusedError, match="11 bytes; 10 are the most"):
+    with pytest.raises(FileRefusedError, match="11 bytes; the limit is 10"):
         read_content(b"x" * 11)
 
 
@@ -208,11 +208,11 @@ def test_a_table_is_one_question_per_row_or_one_question():
         ([question(question_id="a/b")], "question 1: question_id is 'a/b'"),
         ([question(question_id="x" * 101)], "question_id is"),
         ([question(question_id=7)], "question_id is '7'"),
-        ([question(), question()], "'q1' stands there twice"),
-        ([question(closes_at=NOW - 1, opens_at=NOW - 5)], "closes at .*, which is past"),
+        ([question(), question()], "'q1' occurs twice"),
+        ([question(closes_at=NOW - 1, opens_at=NOW - 5)], "closes at .*, which is in the past"),
         ([question(opens_at=LATER)], "not after it opens"),
         ([question(closes_at="soon")], "closes_at: 'soon' is neither"),
-        ([question(closes_at=1.5)], "closes_at is no time"),
+        ([question(closes_at=1.5)], "closes_at is not a time"),
         ([question(closes_at="2099-01-01T00:00:00")], "closes_at '2099-01-01T00:00:00' has no zone"),
         ([question(opens_at=-5)], "opens_at: '-5' is not between 1970 and 9999"),
         ([question(closes_at=10**25)], "closes_at"),
@@ -222,9 +222,9 @@ def test_a_table_is_one_question_per_row_or_one_question():
         ([{"question_id": "q1"}], "no payload"),
         ([question(title="x")], "unknown field 'title'"),
         ([question(tags="x")], "tags are a list"),
-        ([question(payload="x" * 300_000)], "300,002 bytes; 262,144 are the most"),
+        ([question(payload="x" * 300_000)], "300,002 bytes; the limit is 262,144"),
         ([question(payload="\ud800")], "cannot be written as JSON"),
-        (["q1"], "question 1 is no object"),
+        (["q1"], "question 1 is not an object"),
         ([], "no question is in it"),
         (
             {"round_id": "other", "questions": [question()]},
@@ -282,11 +282,11 @@ def test_a_table_is_one_truth_per_row_or_the_truth_of_one_question():
     ("content", "reason"),
     [
         ([{"question_id": "q1", "truth": 1}, {"question_id": "q1", "truth": 2}], "two different truths"),
-        ([{"truth": 1}], "truth 1 has no question_id: truths belong to ids"),
+        ([{"truth": 1}], "truth 1 has no question_id: a truth needs the id"),
         ([0.5, 0.25], "truth 1 has no question_id"),
-        ({"q1": None}, "null is no truth"),
+        ({"q1": None}, "null is not a truth"),
         ({"a/b": 1}, "question_id is 'a/b'"),
-        ({"round_id": "other", "truths": {"q1": 1}}, "of round 'other'"),
+        ({"round_id": "other", "truths": {"q1": 1}}, "belongs to round 'other'"),
         ({}, "no truth is in it"),
         (5, "no truth is in it"),
     ],
@@ -305,13 +305,13 @@ def test_stakes_are_decimals_by_model():
     assert stakes_of(read_content(b"model_id,stake\n007,1e3\n")) == {"007": "1000.0"}
     assert stakes_of({}) == {}
     for content, reason in (
-        ({"m1": -1}, "no decimal from 0 to 1e30"),
-        ({"m1": "1e400"}, "no decimal from 0 to 1e30"),
-        ({"m1": "lots"}, "no decimal"),
-        ({"m1": True}, "no decimal"),
-        ({"m1": "Infinity"}, "no decimal"),
+        ({"m1": -1}, "not a decimal from 0 to 1e30"),
+        ({"m1": "1e400"}, "not a decimal from 0 to 1e30"),
+        ({"m1": "lots"}, "not a decimal"),
+        ({"m1": True}, "not a decimal"),
+        ({"m1": "Infinity"}, "not a decimal"),
         ([{"model_id": "m1", "stake": 1}, {"model_id": "m1", "stake": 1}], "two stakes"),
-        ([{"model": "m1"}], "has model_id and stake"),
+        ([{"model": "m1"}], "must have model_id and stake"),
     ):
         with pytest.raises(FileRefusedError, match=reason):
             stakes_of(content)
@@ -395,7 +395,7 @@ def test_a_post_that_is_no_single_record_is_refused(monkeypatch):
     _, questions = questions_of([question(question_id=f"q{i}") for i in range(20)], GIVEN, parse_ms)
     (command,) = posting("week-1", questions[:3])(NOW)
     assert len(command.data.questions) == 3
-    with pytest.raises(FileRefusedError, match="1,600 are the most: post it in parts"):
+    with pytest.raises(FileRefusedError, match="the limit is 1,600: post it in parts"):
         posting("week-1", questions)(NOW)
     with pytest.raises(FileRefusedError, match="post it in parts"):
         resolving("week-1", {"q1": msgspec.Raw(b"1" * 2_000)})(NOW)

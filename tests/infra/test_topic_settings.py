@@ -163,7 +163,7 @@ async def test_settings_are_checked_rarely_and_the_rest_at_each_check(own, broke
         return SimpleNamespace(cluster_id=name, topic_ids={topic: topic for topic in TOPICS})
 
     monkeypatch.setattr(own_log, "ask_cluster", ask_cluster)
-    with pytest.raises(WrongLogError, match="another node's Kafka took the place"):
+    with pytest.raises(WrongLogError, match="another node's Kafka uses the address"):
         await own.watch()
     assert (looks, broker.looks) == (10, 1)
 

@@ -78,7 +78,7 @@ FAULTS = {
     "a board by no window": (
         'ranking_key="score_recent"',
         'ranking_key="score_today"',
-        "'score_today' is in no snapshot; there are",
+        "'score_today' is in no snapshot; choose from",
     ),
     "an end in the middle": (SCORING, SCORING + "    scope=exit(0),\n", "SystemExit: 0 (runtime_definitions"),
 }
@@ -153,8 +153,8 @@ def test_an_error_in_the_participants_package_is_shown_with_its_line_too(node):
     [
         ("runtime_definitions.contracts:NOTHING", "has no attribute 'NOTHING'"),
         ("runtime_definitions.other:CONTRACT", "No module named 'runtime_definitions.other'"),
-        ("os:path", "os is Python's own; name a module of yours"),
-        ("nowhere.rules:CONTRACT", "nor installed; name a module of yours"),
+        ("os:path", "os is Python's own; run this in the folder that holds your module"),
+        ("nowhere.rules:CONTRACT", "nor installed; run this in the folder that holds your module"),
     ],
 )
 def test_a_contract_that_is_not_there(path, words, node):

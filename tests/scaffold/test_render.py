@@ -257,7 +257,7 @@ def test_with_force_existing_files_are_moved_aside_and_not_lost(tmp_path):
         (tmp_path / "there/mine.txt").write_text(f"work {n}")
         done = coordinator(tmp_path, "init", "there", "--force")
         assert done.returncode == 0, done.stderr
-        assert f"what was there is now there.old-{n}" in done.stdout
+        assert f"the old folder is now there.old-{n}" in done.stdout
         assert (tmp_path / f"there.old-{n}/mine.txt").read_text() == f"work {n}"
         assert not (tmp_path / "there/mine.txt").exists()
         assert (tmp_path / "there/crunch-node-there/runtime_definitions/contracts.py").is_file()

@@ -89,14 +89,14 @@ WRONG = {
     "a fraction of a second": ({"SNAPSHOT_INTERVAL_SECONDS": "1.5"}, "SNAPSHOT_INTERVAL_SECONDS='1.5'"),
     "no subject": ({"FEED_SUBJECTS": " , "}, "FEED_SUBJECTS is empty"),
     "a subject in two spellings": ({"FEED_SUBJECTS": "BTCUSDT,btcusdt"}, "FEED_SUBJECTS names a subject twice: BTCUSDT and btcusdt"),
-    "a subject with and without a dash": ({"FEED_SUBJECTS": "BTC/USD,BTC-USD"}, "BTC/USD and BTC-USD are one symbol"),
+    "a subject with and without a dash": ({"FEED_SUBJECTS": "BTC/USD,BTC-USD"}, "BTC/USD and BTC-USD are the same symbol"),
     "a subject twice": ({"FEED_SUBJECTS": "BTCUSDT,ETHUSDT,BTCUSDT"}, "FEED_SUBJECTS names a subject twice"),
     "a crunch with a blank": ({"CRUNCH_ID": "btc up"}, "CRUNCH_ID 'btc up'"),
     "a crunch that climbs": ({"CRUNCH_ID": "../x"}, "CRUNCH_ID"),
     "a crunch in capitals": ({"CRUNCH_ID": "BTC"}, "CRUNCH_ID"),
     "a crunch that ends in a dash": ({"CRUNCH_ID": "btc-"}, "CRUNCH_ID"),
     "two kinds of certificates": (
-        {"SECURE_CERT_DIR": "a", "GATEWAY_CERT_DIR": "b"}, "SECURE_CERT_DIR and GATEWAY_CERT_DIR exclude each other",
+        {"SECURE_CERT_DIR": "a", "GATEWAY_CERT_DIR": "b"}, "SECURE_CERT_DIR and GATEWAY_CERT_DIR are both set",
     ),
     "no time for a call": ({"MODEL_RUNNER_TIMEOUT_SECONDS": "0"}, "MODEL_RUNNER_TIMEOUT_SECONDS=0 must be a number between 0.001 and 3600"),
     "a port in words": ({"API_PORT": "http"}, "API_PORT='http'"),
@@ -113,12 +113,12 @@ WRONG = {
     "seconds for a start": ({"REPLAY_FROM_MS": "1677628800"}, "REPLAY_FROM_MS=1677628800 .* milliseconds"),
     "a scheme for Kafka": ({"KAFKA_BOOTSTRAP": "kafka://localhost:9092"}, "KAFKA_BOOTSTRAP.*HOST:PORT"),
     "no port for Kafka": ({"KAFKA_BOOTSTRAP": "localhost"}, "KAFKA_BOOTSTRAP.*HOST:PORT"),
-    "a host that is a URL": ({"API_HOST": "http://0.0.0.0"}, "API_HOST='http://0.0.0.0' is no host"),
+    "a host that is a URL": ({"API_HOST": "http://0.0.0.0"}, "API_HOST='http://0.0.0.0' is not a host"),
     "a webhook without a host": ({"WEBHOOK_URL": "http://:80/x"}, "WEBHOOK_URL must be an http or https URL"),
     "a webhook whose host has an empty label": ({"WEBHOOK_URL": "https://a..b/x"}, "WEBHOOK_URL.*its host is none"),
     "a webhook whose host is too long": ({"WEBHOOK_URL": f"https://{'a' * 64}.b/x"}, "WEBHOOK_URL.*its host is none"),
     "a webhook's port": ({"WEBHOOK_URL": "https://example.org:99999/x"}, "WEBHOOK_URL.*its port is not between"),
-    "a webhook with a blank": ({"WEBHOOK_URL": "https://example.org/a b"}, "WEBHOOK_URL.*blanks"),
+    "a webhook with a blank": ({"WEBHOOK_URL": "https://example.org/a b"}, "WEBHOOK_URL.*spaces"),
     "a chain's port": (
         {"CHAIN": "solana", "SOLANA_RPC_URL": "https://example.org:0/"}, "SOLANA_RPC_URL.*port",
     ),
@@ -126,7 +126,7 @@ WRONG = {
     "proxies that are none": ({"API_TRUSTED_PROXIES": "*"}, "API_TRUSTED_PROXIES"),
     "the internet may settle": (
         {"API_SETTLE_WITHOUT_KEY": "true", "API_TRUSTED_NETWORKS": "127.0.0.0/8,0.0.0.0/0"},
-        "would let the internet settle: API_TRUSTED_NETWORKS has 0.0.0.0/0",
+        "would let the internet settle: API_TRUSTED_NETWORKS contains 0.0.0.0/0",
     ),
     "a speed in words": ({"REPLAY_SPEED": "max"}, "REPLAY_SPEED='max'"),
 }  # fmt: skip
@@ -156,7 +156,7 @@ def test_settings_use_the_mapping_they_are_given_and_no_variable_of_the_process(
 
 
 def test_a_name_that_is_no_setting_is_refused():
-    with pytest.raises(OperatorError, match="CRUNCHID is no setting"):
+    with pytest.raises(OperatorError, match="CRUNCHID is not a setting"):
         Settings(crunchid="x")
 
 

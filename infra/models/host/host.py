@@ -178,7 +178,7 @@ class ModelHost:
     def _changed(self, task: asyncio.Task[None]) -> None:
         self._changing.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a change of the models folder could not be taken over", exc_info=error)
+            log.error("a change of the models folder could not be applied", exc_info=error)
 
     async def _change(self, change: Change) -> None:
         model = self.models.get(change.entry.model_id)
@@ -219,7 +219,7 @@ class ModelHost:
                 self._forks, entry, self._limits, self._log_dir, copy=f"~{model.submissions}"
             )
         except ChildFailedError as error:
-            log.warning("model %s: its new code %s; the old one runs on", entry.model_id, error)
+            log.warning("model %s: its new code %s; the old code keeps running", entry.model_id, error)
             return
         old = model.child
         if model.stopped or old is None:  # it was stopped, or died, while the new code started
@@ -296,11 +296,13 @@ class ModelHost:
             async for text in connection:
                 reports = reports_in(text)
                 if reports and not may_report:
-                    log.warning("a failure report that no coordinator sent: %s is not shown with it", TOKEN)
+                    log.warning(
+                        "a report of a failure does not come from the coordinator, and is ignored: %s", TOKEN
+                    )
                     continue
                 self._report(reports)
         except websockets.ConnectionClosed:
-            log.info("a coordinator went away")
+            log.info("a coordinator disconnected")
         finally:
             self._listeners.discard(messages)
             sender.cancel()
@@ -320,6 +322,8 @@ class ModelHost:
         for report in reports:
             model = self.models.get(report.model_id)
             if model is None or report.ip != model.ip or model.state == "STOPPED":
-                log.warning("a failure report that matches no running model: %s", report.model_id)
+                log.warning(
+                    "a report of a failure names no running model, and is ignored: %s", report.model_id
+                )
                 continue
             self._stop_model(model, Failure(report.failure_code, report.failure_reason or "no reason given"))

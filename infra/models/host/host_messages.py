@@ -36,10 +36,10 @@ def reports_in(text: str | bytes) -> list[Report]:
     try:
         message = msgspec.json.decode(text, type=_Incoming)
     except UNREADABLE_JSON as error:
-        log.warning("a message that cannot be read: %s", error)
+        log.warning("a message cannot be read, and is ignored: %s", error)
         return []
     if message.event != "report_failure":
-        log.warning("an unknown event %r", message.event)
+        log.warning("an unknown event %r, which is ignored", message.event)
         return []
     return message.data
 

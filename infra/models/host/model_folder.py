@@ -77,7 +77,7 @@ class _VerbatimYaml(yaml.SafeLoader):  # type: ignore[misc]  # no types are ship
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - as the library has it
         names = [key.value for key, _ in node.value]
         if twice := [name for name in names if names.count(name) > 1]:
-            raise yaml.YAMLError(f"{twice[0]} stands twice at line {node.start_mark.line + 1}")
+            raise yaml.YAMLError(f"{twice[0]} occurs twice at line {node.start_mark.line + 1}")
         for key, value in node.value:
             if key.value in _YamlModel.__struct_fields__:
                 _refuse_no_text(key.value, value)
@@ -121,8 +121,8 @@ def read_models(models_dir: Path, *, strict: bool = True) -> list[ModelEntry]:
             raise OperatorError(f"wallet_pubkey {entry.wallet_pubkey[:60]!r} of {entry.folder.name} {fault}")
         if other := by_id.get(entry.model_id):
             raise OperatorError(
-                f"model_id {entry.model_id!r} is that of {other.folder.name} "
-                f"and of {entry.folder.name}: change one"
+                f"model_id {entry.model_id!r} is used by {other.folder.name} "
+                f"and by {entry.folder.name}: change one of them"
             )
         by_id[entry.model_id] = entry
     return sorted(entries, key=lambda entry: entry.model_id)
@@ -132,12 +132,14 @@ def models_of(directory: Path) -> list[ModelEntry]:
     """The model of a folder with a main.py, or all models of a folder of folders. Raises OperatorError."""
     if not directory.is_dir():
         raise OperatorError(
-            f"{directory} is no folder: name a folder with a {MAIN_FILE}, or a folder of such"
+            f"{directory} is not a folder: give a folder with a {MAIN_FILE}, or a folder of such folders"
         )
     if (directory / MAIN_FILE).is_file():
         name = directory.resolve().name
         if not SAFE_ID.fullmatch(name):
-            raise OperatorError(f"the folder's name {name!r} cannot be a model's: use letters, digits, . _ -")
+            raise OperatorError(
+                f"the folder's name {name!r} cannot be a model's id: use letters, digits, . _ -"
+            )
         return [model_alone(directory.resolve())]
     entries = read_models(directory)
     if not entries:
@@ -173,13 +175,15 @@ def _named_and_present(models_dir: Path) -> tuple[dict[str, _YamlModel], set[str
     if (
         other := models_dir / "models.yml"
     ).exists():  # names and wallets in it would be missed without a word
-        raise OperatorError(f"{other} is not read: call it {MODELS_FILE}")
+        raise OperatorError(f"{other} is ignored: rename it to {MODELS_FILE}")
     named: dict[str, _YamlModel] = {}
     for listed in _read_yaml(models_dir / MODELS_FILE):
         if listed.folder in named:
             raise OperatorError(f"{MODELS_FILE} names the folder {listed.folder!r} twice: keep one of them")
         if not listed.folder or Path(listed.folder).name != listed.folder:
-            raise OperatorError(f"{MODELS_FILE} names {listed.folder!r}: give the name of a folder beside it")
+            raise OperatorError(
+                f"{MODELS_FILE} names {listed.folder!r}: give only the name of a folder beside it"
+            )
         if listed.active.lower() not in ACTIVE:
             raise OperatorError(
                 f"{MODELS_FILE}: active of {listed.folder!r} is {listed.active!r}; write true or false"

@@ -157,7 +157,7 @@ async def start_child(
         child.port, child.confined = ready.port, tuple(limit for limit in ready.confined if limit)
     except (TimeoutError, msgspec.DecodeError):
         child.signal(signal.SIGKILL)
-        raise ChildFailedError(f"did not serve; it ended with {await child.wait()}") from None
+        raise ChildFailedError(f"did not start to serve; it ended with {await child.wait()}") from None
     except asyncio.CancelledError:
         child.signal(signal.SIGKILL)
         await child.wait()
@@ -245,7 +245,7 @@ def fresh_copy(source: Path, target: Path) -> Path:
     if (
         source / RESOURCES
     ).is_symlink():  # the model may read all below it: a link would name any folder for that
-        raise OSError(f"{source / RESOURCES} is a link: put the files themselves there")
+        raise OSError(f"{source / RESOURCES} is a link: copy the files themselves into it")
     ignored = shutil.ignore_patterns("__pycache__", RESOURCES, SCRATCH)
     shutil.copytree(source, target, symlinks=True, ignore=ignored, copy_function=copy)
     (target / SCRATCH).mkdir()

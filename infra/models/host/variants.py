@@ -121,10 +121,10 @@ def _decode_keyword(variant: Variant) -> Any:
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The pairs as a dict. Raises VariantError if a key is there twice: nobody could say which value was meant."""
+    """The pairs as a dict. Raises VariantError if a key occurs twice: nobody could say which value was meant."""
     values = dict(pairs)
     if len(values) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise VariantError(f"the key {twice[:KEY_CHARS_SHOWN]!r} stands twice in one object")
+        raise VariantError(f"the key {twice[:KEY_CHARS_SHOWN]!r} occurs twice in one object")
     return values

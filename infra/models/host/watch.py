@@ -62,7 +62,7 @@ class FolderWatch:
         except OperatorError as error:
             if str(error) != self._said:
                 self._said = str(error)
-                log.warning("%s; the models stay as they are", error)
+                log.warning("%s; the models do not change", error)
             return []
         self._said = ""
         changes = [Change("left", entry) for name, (entry, _) in self._taken.items() if name not in now]

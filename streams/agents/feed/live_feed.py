@@ -347,7 +347,7 @@ class LiveFeed:
             self._doubted = True
             return [], {}
         if self._doubted:
-            raise WorldError("this machine's clock was wrong and is right again: its source is started again")
+            raise WorldError("this machine's clock was wrong and is right again: the source is started again")
         future_ms = self._verdict.now_ms + 1_000
         answers = {
             subscription: msgspec.structs.replace(

@@ -120,7 +120,9 @@ class KafkaReader:
             if waited > READ_STALL_SECONDS_MAX:
                 if await self.end() > self._position:  # the broker answers, and has the record
                     raise CorruptTopicError(self._topic, self._position, f"nothing came for {waited:.0f} s")
-                message = f"topic {self._topic} gave nothing at offset {self._position} for {waited:.0f} s"
+                message = (
+                    f"topic {self._topic} delivered no record at offset {self._position} for {waited:.0f} s"
+                )
                 raise WorldError(message)
         return []
 
@@ -256,7 +258,8 @@ class KafkaLog:
             begin, end = begins[partition], ends[partition]
             if not begin <= offset <= end:
                 raise TruncatedTopicError(
-                    f"topic {name} holds offsets {begin} to {end}, but {offset} is needed: it was cut or made again"
+                    f"topic {name} holds offsets {begin} to {end}, but the node needs {offset}: the topic was cut or "
+                    "created again"
                 )
             consumer.seek(partition, offset)
             prober = await self._shared_prober()

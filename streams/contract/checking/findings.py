@@ -277,10 +277,10 @@ def _ranking(contract: CrunchContract, rehearsal: Rehearsal) -> tuple[State, str
             return State.UNKNOWN, f"aggregate_snapshot did not tell whether there is {key!r}"
         if field == "ranking_key" and key in (PERIOD_KEY, *(board.name for board in aggregation.boards)):
             raise ContractError(
-                f"aggregation.ranking_key {key!r} is over the checkpoint period, of which the live board has no "
-                f"number; it can rank by {possible}"
+                f"aggregation.ranking_key {key!r} covers the checkpoint period, for which the live board has no "
+                f"number; choose from {possible}"
             )
-        raise ContractError(f"aggregation.{field} {key!r} is in no snapshot; there are {possible}")
+        raise ContractError(f"aggregation.{field} {key!r} is in no snapshot; choose from {possible}")
     absence = contract.absence_policy
     if (
         (absence == "zero" or (isinstance(absence, AbsenceConstant) and absence.value <= 0))
@@ -288,7 +288,7 @@ def _ranking(contract: CrunchContract, rehearsal: Rehearsal) -> tuple[State, str
         and aggregation.checkpoint_key not in (rehearsal.summary_keys or ())
     ):
         raise ContractError(
-            f"absence_policy {absence!r} where less is better: who does not answer gets the best error; "
+            f"absence_policy {absence!r}: less is better here, so a missing answer would get the best score; "
             "use 'worst_percentile', or 'ignore' with min_participation"
         )
     return State.OK, (
@@ -303,7 +303,7 @@ def _schedule(contract: CrunchContract, settings: Settings) -> str:
         scopes = ", ".join(scope.scope_key for scope in contract.questions.scopes)
         return f"posted questions, in the scopes {scopes}"
     if not schedules:
-        raise ContractError("scheduled_predictions: none is active, so nothing would ever be asked")
+        raise ContractError("scheduled_predictions: none is active, so the node would never ask anything")
     step_seconds = granularity_ms(settings.feed_granularity) / 1000
     for schedule in schedules:
         about = f"scheduled_predictions: scope {schedule.scope_key!r} has "
@@ -340,8 +340,8 @@ def _deadline(contract: CrunchContract) -> str:
     shortest = min((schedule.scope.horizon_seconds for schedule in contract.schedules()), default=0)
     if shortest and contract.deadline_seconds >= shortest:
         raise ContractError(
-            f"deadline_seconds {contract.deadline_seconds:g} is not shorter than the horizon of {shortest} s: an "
-            "answer could be given when the outcome is known"
+            f"deadline_seconds {contract.deadline_seconds:g} is not shorter than the horizon of {shortest} s: a "
+            "model could answer when the outcome is already known"
         )
     if not shortest:
         return (

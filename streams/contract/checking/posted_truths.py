@@ -29,7 +29,8 @@ def posted_truths(contract: CrunchContract) -> dict[str, BaseModel]:
         truths = {f"the truth {shown(truth)}": read_back(truth) for truth in tried}
     except AUTHORS_ERRORS as error:
         raise ContractError(
-            f"contract field ground_truth_type: no truth can be made up; give examples of it: {described(error)}"
+            "contract field ground_truth_type: `contract check` cannot invent a truth; give examples in the type: "
+            f"{described(error)}"
         ) from error
     if not isinstance(recorded(tried[0]), dict):
         raise ContractError("contract field ground_truth_type: a posted truth is an object with named fields")

@@ -192,4 +192,4 @@ async def _exchange_time_ms(rest: Rest, client: httpx.AsyncClient, path: str) ->
 
 
 def _nothing_new(subscription: Subscription, where: int) -> WorldError:
-    return WorldError(f"binance: the page of {subscription.subject} from {where} holds nothing of use")
+    return WorldError(f"binance: the page of {subscription.subject} from {where} holds no usable row")

@@ -110,7 +110,8 @@ def stream_path(
         )
         if first_spelt != subscription:
             raise OperatorError(
-                f"binance: {first_spelt.subject} and {subscription.subject} are one symbol in two spellings; keep one"
+                f"binance: {first_spelt.subject} and {subscription.subject} are two spellings of the same symbol; "
+                "keep one"
             )
     for route, carried in by_route.items():
         if len(carried) > STREAMS_MAX:

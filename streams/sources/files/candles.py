@@ -70,7 +70,7 @@ def candle_file(
         if more or not first or not (wanted.startswith(first) or first.startswith(wanted)):
             named = ", ".join(others[:SYMBOLS_NAMED]) + (", .." if len(others) > SYMBOLS_NAMED else "")
             raise OperatorError(
-                f"{path}: its rows are about {named}, not {subscription.subject}; say which with --subject "
+                f"{path}: its rows are for {named}, not for {subscription.subject}; choose the subject with --subject "
                 "(or FEED_SUBJECTS)"
             ) from None
         asked.alias = first  # BTC or BTC-USD, alone in its file, for BTCUSDT
@@ -166,6 +166,6 @@ class CandleFileSource:
 def two_subjects(path: Path, subjects: Sequence[str]) -> OperatorError:
     """The error for a file that is asked for two subjects and has no column for them."""
     return OperatorError(
-        f"{path}: its rows do not say whose they are, so it cannot be {' and '.join(subjects)}; give it a column "
-        "symbol, or a file for each, and put {subject} where their names differ"
+        f"{path}: its rows do not name their subject, so the file cannot be used for {' and '.join(subjects)}; add "
+        "a column symbol, or give a file for each subject with {subject} in its name"
     )

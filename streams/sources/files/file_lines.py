@@ -50,7 +50,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
                     number += 1
                     if len(line) == LINE_CHARS_MAX and not line.endswith("\n"):
                         raise OperatorError(
-                            f"{path}, line {number}: longer than {LINE_CHARS_MAX} characters; no record is"
+                            f"{path}, line {number}: longer than {LINE_CHARS_MAX} characters, which no record is"
                         )
                     if number == 1 and ("\0" in line[:8] or line.startswith(("\\xff\\xfe", "\\xfe\\xff"))):
                         raise OperatorError(f"{path}: this is UTF-16 or no text; save it as UTF-8")
@@ -127,11 +127,11 @@ def _member(path: Path, file: BinaryIO) -> Iterator[tuple[BinaryIO, str]]:
             raise OperatorError(f"{path}: this is a spreadsheet; save it as CSV")
         if len(members) != 1:
             raise OperatorError(
-                f"{path}: {len(members)} files are in it, one is needed; unpack it and name the folder"
+                f"{path}: it holds {len(members)} files instead of one; unpack it and give the folder"
             )
         member = members[0]
         if not member.filename.lower().endswith((".csv", ".tsv", ".txt", ".jsonl", ".ndjson")):
-            raise OperatorError(f"{path}: what is in it, {member.filename[:80]}, is no text; unpack it")
+            raise OperatorError(f"{path}: its content, {member.filename[:80]}, is not text; unpack it")
         try:
             with archive.open(member) as packed:
                 yield _bounded(path, packed, path.stat().st_size), "zip"

@@ -123,9 +123,9 @@ class Order:
                 (each for each, text in record.values.items() if before.values.get(each) != text), "its names"
             )
             raise OperatorError(
-                f"{self._path}, line {line}: {utc_text(record.ts_event)} is there already with other values (line "
+                f"{self._path}, line {line}: {utc_text(record.ts_event)} occurs already with other values (line "
                 f"{held.line} has {name} {before.values.get(name, '-')}, this one {record.values.get(name, '-')}); "
-                "one of them is wrong, take it out"
+                "remove the wrong one"
             )
         values = dict(record.values)
         for name in _AMOUNTS:

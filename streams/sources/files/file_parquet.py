@@ -83,6 +83,6 @@ def _text(path: Path, name: str, word: Any) -> str:
     text = word.decode("utf-8", "backslashreplace") if isinstance(word, bytes) else str(word)
     if len(text) > _CELL_BYTES_MAX:
         raise OperatorError(
-            f"{path}: column {name} has a cell of {len(text):,} characters, no record has one"
+            f"{path}: column {name} has a cell of {len(text):,} characters, which no record has"
         )
     return text

@@ -103,7 +103,7 @@ class SubscriptionFinder:
         lacking = [name for name, text in fields.items() if not text]
         if lacking:
             raise OperatorError(
-                f"{self._path} says no {', '.join(lacking)}: give {' '.join(f'--{name}' for name in lacking)}"
+                f"{self._path} does not name its {', '.join(lacking)}: give {' '.join(f'--{name}' for name in lacking)}"
             )
         if self._told and plain_symbol(fields["subject"]) == plain_symbol(self._told):
             fields["subject"] = self._told  # BTC/USDT in the file, BTCUSDT in the settings
@@ -225,8 +225,8 @@ class GivenFile:
             items.append(item)
             if len(items) > SORTED_RECORDS_MAX:
                 raise OperatorError(
-                    f"{self.path}, line {item[0]}: its rows are not in order of time, and too many to be put in "
-                    f"order here (more than {SORTED_RECORDS_MAX:,}); sort it, oldest first"
+                    f"{self.path}, line {item[0]}: its rows are not in order of time, and there are too many to "
+                    f"sort them here (more than {SORTED_RECORDS_MAX:,}); sort the file, oldest first"
                 )
         items.sort(key=lambda item: (item[1].at, item[1].revision, item[2].zfill(20)))
         return list(Order(self.path, self.account).records(iter(items)))
@@ -237,7 +237,7 @@ class GivenFile:
         if off_grid > account.records:
             raise OperatorError(
                 f"{path}: its rows are closer than {granularity}, or off its grid ({off_grid:,} of "
-                f"{account.records + account.refused:,} rows); set the granularity that it has"
+                f"{account.records + account.refused:,} rows); set the granularity of the file"
             )
         if not account.records:
             first = self._first_bad
@@ -251,5 +251,5 @@ class GivenFile:
         if wide is not None:
             raise OperatorError(
                 f"{path}: its rows are {wide[1] / 1000:g} s apart or more, which is not {wide[0].granularity}; "
-                "set the granularity that it has"
+                "set the granularity of the file"
             )

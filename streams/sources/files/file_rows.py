@@ -81,7 +81,7 @@ def reading_of(options: Options) -> Reading:
 def make_reading(columns: str = "", stamp: str = "open", *, any_price: bool = False) -> Reading:
     """The reading for these options. Raises OperatorError."""
     if stamp not in tuple(Stamp):
-        raise OperatorError(f"stamp {stamp!r}: say open (candles are named by their open time) or close")
+        raise OperatorError(f"stamp {stamp!r}: write open (the time of a candle is when it opens) or close")
     return Reading(parse_mapping(columns), Stamp(stamp), any_price)
 
 
@@ -142,11 +142,9 @@ def _csv_rows(path: Path, kind: str, reading: Reading) -> Iterator[Row]:
     if number == 0:
         raise OperatorError(f"{path}: the file is empty")
     if first.startswith(("{", "[")):
-        raise OperatorError(f"{path}: this is JSON; write one record a line and call it .jsonl")
+        raise OperatorError(f"{path}: this is JSON; write one record on each line and name the file .jsonl")
     if first.lower().startswith(_PAGES):
-        raise OperatorError(
-            f"{path}: this is a web page or XML, not records; it may be what a failed download left"
-        )
+        raise OperatorError(f"{path}: this is a web page or XML, not records; a download may have failed")
     sheet = CsvSheet(first, kind, reading)
     if sheet.fault:
         raise OperatorError(f"{path}, line {number}: {sheet.fault}")
@@ -363,7 +361,7 @@ class Records:
 def _revision(cells: list[str], layout: Layout) -> int:
     text = "0" if layout.revision is None else cells[layout.revision] or "0"
     if not (text.isascii() and text.isdecimal() and len(text) <= 9):  # noqa: PLR2004 - no more is sane
-        raise ValueError(f"revision is {text[:40]!r}, which is no count")
+        raise ValueError(f"revision is {text[:40]!r}, which is not a count")
     return int(text)
 
 

@@ -219,7 +219,7 @@ class PythSource:
             other = subject_of_id.setdefault(plain_id(feed.id), subscription.subject)
             if other != subscription.subject:
                 raise OperatorError(
-                    f"pyth: {other} and {subscription.subject} are one price feed; keep one of them"
+                    f"pyth: {other} and {subscription.subject} are the same price feed; keep one of them"
                 )
             served.append(subscription)
         if faults and not served:

@@ -53,7 +53,7 @@ def read_line(line: str) -> PostLine:
 
 
 def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no number in JSON")
+    raise ValueError(f"{text} is not a number in JSON")
 
 
 def _ms(name: str, value: Any) -> int:

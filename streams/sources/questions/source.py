@@ -97,7 +97,7 @@ class QuestionsSource:
         """Posts as they are read, in order of their times."""
         (of,) = subscriptions
         if of.kind != KIND:
-            raise OperatorError(f"feed source 'questions' delivers FEED_KIND={KIND}, and not {of.kind}")
+            raise OperatorError(f"feed source 'questions' delivers only FEED_KIND={KIND}, not {of.kind}")
         later: list[tuple[int, int, str]] = []
         count = newest = 0
         async for posts in self._batches():

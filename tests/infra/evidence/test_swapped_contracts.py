@@ -61,11 +61,11 @@ def with_a_library(archive: Archive) -> Archive:
 @pytest.mark.parametrize(
     ("swapped", "why"),
     [
-        (other_code, "is not what was applied: gap_wait_seconds: 600.0 -> 601.0"),
+        (other_code, "differs from the applied one: gap_wait_seconds: 600.0 -> 601.0"),
         (other_contract, "the archive of contract [0-9a-f]{12} holds [0-9a-f]{12}"),
         (of_ours, "is not coordinator.infra.contracts.demo:CONTRACT of this release: .*gap_wait_seconds"),
         (of_another_format, "of the format 0"),
-        (other_attribute, "is not what was applied"),
+        (other_attribute, "differs from the applied one"),
         (with_a_library, "the archive of contract [0-9a-f]{12} holds [0-9a-f]{12}"),
     ],
 )

@@ -87,7 +87,7 @@ def test_a_kill_at_any_write_leaves_a_state_that_the_next_process_completes(
 
 def test_files_of_another_log_are_refused_and_nothing_is_signed(tmp_path: Path):
     before = contents(grown_by(TreeFiles(tmp_path, keys_in(tmp_path)), rows_of(market(1))).folder)
-    with pytest.raises(OperatorError, match="about another log"):
+    with pytest.raises(OperatorError, match="belongs to another log"):
         grown_by(TreeFiles(tmp_path, keys_in(tmp_path)), rows_of(market(2)))
     assert contents(tmp_path / "evidence") == before
 
@@ -116,7 +116,7 @@ def test_a_key_from_the_settings_takes_precedence_and_is_written_nowhere(tmp_pat
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
-        (lambda path: path.chmod(0o640), "may be read by others"),
+        (lambda path: path.chmod(0o640), "can be read by other users"),
         (lambda path: path.write_text("nonsense"), "not a private key"),
         (lambda path: path.write_bytes(b"\xff"), "cannot be used"),
         (

@@ -72,7 +72,7 @@ FAULTS = {
     "wrong keys": (model_source("return {'price': 1.0}"), "predict() for 60s", "none of the fields", ""),
     "NaN": (model_source(PREDICT["nan"]), "predict() for 60s", ".value is not finite", ""),
     "infinity": (model_source("return {'value': 1e999}"), "predict() for 60s", ".value is not finite", ""),
-    "9 MB": (model_source(PREDICT["large"]), "predict() for 60s", "8 MB that the wire carries", ""),
+    "9 MB": (model_source(PREDICT["large"]), "predict() for 60s", "larger than 8 MB", ""),
 }
 
 
@@ -129,7 +129,7 @@ def test_each_of_several_models_is_reported_and_one_fault_is_exit_code_1(tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["nowhere"], "nowhere is no folder"),
+        (["nowhere"], "nowhere is not a folder"),
         (["."], "no model in"),
         ([".", "--candles", "nothing.csv"], "no model in"),
     ],

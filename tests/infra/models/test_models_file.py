@@ -68,7 +68,7 @@ def test_active_is_what_yaml_calls_true_or_false(models: Path, written: str):
             "models:\n  - folder: good\n    model_id: 1\n  - folder: good\n    model_id: 2\n",
             "names the folder 'good' twice",
         ),
-        ("models:\n  - folder: good\n    model_id: 1\n    model_id: 2\n", "model_id stands twice"),
+        ("models:\n  - folder: good\n    model_id: 1\n    model_id: 2\n", "model_id occurs twice"),
         ("models:\n  - folder: good\n    wallet_pubkey: not-a-wallet\n", "is no public key"),
         ("models:\n  - folder: good\n    wallet_pubkey: 0xdeadbeef\n", "is no public key"),
         (
@@ -76,7 +76,7 @@ def test_active_is_what_yaml_calls_true_or_false(models: Path, written: str):
             "is an address of Solana itself",
         ),
         ("models:\n  - folder: good\n    wallet: x\n", "unknown field `wallet`"),
-        ("models:\n  - folder: ../good\n", "give the name of a folder"),
+        ("models:\n  - folder: ../good\n", "give only the name of a folder"),
         ("models:\n  - folder: gone\n", "there is no gone/main.py"),
         ("models:\n  - folder: good\n    active: maybe\n", "write true or false"),
         ("models:\n\t- folder: good\n", "cannot be used"),
@@ -134,5 +134,5 @@ def test_a_quoted_value_is_text_and_an_empty_one_counts_as_missing(models: Path,
 
 def test_a_file_with_the_other_usual_ending_is_not_ignored(models: Path):
     (models / "models.yml").write_text("models: []\n")
-    with pytest.raises(OperatorError, match=r"models\.yml is not read: call it models\.yaml"):
+    with pytest.raises(OperatorError, match=r"models\.yml is ignored: rename it to models\.yaml"):
         read_models(models)

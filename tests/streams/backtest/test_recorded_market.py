@@ -126,7 +126,7 @@ def test_an_incomplete_copy_is_refused(tmp_path):
     with pytest.raises(LogError, match="cut"):
         backtest(models, CONTRACT, BASE, log=path)
     path.write_bytes(b"no gzip")
-    with pytest.raises(OperatorError, match="no backup"):
+    with pytest.raises(OperatorError, match="not a backup"):
         backtest(models, CONTRACT, BASE, log=path)
 
 
@@ -218,7 +218,7 @@ def test_the_models_of_the_log_have_the_nodes_own_integers_also_where_its_rules_
 def test_a_log_whose_contract_nobody_has_is_refused(tmp_path):
     other = CONTRACT.model_copy(update={"grace_seconds": CONTRACT.grace_seconds + 1})
     models = [folder_of(tmp_path, "mine", body=BODY)]
-    with pytest.raises(OperatorError, match="which is neither in it nor the one named"):
+    with pytest.raises(OperatorError, match="which is neither in the log nor the one that you named"):
         backtest(models, other, BASE, log=write_copy(node(), tmp_path / "log"))
 
 

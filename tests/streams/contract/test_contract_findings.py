@@ -284,7 +284,7 @@ def test_a_schedule_that_cannot_be_asked_or_resolved_is_found(contract, settings
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("sharpe", "aggregation.ranking_key 'sharpe' is in no snapshot; there are ['score_recent'"),
+        ("sharpe", "aggregation.ranking_key 'sharpe' is in no snapshot; choose from ['score_recent'"),
         ("period", "aggregation.ranking_key 'period' is over the checkpoint period"),
         ("all of it", "aggregation.ranking_key 'all of it' is over the checkpoint period"),
     ],
@@ -303,7 +303,7 @@ def test_a_live_board_ranks_by_a_window_a_board_over_one_or_a_key_of_the_summary
 
 def test_a_checkpoint_key_that_no_snapshot_will_have_is_found():
     complaints = faults(CrunchContract(aggregation=Aggregation(checkpoint_key="sharpe")))
-    assert "'sharpe' is in no snapshot; there are ['period', 'score_recent'" in complaints["ranking"]
+    assert "'sharpe' is in no snapshot; choose from ['period', 'score_recent'" in complaints["ranking"]
 
 
 def test_a_key_of_the_summary_is_known_after_the_summary_was_tried():
@@ -427,7 +427,7 @@ def test_absence_must_not_win_where_lower_is_better():
     complaint = faults(CrunchContract(crunch_pubkey=PUBKEY, absence_policy="zero", aggregation=error))[
         "ranking"
     ]
-    assert "who does not answer gets the best error" in complaint
+    assert "a missing answer would get the best score" in complaint
     assert "ranking" not in faults(CrunchContract(crunch_pubkey=PUBKEY, absence_policy="zero"))
     assert "ranking" not in faults(CrunchContract(absence_policy="worst_percentile", aggregation=error))
 

@@ -385,5 +385,5 @@ def test_a_plan_up_to_before_the_first_closed_period_is_refused_and_says_when_th
     ids=["after the log", "empty"],
 )
 def test_a_span_without_a_period_is_refused_instead_of_reported_as_unchanged(log, span):
-    with pytest.raises(OperatorError, match="no period lies in that span"):
+    with pytest.raises(OperatorError, match="no period ends in that time"):
         planned(log, CONTRACT, **span)

@@ -164,7 +164,7 @@ def test_a_topic_that_is_far_ahead_is_read_no_further(log):
 
 def test_rules_that_ask_something_else_are_refused_at_the_first_input(log):
     shadow = shadow_of(CrunchContract(deadline_seconds=3))
-    with pytest.raises(OperatorError, match="the models are asked something else"):
+    with pytest.raises(OperatorError, match="the models would have been asked something else"):
         follow(shadow, log, random.Random(1))
     assert shadow.clock < BOUNDARY + 2 * MINUTE
 

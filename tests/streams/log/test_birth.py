@@ -109,7 +109,7 @@ def test_a_lost_or_recreated_topic_is_refused_by_name_with_instructions(topic, m
         "is empty": altered(topic, end=0, first=None),
         "has no birth record": altered(topic, first=b"garbage"),
         "its past was deleted": altered(topic, begin=4, first=None),
-        "its birth is b2, and not b1": altered(topic, first=OTHERS[topic]),
+        "the id in its birth record is b2, and not b1": altered(topic, first=OTHERS[topic]),
     }
     for complaint, log in lost.items():
         with pytest.raises(WrongLogError, match=rf"topic btc-up\.{topic} ") as error:
@@ -136,9 +136,9 @@ def test_without_a_memory_a_shorter_topic_is_recognised_by_the_decisions_that_re
 
 
 def test_another_cluster_another_birth_and_another_crunchs_topics_are_refused():
-    with pytest.raises(WrongLogError, match="k:1 is cluster X, but crunch btc-up lives in cluster K"):
+    with pytest.raises(WrongLogError, match="k:1 is cluster X, but crunch btc-up belongs to cluster K"):
         check_log("btc-up", log_found("X"), memory(), "k:1")
-    with pytest.raises(WrongLogError, match="was born with another crunch"):
+    with pytest.raises(WrongLogError, match="belongs to another crunch"):
         check_log("btc-up", log_found(), memory(birth_id="b9"), "k:1")
     strangers = birth_records("eth-up", Birth("b1", 1))
     with pytest.raises(WrongLogError, match="is the topic feeds of crunch eth-up"):

@@ -217,7 +217,7 @@ async def test_a_page_that_repeats_itself_ends_the_reading(
         (200, {}, first),
         (200, {}, first),
     ]
-    with pytest.raises(WorldError, match="holds nothing of use"):
+    with pytest.raises(WorldError, match="holds no usable row"):
         await all_history(source, btc_minutes, 3)
 
 
@@ -442,5 +442,5 @@ async def test_a_refused_handshake_keeps_its_reason_and_is_retried_slowly(
 
 def test_one_symbol_in_two_spellings_is_refused() -> None:
     lower = Subscription("binance", "btcusdt", "candle", "1m")
-    with pytest.raises(OperatorError, match="BTCUSDT and btcusdt are one symbol in two spellings"):
+    with pytest.raises(OperatorError, match="BTCUSDT and btcusdt are two spellings of the same symbol"):
         stream_path([Subscription("binance", "BTCUSDT", "candle", "1m"), lower])

@@ -186,7 +186,9 @@ def test_a_missing_file_a_folder_and_an_unknown_granularity_are_the_operators_fa
         list(iter_candles(tmp_path / "none.csv", BTC))
     with pytest.raises(OperatorError, match="this is a folder; name one file"):
         list(iter_candles(tmp_path, BTC))
-    with pytest.raises(OperatorError, match="granularity '7m' is unknown; known are 1s, 5s, 1m, 5m, 15m, 1h"):
+    with pytest.raises(
+        OperatorError, match="granularity '7m' is unknown; choose from 1s, 5s, 1m, 5m, 15m, 1h"
+    ):
         list(iter_candles(tmp_path, Subscription("candles", "BTCUSDT", "candle", "7m")))
     assert granularity_ms("4h") == 14_400_000
 
@@ -331,7 +333,8 @@ async def test_a_file_without_symbols_has_one_subject_only(tmp_path: Path) -> No
     ether = Subscription("candles", "ETHUSDT", "candle", "1m")
     assert len([record async for record in source.history(BTC, 0, 1 << 62)]) == 3
     with pytest.raises(
-        OperatorError, match="its rows do not say whose they are, so it cannot be BTCUSDT and ETHUSDT"
+        OperatorError,
+        match="its rows do not name their subject, so the file cannot be used for BTCUSDT and ETHUSDT",
     ):
         _ = [record async for record in source.history(ether, 0, 1 << 62)]
 
@@ -347,7 +350,8 @@ async def test_a_file_with_symbols_delivers_each_subject_its_own(tmp_path: Path)
         wanted = Subscription("candles", subject, "candle", "1m")
         assert {record.values["close"] async for record in source.history(wanted, 0, 1 << 62)} == {price}
     with pytest.raises(
-        OperatorError, match="its rows are about BTC/USDT, ETHUSDT, not SOLUSDT; say which with --subject"
+        OperatorError,
+        match="its rows are for BTC/USDT, ETHUSDT, not for SOLUSDT; choose the subject with --subject",
     ):
         list(iter_candles(tmp_path / "both.csv", Subscription("candles", "SOLUSDT", "candle", "1m")))
 

@@ -201,7 +201,7 @@ def test_candles_stamped_at_their_end_are_recognised(tmp_path: Path, stamp: str)
     assert [record.ts_event for record in both(only, stamp="close")] == [T0]
     with pytest.raises(OperatorError, match="it has only when candles close: say --stamp close"):
         both(only)
-    with pytest.raises(OperatorError, match="stamp 'end': say open"):
+    with pytest.raises(OperatorError, match="stamp 'end': write open"):
         make_reading(stamp="end")
 
 
@@ -235,10 +235,10 @@ def test_prices_below_zero_are_read_if_the_operator_allows_them(tmp_path: Path) 
         ("sci with a comma.csv", f"open_time;open;high;low;close;volume\n1,67763E+12;{KLINE.replace(',', ';')}\n",
          "line 2: time 1,67763E+12 is in scientific notation"),
         ("utf16.csv.gz", gzip.compress((HEADER + f"{T0},{KLINE}\n").encode("utf-16")), "this is UTF-16 or no text"),
-        ("page.csv", json.dumps([[T0, "1", "3", "0.5", "2", "10"]]), "this is JSON; write one record a line"),
+        ("page.csv", json.dumps([[T0, "1", "3", "0.5", "2", "10"]]), "this is JSON; write one record on each line"),
         ("page.jsonl", json.dumps([[T0, "1", "3", "0.5", "2", "10"]]), "it holds several records; write one a line"),
         ("two truths.csv", f"{HEADER}{T0},{KLINE}\n{T0 + MINUTE},{KLINE}\n{T0},9,9,9,9,9\n",
-         "line 4: 2023-03-01T00:00:00Z is there already with other values (line 2 has open 1, this one 9)"),
+         "line 4: 2023-03-01T00:00:00Z occurs already with other values (line 2 has open 1, this one 9)"),
         ("utf16.csv", (HEADER + f"{T0},{KLINE}\n").encode("utf-16"), "this is UTF-16"),
         ("utf16 without mark.csv", (HEADER + f"{T0},{KLINE}\n").encode("utf-16-le"), "this is UTF-16 or no text"),
         ("decimal comma.csv", f"time;open;high;low;close;volume\n2023-03-01T00:00:00Z;{'23140,48;' * 4}1\n",
@@ -258,9 +258,9 @@ def test_prices_below_zero_are_read_if_the_operator_allows_them(tmp_path: Path) 
         ("far.csv", f"{HEADER}{'9' * 60},{KLINE}\n", "in the future"),
         ("eight.csv", f"{T0},{KLINE},1,1\n", "no header and 8 columns"),
         ("coinbase.csv", f"{T0},0.5,3,1,2,10\n", "open 0.5 is below low 1"),
-        ("two.zip", zipped({"a.csv": "x", "b.csv": "y"}), "2 files are in it, one is needed"),
+        ("two.zip", zipped({"a.csv": "x", "b.csv": "y"}), "it holds 2 files instead of one"),
         ("sheet.xlsx.csv", zipped({"xl/workbook.xml": "x"}), "this is a spreadsheet; save it as CSV"),
-        ("picture.zip", zipped({"a.png": "x"}), "what is in it, a.png, is no text"),
+        ("picture.zip", zipped({"a.png": "x"}), "its content, a.png, is not text"),
         ("cut.zip", zipped({"a.csv": f"{HEADER}{T0},{KLINE}\n" * 50})[:-40], "the zip data is broken"),
         ("other.csv", b"\xfd7zXZ\0rest", "it is packed with xz"),
         ("no gzip.csv.gz", b"hello", "the gzip data is broken"),
@@ -274,7 +274,7 @@ def test_prices_below_zero_are_read_if_the_operator_allows_them(tmp_path: Path) 
         ("flipped row.csv.gz", _flipped(gzip.compress(f"{HEADER}{T0},{KLINE}\n".encode(), 0), b"3,0.5"),
          "the gzip data is broken"),
         ("page of an error.csv", "<!DOCTYPE html><html>404</html>", "this is a web page or XML, not records"),
-        ("page.json", json.dumps([[T0, "1", "3", "0.5", "2", "10"]]), "this is JSON; write one record a line"),
+        ("page.json", json.dumps([[T0, "1", "3", "0.5", "2", "10"]]), "this is JSON; write one record on each line"),
         ("hours.csv", HEADER + "".join(f"{T0 + n * 3_600_000},{KLINE}\n" for n in range(20)),
          "its rows are 3600 s apart or more, which is not 1m"),
         ("blank rows.csv", f"{HEADER}{T0},,,,,\n", "none of its rows is a record that was asked for"),
@@ -364,7 +364,7 @@ def test_a_parquet_file_whose_text_is_a_bomb_is_refused(tmp_path: Path) -> None:
         tmp_path / "a.parquet",
     )
     with pytest.raises(
-        OperatorError, match="column note has a cell of 300,000 characters, no record has one"
+        OperatorError, match="column note has a cell of 300,000 characters, which no record has"
     ):
         list(iter_candles(tmp_path / "a.parquet", BTC))
 

@@ -175,7 +175,7 @@ async def test_the_rows_of_two_subjects_never_mix(tmp_path: Path, garbage: list[
         ({"ts": AT, "price": "NaN"}, "price is 'NaN', which is not a finite number"),
         ({"ts": AT, "price": "0"}, "price is 0, and a price is above zero"),
         ({"ts": AT, "price": "1", "quantity": -1}, "quantity is -1, and none is below zero"),
-        ({"ts": AT, "price": "1", "revision": "-1"}, "revision is '-1', which is no count"),
+        ({"ts": AT, "price": "1", "revision": "-1"}, "revision is '-1', which is not a count"),
         ({"ts": "soon", "price": "1"}, "time is 'soon', neither a number nor ISO 8601"),
         ({"ts": -5, "price": "1"}, "time -5 would be 1969-12-31T23:59:55Z, before 1990"),
         ({"ts": 4_000_000_000_000, "price": "1"}, "in the future"),

@@ -87,7 +87,7 @@ def test_no_proxy_exempts_names_suffixes_addresses_networks_and_ports(no_proxy, 
     ["http://[::1", "ftp://proxy:1", "http://proxy:99999", "http://", "http://proxy:x", "socks4://p:1"],
 )
 def test_an_invalid_proxy_is_refused_by_its_variable(variable, value):
-    with pytest.raises(OperatorError, match=f"{variable} is not a proxy"):
+    with pytest.raises(OperatorError, match=f"{variable} cannot be used as a proxy"):
         proxy_for(FOREIGN, {variable: value})
 
 

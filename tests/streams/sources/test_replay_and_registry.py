@@ -75,7 +75,11 @@ def test_the_built_in_sources_are_known_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("kraken", {}, "feed source 'kraken' is unknown; known are binance, candles, file, generated, pyth"),
+        (
+            "kraken",
+            {},
+            "feed source 'kraken' is unknown; choose from binance, candles, file, generated, pyth",
+        ),
         ("candles", {}, "feed source 'candles' needs the option path"),
         ("candles", {"file": "x"}, "feed source 'candles' has no option file; it has path"),
         ("generated", {"seed": "abc"}, "seed is 'abc'; give a whole number"),
