@@ -91,7 +91,7 @@ class Rules:
         passed_on = any(name in headers for name in PASSED_ON)
         if not within(peer, self.proxies):
             return peer, not passed_on and within(peer, self.trusted)
-        # From the right: what stands further left is whatever the caller of the proxy wrote.
+        # From the right: the caller of the proxy can write anything further left.
         hops = [part.strip() for text in headers.getlist("x-forwarded-for") for part in text.split(",")]
         for hop in reversed(hops):
             if not within(hop, self.proxies):

@@ -1,7 +1,7 @@
 """The report API: questions about the projections, one file per subject, and the few writes in `commands`.
 
 The application holds no state of its own and starts nothing: `server.py` runs the projector beside it. What a
-router needs of a node stands in `app.state`, so that the router is made once in a process (`@cache`): its routes are
+router needs of a node is in `app.state`, so that the router is made once in a process (`@cache`): its routes are
 read from their signatures, which is most of the work of making an application.
 """
 
@@ -96,9 +96,9 @@ def create_app(
     monitor: Monitor | None = None,
     beside: BesideReadModels = FROM_SETTINGS,
 ) -> FastAPI:
-    """The application over the read models of the sender's projector, and the operator's own routes after all of ours.
-    `rules` replaces what the settings say of keys and networks. A `monitor` runs beside the application; without one
-    its invariants are still answered, and nothing follows from them.
+    """The application over the read models of the sender's projector, and the operator's own routes after all built-in
+    ones. `rules` replaces what the settings say of keys and networks. A `monitor` runs beside the application; without
+    one its invariants are still answered, and nothing follows from them.
 
     Raises OperatorError for keys or networks that cannot be read.
     """

@@ -9,7 +9,9 @@ from coordinator.streams.setting_checks import Network
 
 
 def address_of(text: str) -> IPv4Address | IPv6Address | None:
-    """The IP address, or None if the text is none. An IPv4 address mapped into IPv6 counts as the IPv4 address."""
+    """The IP address, or None if the text is not an address. An IPv4 address mapped into IPv6 counts as the IPv4
+    address.
+    """
     try:
         address = ip_address(text)
     except ValueError:

@@ -1,6 +1,6 @@
 """A checkpoint in the shapes that people, the web app and the chain's tools ask for. Pure.
 
-Everything is made from the shares that were stored when the checkpoint was offered; nothing is computed anew.
+Everything is made from the shares that were stored when the checkpoint was offered; nothing is computed again.
 
 Percentages have 7 decimals, because one frac64 is 1e-7 %: so they sum to exactly 100. They are written as
 decimal text into the JSON, never through a float.

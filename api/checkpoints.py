@@ -159,7 +159,7 @@ def router() -> APIRouter:
     async def emission_for_cli(
         read: Reading, checkpoint_id: CheckpointId, wallets: Annotated[WalletsFile, Depends(wallets_file)]
     ) -> Response:
-        """Percentages by wallet that sum to exactly 100. A model without a wallet keeps its id: such ids stand in
+        """Percentages by wallet that sum to exactly 100. A model without a wallet keeps its id: such ids are in
         `X-Unmapped-Models` (percent-encoded, by commas; `X-Unmapped-Models-Count` counts them all). Prizes for earlier
         checkpoints are not in it; `X-Credits-Beside` has their sum in whole micro-USDC.
         """

@@ -84,7 +84,7 @@ def router() -> APIRouter:
     )
     async def prediction(request: Request, read: Reading, prediction_id: PredictionId) -> Response:
         """A prediction's life: rules, records shown, round, answer, truth and score, each step with its numbers, its
-        events and where they stand in the log. An answer that is still hidden is not explained before its time.
+        events and their places in the log. An answer that is still hidden is not explained before its time.
         """
         return await answer(request, lambda explainer: explainer.prediction(read, prediction_id))
 

@@ -2,7 +2,7 @@
 
 Reads the predictions read model in pages of rounds and sends each as soon as it is made, so that an export of any
 length takes the memory of one page and no lock. A row shows a prediction as it is when its page is read. Few exports
-run at once, fewer for one address, and fewer still make a page at the same moment; a further one is told to come back.
+run at once, fewer for one address, and fewer still make a page at the same moment; a further one must try again later.
 A client that does not read is dropped (`connections.py`), and its place is free again.
 """
 

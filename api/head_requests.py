@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class HeadRequests:
-    """The layer. A response that would be streamed is told that its client has left."""
+    """The layer. A response that would be streamed learns that its client has left."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

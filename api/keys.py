@@ -1,7 +1,7 @@
 """Keys of the API: who may read, settle, administrate, or submit a model's answers.
 
 An entry is `ID SCOPE SHA256`, and for a key that submits `ID submit SHA256 MODEL CRUNCHER`: which model it answers for,
-and whose that is. One a line, `#` begins a remark: the key itself is in no file of ours. A key is `ID.SECRET`, the
+and whose that is. One a line, `#` begins a remark: no file of the node holds the key itself. A key is `ID.SECRET`, the
 secret 256 random bits, so that a plain SHA-256 of the whole key cannot be guessed back. The id finds the entry, the
 hash is compared in constant time, and an unknown id is compared too.
 """
@@ -30,8 +30,8 @@ _NOBODY = "0" * 64
 
 
 class Scope(enum.IntEnum):
-    """What a caller may do; each includes those before it. SUBMIT stands beside them: it includes READ, and none
-    includes it, since its key says for whom it answers.
+    """What a caller may do; each includes those before it. SUBMIT is not in this order: it includes READ, and no
+    other scope includes it, because its key says for which model it answers.
     """
 
     NONE = 0
@@ -52,7 +52,9 @@ SCOPES = {scope.name.lower(): scope for scope in Scope if scope is not Scope.NON
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One key: its public id, what it may do, and the hash (hex) of the whole key; of one that submits, for whom."""
+    """One key: its public id, what it may do, and the hash (hex) of the whole key; and of a key that submits, its
+    model and cruncher.
+    """
 
     key_id: str
     scope: Scope

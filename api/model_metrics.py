@@ -77,7 +77,7 @@ def _row(snapshot: SnapshotTakenData, read: Readable) -> dict[str, Any]:
     summary = {name: to_float(units, decimals) for name, units in snapshot.summary_units.items()}
     windows = to_floats(snapshot.windows_units, decimals)
     return {
-        # Aggregates of the contract's first: a name of ours is never one of theirs.
+        # Aggregates of the contract's first: a built-in name is never one of the contract's names.
         **summary,
         **windows,
         "model_id": snapshot.model_id,

@@ -112,7 +112,7 @@ class Monitor:
     async def run(self) -> None:
         """Look every MONITOR_SECONDS until cancelled; the replay check, the chain watch and the webhook run beside it.
 
-        Each is supervised on its own: when one fails, that is an alert and the others go on.
+        Each is supervised on its own: when one fails, that is an alert, and the others continue.
         """
         own = [
             SideTask("monitor", self._look_on),
@@ -253,9 +253,7 @@ class Monitor:
             if not finding.ok:
                 yield Alert("invariant", finding.name, f"{finding.about}: {finding.detail}")
         if self.payees is not None and self.payees.error:
-            yield Alert(
-                "command", "payees", f"the wallets of a checkpoint could not be bound: {self.payees.error}"
-            )
+            yield Alert("command", "payees", f"the wallets could not be bound: {self.payees.error}")
         if self._send_error:
             yield Alert("command", "withhold", self._send_error)
         yield from self._log_alerts(now)

@@ -1,6 +1,6 @@
 """Routes of the operator's own: every `.py` in the node's `api/` folder that has a `router`.
 
-Reads the folder once, at the start. Each file is mounted under `/own/<file name>`, where none of ours is, and only
+Reads the folder once, at the start. Each file is mounted under `/own/<file name>`, where no built-in route is, and only
 with routes that read: what a settlement or a ban decides stays with our commands and their keys. A file that cannot be
 used stops the start with its line: a node that quietly serves less than its operator wrote is worse than one that says
 so. The files run in this process with its rights: they are the operator's own code, not a participant's.

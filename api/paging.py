@@ -1,4 +1,4 @@
-"""Pages of lists that are bare arrays: what follows stands in the headers, since the body is the rows alone.
+"""Pages of lists that are bare arrays: the next page is named in the headers, because the body holds only the rows.
 
 A cursor is the place of the last row given, in the order of the list; it stays right while new rows come. A list that
 ends with more to come says so: `X-Next-Cursor`, `Link: rel="next"` and `X-Truncated: true`. A reader that knows nothing

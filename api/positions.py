@@ -1,4 +1,4 @@
-"""What an answer stands for: a position in the log as text, and the headers of every answer from read models. Pure.
+"""The position in the log that an answer shows, as text, and the headers of every answer from read models. Pure.
 
 X-As-Of          `live`, `time 2023-03-10T00:00:00.000Z` or `offsets`
 X-Log-Position   `models:7.scores:90`: per topic that was read, the next offset. `~93` names a decision behind it

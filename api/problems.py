@@ -63,7 +63,7 @@ async def _invalid(_request: Request, error: Exception) -> Response:
 
 
 def unexpected(path: str, error: Exception) -> Response:
-    """500 for a bug of ours: the whole error is logged under an id, and the answer shows only the id."""
+    """500 for a bug of the node: the whole error is logged under an id, and the answer shows only the id."""
     incident = secrets.token_hex(8)
     _log.error("request_crashed", incident=incident, path=path, exc_info=error)
     return problem(

@@ -29,7 +29,7 @@ from coordinator.streams.settings import Settings
 
 LASTING_MS = 45_000
 AWAY_MS = 30_000
-"""For how long a broker, a worker or every model is away before it is told: each comes back within seconds if it is
+"""How long a broker, a worker or every model is away before there is an alert: each comes back within seconds if it is
 only started again."""
 BROKER_AWAY_MS = 5_000
 SILENT_GRANULES = 5
@@ -132,7 +132,7 @@ class Progress:
                 )
 
     def checkpoint(self, read: ReadModels, now: int) -> Iterator[Alert]:
-        """The oldest period that ought to have its checkpoint, or the stage's word that nobody is paid, and has not."""
+        """The oldest period that should have a checkpoint, or a decision that nobody is paid, and has neither."""
         late = overdue(
             read.snapshots, read.checkpoints.snapshots_decided, read.feeds.first_tick, read.feeds.clock
         )

@@ -1,7 +1,7 @@
 """`GET /metrics` in Prometheus' format: how the API is used, and how far the read models are.
 
 Counters are kept as requests come; what the read models know is read when it is asked for. Labels are bounded: a
-route's template, never its path, and a topic or status of ours.
+route's template, never its path, and a topic or status of the node.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def router() -> APIRouter:
 
 
 def _places(read: ReadModels, files: TreeFiles, prediction_id: str) -> Places:
-    """What tells of a prediction. It is looked up where it is folded: the newest rows are in memory there."""
+    """The appends about a prediction. They are looked up where it is folded: the newest rows are in memory there."""
     try:
         input_id, scope_key, _ = parts_of(read, prediction_id)
     except UnknownFigureError as error:

@@ -21,7 +21,7 @@ PAST_NAMES = frozenset({"as_of", "as_of_offsets"})
 
 
 async def known_names(request: Request) -> None:
-    """A dependency of every route of ours. Raises HTTPException 422 that names what is unknown, and what is near."""
+    """A dependency of every built-in route. Raises HTTPException 422 that names what is unknown, and what is near."""
     route = request.scope.get("route")
     if isinstance(route, APIRoute) and route.path.startswith(
         "/reports/"

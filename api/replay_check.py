@@ -76,7 +76,7 @@ class ReplayCheck:
                 stderr=asyncio.subprocess.PIPE,
                 env={**os.environ, **environment(self._settings)},
             )
-        except OSError as error:  # no memory or no process to be had: the node goes on without this check
+        except OSError as error:  # no memory or no process to be had: the node continues without this check
             self._failed = f"{name} could not be checked: {error}"
             _log.warning("replay_check_failed", projection=name, reason=str(error))
             return

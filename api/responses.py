@@ -33,7 +33,9 @@ def json_answer(body: Any) -> Response:
 
 
 def encoded(shape: Any, body: Any) -> bytes:
-    """The body as JSON, having passed through its shape (`shapes`). Raises pydantic.ValidationError: a bug of ours."""
+    """The body as JSON, having passed through its shape (`shapes`). Raises pydantic.ValidationError, which is a bug
+    of the node.
+    """
     adapter = _adapter(shape)
     return adapter.dump_json(adapter.validate_python(body))
 

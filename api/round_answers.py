@@ -3,7 +3,7 @@
 The key says which model and cruncher they are of. They are checked at once against the output type of the contract
 under which each question is asked, in a process of their own (`infra/rounds/checking.py`), and refused whole with the
 row and the reason. The stage refuses what comes after the close. The receipt names what was handed in by its hash;
-nobody else is told what it says before the close.
+nobody else learns its content before the close.
 """
 
 from __future__ import annotations

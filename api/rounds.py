@@ -1,6 +1,6 @@
 """`GET /reports/rounds` and what is below it, `/reports/stakes`, and `/events/overview`: posted questions.
 
-Nobody's answer is told before it can no longer be copied: the answers come from the read model of predictions, which
+Nobody's answer is shown while it can still be copied: the answers come from the read model of predictions, which
 hides them, and the overview of events leaves them out until the question is closed.
 """
 

@@ -1,9 +1,9 @@
 """`GET /reports/schema`: which columns the web app's leaderboard shows.
 
-The web app merges this with defaults of its own, as if its user had made them: ids 1 to 5 and their
-properties are the defaults', so columns of ours begin at 10. The default formats win too, and show a score of 0.007 as
-0.01: the column `ranking_score` is ours, and shows on the app's first start what the ranks are by. Its three default
-charts always appear and read routes that we serve; ours come beside them, with ids from 10 on and routes of their own.
+The web app merges this with defaults of its own, as if its user had made them: ids 1 to 5 and their properties are the
+defaults', so the node's columns begin at 10. The default formats win too, and show a score of 0.007 as 0.01: the column
+`ranking_score` is ours, and shows on the app's first start what the ranks are by. Its three default charts always
+appear and read routes that we serve; ours come beside them, with ids from 10 on and routes of their own.
 """
 
 from __future__ import annotations

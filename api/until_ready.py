@@ -1,7 +1,7 @@
 """What the API's port answers until the node is ready: 503 with the reason, at once.
 
 The report worker takes its port first and may then wait a minute for Kafka. A caller (a health check, a
-page) is told so meanwhile, and does not hang.
+page) learns this in the meantime, and does not hang.
 """
 
 from __future__ import annotations

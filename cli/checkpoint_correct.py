@@ -92,7 +92,7 @@ def correct(
     """
     reason = reason_words(reason)
     if records is not None:
-        given_files(records)  # one that is not there is told before the log is read
+        given_files(records)  # a missing file is reported before the log is read
     settings, _ = node_log(data_dir, kafka)
     row = run(_found(settings, checkpoint_id))
     result, by_hash, sha256 = _recomputed(settings, row, total_prize, records, subject, contract)

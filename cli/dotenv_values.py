@@ -1,6 +1,6 @@
 r"""The values of a `.env`, as `docker compose` reads them: one file serves the containers and every command.
 
-Pure. A value in single quotes stands as it is written. In double quotes `\n`, `\"`, `\\` and `\$` are escapes. In these
+Pure. A value in single quotes is taken literally. In double quotes `\n`, `\"`, `\\` and `\$` are escapes. In these
 and in a plain value `$NAME`, `${NAME}` and `${NAME:-default}` are replaced, and `$$` is a dollar. A plain value ends
 before ` #`. Where compose would drop or blank a value with a warning, the line is refused: an unset name, words behind
 a closing quote.

@@ -51,7 +51,7 @@ AFTER_CTRL_C = {
     "import": f"no directory was made; {_ANEW}",
     "topics restore": "the topics hold a part of the backup; delete them before you restore it again",
 }
-"""Command -> what became of its work when it was interrupted, and how to go on."""
+"""Command -> what happened to its work when it was interrupted, and how to continue."""
 
 Commands = Mapping[str, tuple[str, str]]
 """Name -> (`module:attribute` within `coordinator.cli`, the line that help shows). The attribute is a function, or a
@@ -67,7 +67,7 @@ def lazy_group(commands: Commands) -> type[TyperGroup]:
 
     class LazyGroup(TyperGroup):
         def __init__(self, **attributes: Any) -> None:
-            # What stands for a command in help and in suggestions: its name and its line.
+            # A command as it appears in help and in suggestions: its name and its line.
             named = {name: TyperCommand(name, help=line) for name, (_, line) in commands.items()}
             super().__init__(**attributes | {"commands": named})
 

@@ -107,7 +107,7 @@ async def _cat(
 
 
 class _Records:
-    """Records as they stand there; of those that are no JSON, the beginning."""
+    """Records as they are in the topic; of a record that is not JSON, the beginning."""
 
     from_first = False
 
@@ -141,7 +141,7 @@ class _TransitionLines:
 class _States:
     """The states that a stage recorded in its topic, of any form; the parts of a large state are joined."""
 
-    from_first = True  # an earlier part of a state may stand before the first offset asked for
+    from_first = True  # an earlier part of a state may be before the first requested offset
 
     def __init__(self) -> None:
         self._read = StatesRead()

@@ -202,7 +202,7 @@ def _options(
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Options that stand before a command."""
+    """Options before a command."""
     take_over_settings(os.environ, Path.cwd())
     # As in the processes that this one starts: a contract beside the node's first one imports the same packages.
     named = os.environ.get("PYTHONPATH", "").split(os.pathsep)

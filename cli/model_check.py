@@ -151,7 +151,7 @@ def make_ticks(contract: CrunchContract, candles: Path | None, subject: str, rou
     )
     records = {name: _records(candles, name, first + rounds - 1) for name in together or (subject,)}
     ticks = Ticks(contract, subject, records, rounds)
-    _ = ticks[0]  # what the contract cannot make is told before a model is begun
+    _ = ticks[0]  # a fault of the contract is reported before a model is started
     return ticks
 
 

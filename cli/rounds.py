@@ -102,7 +102,7 @@ def post(
         resolves_at=resolves_at,
     )
     content = beside_the_log(content)
-    name, _ = questions_of(content, beside, parse_time)  # a fault is told before a node is asked
+    name, _ = questions_of(content, beside, parse_time)  # a fault is reported before a node is asked
 
     async def ask(log: RoundsLog) -> int:
         _, questions = questions_of(content, beside, parse_time, log.rounds.opens_at)

@@ -26,7 +26,7 @@ from coordinator.streams.scores.units import to_float
 async def make_summary(bootstrap: str, crunch_id: str, restarts: Mapping[str, int]) -> dict[str, Any]:
     """The summary as plain JSON data; see the README for its fields.
 
-    `rehearsal` tells of the clock as of the end. Raises WorldError, LogError.
+    `rehearsal` is the state of the clock at the end. Raises WorldError, LogError.
     """
     watch = PipelineWatch(crunch_id)
     async with reading(bootstrap) as consumer:

@@ -61,7 +61,7 @@ class ShadowProcess:
         self._decided_shown: object = None
 
     async def run(self) -> None:
-        """Follow the log. Kafka that does not answer is waited for; anything else ends it, and is told in the status.
+        """Follow the log. Kafka that does not answer is waited for; anything else ends it, and is shown in the status.
 
         Raises what a stage or a contract raises, OperatorError for rules that ask the models something else.
         """

@@ -3,8 +3,8 @@
 A model's name, a reason or a log may hold escape sequences. Rich's own are kept apart from the text (they are styles
 and control segments), so the text alone is made printable, wherever in a table or a line it stands.
 
-No text is cut: a long word goes on in the next line of its cell, and a table that would have no readable columns in so
-narrow a terminal is written row by row, a line for each of its columns.
+No text is cut: a long word continues in the next line of its cell, and a table that would have no readable columns in
+so narrow a terminal is written row by row, a line for each of its columns.
 """
 
 from __future__ import annotations

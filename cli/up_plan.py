@@ -113,7 +113,7 @@ def make_plan(options: UpOptions) -> Plan:
         checkpoint_interval_seconds=_unless_set("CHECKPOINT_INTERVAL_SECONDS", DEMO_CHECKPOINT_SECONDS),
         settle_rehearsals=_unless_set("SETTLE_REHEARSALS", True),
     )
-    # A source that is still to be chosen is one of ours; what the first does not deliver is a word of nobody's.
+    # A source that is still to be chosen is a built-in one. A kind that the first one does not deliver exists nowhere.
     check_start(settings, os.environ, source=chosen or CHOSEN_BY_US[0])
     if candles is not None:
         remarks += looked_through(settings)

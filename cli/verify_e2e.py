@@ -156,7 +156,7 @@ async def _walk(
         async with asyncio.timeout_at(until):
             running = await _until(lambda: _models(client), waiting)
         yield "models", running
-        # The rest is of one checkpoint: once that stands, all that it was made of stands in the topics.
+        # The rest is of one checkpoint: once it exists, everything that it was made of is in the topics.
         async with asyncio.timeout_at(until):
             checkpoint_id = wanted or await _until(lambda: _checkpoint(client), waiting)
         at = "feed"
@@ -181,7 +181,7 @@ async def _walk(
 
 
 async def _until(look: Callable[[], Awaitable[str | tuple[str, str]]], waiting: OnWait) -> str:
-    """Look until it gives something; (step, why not yet) goes on. The time limit is the caller's."""
+    """Look until there is a result; (step, why not yet) means to look again. The caller sets the time limit."""
     while True:
         answer = await look()
         if isinstance(answer, str):

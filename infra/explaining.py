@@ -2,7 +2,7 @@
 that process.
 
 The report worker asks it (`api/explain.py`), and so does `coordinator explain`. A figure that is not explained in time
-is explained as it is recorded, with the reason. `python -m coordinator.infra.explaining` is the child.
+is explained from the record, with the reason. `python -m coordinator.infra.explaining` is the child.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Explaining:
         seconds_max: float = ANSWER_SECONDS_MAX,
         on_fault: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`on_fault` is told why the contract's code did not explain a figure."""
+        """`on_fault` gets the reason why the contract's code did not explain a figure."""
         self._on_fault = on_fault
         self._process = AuthorProcess(settings, __name__, seconds_max)
         self.close = self._process.close

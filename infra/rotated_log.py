@@ -16,7 +16,7 @@ class RotatedLog(RotatingFileHandler):
     """Appends bytes to a file of at most `bytes_max`, which then becomes `path`.1 in place of the older one.
 
     Its folder is made. A disk without room loses what is written meanwhile, and raises nothing: the process whose
-    output this is goes on. Raises OSError when the file cannot be opened at first.
+    output this is continues. Raises OSError when the file cannot be opened at first.
     """
 
     terminator = ""

@@ -1,4 +1,5 @@
-"""States of runs of the recorded rules, in the folder `runs` of the data directory: plans and shadows go on from there.
+"""States of runs of the recorded rules, in the folder `runs` of the data directory: plans and shadows continue from
+there.
 
 They are a cache: without them a plan, a shadow or a correction begins at the first event and decides the same.
 """

@@ -84,7 +84,7 @@ def writing_whole(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """A disk that is full while a file is written says no name: the operator is told that of the file."""
+    """An error of a full disk does not name the file: this adds the name for the operator."""
     try:
         yield
     except OSError as error:

@@ -15,7 +15,7 @@ SAMPLE_PUBKEY = "1" * 32
 
 
 def base58_bytes(text: str) -> int | None:
-    """How many bytes a base58 text stands for, or None when it is no base58."""
+    """How many bytes a base58 text encodes, or None if it is not base58."""
     if text != text.strip():
         return None  # the library drops blanks at the end; what is hashed and paid to is the text with them
     try:

@@ -1,6 +1,6 @@
 """How long a candle is: the names of granularities and their length in ms.
 
-Pure. Reads a name as it stands in `FEED_GRANULARITY`, gives milliseconds. One table for every source,
+Pure. Reads a name such as that in `FEED_GRANULARITY`, returns milliseconds. One table for every source,
 because a candle becomes known at open + granularity, and two ideas of "1m" would let the future leak.
 """
 

@@ -289,10 +289,10 @@ class TxState(StrEnum):
     UNKNOWN = "UNKNOWN"
     """It does not know it: never sent, dropped, not there yet, or forgotten by this node of the chain."""
     SEEN = "SEEN"
-    """It stands in a block that may still be given up."""
+    """It is in a block that may still be dropped."""
     FINALIZED = "FINALIZED"
     FAILED = "FAILED"
-    """It stands in a final block, with an error: it did nothing and never will."""
+    """It is in a final block, with an error: it had no effect and never will."""
 
 
 class TxStatus(msgspec.Struct, frozen=True):
@@ -314,8 +314,8 @@ class ChainState(StrEnum):
 class ChainCheckpoint(msgspec.Struct, frozen=True):
     """One transaction that settles a checkpoint of a crunch, or may.
 
-    `checkpoint_id` is empty where the chain does not tell which checkpoint of ours it is. `at_ms` is the block's time,
-    None where it is not known.
+    `checkpoint_id` is empty if the chain does not say which checkpoint of this crunch it is. `at_ms` is the block's
+    time, None where it is not known.
     """
 
     tx_hash: str

@@ -19,7 +19,7 @@ Network = IPv4Network | IPv6Network
 FAR_FUTURE_MS = 253_402_300_799_000
 """9999-12-31T23:59:59Z, the last that ISO with four digits can say."""
 SECONDS_LIKE = range(100_000_000, 100_000_000_000)
-"""As ms the years 1970 to 1973, before any record of ours; as seconds 1973 to 5138."""
+"""As ms the years 1970 to 1973, before any record of the node; as seconds 1973 to 5138."""
 PORT_MAX = 65_535
 SIGNING_PREFIX, SIGNING_BYTES = "whsec_", range(24, 65)
 
@@ -106,7 +106,9 @@ def _is_address(text: str) -> bool:
 
 
 def check_text(variable: str, text: str) -> None:
-    """No line break and no other control character: a secret that was read with its line's end is none. Never shown."""
+    """No line break and no other control character: a secret that was read with the end of its line is invalid.
+    Never shown.
+    """
     if any(unicodedata.category(char) == "Cc" for char in text):
         raise OperatorError(f"{variable} holds a line break or another control character: write it without")
 
@@ -133,7 +135,7 @@ def check_signing_secret(variable: str, text: str) -> None:
 
 
 def check_name(variable: str, text: str) -> None:
-    """A name of ours or of a package: letters, digits and `_.-`."""
+    """A name of this package or of another one: letters, digits and `_.-`."""
     if not _NAME.fullmatch(text):
         raise OperatorError(
             f"{variable}={text[:80]!r} is not a name: write letters, digits, '_', '-' and '.', at most 100"

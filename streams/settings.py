@@ -1,7 +1,7 @@
 """Settings: one frozen object, read once from the environment at the edge of a process.
 
-The names of the variables are the seed's: a field's name in capitals. Durations carry their unit. Bounds stand at the
-field, what a text may be is checked by `setting_checks.py`, and what holds between fields is checked last. Nothing in
+The names of the variables are the seed's: a field's name in capitals. Durations carry their unit. Bounds are at the
+field, texts are checked by `setting_checks.py`, and what holds between fields is checked last. Nothing in
 the core reads this: what decisions depend on goes into the log as CrunchConfigured.
 """
 

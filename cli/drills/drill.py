@@ -1,4 +1,4 @@
-"""What a drill is, and what came of one: plain values."""
+"""What a drill is, and its outcome: plain values."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class DrillFailedError(Exception):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a drill. Times are seconds."""
+    """The outcome of a drill. Times are seconds."""
 
     name: str
     breaks: str

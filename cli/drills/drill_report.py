@@ -1,4 +1,4 @@
-"""What came of drills: as lines for a terminal, and as the table of the documentation."""
+"""The outcomes of drills: as lines for a terminal, and as the table of the documentation."""
 
 from __future__ import annotations
 

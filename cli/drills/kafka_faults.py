@@ -80,7 +80,7 @@ def _certified(lasts: timedelta) -> Step:
 
 
 def _foreign(node: ScratchNode) -> None:
-    """Another node's Kafka on the address of ours. The node ends and names it."""
+    """Another node's Kafka on the address of this node's Kafka. The node ends and names it."""
     _gone(node)
     stranger = node.notes["stranger"] = EmbeddedBroker(node.folder / "stranger", _kafka(node).port)
     node.left_over.append(stranger.stop)

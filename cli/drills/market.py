@@ -27,7 +27,7 @@ class Market:
         self.repeats = 1
         """How often each line is written."""
         self.unreadable_lines = 0
-        """How many lines that are no candle stand before each candle, no two alike."""
+        """How many lines that are not candles come before each candle, all different."""
         self._unreadable_written = 0
         self._ended = threading.Event()
         self._held: dict[str, str] = {}

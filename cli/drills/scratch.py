@@ -36,7 +36,7 @@ from coordinator.streams.topology import topic_name
 CRUNCH = "drill"
 START_SECONDS_MAX, STOP_SECONDS_MAX, COMMAND_SECONDS_MAX = 300.0, 90.0, 180.0
 ENDED_SECONDS_MAX = 60.0
-"""Within so many seconds a node that cannot go on has to end and say why."""
+"""A node that cannot continue must end within this time, and say why."""
 COMMAND = [sys.executable, "-Im", "coordinator.cli.main"]
 POLL_SECONDS, KILL_SECONDS = 0.25, 0.2
 BEHIND_SECONDS_MAX, LAG_RECORDS_MAX = 6.0, 100

@@ -20,7 +20,7 @@ OFFERED_SECONDS_MAX = 120.0
 REFUSED = 1
 """The exit code of a command that the node refuses."""
 NOT_DECIDED = 3
-"""The exit code of a command that stands in the log and is not decided yet."""
+"""The exit code of a command that is in the log and is not decided yet."""
 
 
 def transaction(number: int) -> str:

@@ -19,7 +19,7 @@ _Answer = TypeVar("_Answer", AnswerEntry, SubmittedAnswer)
 def beside_the_log(answers: Sequence[_Answer], blobs: Blobs | None) -> list[_Answer]:
     """The answers, the large ones among them by their names. Blocking.
 
-    A store that does not take them must cost nobody an answer: then they stand in the log, as small ones do.
+    If the store refuses them, nobody may lose an answer: the log then holds them, as it holds small ones.
     """
     if blobs is None:
         return list(answers)

@@ -55,7 +55,7 @@ def pack(contract: CrunchContract, path: str) -> bytes:
 
 
 def _sources_at(path: str) -> Sources | None:
-    """The files of a contract that sets fields of ours alone: nothing in it says where it was loaded from."""
+    """The files of a contract that sets only built-in values: nothing in it says where it was loaded from."""
     module = path.partition(":")[0]
     return None if module.partition(".")[0] == "coordinator" else gather(module)
 
@@ -74,7 +74,8 @@ def unpack(content: bytes, contract_hash: str) -> CrunchContract:
     """The contract of an archive, run from the archive alone, under private module names.
 
     If a package that it imports has another version here, this is logged and is no error: the operator applied this
-    contract. The same holds for a default of ours. Raises ContractError if the contract does not have `contract_hash`.
+    contract. The same is true for a built-in default. Raises ContractError if the contract does not have
+    `contract_hash`.
     """
     archive = read_archive(content)
     contract = load_contract(archive.path, Sources(archive.files) if archive.files else None)

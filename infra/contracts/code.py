@@ -33,7 +33,7 @@ _TESTS_OF_MAIN = ("TYPE_CHECKING", "typing.TYPE_CHECKING", "__name__ == '__main_
 
 
 def _our_key(module_name: str, name: str) -> str:
-    """The key of an object of ours, by the module that defines it, from whichever module it was imported."""
+    """The key of a built-in object, by the module that defines it, from whichever module it was imported."""
     our_object = getattr(importlib.import_module(module_name), name, None)
     if isinstance(our_object, (type, FunctionType)):
         return our_key(our_object)

@@ -2,9 +2,9 @@
 
 What counts: the fields that it sets; the code in the operator's own packages that its functions and types depend on, as
 trees (`code.py`); the values that functions hold (closures, partials, objects); the versions of installed packages that
-this code imports; the version of each default, strategy and type of ours (`streams/contract/provided_versions.py`).
+this code imports; the version of each built-in default, strategy and type (`streams/contract/provided_versions.py`).
 What does not count: comments, docstrings, layout, the order of imports, code that it does not depend on, fields that it
-leaves unset, and fields that a later version of ours adds.
+leaves unset, and fields that a later version of this package adds.
 """
 
 from __future__ import annotations

@@ -59,7 +59,9 @@ class BundleCache:
         return await asyncio.shield(making)
 
     async def _make(self, checkpoint_id: str, *, whole: bool) -> Path:
-        """In a thread with an event loop of its own: packing takes long, and other questions go on meanwhile."""
+        """In a thread with an event loop of its own: packing takes long, and other questions continue in the
+        meantime.
+        """
         async with self._one_at_a_time:
             if (path := self.kept(checkpoint_id, whole=whole)) is not None:
                 return path

@@ -225,7 +225,7 @@ async def write_bundle(
 ) -> Bundled:
     """Write the bundle of a checkpoint to `path`; of `latest`, that of the newest one offered. It begins where the
     checkpoint's period looks back to, or with the first append if `whole`. `blobs` are those of the settings by
-    default; a large answer that is lost is left out, and whoever verifies is told its name. Raises OperatorError (no
+    default; a large answer that is lost is left out, and `verify` names it. Raises OperatorError (no
     such checkpoint, no key), WorldError, LogError.
     """
     if not settings.data_dir.is_dir():

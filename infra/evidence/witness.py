@@ -6,7 +6,7 @@ works by, and no hidden answer has to be waited for. Writes below its own folder
 first look found it, unless a policy names it), `notes/<leaves>` (the note with this witness's cosignature), `latest`,
 and a bundle that did not hold as `refused.bundle`.
 
-Each note must go on from the last one that was signed here, so the node cannot show one history to this witness and a
+Each note must continue the last one that was signed here, so the node cannot show one history to this witness and a
 shorter or another one later.
 """
 

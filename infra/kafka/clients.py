@@ -137,7 +137,7 @@ async def fetched(
         raise TruncatedTopicError(f"a topic was cut while it was read: {error}") from error
     except (
         RecordTooLargeError
-    ) as error:  # no record of ours is too large: a damaged batch states a wrong length
+    ) as error:  # the node writes no record that is too large: a damaged batch states a wrong length
         _, partition, offset, *_ = error.args
         raise CorruptTopicError(partition.topic, offset, "its length is wrong") from error
     except CorruptRecordException as error:

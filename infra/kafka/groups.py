@@ -56,7 +56,7 @@ async def stage_members(bootstrap: str, crunch_id: str) -> dict[str, int]:
 async def refuse_working(bootstrap: str, crunch_id: str, patience_seconds: float = 0.0) -> None:
     """Refuse an operation that must not happen while the node runs, on whatever machine its workers are.
 
-    A worker that has died is counted until its session is over, and a Kafka that is started anew begins to count then:
+    A worker that has died is counted until its session is over, and a Kafka that was restarted begins to count then:
     `patience_seconds` is for how long that is waited for. Raises OperatorError naming the stages that have a process,
     WorldError when the broker does not answer.
     """
@@ -87,7 +87,7 @@ async def _described(bootstrap: str, names: Sequence[str]) -> list[Any]:
 
 
 async def _why(bootstrap: str) -> str:
-    """A refusal and a certificate that is not valid are told at once; one that is silent is not waited for again."""
+    """A refusal and an invalid certificate are reported at once. A broker that is silent is not asked again."""
     with suppress(TimeoutError):
         async with asyncio.timeout(WHY_SECONDS_MAX):
             return await why_silent(bootstrap)

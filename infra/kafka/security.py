@@ -2,7 +2,7 @@
 
 Reads KAFKA_SECURITY_PROTOCOL and the variables beside it once, from the environment of the process. They are not part
 of `Settings`, which are passed to children as text, written to files and shown: a password must be in none of these.
-Every client of ours gets its options here (`infra/kafka/clients.py`), and Faust its credentials.
+Every client of the node gets its options here (`infra/kafka/clients.py`), and Faust its credentials.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The files of an archive: one for each closed period, with every record that the topics gained in it, byte for byte.
 
 A file is, as a backup is, a gzip stream of length-prefixed MessagePack: a head, records, the blobs that they name, a
-tail with their number and sha256. The heads make a chain: each names the tail before it, and where each topic goes on.
-And an archive proves itself: from its records the tree over the log is made again, and its root must stand in the
-note that the node signed for the period. So no byte of what counts can be altered without the node's key.
+tail with their number and sha256. The heads make a chain: each names the tail before it, and where each topic
+continues. An archive can be checked by itself: the tree over the log is computed from its records, and its root must be
+in the note that the node signed for the period. So no byte of what counts can be altered without the node's key.
 
 Reads files; writes nothing.
 """

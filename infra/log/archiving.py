@@ -1,7 +1,7 @@
 """Copies the log's closed periods into files, one each (`archive_file.py`). The topics stay as they are.
 
 Reads the topics, the blobs and the key in the data directory; writes the files of an archive, each by renaming. Files
-that are there are judged and passed over, so a stop at any moment loses nothing: the same command goes on.
+that are there are judged and passed over, so a stop at any moment loses nothing: the same command continues.
 
 A period ends with the records that its checkpoint was made of, and with what the decisions among these were made of in
 turn. So the files up to any period are a log of their own, without the time after it.

@@ -78,7 +78,7 @@ class ImpossibleLengthError(EOFError):
 
 
 def framed(piece: bytes) -> bytes:
-    """A piece as it stands in the stream: its length before it."""
+    """A piece as it is written: its length, then its bytes."""
     return LENGTH.pack(len(piece)) + piece
 
 

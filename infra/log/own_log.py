@@ -68,7 +68,7 @@ class OwnLog:
         Raises WrongLogError, OperatorError (the memory's file), WorldError (Kafka does not answer in `seconds_max`).
         """
         # The memory is read before the look: a node that runs writes it every few seconds, and a memory newer than the
-        # look would tell of records that came after it. A healthy topic would be called cut.
+        # look would name records that came after it. A healthy topic would then seem cut.
         memory = self.memory
         log_found = await look_at_log(self._bootstrap, self._crunch_id, seconds_max)
         self.birth_id = check_log(self._crunch_id, log_found, memory, self._bootstrap)

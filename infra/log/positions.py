@@ -108,7 +108,8 @@ def event_time(decision: Decision) -> int | None:
 @asynccontextmanager
 async def reading(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
     """A started reader without a group. Raises WorldError if the broker does not answer in CONNECT_SECONDS_MAX, and for
-    what the reader raises of a broker that stopped answering later: who goes on after an outage waits for that alone.
+    what the reader raises of a broker that stopped answering later: a caller that continues after an outage waits only
+    for that.
     """
     consumer = make_reader(bootstrap)
     try:

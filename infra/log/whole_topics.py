@@ -43,7 +43,7 @@ async def read_whole(
 ) -> MemoryLog:
     """These topics up to their ends, in memory: a record takes its bytes and some 40 more.
 
-    `progress` is told (records read, records in all). Raises WorldError, OperatorError (no such topic),
+    `progress` is called with (records read, records in all). Raises WorldError, OperatorError (no such topic),
     TruncatedTopicError.
     """
     log = MemoryLog()

@@ -1,7 +1,7 @@
 """The way to the models: the `ModelGateway` port on the client library `model-runner-client`.
 
 Reads the orchestrator's websocket (who is alive, and where) and calls each model over gRPC; emits
-notices and replies. The library is taken as it is, its traps are met here:
+notices and replies. The library is used unchanged; this module works around its traps:
 
 - its messages are handled one by one, so a slow or dead model would hold up every other (80 s and
   more): here each model's entry is applied in a task of its own;
@@ -58,7 +58,7 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     """What this node shows to the models and to the orchestrator.
 
     `secure_cert_dir` is a folder for mutual TLS to each model, `gateway_key_pem` a key for TLS to a gateway before
-    them; at most one of the two is given. `token` makes a model host of ours believe this node's reports of failures.
+    them; at most one of the two is given. With `token` a local model host accepts this node's reports of failures.
     """
 
     secure_cert_dir: str | None = None
@@ -159,7 +159,7 @@ class RunnerClientGateway:
         `seen` comes when a model is set up and can be called, or just before its `failed`.
         """
         if self._connection is not None and self._connection.done() and not self._connection.cancelled():
-            self._connection.result()  # it never ends by itself: whatever ended it is our own bug
+            self._connection.result()  # it never ends by itself: a bug ended it
         return self._announced.take()
 
     @property

@@ -5,8 +5,9 @@ closes the connection cleanly, the library connects again at once, several hundr
 list of more than some three thousand models. Here a connection is tried at most once in `pause_seconds`, and a message
 may have 32 MB.
 
-An open connection does not say that the orchestrator is there: when its host is lost or cut off, nobody is told. So
-whoever gets no answer of a model asks the orchestrator first, and blames nobody if that does not answer either.
+An open connection does not say that the orchestrator is there: when its host is lost or disconnected, the connection
+stays open. So whoever gets no answer of a model asks the orchestrator first, and blames nobody if that does not answer
+either.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def _text(value: Any) -> str:
 def take_over(socket: Any, crunch_id: str, handler: Handler, pause_seconds: float, token: str) -> None:
     """Let `handler` have each message that `socket` (the library's client) reads, and pace its connecting.
 
-    `token` is shown to the orchestrator: a model host of ours takes failure reports from nobody without it.
+    `token` is sent to the orchestrator: a local model host accepts failure reports only with it.
     """
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     where = f"{socket.host}:{socket.port}"

@@ -156,7 +156,7 @@ def main() -> None:
         folder,
         *sys.path,
         *theirs,
-    ]  # as the host has it: none of theirs stands in for a library of ours
+    ]  # as in the host: no module of the model replaces a library of the host
     pid = os.getpid()
     model, fault = _made(Path(folder), base_classname)
     questions = msgspec.json.Decoder(Question)

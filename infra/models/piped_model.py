@@ -139,7 +139,7 @@ class PipedModel:
 
 
 def _importable() -> str:
-    """Where the caller finds modules, as PYTHONPATH: a model may import what stands beside it, as its base class."""
+    """Where the caller finds modules, as PYTHONPATH: a model may import modules beside it, such as its base class."""
     return os.pathsep.join(str(Path(path).absolute()) for path in sys.path)
 
 

@@ -75,9 +75,9 @@ class Process(Protocol):
 class Launch:
     """How a child is started.
 
-    `environ` is its whole environment; None is a copy of ours. With `forked_by` it is a fork of that server, and
-    `command` the arguments of what the server has imported. `sockets` are handed on by their (host, port), under which
-    the child asks for them (`infra/processes/sockets.py`).
+    `environ` is its whole environment; None is a copy of this process's environment. With `forked_by` it is a fork of
+    that server, and `command` the arguments of what the server has imported. `sockets` are handed on by their (host,
+    port), under which the child asks for them (`infra/processes/sockets.py`).
     """
 
     command: Sequence[str]

@@ -1,9 +1,9 @@
 """SIGTERM and SIGINT ask a process to end; one whose end takes too long is ended.
 
-A bound within the event loop does not hold: Faust's services swallow a cancellation and go on, at their end they block
-the loop for a thread, and a consumer that leaves its group first waits until the group has settled, which a member that
-stands still puts off for a session. So the bound is a timer in a thread of its own. What is missed then (a commit, the
-farewell to a group) a crash misses too, and the log does not need it.
+A bound within the event loop does not hold: Faust's services swallow a cancellation and continue. At their end they
+block the loop for a thread, and a consumer that leaves its group first waits until the group has settled, which a
+member that stands still puts off for a session. So the bound is a timer in a thread of its own. What is missed then (a
+commit, the farewell to a group) a crash misses too, and the log does not need it.
 """
 
 from __future__ import annotations

@@ -54,7 +54,8 @@ class ForkOfThis:
 def fork_this(
     program: Callable[[], None], arguments: Sequence[str], environ: Mapping[str, str], its: Collection[int]
 ) -> ForkOfThis:
-    """Fork a process that runs `program` with these `sys.argv` and variables, as if it had been started anew.
+    """Fork a process that runs `program` with these `sys.argv` and variables, as if it had been started as a new
+    process.
 
     Of what is open here it has stdout, stderr and the file descriptors `its`. This process must have one thread.
     """
@@ -79,7 +80,8 @@ def _run(
     code: object = 1
     try:
         _leave(parent, "fork-server")
-        # Objects of the forked process go on naming what is closed here. They are held by its frames, which never end.
+        # Objects of the forked process still refer to what is closed here. They are held by its frames, which never
+        # end.
         bounds = [2, *sorted(its), os.sysconf("SC_OPEN_MAX")]
         for before, after in pairwise(bounds):
             os.closerange(before + 1, after)

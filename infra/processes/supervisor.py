@@ -75,7 +75,7 @@ class Supervisor:
         self._stopping = False
         self._changed: Callable[[], None] = lambda: None
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done, with an exception, when the node cannot go on: await it beside the work."""
+        """Done, with an exception, when the node cannot continue: await it beside the work."""
 
     @property
     def states(self) -> Mapping[str, ChildState]:

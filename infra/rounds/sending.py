@@ -54,7 +54,7 @@ def voiding(round_id: str, reason: str, question_ids: list[str]) -> CommandsOf:
 
 
 def resolving(round_id: str, truths: Mapping[str, msgspec.Raw], *, again: bool = False) -> CommandsOf:
-    """Record what came of them. `again`: also a truth that is recorded already, so that it is scored again."""
+    """Record the truths of questions. `again`: also a truth that is recorded already, so that it is scored again."""
     data = ResolveQuestionsData(round_id=round_id, truths=dict(truths), again=again)
     return lambda at: [ResolveQuestions(id=_id(data, at), at=at, data=data)]
 

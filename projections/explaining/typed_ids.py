@@ -34,7 +34,7 @@ def parts_of(read: Readable, prediction_id: str) -> tuple[str, str, str]:
     """
     point_ms = FAR_MS
     for input_id, rest in _inputs_in(prediction_id[:ID_CHARS_MAX]):
-        # Answers that were handed in stand in a round without an input of its own.
+        # Answers that were handed in belong to a round that has no input of its own.
         row = read.predictions.input(input_id) or read.predictions.input(question_of(input_id))
         if row is None:
             if not is_question(input_id):

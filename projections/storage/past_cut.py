@@ -2,7 +2,7 @@
 and the rows of now that are wholly before the horizon (`Projection.leaving`).
 
 The horizon is written into the store first, and versions and rows are deleted only afterwards. So whoever finds no
-horizon finds everything, also after a crash in the middle; the next process goes on with the cut. Rows that leave stay
+horizon finds everything, also after a crash in the middle; the next process continues the cut. Rows that leave stay
 in the state hash: their sum is written with the deletion (`Horizon.hash_of_left`). So the hash of a store does not
 change, and neither do the marks of the past from the horizon on.
 """
@@ -111,7 +111,7 @@ class Cutting:
         self.deleted = 0
         """How many versions, rows, marks and latecomers were deleted until now."""
         self.horizon = horizon
-        """As it stands in the store."""
+        """As the store holds it."""
         self._database = database
         self._rows = rows
         self._spans = [_Span(UNDO, _after(UNDO), self._undo), _Span(LATE, _after(LATE), self._late)]

@@ -53,7 +53,7 @@ class Mark(msgspec.Struct, frozen=True):
 
 
 def stamped(version: int, value: bytes | None) -> bytes:
-    """A row as it is stored; None stands for a deleted row."""
+    """A row as it is stored; None is a deleted row."""
     return _VERSION.pack(version if value is not None else version | _GONE) + (value or b"")
 
 

@@ -117,7 +117,7 @@ class _Answers(requests.Session):
     """Reads of a collector's answer the status alone: the SDK would take a body of any length into memory."""
 
     last, taken = "", False
-    """What came of the last request, and whether the collector took it."""
+    """The result of the last request, and whether the collector accepted it."""
 
     def request(self, *arguments: Any, **options: Any) -> requests.Response:
         """The answer without its body."""

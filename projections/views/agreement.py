@@ -22,7 +22,7 @@ Series = dict[str, NDArray[np.float64]]
 
 
 class SeriesRound(NamedTuple):
-    """A round and scope, and where its numbers stand in every series: `width` of them from `first` on."""
+    """A round and scope, and the place of its numbers in every series: `width` of them from `first` on."""
 
     opened_at: int
     input_id: str

@@ -1,7 +1,7 @@
 """Sums over trailing windows of buckets, and the numbers of the board that follow from them. Pure.
 
 A bucket is one snapshot interval b. A window of W hours that ends at T covers [floor(T/b)*b - W, T). `window_sums`
-sums all windows anew; `TrailingSums` keeps the sums from one call to the next.
+sums all windows again; `TrailingSums` keeps the sums from one call to the next.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def window_sums(
     field = terms.value_field
     starts = sorted((start for start in buckets if start < until), reverse=True)
     # From the shortest window to the longest, and from the newest bucket to the oldest: a longer window contains the
-    # shorter one, so its sums go on from there and no bucket is added twice.
+    # shorter one, so its sums continue from there, and no bucket is added twice.
     running: Cells = {}
     sums_of_window: dict[str, WindowSums] = {}
     at = 0
@@ -143,7 +143,7 @@ class TrailingSums:
 
     Buckets that entered a window are added, and those that left it are subtracted. Only closed buckets are in the kept
     sums; open ones are added at each call. Before a bucket is changed or dropped, call `touch`: if it is in the kept
-    sums, the next call sums everything anew.
+    sums, the next call sums everything again.
     """
 
     def __init__(self) -> None:

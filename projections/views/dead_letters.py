@@ -48,7 +48,7 @@ class DeadLetters(Projection):
                 self.count("checkpoints", "refused")
 
     def _refused(self, event: DeadLettered, batch: Batch) -> None:
-        """Note what was refused of a command: its id is the body, the item stands behind it or in the position."""
+        """Note what was refused of a command: the body is its id, and the item is after it or in the position."""
         command_id, _, item = event.data.head.partition(" ")
         if event.data.origin == "commands" and command_id.startswith("cmd/"):
             item = item or event.data.position.partition(" ")[2]

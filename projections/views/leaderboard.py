@@ -329,8 +329,8 @@ class Leaderboard(Projection):
     ) -> Iterator[HistoryRow]:
         """The windows of each scope at the period ends in [start, until] (ms), the newest first.
 
-        `after`: (end, subject, scope_key, model_id) of a row after which to go on. Without `ensembles` only those of
-        models, unless `model_ids` names an ensemble. `look` limits how many pairs of period and scope are read.
+        `after`: (end, subject, scope_key, model_id) of the row after which to continue. Without `ensembles` only those
+        of models, unless `model_ids` names an ensemble. `look` limits how many pairs of period and scope are read.
         """
         first = _history_key(until + 1) if after is None else _history_key(*after[:3])
         first = min(first, _history_key(self._newest_history + 1))

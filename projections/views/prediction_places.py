@@ -12,8 +12,8 @@ from coordinator.streams.log.ids import question_of
 
 def told_at(predictions: Predictions, input_id: str, scope_key: str) -> dict[str, list[int]]:
     """Topic -> the offsets of the decisions about one scope of a round: in `inputs` the input and its truths, in
-    `predictions` its opening and answers, in `scores` its scores. Truths and scores of a posted question are told of
-    the input that stands for it.
+    `predictions` its opening and answers, in `scores` its scores. Truths and scores of a posted question belong to
+    the input that represents it.
     """
     both, written = key(input_id, scope_key), predictions.store.written_at
     asked = question_of(input_id)

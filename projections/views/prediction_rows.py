@@ -217,7 +217,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     hidden: bool = False
     """`output` is None because others could still copy it."""
     question_open: bool = False
-    """Answers to its question could still be copied: neither this nor another round of it is told."""
+    """Answers to its question could still be copied: no answer in this or another of its rounds is shown."""
     output_bytes: int | None = None
     """How large an answer is that is in the log alone: then `output` is None."""
     state: msgspec.Raw | None = None

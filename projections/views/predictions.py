@@ -243,7 +243,7 @@ class Predictions(Projection):
     ) -> Iterator[Prediction]:
         """Predictions of rounds opened in [start, until] (ms), newest round first. Take as many as wanted.
 
-        `after` is the `place` of one of them, or of a whole round (no scope, no model): the list goes on behind it.
+        `after` is the `place` of one of them, or of a whole round (no scope, no model): the list continues after it.
         `look` bounds what is read and not given: a prediction is one look, a round ROUND_LOOKS more.
         """
         before: tuple[int, str, str, str] | None = None

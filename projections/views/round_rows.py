@@ -1,6 +1,6 @@
 """The rows of the read model of posted questions, and how the two halves of a question are joined.
 
-`rounds.py` folds and reads them. What was posted stands in `feeds`, what became of it in `inputs`: each half has rows
+`rounds.py` folds and reads them. Posts are in `feeds`, and what followed from them in `inputs`: each half has rows
 of its own, and a reader joins them. A question stands where the input stage has recorded that it stands; no clock is
 asked.
 """

@@ -1,4 +1,4 @@
-"""Posted questions, by round: what was asked, where it stands, what came of it. Folds `feeds` and `inputs`.
+"""Posted questions, by round: the question, its state, its truth. Folds `feeds` and `inputs`.
 
     Q round_id question_id             a question as it was posted           from `feeds`
     R round_id                         how many a round holds                from `feeds`

@@ -1,6 +1,6 @@
 """The live board of a single scope, and the names of all boards. Reads the sums of `leaderboard.py`.
 
-A scope has no ranks: the contract ranks by windows over all scopes, or by its boards. So the rows stand in order, and
+A scope has no ranks: the contract ranks by windows over all scopes, or by its boards. So the rows are only sorted, and
 `rank` is null.
 """
 
@@ -49,7 +49,7 @@ def board_names(leaderboard: Leaderboard) -> list[BoardName]:
 def scope_board(leaderboard: Leaderboard, name: str) -> Board | None:
     """The windows of one scope (SUBJECT/SCOPE_KEY) at the end of the board; None before the first terms.
 
-    The rows stand in the order of the contract's window, or of its first one that is made of sums. Raises KeyError if
+    The rows are in the order of the contract's window, or of its first one that is made of sums. Raises KeyError if
     no score of that scope is in any window.
     """
     terms = leaderboard.terms_now

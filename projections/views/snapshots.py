@@ -108,9 +108,9 @@ class Snapshots(Projection):
     ) -> Iterator[tuple[int, SnapshotTakenData]]:
         """(at, snapshot) of the snapshots with a period end in [start, until] (ms), the newest first.
 
-        `after`: (period end, model id) of a snapshot after which to go on. Without `ensembles` only those of models,
-        unless `model_ids` names an ensemble. With `model_ids` it reads one row for each period and each of these
-        models, however many others there are; `look` limits that.
+        `after`: (period end, model id) of the snapshot after which to continue. Without `ensembles` only those of
+        models, unless `model_ids` names an ensemble. With `model_ids` it reads one row for each period and each of
+        these models, however many others there are; `look` limits that.
         """
         if model_ids is not None:
             yield from self._newest_of(start, until, model_ids, after, look)

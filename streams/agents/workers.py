@@ -300,7 +300,7 @@ _SET_UP: dict[str, Callable[[Worker], None]] = {
 def run_worker(name: str, settings: Settings) -> None:
     """Run one of feed, predict, score, checkpoint until SIGTERM, then end the process with an exit code.
 
-    0: it was told to stop. 2: the operator must change something, and one line says what. 70: a bug of ours, or a log
+    0: it was told to stop. 2: the operator must change something, and one line says what. 70: a bug, or a log
     that this version must not continue.
     """
 

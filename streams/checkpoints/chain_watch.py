@@ -39,7 +39,7 @@ ADVANCED = (ChainState.CLAIMABLE, ChainState.PAID)
 
 
 class Watched(msgspec.Struct, frozen=True, kw_only=True):
-    """A checkpoint of ours: its status, and the transaction that pays it."""
+    """A checkpoint of this crunch: its status, and the transaction that pays it."""
 
     checkpoint_id: str
     status: str

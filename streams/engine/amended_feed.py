@@ -1,13 +1,13 @@
 """The feed as it should have come: each record once, at its own time, with the values that are known now.
 
-Reads `feeds` of a log in memory, and emits nothing: it gives the events that stand in for those of each decision. A
+Reads `feeds` of a log in memory, and emits nothing: it returns the events that replace those of each decision. A
 checkpoint that is computed again (`correct.py`) needs them, because a truth that was made of a wrong or missing record
 was paid for. Pure.
 
-- A corrected record stands in its first place, with the values of its last revision.
-- A record that came late, or that the operator gives, stands where it was due.
-- The last truth of a posted question, or that it is void, stands where its first truth came.
-- A gap that was filled completely is left out. Nobody can tell what a gap of a feed without a cadence lacks, so such a
+- A corrected record is in its first place, with the values of its last revision.
+- A record that came late, or that the operator gives, is where it was due.
+- The last truth of a posted question, or that it is void, is in the place of its first truth.
+- A gap that was filled completely is left out. What a gap of a feed without a cadence lacks is unknown, so such a
   gap stays unless the log says that it was closed as complete.
 """
 
@@ -58,7 +58,7 @@ class AmendedFeed:
         """The last version of each record that was corrected, came late, or comes from the operator."""
         self._filled: dict[Name, list[tuple[int, int]]] = {}
         self._outcomes: dict[tuple[str, str], QuestionResolved | QuestionVoided] = {}
-        """(round, question) -> what came of it in the end, until that is told."""
+        """(round, question) -> its final truth, until it is returned."""
         corrections = {_key(event.data): event for event in map(_event, operator_records)}
         late, recorded = set[Key](), dict[Key, FeedRecordData]()
         reader = LogReader(log, "feeds")
@@ -70,7 +70,7 @@ class AmendedFeed:
                         if data.revision or data.backfilled:
                             before = self._last.get(key)
                             # Only a first version that was fetched later makes the record late. A revision alone
-                            # does not: the record stands in its place already. The highest revision is what counts.
+                            # does not: the record is already in its place. The highest revision counts.
                             if before is None and not data.revision:
                                 late.add(key)
                             if before is None or before.data.revision < data.revision:
@@ -95,12 +95,12 @@ class AmendedFeed:
         due = sorted((self._last[key] for key in late), key=lambda event: (event.at, event.id))
         self._due = deque(due)
         self._placed = late
-        """Records that stand in their place already, or will be put where they were due. Their other versions in the
-        log are left out, so that each record is told once.
+        """Records that are already in their place, or will be put where they were due. Their other versions in the
+        log are left out, so that each record is returned once.
         """
 
     def amended(self, events: list[AnyEvent]) -> list[AnyEvent]:
-        """The events that stand in for those of the feed's next decision. The list may be empty."""
+        """The events that replace those of the feed's next decision. The list may be empty."""
         at = max(event.at for event in events)
         due: list[AnyEvent] = []
         while self._due and self._due[0].at <= at:

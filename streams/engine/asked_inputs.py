@@ -1,6 +1,6 @@
 """What a recorded log asked the models, and whether other rules would have asked the same. Pure.
 
-Plans, shadows and corrections need it: nobody knows the answer to another question.
+Plans, shadows and corrections need it, because the answer to another question is unknown.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class Recomputed(msgspec.Struct, frozen=True):
     models: list[ModelDifference]
     """Every model of both sides, in the order of the new one."""
     note: str = ""
-    """Why nobody is due anything; "" where somebody is."""
+    """Why nobody is due anything; "" if somebody is."""
     operator_records: RecordUse = RecordUse()
 
     @property

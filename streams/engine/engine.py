@@ -9,10 +9,10 @@ Takes feed records, terms and commands; writes all topics of a `MemoryLog`. The 
 carries it, so an engine gives the same integers as a node. The same feed, models and contract give the same counted
 log, byte for byte: nothing here reads a clock or draws an id.
 
-- `Output(taps=..)` are told each counted decision of a topic.
+- `Output(taps=..)` get each counted decision of a topic.
 - With `Output(keeps_log=False)` the log is not written, and is trimmed behind what the stages still need, so that
   memory stays flat.
-- `keep` gives the engine's state as bytes, and an engine with `state_bytes=` resumes there. The bytes are a cache: an
+- `keep` returns the engine's state as bytes, and an engine with `state_bytes=` resumes there. The bytes are a cache: an
   engine that begins at the first event decides the same.
 """
 
@@ -146,7 +146,7 @@ class Engine:
         owner = next((owner for owner in self.owners if owner.stage.topic == topic), None)
         return Need(self.log.end(topic), owner.epoch if owner else 0, owner.seq if owner else 0)
 
-    # --- what it is told ---------------------------------------------------------------------------
+    # --- what goes in ------------------------------------------------------------------------------
 
     @property
     def subscriptions(self) -> list[Subscription]:
@@ -202,7 +202,7 @@ class Engine:
         if not self._keeps_log and self._instants % TRIMMED_EVERY == 0:
             self._trim()
 
-    # --- what it gives -----------------------------------------------------------------------------
+    # --- what comes out ----------------------------------------------------------------------------
 
     def end_now(self) -> Ending:
         """What the running period would pay if it ended now. Changes nothing. Raises WorldError before a score.

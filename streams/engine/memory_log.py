@@ -5,8 +5,8 @@ reader of Kafka.
 
 `forget` trims a topic behind what its readers still need, so that a run of any length needs the memory of its state
 alone. Offsets stay as they were. A log that is trimmed anyway need not be written: in one with `writes=False` a new
-decision goes to its readers as it is, and becomes a record only if it is still needed when later ones take its place,
-or if somebody asks for the record. Encoding took a tenth of a backtest.
+decision goes to its readers without encoding, and becomes a record only if it is still needed when later ones take its
+place, or if somebody asks for the record. Encoding took a tenth of a backtest.
 
 `counted(topic)` is what every reader sees: the records of the counted decisions, with every epoch set to 0. Two logs
 are equal when these are equal, byte for byte.
@@ -162,8 +162,8 @@ class LogReader:
     def step(self) -> Decision | None:
         """Read the next record, which must be there. Gives the decision that it completes, or None.
 
-        If the owner or another reader has shared the decision that begins here, it is taken as it is. So events that
-        were just encoded are not decoded again.
+        If the owner or another reader has shared the decision that begins here, it is taken without decoding. So events
+        that were just encoded are not decoded again.
         """
         counter = self.counter
         offset = counter.next_offset

@@ -3,7 +3,7 @@
 Takes the states of the stages `snapshots` and `checkpoints`, and runs both stages on copies; emits nothing. A preview
 by other code could differ from the payment, so this uses the only code that pays.
 
-A change of terms cuts every period. So the stages are told the same terms again, in force from right behind the last
+A change of terms cuts every period. So the stages get the same terms again, in force from right after the last
 scored round on. The running snapshot and checkpoint periods end there. Pure: the given states are not changed.
 """
 

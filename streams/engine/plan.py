@@ -182,7 +182,7 @@ def plan_rules(
     The log holds `feeds`, `inputs`, `predictions`, `snapshots` and `scores`; a recorded score is used again where it
     means the same. `from_ms` is the end of a checkpoint period, by default the time at which the newest rules began;
     from there on the new terms replace all recorded ones. `until_ms` is by default the end of the recorded snapshots.
-    The run goes on from a state in `runs` and leaves its own there; without them the plan is the same.
+    The run continues from a state in `runs` and stores its own there; without them the plan is the same.
 
     Raises OperatorError for a time at which no rules can change, and what a stage raises.
     """

@@ -85,7 +85,7 @@ class NewRules(NamedTuple):
 
 class Changes(NamedTuple):
     """What differs from the recorded log. `terms` hold from `from_ms` on (a boundary, see `refuse_between`) in place
-    of all recorded terms of that time or later. `amended` gives the events that stand in for those of a decision of
+    of all recorded terms of that time or later. `amended` returns the events that replace those of a decision of
     the feed.
     """
 
@@ -263,7 +263,7 @@ class RetoldFeed:
         self._terms, self._from, self.told = terms, from_ms, told
 
     def events(self, decision: Decision) -> list[AnyEvent]:
-        """The events that stand in for those of the next decision. The list may be empty."""
+        """The events that replace those of the next decision. The list may be empty."""
         recorded = decision.events
         events = [event for event in recorded if not _is_replaced(event, self._from)]
         if not self.told and any(_is_due(event, self._from) for event in recorded):

@@ -3,7 +3,7 @@
 Rounds open in the order of their inputs. Each is asked and answered before the next one opens. No model is late,
 because the clock is that of the feed.
 
-If the port has not waited for the answers (`Pending`), the round stays open while the other stages go on, and its
+If the port has not waited for the answers (`Pending`), the round stays open while the other stages continue, and its
 answers are recorded before anything else of `predictions` is decided. So the topic is the same. The other topics are
 the same too, because no stage decides otherwise when it reads `predictions` later.
 """

@@ -97,5 +97,5 @@ async def _begin_alike(
             try:
                 part.remember(decision)
             except LookupError:
-                return False  # it goes on from an event that is left out
+                return False  # it depends on an event that is left out
     return False

@@ -151,7 +151,7 @@ def decisions_in(
             decision = Decision(
                 topic, first_offset, offset, seq, before, append.upto, append.need, tuple(bodies)
             )
-            # What is hashed leaves epochs out: an epoch that stands in the bundle all the same is hashed by nobody.
+            # The hash does not cover epochs, so an epoch in the bundle would not be checked.
             if canonical_records(decision) != records:
                 raise BundleRefusedError(f"{where}: the decision is not written as the tree has it")
             yield decision

@@ -311,7 +311,7 @@ def _payout(members: Members, paid: CheckpointData) -> str:
 
 
 def _is_part(shown: Any, whole: Any) -> bool:
-    """Whether all that is shown stands in the whole: lists item by item, objects may lack names."""
+    """Whether everything that is shown is in the whole: lists item by item, objects may lack names."""
     if isinstance(shown, dict) and isinstance(whole, dict):
         return all(name in whole and _is_part(value, whole[name]) for name, value in shown.items())
     if isinstance(shown, list) and isinstance(whole, list):

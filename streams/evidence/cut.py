@@ -2,7 +2,7 @@
 
 From there on it holds every append; of before, only those that the states at the beginning of the period follow from:
 the terms, the models, the checkpoints, and the last snapshot of each participant. Each is a leaf of the signed tree, so
-none can be altered. That those which are left out would change nothing cannot be seen without them: it is the word of
+none can be altered. Whether the others would change nothing cannot be seen without them: this is a claim of
 whoever made the bundle, and a bundle from the first append on shows it.
 
 Pure: compares states, counts tiles.

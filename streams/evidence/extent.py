@@ -21,7 +21,7 @@ NOWHERE = -1
 
 
 class LeavesMissingError(CoordinatorError):
-    """The rows do not go on where the tree ends: leaves between them are missing."""
+    """The rows do not continue where the tree ends: leaves between them are missing."""
 
 
 class LeafRows(Protocol):

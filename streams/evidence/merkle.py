@@ -2,7 +2,7 @@
 
 Pure. Reads the hashes of complete subtrees through a `Subtrees` (tiles, or a list in memory), returns hashes. Proofs
 are checked by the algorithm of the RFC (2.1.3.2), which shares no code with the function that makes them. That a tree
-goes on from an earlier one is seen from its tiles: the root over the first leaves is that of the earlier tree.
+continues an earlier one is seen from its tiles: the root over the first leaves is that of the earlier tree.
 """
 
 from __future__ import annotations

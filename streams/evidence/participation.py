@@ -44,7 +44,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     other_answers: dict[str, str] = {}
     """For a posted question: round -> answer, for the model's answers that do not count."""
     corrected: bool = False
-    """Whether these are the scores by a corrected truth, which stand behind those that they replace."""
+    """Whether these are the scores by a corrected truth, which come after those that they replace."""
 
 
 class Participation:
@@ -55,7 +55,7 @@ class Participation:
         self._places: dict[str, int | None] = {}
         """Input -> the model's place on its round's roster."""
         self._answers: dict[tuple[str, str], dict[str, tuple[str, str]]] = {}
-        """(input that stands for the round, scope) -> round -> (the model's answer, why there is none)."""
+        """(input that represents the round, scope) -> round -> (the model's answer, why there is none)."""
         self._parts: list[Part] = []
         self._periods: dict[str, tuple[int, int]] = {}
         """Checkpoint -> (start, end)."""

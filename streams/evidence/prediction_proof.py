@@ -119,7 +119,7 @@ def _predictions(events: list[tuple[str, Any]], leaves: int) -> Iterator[Proved]
     opened = {event.data.input_id: event for event in of("predictions", RoundOpened)}
     for scored in (*of("scores", RoundScored), *of("scores", RoundRescored)):
         data = scored.data
-        # An answer to a posted question stands in the round that counted; every other answer in the input's own.
+        # An answer to a posted question is in the round that counted; every other answer is in the round of its input.
         rounds = dict(zip(data.models, data.rounds or [""] * len(data.models), strict=True))
         truths = [
             event

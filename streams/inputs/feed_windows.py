@@ -36,7 +36,7 @@ def input_of(typed: TypedRecords, contract_hash: str, windows: Windows) -> tuple
         about = f"{subject}: " if len(windows) > 1 else ""
         try:
             body, fault = typed.model_input(contract_hash, subject, records)
-        except AUTHORS_ERRORS as error:  # the author's fault is recorded, and the node goes on
+        except AUTHORS_ERRORS as error:  # the author's fault is recorded, and the node continues
             return b"", as_reason(f"raw_input_type: {about}{in_words(error)}", 500)
         if fault:
             return b"", about + fault

@@ -263,6 +263,6 @@ def truth_of_window(
         if truth is None:
             return None, "resolve_ground_truth gave None"
         dumped, bad = recorded_truth(validator(contract.ground_truth_type)(plain(truth)))
-    except AUTHORS_ERRORS as error:  # the author's fault is recorded, and the node goes on
+    except AUTHORS_ERRORS as error:  # the author's fault is recorded, and the node continues
         return None, as_reason(f"resolve_ground_truth: {in_words(error)}", 500)
     return (None, f"resolve_ground_truth gave a value that is not finite: {bad}") if bad else (dumped, None)

@@ -1,7 +1,7 @@
 """The holes in the feed of one subject: which records are missing in a window, and whether they may still come.
 
 Pure. Folds FeedGapFound and FeedGapClosed of `feeds`. If the records of a feed have a cadence, the missing ones are
-counted from the records that are there; otherwise only the gap events tell of them. A hole is *lasting* once
+counted from the records that are there; otherwise only the gap events name them. A hole is *lasting* once
 FeedGapClosed said that the source's history does not have the records either. Nobody waits for those.
 """
 

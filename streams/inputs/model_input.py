@@ -20,7 +20,7 @@ _encoder = msgspec.json.Encoder()
 
 
 def may_lack_a_number(encoded: bytes) -> bool:
-    """Whether JSON has what stands in the place of a number that is not finite."""
+    """Whether JSON has a value in the place of a number that is not finite."""
     return b"null" in encoded or b"NaN" in encoded or b"Infinity" in encoded
 
 
@@ -33,7 +33,7 @@ def encode_model_input(contract: CrunchContract, records: Sequence[Any]) -> tupl
         # The look at the values is slow, so only then.
         if may_lack_a_number(payload):
             bad = not_finite(checked.model_dump(by_alias=True))
-    except AUTHORS_ERRORS as error:  # the author's fault is recorded, and the node goes on
+    except AUTHORS_ERRORS as error:  # the author's fault is recorded, and the node continues
         return b"", as_reason(f"build_input: {in_words(error)}", 500)
     if bad:
         return b"", f"build_input gave a value that is not finite: {bad}"

@@ -71,7 +71,7 @@ class Question(msgspec.Struct, frozen=True):
 
     @property
     def input_id(self) -> str:
-        """The input that stands for it."""
+        """The input that represents it."""
         return ids.question_input_id(self.round_id, self.question_id)
 
     @property

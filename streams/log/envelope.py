@@ -249,7 +249,8 @@ def _refuse_newer_envelope(record: bytes) -> None:
 def decode_events(raw: msgspec.Raw | bytes) -> list[AnyEvent]:
     """The events of an append. Raises UnknownEventError for an unknown kind, a newer version, or bytes without events.
 
-    The append counted, so it is one of ours, and nothing in it may be skipped: a replay would differ from the live run.
+    The append counted, so a node of this crunch wrote it, and nothing in it may be skipped: a replay would differ from
+    the live run.
     """
     try:
         return _events_decoder.decode(raw)

@@ -2,8 +2,9 @@
 
 - `OperatorError`: a setting, a path or a contract is wrong. The message says what to change; the process exits with 2.
 - `WorldError`: a broker, a source or a model host does not answer. The operation is retried; if that fails, reported.
-- `LogError`: a topic of ours holds a record that this version must not skip. The reader stops and names the record.
-- Any other exception is a bug of ours, and crashes the process.
+- `LogError`: a topic of the crunch holds a record that this version must not skip. The reader stops and names the
+  record.
+- Any other exception is a bug, and crashes the process.
 
 A participant's fault is never an exception: it becomes an event with a reason.
 """
@@ -58,11 +59,11 @@ class NoHistoryError(WorldError):
 
 
 class LogError(CoordinatorError):
-    """A topic of ours holds a record that this version must not skip."""
+    """A topic of the crunch holds a record that this version must not skip."""
 
 
 class UnknownEventError(LogError):
-    """An envelope of ours holds an event of an unknown kind or a newer version: upgrade this reader."""
+    """An envelope of the crunch holds an event of an unknown kind or a newer version: upgrade this reader."""
 
 
 class WrongLogError(LogError, OperatorError):
@@ -74,7 +75,9 @@ class TruncatedTopicError(WrongLogError):
 
 
 class CorruptTopicError(LogError):
-    """A record of ours can no longer be read from Kafka: the disk has altered it. `topic` is the topic's full name."""
+    """A record of the crunch can no longer be read from Kafka: the disk has altered it. `topic` is the topic's full
+    name.
+    """
 
     def __init__(self, topic: str, offset: int, reason: str) -> None:
         super().__init__(

@@ -33,7 +33,7 @@ def input_id(subject: str, point: int) -> str:
 
 
 def question_input_id(round_id: str, question_id: str) -> str:
-    """One id per posted question: that of the input with which it is asked first, and which stands for it."""
+    """One id per posted question: that of the input with which it is asked first, and which represents it."""
     return f"{QUESTION_PREFIX}{round_id}/{question_id}"
 
 
@@ -56,7 +56,7 @@ def is_question(input_id: str) -> bool:
 
 
 def question_of(input_id: str) -> str:
-    """The input that stands for the question that this input or round asks; any other input stands for itself."""
+    """The input that represents the question of this input or round; any other input represents itself."""
     if not input_id.startswith(QUESTION_PREFIX):
         return input_id
     return input_id.partition("~")[0] if is_question(input_id) else input_id

@@ -1,6 +1,6 @@
 """Ids of traces and spans, derived from the ids in the log: whoever has the log can name the trace of any figure.
 
-Nothing of a trace stands in the log, so tracing changes no decision and no hash. Sizes are those of W3C Trace Context:
+The log holds nothing of a trace, so tracing changes no decision and no hash. Sizes are those of W3C Trace Context:
 16 bytes a trace, 8 bytes a span.
 """
 

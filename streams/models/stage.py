@@ -1,8 +1,8 @@
 """The models: who was seen, who left, whose failures were reported.
 
 The outside (the orchestrator, by way of the gateway) and the operator's `commands` drive it; emits `models`.
-A notice that tells nothing new makes no event. RECOVERING makes none either: only STOPPED leaves, so that a
-model cannot dodge a hard minute by crashing. A ban of a model that nobody has seen holds from its first day.
+A notice without news makes no event. RECOVERING makes none either: only STOPPED leaves, so that a
+model cannot dodge a hard minute by crashing. A ban of a model that was never seen applies from its first day.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class ModelStage(Stage[ModelsStageState]):
 
     @property
     def models(self) -> ModelsState:
-        """The models as they stand."""
+        """The models and their states."""
         return self.state.own
 
     def decide(self, state: ModelsStageState, placed: PlacedEvent) -> Draft | None:
@@ -91,7 +91,7 @@ class ModelStage(Stage[ModelsStageState]):
             state.own.evolve(placed.event)
 
     def offer(self, notices: Sequence[ModelNotice], at: int) -> Draft | None:
-        """The draft for what the gateway noticed, or None when it tells nothing new."""
+        """The draft for what the gateway noticed, or None if it is not new."""
         return self.hear(Noticed(notices, at))
 
 

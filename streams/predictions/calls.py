@@ -41,7 +41,7 @@ class Calls:
         raw: bool = False,
         table: Table | None = None,
     ) -> None:
-        """`performance`: model_id -> what the model is told of its own performance. `raw` leaves the inputs as JSON.
+        """`performance`: model_id -> what the model gets about its own performance. `raw` leaves the inputs as JSON.
         `table` goes with each tick.
 
         Raises KeyError if the contract names an argument that is no param of a scope.

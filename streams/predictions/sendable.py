@@ -11,7 +11,7 @@ INT_BITS = 64
 
 
 class VariantError(ValueError):
-    """A value that the protocol to models cannot carry, or bytes that are not what their type says. Its name stands in
+    """A value that the protocol to models cannot carry, or bytes that are not what their type says. Its name is in
     the reasons of `predictions`, so every way to call a model raises this one.
     """
 

@@ -79,7 +79,7 @@ class OwnPredictions(msgspec.Struct):
     """What follows from the stage's own events."""
 
     questions: dict[str, OpenQuestion] = {}
-    """The posted questions that may still be answered, by the input that stands for each."""
+    """The posted questions that may still be answered, by the input that represents each."""
 
     rounds: dict[str, Round] = {}
     """input_id -> its round, in the order of opening: the open ones, and those that were answered after an open one."""

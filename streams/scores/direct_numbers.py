@@ -73,7 +73,7 @@ def direct_numbers(score_type: type[BaseModel]) -> DirectNumbers | None:
     plain_model = schema["type"] == "model" and schema["schema"]["type"] == "model-fields"
     if not plain_model or schema.get("custom_init") or schema.get("root_model") or "post_init" in schema:
         return None
-    # Each set below lists what leaves a value as it is. Pydantic may add keys in a later version: an unknown one sends
+    # Each set below lists what does not change a value. Pydantic may add keys in a later version: an unknown one sends
     # the type to pydantic, which costs time, where a guess could cost a digit of a score.
     if set(schema.get("config", ())) - {"title"} or set(schema["schema"]) - {
         *("type", "fields", "model_name", "computed_fields"),

@@ -54,7 +54,7 @@ class ModelAnswer(NamedTuple):
 
 
 class CountedAnswers(msgspec.Struct, frozen=True):
-    """One round made of all rounds of a question: a model that was asked in any of them stands in it once."""
+    """One round made of all rounds of a question: a model that was asked in any of them is in it once."""
 
     the_round: OpenRound
     """Its roster and its answers, in the order of model ids."""

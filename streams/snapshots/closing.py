@@ -1,7 +1,7 @@
 """Closes periods: makes the snapshots that follow from one ScoredUntil, without changing the state.
 
 Pure. Reads the state, returns events. One decision may close many periods, and each builds on those before it. So the
-past of the windows is copied first, and the copies go on from period to period. The fold makes the same steps in the
+past of the windows is copied first, and the copies continue from period to period. The fold makes the same steps in the
 state, from the events.
 """
 

@@ -2,8 +2,8 @@
 
 Pure. If both truths came in the same snapshot period, the old scores are taken out of it and the new ones put in their
 place. Otherwise the difference goes into the snapshot period in which the correction came, since the snapshots of the
-first one may stand in the log. It says for which earlier period it is, and windows of sums and boards have it there.
-What depends on the order of values (the last n, an EWMA), and the summary, are computed again (`restating.py`).
+first one may already be in the log. It says for which earlier period it is, and windows of sums and boards have it
+there. What depends on the order of values (the last n, an EWMA), and the summary, are computed again (`restating.py`).
 """
 
 from __future__ import annotations

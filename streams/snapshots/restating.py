@@ -2,7 +2,7 @@
 
 Pure. A closed period's scores stay in the state until its checkpoint period is over, if the terms have questions. A
 correction waits in the period in which it came. When that closes, the values in order and the summaries of the periods
-before it are computed as if the corrected truth had been the first one, and those that differ stand in its snapshots.
+before it are computed as if the corrected truth had been the first one, and those that differ are in its snapshots.
 So windows that depend on the order, and the checkpoint's mean of summaries, have the corrected scores.
 """
 

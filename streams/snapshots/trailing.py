@@ -1,7 +1,7 @@
 """Trailing windows over the past periods of one model: each is the difference of two running totals.
 
 The totals are integers, so the difference is exact. A window takes the same time however many periods are in it; to
-sum a week of hours anew at the end of each hour was too slow.
+sum a week of hours again at the end of each hour was too slow.
 """
 
 from __future__ import annotations

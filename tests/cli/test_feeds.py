@@ -76,7 +76,7 @@ def test_a_source_that_does_not_answer_is_reported_with_exit_code_3():
     nobody = {"FEED_OPT_REST_URL": "http://127.0.0.1:9", "FEED_OPT_WEBSOCKET_URL": "ws://127.0.0.1:9"}
     result = feeds("probe", "binance", "BTCUSDT", "--seconds", "1", FEED_OPT_ATTEMPTS="1", **nobody)
     assert result.exit_code == 3, result.output
-    assert "nothing came in 1 s" in result.output
+    assert "no record arrived in 1 s" in result.output
     assert "127.0.0.1:9" in result.output
 
 

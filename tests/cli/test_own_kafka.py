@@ -143,9 +143,7 @@ def test_on_an_address_that_nobody_named_a_command_says_whose_log_it_is(tmp_path
     monkeypatch.setenv("CRUNCH_ID", "another")
     for _ in range(2):
         node_log(None, checked=False)
-    says = (
-        f"{tmp_path / 'none'} holds no node: this is crunch another on the default address 127.0.0.1:9092\n"
-    )
+    says = f"{tmp_path / 'none'} holds no node: this command uses crunch another on the default address 127.0.0.1:9092\n"
     assert capsys.readouterr().err == says
     node_log(None, "127.0.0.1:9092", checked=False)
     assert capsys.readouterr().err == ""

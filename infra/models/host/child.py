@@ -169,7 +169,7 @@ def serve(serving: Serving, ready_fd: int) -> None:
     # After gRPC: its own threads and buffers are not the model's, and the port that it listens on stays open.
     limit_resources(serving.memory_limit_mb, serving.disk_limit_mb)
     confined.append(seal())
-    # Only now, so that a file of the model cannot stand in for a library of ours.
+    # Only now, so that a file of the model cannot replace a library of the host.
     sys.path[:] = [str(folder), *sys.path, *serving.path]
     os.write(ready_fd, _ready_line(port, confined))
     os.close(ready_fd)

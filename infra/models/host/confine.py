@@ -9,7 +9,7 @@ What the model answers travels on connections that are accepted, and `accept` st
 Neither needs root, a helper program or a container; Docker's default profile lets both through. Where the kernel has
 neither (macOS, Linux before 5.13) both return what they could do, and the host says so.
 
-Only the standard library, and nothing of ours: a model's process must stay small.
+Only the standard library, and nothing of this package: a model's process must stay small.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class ModelHost:
         self._listen = self._limits.listen_address
         self._token = token
         self.announce = announce or self._listen
-        """The address that coordinators are told for each model: this host's name, if the network knows one."""
+        """The address of each model that coordinators get: this host's name, if the network knows one."""
         self._forks = child_server()
         self.models: dict[str, HostedModel] = {}
         self._supervisors: dict[str, asyncio.Task[None]] = {}
@@ -148,7 +148,7 @@ class ModelHost:
         ]
 
     def _supervised(self, model: HostedModel, task: asyncio.Task[None]) -> None:
-        """A supervisor task has ended. If it raised, by a fault of ours, stop its model: nobody may wait for it."""
+        """A supervisor task has ended. If it raised because of a bug, stop its model, so that nobody waits for it."""
         if task.cancelled() or (error := task.exception()) is None:
             return
         log.error("model %s: the host failed", model.entry.model_id, exc_info=error)

@@ -1,6 +1,6 @@
 """What bounds a process: it dies with its parent, has a memory ceiling, and a clock on every call.
 
-Only the standard library, and nothing of ours: a model's process must stay small.
+Only the standard library, and nothing of this package: a model's process must stay small.
 """
 
 from __future__ import annotations

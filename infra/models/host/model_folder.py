@@ -62,7 +62,7 @@ class _YamlFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _VerbatimYaml(yaml.SafeLoader):  # type: ignore[misc]  # no types are shipped with it
-    """YAML in which a value is the text that stands there: `017` is no 15, `no` no False, `1e3` no number.
+    """YAML in which every value is a text: `017` is not 15, `no` is not False, `1e3` is not a number.
 
     An id that a reader of YAML changes is another model's id, and another's pay.
     """

@@ -31,7 +31,7 @@ TERMINATE_SECONDS = 1.0
 ENVIRONMENT_KEPT = ("PATH", "PYTHONPATH", "LANG", "TZ")
 RESOURCES = "resources"
 SCRATCH = ".scratch"
-"""A folder in the working copy that stands for home and for temporary files: a model writes nowhere else."""
+"""A folder in the working copy that is the home and the folder for temporary files: a model writes nowhere else."""
 COPY_BYTES_MAX = 1024 * 1024 * 1024
 COPY_FILES_MAX = 20_000
 

@@ -1,6 +1,6 @@
 """The orchestrator's read side over HTTP: `GET /models` for the web app's Models page, and each model's log.
 
-Reads the host's models; changes nothing: starting, stopping and adding one is 405. A model that recovers is told as
+Reads the host's models; changes nothing: starting, stopping and adding one is 405. A model that recovers is shown as
 RUNNER_INITIALIZING, because the web app knows no state for it. Like the API it answers to no foreign Host, and a
 connection that says nothing is dropped: the host needs its descriptors for the models.
 """

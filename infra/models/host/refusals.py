@@ -24,7 +24,7 @@ FAILED = (*REFUSED, errno.ENOSYS, errno.ENOENT, errno.EROFS)
 
 
 def told(error: BaseException) -> str:
-    """`Type: text`, and the rule where it was one of ours that refused."""
+    """`Type: text`, and the rule if the confinement refused it."""
     rule = rule_of(error)
     return f"{type(error).__name__}: {error}" + (f" ({rule})" if rule else "")
 

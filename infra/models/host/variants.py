@@ -5,7 +5,7 @@ because that one imports pandas, and every model's process would carry its 50 MB
 A table (PARQUET) goes one way, to a model, and becomes a pandas DataFrame as with the hosted runner; pandas is loaded
 with the first one. Among answers tables are refused.
 
-What a model answers is bounded before it is decoded (`decode_answer`): a few bytes can stand for gigabytes.
+What a model answers is bounded before it is decoded (`decode_answer`): a few bytes can expand to gigabytes.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class Keeper:
     """Runs tenures made by `new_tenure` while the stage's driving partition is assigned to this process.
 
     `silent_seconds_max` bounds the wait for an assignment after a foreign claim; it must be longer than a session.
-    `ask_group` tells of the group while it is settled and answers.
+    `ask_group` returns the state of the group, if the group is settled and answers.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Keeper:
         """Hand records of the driving topic, (offset, value) in order, to the tenure; wait until there is one.
 
         If the tenure is lost meanwhile, all records are handed to the next one, which skips what is decided. Raises an
-        error that is a bug of ours, or a fault of the log.
+        error that is a bug, or a fault of the log.
         """
         while True:
             tenure = await asyncio.shield(self._open)
@@ -130,7 +130,7 @@ class Keeper:
     async def run(self) -> None:
         """Own the stage while it is assigned, until cancelled.
 
-        Raises errors that are a bug of ours or the operator's.
+        Raises errors that are a bug, or the operator's fault.
         """
         pause = 1.0
         loop = asyncio.get_running_loop()

@@ -230,7 +230,7 @@ class KafkaLog:
     async def keep_ready(self) -> None:
         """For a standby: open what a takeover will use, and keep it open. Call it now and then while waiting."""
         await self.connect()
-        await self._ready.fill()  # first, because it goes on when a client gets no answer
+        await self._ready.fill()  # first, because it continues when a client gets no answer
         await (await self._shared_prober()).end_offsets(self._partitions)
 
     async def end_ready(self) -> None:

@@ -213,7 +213,7 @@ class Tenure:
             await reader.close()
 
     def tails_failed(self) -> BaseException | None:
-        """The exception of a tail that failed because of a bug of ours, if there is one."""
+        """The exception of a tail that failed because of a bug, if there is one."""
         for task in self._tails:
             if task.done() and not task.cancelled() and task.exception() is not None:
                 return task.exception()

@@ -115,7 +115,7 @@ def _within(file: GivenFile, start_ms: int | None, end_ms: int | None) -> Iterat
 
 
 def path_for(path: str, subject: str) -> Path:
-    """`{subject}` in a path stands for the subject, without slashes."""
+    """`{subject}` in a path is replaced by the subject, without slashes."""
     return Path(path.replace("{subject}", subject.replace("/", "")))
 
 

@@ -1,6 +1,6 @@
 """Any file as a feed: JSON lines or CSV that are followed as they grow, or a whole CSV, JSON-lines or Parquet file.
 
-Option `path`: a `.jsonl`, `.ndjson`, `.csv` or `.parquet` file. `{subject}` in it stands for the subject (without
+Option `path`: a `.jsonl`, `.ndjson`, `.csv` or `.parquet` file. `{subject}` in it is replaced by the subject (without
 slashes); otherwise the rows name their `subject`, or there is only one subject. `given_rows` defines the rows. `stream`
 yields what is written from now on, as soon as a line is complete; `history` reads the file from its start. A line that
 is not a record goes to `on_garbage`, and the next line is read. A missing file is waited for. A Parquet file does not

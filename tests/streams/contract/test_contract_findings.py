@@ -285,8 +285,8 @@ def test_a_schedule_that_cannot_be_asked_or_resolved_is_found(contract, settings
     ("key", "words"),
     [
         ("sharpe", "aggregation.ranking_key 'sharpe' is in no snapshot; choose from ['score_recent'"),
-        ("period", "aggregation.ranking_key 'period' is over the checkpoint period"),
-        ("all of it", "aggregation.ranking_key 'all of it' is over the checkpoint period"),
+        ("period", "aggregation.ranking_key 'period' covers the checkpoint period"),
+        ("all of it", "aggregation.ranking_key 'all of it' covers the checkpoint period"),
     ],
 )
 def test_a_live_board_ranks_by_a_window_a_board_over_one_or_a_key_of_the_summary(key, words):

@@ -361,7 +361,7 @@ def test_a_plan_changes_nothing_of_the_log(log):
 
 
 def test_rules_change_at_the_end_of_a_period(log):
-    with pytest.raises(OperatorError, match="where a checkpoint period ends"):
+    with pytest.raises(OperatorError, match="only at the end of a checkpoint period"):
         planned(log, CONTRACT, from_ms=BOUNDARY + MINUTE)
 
 
