@@ -120,7 +120,7 @@ def explain(
     if explanation.agrees is False:
         raise typer.Exit(EXIT_DIFFERENT)
     if faults:
-        raise OperatorError(f"{faults[0]}; the figure is explained as it is recorded")
+        raise OperatorError(f"{faults[0]}; the figure is explained from the record")
 
 
 def _asked(
