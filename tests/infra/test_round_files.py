@@ -97,7 +97,7 @@ def test_a_text_in_json_lines_may_hold_any_character(end):
         (b'{"x": {"q1": 1, "q1": 1}}', "'q1' stands twice"),
         (b'{"a": NaN}', "NaN is not a JSON number"),
         (b'{"a": -1e999}', "-1e999 is out of the range of numbers"),
-        (b'{"a": 1' + b"0" * 5000 + b"}", "no JSON"),
+        (b'{"a": 1' + b"0" * 5000 + b"}", "not JSON"),
         (gzip.compress(b"question_id,outcome\nq1,1\n"), "a .gz file: unpack it"),
         (b"PK\x03\x04\x14", "a .zip or .xlsx file"),
         ("question_id,outcome\nq1,1\n".encode("utf-16"), "UTF-16: save it as UTF-8"),
