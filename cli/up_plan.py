@@ -137,8 +137,8 @@ def _kafka(named: str | None) -> str | None:
     if kafka is None and read_security(os.environ).protocol != "PLAINTEXT":
         raise OperatorError(
             f"KAFKA_SECURITY_PROTOCOL={os.environ['KAFKA_SECURITY_PROTOCOL']} is for a Kafka that runs already, but "
-            "`up` starts one that uses plain text on this machine: name your Kafka with --kafka HOST:PORT, or unset the "
-            "variable"
+            "`up` starts one that uses plain text on this machine: name your Kafka with --kafka HOST:PORT, or unset "
+            "the variable"
         )
     return kafka
 
