@@ -49,6 +49,7 @@ def windows_again(snapshot: SnapshotTakenData, chain: Chain) -> dict[str, int | 
     periods = [period for period in periods_of(snapshot, chain) if period.period_start >= since]
     sums_since = sums_kept_since(snapshot.period_start, chain)
     values_since = _values_kept_since(snapshot.period_start, chain, periods)
+    scores_since = _scores_known_since(snapshot.period_start, chain)
     units: dict[str, int | None] = {}
     for window in terms.windows:
         first = snapshot.period_end - window.hours * HOUR_MS
@@ -60,6 +61,11 @@ def windows_again(snapshot: SnapshotTakenData, chain: Chain) -> dict[str, int | 
             units[window.name] = _ewma(window, chain, periods, first, snapshot.period_start)
         elif window.of_sums:
             units[window.name] = summed_again(window, inside)
+        elif window.rule == "latest" and not window.last:
+            since_any_score = max(first, scores_since)
+            units[window.name] = _latest(
+                window, inside, [period for period in periods if period.period_start >= since_any_score]
+            )
         else:
             units[window.name] = _newest(window, inside)
     return units
@@ -93,8 +99,7 @@ def _values_kept_since(at: int, chain: Chain, periods: Sequence[OldPeriod]) -> i
         before = [period for period in periods if period.series and period.period_start < until]
         if not before or (before[-1].period_start < start and not is_first):
             continue
-        counted = [window.last or 1 for window in terms.windows if window.in_order and window.rule != "ewma"]
-        enough, oldest = max(counted, default=0), until
+        enough, oldest = max((window.values_max for window in terms.windows), default=0), until
         for period in reversed(before):
             if enough <= 0:
                 break
@@ -258,10 +263,17 @@ def _newest(window: Window, inside: Sequence[OldPeriod]) -> int | None:
     newest = values[-window.last :] if window.last else values
     if not any(scored for _, scored in newest) or len(newest) < window.least:
         return None
-    if window.rule == "latest":
+    if window.rule == "latest":  # of the newest few
         return newest[-1][0]
     total = sum(units for units, _ in newest)
     return total if window.rule == "sum" else mean_units(total, len(newest))
+
+
+def _latest(window: Window, inside: Sequence[OldPeriod], scored: Sequence[OldPeriod]) -> int | None:
+    """The latest score or charge. None without any score within the window's hours, in `scored`."""
+    values = [value for period in inside for value in period.series]
+    has_score = any(value.scored for period in scored for value in period.series)
+    return values[-1].units if values and has_score and len(values) >= window.least else None
 
 
 def _ewma(window: Window, chain: Chain, periods: Sequence[OldPeriod], first: int, at: int) -> int | None:
@@ -278,19 +290,21 @@ def _ewma(window: Window, chain: Chain, periods: Sequence[OldPeriod], first: int
         if window_then is None or not period.series:
             continue
         reaches_to = period.period_end - window_then.hours * HOUR_MS
-        if newest < max(reaches_to, _means_kept_since(period.period_start, chain)):
+        if newest < max(reaches_to, _scores_known_since(period.period_start, chain)):
             n = scored = 0
         # alpha as its decimal digits, and exact fractions: floats would give other units on other machines.
         alpha = Fraction(Decimal(repr(window_then.alpha)))
         for value in period.series:
             units = round(units + alpha * (value.units - units)) if n else value.units
             n, scored, newest = n + 1, scored + value.scored, period.period_start
-    is_kept = newest >= max(first, _means_kept_since(at, chain))
+    is_kept = newest >= max(first, _scores_known_since(at, chain))
     return units if scored and n >= window.least and is_kept else None
 
 
-def _means_kept_since(at: int, chain: Chain) -> int:
-    """Since when (ms) exponentially weighted means are kept under the terms at `at`, which may name one of before."""
+def _scores_known_since(at: int, chain: Chain) -> int:
+    """Since when (ms) it is known under the terms at `at` that there was a score, and exponentially weighted means are
+    kept: the terms may name a mean of before.
+    """
     return chain.terms.kept_since(at, attrgetter("hours_in_order"))
 
 

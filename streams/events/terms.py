@@ -67,6 +67,11 @@ class Window(Data, frozen=True):
         return not self.last and self.rule in ("mean", "sum") and not self.combines
 
     @property
+    def values_max(self) -> int:
+        """How many of the newest values it looks at one by one; 0 if it looks at none."""
+        return (self.last or max(self.least, 1)) if self.last or self.rule == "latest" else 0
+
+    @property
     def in_order(self) -> bool:
         """Does it need values in their order?"""
         return bool(self.last) or self.rule in ("ewma", "latest")

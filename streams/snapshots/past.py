@@ -19,6 +19,7 @@ from coordinator.streams.snapshots.windows import (
     Number,
     Running,
     ewma_after,
+    latest_of,
     of_running,
     of_values,
 )
@@ -46,6 +47,8 @@ class ModelPast(msgspec.Struct):
     periods: list[OldValues] = []
     ewmas: dict[str, OldRunning] = {}
     """Window -> its EWMA."""
+    scored_at: int = -1
+    """The start (ms) of the newest period with a score; it may be of before the oldest in `periods`."""
     settled: ModelPast | None = None
     """What it was when the checkpoint period began in which the newest period is; only where truths are posted."""
     settled_until: int = -1
@@ -59,7 +62,12 @@ class ModelPast(msgspec.Struct):
     def copy(self) -> ModelPast:
         """A copy that can be changed."""
         return ModelPast(
-            list(self.periods), dict(self.ewmas), self.settled, self.settled_until, list(self.open)
+            list(self.periods),
+            dict(self.ewmas),
+            self.scored_at,
+            self.settled,
+            self.settled_until,
+            list(self.open),
         )
 
     def take(
@@ -82,7 +90,7 @@ class ModelPast(msgspec.Struct):
         again = [OldValues(start, list(series), rehearsal)] if series else []
         self.open = sorted(others + again, key=attrgetter("start"))
         base = self.settled or ModelPast()
-        self.periods, self.ewmas = list(base.periods), dict(base.ewmas)
+        self.periods, self.ewmas, self.scored_at = list(base.periods), dict(base.ewmas), base.scored_at
         for period in self.open:
             _, end = told.snapshot_period(period.start)
             self._add(told, period.start, end, period.values, rehearsal=period.rehearsal)
@@ -90,7 +98,7 @@ class ModelPast(msgspec.Struct):
     def _settle(self, checkpoint_start: int) -> None:
         """If another checkpoint period begins (ms): what is here changes no more."""
         if self.settled_until != checkpoint_start:
-            self.settled = ModelPast(list(self.periods), dict(self.ewmas))
+            self.settled = ModelPast(list(self.periods), dict(self.ewmas), self.scored_at)
             self.settled_until, self.open = checkpoint_start, []
 
     def _add(
@@ -109,10 +117,10 @@ class ModelPast(msgspec.Struct):
                 has_rehearsal = rehearsal or (old is not None and old.rehearsal)
                 self.ewmas[window.name] = OldRunning(start, running, has_rehearsal)
         self.periods.append(OldValues(start, list(series), rehearsal))
+        if any(value.scored for value in series):
+            self.scored_at = start
         # Drop the oldest period while the others have enough values for the longest window.
-        most = max(
-            (window.last or 1 for window in windows if window.in_order and window.rule != "ewma"), default=0
-        )
+        most = max((window.values_max for window in windows), default=0)
         while self.periods and sum(len(period.values) for period in self.periods[1:]) >= most:
             del self.periods[0]
 
@@ -121,6 +129,8 @@ class ModelPast(msgspec.Struct):
         first = max(told.reach(end, attrgetter("hours_in_order")), since)
         self.periods = [period for period in self.periods if period.start >= first]
         self.ewmas = {name: ewma for name, ewma in self.ewmas.items() if ewma.start >= first}
+        if self.scored_at < first:
+            self.scored_at = -1
 
     def number(self, window: Window, end: int, since: int) -> tuple[Number, bool]:
         """(number of a window that depends on the order, at a period's end; whether a rehearsal is in it)."""
@@ -132,6 +142,10 @@ class ModelPast(msgspec.Struct):
             return of_running(window, old.running), old.rehearsal
         inside = [period for period in self.periods if period.start >= first]
         values = [value for period in inside for value in period.values]
+        if window.rule == "latest" and not window.last:
+            return latest_of(window, values, has_score=self.scored_at >= first), any(
+                period.rehearsal for period in inside
+            )
         return of_values(window, values), any(period.rehearsal for period in inside)
 
 

@@ -48,6 +48,16 @@ def of_values(window: Window, values: Sequence[SeriesValue]) -> Number:
     return of_sums(window, sum(value.units for value in newest), len(newest), scored)
 
 
+def latest_of(window: Window, values: Sequence[SeriesValue], *, has_score: bool) -> Number:
+    """The latest value, be it a score or a charge, if there was any score within the window's hours.
+
+    `values` are in order, and at least as many as the window asks for (`least`), if it has as many.
+    """
+    newest = values[-window.values_max :]
+    scored = sum(value.scored for value in newest)
+    return Number(newest[-1].units if newest and has_score and len(newest) >= window.least else None, scored)
+
+
 def ewma_after(alpha: float, before: Running | None, values: Iterable[SeriesValue]) -> Running | None:
     """The EWMA after these values, in their order; None if there was no value yet.
 

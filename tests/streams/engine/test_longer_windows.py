@@ -34,7 +34,7 @@ def window(name="w", **fields) -> AggregationWindow:
 
 
 def rules(*windows, **fields) -> CrunchContract:
-    others = [window("hour", hours=1)] if all(one.name != "hour" for one in windows) else []
+    others = [window("hour", hours=1)] if all(window.name != "hour" for window in windows) else []
     aggregation = Aggregation(
         windows=[*others, *windows],
         boards=fields.pop("boards", []),
