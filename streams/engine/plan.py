@@ -10,7 +10,7 @@ plan says that such a change asks otherwise, and computes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -188,23 +188,11 @@ def plan_rules(
     """
     log, contracts, (terms, contract) = crunch.log, crunch.contracts, rules
     all_terms = recorded_terms(log)
-    begin = begin_of_last(all_terms) if from_ms is None else from_ms
-    refuse_between(all_terms, begin)
+    begin, until = _span(log, all_terms, from_ms, until_ms)
     held = max(
         (earlier for earlier in all_terms if earlier.effective_from <= begin),
         key=lambda earlier: earlier.effective_from,
     )
-    until = max(_ends(log), default=0) if until_ms is None else until_ms
-    if until_ms is not None and until < (first_end := min(_ends(log), default=FAR_MS)):
-        ends = (
-            "none is closed yet" if first_end == FAR_MS else f"the first one ends at {moment_text(first_end)}"
-        )
-        raise OperatorError(f"no period had ended at {moment_text(until_ms)}: {ends}")
-    if begin >= until and (from_ms, until_ms) != (None, None):
-        ends = "the newest closed period ends" if until_ms is None else "it ends"
-        raise OperatorError(
-            f"no period ends in that time: it begins at {moment_text(begin)}, and {ends} at {moment_text(until)}"
-        )
     asked = AskedInputs(log, begin, until)
     new, old = Outcome(begin, until), Outcome(begin, until)
     taps: Mapping[str, Callable[[Decision], None]] = {
@@ -214,22 +202,17 @@ def plan_rules(
     }
     reason = asked_otherwise(contracts(held.contract_hash), contract)
     terms_by_hash = {recorded.contract_hash: recorded for recorded in all_terms}
+
+    @cache
+    def means_the_same(key: str) -> bool:
+        """Whether a score under the contract of this hash may be used again."""
+        return key in terms_by_hash and scored_alike(contracts(key), terms_by_hash[key], contract, terms)
+
     earlier_run = None if runs is None else runs.before(begin)
-    scores = RecordedScores(
-        log,
-        asked.truths,
-        truth_of,
-        cache(
-            lambda key: (
-                key in terms_by_hash and scored_alike(contracts(key), terms_by_hash[key], contract, terms)
-            )
-        ),
-        None if earlier_run is None else earlier_run.scores,
-    )
-    answers, limits = (
-        recorded_answers(log, earlier_run),
-        AnswersWithinLimits(contracts(held.contract_hash), contract),
-    )
+    scores_from = None if earlier_run is None else earlier_run.scores
+    scores = RecordedScores(log, asked.truths, truth_of, means_the_same, scores_from)
+    answers = recorded_answers(log, earlier_run)
+    limits = AnswersWithinLimits(contracts(held.contract_hash), contract)
     answers.on_answers = lambda answers_given, point: (
         limits.take(answers_given) if begin <= point < until else None
     )
@@ -257,6 +240,31 @@ def plan_rules(
     if plan.inputs_differ or reason:
         reason = reason or f"{plan.inputs_differ:,} of {len(asked):,} inputs would have been others"
         return msgspec.structs.replace(plan, change="inputs", inputs_reason=reason)
+    return _with_payments(plan, old, held, new, terms)
+
+
+def _span(
+    log: MemoryLog, all_terms: Sequence[Terms], from_ms: int | None, until_ms: int | None
+) -> tuple[int, int]:
+    """(begin, end) in ms of what is planned, see `plan_rules`. Raises OperatorError for a span without a period."""
+    begin = begin_of_last(all_terms) if from_ms is None else from_ms
+    refuse_between(all_terms, begin)
+    until = max(_ends(log), default=0) if until_ms is None else until_ms
+    if until_ms is not None and until < (first_end := min(_ends(log), default=FAR_MS)):
+        ends = (
+            "none is closed yet" if first_end == FAR_MS else f"the first one ends at {moment_text(first_end)}"
+        )
+        raise OperatorError(f"no period had ended at {moment_text(until_ms)}: {ends}")
+    if begin >= until and (from_ms, until_ms) != (None, None):
+        ends = "the newest closed period ends" if until_ms is None else "it ends"
+        raise OperatorError(
+            f"no period ends in that time: it begins at {moment_text(begin)}, and {ends} at {moment_text(until)}"
+        )
+    return begin, until
+
+
+def _with_payments(plan: RulesPlan, old: Outcome, held: Terms, new: Outcome, terms: Terms) -> RulesPlan:
+    """The plan of rules under which the inputs are the same: what they pay, and what the board shows."""
     periods = [_period_change(period, old, new) for period in sorted({*old.checkpoints, *new.checkpoints})]
     change: Change = "none"
     if any(period.differs for period in periods):
@@ -271,7 +279,7 @@ def plan_rules(
         plan,
         change=change,
         periods=periods,
-        board=_board_change(old, held, new, terms),
+        board=_side_by_side(_board(old, held), _board(new, terms), ModelStanding()),
         board_at=new.snapshots_end if new.snapshots_end is not None else old.snapshots_end,
     )
 
@@ -316,10 +324,6 @@ def _shown(data: SnapshotTakenData) -> object:
 
 def _boards(terms: Terms) -> object:
     return terms.windows, terms.boards, terms.ranking_key, terms.ranking_direction, terms.score_decimals
-
-
-def _board_change(old: Outcome, held: Terms, new: Outcome, terms: Terms) -> list[ModelChange]:
-    return _side_by_side(_board(old, held), _board(new, terms), ModelStanding())
 
 
 def _side_by_side(
