@@ -232,11 +232,10 @@ def _shown(name: str, file: PlanFile, chosen: PeriodChange | None, read: Readabl
 
 
 def _model(change: ModelChange, read: Readable) -> dict[str, Any]:
-    model = read.models.get(change.model_id)
     old, new = change.old, change.new
     return {
         "model_id": change.model_id,
-        "model_name": change.model_id if model is None else model.model_name,
+        "model_name": read.models.get(change.model_id).model_name,
         "old_rank": old.rank,
         "new_rank": new.rank,
         "old_units": old.units,

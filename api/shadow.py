@@ -242,8 +242,8 @@ def _named(model_id: str, read: Readable) -> dict[str, str]:
     model = read.models.get(model_id)
     return {
         "model_id": model_id,
-        "model_name": model_id if model is None else model.model_name,
-        "cruncher_name": "" if model is None else model.cruncher_name,
+        "model_name": model.model_name,
+        "cruncher_name": model.cruncher_name,
     }
 
 

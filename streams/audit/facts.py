@@ -294,11 +294,7 @@ class Chain:
                     self._take_in_state(data)
                 case SnapshotTaken(data=data):
                     self.snapshots[data.snapshot_id] = data
-                    if (
-                        self._begins_later
-                        and data.first_point is not None
-                        and not self._is_within(data.period_end - 1)
-                    ):
+                    if self._begins_later and not self._is_within(data.period_end - 1):
                         self._joined[data.player].append((data.period_start, data.first_point))
                 case PeriodClosed(data=data):
                     self.periods[data.from_ms] = data

@@ -96,10 +96,7 @@ def answers_were_given(outcome: Outcome, _challenge: Challenge) -> Iterator[str]
     for _, event, answer in _answers(outcome):
         if answer.status == "PENDING":
             recorded_count[answer.model_id] += 1
-            if (
-                answer.output is None
-                or msgspec.json.decode(answer.output) not in answers_given[answer.model_id]
-            ):
+            if msgspec.json.decode(answer.output) not in answers_given[answer.model_id]:
                 yield f"{event.id}: {answer.model_id} never said {answer.output!r}"
     for model_id, count in recorded_count.items():
         if count > len(answers_given[model_id]):
