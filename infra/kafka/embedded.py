@@ -27,7 +27,7 @@ from pathlib import Path
 
 from coordinator.infra.disk import DiskFullError, has_no_room, says_full
 from coordinator.infra.kafka.broker_settings import server_properties
-from coordinator.infra.kafka.runtime import FetchProgress, KafkaRuntime, ensure_jars, load_runtime, silent
+from coordinator.infra.kafka.runtime import FetchProgress, KafkaRuntime, load_runtime, silent
 from coordinator.infra.processes.fork_server import bound_to_us
 from coordinator.infra.rotated_log import RotatedLog
 from coordinator.infra.whole_file import write_whole
@@ -140,10 +140,6 @@ class EmbeddedBroker:
     def disk_is_full(self) -> bool:
         """Whether the disk was full since this start. `broker.log` is on the same disk, and may lack the message."""
         return says_full(self._output()) or (not self.is_alive() and has_no_room(self.data_dir))
-
-    def ensure_jars(self, progress: FetchProgress = silent) -> None:
-        """Fetch Kafka's jars if they are missing. Raises WorldError if they cannot be fetched."""
-        ensure_jars(progress)
 
     @property
     def runtime(self) -> KafkaRuntime | None:

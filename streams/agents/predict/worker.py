@@ -215,15 +215,14 @@ class PredictTenure(Tenure):
         if self._in_hand is not None:
             # The rounds that the process before left open are closed. A later round cannot have lost an answer by it.
             self._in_hand.left_behind = ""
-        await self._wait_for(
-            [
-                task
-                for task, other in self._rounds.items()
-                if turn_of(other) == turn_of(data)
-                or (data.rehearsal and other.point < data.point)
-                or state.is_full
-            ]
+        earlier = (
+            task
+            for task, other in self._rounds.items()
+            if turn_of(other) == turn_of(data)
+            or (data.rehearsal and other.point < data.point)
+            or state.is_full
         )
+        await asyncio.gather(*earlier)  # raises what one of them raised
         clock = await self._look_around()
         roster = to_ask(state.own.questions, data.question, self.models.models.roster())
         models_seq = self._models_owned.seq
@@ -270,13 +269,9 @@ class PredictTenure(Tenure):
             self.owned.give_up(error)
         # Any other error is our own bug: the task stays among the tails, and a tail that fails ends the worker.
 
-    async def _wait_for(self, rounds: list[asyncio.Task[None]]) -> None:
-        """Wait for these rounds. Raises what one of them raised."""
-        await asyncio.gather(*rounds)
-
     async def settled(self) -> None:
         """Wait until no round is under way. Raises what one of them raised."""
-        await self._wait_for(list(self._rounds))
+        await asyncio.gather(*self._rounds)
 
     async def _answered(self, data: InputReceivedData, answers: Answers, clock: int) -> None:
         async with self._sending:
