@@ -1,12 +1,12 @@
-"""The events: what may stand in our topics, and nothing else may. One file per topic.
+"""The events: the only records that the topics may hold. One file per topic.
 
 The class names and fields are the stored format (money's format). An event is never edited; a field may be added with
 a default; any other change is a new version `v` with an upcaster in `streams/log/envelope.py` and a golden file in
 `tests/streams/log/golden/`.
 
-Every event is `{kind, id, at, v, data}`. `id` comes from content, never from chance. `at` is event time
-in ms: when the fact became known. Times are Unix ms, durations carry their unit in the name.
-A score is an integer number of units of 10**-score_decimals (see `scores/units.py`): it sums exactly.
+Every event is `{kind, id, at, v, data}`. `id` is computed from the content, not from random numbers or a clock. `at` is
+event time in ms: when the fact became known. Times are Unix ms, durations carry their unit in the name. A score is an
+integer number of units of 10**-score_decimals (see `scores/units.py`): it sums exactly.
 """
 
 from coordinator.streams.events.any_event import AnyEvent

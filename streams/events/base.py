@@ -1,4 +1,4 @@
-"""What every event carries: `{kind, id, at, v, data}`, and the words that several kinds share."""
+"""The fields of every event, `{kind, id, at, v, data}`, and the values that several kinds share."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Literal
 import msgspec
 
 Fault = Literal["model", "node", "nobody"]
-"""Whose fault a missing score is. `nobody`: the contract has no score for the answer yet; of `scores` alone."""
+"""Whose fault a missing score is. `nobody`: the contract has no score for the answer yet; only in `scores`."""
 FinalStatus = Literal["SCORED", "FAILED", "ABSENT"]
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", tag=True):
-    """What every event carries; `kind` is the class name.
+    """The fields of every event; `kind` is the class name.
 
     Events hold plain data and so can be in no cycle: `gc=False` spares the collector hundreds of thousands of them.
     """

@@ -8,7 +8,7 @@ from coordinator.streams.events.base import Data, Event
 class TopicBornData(Data, frozen=True):
     """Whose topic this is. `format` is the envelope's version; `birth_id` is the same in all topics of a crunch.
 
-    `before` is the birth id of the log whose records were copied in behind this one, `copy_of` its crunch id. Both are
+    `before` is the birth id of the log whose records were copied after this one, `copy_of` its crunch id. Both are
     empty for a new crunch.
     """
 
@@ -21,6 +21,6 @@ class TopicBornData(Data, frozen=True):
 
 
 class TopicBorn(Event, frozen=True):
-    """The first record of each topic. It is about the topic: it counts as nothing, and no stage sees it."""
+    """The first record of each topic. It describes the topic: it is not a decision, and no stage sees it."""
 
     data: TopicBornData

@@ -1,4 +1,4 @@
-"""Events of `checkpoints`: what is offered for payment, and its way to PAID."""
+"""Events of `checkpoints`: what is offered for payment, and its statuses up to PAID."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ class RankedEntry(Data, frozen=True):
     failed_count: int = 0
     absent_count: int = 0
     rounds_count: int = 0
-    """All rounds of the period, without the node's faults and what a newcomer is excused: what participation is of."""
+    """All rounds of the period, without those that failed by the node's fault and those from which a newcomer is
+    excused. Participation is a share of these."""
     cruncher_id: str = ""
     """The cruncher that the model belongs to; empty if the orchestrator does not say."""
     counts: dict[str, int] = {}
-    """Board -> the period's scores in its scopes; window that is no plain mean -> its scores at the period's end."""
+    """Board -> number of the period's scores in its scopes; window that is not a plain mean -> number of its scores at
+    the period's end."""
     first_point: int = 0
-    """The point (ms) of the first round that any model of the same player was asked in."""
+    """The point (ms) of the first round in which any model of the same player was asked."""
 
 
 class PoolPaid(Data, frozen=True):
@@ -33,26 +35,26 @@ class PoolPaid(Data, frozen=True):
 
     name: str
     weight: int
-    """Its share of the whole: its weight divided by the sum of all pools' weights."""
+    """Its share of the total: its weight divided by the sum of all pools' weights."""
     paid: list[tuple[int, int, int]]
     """(position in the ranking, rank in the pool, parts), best first."""
     retained_parts: int
     unpaid: dict[str, list[int]] = {}
-    """Why not -> positions in the ranking."""
+    """Reason for no pay -> positions in the ranking."""
 
 
 class PayoutData(Data, frozen=True):
-    """What the contract's rules give out, exactly, and what they retain."""
+    """What the contract's rules pay, exactly, and what they retain."""
 
     pools: list[PoolPaid]
     retained_frac64: int
-    """What the pools leave of 1,000,000,000 before anybody takes it."""
+    """What the pools do not pay of 1,000,000,000, before it is assigned."""
     retained_is: Literal["none", "withheld", "shared_out", "taken", "left"]
-    """What becomes of that on chain; `left`: the emission sums to less, and is paid as prizes alone."""
+    """What happens to that on chain. `left`: the emission sums to less, and is paid only as prizes."""
 
 
 class Credits(Data, frozen=True):
-    """What a checkpoint pays on top of its emission, because an earlier one paid too little: prizes of their own."""
+    """What a checkpoint pays on top of its emission, as separate prizes, because an earlier one paid too little."""
 
     correction_id: str
     checkpoint_id: str
@@ -63,7 +65,7 @@ class Credits(Data, frozen=True):
 
 
 class CheckpointData(Data, frozen=True):
-    """What is offered for payment. `emission_json` are the exact bytes; `emission_sha256` is over them."""
+    """What is offered for payment. `emission_json` has the exact bytes; `emission_sha256` is their hash."""
 
     checkpoint_id: str
     period_start: int
@@ -81,7 +83,7 @@ class CheckpointData(Data, frozen=True):
     payout: PayoutData | None = None
     """The payout of a contract that pays by rules."""
     credits: list[Credits] = []
-    """One entry for each earlier checkpoint that is made good here. They are no part of the emission and its hash."""
+    """One entry for each earlier checkpoint whose debt is paid here. They are not part of the emission and its hash."""
 
 
 class CheckpointOpened(Event, frozen=True):
@@ -118,7 +120,7 @@ class PayeesBound(Event, frozen=True):
 
 
 class CheckpointSubmittedData(Data, frozen=True):
-    """The operator signed: the transaction's hash (base58, 64 bytes)."""
+    """The hash of the transaction that the operator signed (base58, 64 bytes)."""
 
     checkpoint_id: str
     tx_hash: str
@@ -147,7 +149,7 @@ class CheckpointSubmissionFailed(Event, frozen=True):
 
 
 class CheckpointAdvancedData(Data, frozen=True):
-    """Which command moved it."""
+    """The command that changed the status."""
 
     checkpoint_id: str
     command_id: str
@@ -174,14 +176,14 @@ class ModelCorrection(Data, frozen=True):
 
 
 class CheckpointShares(Data, frozen=True):
-    """What a checkpoint pays out, as far as the amounts of money follow from it."""
+    """The part of a checkpoint from which the amounts of money follow."""
 
     model_ids: list[str]
     """By place in the ranking."""
     rewards: list[tuple[int, int]]
     """(place, frac64) by place; empty where `pools` pay."""
     pools: list[PoolPaid] = []
-    """Of a contract that pays by rules."""
+    """The pools of a contract that pays by rules."""
 
 
 class CheckpointCorrectedData(Data, frozen=True):
@@ -191,19 +193,19 @@ class CheckpointCorrectedData(Data, frozen=True):
     """Derived from the checkpoint, the pool and the amounts: the same statement again has the same id."""
     checkpoint_id: str
     total_prize: int
-    """The pool that it paid out, in whole micro-USDC: what the amounts are shares of."""
+    """The total that it paid, in whole micro-USDC. The amounts are shares of it."""
     models: list[ModelCorrection]
     """By model_id, only those whose amounts differ."""
     reason: str
     command_id: str
     contract_hash: str = ""
-    """The rules by which it was computed again; empty: its own."""
+    """The contract with which it was computed again; empty: its own."""
     records_sha256: str = ""
-    """Over the operator's file of corrected records, where there was one."""
+    """The hash of the operator's file of corrected records, if there was one."""
 
 
 class CheckpointCorrected(Event, frozen=True):
-    """A checkpoint that was offered or paid should have paid otherwise. The next one carries what is still owed."""
+    """A checkpoint that was offered or paid should have paid other amounts. The next one carries what is still owed."""
 
     data: CheckpointCorrectedData
 
@@ -226,13 +228,13 @@ class EvidenceKeyRotatedData(EvidenceKeyData, frozen=True):
 
 
 class EvidenceKeyRotated(Event, frozen=True):
-    """Every note about a tree with this event in it is signed by the new key."""
+    """The new key signs every note about a tree that holds this event."""
 
     data: EvidenceKeyRotatedData
 
 
 class CommandRefusedData(Data, frozen=True):
-    """Why nothing was done. `http_status` is what the API answers (404, 409, 422)."""
+    """Why nothing was done. `http_status` is the status that the API answers (404, 409, 422)."""
 
     command_id: str
     command_kind: str
@@ -243,6 +245,6 @@ class CommandRefusedData(Data, frozen=True):
 
 
 class CommandRefused(Event, frozen=True):
-    """A command met a state in which it is not legal; nothing changed."""
+    """A command was not legal in the state at that time; nothing changed."""
 
     data: CommandRefusedData

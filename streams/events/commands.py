@@ -29,7 +29,7 @@ class RecordFeedData(Data, frozen=True):
 
 
 class RecordFeed(Event, frozen=True):
-    """Please put these records of the past into the feed; those that stand there already change nothing."""
+    """Please put these records of the past into the feed. Records that it already has change nothing."""
 
     data: RecordFeedData
 
@@ -47,9 +47,9 @@ class TermSettings(Data, frozen=True):
 
 
 class ApplyContractData(Data, frozen=True):
-    """Which one, by its hash and its `module:attribute`; `archive` is all that is needed to run it.
+    """The contract, by its hash and its `module:attribute`. `archive` has everything that is needed to run it.
 
-    `settings` are the node's that shall hold with it; None: those that hold already.
+    `settings` are the node's settings that apply with it; None: those that are in force.
     """
 
     contract_hash: str
@@ -59,7 +59,7 @@ class ApplyContractData(Data, frozen=True):
 
 
 class ApplyContract(Event, frozen=True):
-    """Please go by this contract from the next checkpoint period on."""
+    """Please use this contract from the next checkpoint period."""
 
     data: ApplyContractData
 
@@ -114,13 +114,15 @@ class AdvanceCheckpointData(Data, frozen=True):
 
 
 class AdvanceCheckpoint(Event, frozen=True):
-    """Please move this checkpoint on."""
+    """Please set the next status of this checkpoint."""
 
     data: AdvanceCheckpointData
 
 
 class BindPayeesData(Data, frozen=True):
-    """Where models of an offered checkpoint are paid. Unless it `replaces`, what is bound already stays."""
+    """The wallets of the models of an offered checkpoint. Wallets that are already bound stay, unless `replaces` is
+    set.
+    """
 
     checkpoint_id: str
     payees: dict[str, str]
@@ -147,7 +149,7 @@ class WithholdCheckpoint(Event, frozen=True):
 
 
 class ReleaseCheckpointData(Data, frozen=True):
-    """Which withheld checkpoint may be offered after all."""
+    """The withheld checkpoint that may be offered after all."""
 
     checkpoint_id: str
     reason: str = ""
@@ -196,7 +198,7 @@ class CorrectCheckpoint(Event, frozen=True):
 
 
 class PostQuestionsData(Data, frozen=True):
-    """Questions of a round. One that is open already and differs is a new revision of it."""
+    """Questions of a round. A question that is already open and differs becomes a new revision."""
 
     round_id: str
     questions: list[PostedQuestion]
@@ -209,7 +211,7 @@ class PostQuestions(Event, frozen=True):
 
 
 class CloseQuestionsData(Data, frozen=True):
-    """Which; none named: all of the round."""
+    """The questions; none named: all of the round."""
 
     round_id: str
     question_ids: list[str] = []
@@ -222,7 +224,7 @@ class CloseQuestions(Event, frozen=True):
 
 
 class ResolveQuestionsData(Data, frozen=True):
-    """question id -> its truth as JSON. Another truth than the one before is a correction."""
+    """question id -> its truth as JSON. A truth with another value than the one before is a correction."""
 
     round_id: str
     truths: dict[str, msgspec.Raw]
@@ -232,13 +234,13 @@ class ResolveQuestionsData(Data, frozen=True):
 
 
 class ResolveQuestions(Event, frozen=True):
-    """Please record what came of these questions."""
+    """Please record the truths of these questions."""
 
     data: ResolveQuestionsData
 
 
 class VoidQuestionsData(Data, frozen=True):
-    """Which, and why; none named: all of the round."""
+    """The questions and the reason; none named: all of the round."""
 
     round_id: str
     reason: str
@@ -252,7 +254,7 @@ class VoidQuestions(Event, frozen=True):
 
 
 class PostStakes(Event, frozen=True):
-    """Please go by this table of stakes from now on."""
+    """Please use this table of stakes from now on."""
 
     data: StakesPostedData
 
@@ -267,7 +269,9 @@ class SubmittedAnswer(Data, frozen=True):
 
 
 class SubmitAnswersData(Data, frozen=True):
-    """The answers of a participant without a hosted model to questions of a round. `sha256`: of what was handed in."""
+    """The answers of a participant without a hosted model to questions of a round. `sha256` is the hash of what was
+    handed in.
+    """
 
     round_id: str
     model_id: str

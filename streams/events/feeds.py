@@ -1,4 +1,4 @@
-"""Events of `feeds`: what the outside delivered and posted, what it lacks, and what time it is."""
+"""Events of `feeds`: what came from outside, what is missing, and the time."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ class FeedGapClosed(Event, frozen=True):
 
 
 class FeedStateChangedData(Data, frozen=True):
-    """How a source's live side stands: connecting, connected, reconnecting, ended; and why it is not connected."""
+    """The state of a source's live connection: connecting, connected, reconnecting, ended; and why it is not
+    connected.
+    """
 
     source: str
     state: str
@@ -78,19 +80,19 @@ class FeedStateChanged(Event, frozen=True):
 
 
 class ClockTickedData(Data, frozen=True):
-    """`rehearsal`: the time is replayed, not lived."""
+    """`rehearsal`: the time is replayed, not live."""
 
     rehearsal: bool
 
 
 class ClockTicked(Event, frozen=True):
-    """It is now `at`: every source has delivered up to it, or has said that it has a gap."""
+    """The time is now `at`: every source has delivered its records up to it, or has reported a gap."""
 
     data: ClockTickedData
 
 
 class Blob(Data, frozen=True):
-    """Bytes that are kept outside of the log, and named by what they are."""
+    """Bytes that are stored outside of the log, and named by their hash."""
 
     sha256: str
     bytes: int
@@ -103,7 +105,7 @@ class Blob(Data, frozen=True):
 class PostedQuestion(Data, frozen=True):
     """A question that somebody posts. Times are ms.
 
-    It is resolved by a posted truth, or, where `resolves_by` is a subject of the feed, by that at `resolves_at`.
+    Its truth is posted; or, if `resolves_by` is a subject of the feed, it is computed from the feed at `resolves_at`.
     """
 
     question_id: str
@@ -116,7 +118,7 @@ class PostedQuestion(Data, frozen=True):
     """When the truth is expected; it may come earlier or later, unless the feed gives it."""
     resolves_by: str = ""
     blob: Blob | None = None
-    """A large payload; then `payload` holds what is said beside it."""
+    """A large payload; then `payload` holds the fields beside it."""
 
 
 class QuestionPostedData(Data, frozen=True):
@@ -128,13 +130,13 @@ class QuestionPostedData(Data, frozen=True):
 
 
 class QuestionPosted(Event, frozen=True):
-    """Somebody who may do so asked a question."""
+    """An authorized person or program asked a question."""
 
     data: QuestionPostedData
 
 
 class QuestionClosedData(Data, frozen=True):
-    """Which question takes no more answers, although its time is not over."""
+    """The question that accepts no more answers, although its time is not over."""
 
     round_id: str
     question_id: str
@@ -156,7 +158,7 @@ class QuestionResolvedData(Data, frozen=True):
 
 
 class QuestionResolved(Event, frozen=True):
-    """Somebody who may do so said what came of a question."""
+    """An authorized person or program posted the truth of a question."""
 
     data: QuestionResolvedData
 
@@ -171,7 +173,7 @@ class QuestionVoidedData(Data, frozen=True):
 
 
 class QuestionVoided(Event, frozen=True):
-    """A question was taken back: nobody is scored in it."""
+    """A question was declared void: nobody is scored in it."""
 
     data: QuestionVoidedData
 
@@ -183,18 +185,18 @@ class StakesPostedData(Data, frozen=True):
 
 
 class StakesPosted(Event, frozen=True):
-    """The table of stakes changed: it holds for questions that close from now on."""
+    """The table of stakes changed. It applies to questions that close from now on."""
 
     data: StakesPostedData
 
 
 class PostReceivedData(Data, frozen=True):
-    """A post of a source of questions, by the sha256 of its text; what came of it stands beside it."""
+    """A post from a source of questions, by the sha256 of its text. The events that it made are beside this one."""
 
     source: str
     sha256: str
     refused: list[tuple[str, str]] = []
-    """(item, reason); where there is one, nothing of the post was taken."""
+    """(item, reason) of each refused item. If there is one, nothing of the post took effect."""
 
 
 class PostReceived(Event, frozen=True):

@@ -1,4 +1,4 @@
-"""Events of `inputs`: the questions, and later the market's answers."""
+"""Events of `inputs`: the questions, and later their truths."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class InputScope(Data, frozen=True):
 
 class InputHistory(Data, frozen=True):
     """What the first tick of a model is made of: the records of a subject of the feed with `since` <= at <= point, as
-    `feeds` told them up to this decision.
+    `feeds` has them up to this decision.
     """
 
     feed: Feed
@@ -34,7 +34,7 @@ class QuestionAsked(Data, frozen=True):
     """Which posted question an input asks. Times are ms.
 
     A question may be asked several times while it is open. Each asking is an input with a round of its own; the first
-    one, `input_id`, stands for the question: it is closed, resolved and scored.
+    one, `input_id`, represents the question: it is closed, resolved and scored.
     """
 
     input_id: str
@@ -55,10 +55,10 @@ class QuestionAsked(Data, frozen=True):
 
 
 class InputReceivedData(Data, frozen=True):
-    """`payload` is what the models will see, as JSON. `point` is the grid time it stands for.
+    """`payload` is what the models will see, as JSON. `point` is its time on the grid.
 
-    The input of a posted question is not of the feed: `question` says which one, and `point` is when it was asked. The
-    `resolvable_at` of its scopes is when answers close; when its truth comes, InputResolved says.
+    The input of a posted question does not come from the feed: `question` names the question, and `point` is when it
+    was asked. The `resolvable_at` of its scopes is when answers close. InputResolved has the time of its truth.
     """
 
     input_id: str
@@ -70,12 +70,12 @@ class InputReceivedData(Data, frozen=True):
     rehearsal: bool
     payload: msgspec.Raw
     history: InputHistory | None = None
-    """Where the contract gives a model more with its first tick."""
+    """If the contract gives a model more with its first tick: those records."""
     question: QuestionAsked | None = None
 
 
 class InputReceived(Event, frozen=True):
-    """An input was cut from the feed: RECEIVED."""
+    """An input was made from the feed: RECEIVED."""
 
     data: InputReceivedData
 
@@ -98,20 +98,20 @@ class InputResolvedData(Data, frozen=True):
 
 
 class InputResolved(Event, frozen=True):
-    """The future of an input has happened, for one horizon."""
+    """The truth of an input is known for one horizon, or is known to be missing."""
 
     data: InputResolvedData
 
 
 class GapSpan(Data, frozen=True):
-    """Records with from_ms < at <= until_ms were not there."""
+    """Records with from_ms < at <= until_ms were missing."""
 
     from_ms: int
     until_ms: int
 
 
 class InputOpenedOverGapData(Data, frozen=True):
-    """The holes in what the models of this input are shown."""
+    """The holes in the records that the models of this input get."""
 
     input_id: str
     subject: str
@@ -120,7 +120,7 @@ class InputOpenedOverGapData(Data, frozen=True):
 
 
 class InputOpenedOverGap(Event, frozen=True):
-    """An input was opened while records of its window were missing; its predictions stand, and this says so."""
+    """An input was opened while records of its window were missing. Its predictions still count."""
 
     data: InputOpenedOverGapData
 
@@ -152,7 +152,7 @@ class InputsUntil(Event, frozen=True):
 
 
 class InputClosedData(Data, frozen=True):
-    """A question by the input that stands for it, and the stakes as they were then (model id -> decimal in text)."""
+    """A question, by the input that represents it, and the stakes at that time (model id -> decimal as text)."""
 
     input_id: str
     askings: int
@@ -161,13 +161,13 @@ class InputClosedData(Data, frozen=True):
 
 
 class InputClosed(Event, frozen=True):
-    """A posted question takes no more answers."""
+    """A posted question accepts no more answers."""
 
     data: InputClosedData
 
 
 class TruthRefusedData(Data, frozen=True):
-    """A posted truth that the contract cannot take, and why; the question still waits for one."""
+    """A posted truth that the contract refuses, and why. The question still waits for a truth."""
 
     input_id: str
     revision: int
@@ -175,6 +175,6 @@ class TruthRefusedData(Data, frozen=True):
 
 
 class TruthRefused(Event, frozen=True):
-    """A posted truth was no `ground_truth_type` of the contract."""
+    """A posted truth does not fit the contract's `ground_truth_type`."""
 
     data: TruthRefusedData

@@ -58,7 +58,7 @@ class ModelReadmittedData(Data, frozen=True):
 
 
 class ModelReadmitted(Event, frozen=True):
-    """The operator lifted a ban; the model is asked again as soon as it runs."""
+    """The operator lifted a ban. The model is asked again as soon as it runs."""
 
     data: ModelReadmittedData
 

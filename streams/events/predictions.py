@@ -26,7 +26,7 @@ class RosterEntry(Data, frozen=True):
 
 
 class RoundHistory(Data, frozen=True):
-    """Which models get the longer first tick in a round, and what it says."""
+    """The models that get the longer first tick in a round, and the hash of that tick."""
 
     subject: str
     models: list[int]
@@ -34,14 +34,14 @@ class RoundHistory(Data, frozen=True):
     sha256: str = ""
     """SHA-256 of its JSON; empty if no model gets it."""
     reason: str = ""
-    """Why it could not be made: then they get the tick of the others, and this one in the next round."""
+    """Why it could not be made. The models then get the normal tick, and this one in the next round."""
 
 
 class RoundPerformance(Data, frozen=True):
-    """What each model of a round is told of its own performance."""
+    """What each model of a round gets about its own performance."""
 
     snapshots_seq: int
-    """The last decision of `snapshots` that closed a period and was known; -1 where none was."""
+    """The last decision of `snapshots` that closed a period and was known; -1 if there was none."""
     sha256: str
     """SHA-256 of the JSON list of what each model on the roster receives, in the order of the roster."""
 
@@ -55,13 +55,13 @@ class RoundOpenedData(Data, frozen=True):
     clock: int
     contract_hash: str
     models_seq: int
-    """The last decision of `models` that the roster knows: whoever reads both can tell whom it had to name."""
+    """The last decision of `models` from which the roster was made. So a reader of both topics can check the roster."""
     history: RoundHistory | None = None
     """Where the contract gives a model more with its first tick."""
     performance: RoundPerformance | None = None
-    """Where the contract tells a model its own performance."""
+    """If the contract gives a model its own performance: the hash of it."""
     closes_at: int | None = None
-    """When answers close (ms), where it asks a posted question."""
+    """When answers close (ms), if the round asks a posted question."""
 
 
 class RoundOpened(Event, frozen=True):
@@ -71,7 +71,7 @@ class RoundOpened(Event, frozen=True):
 
 
 class AnswerEntry(msgspec.Struct, frozen=True, gc=False):
-    """One model's answer to one scope, or why there is none: what the columns of a ScopeAnswered say about it.
+    """One model's answer to one scope, or why there is none: the row of a ScopeAnswered as an object.
 
     `output` is JSON of the contract's output type if PENDING; otherwise there are `reason` and `fault`. For a large
     answer `output` is null, and `blob` names its JSON.
@@ -88,7 +88,7 @@ class AnswerEntry(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def text(self) -> str:
-        """What it says, for people: the JSON, or the name of the blob that has it."""
+        """The answer as text for people: the JSON, or the name of the blob that holds it."""
         if self.blob is None:
             return bytes(self.output).decode(errors="replace")
         return f"blob {self.blob.sha256} of {self.blob.bytes} bytes"
@@ -104,9 +104,9 @@ class Unanswered(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class ScopeAnsweredData(Data, frozen=True):
-    """What models of a round said in one scope, in columns: place i of each is that of `models[i]`.
+    """The answers of a round's models in one scope, in columns: index i of each column belongs to `models[i]`.
 
-    Large answers of a scope stand in several of these, each with models of its own. Raises ValueError for columns that
+    Large answers of a scope are in several of these events, each with other models. Raises ValueError for columns that
     do not fit together.
     """
 
@@ -115,15 +115,15 @@ class ScopeAnsweredData(Data, frozen=True):
     models: list[int]
     """Indices into the roster of the round's RoundOpened, ascending."""
     outputs: list[msgspec.Raw]
-    """Plain JSON of the contract's output type; null where there is no valid answer, and where `blobs` has it."""
+    """Plain JSON of the contract's output type; null if there is no valid answer, or if `blobs` has it."""
     exec_times_us: list[int]
     unanswered: list[Unanswered]
     """The models without a valid answer, in the order of `models`. All others are PENDING."""
     reasons: list[str]
     deployments: list[tuple[int, str]] = []
-    """(place, deployment_id) where another deployment answered than the roster names."""
+    """(index, deployment_id) if another deployment answered than the roster names."""
     blobs: list[tuple[int, Blob]] = []
-    """(place, its JSON beside the log) of each large answer."""
+    """(index, its JSON beside the log) of each large answer."""
 
     def __post_init__(self) -> None:
         n = len(self.models)
@@ -214,7 +214,7 @@ def answers_in_columns(roster: Sequence[RosterEntry], entries: Sequence[AnswerEn
 
 
 class RoundAnsweredInPartData(Data, frozen=True):
-    """The models whose answers for every scope stand before this one, in this same decision."""
+    """The models whose answers for every scope are before this event, in the same decision."""
 
     input_id: str
     models: list[int]
@@ -242,8 +242,8 @@ class RoundAnswered(Event, frozen=True):
 
 
 class AnswersClosedData(Data, frozen=True):
-    """The question, by the input that stands for it, and what follows this in the ids of its rounds, in the order in
-    which they were opened: "" and `~2` where it was asked, `~sab12..` where answers were handed in.
+    """The question, by the input that represents it, and the suffixes of the ids of its rounds, in the order in which
+    they were opened: "" and `~2` for a round that asked models, `~sab12..` for answers that were handed in.
     """
 
     input_id: str

@@ -1,4 +1,4 @@
-"""Events of `scores`: each prediction against the truth of its horizon."""
+"""Events of `scores`: each prediction, scored by the truth of its horizon."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from coordinator.streams.events.base import Data, Event, Fault, FinalStatus
 
 
 class ScoreEntry(msgspec.Struct, frozen=True, gc=False):
-    """One prediction's ending: what the columns of a RoundScored say about one model.
+    """The result of one prediction: the row of a RoundScored as an object.
 
-    `units` are its score's numeric fields, empty unless SCORED; `reason` is why it could not be scored, empty where it
-    was, or where it never was PENDING.
+    `units` are its score's numeric fields, empty unless SCORED. `reason` is why it could not be scored, empty if it was
+    scored or never PENDING.
     """
 
     model_id: str
@@ -46,10 +46,10 @@ class Unscored(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class RoundScoredData(Data, frozen=True):
-    """Every answer of one scope of a round, in columns: index i of each is that of `models[i]`.
+    """Every answer of one scope of a round, in columns: index i of each column belongs to `models[i]`.
 
-    Raises ValueError for columns that do not fit together: another length, an index that names nobody, a score where
-    the status says that there is none.
+    Raises ValueError for columns that do not fit together: another length, an index that names no model, a score
+    although the status says that there is none.
     """
 
     input_id: str
@@ -134,7 +134,7 @@ class RoundScoredData(Data, frozen=True):
 
 
 class RoundScored(Event, frozen=True):
-    """Nothing in this round and scope is open any more: PENDING -> SCORED or FAILED for each that was PENDING."""
+    """A round and scope is scored: PENDING -> SCORED or FAILED for each prediction that was PENDING."""
 
     data: RoundScoredData
 
@@ -149,7 +149,8 @@ class ScoreColumns(Data, frozen=True):
 
 
 class RoundRescoredData(RoundScoredData, frozen=True, kw_only=True):
-    """A posted question as its corrected truth scores it. `resolvable_at` is when that came, `before` what it replaces.
+    """The scores of a posted question by its corrected truth. `resolvable_at` is when that truth came, `before` has the
+    scores that it replaces.
 
     Both stay in the log: the difference is what the correction changes in the running checkpoint period.
     """
@@ -207,24 +208,24 @@ def in_columns(entries: Sequence[ScoreEntry]) -> dict[str, Any]:
 
 
 class StateCarriedData(Data, frozen=True):
-    """What a scored round changed in the state that its contract carries from round to round; what is not named stays.
+    """The changes of a scored round to the state that its contract carries from round to round. Other state stays.
 
-    Stands behind the RoundScored of its round, in the same decision; a large state in several of these.
+    It follows the RoundScored of its round, in the same decision. A large state is in several of these events.
     """
 
     input_id: str
     scope_key: str
     subject: str
     holder: str
-    """Which rounds share it: `subject/scope_key`, or empty where all of a contract's rounds do."""
+    """The rounds that share it: `subject/scope_key`, or empty if all rounds of a contract do."""
     states: dict[str, msgspec.Raw]
-    """model id -> its state as JSON; null where it is forgotten."""
+    """model id -> its state as JSON; null if it is removed."""
     shared: list[msgspec.Raw] = []
     """[the state of all], if it changed; otherwise empty."""
 
 
 class StateCarried(Event, frozen=True):
-    """The state that the next round of the same holder begins with has changed."""
+    """The state with which the next round of the same holder begins has changed."""
 
     data: StateCarriedData
 
@@ -242,9 +243,9 @@ class EnsemblesScoredData(RoundScoredData, frozen=True, kw_only=True):
     where there are no weights.
     """
     outputs: list[msgspec.Raw]
-    """For each ensemble its answer as JSON; null where it has none."""
+    """For each ensemble its answer as JSON; null if it has none."""
     states: dict[str, msgspec.Raw] = {}
-    """Ensemble -> what it carries from now on, where `score_round` changed it; null where that is forgotten."""
+    """Ensemble -> its carried state from now on, if `score_round` changed it; null if it is removed."""
     holder: str = ""
     """Which rounds share these states, as `StateCarriedData.holder`."""
 
@@ -259,7 +260,7 @@ class EnsemblesScoredData(RoundScoredData, frozen=True, kw_only=True):
 
 
 class EnsemblesScored(Event, frozen=True):
-    """The virtual models of a round and scope have their scores; they change nobody else's."""
+    """The virtual models of a round and scope have their scores, which change no other score."""
 
     data: EnsemblesScoredData
 

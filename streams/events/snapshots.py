@@ -42,11 +42,15 @@ class SeriesValue(msgspec.Struct, frozen=True, array_like=True):
 
 
 class PeriodRestated(Data, frozen=True):
-    """What truths that were corrected in this period make of an earlier period of the same checkpoint period."""
+    """The values of an earlier period of the same checkpoint period, with the truths that were corrected in this
+    one.
+    """
 
     period_start: int
     scored_before: int
-    """How many scores of the model the summary was of, before these truths (or the last ones that changed it)."""
+    """How many scores of the model the summary covered before these truths (or before the last ones that changed
+    it).
+    """
     scored_count: int
     """The same with these truths."""
     summary_before: dict[str, int]
@@ -57,8 +61,8 @@ class PeriodRestated(Data, frozen=True):
 
 
 class Answered(msgspec.Struct, frozen=True, array_like=True):
-    """[rounds that a model was scored in, of how many]: of (round, scope) pairs that some model could answer, without
-    those that it missed by no fault of its own.
+    """[rounds in which a model was scored, of how many]. The total counts (round, scope) pairs that some model could
+    answer, without those that this model missed by no fault of its own.
     """
 
     scored: int
@@ -99,14 +103,14 @@ class SnapshotTakenData(Data, frozen=True):
     rehearsal_windows: list[str] = []
     failed_node_count: int = 0
     no_score_count: int = 0
-    """Answers that the contract had no score for yet, by nobody's fault; in no other count."""
+    """Answers for which the contract had no score yet, by nobody's fault. They are in no other count."""
     cruncher_id: str = ""
     """The cruncher that the model belongs to, by the latest round; empty if the orchestrator does not say."""
     first_point: int = 0
     """The point (ms) of the first round that any model of the same cruncher was ever asked in."""
     rounds_count: int = 0
     """The period's (round, scope) pairs that some model could answer, without those that this one missed by no fault
-    of its own; it need not have been asked: who comes late or has left misses them."""
+    of its own; a model that joined late or has left misses rounds too."""
     excused_count: int = 0
     """Those that it missed by no fault of its own; `rounds_count` is without them."""
     coverage: Answered | None = None
@@ -114,7 +118,7 @@ class SnapshotTakenData(Data, frozen=True):
     coverage.
     """
     joined: JoinedAt | None = None
-    """When it joined, where newcomers have a past; null where they have none."""
+    """When it joined, if newcomers have a past; otherwise null."""
     filled_count: int = 0
     """Rounds of the period from before it joined, whose values for newcomers are in its sums, as charges are."""
     scopes: dict[str, ScopeSum] = {}
@@ -123,15 +127,15 @@ class SnapshotTakenData(Data, frozen=True):
     """The boards over a window, as of the period's end."""
 
     corrected: list[PeriodCorrection] = []
-    """What corrected truths of posted questions change in earlier periods. It is in the sums and counts of this one;
-    windows and boards over a window have it in its place."""
+    """The changes by corrected truths of posted questions in earlier periods. They are in the sums and counts of this
+    period. Windows, and boards over a window, have them in the period to which they belong."""
     restated: list[PeriodRestated] = []
-    """Earlier periods whose values in order, or whose summary, are others by the truths that were corrected in this
-    one. Windows, and the checkpoint, have the new ones from here on."""
+    """Earlier periods whose ordered values, or whose summary, changed by the truths that were corrected in this one.
+    Windows and the checkpoint use the new values from here on."""
     series: list[SeriesValue] = []
     """The period's values in the order of resolvable time, input and scope; only where a window needs an order."""
     windows_counts: dict[str, int] = {}
-    """How many scores are in each window that is no plain mean."""
+    """How many scores are in each window that is not a plain mean."""
 
     @property
     def ranking_units(self) -> dict[str, int | None]:
@@ -160,7 +164,7 @@ class PointCount(msgspec.Struct, frozen=True, array_like=True):
 
 
 class NewcomerPast(Data, frozen=True):
-    """What the period's rounds are worth to a model that had not joined, by `CrunchContract.newcomer_past`."""
+    """The values of the period's rounds for a model that had not joined, by `CrunchContract.newcomer_past`."""
 
     total: FieldSum
     scopes: dict[str, ScopeSum] = {}
@@ -179,11 +183,15 @@ class PeriodClosedData(Data, frozen=True):
     rounds_count: int = 0
     """(round, scope) pairs of the period that some model could answer."""
     asked_before: list[PointCount] = []
-    """Those of them that were asked before the checkpoint period began, by point: a newcomer may be excused them."""
+    """Those of them that were asked before the checkpoint period began, by point. A newcomer may be excused from
+    them.
+    """
     newcomer_past: NewcomerPast | None = None
     """Null where the terms give newcomers none."""
     other_scoring_count: int = 0
-    """(round, scope) pairs that were asked, and are scored, by a scoring that the period does not have: in no sum."""
+    """(round, scope) pairs that were asked and scored by another scoring than that of the period. They are in no
+    sum.
+    """
 
 
 class PeriodClosed(Event, frozen=True):

@@ -1,4 +1,4 @@
-"""Terms: under which rules the rest was decided."""
+"""Terms: the rules under which everything else was decided."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from coordinator.streams.events.base import Data, Event
 
 
 class Feed(Data, frozen=True, dict=True, gc=True):
-    """The one feed whose records make inputs and ground truth; the subject is named apart."""
+    """The one feed whose records make inputs and truths; the subjects are named separately."""
 
     source: str
     kind: str
@@ -49,7 +49,7 @@ class Window(Data, frozen=True):
     last: int = 0
     """The window covers only this many of the latest scores and charges within `hours`; 0: all of them."""
     least: int = 0
-    """With fewer scores and charges it is no number."""
+    """With fewer scores and charges the window has no number."""
     rule: Literal["mean", "sum", "ewma", "latest"] = "mean"
     alpha: float = 0.0
     """How much a new value weighs in the rule `ewma`."""
@@ -78,7 +78,7 @@ class Window(Data, frozen=True):
 
 
 AbsencePolicy = Literal["ignore", "zero", "constant", "worst", "worst_percentile", "percentile", "scored"]
-"""What a missing answer costs; `scores/charges.py` has the rules."""
+"""The charge for a missing answer; `scores/charges.py` has the rules."""
 
 
 class BoardPart(msgspec.Struct, frozen=True, array_like=True):
@@ -101,13 +101,13 @@ class BoardTerms(Data, frozen=True):
 
 
 class EnsembleTerms(Data, frozen=True):
-    """What of an ensemble decides what the score stage remembers for it."""
+    """The properties of an ensemble that decide what the score stage remembers for it."""
 
     name: str
     hours: int
     """How far back (h) it knows the models' scores; 0: it does not look back."""
     error_field: str = ""
-    """The score field whose squares it knows too."""
+    """The score field whose squares it uses too."""
     weighs_metrics: bool = False
     """Are its weights those of the metrics that compare a model with an ensemble?"""
 
@@ -127,7 +127,7 @@ class CalendarTerms(Data, frozen=True):
 
 
 class CoverageTerms(Data, frozen=True):
-    """The least share of a trailing span's rounds that a ranked model is scored in; `hours` or `rounds` is 0."""
+    """The least share of a trailing span's rounds in which a ranked model is scored; `hours` or `rounds` is 0."""
 
     share: float
     hours: int
@@ -135,7 +135,9 @@ class CoverageTerms(Data, frozen=True):
 
 
 class QuestionScope(Data, frozen=True):
-    """The scope of posted questions that have one of its tags; without tags, of all that no scope before it fits."""
+    """The scope of posted questions that have one of its tags. Without tags it fits every question that fits no earlier
+    scope.
+    """
 
     scope_key: str
     tags: list[str]
@@ -168,7 +170,8 @@ class Terms(Data, frozen=True, dict=True, gc=True):
     value_field: str
     score_decimals: int
     scoring_hash: str
-    """What a score means: of the code that makes one, its type and its `value_field`. Sums never mix two of these."""
+    """The hash of the meaning of a score: the code that makes it, its type and its `value_field`. Sums never mix two of
+    these."""
     deadline_ms: int
     grace_ms: int
     output_max_bytes: int
@@ -188,16 +191,18 @@ class Terms(Data, frozen=True, dict=True, gc=True):
     boards: list[BoardTerms] = []
     ensembles: list[EnsembleTerms] = []
     calendar: CalendarTerms | None = None
-    """Where the contract has one, checkpoint periods follow it, and the interval and its offset say nothing."""
+    """If the contract has one, checkpoint periods follow it, and the interval and its offset have no effect."""
     coverage: CoverageTerms | None = None
     newcomer_past: Literal["nothing", "worst", "median"] = "nothing"
-    """What a model has for each round of before it joined."""
+    """The value of a model for each round from before it joined."""
     input_records_max: int = 120
     """The maximum number of records of a subject in an input, including a model's first one."""
     questions: QuestionTerms | None = None
-    """Where questions are posted."""
+    """If the contract takes posted questions: how."""
     goes_on: bool = False
-    """They change only what is asked (feed, subjects, scopes), at once: no running period ends where they begin."""
+    """They change only what is asked (feed, subjects, scopes), and apply at once: no running period ends where they
+    begin.
+    """
 
     def members(self, subject: str) -> list[str]:
         """The feed's subjects that an input of this subject is about."""
@@ -210,8 +215,8 @@ class Terms(Data, frozen=True, dict=True, gc=True):
 
     @property
     def live_keys(self) -> list[str]:
-        """What moves between two snapshots, and a live board can rank by: windows, and boards over a window. A
-        `ranking_key` that is none of them is a key of the snapshot summary.
+        """The numbers that change between two snapshots and by which a live board can rank: windows, and boards over a
+        window. Any other `ranking_key` is a key of the snapshot summary.
         """
         return [
             *(window.name for window in self.windows),
@@ -225,16 +230,16 @@ class Terms(Data, frozen=True, dict=True, gc=True):
 
     @property
     def hours_max(self) -> int:
-        """How far back (h) sums of periods are looked at; 0 where no window is of sums."""
+        """How far back (h) sums of periods are used; 0 if no window uses sums."""
         return max((window.hours for window in self.windows if window.of_sums), default=0)
 
     @property
     def hours_in_order(self) -> int:
-        """How far back (h) values in their order are looked at; 0 where no window needs them."""
+        """How far back (h) ordered values are used; 0 if no window needs them."""
         return max((window.hours for window in self.windows if window.in_order), default=0)
 
 
 class CrunchConfigured(Event, frozen=True):
-    """New terms hold from `effective_from` on. Passed on unchanged into every topic downstream."""
+    """New terms apply from `effective_from`. They are copied unchanged into every later topic."""
 
     data: Terms
