@@ -99,8 +99,8 @@ def router() -> APIRouter:
     ) -> Response:
         """`{ends, series: {model_id: {scores, change_from}}, change_since, period_seconds, ranking_key}`.
 
-        `scores` has one value per end, null where the model had none. `change_from` is its rank at `change_since`: the
-        period's end that lies `compare_hours` back from the newest, or the oldest of the `periods` where none does.
+        `scores` has one value for each end, null if the model had none. `change_from` is its rank at `change_since`:
+        the end of the period `compare_hours` before the newest one, or else the oldest of the `periods`.
         """
         history: BoardHistory = request.app.state.board_history
         history_found = history.last(read.snapshots, periods)

@@ -81,7 +81,7 @@ class PoolPayout(Shape):
 
 
 class PayoutMeta(Shape):
-    """What the contract's rules give out. `retained_is` says what becomes of the retained share on chain."""
+    """What the contract's rules pay. `retained_is` says what happens to the retained share on chain."""
 
     retained_frac64: Frac64
     retained_is: Literal["none", "withheld", "shared_out", "taken", "left"]
@@ -117,7 +117,7 @@ class CorrectedModel(Shape):
 
 
 class CorrectionMeta(Shape):
-    """What was said that this checkpoint should have paid out of a pool of `total_prize`; models that differ."""
+    """What this checkpoint should have paid of a total of `total_prize`, by a correction; only models that differ."""
 
     correction_id: str
     at: Zulu
@@ -255,7 +255,7 @@ class Reward(Shape):
 
 
 class LatestEmission(Shape):
-    """The emission with what it belongs to."""
+    """The emission, and the checkpoint to which it belongs."""
 
     checkpoint_id: str
     status: Status
@@ -311,14 +311,14 @@ class Retained(Shape):
 
 
 class Undecided(Shape):
-    """Nobody knows yet what became of the command; asking again is safe."""
+    """The outcome of the command is not known yet; you can safely ask again."""
 
     detail: str
     command_id: str
 
 
 class CommandState(Shape):
-    """What became of a command. `status` is where it brought its checkpoint, `reason` why it was refused."""
+    """The outcome of a command. `status` is the new status of its checkpoint, `reason` why it was refused."""
 
     command_id: str
     state: Literal["done", "refused", "undecided"]

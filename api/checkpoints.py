@@ -83,7 +83,7 @@ def router() -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 50,
         cursor: Cursor = None,
     ) -> Response:
-        """Newest first; with `cursor`, those before. A withheld one stands under its own status, with its reason."""
+        """Newest first; with `cursor`, those before. A withheld checkpoint has the status WITHHELD and its reason."""
         page, last = _page(read.checkpoints.newest(status, after=place_of(cursor, Place)), limit)
         rows = [checkpoint_answer(row, read.checkpoints) for row in page]
         return with_next(request, shaped(list[Checkpoint], rows), last)
@@ -132,14 +132,14 @@ def router() -> APIRouter:
         "/reports/checkpoints/{checkpoint_id}/payload", response_model=CheckpointPayload, responses=UNKNOWN
     )
     async def payload(read: Reading, checkpoint_id: CheckpointId) -> Response:
-        """All that it is made of, as the log has it: enough to compute the emission a second time. To check by and
-        not to pay by: a withheld one has it too.
+        """Everything that the checkpoint is made of, as in the log: enough to compute the emission again. Use it to
+        check, not to pay: a withheld checkpoint has it too.
         """
         return shaped(CheckpointPayload, to_builtins(_find(read, checkpoint_id).checkpoint))
 
     @routes.get("/reports/checkpoints/{checkpoint_id}/emission", response_model=Emission, responses=HELD)
     async def emission(read: Reading, checkpoint_id: CheckpointId) -> Response:
-        """The raw emission (frac64): exactly the bytes over which its sha256 was taken. Prizes for earlier checkpoints
+        """The raw emission (frac64): exactly the bytes of its sha256. Prizes for earlier checkpoints
         are not in it; `X-Credits-Beside` has their sum in whole micro-USDC.
         """
         row = _find(read, checkpoint_id)
@@ -189,9 +189,9 @@ def router() -> APIRouter:
         checkpoint_id: CheckpointId,
         total_prize: Annotated[str, Query(pattern=WHOLE_NUMBER, examples=["1000000000"])],
     ) -> Response:
-        """`total_prize`, whole micro-USDC, split into integers that sum to exactly it. What the contract's rules retain
-        stands after them, as `retained`: it is nobody's prize. What earlier checkpoints owe stands last, on top of
-        `total_prize`: each with its `parent` and `reason`.
+        """`total_prize`, in whole micro-USDC, divided into integers that sum to exactly it. After the prizes comes
+        `retained`, which the contract's rules pay to nobody. Last come the debts of earlier checkpoints, on top of
+        `total_prize`, each with its `parent` and `reason`.
         """
         row = _find(read, checkpoint_id)
         if not payable(row):

@@ -78,7 +78,7 @@ def router() -> APIRouter:
 
     @routes.get("/reports/checkpoints/{checkpoint_id}/evidence", response_model=Noted, responses=UNKNOWN)
     async def of_checkpoint(request: Request, checkpoint_id: CheckpointId) -> Response:
-        """The signed note that commits to all that the checkpoint depends on."""
+        """The signed note that covers everything on which the checkpoint depends."""
         files = kept_tree(request)
         batch = _batch_of(files, checkpoint_id)
         return shaped(Noted, _noted(files, batch, _hidden_until(request, batch)))
@@ -103,8 +103,8 @@ def router() -> APIRouter:
         *,
         whole: Annotated[bool, Query(description="The log from its first append on.")] = False,
     ) -> Response:
-        """All that the checkpoint depends on in one file, for `coordinator verify FILE`: the log from where its period
-        looks back to. The first to ask for it waits until it is made; one is made at a time.
+        """Everything on which the checkpoint depends, in one file for `coordinator verify FILE`: the log from the point
+        to which its period looks back. The first request waits until it is made. One bundle is made at a time.
         """
         bundles: BundleCache = request.app.state.bundles
         batch = _batch_of(kept_tree(request), checkpoint_id)

@@ -28,10 +28,10 @@ def router() -> APIRouter:
 
     @routes.get("/reports/feeds", response_model=list[Feed])
     async def feeds(read: Reading) -> Response:
-        """Each subscription: how much came, from when to when, up to when it is complete, and its last 100 holes.
+        """Each subscription: its number of records, its times, up to when it is complete, and its last 100 holes.
 
-        A hole is (from_ts, until_ts] in the time at which records are known; `state` is open, filled, or missing for
-        good. `cadence_seconds` is null where records come as they happen, `source_state` where the source says none.
+        A hole is (from_ts, until_ts] in the time at which records become known. Its `state` is open, filled, or missing
+        for good. `cadence_seconds` is null if records come at any time, `source_state` if the source reports no state.
         """
         states = {state.source: state for state in read.feeds.states()}
         return shaped(

@@ -53,10 +53,11 @@ def router() -> APIRouter:
 
     @routes.get("/healthz", response_model=Healthz, responses={503: {"model": Healthz}})
     async def healthz(request: Request) -> Response:
-        """200 when records are folded as they come, else 503; lag per topic, and each feed source's state, either way.
+        """200 while new records are folded, otherwise 503. Both have the lag of each topic and the state of each
+        source.
 
-        The code is for who restarts this process, `status` for who looks at the node. An alert makes the status
-        "degraded" and no 503: this process works and says what does not, and a start again would not mend it.
+        The code tells a supervisor whether to restart this process. `status` describes the node: an alert makes it
+        "degraded" and does not give 503, because a restart of this process would not help.
         """
         projector, alerts = sender_of(request).projector, monitor_of(request).alerts
         read = projector.read
@@ -80,7 +81,7 @@ def router() -> APIRouter:
 
     @routes.get("/readyz", response_model=Readyz, responses={503: {"model": Readyz}})
     async def readyz(request: Request) -> Response:
-        """200 once everything that was in the topics is folded, else 503: before that an answer is of the past."""
+        """200 once everything in the topics is folded, otherwise 503: until then answers are out of date."""
         projector = sender_of(request).projector
         ready = projector.health().ok and projector.caught_up()
         body = {"status": "ready" if ready else "catching up", "lag": projector.lag()}

@@ -48,12 +48,12 @@ def router() -> APIRouter:
         by: Annotated[str | None, Query(min_length=1, max_length=100)] = None,
         scope: ScopeName = "",
     ) -> Response:
-        """The board in display order: ranked models, then those without a score or gone, `rank` null.
+        """The board in display order: ranked models, then models without a score or that have left, with `rank` null.
 
-        `by`: the window that ranks, in place of the contract's own. A window of one subject, scope or horizon is its
-        board. A key of the snapshot summary (a metric) ranks as of the end of the last closed period, `ranked_as_of`.
-        `scope`: the windows of that scope alone, in order, without ranks. `/reports/leaderboard/boards` has all names.
-        `include_ensembles`: with the contract's ensembles where their number belongs, `rank` null.
+        `by` ranks by another window, or by a board over a window. A key of the snapshot summary (a metric) ranks as of
+        the end of the last closed period, `ranked_as_of`. `scope` shows only the windows of that scope, in order,
+        without ranks. `/reports/leaderboard/boards` lists all names. `include_ensembles` adds the contract's ensembles
+        at the place of their number, with `rank` null.
         """
         if scope and by:
             raise HTTPException(422, "give either `by` or `scope`: windows of a scope have no rank")
@@ -76,7 +76,7 @@ def router() -> APIRouter:
 
     @routes.get("/reports/leaderboard/boards", response_model=list[NamedBoard])
     async def boards(read: Reading) -> Response:
-        """What `/reports/leaderboard` can be asked for by `by`, that of the contract first, and then by `scope`."""
+        """The values of `by` for `/reports/leaderboard`, the contract's own first, and then those of `scope`."""
         names = [msgspec.structs.asdict(name) for name in board_names(read.leaderboard)]
         return shaped(list[NamedBoard], names)
 

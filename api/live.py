@@ -147,7 +147,7 @@ def router(projector: Projector, hub: Hub, registry: CollectorRegistry) -> APIRo
         last_event_id: Annotated[str | None, Header(max_length=CHARS_MAX)] = None,
         as_of: Annotated[str | None, Query(max_length=64)] = None,
     ) -> Response:
-        """Changes of the leaderboard, the checkpoints and the feeds, as they are folded."""
+        """Changes of the leaderboard, the checkpoints and the feeds, sent when they are folded."""
         if as_of is not None:
             raise HTTPException(422, "the live stream has no past: use another route with as_of")
         try:

@@ -34,7 +34,7 @@ def router() -> APIRouter:
         responses=NO_MODEL,
     )
     async def one_model(read: Reading, model_id: Annotated[str, Path(max_length=200)]) -> Response:
-        """One model that was ever seen."""
+        """One model."""
         row = existing_model(read, model_id)
         place = places_of(read.leaderboard.board()).get(model_id)
         return shaped(Model, model_row(row, read.feeds.clock, place))
@@ -45,8 +45,8 @@ def router() -> APIRouter:
         responses=NO_MODEL,
     )
     async def state(read: Reading, model_id: Annotated[str, Path(max_length=200)]) -> Response:
-        """What the model carries, one row for each subject and scope that it carries something for. Empty where the
-        contract scores each prediction alone.
+        """The state that the model carries, one row for each subject and scope with a state. Empty if the contract
+        scores each prediction alone.
         """
         existing_model(read, model_id)
         rows = [_state_row(own, shared) for own, shared in read.predictions.states(model_id)]

@@ -91,7 +91,7 @@ def router() -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=ROWS_MAX)] = ROWS_MAX,
         cursor: Cursor = None,
     ) -> Response:
-        """The same per scope, oldest first: `asset`, `horizon` and `param` stand at the top level for
+        """The same for each scope, oldest first: `asset`, `horizon` and `param` are at the top level for
         filters.
         """
         terms = read.leaderboard.terms

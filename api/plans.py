@@ -114,7 +114,7 @@ def router(data_dir: Path) -> APIRouter:
 
     @routes.get("/reports/plans", response_model=list[PlanHead])
     async def plans() -> Response:
-        """The kept plans, newest first: which rules, and what would change. At most 50."""
+        """The saved plans, newest first: their rules, and what would change. At most 50."""
         return shaped(list[PlanHead], await asyncio.to_thread(_heads, data_dir))
 
     @routes.get(

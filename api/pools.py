@@ -54,7 +54,7 @@ def router() -> APIRouter:
 
     @routes.get("/reports/pools", response_model=Pools)
     async def pools(read: Reading) -> Response:
-        """The live board as the pool `global`, then each board over a window by its own name; ranked models alone."""
+        """The live board as the pool `global`, then each board over a window by its own name; only ranked models."""
         leaderboard, terms = read.leaderboard, read.leaderboard.terms_now
         boards = (
             [board.name for board in terms.boards if board.window and board.name != GLOBAL] if terms else []

@@ -59,11 +59,11 @@ def router() -> APIRouter:
         limit: Annotated[int | None, Query(ge=1, le=ROWS_MAX)] = None,
         cursor: Cursor = None,
     ) -> Response:
-        """The newest `limit` predictions (1,000 where it is not given) of rounds opened in [start, end], oldest first.
+        """The newest `limit` predictions (default 1,000) of rounds opened in [start, end], oldest first.
 
-        With `cursor`, those before. What is rare is looked for in a bounded number of rounds: a page may hold
-        fewer rows, and name a next one. A question with a `start` and neither `limit`, `cursor` nor `status` is a
-        chart's: when it has more rows than 1,000, they are those of rounds spread evenly over the asked time, and
+        `cursor` gives those before. A search for rare rows reads a limited number of rounds, so a page may hold fewer
+        rows and still name a next page. A question with a `start` and without `limit`, `cursor` and `status` is for a
+        chart: if it has more than 1,000 rows, they come from rounds that are spread evenly over the time, and
         `X-Thinned` says so.
         """
         after = place_of(cursor, Place)

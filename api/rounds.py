@@ -54,8 +54,8 @@ def router() -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 100,
         cursor: Cursor = None,
     ) -> Response:
-        """Rounds of posted questions, the newest posted first, of one state where given: how many questions stand
-        where.
+        """Rounds of posted questions, the newest posted first, with the number of questions in each state. `state`
+        selects the rounds in this state.
         """
         look = ReadBudget(LOOKS_MAX)
         rows = read.rounds.rounds(state, after=place_of(cursor, tuple[int, str]), look=look)
@@ -112,7 +112,7 @@ def router() -> APIRouter:
 
     @routes.get("/reports/stakes", response_model=shapes.Stakes)
     async def stakes(read: Reading) -> Response:
-        """The table of stakes that holds for questions that close from now on."""
+        """The table of stakes for questions that close from now on."""
         since, table = read.rounds.stakes() or (None, {})
         return shaped(shapes.Stakes, {"since": zulu_or_none(since), "stakes": table})
 

@@ -93,7 +93,7 @@ def router() -> APIRouter:
 
     @routes.get("/reports/shadow", response_model=ShadowState)
     async def shadow(request: Request) -> Response:
-        """Whether a shadow was started, of which rules, how far it is, and whether it fails or diverges."""
+        """Whether a shadow was started, its rules, how far it is, and whether it fails or diverges."""
         loop = loop_of(request)
         seen = loop.seen
         if seen is None:
@@ -104,8 +104,8 @@ def router() -> APIRouter:
 
     @routes.get("/reports/shadow/leaderboard", response_model=list[LeaderboardRow], responses=AS_LIVE)
     async def shadow_leaderboard(request: Request, read: Reading) -> Response:
-        """The board under the other rules, as of the end of the last period that they have closed: `ranked_as_of`.
-        Rows as those of `/reports/leaderboard`.
+        """The board under the other rules, as of the end of their last closed period (`ranked_as_of`). The rows have
+        the form of `/reports/leaderboard`.
         """
         seen, result = decided(request)
         return as_live(
@@ -114,7 +114,7 @@ def router() -> APIRouter:
 
     @routes.get("/reports/shadow/snapshots", response_model=list[Snapshot], responses=AS_LIVE)
     async def shadow_snapshots(request: Request, read: Reading) -> Response:
-        """Each model's last closed period under the other rules. Rows as those of `/reports/snapshots`."""
+        """Each model's last closed period under the other rules. The rows have the form of `/reports/snapshots`."""
         seen, result = decided(request)
         decimals = seen.order.rules.terms.score_decimals
         rows = [
@@ -129,8 +129,8 @@ def router() -> APIRouter:
         read: Reading,
         limit: Annotated[int, Query(ge=1, le=CHECKPOINTS_MAX)] = CHECKPOINTS_MAX,
     ) -> Response:
-        """What the newest periods would have paid under the other rules, newest first. Rows as those of
-        `/reports/checkpoints`. Every one is WITHHELD, with the reason that it is a shadow's.
+        """What the newest periods would have paid under the other rules, newest first. The rows have the form of
+        `/reports/checkpoints`. All are WITHHELD, because they belong to a shadow.
         """
         seen, result = decided(request)
         newest = islice(reversed(result.new.checkpoints), limit)
