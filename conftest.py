@@ -131,10 +131,19 @@ def pytest_xdist_setupnodes(config: pytest.Config) -> None:
     import execnet.gateway_io  # noqa: PLC0415 - pytest-xdist brings it, and a run without it has no such processes
 
     # A file of tests cannot be imported before pytest collects.
-    parent = runpy.run_path(str(ROOT / "tests/forked.py"))["ForkingParent"](
-        ROOT / "tests/forking_collection.py", ["--", *config.args]
-    )
-    config.add_cleanup(parent.end)
+    forked = runpy.run_path(str(ROOT / "tests/forked.py"))
+    folder = Path(tempfile.mkdtemp(prefix="forks-"))
+    forks_for_all = forked["ForksForAll"](folder)
+    os.environ[forked["ADDRESS"]] = forks_for_all.address
+    parent = forked["ForkingParent"](ROOT / "tests/forking_collection.py", ["--", *config.args])
+
+    def end() -> None:
+        parent.end()
+        forks_for_all.end()
+        os.environ.pop(forked["ADDRESS"])
+        shutil.rmtree(folder, ignore_errors=True)
+
+    config.add_cleanup(end)
 
     class ForkedIO(execnet.gateway_io.Popen2IOMaster):
         """What execnet starts a Python by, with a fork in place of it."""

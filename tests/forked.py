@@ -1,9 +1,10 @@
 """Processes of tests, forked from a process that has done the imports, because imports cost most of a short process's
 time.
 
-`start` replaces `subprocess.Popen`. The parent is the product's own (`coordinator.cli.preloaded`, from which a node
-forks its workers), or `forking_parent.py` beside this module, which can also run any script in the fork. Each process
-of the test run has one parent. The parent and all its forks end when that process ends.
+`start` replaces `subprocess.Popen`. The parent is `forking_parent.py` beside this module, which runs a command, a script
+or a module of the product in the fork. All processes of a test run share one parent for each hash seed that is wanted
+(`ForksForAll`, in the process that prints the results). A fork ends with the process that asked for it, and with its
+parent.
 """
 
 from __future__ import annotations
@@ -21,9 +22,12 @@ import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 PARENT = Path(__file__).with_name("forking_parent.py")
+ADDRESS = "COORDINATOR_TEST_FORKS"
+"""The variable that names the socket of `ForksForAll`."""
+ASKED_BYTES_MAX = 128 * 1024
 LENGTH = struct.Struct("!I")
 """The head of a request, as `infra/processes/forking.py` reads it."""
 
@@ -73,7 +77,9 @@ class ForkedProcess:
 class ForkingParent:
     """The process that has imported, and the thread that reads its messages about forks."""
 
-    def __init__(self, program: Path = PARENT, arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self, program: Path = PARENT, arguments: Sequence[str] = (), environ: Mapping[str, str] | None = None
+    ) -> None:
         self._asking = threading.Lock()
         self._starting: deque[tuple[ForkedProcess, threading.Event]] = deque()
         self._forked: dict[int, ForkedProcess] = {}
@@ -87,6 +93,7 @@ class ForkingParent:
                 ],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), answers),
+                env=environ,
                 start_new_session=True,
             )
         os.close(answers)
@@ -128,7 +135,76 @@ class ForkingParent:
             child.end(code)
 
 
-_parent: list[ForkingParent] = []
+class ForkingParents:
+    """A `ForkingParent` for each hash seed that is asked for: a fork has the seed of its parent."""
+
+    def __init__(self) -> None:
+        self._parents: dict[str, ForkingParent] = {}
+        self._starting = threading.Lock()
+
+    def fork(self, request: Mapping[str, Any], fds: Sequence[int]) -> ForkedProcess:
+        """As `ForkingParent.fork`. The seed is PYTHONHASHSEED of the request's variables."""
+        seed = request["environ"].get("PYTHONHASHSEED", "random")
+        with self._starting:
+            if (
+                seed not in self._parents or sys.platform != "linux"
+            ):  # elsewhere a parent is used up by one request
+                self._parents[seed] = ForkingParent(environ=os.environ | {"PYTHONHASHSEED": seed})
+        return self._parents[seed].fork(request, fds)
+
+    def end(self) -> None:
+        """Kill the parents, and so their forks."""
+        for parent in self._parents.values():
+            parent.end()
+
+
+class ForksForAll:
+    """Serves the forks of all processes of a test run, at a socket in `folder`: what is imported is imported once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.address = str(folder / "forks")
+        self._parents = ForkingParents()
+        self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listening.bind(self.address)
+        self._listening.listen()
+        threading.Thread(target=self._listen, daemon=True, name="forks for all").start()
+
+    def end(self) -> None:
+        """End the parents, and so all forks."""
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._parents.end()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                asking, _ = self._listening.accept()
+            except OSError:  # closed by `end`
+                return
+            threading.Thread(target=self._serve, args=(asking,), daemon=True, name="fork for one").start()
+
+    def _serve(self, asking: socket.socket) -> None:
+        with asking:
+            body, fds, _, _ = socket.recv_fds(asking, ASKED_BYTES_MAX, 3)
+            try:
+                child = self._parents.fork(json.loads(body), fds)
+            finally:
+                for fd in fds:
+                    os.close(fd)
+            asking.send(str(child.pid).encode())
+
+            def tell() -> None:
+                code = child.wait()
+                with contextlib.suppress(OSError):  # nobody is interested any more
+                    asking.send(str(code).encode())
+
+            threading.Thread(target=tell, daemon=True, name="end of a fork").start()
+            asking.recv(1)  # whoever asked has heard the code and closes, or has ended
+            child.kill()
+
+
+_own_parents: list[ForkingParents] = []
+"""Those of this process, where no other one serves forks."""
 
 
 def start(
@@ -163,11 +239,23 @@ def start(
     return child
 
 
-def start_with(request: Mapping[str, object], fds: Sequence[int]) -> ForkedProcess:
+def start_with(request: Mapping[str, Any], fds: Sequence[int]) -> ForkedProcess:
     """A fork for `arguments` of a request, with its `environ` and `cwd`; `fds` are its stdin, stdout and stderr."""
-    if not _parent or sys.platform != "linux":  # elsewhere a parent is used up by one request
-        _parent[:] = [ForkingParent()]
-    return _parent[0].fork(request, fds)
+    if ADDRESS not in os.environ:
+        if not _own_parents:
+            _own_parents.append(ForkingParents())
+        return _own_parents[0].fork(request, fds)
+    child, asking = ForkedProcess(), socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    asking.connect(os.environ[ADDRESS])
+    socket.send_fds(asking, [json.dumps(request).encode()], fds)
+    child.pid = int(asking.recv(16))
+
+    def hear() -> None:
+        with asking:
+            child.end(int(asking.recv(16) or -signal.SIGKILL))
+
+    threading.Thread(target=hear, daemon=True, name=f"fork {child.pid}").start()
+    return child
 
 
 def run(

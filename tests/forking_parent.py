@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import runpy
 import sys
+import time
+import warnings
 
 from typer.main import get_command
 
@@ -15,9 +17,13 @@ preloaded.import_all()
 command = get_command(app)
 if (fork := forked(sys.argv)) is not None:
     request, _ = fork
-    script = request.get("script", "")
-    sys.argv = [script or "coordinator", *request["arguments"]]
+    script, module = request.get("script", ""), request.get("module", "")
+    sys.argv = [script or module or "coordinator", *request["arguments"]]
+    time.tzset()  # TZ of the request
     if script:
         runpy.run_path(script, run_name="__main__")
+    elif module:
+        warnings.simplefilter("ignore", RuntimeWarning)  # it is imported already, and runs anew as `__main__`
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     else:
         command()

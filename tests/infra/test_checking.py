@@ -8,6 +8,7 @@ import sys
 import threading
 
 import pytest
+from tests import forked_modules
 from tests.waiting import LIMIT_SECONDS
 
 from coordinator.infra import author_process
@@ -53,6 +54,12 @@ if os.environ.get("LOAD") == "dies":
     os._exit(3)
 time.sleep(float(os.environ.get("LOAD", "0")))
 """
+
+
+@pytest.fixture(autouse=True)
+def forks(monkeypatch):
+    """The process is a fork, since what it costs are mostly imports. `test_explaining.py` starts the process itself."""
+    monkeypatch.setattr(author_process, "subprocess", forked_modules)
 
 
 def file_of(body: str, contract_hash: str) -> HandIn:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+from tests import forked_modules
 
 from coordinator.infra.contracts import trial as contract_trial
 from coordinator.infra.contracts.trial import tried
@@ -35,6 +36,12 @@ CONTRACT = CrunchContract(score_prediction=score)
 
 
 @pytest.fixture
+def forks(monkeypatch):
+    """The two processes are forks: what they cost are mostly imports. Each keeps its own hash seed."""
+    monkeypatch.setattr(contract_trial, "subprocess", forked_modules)
+
+
+@pytest.fixture
 def trial(tmp_path, monkeypatch):
     def trial(value: str, extra: str = "pass", text: str = TEMPLATE) -> list[Finding]:
         (tmp_path / "its_contract.py").write_text(text.format(value=value, extra=extra))
@@ -48,6 +55,7 @@ def faults(findings: list[Finding]) -> str:
     return " ".join(finding.says for finding in findings if finding.state is State.FAULT)
 
 
+@pytest.mark.usefixtures("forks")
 @pytest.mark.parametrize(
     ("value", "extra"),
     [
@@ -79,6 +87,7 @@ def test_a_file_that_is_no_part_of_it_is_named_and_one_beside_it_is_not(trial, t
     assert not faults(trial(f"base(prediction, truth) * {beside}"))
 
 
+@pytest.mark.usefixtures("forks")
 @pytest.mark.parametrize(
     ("extra", "says"),
     [
@@ -106,11 +115,13 @@ def test_a_function_that_ends_the_process_or_never_returns_is_a_fault_with_its_n
     assert "score_prediction" in complaint
 
 
+@pytest.mark.usefixtures("forks")
 def test_the_time_in_which_a_call_does_not_run_is_not_counted(trial, monkeypatch):
     monkeypatch.setattr(contract_trial, "CALL_CPU_SECONDS_MAX", 1.0)
     assert not faults(trial("base(prediction, truth)", "seen or seen.append(time.sleep(2))"))
 
 
+@pytest.mark.usefixtures("forks")
 def test_caches_and_printed_texts_are_no_fault(trial):
     extra = "print('scored'); functools.lru_cache(base); random.Random(3).random()"
     findings = trial("base(prediction, truth) + random.Random(5).random() * 0", extra)
@@ -118,6 +129,7 @@ def test_caches_and_printed_texts_are_no_fault(trial):
     assert [finding.state for finding in findings if finding.check == "the same twice"] == [State.OK]
 
 
+@pytest.mark.usefixtures("forks")
 def test_a_file_that_does_not_load_is_one_finding(trial):
     (finding,) = trial("", text="import nothing_like_this\nCONTRACT = 1")
     assert (finding.check, finding.state) == ("loads", State.FAULT)
@@ -155,6 +167,7 @@ def test_an_import_that_looks_at_a_missing_folder_of_the_module_path_is_no_fault
     assert not faults(trial("score - np.nanmean(score)", "import xml.dom.minidom", text=ROUND))
 
 
+@pytest.mark.usefixtures("forks")
 @pytest.mark.parametrize(
     ("value", "extra"),
     [
