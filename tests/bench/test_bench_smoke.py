@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.slow]  # test_imports.py: whether it begins at all
 
 RUN = Path(__file__).parent / "run.py"
 SECONDS_MAX = 900

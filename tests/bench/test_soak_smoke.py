@@ -36,6 +36,7 @@ def test_the_growth_is_the_slope_after_the_warm_up():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow  # test_imports.py: whether it begins at all
 @pytest.mark.broker
 def test_a_short_soak_prints_its_table():
     done = run("-m", "bench.soak", "--minutes", "0.1", "--speed", "30")

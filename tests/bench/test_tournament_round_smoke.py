@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.slow]  # test_imports.py: whether it begins at all
 
 SECONDS_MAX = 900
 SIZES = MODELS, ROWS, FEATURES, ROUNDS = 4, 600, 60, 1

@@ -43,6 +43,7 @@ def scram(secured: Secured) -> None:
     give_scram_password(secured)
 
 
+@pytest.mark.slow  # test_kafka_rights.py runs each worker over it
 def test_a_whole_node_runs_over_scram_and_tls(secured: Secured, crunch_id: str, tmp_path: Path):
     password = tmp_path / "password"
     password.write_text(PASSWORD + "\n")

@@ -173,6 +173,7 @@ def test_ctrl_c_ends_every_process_and_the_next_start_continues(tmp_path):
         node.kill()
 
 
+@pytest.mark.slow  # test_questions_whole_node.py kills each worker, test_broker_outage.py the broker, test_host.py the models
 def test_every_child_killed_in_turn_under_load_comes_back_and_no_prediction_is_lost(tmp_path):
     summary_file = tmp_path / "summary.json"
     hours = 2

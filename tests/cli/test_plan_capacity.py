@@ -23,7 +23,9 @@ LONG = CrunchContract(
 )
 
 
-@pytest.mark.parametrize("contract", [SHORT, LONG], ids=["1m", "10m"])
+@pytest.mark.parametrize(
+    "contract", [pytest.param(SHORT, id="1m"), pytest.param(LONG, id="10m", marks=pytest.mark.slow)]
+)
 def test_a_plan_is_within_a_fifth_of_a_longer_run_with_more_models(contract):
     costs = capacity.measure(contract, (5, 25))
     models, horizon = 30, contract.schedules()[0].scope.horizon_seconds // 60

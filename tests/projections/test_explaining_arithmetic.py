@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import pytest
 from tests.explained import explained, values
+from tests.first_of import first_of
 from tests.projections import test_explaining_drawn as of_drawn
 from tests.projections import test_explaining_ensembles as of_ensembles
 from tests.projections.test_explaining import OF, SETTINGS, Moody
@@ -66,7 +67,7 @@ LOGS = {
     ),
     "ensembles": of_ensembles_too,
     "questions": lambda: (
-        of_questions.run(of_questions.drawn(60, seed=61)).log,
+        of_questions.run(of_questions.drawn(30, seed=61)).log,
         lambda _: of_questions.CONTRACT,
     ),
     "pools": lambda: of_rules(3),
@@ -79,7 +80,17 @@ LOGS = {
 }
 
 
-@pytest.fixture(params=LOGS)
+PLAYED_BY_MAKE_TEST = (
+    "the default contract",
+    "ensembles",
+    "questions",
+    "pools",
+    "a share taken",
+    "few values",
+)
+
+
+@pytest.fixture(params=first_of(6, sorted(LOGS, key=PLAYED_BY_MAKE_TEST.count, reverse=True)))
 def node(request, tmp_path):
     log, contracts = LOGS[request.param]()
     node = explained(log, tmp_path, contracts)

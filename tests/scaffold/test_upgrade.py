@@ -221,14 +221,15 @@ def killed_at(workspace, count):
     return code != 0
 
 
-def test_an_upgrade_killed_at_any_write_is_completed_by_the_next_one(workspace, rendering, tmp_path):
+@pytest.mark.parametrize("every", [5, pytest.param(3, marks=pytest.mark.slow)])
+def test_an_upgrade_killed_at_any_write_is_completed_by_the_next_one(workspace, rendering, tmp_path, every):
     older_workspace(workspace)
     was = tree(workspace)
     whole = shutil.copytree(workspace, tmp_path / "whole")
     upgrade.upgrade(whole, version="0.1.0")
     expected, before = tree(whole), tree(whole / NODE / ".scaffold/before")
     resumed = 0
-    for count in range(1, 100_000, 3):
+    for count in range(1, 100_000, every):
         broken = shutil.copytree(workspace, tmp_path / "broken")
         if not killed_at(broken, count):
             break

@@ -125,7 +125,7 @@ SCENES: dict[str, Callable[[], MemoryLog]] = {
     for scene in (burst, candles, changed)
 }
 PLAYED = [
-    pytest.param(scene, id=name, marks=[pytest.mark.slow] if number >= 6 else [])
+    pytest.param(scene, id=name, marks=[pytest.mark.slow] if number >= 3 else [])
     for number, (name, scene) in enumerate(SCENES.items())
 ]
 

@@ -202,7 +202,13 @@ def run(
     return engine
 
 
-@pytest.mark.parametrize("count", [60, 500], ids=["sixty events", "five hundred"])
+@pytest.mark.parametrize(
+    "count",
+    [
+        pytest.param(60, id="sixty events"),
+        pytest.param(500, id="five hundred", marks=pytest.mark.slow),
+    ],
+)
 def test_events_are_paid_as_the_oracle_computes(count):
     events = drawn(count, seed=count)
     engine = run(events, GATED)
