@@ -19,6 +19,7 @@ from coordinator.api.commands import Sender
 from coordinator.api.keys import KeyRing, Scope, make_entry, parse_entries
 from coordinator.api.monitor import Monitor
 from coordinator.api.watches import Watches
+from coordinator.projections.folding.decisions import Folder
 from coordinator.projections.folding.projector import Projector
 from coordinator.projections.views.all_views import open_read_models
 from coordinator.streams.clock import wall_ms
@@ -57,24 +58,82 @@ def log():
     return busy_log()
 
 
-@contextmanager
-def parts_over(folder, log):
-    """The parts for an application: `.settings`, `.stage`, `.projector`, `.read`."""
-    settings = Settings(data_dir=folder)
-    read = open_read_models(folder, "cluster", log.crunch_id)
+def parts_of(settings, read, log):
+    """The parts for an application over read models: `.settings`, `.stage`, `.projector`, `.read`."""
     projector = Projector(settings, read)
-    fold_into(projector.folder, log, commit_every=100)
     projector._started = True
-    yield SimpleNamespace(
+    return SimpleNamespace(
         settings=settings, read=read, projector=projector, stage=ScriptedStage(projector, log)
     )
+
+
+@contextmanager
+def parts_over(folder, log):
+    """As `parts_of`, with read models of their own."""
+    read = open_read_models(folder, "cluster", log.crunch_id)
+    parts = parts_of(Settings(data_dir=folder), read, log)
+    fold_into(parts.projector.folder, log, commit_every=100)
+    yield parts
     read.close()
 
 
+def _plain(projection):
+    """The fields of a read model that a test may have set."""
+    return {name: field for name, field in vars(projection).items() if isinstance(field, int | float | str)}
+
+
+class FoldedLog:
+    """Read models over a log. To open and fold them costs more than most tests, so the next test of an equal log has
+    them again, as a node that was started again would, unless a test has changed them.
+    """
+
+    def __init__(self, folder, log):
+        self._log = self._content(log)
+        self.read = open_read_models(folder, "cluster", log.crunch_id)
+        fold_into(Folder(self.read.all()), log, commit_every=100)
+        self._state = self._now()
+
+    @staticmethod
+    def _content(log):
+        return log.crunch_id, {topic: list(records) for topic, records in log.records.items()}
+
+    def _now(self):
+        return [
+            (store.state_hash, dict(store.positions), store.horizon, store.database.damage, plain_fields)
+            for projection in self.read.all()
+            for store, plain_fields in [(projection.store, _plain(projection))]
+        ]
+
+    def is_of(self, log):
+        """Whether they are still those of this log."""
+        return self._content(log) == self._log and self._now() == self._state
+
+
+@pytest.fixture(scope="module")
+def folded_log():
+    """The one `FoldedLog` that there is, or none."""
+    folded = []
+    yield folded
+    for each in folded:
+        each.read.close()
+
+
 @pytest.fixture
-def parts(tmp_path, log):
+def folded_here(tmp_path, log):
+    """`parts` for a test of what a projector knows of the events that it has folded itself."""
     with parts_over(tmp_path, log) as node_parts:
         yield node_parts
+
+
+@pytest.fixture
+def parts(request, tmp_path, tmp_path_factory, log, folded_log):
+    if "folded_here" in request.fixturenames:
+        return request.getfixturevalue("folded_here")
+    if not (folded_log and folded_log[0].is_of(log)):
+        while folded_log:
+            folded_log.pop().read.close()
+        folded_log.append(FoldedLog(tmp_path_factory.mktemp("folded"), log))
+    return parts_of(Settings(data_dir=tmp_path), folded_log[0].read, log)
 
 
 @pytest.fixture

@@ -97,6 +97,7 @@ def steady(body):
     return [steady(element) for element in body] if isinstance(body, list) else body
 
 
+@pytest.mark.usefixtures("folded_here")
 async def test_each_example_is_the_answer_of_its_route(api):
     answered = await answers(api.client)
     assert steady(answered) == steady(json.loads(FILE.read_text()))

@@ -230,6 +230,7 @@ async def test_the_schema_keeps_the_web_apps_ids(api):
     }
 
 
+@pytest.mark.usefixtures("folded_here")
 async def test_info_and_health_and_summary(api):
     assert await api.get("/info") == {"crunch_id": "btc-up", "crunch_address": PUBKEY, "network": "solana"}
     health = await api.get("/healthz")
