@@ -257,16 +257,15 @@ def test_a_variable_is_named_after_what_it_holds() -> None:
 
 def _bound(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """(line, name) of each variable and parameter that a module binds, without the fields of its classes."""
-    fields = {
-        target
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ClassDef)
-        for statement in node.body
-        if isinstance(statement, ast.Assign | ast.AnnAssign)
-        for target in (statement.targets if isinstance(statement, ast.Assign) else [statement.target])
-    }
-    for node in ast.walk(tree):
+    fields: set[ast.expr] = set()
+    for node in ast.walk(tree):  # a class comes before what stands in it
         match node:
+            case ast.ClassDef(body=body):
+                for statement in body:
+                    if isinstance(statement, ast.Assign | ast.AnnAssign):
+                        fields.update(
+                            statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+                        )
             case ast.Name(id=name, ctx=ast.Store()) if node not in fields:
                 yield node.lineno, name
             case ast.arg(arg=name):

@@ -184,14 +184,14 @@ def test_a_crash_at_any_step_of_a_cut_leaves_what_the_horizon_promises(tmp_path,
     log.terms(windows=[Window(name="score_recent", hours=24)])
     log.model("m1")
     log.model("m2")
-    for hour in range(48):
+    for hour in range(60):
         log.round(hour * HOUR_MS, {"m1": 0.5, "m2": hour / 100})
         log.record(log_at(hour))
         log.tick(log_at(hour) + HOUR_MS)
         log.inputs_until((hour + 1) * HOUR_MS)
         log.scored_until((hour + 1) * HOUR_MS)
     read = folded(log, tmp_path / "node")
-    until = log_at(48)
+    until = log_at(60)
     first = horizon_ms_of(read, 1, ())
     cut = crashed(read, tmp_path / "cut", log)
     all_of(PastCutter(cut, 1))
@@ -323,7 +323,7 @@ def test_a_figure_is_explained_as_before_or_refused_or_explained_with_what_is_mi
     """Wherever the horizon is, no figure is called different because rows that it depends on were removed."""
     log, contracts = SCENES[scene](request)
     node = explained(log, tmp_path, contracts)
-    figures = list(explanations(node))
+    figures = list(explanations(node))[::2]
     before = [explain(node.read) for explain in figures]
     assert len(before) > 100
     ends = sorted(

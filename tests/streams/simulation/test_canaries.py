@@ -409,8 +409,8 @@ class RecordsAgainAfterATakeover(Node):
 DERIVED = "derived topics are those of an undisturbed run"
 PLAIN = "charges, means, ranks and shares are those of plain arithmetic"
 CANARIES: dict[type[Node], tuple[int, str]] = {
-    DecidesDuplicatesAgain: (1, "ids come once"),
-    ClaimDoesNotFence: (67, "ids come once"),
+    DecidesDuplicatesAgain: (24, "ids come once"),
+    ClaimDoesNotFence: (73, "ids come once"),
     FeedClaimDoesNotFence: (17, "ids come once"),
     OffersAgain: (8, "the sums add up"),
     CountsOneMore: (7, DERIVED),
