@@ -69,13 +69,31 @@ structlog.configure(
 
 LONG_FILES = frozenset(
     {
-        *("test_bench_smoke.py", "test_contract_apply.py", "test_crash_equivalence.py", "test_ownership.py"),
-        *("test_guard.py", "test_predict_crash.py", "test_tutorials.py", "test_up.py"),
+        *("test_contract_apply.py", "test_crash_equivalence.py", "test_ownership.py", "test_explain.py"),
+        *(
+            "test_guard.py",
+            "test_predict_crash.py",
+            "test_tutorials.py",
+            "test_up.py",
+            "test_two_crunches.py",
+        ),
         *("test_questions_whole_node.py", "test_page.py", "test_kafka_security.py", "test_drills.py"),
         *("test_workspace.py", "test_main_job.py", "test_corrections.py", "test_kafka_rights.py"),
-        *("test_broker_outage.py", "test_posted_round.py", "test_feed_history.py"),  # all these with a broker
-        *("test_canaries.py", "test_fuzz.py", "test_simulation.py", "test_survival.py"),  # without
+        *("test_broker_outage.py", "test_posted_round.py", "test_feed_history.py", "test_poison.py"),
+        *(
+            "test_accessibility.py",
+            "test_questions_killed.py",
+            "test_projector.py",
+        ),  # all these with a broker
+        *(
+            "test_canaries.py",
+            "test_fuzz.py",
+            "test_survival.py",
+            "test_traces_lost.py",
+            "test_keeper.py",
+        ),  # without
         *("test_contract_trial.py", "test_hidden_questions.py", "test_clock_seams.py", "test_packaging.py"),
+        *("test_model_processes.py", "test_shadow.py", "test_host.py", "test_check.py", "test_checking.py"),
     }
 )
 """Files that take longer than fifteen seconds."""
