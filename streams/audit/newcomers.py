@@ -85,7 +85,8 @@ class Newcomers:
             units = round(Fraction(low + high, 2))
         place = scored_round.resolvable_at, scored_round.input_id, scored_round.scope_key
         scope = f"{scored_round.subject}/{scored_round.scope_key}"
-        asked = frozenset(scored_round.models)
+        ensembles = self._chain.ensembles.get((scored_round.input_id, scored_round.scope_key))
+        asked = frozenset([*scored_round.models, *(ensembles.models if ensembles else ())])
         self._values[start].append(RoundValue(place, scored_round.point, units, scope, asked))
 
     def joined(self, snapshot: SnapshotTakenData) -> JoinedAt | None:

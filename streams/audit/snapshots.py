@@ -28,6 +28,7 @@ from coordinator.streams.contract.contract import Contracts
 from coordinator.streams.events import (
     CheckpointData,
     EnsemblesScoredData,
+    FieldSum,
     JoinedAt,
     PeriodClosedData,
     PointCount,
@@ -165,10 +166,8 @@ class SnapshotsAgain:
     def _fill(self, snapshot: SnapshotTakenData) -> None:
         """Add the rounds before a newcomer's first one: they count with a fixed value, so few are no advantage."""
         terms = self._chain.terms.at(snapshot.period_start)
-        sums = self.sums_of.get((snapshot.period_start, snapshot.model_id))
-        if sums is None:
-            return
         for filled in self.newcomers.before(snapshot):
+            sums = self.sums_of[snapshot.period_start, snapshot.model_id]
             sums.counts["filled"] += 1
             sums.series.append((filled.place, filled.units, False))
             sums.add(terms.value_field, filled.units)
@@ -205,7 +204,8 @@ class SnapshotsAgain:
         rounds_count, excused_count = participation(chain, snapshot, self.answerable)
         return {
             "sums": (
-                {field: [total.sum_units, total.n] for field, total in snapshot.sums.items()},
+                # A correction can leave a field with nothing in it.
+                {field: [*_two(total)] for field, total in snapshot.sums.items() if any(_two(total))},
                 {field: total for field, total in sums.sums.items() if any(total)},
             ),
             "scored_count": (snapshot.scored_count, counts["scored"]),
@@ -218,7 +218,7 @@ class SnapshotsAgain:
             "filled_count": (snapshot.filled_count, counts["filled"]),
             "rounds_count": (snapshot.rounds_count, rounds_count),
             "excused_count": (snapshot.excused_count, excused_count),
-            # A correction can leave a scope with nothing in it.
+            # The same of a scope.
             "scopes": (
                 {scope: [*_three(total)] for scope, total in snapshot.scopes.items() if any(_three(total))},
                 {scope: total for scope, total in sums.scopes.items() if any(total)},
@@ -233,6 +233,10 @@ class SnapshotsAgain:
             "series": ([(value.units, value.scored) for value in snapshot.series], series),
             "joined": (snapshot.joined, self.newcomers.joined(snapshot)),
         }
+
+
+def _two(total: FieldSum) -> tuple[int, int]:
+    return total.sum_units, total.n
 
 
 def _three(total: ScopeSum) -> tuple[int, int, int]:

@@ -208,10 +208,11 @@ def covered_again(snapshot: SnapshotTakenData, chain: Chain) -> Answered | None:
         and period.rounds_count
         and chain.terms.at(period.from_ms).coverage
     }
+    kept_since = _rounds_kept_since(snapshot.period_start, chain, rounds_of)
     span: set[int] = set()
     rounds_count = 0
     for start in sorted(rounds_of, reverse=True):
-        if start < _rounds_kept_since(snapshot.period_start, chain, rounds_of):
+        if start < kept_since:
             break
         is_inside = (
             start >= snapshot.period_end - coverage.hours * HOUR_MS
@@ -221,7 +222,14 @@ def covered_again(snapshot: SnapshotTakenData, chain: Chain) -> Answered | None:
         if is_inside:
             span.add(start)
             rounds_count += rounds_of[start]
-    own = [earlier for earlier in snapshots_of(chain, snapshot.model_id) if earlier.period_start in span]
+    # A period of the span without a round of its own may have what a corrected truth takes away from others.
+    first = snapshot.period_end - coverage.hours * HOUR_MS if coverage.hours else min(span, default=0)
+    own = [
+        earlier
+        for earlier in snapshots_of(chain, snapshot.model_id)
+        if max(first, kept_since) <= earlier.period_start < snapshot.period_end
+        and chain.terms.at(earlier.period_start).coverage
+    ]
     excused_count = sum(earlier.excused_count for earlier in own)
     return Answered(sum(earlier.scored_count for earlier in own), rounds_count - excused_count)
 

@@ -254,6 +254,10 @@ def tally_round(state: SnapshotState, data: RoundScoredData, before: Need) -> No
         _tally_scope(scope, tallies, values, data.unscored)
     if isinstance(data, EnsemblesScoredData):
         period.weights += metric_weights(data, terms_then).items()
+        # It comes right after the scores of its models: an ensemble that took part gets no value of the round besides.
+        fill = period.fills[-1] if period.fills else None
+        if fill is not None and period.rounds[fill.number][1:3] == (data.input_id, data.scope_key):
+            period.fills[-1] = fill._replace(models=[*fill.models, *data.models])
     elif terms_then.newcomer_past != "nothing":
         value = newcomers_value([units for units in values if units is not None], terms_then)
         if value is not None:
