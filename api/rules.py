@@ -53,7 +53,7 @@ def router(crunch_id: str, making: Making) -> APIRouter:
 def about(terms: Terms) -> str:
     """Which contract these rules are made of."""
     since = f" It holds since {zulu(terms.effective_from)}." if terms.effective_from > 0 else ""
-    return f"Made of the contract `{terms.contract_hash[:12]}`, which the node runs.{since}"
+    return f"Made from the contract `{terms.contract_hash[:12]}`, which the node runs.{since}"
 
 
 def page(crunch_id: str, rules: str) -> str:

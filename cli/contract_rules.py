@@ -1,4 +1,4 @@
-"""`coordinator contract rules`: the rules in words, made of the contract."""
+"""`coordinator contract rules`: the rules in words, made from the contract."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def rules(
         checkpoint_offset_seconds=settings.checkpoint_offset_seconds,
     )
     sections = rules_of(load_contract(path), node)
-    title, about = f"Rules of {node.crunch_id}", f"Made of the contract `{path}`."
+    title, about = f"Rules of {node.crunch_id}", f"Made from the contract `{path}`."
     if format_ is Format.HTML:
         typer.echo(_PAGE.format(title=escape(title), rules=as_html(about, sections)))
     else:

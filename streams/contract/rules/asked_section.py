@@ -15,6 +15,11 @@ from coordinator.streams.contract.rules.text_parts import (
     span,
 )
 
+_HIDDEN = {
+    "resolvable": "Nobody can see your answer before its horizon has passed.",
+    "recorded": "Everybody can see your answer as soon as its round is recorded.",
+}
+
 
 def asked(contract: CrunchContract, subjects: tuple[str, ...]) -> Section:
     """The schedules, the posted questions, and what a model is shown."""
@@ -32,58 +37,77 @@ def asked(contract: CrunchContract, subjects: tuple[str, ...]) -> Section:
             for schedule in contract.schedules()
         )
         blocks.append(
-            Rows(("scope", "subject", "asked every", "about", "in steps of", "arguments of its own"), rows)
+            Rows(("scope", "subject", "asked every", "asks about", "in steps of", "arguments"), rows)
         )
     if contract.questions is not None:
         blocks += _questions(contract)
+    blocks += _shown(contract)
+    return Section("What is asked", tuple(blocks))
+
+
+def _shown(contract: CrunchContract) -> list[Said]:
+    """What a model gets before it is asked: the feed's records, a posted question, or either of them."""
     call = contract.call_method
-    first = max(contract.input_records, contract.input_records_first)
-    blocks += [
+    tick, predict = (
+        f"`{method}({', '.join(arguments)})`"
+        for method, arguments in (
+            (call.tick, call.tick_arguments),
+            (call.predict, call.predict_arguments),
+        )
+    )
+    blocks: list[Said] = [
         Text(
-            f"First your model's `{call.tick}({', '.join(call.tick_arguments)})` receives what is known: at "
-            "most the last "
-            f"{contract.input_records:,} records of a subject, up to the point of the round"
-            + (f", and {first:,} with its first tick" if first > contract.input_records else "")
-            + (
-                f". Then `{call.predict}({', '.join(call.predict_arguments)})` is called once for each scope, "
-                "and returns the answer."
+            f"First the node calls your model's {tick} with the input. Then it calls {predict} once for each scope. "
+            "This must return the answer."
+        )
+    ]
+    if contract.questions is not None:
+        blocks.append(
+            Text(
+                "The input of a posted question is its payload, with `question_id`, `round_id`, `tags`, `opens_at` and "
+                "`closes_at` (ms)."
             )
-        ),
+        )
+    if not contract.schedules():
+        return blocks
+    first = max(contract.input_records, contract.input_records_first)
+    more = f", and up to {first:,} in its first call" if first > contract.input_records else ""
+    return [
+        *blocks,
         Text(
-            f"A record is of the type `{contract.raw_input_type.__name__}`, what `{call.tick}` receives of the "
-            f"type `{contract.input_type.__name__}`."
+            f"The input of a scope in the first table is made from the last {contract.input_records:,} records of a "
+            f"subject, up to the time of the round{more}. A record has the type `{contract.raw_input_type.__name__}`, "
+            f"the input has the type `{contract.input_type.__name__}`. This function makes it:"
         ),
-        Text("It is made by this:"),
         *said_of(contract.build_input),
     ]
-    return Section("What is asked", tuple(blocks))
 
 
 def answer(contract: CrunchContract) -> Section:
     """The type of an answer, its bounds, its deadline, and who sees it when."""
-    hidden = {
-        "resolvable": "Nobody sees your answer before its horizon has passed.",
-        "recorded": "Everybody can see your answer as soon as its round is recorded.",
-    }
+    hidden = []
+    if contract.schedules():
+        hidden.append(_HIDDEN[contract.answers_hidden_until])
+    if contract.questions is not None:
+        hidden.append("Nobody can see your answer to a posted question before the question is closed.")
     strikes = (
         f"After {plural(contract.model_strikes_max, 'round')} in a row without a valid answer, by its own fault, the "
-        "orchestrator is asked to stop your model."
+        "node asks the orchestrator to stop your model."
         if contract.model_strikes_max
-        else "A model is never stopped for answers that it does not give."
+        else "A model is never stopped because it gives no answers."
     )
     return Section(
         "Your answer",
         (
-            Text(f"An answer is of the type `{contract.output_type.__name__}`."),
+            Text(f"An answer has the type `{contract.output_type.__name__}`."),
             *fields_table(contract.output_type),
             Text(
-                f"You have {span(contract.deadline_seconds)} from the moment the input is made. A later answer "
-                "counts as none. As "
-                f"JSON an answer has at most {contract.output_max_bytes:,} bytes. One of another type, a "
-                "larger one, and one with a "
-                "number that is not finite have failed, by your model's fault."
+                f"You have {span(contract.deadline_seconds)} from the moment at which the input is made. A later "
+                f"answer counts as missing. As JSON, an answer may have at most {contract.output_max_bytes:,} bytes. "
+                "An answer of another type, a larger one, or one with a number that is not finite fails by your "
+                "model's fault."
             ),
-            Text(f"{hidden[contract.answers_hidden_until]} {strikes}"),
+            Text(" ".join((*hidden, strikes))),
         ),
     )
 
@@ -105,7 +129,7 @@ def _questions(contract: CrunchContract) -> list[Said]:
     assert questions is not None  # noqa: S101 - its caller has looked
     counts = {
         "last": "Your last valid answer before answers close is scored.",
-        "mean": "The mean of your valid answers is scored, each weighted by the time that it stood.",
+        "mean": "The mean of your valid answers is scored, each weighted by the time for which it was the newest.",
         "history": "All your answers are scored together, with their times.",
     }
     again = (
@@ -114,14 +138,13 @@ def _questions(contract: CrunchContract) -> list[Said]:
         else "Every model is asked once."
     )
     changed = (
-        "It is asked again when the question is posted anew with other contents."
+        "It is asked again if the question is posted again with changes."
         if questions.ask_again_on_change
-        else "It is not asked again when the question is posted anew."
+        else "It is not asked again if the question is posted again."
     )
     missing = (
         f"A model without a valid answer is asked again after {span(questions.ask_missing_seconds)}, then "
-        "after twice that, and so "
-        "on up to a day."
+        "after twice that time, and so on up to a day."
         if questions.ask_missing_seconds
         else "A model without a valid answer is not asked again for that reason."
     )
@@ -136,8 +159,8 @@ def _questions(contract: CrunchContract) -> list[Said]:
     return [
         Text(
             "The operator posts questions, each with its own times. A question is asked in the first scope "
-            "that fits it."
+            "that fits its tags."
         ),
-        Rows(("scope", "questions with the tags", "arguments of its own"), rows),
+        Rows(("scope", "questions with the tags", "arguments"), rows),
         Text(f"{counts[questions.counts]} {again} {changed} {missing}"),
     ]

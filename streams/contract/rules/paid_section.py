@@ -45,7 +45,7 @@ def board(contract: CrunchContract) -> Section:
             "next rank is left out: 1, 1, 3."
         ),
         Rows(
-            ("number", "made of your scores"),
+            ("number", "computed from your scores as"),
             tuple(
                 (f"`{scores_window.name}`", window(scores_window)) for scores_window in aggregation.windows
             ),
@@ -53,9 +53,9 @@ def board(contract: CrunchContract) -> Section:
     ]
     if aggregation.boards:
         rows = tuple((f"`{leaderboard.name}`", _board(leaderboard)) for leaderboard in aggregation.boards)
-        blocks.append(Rows(("board", "made of your scores"), rows))
+        blocks.append(Rows(("board", "computed from your scores as"), rows))
     blocks += [
-        Text("At the end of each snapshot period a summary is made of your scores of that period:"),
+        Text("At the end of each snapshot period this function summarizes your scores of that period:"),
         *said_of(contract.aggregate_snapshot),
     ]
     if aggregation.metrics is not None:
@@ -63,11 +63,12 @@ def board(contract: CrunchContract) -> Section:
         blocks.append(
             Text(
                 (
-                    f"It also has {listed(metrics.keys)}, of the fields `{metrics.signal_field}` and "
+                    f"The summary also has {listed(metrics.keys)}, computed from the fields "
+                    f"`{metrics.signal_field}` and "
                     f"`{metrics.outcome_field}`"
                 )
                 + (f", with the weights of the ensemble `{metrics.ensemble}`" if metrics.ensemble else "")
-                + f"; where a metric needs pieces of the period, it has {metrics.chunks}."
+                + f". Metrics that need pieces of the period cut it into {metrics.chunks}."
             )
         )
         for function in metrics.own.values():
@@ -75,7 +76,8 @@ def board(contract: CrunchContract) -> Section:
     if contract.ensembles:
         blocks.append(
             Text(
-                "Ensembles stand on the board too. Each is made of the others' answers and scored as a model is. It "
+                "The board also shows ensembles. An ensemble combines the answers of models, and is scored like a "
+                "model. It "
                 "has no rank, is never paid, and changes nobody's score."
             )
         )
@@ -88,8 +90,9 @@ def ranked(contract: CrunchContract) -> Section:
     """Who has a rank and who is paid at all."""
     blocks = [
         Text(
-            "Silence never wins: a model without the number that is ranked has no rank and no pay, and so has "
-            "one that never scored."
+            "A model without the number that is ranked has no rank and is not paid. The same is true for a model "
+            "without "
+            "a score."
         )
     ]
     if contract.coverage is not None:
@@ -101,18 +104,16 @@ def ranked(contract: CrunchContract) -> Section:
         )
         blocks.append(
             Text(
-                f"You need a score in at least {percent(trail.share)} of the rounds of {over}. With fewer you "
-                "stand on the board "
-                "without a rank, with that reason, and are not paid."
+                f"You need a score in at least {percent(trail.share)} of the rounds of {over}. With fewer, the board "
+                "shows your model without a rank and with that reason, and the model is not paid."
             )
         )
     blocks.append(
         Text(
             f"You need a score in at least {percent(contract.min_participation)} of all rounds of the period "
-            "to be paid. Rounds that the "
-            "node spoilt count for nobody."
+            "to be paid. Rounds that failed by the node's fault count for nobody."
             if contract.min_participation
-            else "No least share of the period's rounds is asked for."
+            else "You need not take part in a minimum share of the period's rounds."
         )
     )
     return Section("When you are ranked", tuple(blocks))
@@ -134,32 +135,32 @@ def paid(contract: CrunchContract, every: str) -> Section:
         blocks += [
             *strategy(contract.build_emission),
             Text(
-                "Models of the same rank get the same, up to one billionth that cannot be divided; it goes to "
-                "the earlier one in the order "
-                "of ids. Shares are whole billionths that sum to exactly 1,000,000,000."
+                "Models of the same rank get the same share. If one billionth is left over, the model with the "
+                "earlier id "
+                "gets it. Shares are whole billionths that sum to exactly 1,000,000,000."
             ),
         ]
     else:
         blocks += _pools(contract.payout)
     others = [
-        f"{who} is paid a pool of its own, whole, to `{address}`."
+        f"{who} gets a separate pool, at the address `{address}`."
         for who, address in (
-            ("Who runs the models", contract.compute_provider),
-            ("Who provides the data", contract.data_provider),
+            ("The provider who runs the models", contract.compute_provider),
+            ("The provider of the data", contract.data_provider),
         )
         if address
     ]
     where = (
-        f"On chain this is the crunch `{contract.crunch_pubkey}`."
+        f"The crunch's address on chain is `{contract.crunch_pubkey}`."
         if contract.crunch_pubkey
-        else "The crunch has no address on chain yet: every checkpoint is withheld."
+        else "The crunch has no address on chain yet, so every checkpoint is withheld."
     )
     blocks.append(Text(" ".join([where, *others])))
     return Section("How you are paid", tuple(blocks))
 
 
 def strategy(function: Callable[..., Any]) -> list[Said]:
-    """How a strategy or a rule of ours shares, with its arguments; one of the author's own as it is run."""
+    """How a built-in strategy or rule divides, with its arguments; the source of one of the author."""
     if function is tiers:
         return [Text(_tiers())]
     if not isinstance(function, partial):
@@ -184,32 +185,36 @@ def _tiers() -> str:
         )
         place = last + 1
     return (
-        f"Tiers. With {RANKS_SHOWN} models ranked: {'; '.join(parts)}. What no rank claims is shared equally by all "
-        "who are ranked. Models of the same rank share what their places get."
+        f"Tiers. With {RANKS_SHOWN} models ranked: {'; '.join(parts)}. Shares that no rank gets are divided "
+        "equally among all ranked models. Models of the same rank divide the shares of their places."
     )
 
 
 _MEANING = {
     "proportional": (
-        "in proportion to how much better than `above` your number is; who is not better gets "
-        "nothing, and if nobody is, the period is paid by tiers"
+        "in proportion to how much better than `above` your number is. A model that is not better gets "
+        "nothing; if no model is better, the period is paid by tiers"
     ),
     "softmax": "in proportion to exp(beta * number), or exp(-beta * number) where less is better",
-    "by_weights": "in proportion to the weights that this function gives",
-    "floored": "a share below `share_min` of the pool is given to the others; the shares are made as follows",
-    "top": "the first `places` share with the weights exp(alpha / place); tied ones share their places equally",
-    "in_proportion": "in proportion to the distance from the baseline to the power `power`, for who is better than it",
+    "by_weights": "in proportion to the weights that this function returns",
+    "floored": "a share below `share_min` of the pool goes to the others. The shares are computed as follows",
+    "top": (
+        "the first `places` divide the pool by the weights exp(alpha / place); tied models divide their places equally"
+    ),
+    "in_proportion": (
+        "in proportion to the distance from the baseline to the power `power`, for models that are better than it"
+    ),
     "by_percentile": "in proportion to (2 * (percentile - 1/2)) to the power `power`, for the better half",
     "by_softmax": "in proportion to exp(beta * number), or exp(-beta * number) where less is better",
 }
-"""Name of one of our strategies or rules -> what it does. Exactly: `strategies.py` and `payout_rules.py`."""
+"""Name of a built-in strategy or rule -> what it does. Exactly: `strategies.py` and `payout_rules.py`."""
 
 
 def window(scores_window: AggregationWindow) -> str:
     """What a window's number is."""
     if scores_window.combines:
         parts = ", ".join(f"`{name}` ({weight:.15g})" for name, weight in scores_window.combines.items())
-        return f"the mean of {parts}, weighted; without one of them there is none"
+        return f"the weighted mean of {parts}; a model without one of them has no number"
     if isinstance(scores_window.rule, Ewma):
         what = f"a mean in which each new score weighs {scores_window.rule.alpha:.15g}, and the mean before it the rest"
     else:
@@ -217,7 +222,7 @@ def window(scores_window: AggregationWindow) -> str:
     of = f" of the last {plural(scores_window.last, 'score')}" if scores_window.last else ""
     within = f" within {span(scores_window.hours * 3600)}" if scores_window.hours else ""
     least = (
-        f"; at least {plural(scores_window.least, 'score')}, else there is none"
+        f"; a model with fewer than {plural(scores_window.least, 'score')} has no number"
         if scores_window.least
         else ""
     )
@@ -229,16 +234,16 @@ def _ensemble(ensemble: Ensemble) -> list[Said]:
         case TopN(n=n):
             who = f"the {n} with the best mean score"
         case MinScore(value=value):
-            who = f"those whose mean score is at least as good as {value:.15g}"
+            who = f"the models whose mean score is at least as good as {value:.15g}"
         case None:
-            who = "all who answered"
+            who = "all models that answered"
         case _:
-            who = "those whom its filter chooses"
+            who = "the models that its filter chooses"
     weights = {
         "equal": "with equal weights",
         "inverse_variance": f"weighted by 1 / mean of `{ensemble.error_field}` squared",
     }
-    how = "with weights of its own" if callable(ensemble.weights) else weights[ensemble.weights]
+    how = "with its own weights" if callable(ensemble.weights) else weights[ensemble.weights]
     back = f", looking back {span(ensemble.hours * 3600)}" if ensemble.looks_back else ""
     error = f" The error of an answer is `{ensemble.error_field}`." if ensemble.error_field else ""
     functions = [part for part in (ensemble.filter, ensemble.weights, ensemble.combine) if callable(part)]
@@ -262,7 +267,7 @@ def _board(leaderboard: Any) -> str:
         else f"of the window `{leaderboard.window}`"
     )
     needs = (
-        "a score in every one of them is needed"
+        "you need a score in each of them"
         if leaderboard.every_scope
         else "scopes without a score of yours are left out"
     )
@@ -276,19 +281,23 @@ def _pools(payout: Payout) -> list[Said]:
         blocks += [Text(_pool(pool, whole, len(payout.pools))), *strategy(pool.rule)]
         if pool.eligible is not None:
             blocks += [
-                Text("Only who this function finds nothing against is paid in it:"),
+                Text("A model is paid in this pool only if this function returns no reason against it:"),
                 *said_of(pool.eligible),
             ]
     passed = {
-        "passed_on": "A place whose model may not be paid goes to the next one.",
-        "kept": "A place whose model may not be paid stays empty, and its share is kept back.",
+        "passed_on": "If a model may not be paid, the next model gets its place.",
+        "kept": "If a model may not be paid, its place stays empty, and nobody gets its share.",
     }
     conditions = [
-        "Of a player's models only the best one is paid in each pool."
+        "In each pool only the best model of a player is paid."
         if payout.best_model_only
-        else "Each model is paid, also several of one player.",
-        f"{listed(payout.benchmarks)} are benchmarks: ranked, never paid." if payout.benchmarks else "",
-        "Only who is better than the best benchmark of the pool is paid." if payout.beat_benchmark else "",
+        else "Several models of one player can be paid.",
+        f"{listed(payout.benchmarks)} are benchmarks: they are ranked and never paid."
+        if payout.benchmarks
+        else "",
+        "Only models that are better than the best benchmark of the pool are paid."
+        if payout.beat_benchmark
+        else "",
         f"A player is paid in periods that end at least {span(payout.warm_up_hours * 3600)} after its first round."
         if payout.warm_up_hours
         else "",
@@ -299,21 +308,24 @@ def _pools(payout: Payout) -> list[Said]:
 
 
 def _pool(pool: Pool, whole: float, count: int) -> str:
-    share = "all of it" if count == 1 else f"{percent(pool.weight / whole)} of it"
+    share = "the whole payout" if count == 1 else f"{percent(pool.weight / whole)} of the payout"
     key = f"`{pool.key}`" if pool.key else "the number of the checkpoint"
-    above = f" Only who is better than {pool.above:.15g} is paid." if pool.above is not None else ""
-    least = f" Only who has at least {plural(pool.least_count, 'score')} is paid." if pool.least_count else ""
+    above = f" Only models that are better than {pool.above:.15g} are paid." if pool.above is not None else ""
+    least = (
+        f" Only models with at least {plural(pool.least_count, 'score')} are paid."
+        if pool.least_count
+        else ""
+    )
     return f"Pool `{pool.name}`, {share}, ranks by {key}.{above}{least}"
 
 
 def _retained(payout: Payout) -> str:
     if isinstance(payout.retained, Taker):
-        return f"What the rules do not give out goes to `{payout.retained.model_id}` on chain."
+        return f"On chain, `{payout.retained.model_id}` gets what these rules do not pay."
     return {
-        "withhold": "If the rules do not give out all, the checkpoint is withheld with that reason.",
-        "share_out": "What the rules do not give out goes to who is paid, in proportion.",
+        "withhold": "If these rules do not pay everything, the checkpoint is withheld with that reason.",
+        "share_out": "The paid models also get what these rules do not pay, in proportion.",
         "prizes_only": (
-            "What the rules do not give out is kept back: such a checkpoint is paid by prizes, not "
-            "by shares on chain."
+            "Nobody gets what these rules do not pay. Such a checkpoint is paid by prizes, not by shares on chain."
         ),
     }[payout.retained]

@@ -49,11 +49,11 @@ def _periods(contract: CrunchContract, node: Circumstances) -> str:
         )
     day = f"{calendar.weekday.capitalize()}" if calendar.weekday else "day"
     warm_up = (
-        f" Periods that begin before {_moment(calendar.unpaid_until)} are ranked and not paid."
+        f" Periods that begin before {_moment(calendar.unpaid_until)} are ranked, but not paid."
         if calendar.unpaid_until
         else ""
     )
-    end = f" The last one ends at {_moment(calendar.ends_at)}." if calendar.ends_at else ""
+    end = f" The last period ends at {_moment(calendar.ends_at)}." if calendar.ends_at else ""
     return (
         f"Periods begin every {day} at {calendar.hour:02}:{calendar.minute:02}, {calendar.zone} "
         f"time.{warm_up}{end} Scores are summed "
@@ -65,7 +65,7 @@ def _moment(at: datetime) -> str:
     return (
         at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
         if at.tzinfo
-        else f"{at:%Y-%m-%d %H:%M} by that clock"
+        else f"{at:%Y-%m-%d %H:%M} in that time zone"
     )
 
 
@@ -74,14 +74,13 @@ def _changes(node: Circumstances) -> Section:
         "When rules change",
         (
             Text(
-                "Other rules hold from the end of a checkpoint period on, never within one, and only once the "
-                "operator has applied them. "
-                "Where the scoring changes, sums begin anew."
+                "New rules apply from the end of a checkpoint period, never within one, and only after the operator "
+                "has "
+                "applied them. If the scoring changes, new sums begin."
             ),
             Text(
-                "Every record, answer, score and share is in the log, and a checkpoint can be computed again "
-                "by anybody: `coordinator "
-                f"verify`. A page of the node explains each figure of `{node.crunch_id}` step by step."
+                "Every record, answer, score and share is in the log. Anybody can compute a checkpoint again with "
+                f"`coordinator verify`. A page of the node explains each figure of `{node.crunch_id}` step by step."
             ),
         ),
     )

@@ -31,7 +31,7 @@ class Rows(msgspec.Struct, frozen=True, tag=True):
 
 
 class Code(msgspec.Struct, frozen=True, tag=True):
-    """Source text, as it is run."""
+    """Source text, as the node runs it."""
 
     text: str
 
@@ -72,8 +72,8 @@ def listed(names: list[str] | tuple[str, ...]) -> str:
 
 
 def said_of(function: Callable[..., Any]) -> list[Said]:
-    """What a function of the contract says of itself. One of the author's is shown as it is run, with the functions of
-    the same package that it calls; of ours the first paragraph of its docstring stands here.
+    """How a function of the contract is shown: one of the author by its source, with the functions of the same package
+    that it calls; a built-in one by the first paragraph of its docstring.
     """
     while isinstance(function, partial):
         function = function.func
@@ -84,7 +84,7 @@ def said_of(function: Callable[..., Any]) -> list[Said]:
         about = paragraph(inspect.getdoc(function) or "")
         return [Text(f"The contract's own function `{function.__qualname__}`. {about}".strip())]
     return [
-        Text(f"The contract's own function `{function.__qualname__}`, as it is run:"),
+        Text(f"The contract's own function `{function.__qualname__}`, as the node runs it:"),
         Code("\n\n\n".join(sources)),
     ]
 
@@ -120,8 +120,8 @@ def paragraph(doc: str) -> str:
 
 
 def fields_table(model: type[BaseModel], *, numbers_only: bool = False) -> list[Said]:
-    """The fields of a type as people see them: name, type with its bounds, meaning. A type that is no object is told
-    by its schema's own words.
+    """The fields of a type as people see them: name, type with its bounds, meaning. A type that is not an object is
+    shown by its schema.
     """
     schema = model.model_json_schema()
     meaning = _meanings(model)

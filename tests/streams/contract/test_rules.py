@@ -279,6 +279,23 @@ def test_the_nodes_periods_are_described(field):
     assert text_of(PLAIN, other_node) != text_of(PLAIN)
 
 
+def test_the_text_says_whether_an_absence_by_the_nodes_fault_is_charged():
+    """With the policy `scored` the contract's function gives each absent model its number, whoever is at fault."""
+    spared = "costs your model nothing"
+    assert spared in text_of(CrunchContract(absence_policy="zero"))
+    assert spared not in text_of(CrunchContract(score_round=mine, absence_policy="scored"))
+
+
+def test_posted_questions_are_described_by_what_is_posted_and_not_by_a_feed():
+    """What a participant is shown, when answers can be seen, and where the truth comes from."""
+    of_the_feed, posted = "records of a subject", "The operator posts the truth"
+    questions = text_of(CrunchContract(questions=Questions()))
+    assert (of_the_feed in questions, posted in questions) == (False, True)
+    assert "before the question is closed" in questions
+    assert (of_the_feed in text_of(PLAIN), posted in text_of(PLAIN)) == (True, False)
+    assert (of_the_feed in text_of(RICH), posted in text_of(RICH)) == (True, True)
+
+
 def test_the_shares_of_tiers_are_those_that_are_paid():
     assert "rank 1: 35 %; rank 2 to 5: 10 % each; rank 6 to 10: 5 % each" in text_of(PLAIN)
     paid = tiers([{"model_id": str(i), "rank": i + 1} for i in range(10)], "1" * 32)["cruncher_rewards"]
@@ -327,7 +344,7 @@ def test_every_pack_has_rules(pack, tmp_path, monkeypatch):
     forget_modules("crunch_a_b")
     assert result.exit_code == 0, result.output
     told(result.output)
-    assert "as it is run" in result.output
+    assert "as the node runs it" in result.output
 
 
 def told(text: str) -> None:
