@@ -221,6 +221,7 @@ def numbers_by_model(
     terms: Terms,
     sums: Mapping[str, WindowSums],
     at_period_end: Mapping[str, Mapping[str, Number]],
+    sums_for_boards: Mapping[str, WindowSums],
     *,
     holds_past: bool,
 ) -> dict[str, dict[str, Number]]:
@@ -232,7 +233,7 @@ def numbers_by_model(
     """
     cells = {name: over_scopes(of_window) for name, of_window in sums.items()}
     if holds_past:
-        return _with_past(terms, sums, cells, at_period_end)
+        return _with_past(terms, sums_for_boards, cells, at_period_end)
     numbers_of: dict[str, dict[str, Number]] = {}
     if all(window.plain for window in terms.windows):
         for window in terms.windows:
@@ -258,7 +259,7 @@ def numbers_by_model(
                 numbers_of[name][model_id] = value
     for board in terms.boards:
         if board.window:
-            numbers_of[board.name] = _board(board, sums[board.window])
+            numbers_of[board.name] = _board(board, sums_for_boards[board.window])
     return numbers_of
 
 

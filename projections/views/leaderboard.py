@@ -35,6 +35,7 @@ from coordinator.projections.views.board_windows import (
     last_scored,
     numbers_by_model,
     part_of,
+    window_sums,
 )
 from coordinator.projections.views.ended_windows import EndedWindows
 from coordinator.projections.views.model_rows import RUNNING, ModelRows
@@ -271,7 +272,11 @@ class Leaderboard(Projection):
         since = self.terms.comparable_since(self.until - 1)
         sums = self.live_sums(terms)
         windows = numbers_by_model(
-            terms, sums, self._ended.by_model(since), holds_past=self.terms.holds_past(self.until - 1)
+            terms,
+            sums,
+            self._ended.by_model(since),
+            self._sums_for_boards(terms, sums),
+            holds_past=self.terms.holds_past(self.until - 1),
         )
         ranked_as_of = None
         if ranking_key not in terms.live_keys:
@@ -316,6 +321,21 @@ class Leaderboard(Projection):
         """Window -> scope -> model_id -> its cell, at the end of the board under the terms that hold there."""
         self._load()
         return self._board_sums.at(self._buckets, self.until, terms, self.terms.sums_since(self.until - 1))
+
+    def _sums_for_boards(self, terms: Terms, sums: dict[str, WindowSums]) -> dict[str, WindowSums]:
+        """`sums`, as boards over a window count them: snapshots, which are paid by, have sums by scope only of periods
+        whose terms have boards.
+        """
+        if not terms.boards or all(earlier.boards for earlier in self.terms.in_order):
+            return sums
+        counted = {
+            start: scopes
+            for start, scopes in self._buckets.items()
+            if (held := self.terms.at(start)) is not None and held.boards
+        }
+        if len(counted) == len(self._buckets):  # those without have left the windows
+            return sums
+        return window_sums(counted, self.until, terms, self.terms.sums_since(self.until - 1))
 
     def history(
         self,

@@ -49,6 +49,10 @@ CHANGES = {
     "hours of a board": tuple(
         rules(window("hour", hours=hours), boards=[Board(name="b", window="hour")]) for hours in (1, 3)
     ),
+    "a board over a window, where there was none": (
+        rules(window("hour", hours=3)),
+        rules(window("hour", hours=3), boards=[Board(name="b", window="hour")]),
+    ),
     "newest values": (rules(window(last=5)), rules(window(last=60))),
     "newest values, where nobody counted any": (rules(), rules(window(last=60))),
     "hours of newest values": (rules(window(last=100, hours=1)), rules(window(last=200, hours=3))),
