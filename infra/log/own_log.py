@@ -74,21 +74,22 @@ class OwnLog:
         self.birth_id = check_log(self._crunch_id, log_found, memory, self._bootstrap)
         self.cluster_id = log_found.cluster_id
         expect_cluster(log_found.cluster_id)
-        self._remember(log_found)
+        await self._remember(log_found)
         topic_ids = ",".join(topic_found.topic_id for _, topic_found in sorted(log_found.topics.items()))
         self.identity = (
             f"{self.birth_id}/{hashlib.sha256(f'{self.cluster_id},{topic_ids}'.encode()).hexdigest()[:16]}"
         )
         return self.birth_id
 
-    def _remember(self, log_found: LogFound) -> None:
+    async def _remember(self, log_found: LogFound) -> None:
         topics = {
             topic: TopicSeen(topic_found.topic_id, topic_found.end)
             for topic, topic_found in log_found.topics.items()
         }
         self._seen = LogMemory(self._crunch_id, log_found.cluster_id, self.birth_id, topics)
         if self._file is not None:
-            self._file.write(log_found, self.birth_id)
+            # In a thread: on a slow disk the file takes seconds, and all processes of the directory share its lock.
+            await asyncio.to_thread(self._file.write, log_found, self.birth_id)
 
     async def watch(self) -> None:
         """Look again every LOOK_SECONDS until cancelled; call `check` first.
@@ -146,7 +147,7 @@ class OwnLog:
             },
         )
         check_seen(self._crunch_id, log_found, self._seen)
-        self._remember(log_found)
+        await self._remember(log_found)
         if monotonic() >= self._settings_due:
             self._settings_due = monotonic() + SETTINGS_LOOK_SECONDS
             await refuse_wrong_settings(self._bootstrap, self._crunch_id)

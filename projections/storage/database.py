@@ -124,10 +124,10 @@ class Database:
         except Exception as error:
             raise self._raise(error) from error
 
-    def flush(self) -> None:
-        """Write to disk what is in memory."""
+    def flush(self, *, wait: bool = True) -> None:
+        """Write to disk what is in memory; without `wait` in the background."""
         try:
-            self._raw.flush()
+            self._raw.flush(wait)
         except Exception as error:
             raise self._raise(error) from error
 

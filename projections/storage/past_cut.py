@@ -147,8 +147,10 @@ class Cutting:
         put_horizon(write, self.horizon)
 
     def _end(self) -> None:
-        """Deletions give space back once they are in files, which are compacted then (`store.DELETIONS`)."""
-        self._database.flush()
+        """Deletions give space back once they are in files, which are compacted then (`store.DELETIONS`). Nothing waits
+        for the disk here: it may take seconds, and the API answers on the same event loop.
+        """
+        self._database.flush(wait=False)
         write = WriteBatch(raw_mode=True)
         self._put_horizon(write, is_cut=True)
         self._database.write(write)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
@@ -9,8 +11,9 @@ import pytest
 
 from coordinator.infra.kafka import topics
 from coordinator.infra.log import own_log
-from coordinator.infra.log.memory import LogMemoryFile
+from coordinator.infra.log.memory import FILE, LogMemoryFile
 from coordinator.infra.log.own_log import OwnLog
+from coordinator.infra.processes.data_dir import exclusive
 from coordinator.streams.log.birth import Birth, birth_records
 from coordinator.streams.log.errors import WorldError, WrongLogError
 from coordinator.streams.log.integrity import LogFound, TopicFound
@@ -183,3 +186,23 @@ async def test_what_another_process_remembers_during_the_check_makes_no_topic_lo
     monkeypatch.setattr(own_log, "look_at_log", look_while_another_writes)
     await own.check()
     assert LogMemoryFile(tmp_path, CRUNCH).read().topics["commands"].end == 2
+
+
+async def test_a_slow_disk_does_not_stop_the_event_loop_of_who_remembers_its_log(own, tmp_path):
+    """Each process of the directory waits for the file's lock; the API must answer meanwhile, also the alert `disk`."""
+    held, over = threading.Event(), threading.Event()
+
+    def writes_slowly() -> None:
+        with exclusive((tmp_path / FILE).with_suffix(".lock")):
+            held.set()
+            over.wait(5)
+
+    other = asyncio.create_task(asyncio.to_thread(writes_slowly))
+    await asyncio.to_thread(held.wait)
+    checking = asyncio.create_task(own.check())
+    for _ in range(50):
+        await asyncio.sleep(0.005)
+    assert not checking.done()
+    over.set()
+    await asyncio.gather(other, checking)
+    assert LogMemoryFile(tmp_path, CRUNCH).read().birth_id == own.birth_id
