@@ -6,6 +6,7 @@ command imports at the top of its module whatever it needs.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
@@ -102,10 +103,15 @@ def lazy_group(commands: Commands) -> type[TyperGroup]:
 
 @contextmanager
 def interruptible(ctx: Any) -> Iterator[None]:
-    """Ctrl-C within it ends with a line that says what became of the work, and with the exit code of shells: 130."""
+    """Ctrl-C within it ends with a line that says what became of the work, and with the exit code of shells: 130.
+
+    The end of the command's own Kafka interrupts it, too, and is raised as what it is.
+    """
     try:
         yield
     except KeyboardInterrupt:
+        if (reason := _fallen_broker()) is not None:
+            raise reason from None
         words = ctx.meta[WORDS]
         how = AFTER_CTRL_C.get(" ".join(words)) or AFTER_CTRL_C.get(words[0], "")
         text = "stopped by Ctrl-C" + (f": {how}" if how else "")
@@ -113,6 +119,12 @@ def interruptible(ctx: Any) -> Iterator[None]:
         if ctx.meta[AS_JSON]:
             json_answer.print_error(text, EXIT_INTERRUPTED)
         raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _fallen_broker() -> Exception | None:
+    """Asked of the module only if the command has used it: it imports Kafka's."""
+    module = sys.modules.get("coordinator.infra.kafka.running_broker")
+    return None if module is None else module.fallen_broker()
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import typer
 
 from coordinator.cli.lazy_groups import command_ends
 from coordinator.cli.shared import NodeFile, node_settings, run
-from coordinator.infra.kafka.embedded import EmbeddedBroker
+from coordinator.infra.kafka.running_broker import running_broker
 from coordinator.infra.log.own_log import OwnLog
 from coordinator.infra.processes.data_dir import claim_data_dir, holder_of
 from coordinator.streams.log.errors import OperatorError, WorldError
@@ -138,12 +138,9 @@ def _own_kafka(settings: Settings) -> Iterator[str]:
     """The address of the directory's own Kafka, which runs until the end; nobody else uses the directory meanwhile."""
     with claim_data_dir(settings.data_dir, settings.crunch_id, for_command=True):
         typer.echo("the node is not running: the command starts its Kafka for this time", err=True)
-        broker = EmbeddedBroker(settings.data_dir / "kafka")
-        broker.start()
-        try:
-            broker.wait_ready()
+        with running_broker(settings.data_dir / "kafka") as broker:
             _started[settings.data_dir] = broker.bootstrap
-            yield broker.bootstrap
-        finally:
-            _started.pop(settings.data_dir, None)
-            broker.stop()
+            try:
+                yield broker.bootstrap
+            finally:
+                _started.pop(settings.data_dir, None)

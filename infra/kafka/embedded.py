@@ -142,6 +142,13 @@ class EmbeddedBroker:
         return says_full(self._output()) or (not self.is_alive() and has_no_room(self.data_dir))
 
     @property
+    def why_ended(self) -> WorldError:
+        """The error to raise when the child has ended by itself."""
+        if self.disk_is_full:
+            return DiskFullError(self.data_dir)
+        return WorldError(f"the Kafka broker ended (exit code {self.exit_code}). {self._last_lines()}")
+
+    @property
     def runtime(self) -> KafkaRuntime | None:
         """Java and the jars; None before `prepare()`."""
         return self._runtime

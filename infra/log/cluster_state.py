@@ -6,7 +6,7 @@ Two small fetches of every topic; writes nothing. `streams/log/integrity.py` dec
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -34,6 +34,8 @@ TAIL_RECORDS = 8
 ASK_SECONDS_MAX = 10.0
 READ_SECONDS_MAX = 30.0
 """How long the reading may take after the cluster has answered."""
+LOOK_AGAIN_SECONDS = 2.0
+"""After so long without an end of the reading it is asked whether the topics are still there."""
 SIDE_BY_SIDE = 3
 """How many clients look at the topics: far from the broker each topic costs five round trips, here a client 3 ms."""
 LOOK_WAIT_MS = 1
@@ -76,18 +78,42 @@ async def ask_cluster(bootstrap: str, crunch_id: str, seconds_max: float = ASK_S
 async def look_at_log(bootstrap: str, crunch_id: str, seconds_max: float = ASK_SECONDS_MAX) -> LogFound:
     """The log's state, for `check_log`. Raises WorldError, TruncatedTopicError (a topic was cut meanwhile)."""
     cluster = await ask_cluster(bootstrap, crunch_id, seconds_max)
-    if not cluster.topic_ids:
-        return LogFound(cluster.cluster_id, {})
     try:
         async with asyncio.timeout(seconds_max + 2 * READ_SECONDS_MAX):
             # A busy broker that has just made the topics may leave one client without an answer for 20 s, and answer
             # the next one at once. So an attempt that failed is made again.
-            async for attempt in until_kafka_answers(seconds_max + READ_SECONDS_MAX, 2.0):
-                with attempt:
-                    topics = await _read_topics(bootstrap, crunch_id, cluster.topic_ids)
+            topics: dict[str, TopicFound] | None = None if cluster.topic_ids else {}
+            while topics is None:
+                async for attempt in until_kafka_answers(seconds_max + READ_SECONDS_MAX, 2.0):
+                    with attempt:
+                        reading = _read_topics(bootstrap, crunch_id, cluster.topic_ids)
+                        topics = await _unless_gone(reading, bootstrap, crunch_id, cluster.topic_ids)
+                if topics is None:
+                    cluster = await ask_cluster(bootstrap, crunch_id, seconds_max)
+                    topics = None if cluster.topic_ids else {}
     except (KafkaError, OSError) as error:  # TimeoutError is an OSError
         raise WorldError(f"the topics of {crunch_id} at {bootstrap} cannot be read: {error!r}") from error
     return LogFound(cluster.cluster_id, topics)
+
+
+async def _unless_gone(
+    reading: Coroutine[None, None, dict[str, TopicFound]],
+    bootstrap: str,
+    crunch_id: str,
+    topic_ids: Mapping[str, str],
+) -> dict[str, TopicFound] | None:
+    """What `reading` gives; None once a topic is gone or another one: the client would ask for it again and again until
+    its time is over, and then say that the broker is silent.
+    """
+    task = asyncio.ensure_future(reading)
+    try:
+        while not (await asyncio.wait({task}, timeout=LOOK_AGAIN_SECONDS))[0]:
+            if (await ask_cluster(bootstrap, crunch_id)).topic_ids != topic_ids:
+                return None
+        return task.result()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _read_topics(bootstrap: str, crunch_id: str, topic_ids: Mapping[str, str]) -> dict[str, TopicFound]:

@@ -18,7 +18,7 @@ from typing import IO
 
 from coordinator.infra.blobs.folder import FOLDER, BlobFolder
 from coordinator.infra.contracts.archive import ArchiveFolder
-from coordinator.infra.kafka.embedded import EmbeddedBroker
+from coordinator.infra.kafka.running_broker import running_broker
 from coordinator.infra.log.cluster_state import look_at_log
 from coordinator.infra.log.copy import OnProgress, read_backup, write_backup
 from coordinator.infra.log.memory import LogMemoryFile
@@ -77,14 +77,8 @@ def fill(export: ExportFile, work: Path, progress: Progress) -> str:
 
     Raises LogError (the log in it is not what was exported), OperatorError, WorldError.
     """
-    broker = EmbeddedBroker(work / "kafka")
-    broker.start()
-    try:
-        broker.wait_ready()
-        with Path(os.devnull).open("wb") as nowhere:
-            asyncio.run(_restore(export, work, broker.bootstrap, progress, nowhere))
-    finally:
-        broker.stop()
+    with running_broker(work / "kafka") as broker, Path(os.devnull).open("wb") as nowhere:
+        asyncio.run(_restore(export, work, broker.bootstrap, progress, nowhere))
     archives = ArchiveFolder(work)
     for contract_hash, content in export.contracts():
         archives.put(contract_hash, content)

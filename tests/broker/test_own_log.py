@@ -7,10 +7,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from coordinator.infra.kafka.topics import create_topics, list_topics, mend_settings
-from coordinator.infra.log import own_log
+from coordinator.infra.log import cluster_state, own_log
 from coordinator.infra.log.own_log import OwnLog
 from coordinator.streams.log.errors import WrongLogError
-from coordinator.streams.topology import topic_name
+from coordinator.streams.topology import TOPICS, topic_name
 
 pytestmark = pytest.mark.broker
 
@@ -42,3 +42,27 @@ async def test_a_setting_that_would_delete_the_past_stops_a_running_node_and_can
     assert [topic.split(":")[0] for topic in mended] == [name]
     assert not any(topic.mismatches for topic in await list_topics(kafka_bootstrap, crunch_id))
     assert await mend_settings(kafka_bootstrap, crunch_id) == []
+
+
+@pytest.mark.parametrize("lost", [("commands",), TOPICS])
+async def test_a_topic_that_is_deleted_while_a_process_starts_is_named(
+    kafka_bootstrap, crunch_id, tmp_path, monkeypatch, lost
+):
+    """Its client would ask for the topic until its time is over, and the process end with the broker's silence."""
+    await create_topics(kafka_bootstrap, crunch_id)
+    ask_cluster, asked = cluster_state.ask_cluster, []
+
+    async def ask(*arguments):
+        answer = await ask_cluster(*arguments)
+        if not asked:
+            admin = AIOKafkaAdminClient(bootstrap_servers=kafka_bootstrap)
+            await admin.start()
+            await admin.delete_topics([topic_name(crunch_id, topic) for topic in lost])
+            await admin.close()
+        asked.append(answer)
+        return answer
+
+    monkeypatch.setattr(cluster_state, "ask_cluster", ask)
+    own = OwnLog(kafka_bootstrap, crunch_id, tmp_path)
+    with pytest.raises(WrongLogError, match=f"topic {topic_name(crunch_id, lost[0])} does not exist"):
+        await own.check()

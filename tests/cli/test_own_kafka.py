@@ -12,6 +12,7 @@ from coordinator.cli.lazy_groups import command_ends
 from coordinator.cli.main import app
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import NodeFile, write_node_file
+from coordinator.infra.kafka import running_broker
 from coordinator.infra.log.copy_file import Tail
 from coordinator.infra.processes.data_dir import claim_data_dir
 from coordinator.streams.log.errors import OperatorError, WorldError
@@ -33,6 +34,9 @@ class FakeBroker:
     def wait_ready(self) -> None:
         pass
 
+    def is_alive(self) -> bool:
+        return True
+
     def stop(self) -> None:
         self.did.append("stop")
 
@@ -40,7 +44,7 @@ class FakeBroker:
 @pytest.fixture
 def stopped_node(tmp_path, monkeypatch):
     FakeBroker.did = []
-    monkeypatch.setattr(own_kafka, "EmbeddedBroker", FakeBroker)
+    monkeypatch.setattr(running_broker, "EmbeddedBroker", FakeBroker)
     with claim_data_dir(tmp_path, "btc-up"):
         pass
     (tmp_path / "kafka" / "log").mkdir(parents=True)
@@ -115,7 +119,7 @@ def test_where_no_node_is_and_nothing_answers_the_default_address_is_not_blamed_
 
 def test_what_is_restored_into_a_new_directory_is_found_there_by_every_command(tmp_path, monkeypatch):
     FakeBroker.did = []
-    monkeypatch.setattr(own_kafka, "EmbeddedBroker", FakeBroker)
+    monkeypatch.setattr(running_broker, "EmbeddedBroker", FakeBroker)
 
     async def read_backup(*_, **__):
         return Tail(3, "ab" * 32)
