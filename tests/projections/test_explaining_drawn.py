@@ -7,11 +7,13 @@ import random
 import pytest
 from tests.explained import explained
 from tests.streams.build import MINUTE, T0
+from tests.streams.engine import drawn_rules
 from tests.streams.engine.test_plan import CONTRACT, NEW, OLD, drawn, played
 
 from coordinator.projections.folding.as_of import PastReadModels, cuts_at, folded_until
 from coordinator.streams.contract import Payout, Pool
 from coordinator.streams.contract.payout_rules import top
+from coordinator.streams.events import SnapshotTaken
 
 MADE_OF_A_SHARE = {"key", "ranking", "share"}
 
@@ -83,5 +85,60 @@ def assert_explained(folder, seed):
                 assert bool(pools) is (data.payout is not None)
                 assert bool(pools) is not ("allocation" in steps)
         assert ranked
+    finally:
+        read.close()
+
+
+@pytest.mark.parametrize("seed", [7])
+def test_no_figure_of_widely_drawn_rules_differs(tmp_path, seed):
+    assert_agrees(tmp_path, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [*range(7), *range(8, 40)])
+def test_no_figure_of_many_widely_drawn_rules_differs(tmp_path, seed):
+    assert_agrees(tmp_path, seed)
+
+
+def assert_agrees(folder, seed):
+    """No step of an explanation differs, and the live board at the end of a period has the figures of its snapshots."""
+    rules_drawn, chance = drawn_rules.drawn(seed), random.Random(seed)
+    log = drawn_rules.played(rules_drawn, applies=True)
+    node = explained(log, folder, rules_drawn.contracts)
+    explainer, read = node.explainer, node.read
+    taken = {}
+    for event in log.events("snapshots"):
+        if isinstance(event, SnapshotTaken):
+            taken.setdefault(event.data.period_end, {})[event.data.model_id] = event.data
+    try:
+        explanations = [
+            explainer.prediction(read, f"{row.input_id}/{row.scope_key}/{row.model_id}")
+            for row in chance.sample([*read.predictions.newest(0, 1 << 50)], 15)
+        ]
+        explanations += [
+            explainer.snapshot(read, data.model_id, data.period_start)
+            for _, data in chance.sample([*read.snapshots.newest(0, 1 << 50)], 15)
+        ]
+        compared = 0
+        ends = [end for end in taken if end > drawn_rules.BOUNDARY][:3]
+        for end in ends:
+            then = PastReadModels(read, cuts_at(read, end + 1000, folded_until(read)))
+            board = then.leaderboard.board()
+            for row in board.rows:
+                explanations.append(explainer.place(then, row.model.model_id))
+                data = taken[end].get(row.model.model_id)
+                if board.until == end and data is not None:
+                    compared += 1
+                    recorded = data.windows_units | data.boards_units
+                    shown = {name: units for name, units in row.windows_units.items() if name in recorded}
+                    assert shown == {name: recorded[name] for name in shown}, (end, row.model.model_id)
+        assert compared
+        explanations += [
+            explainer.share(read, row.checkpoint.checkpoint_id, entry.model_id)
+            for row in read.checkpoints.newest()
+            for entry in row.checkpoint.ranking
+        ]
+        for explanation in explanations:
+            assert not [step for step in explanation.steps if step.agrees is False], explanation
     finally:
         read.close()
