@@ -248,7 +248,9 @@ def start_with(request: Mapping[str, Any], fds: Sequence[int]) -> ForkedProcess:
     child, asking = ForkedProcess(), socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     asking.connect(os.environ[ADDRESS])
     socket.send_fds(asking, [json.dumps(request).encode()], fds)
-    child.pid = int(asking.recv(16))
+    answer = asking.recv(16)
+    assert answer, "the process that forks has ended; what it said stands above"
+    child.pid = int(answer)
 
     def hear() -> None:
         with asking:

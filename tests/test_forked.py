@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import runpy
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.forked import PARENT, ForkedProcess, ForkingParent
-from tests.waiting import LIMIT_SECONDS
+from tests.forked import ADDRESS, PARENT, ForkedProcess, ForkingParent, ForksForAll, run
+from tests.waiting import LIMIT_SECONDS, looks
 
 COLLECTION = Path(__file__).with_name("forking_collection.py")
 CONFTEST = Path(__file__).resolve().parents[1] / "conftest.py"
@@ -36,6 +39,29 @@ def test_forks_whose_parent_is_gone_have_ended(tmp_path):
     fork = parent.fork(request, (0, 1, 2))
     parent.end()
     assert fork.wait(LIMIT_SECONDS) == -signal.SIGKILL
+
+
+def test_forks_for_all_end_with_whoever_asked_and_have_the_hash_seed_that_was_asked_for(
+    tmp_path, monkeypatch
+):
+    script = tmp_path / "says.py"
+    script.write_text("import sys, time\nprint(hash('a'))\ntime.sleep(float(sys.argv[1]))\nsys.exit(3)\n")
+    with tempfile.TemporaryDirectory(prefix="forks-") as folder:  # an address has at most 108 bytes
+        serving = ForksForAll(Path(folder))
+        monkeypatch.setenv(ADDRESS, serving.address)
+        env = dict(os.environ) | {"PYTHONHASHSEED": "1"}
+        first, second = (run(["0"], env=env, script=script) for _ in range(2))
+        assert (first.returncode, first.stdout) == (3, second.stdout)
+        request = {"script": str(script), "arguments": ["3600"], "environ": env}
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking:
+            asking.connect(serving.address)
+            socket.send_fds(asking, [json.dumps(request).encode()], (0, 1, 2))
+            pid = int(asking.recv(16))
+            assert Path(f"/proc/{pid}").exists()
+        for _ in looks():
+            if not Path(f"/proc/{pid}").exists():
+                break
+        serving.end()
 
 
 @pytest.mark.parametrize(("text", "imported"), [("", "True"), ("import no_such_module", "False")])

@@ -144,7 +144,7 @@ SCENES = {
 } | {f"a market, seed {seed}": lambda seed=seed: mixed_market(seed) for seed in range(4)}
 
 
-@pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
+@pytest.mark.parametrize("scene", first_of(6, SCENES.values()), ids=SCENES)
 @pytest.mark.parametrize("empties", [1000, 3], ids=["", "empty decisions often"])
 def test_the_log_is_the_same_after_a_kill_at_any_send_and_a_restart_with_any_source_first(
     scene, empties, monkeypatch
