@@ -141,10 +141,10 @@ def has_room_in_memory() -> bool:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """`-n auto`: two processes more than cores, since a test that has started processes mostly waits for them. With one
-    more, two cores were idle for 40 % of a run.
+    """`-n auto`: four processes more than cores. All tests together wait about three times as long, for processes that
+    they have started and for limits, as they compute: with fewer, cores are idle.
     """
-    return (os.cpu_count() or 1) + 2
+    return (os.cpu_count() or 1) + 4
 
 
 @pytest.hookimpl(optionalhook=True)
