@@ -21,7 +21,7 @@ DECIDED = "it had no effect and was not refused, as far as the commands are deci
         ("/reports/models/zzz/state", "there is no model 'zzz'; there are: "),
         ("/reports/leaderboard?by=score_recnt", "nearest: score_recent"),
         ("/reports/leaderboard?scope=BTCUSD/60s", "nearest: BTCUSDT/60s"),
-        ("/reports/commands/zzz", "'zzz' is no id of a command"),
+        ("/reports/commands/zzz", "'zzz' is not the id of a command"),
     ],
 )
 async def test_an_unknown_name_is_404_with_the_existing_names(api, path, says):
