@@ -37,7 +37,7 @@ class Step(Shape):
     inputs: list[Value]
     result: list[Value] = Field(description="As it is recorded.")
     agrees: bool | None = Field(
-        description="Is what was made again what is recorded? Null: not made again, see `note`."
+        description="Is what was computed again what is recorded? Null: not computed again, see `note`."
     )
     note: str
     left_out: int = Field(description="How many further inputs are not listed.")

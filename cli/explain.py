@@ -193,7 +193,7 @@ def print_explanation(explanation: Explanation) -> None:
         console.print("Nothing could be computed again here; the notes say why.")
     else:
         console.print(
-            "Every step that was made again gives the recorded figure."
+            "Every step that was computed again gives the recorded figure."
             if explanation.agrees
             else "A step gives another figure than the recorded one: `coordinator verify-e2e` checks its whole period."
         )

@@ -47,7 +47,7 @@ class Explaining:
         except msgspec.DecodeError:
             self.close()
             why = "ended the process that ran it"
-        fault = f"not made again: the contract's code {why}"
+        fault = f"not computed again: the contract's code {why}"
         self._on_fault(fault)
         return explain_recorded(msgspec.structs.replace(facts, contract_hash="", contract_fault=fault))
 

@@ -53,8 +53,8 @@ export function explainView(root, route) {
 function show(body, one) {
   const verdict = one.hidden_until_ms !== null
     ? h("div", { class: "notice" }, h("strong", null, "The answer is hidden. "), `Others could still copy it until its horizon has passed, at ${second(one.hidden_until_ms)} UTC. It is explained then.`)
-    : one.agrees === null ? h("div", { class: "notice" }, "Nothing could be made again here; the steps say why.")
-      : one.agrees ? h("div", { class: "notice good" }, h("strong", null, "Made again and equal. "), "Every step that was made again gives the recorded figure.")
+    : one.agrees === null ? h("div", { class: "notice" }, "Nothing could be computed again here; the steps say why.")
+      : one.agrees ? h("div", { class: "notice good" }, h("strong", null, "Computed again and equal. "), "Every step that was computed again gives the recorded figure.")
         : h("div", { class: "notice bad" }, h("strong", null, "It differs. "), "A step gives another figure than the recorded one.");
   put(body, h("h1", null, one.title), h("p", { class: "soft mono" }, one.id), verdict, proof(one), h("ol", { class: "steps", "aria-label": "Steps" }, one.steps.map(stepItem)));
 }

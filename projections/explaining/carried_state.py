@@ -43,12 +43,12 @@ def carried_facts(
     for score in scored:
         states = _states_before(read, score.offset, holders)
         if states is None:
-            fault = f"not made again: rounds carry {STATES_MAX:,} states or more"
+            fault = f"not computed again: rounds carry {STATES_MAX:,} states or more"
             return CarriedFacts(fault=fault, left=_left_by(placed, own.input_id, own.scope_key))
         horizon = read_horizon(read.predictions.store.database)
         if horizon is not None and score.offset < horizon.cuts.get("scores", 0):
             # Looked at after the reading: a horizon is written before anything is deleted.
-            fault = "not made again: the node does not hold what earlier rounds had left then (PAST_DAYS)"
+            fault = "not computed again: the node does not hold what earlier rounds had left then (PAST_DAYS)"
             return CarriedFacts(fault=fault, left=_left_by(placed, own.input_id, own.scope_key))
         _take_in_decision(states, placed, score)
         before.append(states)

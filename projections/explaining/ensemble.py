@@ -133,7 +133,7 @@ def _with_past(
     if fault := missing_before(read.predictions, first):
         return msgspec.structs.replace(facts, past_fault=fault)
     if len(offsets) >= ROUNDS_MAX:
-        fault = f"not made again: its weights and filter look back on {ROUNDS_MAX:,} rounds or more"
+        fault = f"not computed again: its weights and filter look back on {ROUNDS_MAX:,} rounds or more"
         return msgspec.structs.replace(facts, past_fault=fault)
     before = sorted({offset for offset in offsets if offset < facts.scored.offset})
     past: list[Placed[RoundScored]] = [

@@ -72,7 +72,7 @@ def place_facts(read: Readable, model_id: str, by: str, appends: ReadAppends) ->
         past=past,
         rounds=rounds_counted(placed, closed_until, FAR),
         rounds_fault=missing_before(read.snapshots, first)
-        or ("not made again: it rests on too many rounds or periods" if too_many else ""),
+        or ("not computed again: it rests on too many rounds or periods" if too_many else ""),
         closed_until=closed_until,
         told=told,
         configured=terms_source(placed, terms.contract_hash),
@@ -117,9 +117,9 @@ def scope_facts(
     placed, moved_by = _read(read, appends, [*scored, *closing], terms, until)
     fault = missing_before(read.snapshots, first if by_snapshots else rounds_from)
     if told.holds_past(until - 1):
-        fault = "not made again: windows of a scope leave out what newcomers are given, and sums of periods do not"
+        fault = "not computed again: windows of a scope leave out what newcomers are given, and sums of periods do not"
     elif by_snapshots and (len(scored) >= ROUNDS_MAX or len(past) >= SNAPSHOTS_MAX):
-        fault = "not made again: it rests on too many rounds or periods"
+        fault = "not computed again: it rests on too many rounds or periods"
     return PlaceFacts(
         model_id=model_id,
         until=until,

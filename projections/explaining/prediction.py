@@ -148,8 +148,8 @@ def _with_score(
 
 
 def _without_contract(facts: PredictionFacts, why: str) -> PredictionFacts:
-    """The facts for an explanation in which nothing is made again by the contract: it would take too long."""
-    return msgspec.structs.replace(facts, contract_hash="", contract_fault=f"not made again: {why}")
+    """The facts for an explanation in which nothing is computed again by the contract: it would take too long."""
+    return msgspec.structs.replace(facts, contract_hash="", contract_fault=f"not computed again: {why}")
 
 
 def _answer(

@@ -79,12 +79,12 @@ def snapshot_facts(
         told=told,
         configured=terms_source(placed, terms.contract_hash),
         contract_hash=terms.contract_hash,
-        rounds_fault=f"not made again: the period has {ROUNDS_MAX:,} rounds or more, with those that it restates"
+        rounds_fault=f"not computed again: the period has {ROUNDS_MAX:,} rounds or more, with those that it restates"
         if len(scored) >= ROUNDS_MAX
         else "",
         past_fault=past_fault
         or (
-            f"not made again: it rests on {SNAPSHOTS_MAX:,} closed periods or more"
+            f"not computed again: it rests on {SNAPSHOTS_MAX:,} closed periods or more"
             if len(closings) >= SNAPSHOTS_MAX
             else ""
         ),
@@ -115,7 +115,7 @@ def _past(
     past: list[tuple[int, SnapshotTakenData]] = []
     for row in read.snapshots.newest(first + 1, snapshot.period_end, {snapshot.model_id}):
         if len(past) >= SNAPSHOTS_MAX:
-            return past[::-1], f"not made again: windows look back on {SNAPSHOTS_MAX:,} snapshots or more"
+            return past[::-1], f"not computed again: windows look back on {SNAPSHOTS_MAX:,} snapshots or more"
         past.append(row)
     return past[::-1], ""
 

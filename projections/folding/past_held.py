@@ -30,9 +30,9 @@ def held_from(projection: Projection) -> int:
 
 
 def missing_before(projection: Projection, at_ms: int) -> str:
-    """Why a figure cannot be made again of rows from `at_ms` on, as an explanation notes it; "" if all are held."""
+    """Why a figure cannot be computed again of rows from `at_ms` on, as an explanation notes it; "" if all are held."""
     return (
-        "not made again: it rests on what is before the horizon (PAST_DAYS)"
+        "not computed again: it rests on what is before the horizon (PAST_DAYS)"
         if at_ms < held_from(projection)
         else ""
     )

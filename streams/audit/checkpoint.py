@@ -55,7 +55,7 @@ async def check_whole_log(
     """As `check_log`, after a step `past`: every other checkpoint of the log by the same steps, oldest first.
 
     `chain` is of the whole log, and the stages begin with its first decision, so nothing is taken on trust. One that
-    was withheld and not offered since pays nothing: of its emission only the stage's decision is made again.
+    was withheld and not offered since pays nothing: of its emission only the stage's decision is computed again.
     """
     redone = _stages_again(topics, chain, contracts, from_first=True)
     posted, corrected_later = chain.posted, chain.corrected_later
@@ -126,7 +126,7 @@ async def _check(
             decided = ""
             if step in redone:
                 count = await redone[step].until(scopes[redone[step].stage.topic])
-                decided = f"; {count} decisions made again and equal"
+                decided = f"; {count} decisions computed again and equal"
             name, checked = next(steps)
         except ChainBrokenError:
             raise

@@ -54,8 +54,8 @@ class Redo:
 
     `stage` is a new stage. With `roundings`, figures that a contract gives may differ by one unit, and stand there; the
     stage goes on from what is recorded, so that a unit does not spread. `seen` is told the events of each recorded
-    decision before it is made again. `from_first`: begin with the first decision of the topic, whatever period is asked
-    for.
+    decision before it is computed again. `from_first`: begin with the first decision of the topic, whatever period is
+    asked for.
     """
 
     def __init__(
@@ -76,7 +76,8 @@ class Redo:
         self._last: Decision | None = None
 
     async def until(self, scope: Scope | None) -> int:
-        """Go on through the decisions of a period, or without a `scope` through all; returns how many were made again.
+        """Go on through the decisions of a period, or without a `scope` through all; returns how many were computed
+        again.
 
         Raises ChainBrokenError, which names the step, or `feed` if a truth differs.
         """

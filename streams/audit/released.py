@@ -1,7 +1,7 @@
-"""Checks that a checkpoint which was withheld was released as it was withheld, or with an emission made again.
+"""Checks that a checkpoint which was withheld was released as it was withheld, or with an emission computed again.
 
-The stage's decision to withhold is made again (`redo.py`), and the one to release is not: a command made it, at a time
-that no topic but its own tells. So what may differ between the two is checked here. Pure.
+The stage's decision to withhold is computed again (`redo.py`), and the one to release is not: a command made it, at a
+time that no topic but its own tells. So what may differ between the two is checked here. Pure.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def check_told(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) -> s
         if performance is not None:
             _check_performance(chain, opened.data, performance, contracts)
             performances_count += 1
-    texts = [f"{ticks_count} first ticks made again"] if ticks_count else []
+    texts = [f"{ticks_count} first ticks computed again"] if ticks_count else []
     texts += [f"{performances_count} rounds' performances told again"] if performances_count else []
     return "".join(f"; {text}" for text in texts)
 

@@ -71,7 +71,7 @@ class WrongLogError(LogError, OperatorError):
 
 
 class TruncatedTopicError(WrongLogError):
-    """A topic does not hold the position that the state depends on: it was cut or made again."""
+    """A topic does not hold the position that the state depends on: it was cut or created again."""
 
 
 class CorruptTopicError(LogError):

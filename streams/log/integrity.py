@@ -103,7 +103,7 @@ def check_seen(crunch_id: str, log: LogFound, memory: LogMemory) -> None:
         if now is None:
             raise _lost(name, "does not exist any more")
         if now.topic_id and seen.topic_id and now.topic_id != seen.topic_id:
-            raise _lost(name, "is another one than before: it was deleted and made again", memory)
+            raise _lost(name, "is another one than before: it was deleted and created again", memory)
         if now.begin > 0:
             raise _lost(name, f"begins at offset {now.begin}: its past was deleted")
         if now.end < seen.end:
@@ -141,11 +141,11 @@ def _birth_of(crunch_id: str, topic: str, log: LogFound, memory: LogMemory | Non
     if now.begin > 0:
         raise _lost(name, f"begins at offset {now.begin}: its past was deleted")
     if now.end == 0:
-        raise _lost(name, "is empty: it was made again")
+        raise _lost(name, "is empty: it was created again")
     with record_named(name, 0):
         born = read_birth(now.first)
     if born is None:
-        raise _lost(name, "has no birth record: it was made again, or something else wrote into it")
+        raise _lost(name, "has no birth record: it was created again, or something else wrote into it")
     if (born.data.crunch_id, born.data.topic) != (crunch_id, topic):
         raise WrongLogError(
             f"topic {name} is the topic {born.data.topic} of crunch {born.data.crunch_id}: it has a wrong "

@@ -82,7 +82,7 @@ def test_the_command_and_the_api_explain_alike_from_a_real_log(kafka_bootstrap, 
             assert json.loads(explain(node, *words, "--json")) == told
             text = explain(node, *words)
             assert told["title"].split()[0] in text
-            assert "Every step that was made again gives the recorded figure." in text
+            assert "Every step that was computed again gives the recorded figure." in text
         # What others could still copy is told on no way; and what was hidden then, not as of then.
         assert "-0.875" in json.dumps(ask(f"explain/predictions/{scored}"))
         assert "-0.875" not in json.dumps(ask(f"explain/predictions/{hidden}"))
@@ -137,7 +137,7 @@ def test_a_contract_that_hangs_is_reported_in_the_same_words_by_the_command_and_
         told.write_text("")
         env = {**os.environ, **environment(node.settings)}
         done = forked.run(["explain", scored, "--json"], env=env, cwd=node.settings.data_dir)
-        says = "not made again: the contract's code did not end within 10 s"
+        says = "not computed again: the contract's code did not end within 10 s"
         assert done.returncode == 2, done.stderr  # by the fault of who wrote the contract
         assert done.stderr.endswith(f"error: {says}; the figure is explained from the record\n")
         of_api = httpx.get(

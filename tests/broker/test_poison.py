@@ -135,4 +135,4 @@ async def test_a_recreated_topic_stops_the_stage_that_needs_its_past(kafka_boots
         await make_topics(kafka_bootstrap, crunch_id)
         worker = field.start("score")
         assert await worker.wait_end() == 2
-        assert f"topic {crunch_id}.inputs is empty: it was made again" in worker.output
+        assert f"topic {crunch_id}.inputs is empty: it was created again" in worker.output

@@ -85,7 +85,7 @@ def test_a_contract_that_hangs_or_dies_is_reported_and_blocks_no_later_question(
     child, _, read, prediction, told = explainers(does, f"bad_rules_{says[:3]}", seconds_max)
     explanation = child.prediction(read, prediction)
     score = next(step for step in explanation.steps if step.name == "score")
-    assert f"not made again: the contract's code {says}" in score.note
+    assert f"not computed again: the contract's code {says}" in score.note
     assert {value.name: value.exact for value in score.result}["value"] == "250000000"
     told.unlink()
     assert child.prediction(read, prediction).agrees is True

@@ -174,7 +174,7 @@ def test_only_windows_that_depend_on_too_many_rounds_are_not_computed_again(node
     told = nodes.plain.explainer.scope(nodes.plain.read, "a", SCOPES[0])
     assert the(told, "window recent").agrees is True
     assert the(told, "window all").agrees is None
-    assert the(told, "window all").note == "not made again: it rests on too many rounds"
+    assert the(told, "window all").note == "not computed again: it rests on too many rounds"
     assert nodes.boards.explainer.scope(nodes.boards.read, "a", SCOPES[0]).agrees is True
 
 

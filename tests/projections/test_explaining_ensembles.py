@@ -163,7 +163,7 @@ def test_an_altered_weight_answer_or_score_is_reported_as_different(node, monkey
         decision.events[at] = event
         assert told.agrees is False
         assert [step_.name for step_ in told.steps if step_.agrees is False] == [step]
-        assert "made again" in the(told, step).note
+        assert "computed again" in the(told, step).note
 
 
 def test_as_of_the_past_it_is_explained_after_its_round_was_scored_and_not_before(node):

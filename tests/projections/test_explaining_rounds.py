@@ -104,7 +104,7 @@ def test_an_altered_score_of_a_whole_round_is_reported_as_different(played, monk
         node.read, f"{prediction.input_id}/{prediction.scope_key}/{prediction.model_id}"
     )
     assert the(explanation, "score").agrees is False
-    assert "made again: SCORED" in the(explanation, "score").note
+    assert "computed again: SCORED" in the(explanation, "score").note
 
 
 def test_a_score_that_depends_on_carried_state_is_computed_again_with_it(played):

@@ -218,7 +218,7 @@ class OwnedTopic:
         if 0 <= offset <= self._acknowledged:  # -1: a repeated send, whose offset the broker no longer knows
             # The offsets of a topic only grow. The log's watch will end this process, but looks only every few seconds.
             reason = f"a record has offset {offset}, after one at {self._acknowledged}"
-            self.give_up(LostOwnershipError(f"{self.topic} was made again: {reason}", foreign=False))
+            self.give_up(LostOwnershipError(f"{self.topic} was created again: {reason}", foreign=False))
         self._acknowledged = max(offset, self._acknowledged)
 
     async def flush(self) -> None:

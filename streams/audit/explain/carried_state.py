@@ -44,7 +44,7 @@ def changed_by(events: Iterable[AnyEvent]) -> tuple[dict[str, bytes], list[bytes
 def carried_step(facts: CarriedFacts, model_id: str, again: Iterable[AnyEvent] | None) -> Step | None:
     """The state of the model and of all before the round, and what the round changed; None if nothing is carried.
 
-    `again` are the events of the round, made again.
+    `again` are the events of the round, computed again.
     """
     began = [carried for carried in (facts.before[0] if facts.before else {}).values() if _holds(carried)]
     if not began and not facts.left:
@@ -54,7 +54,11 @@ def carried_step(facts: CarriedFacts, model_id: str, again: Iterable[AnyEvent] |
     if again is not None and not facts.fault:
         computed = changed_by(again)
         agrees = computed == (states, shared)
-        note = "" if agrees else f"made again: {_text(computed[0].get(model_id))}, of all {computed[1]}"[:500]
+        note = (
+            ""
+            if agrees
+            else f"computed again: {_text(computed[0].get(model_id))}, of all {computed[1]}"[:500]
+        )
     source = facts.left_by.source if facts.left_by is not None else None
     inputs = [
         fact("before", _text(bytes(carried.states[model_id])), source=source)

@@ -129,7 +129,7 @@ def _steps(facts: EnsembleFacts) -> Iterator[Step]:
         try:
             again = _again(facts, facts.contract)
         except AUTHORS_ERRORS as error:
-            fault = f"cannot be made again: {in_words(error)}"
+            fault = f"cannot be computed again: {in_words(error)}"
     yield rules_step(facts.data.contract_hash, facts.terms, facts.configured)
     if facts.looks_back:
         yield _past_scores(facts, rule)
@@ -142,7 +142,7 @@ def _steps(facts: EnsembleFacts) -> Iterator[Step]:
         facts.contract if facts.question is None else None,
         facts.contract_fault
         if facts.question is None
-        else "not made again here: the explanation of a member's answer has it",
+        else "not computed again here: the explanation of a member's answer has it",
     )
     yield _score(facts, again, fault)
     at = facts.data.resolvable_at
@@ -247,7 +247,7 @@ def _members(
             units("sum_of_weights", sum(members), WEIGHT_DECIMALS),
         ],
         agrees=agrees,
-        note=f"made again: {short(list(again.weights))}" if again is not None and not agrees else fault,
+        note=f"computed again: {short(list(again.weights))}" if again is not None and not agrees else fault,
     )
 
 
@@ -291,7 +291,9 @@ def _answer(
     if again is not None:
         agrees = msgspec.json.decode(again.output) == msgspec.json.decode(output)
         note = (
-            "" if agrees else f"made again: {bytes(again.output).decode()[:500]} {again.entry.reason}".strip()
+            ""
+            if agrees
+            else f"computed again: {bytes(again.output).decode()[:500]} {again.entry.reason}".strip()
         )
     elif rule is not None and rule.combine is None and facts.question is None and members:
         values = [
@@ -299,7 +301,7 @@ def _answer(
         ]
         mean = mean_again(values, sum(members.values()))
         agrees = mean == msgspec.json.decode(output)
-        note = "" if agrees else f"made again of the recorded weights: {mean}"[:500]
+        note = "" if agrees else f"computed again from the recorded weights: {mean}"[:500]
     return Step(
         name="answer",
         rule="combine of the contract, of the members' answers and weights"
@@ -337,7 +339,7 @@ def _score(facts: EnsembleFacts, again: RecomputedEnsemble | None, fault: str) -
     if again is not None and not facts.past_fault:
         computed = again.entry
         agrees = (computed.status, computed.units) == (entry.status, entry.units)
-        note = "" if agrees else f"made again: {outcome_text(computed)}"
+        note = "" if agrees else f"computed again: {outcome_text(computed)}"
         if not agrees and facts.carried:
             agrees = None
             note = (
@@ -367,4 +369,7 @@ def _score_of_recorded(facts: EnsembleFacts, contract: CrunchContract) -> tuple[
     if truth is None or output == b"null":
         return None, facts.past_fault
     scored = score_again(contract, msgspec.json.decode(output), typed_truth(contract, facts.scope_key, truth))
-    return scored == facts.entry.units, "" if scored == facts.entry.units else f"made again: {short(scored)}"
+    return (
+        scored == facts.entry.units,
+        "" if scored == facts.entry.units else f"computed again: {short(scored)}",
+    )

@@ -102,7 +102,7 @@ class SnapshotFacts(ByContract, frozen=True, kw_only=True, dict=True):
     `rounds` are all rounds that count in its period, corrected ones too, and those of the earlier periods that it
     restates. `past` are the model's snapshots up to and
     including this one, and `closings` closed the periods that its windows and its coverage rest on, both oldest first.
-    `rounds_fault` and `past_fault` say why some are missing; then no number is computed again of them.
+    `rounds_fault` and `past_fault` say why some are missing; then no number is computed again from them.
     """
 
     snapshot: SnapshotTakenData

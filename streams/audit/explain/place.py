@@ -253,7 +253,7 @@ def _number(
     recorded = facts.windows_units.get(key)
     fault = facts.rounds_fault
     if first < facts.rounds_from:
-        fault = "not made again: it rests on too many rounds"
+        fault = "not computed again: it rests on too many rounds"
     agrees = None if fault else computed == recorded
     return Step(
         name=name,

@@ -101,7 +101,7 @@ def _of_question(facts: PredictionFacts, question: QuestionFacts) -> Iterator[St
         try:
             again = scored_again(question, facts.contract)
         except AUTHORS_ERRORS as error:
-            fault = f"cannot be made again: {in_words(error)}"
+            fault = f"cannot be computed again: {in_words(error)}"
     suffix = asking_suffix(facts.opened.event.data.input_id)
     yield counted_step(question, suffix, facts.model_id, again)
     if question.resolved:
@@ -145,7 +145,7 @@ def _payload_agrees(facts: PredictionFacts, contract: CrunchContract) -> tuple[b
         except AUTHORS_ERRORS as error:
             payload, fault = b"", f"{in_words(error)}"
         if fault:
-            return None, f"not made again: {fault}"
+            return None, f"not computed again: {fault}"
         payloads[subject] = msgspec.json.decode(payload)
     # An input that is asked together is about several subjects, and has the payload of each.
     again = payloads.get(facts.input.subject, payloads)
@@ -199,7 +199,7 @@ def _scored(facts: PredictionFacts) -> Iterator[Step]:
         if (state := carried_step(facts.carried, facts.model_id, None)) is not None:
             yield state
         return
-    again, fault = None, "not made again: the log tells no truth or no terms of it"
+    again, fault = None, "not computed again: the log tells no truth or no terms of it"
     if facts.resolved is not None and facts.terms is not None:
         try:
             again = round_again(
@@ -215,7 +215,7 @@ def _scored(facts: PredictionFacts) -> Iterator[Step]:
                 facts.carried.before[0] if facts.carried.before else {},
             )
         except AUTHORS_ERRORS as error:
-            fault = f"cannot be made again: {in_words(error)}"
+            fault = f"cannot be computed again: {in_words(error)}"
     score = _whole_score(facts, again, fault)
     yield score
     if again is not None:
@@ -244,7 +244,7 @@ def _score(facts: PredictionFacts) -> Step:
     if charge_agrees is not None:
         agrees = charge_agrees if agrees is None else agrees and charge_agrees
     if again is not None and not agrees:
-        note = f"made again: {outcome_text(again)}"
+        note = f"computed again: {outcome_text(again)}"
     return Step(
         name="score",
         rule=f"score_prediction of the contract gives numbers; each becomes a whole number of units of "
@@ -304,7 +304,7 @@ def _whole_agrees(facts: PredictionFacts, again: RoundAgain, entry: ScoreEntry) 
             f"it may rest on what earlier rounds carried, without which it is {result}; `coordinator verify-e2e` makes "
             "it again with that"
         )
-    return False, f"made again: {result}"
+    return False, f"computed again: {result}"
 
 
 def _score_again(

@@ -2,7 +2,8 @@
 
 Takes the recorded events of the question with their positions, and the contract; gives steps of an `Explanation`. A
 question may be asked several times, and answers may be handed in: all of its rounds become one score, again with each
-corrected truth. So the score is made again by the stage of scores itself, over the events of this question alone. Pure.
+corrected truth. So the score is computed again by the stage of scores itself, over the events of this question alone.
+Pure.
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ class QuestionFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScoredAgain(NamedTuple):
-    """The newest score of a question, made again; the events of all its truths, and what stakes won by the newest."""
+    """The newest score of a question, computed again; the events of all its truths, and what stakes won by the
+    newest.
+    """
 
     score: Scored
     events: list[AnyEvent]
@@ -226,13 +229,13 @@ def _truth_agrees(
                 placed.event.data for placed in facts.outcomes if isinstance(placed.event, QuestionResolved)
             ]
             if not posted:
-                return None, "not made again: the log does not tell who resolved it"
+                return None, "not computed again: the log does not tell who resolved it"
             computed, fault = truth_of_post(contract, posted[-1].truth)
             if computed is None:
                 return False, f"the post gives none: {fault}"
             again = computed
     except AUTHORS_ERRORS as error:
-        return False, f"cannot be made again: {in_words(error)}"
+        return False, f"cannot be computed again: {in_words(error)}"
     return (
         again == recorded,
         "" if again == recorded else f"it gives {msgspec.json.encode(again).decode()[:500]}",
@@ -242,7 +245,7 @@ def _truth_agrees(
 def score_step(
     facts: QuestionFacts, model_id: str, decimals: int, again: ScoredAgain | None, fault: str
 ) -> Step:
-    """The newest score, made again by the stage of scores, and the ones by the truths that were corrected."""
+    """The newest score, computed again by the stage of scores, and the ones by the truths that were corrected."""
     newest = facts.scored[-1]
     entry = _entry(newest.event, model_id)
     result: list[Value] = [fact("status", entry.status)]
@@ -268,7 +271,7 @@ def score_step(
             entry.charge_units,
             entry.fault,
         )
-        note = "" if agrees else f"made again: {outcome_text(computed)}"
+        note = "" if agrees else f"computed again: {outcome_text(computed)}"
         if not agrees and facts.carries:
             agrees, note = (
                 None,

@@ -37,7 +37,7 @@ def explain_again(facts: Facts, contracts: Contracts, blobs: BlobReader | None =
     try:
         contract = contracts(facts.contract_hash)
     except CoordinatorError as error:
-        why = f"not made again: contract {facts.contract_hash[:12]} is not to be had here: {error}"
+        why = f"not computed again: contract {facts.contract_hash[:12]} is not to be had here: {error}"
         return explain_recorded(msgspec.structs.replace(facts, contract_fault=why))
     try:
         if isinstance(facts, PredictionFacts):
@@ -46,7 +46,7 @@ def explain_again(facts: Facts, contracts: Contracts, blobs: BlobReader | None =
         elif isinstance(facts, EnsembleFacts):
             facts = msgspec.structs.replace(facts, rounds=_whole_rounds(facts.rounds, blobs))
     except (BlobLostError, WorldError) as error:
-        return explain_recorded(msgspec.structs.replace(facts, contract_fault=f"not made again: {error}"))
+        return explain_recorded(msgspec.structs.replace(facts, contract_fault=f"not computed again: {error}"))
     return explain_recorded(msgspec.structs.replace(facts, contract=contract))
 
 

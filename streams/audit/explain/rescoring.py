@@ -62,7 +62,7 @@ class InputHistory(msgspec.Struct, frozen=True):
 
 
 class Decided(NamedTuple):
-    """The events that the stage made again, and what stakes won by the last truth."""
+    """The events that the stage computed again, and what stakes won by the last truth."""
 
     events: list[AnyEvent]
     payouts: list[StakePayout]

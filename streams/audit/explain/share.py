@@ -366,7 +366,7 @@ def _corrected(facts: ShareFacts, newest: Placed[CheckpointCorrected]) -> Step:
         ],
         result=[fact("paid", paid), fact("owed", facts.owed), fact("reason", data.reason)],
         agrees=agrees,
-        note="" if agrees else f"made again: paid {paid}, owed {owed}",
+        note="" if agrees else f"computed again: paid {paid}, owed {owed}",
     )
 
 

@@ -34,7 +34,7 @@ def stake_step(
 
 
 def payout_steps(payouts: Sequence[StakePayout], model_id: str, *, agrees: bool | None) -> Iterator[Step]:
-    """What the model's stake won or burned, as `stake_payout` computed it when the round was made again.
+    """What the model's stake won or burned, as `stake_payout` computed it when the round was computed again.
 
     `agrees`: whether that round has the recorded scores and states, which the payout is a part of.
     """

@@ -41,7 +41,7 @@ def truth_of_window(
             agrees = again == data.truth
             note = "" if agrees else f"the records give {msgspec.json.encode(again).decode()[:500]}"
         except AUTHORS_ERRORS as error:
-            agrees, note = False, f"cannot be made again: {in_words(error)}"
+            agrees, note = False, f"cannot be computed again: {in_words(error)}"
     return Step(
         name="truth",
         rule="resolve_ground_truth of the contract, over the last record with at <= point and all with "

@@ -80,7 +80,7 @@ async def test_an_owner_whose_topic_is_recreated_sends_nothing_more():
     io.records["snapshots"] = [b"another birth"]
     await owned.send([], {}, {})
     why = await in_time(owned.lost)
-    assert str(why) == "snapshots was made again: a record has offset 1, after one at 5"
+    assert str(why) == "snapshots was created again: a record has offset 1, after one at 5"
     with pytest.raises(LostOwnershipError):
         await owned.send([], {}, {})
     assert len(io.records["snapshots"]) == 2
@@ -121,8 +121,8 @@ async def test_a_newer_envelope_in_the_own_topic_stops_the_claim():
 
 
 async def test_what_a_former_owner_appends_to_an_owned_driver_until_the_claim_is_decided_before_the_gate_opens():
-    """The source is opened beside the claim, so its first end may be before that append. A replay would then write the next
-    point while a round of the last one waits.
+    """The source is opened beside the claim, so its first end may be before that append. A replay would then write the
+    next point while a round of the last one waits.
     """
     io = log_of_ten()
     second = OwnedTopic(io, "scores", "me")

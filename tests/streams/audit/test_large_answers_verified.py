@@ -1,4 +1,6 @@
-"""A log whose answers are in blobs is computed again like any other. A blob that is lost, now or at scoring, is named."""
+"""A log whose answers are in blobs is computed again like any other. A blob that is lost, now or at scoring, is
+named.
+"""
 
 from __future__ import annotations
 
@@ -167,7 +169,7 @@ def test_a_score_of_a_large_answer_is_explained_and_a_lost_answer_is_reported(sc
         assert steps["score"].agrees is agrees
         shown = next(value.shown for value in steps["answer"].result if value.name == "output")
         assert shown.startswith("blob ")
-    assert "not made again: blob" in steps["score"].note
+    assert "not computed again: blob" in steps["score"].note
     (row,) = read.predictions.round(data.input_id, data.scope_key, {"up"})
     assert (row.output, row.output_bytes is not None) == (None, True)
     read.close()

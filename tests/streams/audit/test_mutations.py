@@ -73,7 +73,7 @@ def parts_of(log: MemoryLog, topic: str) -> Parts:
 
 
 def written(log: MemoryLog, topic: str, parts: Parts, *, redone: bool) -> MemoryLog:
-    """The log with this topic. `redone`: the later topics are honestly made again from it."""
+    """The log with this topic. `redone`: the later topics are honestly computed again from it."""
     out = log.copy()
     out.topics[topic] = [encode_append(Append(e=1, epoch=1, seq=0, claim="forger"))]
     for number, (events, upto, need) in enumerate(parts, start=1):

@@ -139,7 +139,7 @@ def looked_at(log: Any) -> ChainBrokenError | None:
         texts = steps_of(log, chain_of(log, checkpoint), checkpoint, contracts, "engine")
     except ChainBrokenError as error:
         return error
-    assert "first ticks made again; 60 rounds' performances told again" in texts[STEPS[2]]
+    assert "first ticks computed again; 60 rounds' performances told again" in texts[STEPS[2]]
     return None
 
 
