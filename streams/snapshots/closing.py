@@ -293,7 +293,7 @@ class Closing:
         (ms).
         """
         for model_id in sorted(tallies.keys() - self._crunchers.keys()):
-            self._newcomers.joined[model_id] = JoinedAt(tallies[model_id].first_point, start)
+            self._newcomers.joined[model_id] = JoinedAt(tallies[model_id].joined_at, start)
             trail, scope_trails, past = self._newcomers.beginning()
             self._trails[model_id], self._scope_trails[model_id], self._past[model_id] = (
                 trail,

@@ -45,7 +45,9 @@ def tally_correction(state: SnapshotState, data: RoundRescoredData, before: Need
     crunchers = data.crunchers or [""] * len(data.models)
     for model_id, cruncher_id in zip(data.models, crunchers, strict=True):
         tally = period.tally(model_id)
-        tally.cruncher_id, tally.first_point = cruncher_id, min(tally.first_point, data.point)
+        if tally.cruncher_id != cruncher_id:
+            tally.belongs_to(cruncher_id)
+        tally.first_point = min(tally.first_point, data.point)
         tally.rehearsal |= data.rehearsal
         tally.sums = {field: total for field, total in tally.sums.items() if any(total)}
         tally.corrected = {start: change for start, change in tally.corrected.items() if any(change)}

@@ -82,7 +82,10 @@ class Tally(msgspec.Struct):
     excused: int = 0
     """Rounds that at least one model could answer, and that this one missed by no fault of its own."""
     first_point: int = FAR_MS
+    """The point (ms) of its first round in the period under its present cruncher."""
     cruncher_id: str = ""
+    first_points: dict[str, int] = {}
+    """Cruncher -> the same under each of them, if the model changed its cruncher in the period."""
     rehearsal: bool = False
     corrected: dict[int, list[int]] = {}
     """Start of an earlier period (ms) -> what corrected truths change in it: [sum of units, n, how many are scores]."""
@@ -101,6 +104,17 @@ class Tally(msgspec.Struct):
             )
             for start, (sum_units, n, scored) in sorted(self.corrected.items())
         ]
+
+    def belongs_to(self, cruncher_id: str) -> None:
+        """Note the cruncher of the next round, which differs from the one before."""
+        if self.first_point != FAR_MS:
+            self.first_points[self.cruncher_id] = self.first_point
+        self.cruncher_id, self.first_point = cruncher_id, self.first_points.get(cruncher_id, FAR_MS)
+
+    @property
+    def joined_at(self) -> int:
+        """The point (ms) of its first round in the period."""
+        return min([self.first_point, *self.first_points.values()])
 
     def add(self, field: str, units: int) -> None:
         """Add a value to the sum of a field."""
@@ -232,7 +246,8 @@ def tally_round(state: SnapshotState, data: RoundScoredData, before: Need) -> No
     rehearsal, point = data.rehearsal, data.point
     # These loops run for every score of the node: one pass over the models, then one for each score field.
     for i, (tally, cruncher_id) in enumerate(zip(tallies, crunchers, strict=True)):
-        tally.cruncher_id = cruncher_id
+        if tally.cruncher_id != cruncher_id:
+            tally.belongs_to(cruncher_id)
         if rehearsal:
             tally.rehearsal = True
         tally.first_point = min(tally.first_point, point)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from pydantic import BaseModel
@@ -46,6 +47,7 @@ from coordinator.streams.engine import candles
 from coordinator.streams.engine.engine import Engine
 from coordinator.streams.engine.models import Functions
 from coordinator.streams.feeds.order import merge_by_time
+from coordinator.streams.ports import ModelInfo, ModelNotice
 from coordinator.streams.settings import Settings
 
 EXCUSED, RAISES = 7, 8
@@ -152,10 +154,42 @@ def aggregation_of(draw: Draw, **more: Any) -> Aggregation:
     return Aggregation(windows=windows, ranking_key="hour", checkpoint_key=key, **more)
 
 
-def begun(contract: CrunchContract, draw: Draw, subjects: tuple[str, ...]) -> Engine:
+class ComeAndGo(Functions):
+    """Models that join late, leave, come back, are deployed again, and are handed on to another player."""
+
+    def __init__(self, models: Mapping[str, Any], players: Mapping[str, str]) -> None:
+        super().__init__(models, players)
+        self.draw = Draw(len(models))
+        self.here: dict[str, ModelInfo] = {}
+        self.changes = 0
+
+    def notices(self) -> list[ModelNotice]:
+        return [notice for model_id in self._models for notice in self.changed(model_id)]
+
+    def changed(self, model_id: str) -> Iterator[ModelNotice]:
+        chance, info = self.draw.random(), self.here.get(model_id)
+        self.changes += 1
+        if info is None and chance < 0.1:
+            self.here[model_id] = msgspec.structs.replace(
+                self._info(model_id), deployment_id=f"d{self.changes}"
+            )
+            yield ModelNotice("seen", self.here[model_id])
+        elif info is not None and chance < 0.01:
+            del self.here[model_id]
+            yield ModelNotice("left", info)
+        elif info is not None and chance < 0.03:
+            new = {"deployment_id": f"d{self.changes}", "model_name": f"=cmd {chance}"}
+            new |= {"cruncher_id": f"new-{self.changes}"} if chance < 0.02 else {}
+            self.here[model_id] = msgspec.structs.replace(info, **new)
+            yield ModelNotice("seen", self.here[model_id])
+
+
+def begun(
+    contract: CrunchContract, draw: Draw, subjects: tuple[str, ...], kind: type[Functions] = Functions
+) -> Engine:
     models = models_of(draw)
     players = {model_id: f"p{i // 2}" for i, model_id in enumerate(models)}
-    engine = Engine(lambda _: contract, Functions(models, players))
+    engine = Engine(lambda _: contract, kind(models, players))
     node = Settings(
         feed_source="generated", feed_subjects=subjects,
         snapshot_interval_seconds=600, checkpoint_interval_seconds=3600,
@@ -186,7 +220,7 @@ def check(engine: Engine, contract: CrunchContract) -> int:
 # --- a market ----------------------------------------------------------------------------------------------
 
 
-def market(seed: int) -> int:
+def market(seed: int, kind: type[Functions] = Functions) -> int:
     draw = Draw(seed)
     subjects = ("AAA", "BBB", "CCC")[: draw.randint(1, 3)]
     schedules = []
@@ -204,7 +238,7 @@ def market(seed: int) -> int:
         gap_policy=draw.choice(["wait", "accept"]),
         **fields_of(draw, whole=draw.random() < 0.5),
     )
-    engine = begun(contract, draw, subjects)
+    engine = begun(contract, draw, subjects, kind)
     streams = []
     for subject in subjects:
         prices = [round(100 + draw.gauss(0, 0.3), 4) for _ in range(140)]
@@ -293,6 +327,11 @@ def test_of_a_market(seed):
 @pytest.mark.parametrize("seed", range(4, 100))
 def test_of_more_markets(seed):
     market(seed)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_of_models_that_come_and_go_and_change_their_player(seed):
+    market(seed, ComeAndGo)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 7, 9, 40])
