@@ -83,10 +83,6 @@ class FeedTenure(Tenure):
         self._folded_offset = -1
         self.subscriptions = subscriptions_of(settings)
 
-    async def resumed_memory(self) -> None:
-        """Claim `feeds`, too."""
-        await self.claim_also(self._feeds_owned, self.feeds.remember, self.feeds)
-
     async def start(self) -> None:
         """Claim and resume both topics, then run the source and follow the commands."""
         await super().start()
@@ -380,5 +376,4 @@ class FeedTenure(Tenure):
         await super().close()
         if self._commands is not None:
             await self._commands.close()
-        await self._feeds_owned.close()
         await self._finished.close()

@@ -72,7 +72,7 @@ class Tenure:
         claim = self.owned.claim(self.stage.remember, self.stage)
         await together(claim, *(topic.prepare(stage.remember, stage) for topic, stage in self._also))
         ends: dict[str, int] = {}
-        await together(self.resumed_memory(), *(self._open_source(source, ends) for source in self._followed))
+        await together(self.claim_others(), *(self._open_source(source, ends) for source in self._followed))
         for owned, _ in self._also:
             # It was opened beside its claim, maybe before a former owner's last append.
             if owned.topic in ends:
@@ -91,19 +91,16 @@ class Tenure:
         self._counters[source] = counter_for(source, need)
         ends[source] = reader.first_end
 
-    async def resumed_memory(self) -> None:
-        """Called when the stage's memory is folded, and the sources are not yet: they are opened meanwhile. For
-        subclasses.
-        """
+    async def claim_others(self) -> None:
+        """Claim what a subclass owns besides; if one topic is lost, all are. Raises LostOwnershipError.
 
-    async def claim_also(
-        self, other: OwnedTopic, remember: Callable[[Decision], None], stage: AnyStage | None = None
-    ) -> None:
-        """Claim a second topic; if either is lost, both are. Raises LostOwnershipError."""
-        if self.owned.lost.done():  # the new owner of the first topic claims the second one, too
-            raise self.owned.lost.result()
-        await other.claim(remember, stage)
-        other.lost.add_done_callback(lambda lost: self.owned.give_up(lost.result()))
+        Called when the stage's memory is folded, and the sources are not yet: they are opened meanwhile.
+        """
+        for topic, stage in self._also:
+            if self.owned.lost.done():  # the new owner of the first topic claims the others, too
+                raise self.owned.lost.result()
+            await topic.claim(stage.remember, stage)
+            topic.lost.add_done_callback(lambda lost: self.owned.give_up(lost.result()))
 
     async def _catch_up(self, ends: dict[str, int]) -> None:
         """Fold every source up to the end that it had at the claim, and decide what is due.
@@ -228,3 +225,5 @@ class Tenure:
         for reader in self._readers.values():
             await reader.close()
         await self.owned.close()
+        for topic, _ in self._also:
+            await topic.close()

@@ -117,10 +117,9 @@ class PredictTenure(Tenure):
         except LostOwnershipError as why:
             self.owned.give_up(why)
 
-    async def resumed_memory(self) -> None:
+    async def claim_others(self) -> None:
         """Claim `models`, too. Its fold gives the roster, and which commands are decided."""
-        claim = self.claim_also(self._models_owned, self.models.remember, self.models)
-        await together(claim, self._open_commands())
+        await together(super().claim_others(), self._open_commands())
 
     async def _open_commands(self) -> None:
         start = min(self.models.need["commands"], self.stage.need["commands"], key=lambda need: need.offset)
@@ -311,7 +310,6 @@ class PredictTenure(Tenure):
         """End both claims, the calls under way and the readers."""
         await super().close()
         await self._askers.close()
-        await self._models_owned.close()
         await self._clock.close()
         await self._ahead.close()
         await self._history.close()

@@ -127,35 +127,28 @@ async def test_what_a_former_owner_appends_to_an_owned_driver_until_the_claim_is
     io = log_of_ten()
     second = OwnedTopic(io, "scores", "me")
 
-    class Both(Tenure):
-        async def resumed_memory(self) -> None:
-            await self.claim_also(second, lambda _decision: None)
-
     def former_owner_last(topic: str, _number: int) -> None:
         if topic == "scores":
             io.records[topic].append(score_until(11))
 
     io.on_send = former_owner_last
-    tenure, memory = Both(io, EchoStage(), "me"), EchoStage()
+    tenure, memory = Tenure(io, EchoStage(), "me"), EchoStage()
     memory.remember = lambda _decision: None
     tenure._also.append((second, memory))
     await tenure.start()
     assert untils_in(io) == list(range(1, 12))
     await tenure.close()
-    await second.close()
 
 
 async def test_losing_the_second_topic_ends_the_ownership_of_the_first():
     io = log_of_ten()
     tenure = Tenure(io, EchoStage(), "me")
-    second = OwnedTopic(io, "models", "me")
+    tenure._also.append((OwnedTopic(io, "models", "me"), EchoStage()))
     await tenure.start()
-    await tenure.claim_also(second, lambda _decision: None)
     io.records["models"].append(claim_of(2))
     await until(tenure.owned.lost.done)
     assert tenure.owned.lost.result().foreign
     await tenure.close()
-    await second.close()
 
 
 async def test_a_replaced_owner_does_not_claim_the_second_topic():
@@ -164,8 +157,9 @@ async def test_a_replaced_owner_does_not_claim_the_second_topic():
     await tenure.start()
     io.records["snapshots"].append(claim_of(2))
     await until(tenure.owned.lost.done)
+    tenure._also.append((OwnedTopic(io, "models", "me"), EchoStage()))
     with pytest.raises(LostOwnershipError):
-        await tenure.claim_also(OwnedTopic(io, "models", "me"), lambda _decision: None)
+        await tenure.claim_others()
     assert io.sends["models"] == 0
     await tenure.close()
 
@@ -183,14 +177,14 @@ async def test_a_second_topic_is_read_while_the_first_is_claimed_and_claimed_aft
         await plain(*args)
 
     tenure.owned.claim = held
+    order: list[str] = []
+    io.on_send = lambda topic, _number: order.append(topic)
     starting = asyncio.create_task(tenure.start())
     await until(lambda: second._counter.epoch == 1)
     assert (io.sends["snapshots"], io.sends["models"]) == (0, 0)
     io.records["models"].append(claim_of(2))  # it comes between the reading and our claim
     release.set()
     await starting
-    assert io.sends["snapshots"] > io.sends["models"] == 0
-    await tenure.claim_also(second, lambda _decision: None)
+    assert order[:2] == ["snapshots", "models"]
     assert (second.epoch, io.sends["models"]) == (3, 1)
     await tenure.close()
-    await second.close()
