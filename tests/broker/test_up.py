@@ -142,7 +142,7 @@ def test_ctrl_c_ends_every_process_and_the_next_start_continues(tmp_path):
         assert (code, out.strip()) == (0, "model 101 is banned: copied"), out + err
         assert "banned already" in ask(tmp_path, "models", "ban", "101", "--reason", "copied")[1]
         code, _, err = ask(tmp_path, "models", "ban", "nobody", "--reason", "x")
-        assert (code, "no model 'nobody' was ever seen here; known: 101" in err) == (2, True), err
+        assert (code, "this node has never seen a model 'nobody'; known: 101" in err) == (2, True), err
         code, out, err = ask(tmp_path, "models", "readmit", "101", "--reason", "cleared")
         assert (code, out.strip()) == (0, "model 101 is readmitted: cleared"), out + err
         pids = pids_of(tmp_path)

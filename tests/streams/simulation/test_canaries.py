@@ -75,6 +75,7 @@ class ClaimDoesNotFence(Node):
         assert isinstance(tenure, predict.PredictTenure)
         tenure.owned = _Unfenced(process.line, "predictions", process.name)
         tenure._models_owned = _Unfenced(process.line, "models", process.name)
+        tenure._also = [(tenure._models_owned, tenure.models)]
         return tenure
 
 
@@ -86,6 +87,7 @@ class FeedClaimDoesNotFence(Node):
         assert isinstance(tenure, FeedTenure)
         tenure.owned = _Unfenced(process.line, "inputs", process.name)
         tenure._feeds_owned = _Unfenced(process.line, "feeds", process.name)
+        tenure._also = [(tenure._feeds_owned, tenure.feeds)]
         return tenure
 
 
