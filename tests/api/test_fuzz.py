@@ -37,6 +37,15 @@ def server(tmp_path):
     process.wait(LIMIT_SECONDS)
 
 
+def test_calls_drawn_by_the_document_find_nothing_that_it_does_not_allow(server, tmp_path):
+    code, calls, output = fuzz(
+        server, KEY, examples=1, folder=tmp_path, seconds_max=900, phases="examples,fuzzing"
+    )
+    assert code == 0, findings(output)
+    assert calls >= 150, output[-2000:]
+
+
+@pytest.mark.slow  # the test above calls each operation as well, with fewer values
 def test_a_thousand_calls_find_nothing_that_the_document_does_not_allow(server, tmp_path):
     code, calls, output = fuzz(server, KEY, examples=1, folder=tmp_path, seconds_max=900)
     assert code == 0, findings(output)

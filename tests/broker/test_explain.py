@@ -118,6 +118,7 @@ CONTRACT = CrunchContract(score_prediction=score, crunch_pubkey="1" * 32)
 """
 
 
+@pytest.mark.slow  # tests/infra/test_explaining.py: a contract that hangs, with a shorter limit
 def test_a_contract_that_hangs_is_reported_in_the_same_words_by_the_command_and_the_api(
     kafka_bootstrap, crunch_id, tmp_path, monkeypatch
 ):

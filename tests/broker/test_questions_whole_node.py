@@ -228,7 +228,11 @@ async def test_a_tournament_under_kill_of_every_worker(
 
 @pytest.mark.parametrize(
     ("count", "lives", "seconds_max"),
-    [(40, SECOND, 600), pytest.param(500, LIVES, 1800, marks=pytest.mark.slow)],
+    [
+        # test_questions_killed.py kills the workers of such a log for less
+        pytest.param(40, SECOND, 600, marks=pytest.mark.slow),
+        pytest.param(500, LIVES, 1800, marks=pytest.mark.slow),
+    ],
     ids=["forty", "500"],
 )
 async def test_events_under_kill_of_every_worker(
