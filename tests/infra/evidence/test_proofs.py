@@ -94,5 +94,5 @@ def test_a_proof_needs_all_its_parts_one_tree_and_the_right_key(
 
 
 def test_an_unknown_prediction_cannot_be_proved(tmp_path: Path):
-    with pytest.raises(OperatorError, match="know nothing"):
+    with pytest.raises(OperatorError, match="hold no prediction"):
         proof_of(tmp_path, "inp/BTCUSDT/1/60s/nobody")
