@@ -124,7 +124,7 @@ def test_the_yaml_gives_names_and_can_switch_a_model_off(tmp_path: Path):
     [
         ("models: [{folder: a, wallet: x}]", "wallet"),
         ("models: [{folder: nobody}]", "nobody"),
-        ("models: [{folder: a, model_id: b}]", "'b' is that of a and of b"),
+        ("models: [{folder: a, model_id: b}]", "'b' is used by a and by b"),
         ("models: [{folder: a, model_id: ../x}]", "letters, digits"),
         ("models: [", "models.yaml cannot be used"),
         ("models: 3", "models.yaml cannot be used"),
