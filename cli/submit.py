@@ -46,7 +46,8 @@ def submit(
     if not key:
         raise OperatorError("set COORDINATOR_KEY to the key that the node's operator gave you")
     content = read_file(file)
-    read_content(content, file)  # what cannot be read is refused here, with the file's name
+    # What cannot be read is refused here, with the file's name.
+    read_content(content, "standard input" if file == "-" else file)
     params = {"question_id": question} if question else {}
     try:
         answer = httpx.post(
