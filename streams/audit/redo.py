@@ -10,7 +10,7 @@ It is async only because the topics come from a broker; there is no I/O here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from itertools import zip_longest
 from typing import Any
 
@@ -208,7 +208,18 @@ def _compare(
             step,
             f"decision {decision.seq} of {stage.topic} says it is made of {decision.upto}, not of {upto}",
         )
+    recorded_need, needed = _places(decision.need), _places({**stage.need, **draft.need})
+    if recorded_need != needed:
+        broken(
+            step,
+            f"decision {decision.seq} of {stage.topic} says that its state needs {recorded_need}, not {needed}",
+        )
     return rounded
+
+
+def _places(need: Mapping[str, Need]) -> dict[str, tuple[int, int]]:
+    """Source -> (offset, seq): an epoch says who wrote, and a copied log has others."""
+    return {source: (place.offset, place.seq) for source, place in need.items()}
 
 
 def _are_same(recorded: AnyEvent, redone: AnyEvent) -> bool:

@@ -474,6 +474,19 @@ def test_a_truth_that_is_only_equal_as_a_number_is_found():
         asyncio.run(Redo(stage, topics_of(log), "input").until(None))
 
 
+@pytest.mark.parametrize("topic", ["inputs", "scores", "snapshots"])
+def test_a_decision_that_lies_about_what_its_state_needs_is_found(topic: str):
+    """A new owner begins to read there: it would go on from another state than the one that decided."""
+    parts = parts_of(market(1), topic)
+    i, _ = in_period(parts, topic, random.Random(1))
+    events, upto, need = parts[i]
+    source, place = next(iter(need.items()))
+    parts[i] = events, upto, need | {source: Need(place.offset + 1, place.epoch, place.seq)}
+    error = verdict(written(market(1), topic, parts, redone=False))
+    assert error is not None
+    assert "says that its state needs" in str(error)
+
+
 def test_a_gap_in_the_numbers_ends_the_topic_there():
     log = market(1).copy()
     log["scores"][len(log["scores"]) // 2] = b"garbage"
