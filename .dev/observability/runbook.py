@@ -9,7 +9,8 @@ WHEN = {"page": "at once, even at night", "ticket": "on the next working day"}
 BEFORE = """## Before you type
 
 Type commands in the node's folder, where `.env` is. If `coordinator up` runs the node, add its data directory to each
-command: `--data-dir DIR`. In containers type `docker compose run --rm tools` in place of the word `coordinator`.
+command: `--data-dir DIR`. In containers type `docker compose run --rm tools` in place of the word `coordinator`, and
+`docker compose exec report coordinator` for `replay --verify`, which needs the report worker's data.
 
 | to | `coordinator up` | containers |
 |---|---|---|
@@ -34,6 +35,11 @@ Delete a topic only if a page here says so, and only with a backup at hand. `CRU
 
 A restore does not touch a topic that is complete. If the backup is older than the last records of a topic, the restore
 names the topics that lost records.
+
+A process whose data directory remembers the deleted topic does not start. It names the file that remembers it:
+`topics.json`. `coordinator topics restore --data-dir` puts that file right. In containers, and on each other host,
+remove the file after the restore:
+`docker compose run --rm --no-deps --entrypoint rm report /data/topics.json`.
 
 ## Every alert"""
 

@@ -40,7 +40,7 @@ from coordinator.streams.events import Blob
 from coordinator.streams.large_answers import blobs_of
 from coordinator.streams.log.birth import birth_records, read_birth
 from coordinator.streams.log.errors import BlobLostError, LogError, OperatorError, WorldError
-from coordinator.streams.log.integrity import check_log
+from coordinator.streams.log.integrity import TopicFound, check_log
 from coordinator.streams.log.plain_topics import counter_for
 from coordinator.streams.ports import BlobReader, Blobs
 from coordinator.streams.topology import TOPICS, topic_name
@@ -136,11 +136,7 @@ async def read_backup(
         raise OperatorError(f"this is a backup of crunch {head.crunch_id}, not of {crunch_id}")
     await refuse_working(bootstrap, crunch_id, patience_seconds)
     there = (await look_at_log(bootstrap, crunch_id)).topics
-    not_empty = {
-        topic: span
-        for topic, span in there.items()
-        if span.end > 1 or (span.end and not read_birth(span.first))
-    }
+    not_empty = {topic: span for topic, span in there.items() if _stays(head, topic, span)}
     for topic, span in not_empty.items():
         if span.end < head.ends[topic] or span.begin:
             raise OperatorError(
@@ -166,6 +162,16 @@ async def read_backup(
         await producer.stop()
     check_log(crunch_id, await look_at_log(bootstrap, crunch_id), None, bootstrap)
     return tail
+
+
+def _stays(head: Head, topic: str, span: TopicFound) -> bool:
+    """Whether a topic holds more than a birth record, or the birth record that is all that the backup has of it. Made
+    again, it would be another topic for every process that remembers its id.
+    """
+    born = read_birth(span.first)
+    if span.end > 1 or born is None:
+        return span.end > 0
+    return born.data.birth_id == head.birth_id and head.ends[topic] <= span.end
 
 
 class KafkaRecords:

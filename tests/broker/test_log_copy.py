@@ -14,6 +14,7 @@ from tests.streams.questions import post, question
 
 from coordinator.infra.kafka.clients import make_producer, read_range
 from coordinator.infra.kafka.topics import create_topics, empty_topics, make_topics
+from coordinator.infra.log.cluster_state import ask_cluster
 from coordinator.infra.log.copy import DOWNSTREAM_FIRST, read_backup, write_backup
 from coordinator.infra.log.positions import offsets, reading
 from coordinator.streams.log.birth import Birth, birth_records, read_birth
@@ -29,14 +30,14 @@ def silent(_done, _total):
     pass
 
 
-async def filled(bootstrap, crunch_id):
-    """A crunch's topics with a busy log in them."""
+async def filled(bootstrap, crunch_id, born_only=()):
+    """A crunch's topics with a busy log in them; those of `born_only` hold their birth record alone."""
     await make_topics(bootstrap, crunch_id)
     births = birth_records(crunch_id, Birth(f"of-{crunch_id}", 1))
     producer = make_producer(bootstrap)
     await producer.start()
     for topic, records in busy_log().records.items():
-        for at, record in enumerate([births[topic], *records]):
+        for at, record in enumerate([births[topic], *(records if topic not in born_only else [])]):
             await producer.send_and_wait(
                 topic_name(crunch_id, topic), record, partition=0, timestamp_ms=1000 + at
             )
@@ -97,15 +98,19 @@ async def test_a_restored_log_has_the_same_bytes_at_the_same_offsets(kafka_boots
 
 
 async def test_a_lost_topic_is_restored_from_a_copy_beside_the_existing_ones(kafka_bootstrap, crunch_id):
-    await filled(kafka_bootstrap, crunch_id)
+    await filled(kafka_bootstrap, crunch_id, born_only=["dead-letters"])
     copy, _ = await backup_of(kafka_bootstrap, crunch_id)
     was = await contents(kafka_bootstrap, crunch_id)
+    ids = (await ask_cluster(kafka_bootstrap, crunch_id)).topic_ids
+    assert len(was["dead-letters"]) == 1, "without history, and whole all the same"
     await empty_topics(kafka_bootstrap, crunch_id, ["checkpoints"])
     with pytest.raises(WrongLogError, match=rf"topic {crunch_id}\.checkpoints is empty"):
         await create_topics(kafka_bootstrap, crunch_id)
     await read_backup(kafka_bootstrap, crunch_id, io.BytesIO(copy), silent, Shelf())
     assert await contents(kafka_bootstrap, crunch_id) == was
     assert await create_topics(kafka_bootstrap, crunch_id) == f"of-{crunch_id}"
+    again = (await ask_cluster(kafka_bootstrap, crunch_id)).topic_ids
+    assert {topic for topic in TOPICS if again[topic] != ids[topic]} == {"checkpoints"}
 
 
 async def test_an_impossible_restore_is_refused(kafka_bootstrap, crunch_id):
