@@ -58,16 +58,7 @@ def snapshot_facts(
         )
     at, snapshot, offset = row
     terms = told.at(snapshot.period_start)
-    first = min((earlier.period_start for earlier in snapshot.restated), default=start)
-    check_rows_held(read.predictions, first, "a round of this period")
-    scored = scored_at(read.predictions, first, end, ROUNDS_MAX)
-    placed = read_placed(
-        appends,
-        {
-            "scores": sorted(set(scored)),
-            "snapshots": terms_told(read.snapshots.terms, terms.contract_hash),
-        },
-    )
+    first, scored, placed = _scores(read, snapshot, appends, told)
     past, past_fault = _past(read, snapshot, terms, told)
     closings = _closings(read, snapshot, [data for _, data in past], terms, told)
     return SnapshotFacts(
@@ -89,6 +80,40 @@ def snapshot_facts(
             else ""
         ),
     )
+
+
+def _scores(
+    read: Readable, snapshot: SnapshotTakenData, appends: ReadAppends, told: TermsInForce
+) -> tuple[int, list[int], list[Placed[Event]]]:
+    """(since when (ms) rounds are read, the offsets of their scores, the events there and those of the terms).
+
+    The rounds are those of the period and of each earlier one of which a truth was corrected in it. A correction that
+    leaves the model as it was is not in its snapshot, and is found among the scores of the period.
+    """
+    start, end = snapshot.period_start, snapshot.period_end
+    first = min((earlier.period_start for earlier in snapshot.restated), default=start)
+    while True:
+        check_rows_held(read.predictions, first, "a round of this period")
+        scored = scored_at(read.predictions, first, end, ROUNDS_MAX)
+        contract_hash = told.at(start).contract_hash
+        placed = read_placed(
+            appends,
+            {
+                "scores": sorted(set(scored)),
+                "snapshots": terms_told(read.snapshots.terms, contract_hash),
+            },
+        )
+        oldest = min(
+            (
+                told.snapshot_period(corrected.event.data.first_resolvable_at)[0]
+                for corrected in of_kind(placed, RoundRescored)
+                if start <= corrected.event.data.resolvable_at < end
+            ),
+            default=first,
+        )
+        if oldest >= first:
+            return first, scored, placed
+        first = oldest
 
 
 def rounds_counted(

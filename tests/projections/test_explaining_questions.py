@@ -123,3 +123,30 @@ def test_an_altered_score_of_a_question_is_reported_as_different(node, monkeypat
 def test_an_id_of_an_unknown_question_is_refused(node, name, says):
     with pytest.raises(UnknownFigureError, match=says):
         node.explainer.prediction(node.read, name)
+
+
+def test_a_correction_that_changes_nothing_of_a_model_does_not_stand_in_the_way_of_another(tmp_path):
+    """Two truths are corrected on one day. By the first one, of an earlier period, `even` scores as before: so its
+    snapshot restates the later period alone, and the rounds of the earlier one are needed to see that.
+    """
+    day, hour = questions.DAY, questions.HOUR
+    start = questions.T0
+
+    def posted(name, opens, corrected):
+        opens_at = start + opens * day
+        return questions.Posted(
+            name, opens_at, opens_at + hour, opens_at + 2 * hour, 1.0, corrected, is_void=False, lean=0.9
+        )
+
+    events = [
+        posted("q1", 1, (start + 10 * day + hour, 0.0)),
+        posted("q2", 5, (start + 10 * day + 2 * hour, 0.5)),
+    ]
+    node = explained(questions.run(events).log, tmp_path, lambda _: questions.CONTRACT)
+    try:
+        explanation = node.explainer.snapshot(node.read, "even", start + 10 * day)
+        (restated,) = node.read.snapshots.get("even", start + 11 * day)[1].restated
+        assert restated.period_start == start + 5 * day
+        assert the(explanation, "earlier periods").agrees is True, explanation
+    finally:
+        node.read.close()
