@@ -23,8 +23,8 @@ from coordinator.streams.simulation.world import START_MS
 SEEDS_EACH = 25
 SEEDS = 50
 ALL_SEEDS = 200
-"""Of these `make test-all` plays those beyond SEEDS, and `.ci/run` plays 200 longer runs. A fault that breaks a rule is found by a canary's seed as well
-(`test_canaries.py`): these seeds look for faults that nobody has thought of.
+"""Of these `make test-all` plays those beyond SEEDS, and `.ci/run` plays 200 longer runs. A fault that breaks a
+rule is found by a canary's seed as well (`test_canaries.py`): these seeds look for faults that nobody has thought of.
 """
 
 
