@@ -276,7 +276,7 @@ async def test_a_range_is_read_exactly_and_again_with_the_same_reader(kafka_boot
 async def test_a_range_beyond_the_topic_is_an_error_and_not_a_long_wait(kafka_bootstrap, crunch_id):
     await make_topics(kafka_bootstrap, crunch_id)
     await produce(kafka_bootstrap, f"{crunch_id}.feeds", [b"only one"])
-    with pytest.raises(TruncatedTopicError, match="holds offsets 0 to 1, but 0 to 5 are needed"):
+    with pytest.raises(TruncatedTopicError, match="holds offsets 0 to 1, but the node needs 0 to 5"):
         await read(kafka_bootstrap, f"{crunch_id}.feeds", 0, 5)
 
 

@@ -72,7 +72,7 @@ def test_a_row_that_cannot_be_a_fact_is_named(tmp_path, text, complaint):
 
 def test_missing_information_is_requested_from_the_operator(tmp_path):
     (tmp_path / "c.csv").write_text("\n".join([HEADER, line(0)]))
-    with pytest.raises(OperatorError, match="says no kind, granularity: give --kind --granularity"):
+    with pytest.raises(OperatorError, match="does not name its kind, granularity: give --kind --granularity"):
         read(tmp_path / "c.csv", source="binance", subject="BTCUSDT")
 
 

@@ -523,7 +523,7 @@ async def test_a_stream_of_removed_ids_alone_is_the_operators_fault_at_the_start
 
 async def test_two_subjects_that_are_one_price_feed_are_refused(source: PythSource) -> None:
     full = Subscription("pyth", "Crypto.BTC/USD", "tick", "1s")
-    with pytest.raises(OperatorError, match=r"BTC/USD and Crypto\.BTC/USD are one price feed"):
+    with pytest.raises(OperatorError, match=r"BTC/USD and Crypto\.BTC/USD are the same price feed"):
         await first_of(source.stream([BTC, full]), 1)
 
 

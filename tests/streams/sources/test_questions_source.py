@@ -97,7 +97,7 @@ BAD_LINES = [
     ("[]", "a post is an object"),
     ('{"round_id": "r"}', "a post is an object"),
     ('{"do": "resolve", "truths": {"q1": 1, "q1": 2}}', "'q1' stands twice"),
-    ('{"do": "stakes", "stakes": {"a": NaN}}', "NaN is no number"),
+    ('{"do": "stakes", "stakes": {"a": NaN}}', "NaN is not a number"),
     ('{"do": "stakes", "at": "yesterday"}', "at 'yesterday'"),
     ('{"do": "resolve", "truths": {"q1": 1e999}}', "1e999 is out of the range of numbers"),
     ('{"do": "stakes", "at": -5}', "at -5 is not between 1970 and 9999"),
