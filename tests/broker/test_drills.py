@@ -23,7 +23,6 @@ def test_thirty_faults_are_drilled():
     assert len(DRILLS) >= 30
 
 
-@pytest.mark.slow  # tests/api/test_invariants.py raises the alert, test_up.py and test_guard.py stop what a drill stops
 @pytest.mark.parametrize("drill", QUICK, ids=lambda drill: drill.name)
 def test_a_quick_drill_has_the_expected_course(drill):
     outcome = run_drill(drill, print, [])
