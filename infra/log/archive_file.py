@@ -95,6 +95,11 @@ class Judge:
         """The records and blobs of the next file; it is whole and proven once the last was given. Raises LogError."""
         try:
             with path.open("rb") as file:
+                # The sum of the stream is at its end. Without it, a damaged record would be read as one of a newer
+                # version, or as a wrong one, before the damage is found.
+                for _ in read_framed(file):
+                    pass
+                file.seek(0)
                 yield from self._read(path, map(_decoder.decode, read_framed(file)))
         except DAMAGED as error:
             if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):

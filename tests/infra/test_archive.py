@@ -228,7 +228,20 @@ def of_another_birth(entries):
     return entries
 
 
+def a_kind_altered(path):
+    """In what is compressed, and the stream's own sum does not fit."""
+    content = gzip.decompress(path.read_bytes())
+    assert b'"InputReceived"' in content
+    packed = gzip.compress(content.replace(b'"InputReceived"', b'"InputReceivee"', 1))
+    path.write_bytes(flipped(packed, len(packed) - 8))
+
+
 HARMS = {
+    "a byte flipped that leaves another kind of event": (
+        1,
+        a_kind_altered,
+        "000001.period was cut or damaged",
+    ),
     "a byte flipped": (1, lambda path: path.write_bytes(flipped(path.read_bytes())), "000001.period"),
     "a bit flipped in what is compressed": (
         1,

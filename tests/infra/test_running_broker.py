@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -82,6 +83,15 @@ def test_a_command_that_has_its_kafka_to_the_end_says_why_it_ended(capsys):
     )
 
 
+@pytest.fixture
+def heeds_sigint() -> Iterator[None]:
+    """A shell starts what it puts into the background with SIGINT ignored, and a process inherits that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_sigint")
 def test_ctrl_c_stays_ctrl_c_and_a_broker_that_is_stopped_has_not_fallen():
     with pytest.raises(KeyboardInterrupt), running_broker(Path("node")):
         signal.raise_signal(signal.SIGINT)
