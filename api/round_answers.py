@@ -115,9 +115,10 @@ def router() -> APIRouter:
                 entry.cruncher_id or entry.model_id,
             )
             hourly = RateLimitItemPerHour(ANSWERS_PER_HOUR_MAX)
-            if not limiter.hit(hourly, entry.model_id, cost=len(submitted)):
+            if not limiter.test(hourly, entry.model_id, cost=len(submitted)):  # a refused file counts nothing
                 too_many = f"more than {ANSWERS_PER_HOUR_MAX:,} answers of model {entry.model_id} in an hour"
                 return problem(429, too_many, {"Retry-After": RETRY_SECONDS})
+            limiter.hit(hourly, entry.model_id, cost=len(submitted))
             commands = submitting(round_id, entry.model_id, entry.cruncher_id, submitted, digest)(at)
         except FileRefusedError as error:
             return problem(422, str(error))

@@ -18,15 +18,11 @@ from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.views.checkpoints import CheckpointRow, Checkpoints
 from coordinator.streams.clock import wall_ms
 from coordinator.streams.events import ConfirmCheckpoint
-from coordinator.streams.log.errors import CoordinatorError, OperatorError, WorldError
+from coordinator.streams.log.errors import NodeRefusedError, OperatorError, WorldError
 from coordinator.streams.log.ids import content_id
 from coordinator.streams.settings import Settings
 
 DECIDED_SECONDS_MAX = 15.0
-
-
-class RefusedError(CoordinatorError):
-    """The checkpoint stage refused the command; the message holds its reason and the state it met."""
 
 
 class CheckpointsLog(FoldedLog):
@@ -63,7 +59,7 @@ class CheckpointsLog(FoldedLog):
     async def decide(self, kind: type[Any], data: Any) -> CheckpointRow:
         """Append the command, wait for its decision, give the checkpoint as it then stands.
 
-        Raises RefusedError with the stage's reason, WorldError when nobody decides in time.
+        Raises NodeRefusedError with the stage's reason, WorldError when nobody decides in time.
         """
         at = wall_ms()
         the_id = content_id("cmd", kind.__name__, data.checkpoint_id, str(at), secrets.token_hex(8))
@@ -88,8 +84,8 @@ class CheckpointsLog(FoldedLog):
                 f"{DECIDED_SECONDS_MAX:g} s; it will be decided when one runs, and you can safely run the command again"
             ) from None
         if (refusal := self.read_model.refusal(the_id)) is not None:
-            raise RefusedError(f"refused in state {refusal.state}: {refusal.reason}")
+            raise NodeRefusedError(f"refused in state {refusal.state}: {refusal.reason}")
         row = self.read_model.get(data.checkpoint_id)
         if row is None:
-            raise RefusedError(f"there is no checkpoint {data.checkpoint_id}")
+            raise NodeRefusedError(f"there is no checkpoint {data.checkpoint_id}")
         return row

@@ -24,7 +24,7 @@ from coordinator.api.checkpoint_answers import (
     wallet_of,
 )
 from coordinator.api.times import zulu
-from coordinator.cli.checkpoint_log import CheckpointsLog, RefusedError
+from coordinator.cli.checkpoint_log import CheckpointsLog
 from coordinator.cli.shared import DEMO_CONTRACT
 from coordinator.cli.terminal import Console
 from coordinator.infra.contracts.node_contracts import NodeContracts
@@ -32,7 +32,7 @@ from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.views.checkpoints import WITHHELD, CheckpointRow, Checkpoints
 from coordinator.streams.agents.dry_run import dry_run
 from coordinator.streams.agents.owning.log_io import KafkaLog
-from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.log.errors import NodeRefusedError, OperatorError
 from coordinator.streams.log.reasons import printable
 from coordinator.streams.settings import Settings
 
@@ -40,18 +40,18 @@ from coordinator.streams.settings import Settings
 def in_shape(log: CheckpointsLog, row: CheckpointRow, shape: str, total_prize: int, wallets_file: str) -> Any:
     """The checkpoint as the API answers it, or as text one of the other shapes, byte for byte what the API gives.
 
-    Raises RefusedError for a shape of payment while the checkpoint is withheld.
+    Raises NodeRefusedError for a shape of payment while the checkpoint is withheld.
     """
     if shape == "checkpoint":
         return checkpoint_answer(row, log.read_model)
     if not payable(row):
-        raise RefusedError(f"the checkpoint is withheld, its emission must not be paid: {row.reason}")
+        raise NodeRefusedError(f"the checkpoint is withheld, its emission must not be paid: {row.reason}")
     if shape == "prizes-jsonl":
         return prizes_jsonl(row, total_prize)
     if shape == "prizes":
         return msgspec.json.encode(prizes(row, total_prize)).decode()
     if why := off_chain(row):
-        raise RefusedError(why)
+        raise NodeRefusedError(why)
     if row.checkpoint.credits:
         message = (
             "it also carries prizes for earlier checkpoints, which no emission has: pay them by --as prizes"

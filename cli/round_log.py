@@ -19,7 +19,7 @@ from coordinator.projections.views.round_work import RoundWork, effects_of
 from coordinator.projections.views.rounds import Rounds
 from coordinator.streams.clock import wall_ms
 from coordinator.streams.events import Event
-from coordinator.streams.log.errors import CoordinatorError, OperatorError, WorldError
+from coordinator.streams.log.errors import NodeRefusedError, OperatorError, WorldError
 from coordinator.streams.settings import Settings
 
 DECIDED_SECONDS_MAX = 30.0
@@ -29,10 +29,6 @@ JUDGED_POLLS_MAX = 30
 """A truth that was posted before, or whose question is still asked, is not judged again. Then no decision is waited
 for.
 """
-
-
-class RefusedError(CoordinatorError):
-    """The feed worker refused it, and did nothing; the message names each item at fault with its reason."""
 
 
 class RoundsLog(FoldedLog):
@@ -61,7 +57,7 @@ class RoundsLog(FoldedLog):
     async def decide(self, commands_of: CommandsOf) -> int:
         """Send the commands and wait until all is decided; how many things are so.
 
-        Raises RefusedError with each item that was refused, WorldError when nobody decides in time.
+        Raises NodeRefusedError with each item that was refused, WorldError when nobody decides in time.
         """
         commands: list[Event] = commands_of(wall_ms())
         work = RoundWork(
@@ -89,13 +85,13 @@ class RoundsLog(FoldedLog):
         if refused := work.refused():
             lines = [f"{item}: {reason}" for item, reason in refused[:REFUSED_SHOWN]]
             more = [f"and {len(refused) - REFUSED_SHOWN:,} more"] if len(refused) > REFUSED_SHOWN else []
-            raise RefusedError(
+            raise NodeRefusedError(
                 f"{len(refused)} of {work.items} refused, and nothing was done: " + "; ".join([*lines, *more])
             )
         return work.items
 
     async def resolve(self, round_id: str, question_ids: Sequence[str], commands_of: CommandsOf) -> int:
-        """As `decide`, for truths. The contract judges them: RefusedError names those that it does not take."""
+        """As `decide`, for truths. The contract judges them: NodeRefusedError names those that it does not take."""
         before = {name: self._asked(round_id, name) for name in question_ids}
         done = await self.decide(commands_of)
         for _ in range(JUDGED_POLLS_MAX):
@@ -110,7 +106,7 @@ class RoundsLog(FoldedLog):
             if row is not None and row.refused and row != before[name]
         ]
         if refused:
-            raise RefusedError(
+            raise NodeRefusedError(
                 f"the contract does not take {len(refused)} of {done} truths, and these questions wait for another: "
                 + "; ".join(refused[:REFUSED_SHOWN])
             )

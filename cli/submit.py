@@ -15,13 +15,9 @@ import typer
 from coordinator.cli.rounds import read_file
 from coordinator.cli.shared import JsonOption, print_json
 from coordinator.infra.rounds.files import read_content
-from coordinator.streams.log.errors import CoordinatorError, OperatorError, WorldError
+from coordinator.streams.log.errors import NodeRefusedError, OperatorError, WorldError
 
 SECONDS_MAX = 60.0
-
-
-class RefusedError(CoordinatorError):
-    """The node refused what was handed in; the message has its reason."""
 
 
 def submit(
@@ -71,7 +67,7 @@ def submit(
     ):
         raise WorldError(f"the node answered {answer.status_code}: {body.get('detail', '')}")
     if answer.status_code >= httpx.codes.BAD_REQUEST:
-        raise RefusedError(f"refused: {body.get('detail', answer.status_code)}")
+        raise NodeRefusedError(f"refused: {body.get('detail', answer.status_code)}")
     if body.get("sha256") != hashlib.sha256(content).hexdigest():
         raise WorldError(
             "the receipt's hash is not that of the file that was sent: something between you and the node changed "

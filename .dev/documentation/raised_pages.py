@@ -21,6 +21,7 @@ ERRORS = {
     "TruncatedTopicError": "2",
     "WorldError": "3",
     "RefusedError": "3",
+    "NodeRefusedError": "1",
 }
 WITNESS = "cli/witness.py"
 ALERTS = f"""\
@@ -35,8 +36,9 @@ MESSAGES = f"""\
 # Messages
 
 If a command or a worker ends because something is wrong, it prints `error: ` and one of these messages. With exit code
-2 you must change something, and the message says what. With 3 something outside did not answer: try again, or check
-what the message names. A message whose text another function makes is not listed here.
+1 the node refused what you asked for. With 2 you must change something, and the message says what. With 3 something
+outside did not answer: try again, or check what the message names. `coordinator plan` ends with 1 for each of these. A
+message whose text another function makes is not listed here.
 
 {MADE}"""
 

@@ -310,9 +310,7 @@ class RunnerClientGateway:
                 if runner.model_id not in present:
                     self._spawn(cluster.remove_model_runner(runner))
         elif event != "update":
-            log.warning(
-                "the orchestrator sent an unknown event %r, which is ignored, which is ignored", event
-            )
+            log.warning("the orchestrator sent an unknown event %r, which is ignored", event)
             return
         for state in data:
             self._announced.announced(state)

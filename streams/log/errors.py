@@ -4,6 +4,7 @@
 - `WorldError`: a broker, a source or a model host does not answer. The operation is retried; if that fails, reported.
 - `LogError`: a topic of the crunch holds a record that this version must not skip. The reader stops and names the
   record.
+- `NodeRefusedError`: the node refused what a command asked for. The process exits with 1.
 - Any other exception is a bug, and crashes the process.
 
 A participant's fault is never an exception: it becomes an event with a reason.
@@ -44,6 +45,10 @@ class WorldError(CoordinatorError):
 
 class OutcomeUnknownError(WorldError):
     """A request was sent and not confirmed: it may have had its effect, or may still. Never say that it failed."""
+
+
+class NodeRefusedError(CoordinatorError):
+    """The node refused what a command asked for, and did nothing; the message has its reason. Exit code 1."""
 
 
 class RefusedError(WorldError):

@@ -135,6 +135,9 @@ def judged(
     for answer in data.answers:
         name = ids.question_input_id(data.round_id, answer.question_id)
         question = questions.get(name)
+        the_id = ids.submission_input_id(name, command.id, data.model_id, data.sha256)
+        if question is not None and ids.asking_suffix(the_id) in question.rounds:
+            continue  # the command was sent twice
         output, reason = None, ""
         if answer.question_id in seen:
             reason = "it is answered twice"
@@ -154,9 +157,6 @@ def judged(
         if reason or question is None:
             refused.append((answer.question_id, as_reason(reason)))
             continue
-        the_id = ids.submission_input_id(name, command.id, data.model_id, data.sha256)
-        if ids.asking_suffix(the_id) in question.rounds:
-            continue  # the command was sent twice
         asked = RosterEntry(
             model_id=as_name(data.model_id), deployment_id=SUBMITTED, cruncher_id=as_name(data.cruncher_id)
         )

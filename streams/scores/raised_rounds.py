@@ -14,6 +14,8 @@ import msgspec
 
 ANSWERS_TRIED_MAX = 200_000
 """How many answers may be given to the function during one search, all its calls together: that takes some seconds."""
+CALLS_MAX = 256
+"""How often the function may be called in one search: a slow one may take a second each time."""
 _CHUNKS = (1, 2, 4, 8)
 """Into how many parts the answers are divided, one after another, until the function scores one of the parts."""
 
@@ -36,9 +38,11 @@ def scorable_places(
     `scores_same`: whether it scores the round if all answers are the one at this place; for None, a sample answer.
     Each answer that is not in the result makes the function raise beside those that are. Answers of the form that most
     of them have come first, so that it is not a single list of another length that decides which length is right. If
-    the result is half of the answers or less, each of the others makes the function raise by itself.
+    the result is half of the answers or less, each of the others makes the function raise by itself. And each makes it
+    raise beside either half of the result: what fails only beside all of them, such as a sum of zero, is no model's
+    fault.
     """
-    calls_left = ANSWERS_TRIED_MAX // max(len(outputs), 1)
+    calls_left = min(CALLS_MAX, ANSWERS_TRIED_MAX // max(len(outputs), 1))
 
     def works(places: Places) -> bool:
         nonlocal calls_left
@@ -57,6 +61,8 @@ def scorable_places(
             together = _joined(together, _without(answered, together), works)
         blamed = _without(answered, together)
         if len(blamed) >= len(together) and any(scores_same(place) for place in blamed):
+            return None
+        if any(works([*half, place]) for place in blamed for half in _divided(together, 2)):
             return None
     except _Exhausted:
         return None

@@ -340,6 +340,22 @@ async def test_a_model_hands_in_a_bounded_number_of_answers_in_an_hour(node, mon
     assert len(stage.sent) == 3
 
 
+async def test_a_file_with_too_many_answers_for_the_hour_does_not_count(node, monkeypatch):
+    # Not 3: the limiter lives as long as the process, and counts each limit by itself.
+    monkeypatch.setattr(round_answers, "ANSWERS_PER_HOUR_MAX", 5)
+    call, stage, _ = node
+
+    async def six_answers(*arguments):
+        return await in_turn(*arguments) * 6
+
+    in_turn = round_answers.in_turn
+    monkeypatch.setattr(round_answers, "in_turn", six_answers)
+    await call("/rounds/week-2/answers", {"open": 0.5}, 429, key=ADA)
+    monkeypatch.setattr(round_answers, "in_turn", in_turn)
+    await call("/rounds/week-2/answers", {"open": 0.5}, 200, key=ADA)
+    assert len(stage.sent) == 1
+
+
 async def test_an_answer_after_the_close_is_refused_by_the_stage(node):
     call, stage, _ = node
     stage.refuses = {"open": "closed at 2023-03-11"}

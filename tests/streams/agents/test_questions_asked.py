@@ -236,8 +236,9 @@ async def test_a_model_hands_in_a_bounded_number_of_answers_to_a_question(scene,
     play.tick(T0 + 2 * MINUTE)
     for number in range(4):
         play.command(submit(name=f"cmd/{number}"))
+    play.command(submit(name="cmd/1"))  # sent twice: it is recorded, and not refused
     play.command(submit(name="cmd/other", model_id="y"))
-    await decided(play, 7)
+    await decided(play, 8)
     assert list(rounds(play).values()) == [["a"], ["x"], ["x"], ["y"]]
     assert letters == ["q1: 2 answers of this model to it are recorded, and no more are taken"] * 2
 

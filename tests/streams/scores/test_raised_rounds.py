@@ -123,6 +123,29 @@ def test_where_it_is_not_clear_which_answer_is_wrong_the_node_is_at_fault():
     assert ({name: row.fault for name, row in ended(scene).items() if not row.units}) == {"a": "model"}
 
 
+def of_sum(round_answers, truth, context):
+    total = sum(answer.output.value for answer in round_answers if answer.output)
+    return [answer.output and answer.output.value / total for answer in round_answers]
+
+
+def test_an_answer_that_is_scored_beside_some_of_the_others_is_not_to_blame():
+    """Together they have no sum to divide by. Each three of them have, so no one of them is absurd."""
+    even = {name: {"value": value} for name, value in {"a": 1, "b": 1, "c": -1, "d": -1}.items()}
+    scene = stage(of_sum, output_type=Count)
+    assert {row.fault for row in ended(play(scene, T0, even).then(RoundScored)).values()} == {"node"}
+
+
+def test_a_slow_function_is_not_called_without_end():
+    calls: list[Any] = []
+
+    def scores(places: Any) -> bool:
+        calls.append(places)
+        return {place % 3 for place in places} != {0, 1, 2}
+
+    scorable_places([b"1"] * 300, range(300), scores, lambda place: True)
+    assert len(calls) <= raised_rounds.CALLS_MAX
+
+
 def test_the_search_ends(monkeypatch):
     monkeypatch.setattr(raised_rounds, "ANSWERS_TRIED_MAX", 100)
     calls: list[Any] = []
