@@ -99,11 +99,11 @@ def test_on_a_phone_the_head_and_its_links_are_complete_also_in_the_past_and_wit
 
 def test_for_an_unknown_model_nothing_is_shown(node, open_page):
     watched = open_page(node, width=360)
+    watched.expect("status of 404")
     watched.go("#/models/nobody")
     watched.page.get_by_text("No such model").wait_for()
     assert not watched.page.get_by_text("every round was answered").is_visible()
     assert not watched.page.get_by_role("heading", name="Predictions").is_visible()
-    watched.wrong.clear()  # the browser itself says that there was a 404
 
 
 @pytest.mark.slow

@@ -92,6 +92,6 @@ def test_the_evidence_of_a_copy_is_explained(node, open_page):
 
 def test_an_unknown_id_is_answered_with_the_format_of_ids(node, open_page):
     watched = open_page(node)
+    watched.expect("status of 404")
     watched.go("#/explain/predictions/17")
     watched.page.wait_for_selector("text=an id is inp/SUBJECT/POINT_MS/SCOPE/MODEL")
-    watched.wrong.clear()  # the browser itself reports a 404
