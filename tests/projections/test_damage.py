@@ -5,11 +5,11 @@ lock.
 from __future__ import annotations
 
 import random
-import shutil
 from pathlib import Path
 
 import pytest
 from rocksdict import Rdict
+from tests.projections.test_past_cut import copied
 
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.storage.database import StoreDamagedError, judged
@@ -134,7 +134,7 @@ def test_a_damaged_write_ahead_log_loses_whole_commits_or_all_but_never_rows_alo
         store.commit(batch, {"scores": Need(part + 1)}, {})
         if part + 1 == flushed:
             store.database.flush()
-    shutil.copytree(living, killed)  # as after kill -9: the latest commits are in the write-ahead log alone
+    copied(living, killed)  # as after kill -9: the latest commits are in the write-ahead log alone
     store.close()
     logs = [file for file in killed.glob("*.log") if file.stat().st_size]
     assert logs

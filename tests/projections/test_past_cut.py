@@ -7,6 +7,7 @@ from __future__ import annotations
 import random
 import shutil
 from functools import partial
+from pathlib import Path
 
 import pytest
 from tests.explained import explained
@@ -43,12 +44,22 @@ PAST_DAYS = 5
 
 
 def copied(live, to):
-    """A copy as after a kill. RocksDB deletes files meanwhile, so a copy that misses a file begins again."""
+    """A copy as after a kill. RocksDB makes and deletes files meanwhile: the copy is of one moment if the same files were
+    there before it and after it. Otherwise it begins again.
+    """
     while True:
         try:
-            return shutil.copytree(live, to)
-        except shutil.Error:
-            shutil.rmtree(to)
+            before = sizes(live)
+            shutil.copytree(live, to)
+            if sizes(live) == before:
+                return to
+        except (shutil.Error, FileNotFoundError):
+            pass
+        shutil.rmtree(to, ignore_errors=True)
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in folder.iterdir()}
 
 
 JITTER_MS = 4 * HOUR_MS
