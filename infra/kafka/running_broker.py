@@ -30,6 +30,7 @@ class _Watch:
     """Why the last broker ended by itself; None while none did."""
 
     def __init__(self, broker: EmbeddedBroker) -> None:
+        _Watch.fallen = None  # of this broker, not of one before it
         self._broker = broker
         self._over = threading.Event()
         self._deciding = threading.Lock()

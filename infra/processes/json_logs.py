@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
 from collections.abc import MutableMapping
 from typing import Any, TextIO
 
@@ -68,12 +69,12 @@ class _ProvokedLines:
         event = line["event"]
         if event not in PROVOKED:
             return line
-        record = logging.LogRecord(event, logging.WARNING, "", 0, event, None, None)
         with self._lock:
-            if not self._repeated.passes(record):
-                raise structlog.DropEvent
-        if record.msg != event:
-            line["left_out"] = record.msg.removeprefix(event).strip(" ()")
+            left_out = self._repeated.count(event, event, time.time())
+        if left_out is None:
+            raise structlog.DropEvent
+        if left_out:
+            line["left_out"] = left_out
         return line
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Hashable
 
 LINES_MAX = 5
 PERIOD_SECONDS = 10.0
@@ -35,22 +36,30 @@ class RepeatedLines:
             return True
         text = record.getMessage()
         error_type = record.exc_info[0] if record.exc_info else None
-        kind = hash((record.name, record.levelno, error_type, _NUMBER.sub("#", text)))
-        period = self._kinds.get(kind)
-        if period is not None and record.created - period.began < PERIOD_SECONDS:
+        kind = (record.name, record.levelno, error_type, _NUMBER.sub("#", text))
+        left_out = self.count(kind, record.name, record.created)
+        if left_out:
+            record.msg, record.args = f"{text} ({left_out})", ()
+        return left_out is not None
+
+    def count(self, kind: Hashable, logger: str, now_seconds: float) -> str | None:
+        """Count a line. None: it is left out. Otherwise it stands, and the text says what was left out before it, if
+        anything was.
+        """
+        hashed = hash(kind)
+        period = self._kinds.get(hashed)
+        if period is not None and now_seconds - period.began < PERIOD_SECONDS:
             period.lines += 1
-            return period.left_out == 0
-        alike = self._kinds.pop(kind).left_out if period is not None else 0
-        others = self._forgotten.pop(record.name, 0)
-        if alike or others:
-            like_it = f"{alike:,} more lines like it" if alike else ""
-            of_logger = f"{others:,} other lines of {record.name}" if others else ""
-            both = " and ".join(filter(None, (like_it, of_logger)))
-            record.msg, record.args = f"{text} ({both} were left out)", ()
-        self._kinds[kind] = _Period(record.name, record.created)
+            return "" if period.left_out == 0 else None
+        alike = self._kinds.pop(hashed).left_out if period is not None else 0
+        others = self._forgotten.pop(logger, 0)
+        self._kinds[hashed] = _Period(logger, now_seconds)
         if len(self._kinds) > KINDS_MAX:
             self._forget_oldest()
-        return True
+        like_it = f"{alike:,} more lines like it" if alike else ""
+        of_logger = f"{others:,} other lines of {logger}" if others else ""
+        both = " and ".join(filter(None, (like_it, of_logger)))
+        return f"{both} were left out" if both else ""
 
     def counts(self) -> dict[str, int]:
         """How many lines were left out and not told yet, by logger: for the last line of a process."""

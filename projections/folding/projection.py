@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from bisect import insort
 from collections.abc import Mapping
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from typing import Any, ClassVar
 
 import msgspec
@@ -23,8 +23,8 @@ from coordinator.streams.contract.comparable_terms import (
     adds_up,
     comparable_since,
     holds_past,
-    kept_since,
     score_alike,
+    sums_since,
 )
 from coordinator.streams.events import AnyEvent, Terms
 from coordinator.streams.log.counting import Decision
@@ -220,11 +220,8 @@ class TermsRows:
         return holds_past(self.in_order, at_ms)
 
     def sums_since(self, at_ms: int) -> int:
-        """Since when (ms) scores are in the windows over sums that hold at this time, whatever their length."""
-        return max(
-            comparable_since(self.in_order, at_ms),
-            kept_since(self.in_order, at_ms, attrgetter("hours_max")),
-        )
+        """See `streams.contract.comparable_terms`."""
+        return sums_since(self.in_order, at_ms)
 
     def adds_up(self, contract_hash: str, at_ms: int) -> bool:
         """Whether a score of that contract may be added to the scores of the terms in force at this time (ms).

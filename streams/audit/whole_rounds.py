@@ -71,9 +71,9 @@ def round_again(
     answered = [place for place, answer in enumerate(in_order) if answer.status == "PENDING"]
 
     def called_with(places: Collection[int], output: msgspec.Raw | None = None) -> RoundAgain:
-        entries = list(in_order)
+        entries, chosen = list(in_order), set(places)
         for place in answered:
-            if place not in places:
+            if place not in chosen:
                 entries[place] = AnswerEntry(in_order[place].model_id, "", "FAILED", fault="model")
             elif output is not None:
                 entries[place] = AnswerEntry(in_order[place].model_id, "", "PENDING", output)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from operator import attrgetter
 
 from coordinator.streams.durations import HOUR_MS
 from coordinator.streams.events import Terms
@@ -46,6 +47,11 @@ def kept_since(in_order: Sequence[Terms], time_ms: int, hours_of: Callable[[Term
         ),
         default=0,
     )
+
+
+def sums_since(in_order: Sequence[Terms], time_ms: int) -> int:
+    """The time (ms) since which scores count in the windows over sums of the terms at `time_ms`, of any length."""
+    return max(comparable_since(in_order, time_ms), kept_since(in_order, time_ms, attrgetter("hours_max")))
 
 
 def holds_past(in_order: Sequence[Terms], time_ms: int) -> bool:

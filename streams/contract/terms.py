@@ -26,6 +26,7 @@ from coordinator.streams.contract.comparable_terms import (
     comparable_since,
     holds_past,
     kept_since,
+    sums_since,
 )
 from coordinator.streams.contract.ensembles import Ensemble
 from coordinator.streams.contract.periods import calendar_fault, calendar_period
@@ -298,6 +299,10 @@ class TermsInForce(msgspec.Struct):
         if len(self.events) == 1:  # the usual case
             return 0
         return kept_since([event.data for event in self.events], time_ms, hours_of)
+
+    def sums_since(self, time_ms: int) -> int:
+        """The function `sums_since`, for these terms."""
+        return sums_since([event.data for event in self.events], time_ms)
 
     def holds_past(self, time_ms: int) -> bool:
         """The function `holds_past`, for these terms."""

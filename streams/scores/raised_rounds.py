@@ -15,7 +15,9 @@ import msgspec
 ANSWERS_TRIED_MAX = 200_000
 """How many answers may be given to the function during one search, all its calls together: that takes some seconds."""
 CALLS_MAX = 256
-"""How often the function may be called in one search: a slow one may take a second each time."""
+"""How often the function may be called in one search with some of the answers: a slow one may take a second each time.
+To blame half of the answers or more, it is called once more for each of these.
+"""
 _CHUNKS = (1, 2, 4, 8)
 """Into how many parts the answers are divided, one after another, until the function scores one of the parts."""
 

@@ -99,8 +99,8 @@ class RoundScorer:
         places = scorable_places(asked.outputs, answered, lambda some: not scored(some).raised, scores_same)
         if places is None:
             return outcome
-        reasons = {place: outcome.unscored[place][2] for place in answered if place not in places}
-        blamed = {place: ("FAILED", MODEL, reason) for place, reason in reasons.items()}
+        left_out = set(answered).difference(places)
+        blamed = {place: ("FAILED", MODEL, outcome.unscored[place][2]) for place in sorted(left_out)}
         rest = scored(places)
         return msgspec.structs.replace(rest, unscored={**rest.unscored, **blamed}, raised=False)
 

@@ -9,7 +9,6 @@ are those of the last closed period, whose snapshot explains them. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from operator import attrgetter
 
 import msgspec
 
@@ -185,14 +184,8 @@ def _periods(facts: PlaceFacts) -> list[OldPeriod]:
                 (),
             )
         )
-    since = _sums_since(facts)
+    since = facts.told.sums_since(facts.until - 1)
     return [period for period in periods if since <= period.period_start < facts.until]
-
-
-def _sums_since(facts: PlaceFacts) -> int:
-    """Since when (ms) scores are in the windows over sums, whatever their length."""
-    told, at = facts.told, facts.until - 1
-    return max(told.comparable_since(at), told.kept_since(at, attrgetter("hours_max")))
 
 
 def _window(
@@ -235,7 +228,7 @@ def _number(
 ) -> Step:
     decimals, width = facts.terms.score_decimals, facts.terms.snapshot_interval_ms
     n: int | None = None
-    first = max(facts.until // width * width - hours * HOUR_MS, _sums_since(facts))
+    first = max(facts.until // width * width - hours * HOUR_MS, facts.told.sums_since(facts.until - 1))
     ended = facts.told.holds_past(facts.until - 1) or not (
         window is None or window.of_sums or window.combines
     )

@@ -143,7 +143,7 @@ def _payload_agrees(facts: PredictionFacts, contract: CrunchContract) -> tuple[b
         try:
             payload, fault = encode_model_input(contract, raw_inputs(contract, seen))
         except AUTHORS_ERRORS as error:
-            payload, fault = b"", f"{in_words(error)}"
+            payload, fault = b"", in_words(error)
         if fault:
             return None, f"not computed again: {fault}"
         payloads[subject] = msgspec.json.decode(payload)
